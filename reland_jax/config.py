@@ -59,8 +59,9 @@ class TrainConfig:
     patience: int = _setting(10, "validations without a better NDCG@10 before stopping")
     eval_every: int = _setting(1, "epochs between validations")
     negatives: int = _setting(1, "BPR: negatives drawn per positive")
-    seed: int = _setting(0, "seed of initialisation, shuffling, negatives and dropout")
-    keep_checkpoints: int = _setting(2, "checkpoints kept for resuming, besides the best one")
+    seed: int = _setting(0, "encoder: seed of initialisation, shuffling, negatives and dropout")
+    steps_per_dispatch: int = _setting(128, "training steps the device takes between looks by the host")
+    checkpoint_seconds: float = _setting(30.0, "least time between checkpoints, in seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +141,7 @@ class FusionConfig:
     """How a rationale enters the backbone (paper, Eq. 5)."""
 
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
+    neighbours: int = _setting(1, "training draws each user's seed user among this many nearest ones")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +168,8 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     variants: tuple[str, ...] = _setting(VARIANTS, "which of id, f_item, reland to train")
+    report_users: tuple[str, ...] = _setting((), "external ids of users to show in full in the report")
+    seeds_of_training: tuple[int, ...] = _setting((0,), "each variant is trained once per seed")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:

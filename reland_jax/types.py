@@ -204,4 +204,5 @@ class TargetRanks(NamedTuple):
     """
 
     user: np.ndarray
+    item: np.ndarray
     rank: np.ndarray

@@ -1,1 +1,9 @@
+"""From raw files to interactions with dense ids, their splits and the texts of the items."""
 
+from __future__ import annotations
+
+from reland_jax.data.describe import data_fingerprint, item_texts, statistics
+from reland_jax.data.loading import load_interactions
+from reland_jax.data.splits import split
+
+__all__ = ["data_fingerprint", "item_texts", "load_interactions", "split", "statistics"]

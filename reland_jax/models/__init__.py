@@ -1,1 +1,92 @@
+"""Backbones, the item representation, the fusion and the losses, in pure Flax.
 
+To add a backbone: write ``models/<name>.py`` with one module, and add a line to `MODELS` (and its name
+to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` come for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import flax.linen as nn
+
+from reland_jax.config import FusionConfig, ModelConfig, nearest_name
+from reland_jax.models.graph import Propagation, bipartite_graph, build_propagation
+from reland_jax.models.lightgcn import LightGCN
+from reland_jax.models.recommender import (
+    CollaborativeRecommender,
+    PairBatch,
+    Recommender,
+    SequenceBatch,
+    SequentialRecommender,
+    Tables,
+)
+from reland_jax.models.sasrec import SASRec
+from reland_jax.types import RelandError
+
+__all__ = [
+    "MODELS",
+    "CollaborativeRecommender",
+    "PairBatch",
+    "Propagation",
+    "Recommender",
+    "SequenceBatch",
+    "SequentialRecommender",
+    "Tables",
+    "bipartite_graph",
+    "build_propagation",
+    "create_recommender",
+]
+
+
+class Backbone(NamedTuple):
+    """One line of the table of backbones.
+
+    Attributes:
+        sequential: whether it encodes sequences, rather than sets of interactions.
+        needs_graph: whether it propagates over the training graph.
+        build: (config, L) -> the encoder module.
+    """
+
+    sequential: bool
+    needs_graph: bool
+    build: Callable[[ModelConfig, int], nn.Module]
+
+
+MODELS = {
+    "lightgcn": Backbone(False, True, lambda config, length: LightGCN(config)),
+    "sasrec": Backbone(True, False, lambda config, length: SASRec(config, length)),
+}
+
+
+def create_recommender(
+    model: ModelConfig,
+    fusion: FusionConfig,
+    variant: str,
+    *,
+    num_users: int,
+    num_items: int,
+    max_length: int,
+    embedding_l2: float,
+) -> Recommender:
+    """Puts a backbone and its variant together.
+
+    Args:
+        model: backbone and sizes.
+        fusion: settings of the rationale fusion.
+        variant: "id", "f_item" or "reland".
+        num_users: U.
+        num_items: I.
+        max_length: L, for sequential backbones.
+        embedding_l2: BPR's penalty, for collaborative backbones.
+
+    Raises:
+        RelandError: unknown backbone.
+    """
+    if model.backbone not in MODELS:
+        raise RelandError(f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}")
+    entry = MODELS[model.backbone]
+    parts = (model, fusion, entry.build(model, max_length), num_users, num_items, variant)
+    if entry.sequential:
+        return SequentialRecommender(*parts)
+    return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

@@ -1,1 +1,37 @@
+"""The LLM Reasoning Pool: prompts, writers of rationales, the parser of their answers, and the store."""
 
+from __future__ import annotations
+
+from reland_jax.pool.batch import AwaitingResponses
+from reland_jax.pool.build import build_pool, pool_provenance
+from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
+from reland_jax.pool.files import FileRationale, read_pool_file
+from reland_jax.pool.parser import ParsedRationale, parse_response
+from reland_jax.pool.prompts import DOMAINS, PROMPT_VERSION, build_prompt, clean_title, prompt_hash
+from reland_jax.pool.providers import PROVIDERS, make_provider
+from reland_jax.pool.store import load_pool, pool_summary, read_manifest, save_pool
+
+__all__ = [
+    "DOMAINS",
+    "PROMPT_VERSION",
+    "PROVIDERS",
+    "AwaitingResponses",
+    "FileRationale",
+    "ParsedRationale",
+    "Problem",
+    "Provider",
+    "ProviderResult",
+    "RationaleRequest",
+    "build_pool",
+    "build_prompt",
+    "clean_title",
+    "load_pool",
+    "make_provider",
+    "parse_response",
+    "pool_provenance",
+    "pool_summary",
+    "prompt_hash",
+    "read_manifest",
+    "read_pool_file",
+    "save_pool",
+]

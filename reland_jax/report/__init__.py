@@ -1,1 +1,19 @@
+"""What people look at after a run: tables beside the paper's, plots, one HTML page, TensorBoard events."""
 
+from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
+from reland_jax.report.page import write_report
+from reland_jax.report.paper import TABLE_2
+from reland_jax.report.tables import comparison_table
+from reland_jax.report.tensorboard import scalar_writer, write_scalars
+
+__all__ = [
+    "TABLE_2",
+    "Case",
+    "ItemLabel",
+    "Problem",
+    "ReportContent",
+    "comparison_table",
+    "scalar_writer",
+    "write_report",
+    "write_scalars",
+]

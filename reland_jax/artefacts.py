@@ -1,0 +1,133 @@
+"""Stage artefacts: folders that say what they were made from, so that nothing is made twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Callable, Mapping, NamedTuple, TypeVar
+
+import numpy as np
+
+from reland_jax.types import RelandError
+
+STAMP = "stamp.json"
+T = TypeVar("T")
+
+
+class Artefact(NamedTuple):
+    """The finished artefact of a stage.
+
+    Attributes:
+        value: what the stage returned.
+        fingerprint: hash of the settings and inputs it was made from.
+        seconds: how long making it took.
+        fresh: whether this run made it, rather than an earlier one.
+    """
+
+    value: Any
+    fingerprint: str
+    seconds: float
+    fresh: bool
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hash of settings (dataclasses), arrays and plain values, as 16 hexadecimal digits."""
+    text = json.dumps([_hashable(part) for part in parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hashable(part: Any) -> Any:
+    if dataclasses.is_dataclass(part):
+        return dataclasses.asdict(part)
+    if isinstance(part, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+    if isinstance(part, Path):
+        return hashlib.sha256(part.read_bytes()).hexdigest() if part.is_file() else str(part)
+    return part
+
+
+def make(
+    folder: Path,
+    made_from: str,
+    *,
+    compute: Callable[[], T],
+    save: Callable[[T, Path], None],
+    load: Callable[[Path], T],
+    force: bool = False,
+) -> Artefact:
+    """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
+
+    Args:
+        folder: where the artefact lives.
+        made_from: fingerprint of settings and inputs.
+        compute: makes the value.
+        save: writes it into an empty folder.
+        load: reads it back.
+        force: compute even if the artefact is up to date.
+    """
+    stamp = read_stamp(folder)
+    if not force and stamp.get("fingerprint") == made_from:
+        return Artefact(load(folder), made_from, float(stamp["seconds"]), fresh=False)
+    start = time.perf_counter()
+    value = compute()
+    seconds = time.perf_counter() - start
+    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save(value, aside)
+    stamp = {"fingerprint": made_from, "seconds": seconds}
+    (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(aside, folder)
+    return Artefact(value, made_from, seconds, fresh=True)
+
+
+def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:
+    """Loads the artefact of a stage that is not to be run now.
+
+    Raises:
+        RelandError: it is missing, or was made from other settings or inputs.
+    """
+    stamp = read_stamp(folder)
+    if stamp.get("fingerprint") != made_from:
+        state = "was made from other settings or data" if stamp else "does not exist"
+        raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
+    return Artefact(load(folder), made_from, float(stamp["seconds"]), fresh=False)
+
+
+def read_stamp(folder: Path) -> Mapping[str, Any]:
+    """The stamp of a finished artefact, or an empty mapping."""
+    path = folder / STAMP
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON aside, then renames it."""
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    aside.write_text(json.dumps(value, indent=1, default=_plain))
+    os.replace(aside, path)
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Writes named arrays into ``arrays.npz``; strings are stored as fixed-width unicode."""
+    plain = {k: (v.astype(str) if v.dtype == object else v) for k, v in arrays.items()}
+    np.savez(folder / "arrays.npz", **plain)
+
+
+def load_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Reads what `save_arrays` wrote."""
+    with np.load(folder / "arrays.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no place in a JSON file")

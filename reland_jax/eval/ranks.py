@@ -1,0 +1,151 @@
+"""Full ranking: the rank of every held-out target among all items, without sorting anything.
+
+HR, NDCG and MRR at any K follow from the rank of the target alone, so a tile of scores is compared
+with its targets' scores, counted, and forgotten. No ``[U, I]`` matrix exists, on the device or the
+host, and nothing is sorted; one int32 per target comes back.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.types import Ragged, RelandError, TargetRanks
+
+
+class RankingPlan(NamedTuple):
+    """Which users, masked items and targets each tile ranks; N tiles of B users.
+
+    Attributes:
+        user: ``<int32>[N, B]``, 0 in unused rows.
+        masked_row: ``<int32>[N, M]``, row of the tile, B where unused.
+        masked_item: ``<int32>[N, M]``.
+        target_row: ``<int32>[N, K]``, 0 where unused.
+        target_item: ``<int32>[N, K]``, 0 where unused.
+        slot: ``<int64>[n]``, where target ``t`` of the caller's list stands in ``[N * K]``.
+        targets: the targets, one row per user; the host's copy.
+    """
+
+    user: jax.Array
+    masked_row: jax.Array
+    masked_item: jax.Array
+    target_row: jax.Array
+    target_item: jax.Array
+    slot: np.ndarray
+    targets: Ragged
+
+
+def plan_ranking(targets: Ragged, masked: Ragged | None, num_items: int, tile_bytes: int) -> RankingPlan:
+    """Lays out a full ranking.
+
+    Args:
+        targets: items to find the rank of, ``U`` rows; users without any are not ranked.
+        masked: items that may not be recommended to each user (the history), or None.
+        num_items: I.
+        tile_bytes: size of a tile of scores; at least one row is ranked at a time.
+
+    Raises:
+        RelandError: no user has a target.
+    """
+    users = np.flatnonzero(targets.lengths())
+    if not len(users):
+        raise RelandError("no user has an item to rank; the evaluated part of the split is empty")
+    rows = int(np.clip(tile_bytes // (4 * (num_items + 1)), 1, len(users)))
+    tiles = -(-len(users) // rows)
+    # Dealing users out by length makes the ragged parts of all tiles about equally long.
+    weight = targets.lengths() + (masked.lengths() if masked is not None else 0)
+    dealt = users[np.argsort(-weight[users], kind="stable")]
+    tile = np.full(targets.num_rows, -1)
+    row = np.zeros(targets.num_rows, np.int64)
+    tile[dealt], row[dealt] = np.arange(len(users)) % tiles, np.arange(len(users)) // tiles
+    user = np.zeros((tiles, rows), np.int32)
+    user[tile[dealt], row[dealt]] = dealt
+    target_row, target_item, slot = _deal(targets, tile, row, tiles, unused_row=0)
+    none = Ragged(np.zeros(targets.num_rows + 1, np.int64), np.zeros(0, np.int32))
+    masked_row, masked_item, _ = _deal(none if masked is None else masked, tile, row, tiles, unused_row=rows)
+    arrays = (user, masked_row, masked_item, target_row, target_item)
+    return RankingPlan(*map(jnp.asarray, arrays), slot, targets)
+
+
+def _deal(
+    lists: Ragged, tile: np.ndarray, row: np.ndarray, tiles: int, unused_row: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spreads ragged lists over tiles: rows ``[N, M]``, items ``[N, M]`` and each entry's place."""
+    owner = np.repeat(np.arange(lists.num_rows), lists.lengths())
+    ranked = tile[owner] >= 0
+    owner, items = owner[ranked], lists.items[ranked]
+    of_tile = tile[owner]
+    by_tile = np.argsort(of_tile, kind="stable")
+    count = np.bincount(of_tile, minlength=tiles)
+    width = max(int(count.max()), 1)
+    place = np.empty(len(owner), np.int64)
+    place[by_tile] = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    place += of_tile * width
+    rows_out = np.full(tiles * width, unused_row, np.int32)
+    items_out = np.zeros(tiles * width, np.int32)
+    rows_out[place], items_out[place] = row[owner], items
+    return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
+
+
+@partial(jax.jit)
+def _rank_tiles(plan_arrays: tuple[jax.Array, ...], users: jax.Array, items: jax.Array) -> jax.Array:
+    transposed = items.T
+
+    def rank(tile: tuple[jax.Array, ...]) -> jax.Array:
+        user, masked_row, masked_item, target_row, target_item = tile
+        scores = (users[user] @ transposed).at[:, 0].set(-jnp.inf)
+        scores = scores.at[masked_row, masked_item].set(-jnp.inf, mode="drop")
+        own = scores[target_row, target_item]
+        return jnp.sum(scores[target_row] >= own[:, None], -1, dtype=jnp.int32) - 1
+
+    return jax.lax.map(rank, plan_arrays)
+
+
+def rank_targets(plan: RankingPlan, users: jax.Array, items: jax.Array) -> TargetRanks:
+    """Ranks every target of `plan` by the dot product of its user and item vectors.
+
+    Args:
+        plan: see `plan_ranking`.
+        users: ``<float32>[U, D]``.
+        items: ``<float32>[I + 1, D]``.
+
+    Raises:
+        RelandError: a vector is not finite. Comparisons with NaN are false, so every rank would
+            become 0 and a broken model would look perfect.
+    """
+    for name, vectors in (("user", users), ("item", items)):
+        if not bool(jnp.isfinite(vectors).all()):
+            bad = int(jnp.argmin(jnp.isfinite(vectors).all(-1)))
+            raise RelandError(f"{name} vector {bad} is not finite: nothing can be ranked by it")
+    ranks = np.asarray(_rank_tiles(tuple(plan[:5]), users, items)).reshape(-1)[plan.slot]
+    owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
+    return TargetRanks(owner, plan.targets.items, ranks)
+
+
+@partial(jax.jit, static_argnames="count")
+def _top(users: jax.Array, items: jax.Array, masked: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    scores = (users @ items.T).at[:, 0].set(-jnp.inf)
+    scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
+    return jax.lax.top_k(scores, count)
+
+
+def recommend(
+    users: jax.Array, items: jax.Array, masked: jax.Array, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best items of a few users, for people to look at.
+
+    Args:
+        users: ``<float32>[B, D]``.
+        items: ``<float32>[I + 1, D]``.
+        masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
+        count: length of a list, K.
+
+    Returns:
+        Items ``<int32>[B, K]``, best first, and their scores ``<float32>[B, K]``.
+    """
+    scores, found = _top(users, items, masked, count)
+    return np.asarray(found), np.asarray(scores)

@@ -1,0 +1,39 @@
+"""LightGCN: simplified graph convolution for recommendation (He et al., SIGIR 2020)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reland_jax.config import ModelConfig
+from reland_jax.models.graph import Propagation, propagate
+
+
+class LightGCN(nn.Module):
+    """Averages the embeddings of 0 to `config.layers` hops (Eq. 4), without weights in between."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, users: jax.Array, items: jax.Array, propagation: Propagation, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Final representations.
+
+        Args:
+            users: ``<float32>[U, D]``.
+            items: ``<float32>[I + 1, D]``.
+            propagation: the training graph.
+            train: unused; LightGCN has no dropout.
+
+        Returns:
+            Users ``<float32>[U, D]`` and items ``<float32>[I + 1, D]``.
+        """
+        hop = jnp.concatenate([users, items])
+        total = hop
+        for _ in range(self.config.layers):
+            hop = propagate(propagation, hop)
+            total = total + hop
+        total = total / (self.config.layers + 1)
+        return total[: users.shape[0]], total[users.shape[0] :]

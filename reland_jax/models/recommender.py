@@ -1,0 +1,189 @@
+"""Recommenders: a backbone, the item representation and the fusion put together.
+
+There are two families. A *collaborative* backbone turns user and item embeddings into better ones; a
+*sequential* backbone encodes a user's most recent items. In both, `ItemRepresentation` feeds the
+backbone and `RationaleFusion` works on what comes out of it, so a new backbone needs no code for
+`id`, `f_item` or `reland`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reland_jax.config import FusionConfig, ModelConfig
+from reland_jax.models.graph import Propagation
+from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
+from reland_jax.models.representation import ItemRepresentation, RationaleFusion
+
+
+class Tables(NamedTuple):
+    """Frozen arrays a recommender reads; None where its variant does not use them.
+
+    Attributes:
+        item_text: ``<float32>[I + 1, T]``, encoded item attributes, row 0 zero.
+        rationale: ``<float32>[S, T]``, the encoded reasoning pool: S rows, never U.
+        seed: ``<int32>[U, k]``, every user's nearest seed users as rows of `rationale`.
+        propagation: the training graph, for backbones that use one.
+    """
+
+    item_text: jax.Array | None = None
+    rationale: jax.Array | None = None
+    seed: jax.Array | None = None
+    propagation: Propagation | None = None
+
+
+class SequenceBatch(NamedTuple):
+    """Packed sequences and the places whose hidden state predicts something.
+
+    Attributes:
+        items, position, segment: ``<int32>[R, W]``, see `reland_jax.data.packing.Packed`.
+        place: ``<int32>[B]``, token (of R * W) that represents the user at this point.
+        user: ``<int32>[B]``.
+        target: ``<int32>[B]``, the next item; ignored where only vectors are wanted.
+        weight: ``<float32>[B]``, 1, or 0 for an unused entry.
+    """
+
+    items: jax.Array
+    position: jax.Array
+    segment: jax.Array
+    place: jax.Array
+    user: jax.Array
+    target: jax.Array
+    weight: jax.Array
+
+
+class PairBatch(NamedTuple):
+    """Observed pairs with sampled negatives.
+
+    Attributes:
+        user: ``<int32>[B]``.
+        positive: ``<int32>[B]``.
+        negative: ``<int32>[B, n]``.
+        weight: ``<float32>[B]``, 1, or 0 for an unused entry.
+    """
+
+    user: jax.Array
+    positive: jax.Array
+    negative: jax.Array
+    weight: jax.Array
+
+
+class Recommender(nn.Module):
+    """What both families share.
+
+    Attributes:
+        model: backbone and sizes.
+        fusion: settings of the rationale fusion.
+        backbone: the encoder module, see `reland_jax.models.MODELS`.
+        num_users: U.
+        num_items: I.
+        variant: "id", "f_item" or "reland".
+    """
+
+    model: ModelConfig
+    fusion: FusionConfig
+    backbone: nn.Module
+    num_users: int
+    num_items: int
+    variant: str
+
+    init_scale = 0.02
+
+    def setup(self) -> None:
+        """Declares the submodules."""
+        self.items = ItemRepresentation(
+            self.num_items, self.model.dim, self.variant != "id", self.init_scale
+        )
+        self.fuse = RationaleFusion(self.fusion)
+
+    def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
+        """Fuses the rationale of each user's seed user into its vector; the identity unless `reland`.
+
+        Args:
+            tables: see `Tables`.
+            user: ``<int32>[B]``.
+            vectors: ``<float32>[B, D]``, e_u.
+            train: in training the seed user is drawn among the user's k nearest, so that a
+                projection cannot learn the targets of the few who share a rationale by heart.
+
+        Returns:
+            ``<float32>[B, D]``, e'_u.
+        """
+        if self.variant != "reland":
+            return vectors
+        seeds = tables.seed[user]
+        if train and seeds.shape[1] > 1:
+            column = jax.random.randint(self.make_rng("dropout"), user.shape, 0, seeds.shape[1])
+            seed = jnp.take_along_axis(seeds, column[:, None], 1)[:, 0]
+        else:
+            seed = seeds[:, 0]
+        return self.fuse(vectors, tables.rationale[seed], train)
+
+
+class SequentialRecommender(Recommender):
+    """Recommends from a user's most recent items; trained with cross-entropy over all items."""
+
+    def user_vectors(self, tables: Tables, batch: SequenceBatch, train: bool = False) -> jax.Array:
+        """Users at the given places of their sequences, ``<float32>[B, D]``."""
+        return self._encode(tables, self.items(tables.item_text), batch, train)
+
+    def item_vectors(self, tables: Tables) -> jax.Array:
+        """Items as they are scored, ``<float32>[I + 1, D]``."""
+        return self.items(tables.item_text)
+
+    def loss(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
+        """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar."""
+        items = self.items(tables.item_text)
+        users = self._encode(tables, items, batch, train=True)
+        short = -len(batch.target) % TILE
+        users, target, weight = (
+            jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1))
+            for a in (users, batch.target, batch.weight)
+        )
+        return catalogue_cross_entropy(users, items, target, weight)
+
+    def _encode(self, tables: Tables, items: jax.Array, batch: SequenceBatch, train: bool) -> jax.Array:
+        hidden = self.backbone(items[batch.items], batch.position, batch.segment, train)
+        vectors = hidden.reshape(-1, hidden.shape[-1])[batch.place]
+        return self.attach(tables, batch.user, vectors, train)
+
+
+class CollaborativeRecommender(Recommender):
+    """Recommends from the set of a user's items; trained with BPR."""
+
+    embedding_l2: float = 0.0
+    init_scale = 0.1
+
+    def setup(self) -> None:
+        """Declares the submodules."""
+        super().setup()
+        init = nn.initializers.normal(self.init_scale)
+        self.users = self.param("user_embedding", init, (self.num_users, self.model.dim))
+
+    def user_vectors(self, tables: Tables) -> jax.Array:
+        """All users, ``<float32>[U, D]``."""
+        users, _, _ = self._propagate(tables, train=False)
+        return self.attach(tables, jnp.arange(self.num_users), users, train=False)
+
+    def item_vectors(self, tables: Tables) -> jax.Array:
+        """Items as they are scored, ``<float32>[I + 1, D]``."""
+        return self._propagate(tables, train=False)[1]
+
+    def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
+        """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
+        users, items, inputs = self._propagate(tables, train=True)
+        fused = self.attach(tables, batch.user, users[batch.user], train=True)
+        chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
+        scores = jnp.einsum("bd,bnd->bn", fused, items[chosen])
+        squares = jnp.square(self.users[batch.user]).sum() + jnp.square(inputs[chosen]).sum()
+        penalty = 0.5 * self.embedding_l2 * squares / len(batch.user)
+        return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
+
+    def _propagate(self, tables: Tables, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        inputs = self.items(tables.item_text)
+        users, items = self.backbone(self.users, inputs, tables.propagation, train)
+        return users, items, inputs

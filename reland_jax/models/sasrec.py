@@ -1,0 +1,81 @@
+"""SASRec: self-attentive sequential recommendation (Kang and McAuley, ICDM 2018)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reland_jax.config import ModelConfig
+
+_normal = nn.initializers.normal(0.02)
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head attention within segments (section III-B, Eq. 2), with a residual."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        """Args: x ``<float32>[R, W, D]``; mask ``<bool>[R, 1, W, W]``, True where a key is seen."""
+        dim, heads = self.config.dim, self.config.heads
+        projected = nn.Dense(3 * dim, kernel_init=_normal, name="query_key_value")(x)
+        split = projected.reshape(*x.shape[:2], 3, heads, dim // heads)
+        query, key, value = (split[:, :, i] for i in range(3))
+        logits = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(dim // heads)
+        weights = jax.nn.softmax(jnp.where(mask, logits, -1e9))
+        weights = nn.Dropout(self.config.dropout, deterministic=not train)(weights)
+        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
+        mixed = nn.Dense(dim, kernel_init=_normal, name="output")(mixed)
+        mixed = nn.Dropout(self.config.dropout, deterministic=not train)(mixed)
+        return nn.LayerNorm(epsilon=1e-12)(x + mixed)
+
+
+class FeedForward(nn.Module):
+    """Point-wise feed-forward network (section III-C, Eq. 4) with GELU, and a residual."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Args: x ``<float32>[R, W, D]``."""
+        inner = nn.Dense(self.config.inner, kernel_init=_normal)(x)
+        outer = nn.Dense(self.config.dim, kernel_init=_normal)(nn.gelu(inner))
+        outer = nn.Dropout(self.config.dropout, deterministic=not train)(outer)
+        return nn.LayerNorm(epsilon=1e-12)(x + outer)
+
+
+class SASRec(nn.Module):
+    """Encodes every position of packed sequences from the items up to it.
+
+    Attributes:
+        config: sizes and dropout.
+        max_length: L, number of learned positions.
+    """
+
+    config: ModelConfig
+    max_length: int
+
+    @nn.compact
+    def __call__(self, embedded: jax.Array, position: jax.Array, segment: jax.Array, train: bool) -> jax.Array:
+        """Hidden states.
+
+        Args:
+            embedded: ``<float32>[R, W, D]`` item representations.
+            position: ``<int32>[R, W]`` in 0 .. L-1, place within the sequence.
+            segment: ``<int32>[R, W]``, which sequence of the row; 0 for no token.
+            train: whether dropout is on (needs the rng "dropout").
+
+        Returns:
+            ``<float32>[R, W, D]``.
+        """
+        positions = self.param("position", _normal, (self.max_length, self.config.dim))
+        hidden = nn.LayerNorm(epsilon=1e-12)(embedded + positions[position])
+        hidden = nn.Dropout(self.config.dropout, deterministic=not train)(hidden)
+        mask = segment[:, None, :, None] == segment[:, None, None, :]
+        mask &= jnp.tril(jnp.ones(mask.shape[-2:], bool))
+        for layer in range(self.config.layers):
+            hidden = SelfAttention(self.config, name=f"attention_{layer}")(hidden, mask, train)
+            hidden = FeedForward(self.config, name=f"feed_forward_{layer}")(hidden, train)
+        return hidden

@@ -1,0 +1,315 @@
+"""ReLand from raw interactions to a measured gain, one stage after the other (paper, Figure 2).
+
+Every stage is a function of the artefacts before it and of its settings. Its artefact is a folder of
+the workdir, stamped with the hash of both; a stage whose artefact is up to date is not run again, so
+changing one setting reruns only what hangs on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax import artefacts
+from reland_jax.artefacts import Artefact, fingerprint
+from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
+from reland_jax.data import item_texts, load_interactions, split, statistics
+from reland_jax.eval import mean_metrics, per_user_metrics
+from reland_jax.models import (
+    MODELS,
+    Propagation,
+    Recommender,
+    Tables,
+    bipartite_graph,
+    build_propagation,
+    create_recommender,
+)
+from reland_jax.pool import build_pool
+from reland_jax.report.tensorboard import scalar_writer
+from reland_jax.retrieval import assign
+from reland_jax.seeds import choose_seeds
+from reland_jax.storage import (
+    PARTS,
+    BuiltPool,
+    Texts,
+    Trained,
+    load_array,
+    load_assignment,
+    load_built_pool,
+    load_splits,
+    load_texts,
+    load_trained,
+    save_array,
+    save_assignment,
+    save_built_pool,
+    save_interactions,
+    save_splits,
+    save_texts,
+    save_trained,
+)
+from reland_jax.storage import load_interactions as load_stored_interactions
+from reland_jax.text import encode_texts, whiten
+from reland_jax.train import Evaluator, Task, create_task, fit, param_shapes
+from reland_jax.types import Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
+
+STAGES = (
+    "load",
+    "split",
+    "encode_users",
+    "sample_seeds",
+    "build_pool",
+    "encode_text",
+    "assign",
+    "train",
+    "report",
+)
+
+
+_log = logging.getLogger(__name__)
+
+
+class Inputs(NamedTuple):
+    """What training and report read, all stages before them done.
+
+    Attributes:
+        interactions: all of them, with external ids and item features.
+        splits: training, validation and test.
+        clusters: ``<int32>[U]``, K-means cluster of every user.
+        built: the reasoning pool and its problems.
+        texts: encoded item attributes and rationales.
+        assignment: every user's seed users.
+        fingerprint: of texts and assignment.
+    """
+
+    interactions: Interactions
+    splits: Splits
+    clusters: np.ndarray
+    built: BuiltPool
+    texts: Texts
+    assignment: Assignment
+    fingerprint: str
+
+
+class Pipeline:
+    """Runs stages in a workdir.
+
+    Attributes:
+        config: all settings.
+        workdir: where artefacts live.
+    """
+
+    def __init__(self, config: Config, workdir: str | Path, stages: Sequence[str] = ()) -> None:
+        """Checks the stage names.
+
+        Args:
+            config: all settings.
+            workdir: where artefacts live; made if it does not exist.
+            stages: the stages to run, again if need be; none means all that are not up to date.
+
+        Raises:
+            RelandError: an unknown stage.
+        """
+        for stage in stages:
+            if stage not in STAGES:
+                raise RelandError(f"--stages: {stage!r} is not a stage; {nearest_name(stage, STAGES)}")
+        self.config, self.workdir, self._stages = config, Path(workdir), tuple(stages)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.seconds: dict[str, float] = {}
+
+    def wants(self, *stages: str) -> bool:
+        """Whether any of these stages is to be run."""
+        return not self._stages or bool(set(stages) & set(self._stages))
+
+    def prepare(self) -> Inputs:
+        """Phases 1 and 2 up to the assignment: everything that training needs."""
+        config, workdir = self.config, self.workdir
+        loaded = self._stage(
+            "load", [config.data], lambda: load_interactions(config.data),
+            save_interactions, load_stored_interactions,
+        )  # fmt: skip
+        interactions = loaded.value
+        _log.info("data: %s", statistics(interactions))
+        divided = self._stage(
+            "split", [loaded.fingerprint, config.data.protocol],
+            lambda: split(interactions, config.data.protocol), save_splits, load_splits,
+        )  # fmt: skip
+        splits = divided.value
+        behaviour = self._stage(
+            "encode_users", [divided.fingerprint, config.encoder, config.eval, config.data.max_length],
+            lambda: self._encode_users(splits), save_array, load_array,
+        )  # fmt: skip
+        seeds = self._stage(
+            "sample_seeds", [behaviour.fingerprint, config.seeds],
+            lambda: _sample_seeds(behaviour.value, splits, config), artefacts.save_arrays, artefacts.load_arrays,
+        )  # fmt: skip
+        built = self._stage(
+            "build_pool", [seeds.fingerprint, config.pool, Path(config.pool.path), config.data],
+            lambda: _build_pool(seeds.value, behaviour.value, splits, interactions, config, workdir),
+            partial(save_built_pool, config, interactions.ids), partial(load_built_pool, interactions.ids),
+        )  # fmt: skip
+        pool = built.value.pool
+        texts = self._stage(
+            "encode_text", [built.fingerprint, config.text],
+            lambda: _encode_text(interactions, pool, config, workdir / "text_cache"), save_texts, load_texts,
+        )  # fmt: skip
+        assignment = self._stage(
+            "assign", [built.fingerprint, config.retrieval, config.fusion.neighbours],
+            lambda: _assign(behaviour.value, pool, config), save_assignment, load_assignment,
+        )  # fmt: skip
+        both = fingerprint(texts.fingerprint, assignment.fingerprint)
+        clusters = seeds.value["cluster_of_user"]
+        return Inputs(interactions, splits, clusters, built.value, texts.value, assignment.value, both)
+
+    def train(self, inputs: Inputs, variant: str, seed: int) -> Trained:
+        """Trains and evaluates one variant with one training seed."""
+        config = dataclasses.replace(self.config.train, seed=seed)
+        splits = inputs.splits
+        made_from: list[Any] = [self.config.model, config, self.config.eval, self.config.data.max_length]
+        made_from += [*splits.train, *splits.valid, *splits.test]
+        if variant != "id":
+            made_from += [inputs.texts.items]
+        if variant == "reland":
+            made_from += [self.config.fusion, inputs.fingerprint]
+        name = f"train/{variant}-seed{seed}"
+        task = self.task(inputs, variant)
+        stamp = fingerprint(*made_from)
+        return self._stage(
+            name, [stamp], lambda: self._fit(task, splits, config, name, stamp),
+            save_trained, partial(load_trained, param_shapes(task, config)), stage="train",
+        ).value  # fmt: skip
+
+    def task(self, inputs: Inputs, variant: str) -> Task:
+        """The recommender of a variant with its data."""
+        config = self.config
+        model = self._recommender(config.model, config.train, inputs.splits, variant)
+        seed = inputs.assignment.seed[:, : config.fusion.neighbours]
+        tables = Tables(
+            item_text=None if variant == "id" else jnp.asarray(inputs.texts.items),
+            rationale=jnp.asarray(inputs.texts.rationales) if variant == "reland" else None,
+            seed=jnp.asarray(seed) if variant == "reland" else None,
+            propagation=_propagation(config.model, inputs.splits),
+        )
+        return create_task(model, tables, inputs.splits, config.train, config.data.max_length)
+
+    # --- stages --------------------------------------------------------------------------------
+
+    def _encode_users(self, splits: Splits) -> np.ndarray:
+        """M of Eq. 1: a lightweight backbone trained on training interactions only."""
+        encoder = self.config.encoder
+        model = self._recommender(encoder.model, encoder.train, splits, "id")
+        tables = Tables(propagation=_propagation(encoder.model, splits))
+        task = create_task(model, tables, splits, encoder.train, self.config.data.max_length)
+        evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
+        checkpoints = self.workdir / "checkpoints" / "encode_users"
+        run = {"made_from": fingerprint(encoder, *splits.train, *splits.valid)}
+        result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
+        # "valid" vectors have read the training history and nothing after it.
+        return np.asarray(task.vectors(result.params, "valid")[0])
+
+    def _fit(self, task: Task, splits: Splits, config: TrainConfig, name: str, stamp: str) -> Trained:
+        evaluator = Evaluator(task, splits, self.config.eval)
+        with scalar_writer(self.workdir / "tensorboard" / name.replace("/", "-")) as write:
+            result = fit(
+                task, evaluator, config, self.workdir / "checkpoints" / name,
+                run={"made_from": stamp}, label=name, on_epoch=lambda entry: write(int(entry["epoch"]), entry),
+            )  # fmt: skip
+        ranks = {part: evaluator.ranks(result.params, part) for part in PARTS}
+        cutoffs = self.config.eval.cutoffs
+        means = {part: mean_metrics(per_user_metrics(rank, cutoffs)) for part, rank in ranks.items()}
+        evaluations = [e["evaluation_seconds"] for e in result.history if "evaluation_seconds" in e]
+        summary = {
+            **means,
+            "epochs": len(result.history),
+            "best_epoch": result.best_epoch,
+            "objective": config.objective,
+            "seconds_per_epoch": result.seconds_per_epoch,
+            "compile_seconds": result.compile_seconds,
+            "examples_per_second": task.targets / result.seconds_per_epoch,
+            "evaluation_seconds": float(np.median(evaluations)),
+            "history": result.history,
+        }
+        return Trained(result.params, summary, ranks)
+
+    # --- helpers -------------------------------------------------------------------------------
+
+    def _stage(
+        self,
+        name: str,
+        made_from: Sequence[Any],
+        compute: Callable[[], Any],
+        save: Callable[[Any, Path], None],
+        load: Callable[[Path], Any],
+        stage: str = "",
+    ) -> Artefact:
+        stage, stamp = stage or name, fingerprint(*made_from)
+        folder = self.workdir / name
+        if not self.wants(stage):
+            artefact = artefacts.require(folder, stamp, stage, load)
+        else:
+            # A training is days of work at scale: naming its stage continues it, and never repeats it.
+            force = stage in self._stages and stage != "train"
+            artefact = artefacts.make(folder, stamp, compute=compute, save=save, load=load, force=force)
+        done = "done" if artefact.fresh else "up to date, took"
+        _log.info("%s: %s %.1f s", name, done, artefact.seconds)
+        self.seconds[name] = artefact.seconds
+        return artefact
+
+    def _recommender(
+        self, model: ModelConfig, train: TrainConfig, splits: Splits, variant: str
+    ) -> Recommender:
+        return create_recommender(
+            model, self.config.fusion, variant,
+            num_users=splits.num_users, num_items=splits.num_items,
+            max_length=self.config.data.max_length, embedding_l2=train.embedding_l2,
+        )  # fmt: skip
+
+
+def _propagation(model: ModelConfig, splits: Splits) -> Propagation | None:
+    if not MODELS[model.backbone].needs_graph:
+        return None
+    return build_propagation(bipartite_graph(splits.train, splits.num_items))
+
+
+def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict[str, np.ndarray]:
+    seeds, clustering = choose_seeds(behaviour, splits.train.lengths(), config.seeds)
+    return {**seeds._asdict(), "cluster_of_user": np.asarray(clustering.cluster)}
+
+
+def _build_pool(
+    seeds: dict[str, np.ndarray],
+    behaviour: np.ndarray,
+    splits: Splits,
+    interactions: Interactions,
+    config: Config,
+    folder: Path,
+) -> BuiltPool:
+    chosen = SeedSet(seeds["user"], seeds["cluster"], seeds["how"])
+    pool, problems = build_pool(
+        chosen, behaviour, splits, interactions, config.pool, config.data,
+        folder=folder, cluster=seeds["cluster_of_user"],
+    )  # fmt: skip
+    for problem in problems[:5]:
+        _log.warning("pool: %s: %s", problem.user_id, problem.why)
+    _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
+    return BuiltPool(pool, [problem._asdict() for problem in problems])
+
+
+def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
+    items = encode_texts(item_texts(interactions, config.data.text_fields), config.text, cache)
+    rationales = encode_texts([rationale.step2 for rationale in pool.rationales], config.text, cache)
+    if not config.text.whiten:
+        return Texts(items, rationales)
+    # One projection for both, so that a rationale stays comparable with the items it speaks of.
+    return Texts(*(whiten(texts, items[1:], config.text.whiten) for texts in (items, rationales)))
+
+
+def _assign(behaviour: np.ndarray, pool: ReasoningPool, config: Config) -> Assignment:
+    count = max(config.retrieval.neighbours, config.fusion.neighbours)
+    return assign(behaviour, pool.seeds.user, dataclasses.replace(config.retrieval, neighbours=count))

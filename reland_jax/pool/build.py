@@ -1,0 +1,178 @@
+"""Builds the reasoning pool from seed users and their training histories (paper, section 3.1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reland_jax.config import DataConfig, PoolConfig
+from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.files import FileProvider
+from reland_jax.pool.prompts import DOMAINS, PROMPT_VERSION, build_prompt, clean_title, item_text
+from reland_jax.pool.providers import make_provider
+from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
+
+UNKNOWN_CLUSTER = -1
+"""Cluster of a seed user of a file, where neither the file nor the run knows it."""
+
+
+def build_pool(
+    seeds: SeedSet | None,
+    behaviour: np.ndarray,
+    splits: Splits,
+    interactions: Interactions,
+    config: PoolConfig,
+    data: DataConfig,
+    *,
+    folder: str | Path,
+    cluster: np.ndarray | None = None,
+) -> tuple[ReasoningPool, list[Problem]]:
+    """Asks the provider about every seed user and keeps those with a readable rationale.
+
+    Only training interactions are shown. With provider "file" the seed users are those of the file,
+    and `seeds` is not looked at. There, seed users with more held-out items than the writer of the file
+    left out (`config.held_out`) are excluded: their rationale was written from validation or test items.
+
+    Args:
+        seeds: the chosen seed users; may be None with provider "file".
+        behaviour: ``<float32>[U, D]``, output of the behaviour encoder (paper, Eq. 1).
+        splits: only `train` is shown; the sizes of the others guard against leakage.
+        interactions: external ids and the text fields of the items.
+        config: who writes, and from what.
+        data: `text_fields` and `domain`.
+        folder: where a provider may leave files for people, such as batch requests.
+        cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a file.
+
+    Returns:
+        The pool, its rows in the order of the seed users, and what a person should know: seeds that
+        were left out and why, and rationales that were read with a remark.
+
+    Raises:
+        RelandError: no seed user has a readable rationale; file users that the data do not have; items
+            without text fields; or what the provider raises.
+    """
+    if len(behaviour) != splits.num_users:
+        raise RelandError(f"behaviour has {len(behaviour)} rows for {splits.num_users} users")
+    provider = make_provider(config, folder)
+    problems: list[Problem] = []
+    if isinstance(provider, FileProvider):
+        seeds, problems = _file_seeds(provider, interactions.ids.users, cluster, splits, config.held_out)
+        requests = [RationaleRequest(user_id, "") for user_id in interactions.ids.users[seeds.user].tolist()]
+    elif seeds is None:
+        raise RelandError(f"provider {config.provider!r} needs seed users; only a file brings its own")
+    else:
+        seeds, requests, problems = _requests(seeds, splits.train, interactions, config, data)
+    result = provider.rationales(requests)
+    return _pool(seeds, behaviour, result, problems, config), problems + result.problems
+
+
+def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
+    """Where a pool built with these settings comes from, for `save_pool`.
+
+    The prompt version is "" for a file, whose prompts are not known.
+    """
+    settings: dict[str, Any] = {"provider": config.provider, "domain": data.domain, "data": data.name}
+    settings["prompt_version"] = "" if config.provider == "file" else PROMPT_VERSION
+    if config.provider == "file":
+        return {**settings, "file": Path(config.path).name, "held_out": config.held_out}
+    settings["history"] = config.history
+    if config.provider == "batch":
+        settings |= {name: getattr(config, name) for name in ("model", "max_tokens", "temperature")}
+    return settings
+
+
+def _requests(
+    seeds: SeedSet, train: Ragged, interactions: Interactions, config: PoolConfig, data: DataConfig
+) -> tuple[SeedSet, list[RationaleRequest], list[Problem]]:
+    """Requests for the seed users whose last training items have any text, and the others as problems."""
+    features = _text_features(interactions, data)
+    # Each item is described once, however many histories it stands in.
+    described: dict[int, tuple[Mapping[str, str], str]] = {}
+    requests, problems, kept = [], [], []
+    for row, user in enumerate(seeds.user.tolist()):
+        items = train.row(user)[-config.history :].tolist()
+        for item in items:
+            if item not in described:
+                fields = {name: clean_title(str(values[item])) for name, values in features.items()}
+                described[item] = fields, item_text(fields)
+        user_id = str(interactions.ids.users[user])
+        texts = [described[item][1] for item in items]
+        if not any(texts):
+            problems.append(Problem(user_id, f"none of the last {config.history} training items has a text"))
+            continue
+        prompt = build_prompt(texts, data.domain, config.history)
+        requests.append(RationaleRequest(user_id, prompt, tuple(described[item][0] for item in items)))
+        kept.append(row)
+    return _rows(seeds, kept), requests, problems
+
+
+def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np.ndarray]:
+    names = [name for name in data.text_fields if name in interactions.item_features]
+    if not names:
+        raise RelandError(
+            f"config.data.text_fields={data.text_fields} names no field of the items; the data have "
+            f"{sorted(interactions.item_features) or 'no item fields'}. Prompts need texts; with provider "
+            f"'file' they are not needed. Prompt wordings: {', '.join(DOMAINS)}"
+        )
+    return {name: interactions.item_features[name] for name in names}
+
+
+def _file_seeds(
+    provider: FileProvider, users: np.ndarray, cluster: np.ndarray | None, splits: Splits, left_out: int
+) -> tuple[SeedSet, list[Problem]]:
+    """The seed users of a file, without those whose held-out items its writer was shown."""
+    dense = {str(user_id): index for index, user_id in enumerate(users)}
+    unknown = [entry for entry in provider.entries if entry.user_id not in dense]
+    if unknown:
+        raise RelandError(
+            f"{provider.path}:{unknown[0].line}: {len(unknown)} of {len(provider.entries)} users are not in "
+            f"the data, the first is {unknown[0].user_id!r}; the file belongs to other data, or filtering "
+            "removed them"
+        )
+    user = np.asarray([dense[entry.user_id] for entry in provider.entries], np.int32)
+    own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in provider.entries]
+    clusters = np.asarray(own, np.int32) if cluster is None else np.asarray(cluster, np.int32)[user]
+    seeds = SeedSet(user, clusters, np.asarray([entry.how for entry in provider.entries], np.int8))
+    held_out = (splits.valid.lengths() + splits.test.lengths())[user]
+    leaked = held_out > left_out
+    problems = [
+        Problem(
+            provider.entries[row].user_id,
+            f"{provider.path}:{provider.entries[row].line}: held-out items were shown to the writer: "
+            f"{held_out[row]} items are held out, config.pool.held_out={left_out} were left out",
+        )
+        for row in np.flatnonzero(leaked).tolist()
+    ]
+    return _rows(seeds, np.flatnonzero(~leaked)), problems
+
+
+def _pool(
+    seeds: SeedSet,
+    behaviour: np.ndarray,
+    result: ProviderResult,
+    problems: Sequence[Problem],
+    config: PoolConfig,
+) -> ReasoningPool:
+    """The seed users that have a rationale; nobody can be assigned to any other."""
+    rows = [row for row, rationale in enumerate(result.rationales) if rationale is not None]
+    if not rows:
+        listed = [*problems, *result.problems]
+        first = f"; the first: user {listed[0].user_id!r}: {listed[0].why}" if listed else ""
+        raise RelandError(
+            f"the reasoning pool is empty: provider {config.provider!r} has a usable rationale for none of "
+            f"{len(seeds.user) + len(problems)} seed users{first}"
+        )
+    kept = _rows(seeds, rows)
+    m = np.asarray(behaviour[kept.user], np.float32)
+    if not np.isfinite(m).all():
+        bad = int(kept.user[~np.isfinite(m).all(axis=1)][0])
+        raise RelandError(f"the behaviour vector of user {bad} is not finite; the behaviour encoder diverged")
+    return ReasoningPool(kept, m, [rationale for rationale in result.rationales if rationale is not None])
+
+
+def _rows(seeds: SeedSet, rows: Sequence[int] | np.ndarray) -> SeedSet:
+    index = np.asarray(rows, np.int64)
+    return SeedSet(seeds.user[index], seeds.cluster[index], seeds.how[index])

@@ -1,0 +1,56 @@
+"""What a writer of rationales gets and gives back: the contract of every provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from reland_jax.types import Rationale
+
+
+class RationaleRequest(NamedTuple):
+    """One seed user about whom a rationale is wanted.
+
+    Attributes:
+        user_id: external id; it names the answer and is never part of the prompt.
+        prompt: the whole prompt, "" for a provider that does not read prompts.
+        history: text fields of the shown training items, oldest first, each a mapping of field name
+            to cleaned text (step 0); () for a provider that does not read them.
+    """
+
+    user_id: str
+    prompt: str
+    history: tuple[Mapping[str, str], ...] = ()
+
+
+class Problem(NamedTuple):
+    """Something that a person should know about one seed user.
+
+    Attributes:
+        user_id: external id, "" where the problem belongs to no known user.
+        why: what happened, with file and line where there is one.
+    """
+
+    user_id: str
+    why: str
+
+
+class ProviderResult(NamedTuple):
+    """What a provider could deliver.
+
+    Attributes:
+        rationales: aligned with the requests; None where there is no readable rationale. A rationale
+            that is present always has a `step2`.
+        problems: what was missing, unreadable or read with a remark.
+    """
+
+    rationales: list[Rationale | None]
+    problems: list[Problem]
+
+
+class Provider(Protocol):
+    """Writes rationales for seed users (paper, section 3.1.2)."""
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Answers every request; the result is dense and aligned with `requests`."""
+        ...

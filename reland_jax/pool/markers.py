@@ -1,0 +1,154 @@
+"""Finds the marks that divide an answer into steps: words in many languages, or bare numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_WORD = (
+    r"(?:step|schritt|paso|[ée]tape|passo|passaggio|stap|steg|trinn|trin|krok|adım|adim|шаг|крок|bước|langkah"
+    r"|vaihe|lépés|pasul|βήμα|ステップ|步骤|步驟|手順|단계|الخطوة|خطوة|चरण)"
+)
+_NUMBER = r"(?:\d{1,2}|zero|one|two|three|iii|ii|i|[〇零一二三])"
+_FORM = (
+    rf"(?:{_WORD}[ \t\-_#.]{{0,3}}(?:no\.?|n°|nr\.?)?[ \t]?(?P<a>{_NUMBER})(?![A-Za-z0-9]|\.\d)"
+    rf"|第\s?(?P<b>{_NUMBER})\s?(?:步骤|步驟|步|ステップ|단계)"
+    rf"|(?P<c>\d{{1,2}})[ \t]?[.º°ª]?[ \t]?(?:Schritt|adım|단계|шаг|lépés|etapa|vaihe)(?!\w))"
+)
+_TAIL = (
+    r"(?P<tail>[\])】」]?(?:[ \t]{0,3}[（(][^()（）\n]{0,80}[)）])?[ \t*_]{0,6}"
+    r"(?P<sign>[:：.)、．|]|[-–—]{1,2}(?=[ \t*_])|(?=\n|$))?[ \t*_]{0,6})"
+)
+_MARK = re.compile(
+    r"(?:(?P<start>^[ \t>]{0,12}(?:[-+•*][ \t]+|\d[.)][ \t]+)?[#*_\[(【「 \t]{0,12})|(?<!\w)[*_\[(【]{0,4})"
+    rf"{_FORM}{_TAIL}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_XML = re.compile(r"<(/?)step[ _-]?(\d)>", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"^(?:\*\*|#{1,6}[ \t]+)?(?P<number>\d{1,2})(?P<style>[.)．）:：、])(?:\*\*)?[ \t]*", re.MULTILINE
+)
+_RECOMMENDED = re.compile(
+    r"^[ \t>*#_]{0,8}(?:[-+•][ \t]+)?\*{0,3}(?:my |top |final |personali[sz]ed )?"
+    r"recommend(?:ed|ation|ations)\b[^:\n]{0,60}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PREFERENCES = re.compile(
+    r"^[ \t>*#_]{0,8}(?:the )?(?:(?:user|customer|shopper|viewer|listener)(?:'s|’s)? )?"
+    r"(?:preferences?|summary|profile|taste)\b[^:\n]{0,40}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_VALUES = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "i": 1, "ii": 2, "iii": 3,
+    "〇": 0, "零": 0, "一": 1, "二": 2, "三": 3,
+}  # fmt: skip
+_TITLE_WORDS = frozenset(
+    """brief briefly short summary summarize summarise summarizing summarising user users user's customer
+    customer's shopper shopper's viewer viewer's listener listener's preference preferences of the in one
+    sentence recommend recommended recommendation recommendations recommending category categories item items
+    product products movie movies artist artists genre genres music and for to based on profile history this a
+    overview analysis analyze analyse your their taste tastes interests next""".split()
+)
+
+
+class Part(NamedTuple):
+    """One numbered part of an answer.
+
+    Attributes:
+        number: 0, 1, 2, or more for parts that nobody asked for.
+        text: raw text up to the next mark.
+    """
+
+    number: int
+    text: str
+
+
+def step_parts(answer: str) -> tuple[list[Part], list[str]]:
+    """Parts behind marks such as "Step 1:", and a remark if step 2 was found by its heading only."""
+    answer = _XML.sub(lambda tag: "\n" if tag[1] else f"\nStep {tag[2]}: ", answer)
+    marks = [mark for mark in _MARK.finditer(answer) if _is_mark(mark, answer)]
+    ends = [mark.start() for mark in marks[1:]] + [len(answer)]
+    parts = [_part(mark, answer[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
+    if parts and not any(part.number == 2 for part in parts):
+        return _split_last(parts)
+    return parts, []
+
+
+def numbered_parts(answer: str) -> tuple[list[Part], list[str]]:
+    """Parts of an answer without step marks: "1)" and "2)" in front of lines, or telling headings."""
+    for style in dict.fromkeys(mark["style"] for mark in _NUMBERED.finditer(answer)):
+        marks = [mark for mark in _NUMBERED.finditer(answer) if mark["style"] == style]
+        numbers = [int(mark["number"]) for mark in marks]
+        skip = 1 if numbers[0] == 0 else 0
+        # 1, 2 and no more, or a list that starts again at 1 inside step 2; 1, 2, 3 is just a list.
+        if numbers[skip : skip + 2] == [1, 2] and numbers[skip + 2 : skip + 3] in ([], [1]):
+            first, second = marks[skip], marks[skip + 1]
+            parts = [_part_at(1, answer, first, second.start()), _part_at(2, answer, second, len(answer))]
+            return parts, ["the steps are numbered but not named"]
+    return _headed_parts(answer)
+
+
+def _headed_parts(answer: str) -> tuple[list[Part], list[str]]:
+    second = _RECOMMENDED.search(answer)
+    if not second:
+        return [], []
+    first = _PREFERENCES.search(answer, 0, second.start())
+    parts = [Part(1, answer[first.end() : second.start()].lstrip("* "))] if first else []
+    return [*parts, Part(2, answer[second.start() :])], ["the steps were recognised by their headings only"]
+
+
+def _is_mark(mark: re.Match[str], answer: str) -> bool:
+    """Whether this divides the answer, and does not only mention a step in a sentence."""
+    following = answer[mark.end() : mark.end() + 1]
+    if mark["start"] is not None:
+        return following not in (",", "'", "’", ";") or mark["sign"] is not None
+    dash = mark["sign"] in ("-", "–", "—", "--") and answer[mark.end("sign") : mark.end("sign") + 1] == " "
+    return mark["sign"] in (":", "：") or dash or "**" in mark["tail"]
+
+
+def _part(mark: re.Match[str], text: str) -> Part:
+    word = (mark["a"] or mark["b"] or mark["c"]).lower()
+    number = _VALUES[word] if word in _VALUES else int(word)
+    opening = mark[0][: mark.start("tail") - mark.start()]
+    bold_is_open = "**" in opening and "**" not in mark["tail"]
+    return Part(number, _without_title(number, text, bold_is_open, "#" in opening))
+
+
+def _part_at(number: int, answer: str, mark: re.Match[str], end: int) -> Part:
+    bold_is_open = "**" in mark[0] and mark[0].count("**") == 1
+    return Part(number, _without_title(number, answer[mark.end() : end], bold_is_open, "#" in mark[0]))
+
+
+def _without_title(number: int, text: str, bold_is_open: bool, heading: bool) -> str:
+    """The part without the title of its step ("Summarize preferences"), which says nothing of the user."""
+    line, _, below = text.partition("\n")
+    if bold_is_open and "**" in line:
+        title, _, rest = line.partition("**")
+        rest = rest.lstrip(" :：-–—")
+        if number == 2 and title.rstrip().endswith((":", "：")):
+            return f"{title.strip()} {rest}\n{below}"
+        drop = (rest or below.strip()) and len(title) <= 80
+        return f"{rest}\n{below}" if drop else f"{title}{rest}\n{below}"
+    if below.strip() and (heading and not line.rstrip().endswith((":", "：")) or _is_title(line)):
+        keep = number == 2 and line.rstrip(" *").endswith((":", "："))
+        return text if keep else below
+    title, colon, rest = line.partition(":")
+    if number == 1 and colon and rest.strip() and _is_title(title):
+        return f"{rest.lstrip(' *')}\n{below}"
+    return text
+
+
+def _is_title(line: str) -> bool:
+    words = re.findall(r"[^\W\d_]+(?:['’]s)?", line.replace("’", "'").lower())
+    return bool(words) and len(line) <= 80 and all(word in _TITLE_WORDS for word in words)
+
+
+def _split_last(parts: list[Part]) -> tuple[list[Part], list[str]]:
+    """Divides the last step 1 where a heading such as "Recommended categories:" begins."""
+    for index in range(len(parts) - 1, -1, -1):
+        second = _RECOMMENDED.search(parts[index].text)
+        if parts[index].number == 1 and second and second.start() > 0:
+            text = parts[index].text
+            split = [Part(1, text[: second.start()]), Part(2, text[second.start() :])]
+            return parts[:index] + split, ["step 2 was recognised by its heading only"]
+    return parts, []

@@ -1,0 +1,83 @@
+"""What a report is made from: plain values and arrays, with external ids and titles filled in."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from reland_jax.types import Assignment, SeedSet
+
+
+class ItemLabel(NamedTuple):
+    """An item as people see it.
+
+    Attributes:
+        item_id: external id; two items may share a title, never an id.
+        title: readable name; "" shows the id instead.
+    """
+
+    item_id: str
+    title: str = ""
+
+
+class Case(NamedTuple):
+    """One user's recommendations and what they rest on (paper, Fig. 8).
+
+    Attributes:
+        user_id: external id of the user.
+        history: training items, oldest first.
+        seed_user_id: external id of the matched seed user; equal to `user_id` for a seed user.
+        cosine: similarity of the two, in [-1, 1].
+        step1: the rationale's first step, shown as the explanation.
+        step2: the rationale's second step, the text that is encoded.
+        recommendations: variant -> items, best first.
+        targets: the held-out test items (one under leave-one-out).
+    """
+
+    user_id: str
+    history: Sequence[ItemLabel]
+    seed_user_id: str
+    cosine: float
+    step1: str
+    step2: str
+    recommendations: Mapping[str, Sequence[ItemLabel]]
+    targets: Sequence[ItemLabel]
+
+
+class Problem(NamedTuple):
+    """A rationale that was set aside because it could not be read.
+
+    Attributes:
+        user_id: external id of the seed user.
+        reason: what was wrong.
+        response: the raw answer, or the part of it that matters.
+    """
+
+    user_id: str
+    reason: str
+    response: str
+
+
+class ReportContent(NamedTuple):
+    """Everything `write_report` shows.
+
+    Attributes:
+        results: the content of results.json.
+        config: nested settings of the run, as `Config.to_dict` gives them.
+        activity: ``<int64>[U]``, number of training interactions of every user.
+        seeds: the seed users of the pool, aligned with the rows that `assignment` names.
+        cluster_sizes: ``<int64>[clusters]``, users in each K-means cluster; empty if not known.
+        assignment: the seed users matched to every user.
+        cases: users to show in full; may be empty.
+        problems: rationales set aside; may be empty.
+    """
+
+    results: Mapping[str, Any]
+    config: Mapping[str, Any]
+    activity: np.ndarray
+    seeds: SeedSet
+    cluster_sizes: np.ndarray
+    assignment: Assignment
+    cases: Sequence[Case] = ()
+    problems: Sequence[Problem] = ()

@@ -1,0 +1,120 @@
+"""A run as one self-contained HTML page: no script, no network, every text escaped."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any, Mapping
+
+from reland_jax.report import plots, words
+from reland_jax.report.content import ReportContent
+from reland_jax.report.paper import BACKBONE_NAMES
+from reland_jax.report.tables import Table, result_tables
+
+SECTIONS = (
+    ("results", "Results"),
+    ("validation", "Validation"),
+    ("seeds", "Seed users"),
+    ("assignment", "Matching"),
+    ("cases", "Cases"),
+    ("cost", "Cost"),
+    ("environment", "Environment"),
+    ("problems", "Problems"),
+)
+"""Element id and name of every section, in order."""
+
+_TEMPLATE = "page.html.j2"
+_SHOWN_HISTORY = 10
+_SHOWN_PROBLEMS = 50
+
+
+def write_report(path: str | Path, content: ReportContent) -> None:
+    """Writes the report of a run as one HTML file.
+
+    The file is written aside and then renamed, so an interrupted call leaves no half page.
+
+    Args:
+        path: the file to write; its folder is made if it is missing.
+        content: what to show.
+
+    Raises:
+        RelandError: `content.results` has no variant.
+    """
+    page = render_report(content)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def render_report(content: ReportContent) -> str:
+    """The HTML of `write_report`.
+
+    Raises:
+        RelandError: `content.results` has no variant.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    source = resources.files("reland_jax.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(source).render(_values(content))
+
+
+def _values(content: ReportContent) -> dict[str, Any]:
+    results = content.results
+    pool = results.get("pool", {})
+    backbone = results.get("backbone", "")
+    return {
+        "dataset": results.get("dataset", ""),
+        "backbone": BACKBONE_NAMES.get(backbone, backbone),
+        "headline": words.headline(results),
+        "warning": words.writer_warning(results),
+        "sections": SECTIONS,
+        "tables": result_tables(results),
+        "plots": _plots(content),
+        "seeds_words": words.seeds_words(content),
+        "assignment_words": words.assignment_words(content.assignment, content.seeds),
+        "cases": content.cases,
+        "shown_history": _SHOWN_HISTORY,
+        "provider": pool.get("provider", ""),
+        "models": pool.get("models") or (),
+        "cost": words.cost_table(results, len(content.activity)),
+        "environment": _settings("What the run ran on.", results.get("environment", {})),
+        "config": _settings("Every setting of the run.", content.config),
+        "problems": content.problems,
+        "shown_problems": _SHOWN_PROBLEMS,
+    }
+
+
+def _plots(content: ReportContent) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    # The drawings are ours and matplotlib escapes the texts in them; all else on the page is escaped here.
+    return {
+        "validation": Markup(plots.validation_curves(content.results)),
+        "activity": Markup(plots.activity_histogram(content.activity, content.seeds)),
+        "clusters": Markup(plots.cluster_scatter(content.cluster_sizes, content.seeds)),
+        "cosines": Markup(plots.cosine_histogram(content.assignment, content.seeds)),
+    }
+
+
+def _settings(caption: str, values: Mapping[str, Any]) -> Table:
+    return Table(caption, ("name", "value"), list(_flat(values).items()))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as one, with dotted names and values as text."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            flat[f"{prefix}{name}"] = ", ".join(map(str, value))
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat

@@ -1,0 +1,178 @@
+"""Plots of a run as inline SVG.
+
+Colours are CSS variables of the page (with a fallback for an SVG that stands alone), so one drawing
+serves a light and a dark page. Nothing in the SVG refers to anything outside it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any, Mapping
+
+import numpy as np
+
+from reland_jax.report.tables import variant_results
+from reland_jax.report.words import borrowed
+from reland_jax.types import HOW_NAMES, IMPORTANT, REPRESENTATIVE, Assignment, SeedSet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# matplotlib draws in these stand-ins, which `_to_svg` replaces by (CSS variable, fallback).
+_INK, _FAINT, _GREY, _ORANGE, _BLUE = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {
+    _INK: "var(--ink, #1f2937)",
+    _FAINT: "var(--line, #d1d5db)",
+    _GREY: "var(--grey, #6b7280)",
+    _ORANGE: "var(--orange, #b45309)",
+    _BLUE: "var(--blue, #1d4ed8)",
+}
+_VARIANT_STYLES = {"id": (_GREY, ":", "s"), "f_item": (_ORANGE, "--", "^"), "reland": (_BLUE, "-", "o")}
+_HOW_STYLES = {REPRESENTATIVE: (_BLUE, "-"), IMPORTANT: (_ORANGE, "--")}
+_BINS = 40
+
+
+def validation_curves(results: Mapping[str, Any]) -> str:
+    """Validation NDCG@10 per epoch of every variant, the best epoch marked (paper, Fig. 7)."""
+    figure, axes = _new_figure("epoch", "validation NDCG@10")
+    drawn = False
+    for name, one in variant_results(results).items():
+        rows = [row for row in one.get("history", ()) if row.get("ndcg@10") is not None]
+        if not rows:
+            continue
+        drawn = True
+        colour, line, marker = _VARIANT_STYLES.get(name, (_INK, "-.", "d"))
+        epochs, scores = [row["epoch"] for row in rows], [row["ndcg@10"] for row in rows]
+        best = int(np.argmax(scores))
+        axes.plot(epochs, scores, line, color=colour, linewidth=1.8, label=f"{name} (best {scores[best]:.4f})")
+        axes.plot(epochs[best], scores[best], marker, color=colour, markersize=7)
+    return _finish(figure, axes, drawn, "curves", "Validation NDCG at 10 per epoch, one line per variant")
+
+
+def cosine_histogram(assignment: Assignment, seeds: SeedSet) -> str:
+    """Histogram of users by their cosine to the matched seed; seed users are counted apart."""
+    figure, axes = _new_figure("cosine to the matched seed user", "users")
+    cosine = borrowed(assignment, seeds)
+    if len(cosine):
+        edges = np.linspace(min(float(cosine.min()), 0.98), 1.0, _BINS + 1)
+        axes.hist(np.clip(cosine, None, 1.0), edges, color=_BLUE, alpha=0.75, label="users who borrow a rationale")
+        median = float(np.median(cosine))
+        axes.axvline(median, color=_ORANGE, linestyle="--", label=f"their median, {median:.2f}")
+        axes.plot([], [], " ", label=f"{len(seeds.user):,} seed users (cosine 1) not shown")
+    label = "Histogram of the cosine between every user and the matched seed user"
+    return _finish(figure, axes, bool(len(cosine)), "cosines", label)
+
+
+def activity_histogram(activity: np.ndarray, seeds: SeedSet) -> str:
+    """Share of users by number of training interactions: all users, and seeds by how they were chosen.
+
+    Args:
+        activity: ``<int64>[U]``, training interactions of every user.
+        seeds: the seed users.
+    """
+    figure, axes = _new_figure("training interactions of a user", "share of the group")
+    if len(activity):
+        top = max(int(activity.max()), 2)
+        edges = np.unique(np.geomspace(max(int(activity.min()), 1), top + 1, _BINS // 2).round()) - 0.5
+        axes.hist(activity, edges, weights=_shares(activity), color=_GREY, alpha=0.35, label="all users")
+        for how, (colour, line) in _HOW_STYLES.items():
+            chosen = activity[seeds.user[seeds.how == how]]
+            name = f"{HOW_NAMES[how]} seeds ({len(chosen):,})"
+            axes.hist(
+                chosen, edges, weights=_shares(chosen), histtype="step", color=colour, linestyle=line,
+                linewidth=1.8, label=name,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        _plain_log_ticks(axes)
+    label = "Share of users by number of training interactions, all users against seed users"
+    return _finish(figure, axes, bool(len(activity)), "activity", label)
+
+
+def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
+    """Seeds chosen in each cluster against the cluster's size; a dot's area grows with its clusters.
+
+    Args:
+        cluster_sizes: ``<int64>[clusters]``, users in each K-means cluster.
+        seeds: the seed users.
+    """
+    figure, axes = _new_figure("users in the cluster", "seed users in the cluster")
+    drawn = bool(len(cluster_sizes)) and int(cluster_sizes.sum()) > 0
+    if drawn:
+        chosen = np.bincount(seeds.cluster, minlength=len(cluster_sizes))[: len(cluster_sizes)]
+        # Equal dots are drawn once and large numbers rounded, so the drawing stays small for any K.
+        pairs = np.stack([_two_digits(cluster_sizes), _two_digits(chosen)], 1)
+        dots, clusters = np.unique(pairs, axis=0, return_counts=True)
+        area = 8 + 6 * np.sqrt(clusters)
+        axes.scatter(dots[:, 0], dots[:, 1], s=area, color=_BLUE, alpha=0.6, linewidths=0, label="clusters")
+        ends = np.array([0, int(cluster_sizes.max())])
+        share = len(seeds.user) / int(cluster_sizes.sum())
+        axes.plot(ends, share * ends, "--", color=_ORANGE, label=f"in proportion ({share:.1%})")
+    return _finish(figure, axes, drawn, "clusters", "Seed users in each cluster against the size of the cluster")
+
+
+def _new_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    # A Figure of its own, not pyplot's: no global state and no display needed.
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(y_label, color=_INK)
+    axes.tick_params(colors=_INK, which="both")
+    axes.grid(color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_color(_FAINT)
+        spine.set_visible(side in ("left", "bottom"))
+    axes.patch.set_visible(False)
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: Axes, drawn: bool, name: str, label: str) -> str:
+    if drawn:
+        axes.legend(labelcolor=_INK, frameon=False, fontsize=9)
+    else:
+        axes.text(0.5, 0.5, "nothing was recorded", color=_INK, ha="center", transform=axes.transAxes)
+    return _to_svg(figure, name, label)
+
+
+def _to_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an ``<svg>`` element whose ids start with `name`, so several fit on one page."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].rstrip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, variable)
+    view_box = re.search(r'viewBox="[^"]+"', svg)
+    if view_box is None:
+        raise AssertionError("matplotlib wrote an SVG without a viewBox")
+    opening = f'<svg {view_box.group()} role="img" aria-label="{label}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
+
+
+def _shares(values: np.ndarray) -> np.ndarray:
+    return np.full(len(values), 1 / max(len(values), 1))
+
+
+def _two_digits(values: np.ndarray) -> np.ndarray:
+    """Values rounded to two significant digits; those below 100 stay as they are."""
+    digits = np.floor(np.log10(np.maximum(values, 1))) - 1
+    unit = 10.0 ** np.maximum(digits, 0)
+    return np.round(values / unit) * unit
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,115 @@
+"""Sentences that say what the tables and plots of a run mean."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import numpy as np
+
+from reland_jax.report.content import ReportContent
+from reland_jax.report.paper import BACKBONE_NAMES
+from reland_jax.report.tables import MISSING, Table, gain, is_significant_gain, variant_results
+from reland_jax.types import HOW_NAMES, Assignment, SeedSet
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """One or two sentences: what `reland` reached, against `id` and `f_item`, and how sure that is."""
+    variants = variant_results(results)
+    ndcg = {name: one["test"]["ndcg@10"] for name, one in variants.items() if "ndcg@10" in one.get("test", {})}
+    backbone = results.get("backbone", "")
+    where = f"On {results.get('dataset', '')} with {BACKBONE_NAMES.get(backbone, backbone)}"
+    if "reland" not in ndcg:
+        return f"{where}: test NDCG@10 " + ", ".join(f"{k} {v:.4f}" for k, v in ndcg.items()) + "."
+    against = [
+        f"{gain(ndcg['reland'], ndcg[name]) or 'no ratio'} against {name} ({ndcg[name]:.4f})"
+        for name in ("id", "f_item")
+        if name in ndcg
+    ]
+    sentence = f"{where}, reland reaches a test NDCG@10 of {ndcg['reland']:.4f}: {', '.join(against)}"
+    return f"{sentence.rstrip(': ')}. {_certainty(results)}".strip()
+
+
+def writer_warning(results: Mapping[str, Any]) -> str:
+    """What must be said where the heuristic wrote the rationales; "" where it did not."""
+    if results.get("pool", {}).get("provider") != "heuristic":
+        return ""
+    return (
+        "No LLM was used: the rationales of this run were put together from each seed user's own history by "
+        "the offline heuristic. These numbers say nothing about what an LLM's rationales would add."
+    )
+
+
+def seeds_words(content: ReportContent) -> str:
+    """How many seed users there are, how each was chosen, and how active they are."""
+    seeds, activity = content.seeds, content.activity
+    if not len(seeds.user):
+        return "No seed users are recorded."
+    counts = ", ".join(f"{int((seeds.how == how).sum()):,} as {name}" for how, name in enumerate(HOW_NAMES))
+    means = [f"all users {activity.mean():.1f}"]
+    for how, name in enumerate(HOW_NAMES):
+        chosen = activity[seeds.user[seeds.how == how]]
+        if len(chosen):
+            means.append(f"{name} seeds {chosen.mean():.1f}")
+    clusters = len(np.unique(seeds.cluster))
+    return (
+        f"{len(seeds.user):,} of {len(activity):,} users ({len(seeds.user) / len(activity):.1%}) are seed users: "
+        f"{counts}. They cover {clusters:,} clusters. Mean number of training interactions: {', '.join(means)}. "
+        "Representative seeds should resemble all users; important seeds are drawn in proportion to activity "
+        "and should lie to the right."
+    )
+
+
+def borrowed(assignment: Assignment, seeds: SeedSet) -> np.ndarray:
+    """Cosines to the nearest seed of the users who are no seed users themselves, ``<float32>[U - S]``."""
+    own = np.zeros(len(assignment.cosine), bool)
+    own[seeds.user] = True
+    return assignment.cosine[~own, 0]
+
+
+def assignment_words(assignment: Assignment, seeds: SeedSet) -> str:
+    """How alike users and their matched seeds are, and how many users share one rationale."""
+    cosine = borrowed(assignment, seeds)
+    if not len(cosine):
+        return "Every user is a seed user with a rationale of their own; nothing is borrowed."
+    low, median = np.quantile(cosine, [0.1, 0.5])
+    used, sharing = np.unique(assignment.seed[:, 0], return_counts=True)
+    return (
+        f"{len(cosine):,} users borrow the rationale of the seed user whose training behaviour is most like "
+        f"theirs. Half of them have a cosine of at least {median:.2f} to that seed, nine in ten at least "
+        f"{low:.2f}. Near 1 the rationale was written for nearly the same history; the lower the cosine, the "
+        f"more it is about someone else. {len(used):,} of {len(seeds.user):,} rationales are in use, each by "
+        f"{sharing.mean():.1f} users on average and by {sharing.max():,} at most."
+    )
+
+
+def cost_table(results: Mapping[str, Any], num_users: int) -> Table:
+    """LLM inferences and tokens of this run, and what asking for each of `num_users` would take."""
+    pool = results.get("pool", {})
+    inferences, rationales = pool.get("llm_inferences") or 0, pool.get("seeds") or 0
+    rows = [_cost_row("LLM inferences", inferences, num_users if inferences else None)]
+    for name, field in (("tokens read", "prompt_tokens"), ("tokens written", "response_tokens")):
+        tokens = pool.get(field) if pool.get("tokens_known") and inferences else None
+        everyone = None if tokens is None else round(tokens / inferences * num_users)
+        rows.append(_cost_row(name, tokens, everyone))
+    caption = "What the LLM was asked, and what asking it about every user would have cost at the same length."
+    if not inferences:
+        caption += f" No inference is recorded; an LLM would be asked for {rationales:,} users of {num_users:,}."
+    return Table(caption, ("cost", "this run", "for every user", "ratio"), rows)
+
+
+def _cost_row(name: str, value: int | None, everyone: int | None) -> tuple[str, ...]:
+    ratio = f"{everyone / value:.1f} times" if value and everyone else MISSING
+    return (name, _count(value), _count(everyone), ratio)
+
+
+def _count(value: int | None) -> str:
+    return "not known" if value is None else f"{value:,}"
+
+
+def _certainty(results: Mapping[str, Any]) -> str:
+    if not results.get("significance"):
+        return "No significance test was run: read a small difference as noise."
+    sure = [n for n in ("id", "f_item") if is_significant_gain(results, f"reland>{n}", "ndcg@10")]
+    if not sure:
+        return "No gain of reland in NDCG@10 is significant after Holm."
+    return f"The gain over {' and '.join(sure)} is significant (p < 0.05 after Holm)."

@@ -1,0 +1,189 @@
+"""What a run found: results.json, the comparison of the variants, and the cases of the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.config import Config
+from reland_jax.eval import per_user_metrics, recommend
+from reland_jax.eval.significance import holm, paired_comparison
+from reland_jax.pipeline import Inputs
+from reland_jax.pool import pool_summary
+from reland_jax.report import Case, ItemLabel, Problem, ReportContent
+from reland_jax.storage import PARTS, Trained
+from reland_jax.types import Interactions, ReasoningPool, Splits
+
+Runs = Mapping[str, Mapping[int, Trained]]
+"""Variant -> training seed -> what was trained."""
+
+COMPARED = ("ndcg@10", "hr@10")
+TITLE_FIELDS = ("title", "name")
+
+
+def summarise(config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The content of results.json.
+
+    With several training seeds the metrics of a variant are means over them, and "per_seed" lists
+    them seed by seed; the other figures of a variant are those of its first seed.
+    """
+    return {
+        "dataset": os.path.basename(config.data.name.rstrip("/")),
+        "backbone": config.model.backbone,
+        "protocol": inputs.splits.protocol,
+        "training_seeds": list(config.seeds_of_training),
+        "variants": {variant: _variant(trained) for variant, trained in runs.items()},
+        "significance": _significance(config, runs),
+        "pool": pool_summary(inputs.built.pool)
+        | {"provider": config.pool.provider, "problems": len(inputs.built.problems)},
+        "stage_seconds": dict(stage_seconds),
+        "environment": environment() | {"config": config.to_dict()},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and processors of this run."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processors": len(usable(0)),
+    }
+
+
+def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
+    summaries = [each.summary for each in trained.values()]
+    means = {
+        part: {name: float(np.mean([s[part][name] for s in summaries])) for name in summaries[0][part]}
+        for part in PARTS
+    }
+    per_seed = {part: {name: [s[part][name] for s in summaries] for name in means[part]} for part in PARTS}
+    per_seed |= {key: [s[key] for s in summaries] for key in ("epochs", "best_epoch", "seconds_per_epoch")}
+    return summaries[0] | means | {"per_seed": per_seed}
+
+
+def _significance(config: Config, runs: Runs) -> dict[str, Any]:
+    """Paired comparisons over users of the per-user test metrics averaged over seeds, Holm-corrected."""
+    means = {
+        variant: {
+            name: np.mean([per_user_metrics(t.ranks["test"], (10,))[name] for t in trained.values()], axis=0)
+            for name in COMPARED
+        }
+        for variant, trained in runs.items()
+    }
+    pairs = [("reland", "id"), ("reland", "f_item"), ("f_item", "id")]
+    cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
+    found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
+    adjusted = holm([comparison.p_value for comparison in found]) if found else []
+    out: dict[str, Any] = {}
+    for (a, b, name), comparison, p_holm in zip(cells, found, adjusted):
+        out.setdefault(f"{a}>{b}", {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}
+    return out
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+def report_content(
+    config: Config,
+    inputs: Inputs,
+    results: Mapping[str, Any],
+    vectors: Mapping[str, tuple[jax.Array, jax.Array]],
+    num_cases: int = 6,
+) -> ReportContent:
+    """What the HTML page shows.
+
+    Args:
+        config: all settings.
+        inputs: artefacts of the stages before training.
+        results: see `summarise`.
+        vectors: variant -> user and item vectors for the test part.
+        num_cases: users shown in full.
+    """
+    problems = [Problem(p["user_id"], p["why"], "") for p in inputs.built.problems]
+    return ReportContent(
+        results=results,
+        config=config.to_dict(),
+        activity=inputs.splits.train.lengths(),
+        seeds=inputs.built.pool.seeds,
+        cluster_sizes=np.bincount(inputs.clusters),
+        assignment=inputs.assignment,
+        cases=_cases(config, inputs, vectors, _choose_cases(config, inputs, num_cases)),
+        problems=problems,
+    )
+
+
+def _choose_cases(config: Config, inputs: Inputs, count: int) -> np.ndarray:
+    """Users to show: the configured ones first, then users drawn at random who have a test target.
+
+    They are drawn without looking at any recommendation, so that the page shows no selected successes.
+    """
+    known = {user: index for index, user in enumerate(inputs.interactions.ids.users.tolist())}
+    wanted = [known[user] for user in config.report_users if user in known]
+    with_target = np.flatnonzero(inputs.splits.test.lengths())
+    drawn = np.random.default_rng(0).permutation(with_target)[:count]
+    return np.array([*wanted, *drawn], np.int64)[:count]
+
+
+def _cases(
+    config: Config, inputs: Inputs, vectors: Mapping[str, tuple[jax.Array, jax.Array]], users: np.ndarray
+) -> list[Case]:
+    splits, pool = inputs.splits, inputs.built.pool
+    masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
+    lists = {
+        variant: recommend(user_vectors[jnp.asarray(users)], items, jnp.asarray(masked), 10)[0]
+        for variant, (user_vectors, items) in vectors.items()
+    }
+    label = _Labels(inputs.interactions)
+    return [
+        _case(inputs, pool, label, int(user), {variant: found[row] for variant, found in lists.items()})
+        for row, user in enumerate(users)
+    ]
+
+
+def _case(
+    inputs: Inputs, pool: ReasoningPool, label: _Labels, user: int, found: Mapping[str, np.ndarray]
+) -> Case:
+    seed = int(inputs.assignment.seed[user, 0])
+    rationale = pool.rationales[seed]
+    ids = inputs.interactions.ids.users
+    return Case(
+        user_id=str(ids[user]),
+        history=label.all(inputs.splits.train.row(user)),
+        seed_user_id=str(ids[pool.seeds.user[seed]]),
+        cosine=float(inputs.assignment.cosine[user, 0]),
+        step1=rationale.step1,
+        step2=rationale.step2,
+        recommendations={variant: label.all(items) for variant, items in found.items()},
+        targets=label.all(inputs.splits.test.row(user)),
+    )
+
+
+class _Labels:
+    """Titles and external ids of items."""
+
+    def __init__(self, interactions: Interactions) -> None:
+        self._ids = interactions.ids.items
+        fields = [name for name in TITLE_FIELDS if name in interactions.item_features]
+        self._titles = interactions.item_features[fields[0]] if fields else np.full(len(self._ids), "")
+
+    def all(self, items: Sequence[int] | np.ndarray) -> list[ItemLabel]:
+        return [ItemLabel(str(self._ids[item]), str(self._titles[item])) for item in items]
+
+
+def _history(splits: Splits, users: np.ndarray) -> np.ndarray:
+    rows = [np.concatenate([splits.train.row(u), splits.valid.row(u)]) for u in users]
+    out = np.zeros((len(rows), max(len(row) for row in rows)), np.int32)
+    for place, row in enumerate(rows):
+        out[place, : len(row)] = row
+    return out

@@ -1,0 +1,46 @@
+"""What every engine does with its vectors first: check them and scale them to unit length."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.types import RelandError
+
+
+def checked(
+    queries: np.ndarray | jax.Array, keys: np.ndarray | jax.Array, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Queries ``<float32>[Q, D]`` and keys ``<float32>[S, D]``, once they are fit for a search.
+
+    Raises:
+        RelandError: shapes that do not fit, no keys, values not finite, or k outside 1 .. S.
+    """
+    queries, keys = np.asarray(queries, np.float32), np.asarray(keys, np.float32)
+    if queries.ndim != 2 or keys.ndim != 2 or queries.shape[1] != keys.shape[1]:
+        raise RelandError(
+            f"retrieval: queries {queries.shape} and keys {keys.shape}; expected [Q, D] and [S, D]"
+        )
+    if not 1 <= k <= len(keys):
+        raise RelandError(
+            f"retrieval: {k} neighbours asked for among {len(keys)} seed users; "
+            "config.retrieval.neighbours must be between 1 and the number of seed users"
+        )
+    for name, rows in (("queries", queries), ("keys", keys)):
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise RelandError(
+                f"retrieval: {len(bad)} of {len(rows)} {name} are not finite, the first at rows "
+                f"{bad[:5].tolist()}; look at the training of the behaviour encoder"
+            )
+    return queries, keys
+
+
+def unit_rows(rows: jax.Array) -> jax.Array:
+    """Rows ``<float32>[n, D]`` scaled to length 1; a row of zeros stays one, so its cosines are 0."""
+    # Dividing by the largest entry first keeps the squares of very large or small rows in range.
+    largest = jnp.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / jnp.where(largest > 0, largest, 1.0)
+    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / jnp.where(norm > 0, norm, 1.0)

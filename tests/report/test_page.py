@@ -1,0 +1,157 @@
+"""The HTML page: whole, balanced, self-contained and safe with hostile texts."""
+
+from __future__ import annotations
+
+import os
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reland_jax.report import ReportContent, page, write_report
+from reland_jax.types import RelandError
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class _Page(HTMLParser):
+    """Collects elements and fails on a closing tag that does not fit."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(html)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href", "data", "action"):
+                self.references.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.texts.setdefault(self.open[-1], []).append(" ".join(data.split()))
+
+
+@pytest.fixture
+def html(content: ReportContent, tmp_path: Path) -> str:
+    """The page of the sample content, as written."""
+    write_report(tmp_path / "new" / "report.html", content)
+    assert os.listdir(tmp_path / "new") == ["report.html"]
+    return (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_balanced_and_has_every_section(html: str) -> None:
+    parsed = _Page(html)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert {name for name, _ in page.SECTIONS} <= set(parsed.ids)
+    assert parsed.tags.count("svg") == 4
+    assert parsed.tags.count("table") == parsed.tags.count("caption") == 7
+
+
+def test_nothing_is_fetched_or_run(html: str) -> None:
+    parsed = _Page(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(parsed.tags)
+    assert all(reference.startswith("#") for reference in parsed.references)
+    assert {reference[1:] for reference in parsed.references} <= set(parsed.ids)
+    assert "http:" not in html and "https:" not in html and "@import" not in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_hostile_texts_are_shown_not_run(html: str) -> None:
+    assert "<script" not in html
+    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice.
+    assert html.count("&lt;script&gt;alert") == 2 * 4 + 2 + 1
+
+
+def test_cases_show_match_target_and_recommendations(html: str) -> None:
+    texts = _Page(html).texts
+    assert "Matched seed user user-9, cosine 0.874." in texts["p"]
+    assert any(text.startswith("A seed user") for text in texts["p"])
+    marked = texts["mark"]
+    assert len(marked) == 4 and sum(text.endswith("(target)") for text in marked) == 2
+    headings = texts["h4"]
+    # f_item recommends another item of the same title: it is no hit.
+    assert headings.count("id: target not among these 5") == headings.count("f_item: target not among these 4") == 2
+    assert headings.count("reland") == 2
+    assert "4 earlier items" in texts["summary"] and "Item number 13" in texts["li"]
+
+
+def test_numbers_of_the_tables_are_on_the_page(html: str) -> None:
+    cells = _Page(html).texts["td"]
+    for cell in ("0.0462* (+10.0%)", "0.0440", "+0.0022", "10.0 times", "leave_one_out", "2.0"):
+        assert cell in cells, cell
+
+
+def test_an_item_without_a_title_shows_its_id(content: ReportContent) -> None:
+    case = content.cases[0]
+    targets = [case.targets[0]._replace(title="")]
+    html = page.render_report(content._replace(cases=[case._replace(targets=targets)]))
+    assert "<mark>B0099</mark>" in html
+
+
+def test_the_heuristic_is_named_visibly(content: ReportContent, heuristic_results: dict[str, Any]) -> None:
+    html = page.render_report(content._replace(results=heuristic_results))
+    assert 'class="warning"' in html and html.count("No LLM was used") == 2
+    assert "Rationales written by" not in html
+    assert 'class="warning"' not in page.render_report(content)
+
+
+def test_problems_are_listed_up_to_a_limit(content: ReportContent) -> None:
+    html = page.render_report(content._replace(problems=content.problems * 60))
+    assert "60 rationales could not be read" in html and "the first 50 are shown" in html
+    assert html.count("step 2 is missing") == 50
+    assert "Every rationale could be read." in page.render_report(content._replace(problems=()))
+
+
+def test_a_page_without_cases_and_history(content: ReportContent, heuristic_results: dict[str, Any]) -> None:
+    heuristic_results["variants"] = {"id": {"test": {"ndcg@10": 0.1}}}
+    empty = content._replace(results=heuristic_results, cases=(), problems=(), config={})
+    html = page.render_report(empty)
+    _Page(html)
+    assert "No users were picked" in html and "nothing was recorded" in html
+
+
+def test_the_same_content_gives_the_same_page(content: ReportContent) -> None:
+    assert page.render_report(content) == page.render_report(content)
+
+
+def test_a_failed_write_leaves_the_old_page(
+    content: ReportContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(page.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(path, content)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["report.html"]
+
+
+def test_results_without_variants_write_nothing(content: ReportContent, tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match="variants"):
+        write_report(tmp_path / "report.html", content._replace(results={}))
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,103 @@
+"""Result tables: every number comes from the results or the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reland_jax.report import comparison_table, tables
+from reland_jax.types import RelandError
+
+
+def _row(table: tables.Table, name: str) -> dict[str, str]:
+    (row,) = (row for row in table.rows if row[0] == name)
+    return dict(zip(table.header, row, strict=True))
+
+
+def test_comparison_shows_the_numbers_gains_and_stars(results: dict[str, Any]) -> None:
+    table = tables.comparison(results)
+    assert [row[0] for row in table.rows] == ["id", "f_item", "reland"]
+    assert _row(table, "id")["test NDCG@10"] == "0.0420"
+    reland = _row(table, "reland")
+    assert reland["test NDCG@10"] == "0.0462* (+10.0%)"  # 0.0462 / 0.0420 = 1.1
+    assert reland["test HR@10"] == "0.0882 (+5.0%)"  # 0.0882 / 0.0840 = 1.05, p_holm 0.08
+    assert reland["valid MRR@10"] == "0.0410"
+    assert (reland["s/epoch"], reland["best epoch"], reland["epochs"]) == ("8.25", "20", "30")
+    assert _row(table, "f_item")["test HR@10"] == "0.0835 (-0.6%)"
+
+
+def test_a_significant_loss_gets_no_star(results: dict[str, Any]) -> None:
+    results["significance"]["reland>id"]["ndcg@10"]["difference"] = -0.0042
+    assert "*" not in _row(tables.comparison(results), "reland")["test NDCG@10"]
+
+
+def test_variants_come_in_the_papers_order_then_others(results: dict[str, Any]) -> None:
+    variants = results["variants"]
+    results["variants"] = {"no_seed": variants["id"], "reland": variants["reland"], "id": variants["id"]}
+    assert list(tables.variant_results(results)) == ["id", "reland", "no_seed"]
+
+
+def test_paper_table_shows_ours_theirs_and_the_difference(results: dict[str, Any]) -> None:
+    table = tables.against_paper(results)
+    assert table is not None
+    row = _row(table, "reland")
+    assert (row["NDCG@10 ours"], row["NDCG@10 paper"], row["NDCG@10 ours − paper"]) == ("0.0462", "0.0440", "+0.0022")
+    assert (row["HR@10 ours"], row["HR@10 paper"], row["HR@10 ours − paper"]) == ("0.0882", "0.0841", "+0.0041")
+    assert "some-llm-1" in table.caption and "ChatGPT-3.5" in table.caption
+
+
+def test_paper_table_says_what_differs(heuristic_results: dict[str, Any]) -> None:
+    heuristic_results["dataset"] = "ml-1m"
+    table = tables.against_paper(heuristic_results)
+    assert table is not None and "no LLM" in table.caption and "1,000,209" in table.caption
+
+
+@pytest.mark.parametrize(("key", "value"), [("dataset", "demo"), ("backbone", "mine")])
+def test_no_paper_table_where_the_paper_has_no_cell(results: dict[str, Any], key: str, value: str) -> None:
+    results[key] = value
+    assert tables.against_paper(results) is None
+
+
+def test_training_seeds_table(results: dict[str, Any]) -> None:
+    table = tables.over_training_seeds(results)
+    assert table is not None
+    row = _row(table, "reland")
+    deviation = np.std([0.0452, 0.0462, 0.0472], ddof=1)
+    assert (row["training seeds"], row["mean"], row["standard deviation"]) == ("3", "0.0462", f"{deviation:.4f}")
+    assert (row["lowest"], row["highest"]) == ("0.0452", "0.0472")
+
+
+def test_significance_table(results: dict[str, Any]) -> None:
+    table = tables.significance(results)
+    assert table is not None and len(table.rows) == 3
+    row = _row(table, "reland>id NDCG@10")
+    assert row["difference"] == "+0.0042" and row["95% bootstrap interval"] == "+0.0021 to +0.0063"
+    assert (row["p"], row["p after Holm"]) == ("< 0.0001", "0.0002")
+
+
+def test_optional_tables_are_left_out(heuristic_results: dict[str, Any]) -> None:
+    heuristic_results["dataset"] = "demo"
+    assert tables.result_tables(heuristic_results) == [tables.comparison(heuristic_results)]
+
+
+def test_missing_numbers_are_dashes(results: dict[str, Any]) -> None:
+    results["variants"] = {"reland": {"test": {"ndcg@10": 0.5}}}
+    row = _row(tables.comparison(results), "reland")
+    assert row["test NDCG@10"] == "0.5000*" and row["test HR@10"] == row["s/epoch"] == tables.MISSING
+
+
+def test_markdown_is_aligned_and_complete(results: dict[str, Any]) -> None:
+    text = comparison_table(results)
+    blocks = [[line for line in block.splitlines() if line] for block in text.split("\n\n")]
+    grids = [block for block in blocks if block[0].startswith("|")]
+    assert len(grids) == 4
+    for grid in grids:
+        assert len({len(line) for line in grid}) == 1 and len({line.count("|") for line in grid}) == 1
+        assert set(grid[1]) <= set("| -:")
+
+
+def test_no_variant_is_an_error() -> None:
+    with pytest.raises(RelandError, match=r"results\['variants'\] is empty"):
+        comparison_table({"variants": {}})

@@ -1,0 +1,249 @@
+"""The rooms of the house and the doors between them, checked on the import graph.
+
+The table `MAY_IMPORT` is the architecture: an arrow that is not in it fails. Every import counts,
+also one inside a function. `reland_jax/__init__.py` is the public surface and may name any room, but
+only inside functions, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = "reland_jax"
+
+CONTRACTS = {"types", "config"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "types": set(),
+    "config": {"types"},
+    "data": CONTRACTS,
+    "text": CONTRACTS,
+    "seeds": CONTRACTS,
+    "pool": CONTRACTS,
+    "retrieval": CONTRACTS,
+    "models": CONTRACTS,
+    "eval": CONTRACTS,
+    "report": CONTRACTS,
+    "train": CONTRACTS | {"models", "data", "eval"},
+    "serve": CONTRACTS | {"models", "retrieval"},
+    "pipeline": CONTRACTS
+    | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
+    "__init__": CONTRACTS,
+}
+
+ONLY_IN = {"jraph": {"models"}}
+"""Outside libraries that are kept behind one room, so that they can be replaced."""
+
+HEAVY = {
+    "jinja2",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "ray",
+    "scann",
+    "sentence_transformers",
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+    "transformers",
+}
+"""Libraries that cost seconds to import, or that are optional: imported where they are used."""
+
+CLOSED_TO_MODELS = {"absl", "io", "ml_collections", "os", "pandas", "pathlib", "requests", "shutil", "urllib"}
+"""`models/` never sees files, flags, tables or an LLM."""
+
+
+class Import(NamedTuple):
+    """One imported module: its absolute dotted name, its line, and whether importing the file runs it."""
+
+    name: str
+    line: int
+    at_module_level: bool
+
+
+def walk_imports(node: ast.AST, package: str, at_module_level: bool = True) -> Iterator[Import]:
+    """Yields every import below `node` of a file that lies in the dotted `package`."""
+    for child in ast.iter_child_nodes(node):
+        level = at_module_level and not _is_deferred(child)
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, child.lineno, level) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            base = _absolute_name(child, package)
+            yield from (Import(f"{base}.{alias.name}", child.lineno, level) for alias in child.names)
+        elif isinstance(child, ast.Call) and (name := _dynamic_name(child)):
+            yield Import(name, child.lineno, level)
+        yield from walk_imports(child, package, level)
+
+
+def _is_deferred(node: ast.AST) -> bool:
+    """Whether what is below runs later than the import of the file, or never (`TYPE_CHECKING`)."""
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def _absolute_name(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    parents = parts[: len(parts) - node.level + 1]
+    return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def _dynamic_name(node: ast.Call) -> str | None:
+    """The module of `importlib.import_module("...")` or `__import__("...")`."""
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    first = node.args[0] if node.args else None
+    if called in ("import_module", "__import__") and isinstance(first, ast.Constant):
+        return str(first.value)
+    return None
+
+
+def room_of(path: Path, root: Path) -> str:
+    """The room of a file: the folder, or the module's own name, directly below the package."""
+    return path.relative_to(root / PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path, root: Path) -> list[Import]:
+    """Every import of one file."""
+    package = ".".join(path.relative_to(root).parent.parts)
+    return list(walk_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+
+
+def forbidden_arrows(root: Path) -> list[str]:
+    """Every import of one room by another that `MAY_IMPORT` does not allow, as `file:line: what`."""
+    found = []
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        room = room_of(path, root)
+        for item in imports_of(path, root):
+            target = _target_room(item.name)
+            if target is None or target == room or (room == "__init__" and not item.at_module_level):
+                continue
+            if target not in MAY_IMPORT.get(room, set()):
+                found.append(f"{path.relative_to(root)}:{item.line}: {room} -> {target} is not allowed")
+    return found
+
+
+def _target_room(name: str) -> str | None:
+    """The room that an absolute name lies in; a folder outside the package by its own name."""
+    first, _, rest = name.partition(".")
+    if first in ("experiments", "tests", "launch", "third_party"):
+        return first
+    return (rest.split(".")[0] or "__init__") if first == PACKAGE else None
+
+
+def outside_imports(root: Path, folder: str) -> Iterator[tuple[Path, Import, str]]:
+    """Every import below a folder: the file, the import and the name of the library."""
+    for path in sorted((root / folder).rglob("*.py")):
+        for item in imports_of(path, root):
+            yield path, item, item.name.partition(".")[0]
+
+
+def loaded_modules(statement: str) -> set[str]:
+    """Top-level names in `sys.modules` after a statement, in a fresh interpreter."""
+    program = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {room_of(path, REPOSITORY) for path in (REPOSITORY / PACKAGE).rglob("*.py")}
+    assert rooms - set(MAY_IMPORT) == set(), "add the room, and what it may import, to MAY_IMPORT"
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    found = forbidden_arrows(REPOSITORY)
+    assert not found, "\n".join(found)
+
+
+def test_libraries_stay_in_their_room() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{item.line}: {library} belongs in {sorted(ONLY_IN[library])}"
+        for path, item, library in outside_imports(REPOSITORY, PACKAGE)
+        if library in ONLY_IN and room_of(path, REPOSITORY) not in ONLY_IN[library]
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_heavy_libraries_are_imported_where_they_are_used() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{item.line}: import {library} inside the function that uses it"
+        for folder in (PACKAGE, "experiments")
+        for path, item, library in outside_imports(REPOSITORY, folder)
+        if item.at_module_level and library in HEAVY
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_models_see_no_files_flags_or_network() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{item.line}: models/ may not import {library}"
+        for path, item, library in outside_imports(REPOSITORY, f"{PACKAGE}/models")
+        if library in CLOSED_TO_MODELS
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_launchers_import_no_jax() -> None:
+    found = [str(path) for path, _, library in outside_imports(REPOSITORY, "launch") if library == "jax"]
+    assert not found, found
+
+
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.types", f"{PACKAGE}.config"])
+def test_the_surface_is_light(module: str) -> None:
+    heavy = loaded_modules(f"import {module}") & (HEAVY | {"jax", "flax", "optax", "orbax", "jraph"})
+    assert not heavy, f"import {module} pulls in {sorted(heavy)}"
+
+
+def write_house(root: Path, files: dict[str, str]) -> None:
+    """Writes a small package to check the checks with."""
+    for name, text in files.items():
+        path = root / PACKAGE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arrow"),
+    [
+        ("data/load.py", "from reland_jax.models import layers", "data -> models"),
+        ("data/load.py", "from ..models import layers", "data -> models"),
+        ("data/load.py", "from reland_jax import models", "data -> models"),
+        ("data/load.py", "def f():\n    import reland_jax.models.layers", "data -> models"),
+        ("pool/x.py", "import importlib\nimportlib.import_module('reland_jax.train')", "pool -> train"),
+        ("eval/x.py", "import experiments.run", "eval -> experiments"),
+        ("__init__.py", "from reland_jax.models import layers", "__init__ -> models"),
+        ("types.py", "from reland_jax import config", "types -> config"),
+    ],
+)
+def test_a_forbidden_arrow_is_found(tmp_path: Path, name: str, text: str, arrow: str) -> None:
+    write_house(tmp_path, {name: text})
+    (found,) = forbidden_arrows(tmp_path)
+    assert f"{arrow} is not allowed" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train/loop.py", "from reland_jax.models import layers\nfrom . import state\nimport jax"),
+        ("models/sasrec.py", "from reland_jax.models.layers import Block\nfrom ..types import Splits"),
+        ("__init__.py", "def __getattr__(name):\n    from reland_jax import pipeline"),
+    ],
+)
+def test_an_allowed_arrow_passes(tmp_path: Path, name: str, text: str) -> None:
+    write_house(tmp_path, {name: text})
+    assert forbidden_arrows(tmp_path) == []
+
+
+def test_imports_for_type_checkers_are_not_module_level() -> None:
+    text = "if TYPE_CHECKING:\n    import pandas\nclass A:\n    import torch\ndef f():\n    import ray"
+    levels = {item.name: item.at_module_level for item in walk_imports(ast.parse(text), PACKAGE)}
+    assert levels == {"pandas": False, "torch": True, "ray": False}

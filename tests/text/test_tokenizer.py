@@ -1,0 +1,48 @@
+"""Token ids with the checkpoint's own tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reland_jax.text.tokenizer import load_tokenizer
+from reland_jax.types import RelandError
+
+CLS, SEP, UNKNOWN, FIRST_WORD = 2, 3, 1, 4
+
+
+def test_texts_are_cut_but_not_padded(tiny_folder: Path) -> None:
+    tokenise = load_tokenizer(tiny_folder, max_tokens=8)
+    long = " ".join(f"w{index}" for index in range(20))
+    assert tokenise(["w1", "w0 other", long]) == [
+        [CLS, FIRST_WORD + 1, SEP],
+        [CLS, FIRST_WORD, UNKNOWN, SEP],
+        [CLS, *range(FIRST_WORD, FIRST_WORD + 6), SEP],
+    ]
+
+
+def test_no_text_has_no_ids(tiny_folder: Path) -> None:
+    assert load_tokenizer(tiny_folder, max_tokens=8)([]) == []
+
+
+def test_a_vocabulary_alone_is_enough(tiny_folder: Path) -> None:
+    pytest.importorskip("transformers")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "creme", "soap", "##s", ",", "日"]
+    (tiny_folder / "tokenizer.json").unlink()
+    (tiny_folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    found = load_tokenizer(tiny_folder, max_tokens=6)(["Crème, soaps 日 soap soap", "soap"])
+    # Word pieces by hand: lower case, no accents, punctuation apart, longest piece first.
+    assert found == [[2, 5, 8, 6, 7, 3], [2, 6, 3]]
+
+
+def test_no_tokenizer_is_an_error(tiny_folder: Path) -> None:
+    (tiny_folder / "tokenizer.json").unlink()
+    with pytest.raises(RelandError, match=r"tiny: no tokenizer\.json and no vocab\.txt"):
+        load_tokenizer(tiny_folder, max_tokens=8)
+
+
+def test_a_damaged_tokenizer_is_an_error(tiny_folder: Path) -> None:
+    (tiny_folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RelandError, match=r"tokenizer\.json: cannot read the tokenizer"):
+        load_tokenizer(tiny_folder, max_tokens=8)
