@@ -39,9 +39,7 @@ def main(argv: list[str]) -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(_PLANTED.value, _DIM.value))
     vectors = _clustered(rng, centres, _USERS.value)
-    print(
-        f"U={_USERS.value} K={_CLUSTERS.value} D={_DIM.value} S={_SEEDS.value} on {jax.default_backend()}"
-    )
+    print(f"U={_USERS.value} K={_CLUSTERS.value} D={_DIM.value} S={_SEEDS.value} on {jax.default_backend()}")
     print(f"{'step':<22}{'first s':>10}{'again s':>10}{'compile s':>11}  notes")
     _bench_seeds(vectors, rng.integers(3, 50, len(vectors)))
     if _SCANN_KEYS.value:

@@ -13,8 +13,8 @@ import difflib
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -25,10 +25,15 @@ from reland_jax.config import Config
 from reland_jax.types import RelandError
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/configs/reland.py:demo,sasrec", "Settings; :DATASET,BACKBONE follows the file.", lock_config=True
+    "config",
+    "experiments/configs/reland.py:demo,sasrec",
+    "Settings; :DATASET,BACKBONE follows the file.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of artefacts and results.", required=True)
-_STAGES = flags.DEFINE_list("stages", [], "Stages to run, again if need be; all that are missing if not given.")
+_STAGES = flags.DEFINE_list(
+    "stages", [], "Stages to run, again if need be; all that are missing if not given."
+)
 _SEED = flags.DEFINE_integer("seed", None, "Training seed; short for --config.seeds_of_training='(N,)'.")
 
 

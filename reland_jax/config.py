@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reland_jax.types import VARIANTS, RelandError
 
@@ -80,9 +81,7 @@ class ModelConfig:
 class EncoderConfig:
     """The lightweight behaviour encoder (paper, Eq. 1)."""
 
-    model: ModelConfig = dataclasses.field(
-        default_factory=lambda: ModelConfig(backbone="lightgcn", layers=3)
-    )
+    model: ModelConfig = dataclasses.field(default_factory=lambda: ModelConfig(backbone="lightgcn", layers=3))
     train: TrainConfig = dataclasses.field(
         default_factory=lambda: TrainConfig(max_epochs=60, eval_every=5, patience=3)
     )
@@ -203,9 +202,7 @@ class Config:
             _within(f"{where}.dropout", model.dropout, 0.0, 0.99)
             _within(f"{where}.dim", model.dim, 1, None)
             if model.dim % model.heads:
-                raise RelandError(
-                    f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}"
-                )
+                raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,6 +38,7 @@ from reland_jax.seeds import choose_seeds
 from reland_jax.storage import (
     PARTS,
     BuiltPool,
+    Inputs,
     Texts,
     Trained,
     load_array,
@@ -73,28 +74,6 @@ STAGES = (
 
 
 _log = logging.getLogger(__name__)
-
-
-class Inputs(NamedTuple):
-    """What training and report read, all stages before them done.
-
-    Attributes:
-        interactions: all of them, with external ids and item features.
-        splits: training, validation and test.
-        clusters: ``<int32>[U]``, K-means cluster of every user.
-        built: the reasoning pool and its problems.
-        texts: encoded item attributes and rationales.
-        assignment: every user's seed users.
-        fingerprint: of texts and assignment.
-    """
-
-    interactions: Interactions
-    splits: Splits
-    clusters: np.ndarray
-    built: BuiltPool
-    texts: Texts
-    assignment: Assignment
-    fingerprint: str
 
 
 class Pipeline:

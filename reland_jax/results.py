@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,9 @@ import numpy as np
 from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
-from reland_jax.pipeline import Inputs
 from reland_jax.pool import pool_summary
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
-from reland_jax.storage import PARTS, Trained
+from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.types import Interactions, ReasoningPool, Splits
 
 Runs = Mapping[str, Mapping[int, Trained]]
@@ -27,7 +27,9 @@ COMPARED = ("ndcg@10", "hr@10")
 TITLE_FIELDS = ("title", "name")
 
 
-def summarise(config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]) -> dict[str, Any]:
+def summarise(
+    config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]
+) -> dict[str, Any]:
     """The content of results.json.
 
     With several training seeds the metrics of a variant are means over them, and "per_seed" lists

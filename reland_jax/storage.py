@@ -1,4 +1,4 @@
-"""How the artefacts of the stages are written to a folder and read back."""
+"""What the stages hand on beyond the contracts of `types`, and how it is written and read back."""
 
 from __future__ import annotations
 
@@ -48,6 +48,28 @@ class Texts(NamedTuple):
 
     items: np.ndarray
     rationales: np.ndarray
+
+
+class Inputs(NamedTuple):
+    """What training and report read, all stages before them done.
+
+    Attributes:
+        interactions: all of them, with external ids and item features.
+        splits: training, validation and test.
+        clusters: ``<int32>[U]``, K-means cluster of every user.
+        built: the reasoning pool and its problems.
+        texts: encoded item attributes and rationales.
+        assignment: every user's seed users.
+        fingerprint: of texts and assignment.
+    """
+
+    interactions: Interactions
+    splits: Splits
+    clusters: np.ndarray
+    built: BuiltPool
+    texts: Texts
+    assignment: Assignment
+    fingerprint: str
 
 
 class Trained(NamedTuple):

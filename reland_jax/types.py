@@ -12,7 +12,8 @@ edges: `reland_jax.data.sources`, the stored reasoning pool and the report.
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 

@@ -33,7 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": CONTRACTS,
     "train": CONTRACTS | {"models", "data", "eval"},
     "serve": CONTRACTS | {"models", "retrieval"},
+    "artefacts": {"types"},
+    "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
+    "results": CONTRACTS | {"storage", "pool", "eval", "report"},
     "pipeline": CONTRACTS
+    | {"artefacts", "storage"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }

@@ -39,7 +39,9 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
     if not comma:
         raise RelandError(f"--config=...:{argument}: expected DATASET,BACKBONE, such as demo,sasrec")
     if backbone not in BACKBONES:
-        raise RelandError(f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}")
+        raise RelandError(
+            f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}"
+        )
     config = for_sequences() if backbone in SEQUENTIAL else for_sets()
     data = {"name": dataset, "domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":

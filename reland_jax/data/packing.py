@@ -177,8 +177,8 @@ def pack(
         rows: R.
         width: W.
     """
-    slot_at = jnp.zeros(rows * width, jnp.int32).at[place].max(
-        jnp.arange(len(place), dtype=jnp.int32), mode="drop"
+    slot_at = (
+        jnp.zeros(rows * width, jnp.int32).at[place].max(jnp.arange(len(place), dtype=jnp.int32), mode="drop")
     )
     # A window's tokens follow its first one, so the slot of a token is the last one begun before it.
     slot = jax.lax.cummax(slot_at)

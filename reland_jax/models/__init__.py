@@ -6,7 +6,8 @@ to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` come
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 
@@ -84,7 +85,9 @@ def create_recommender(
         RelandError: unknown backbone.
     """
     if model.backbone not in MODELS:
-        raise RelandError(f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}")
+        raise RelandError(
+            f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}"
+        )
     entry = MODELS[model.backbone]
     parts = (model, fusion, entry.build(model, max_length), num_users, num_items, variant)
     if entry.sequential:

@@ -95,9 +95,7 @@ class Recommender(nn.Module):
 
     def setup(self) -> None:
         """Declares the submodules."""
-        self.items = ItemRepresentation(
-            self.num_items, self.model.dim, self.variant != "id", self.init_scale
-        )
+        self.items = ItemRepresentation(self.num_items, self.model.dim, self.variant != "id", self.init_scale)
         self.fuse = RationaleFusion(self.fusion)
 
     def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
@@ -141,8 +139,7 @@ class SequentialRecommender(Recommender):
         users = self._encode(tables, items, batch, train=True)
         short = -len(batch.target) % TILE
         users, target, weight = (
-            jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1))
-            for a in (users, batch.target, batch.weight)
+            jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1)) for a in (users, batch.target, batch.weight)
         )
         return catalogue_cross_entropy(users, items, target, weight)
 

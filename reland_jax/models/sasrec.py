@@ -58,7 +58,9 @@ class SASRec(nn.Module):
     max_length: int
 
     @nn.compact
-    def __call__(self, embedded: jax.Array, position: jax.Array, segment: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, embedded: jax.Array, position: jax.Array, segment: jax.Array, train: bool
+    ) -> jax.Array:
         """Hidden states.
 
         Args:

@@ -28,16 +28,22 @@ _XML = re.compile(r"<(/?)step[ _-]?(\d)>", re.IGNORECASE)
 _NUMBERED = re.compile(
     r"^(?:\*\*|#{1,6}[ \t]+)?(?P<number>\d{1,2})(?P<style>[.)．）:：、])(?:\*\*)?[ \t]*", re.MULTILINE
 )
-_RECOMMENDED = re.compile(
-    r"^[ \t>*#_]{0,8}(?:[-+•][ \t]+)?\*{0,3}(?:my |top |final |personali[sz]ed )?"
-    r"recommend(?:ed|ation|ations)\b[^:\n]{0,60}:",
-    re.IGNORECASE | re.MULTILINE,
+_RECOMMENDED_WORDS = r"(?:my |top |final |personali[sz]ed )?recommend(?:ed|ation|ations)\b"
+_PREFERENCES_WORDS = (
+    r"(?:the )?(?:(?:user|customer|shopper|viewer|listener)(?:'s|’s)? )?(?:preferences?|summary|profile|taste)\b"
 )
-_PREFERENCES = re.compile(
-    r"^[ \t>*#_]{0,8}(?:the )?(?:(?:user|customer|shopper|viewer|listener)(?:'s|’s)? )?"
-    r"(?:preferences?|summary|profile|taste)\b[^:\n]{0,40}:",
-    re.IGNORECASE | re.MULTILINE,
-)
+
+
+def _heading(words: str) -> re.Pattern[str]:
+    """A line that starts with these words and shows by "#", bold type or a colon that it is a heading."""
+    return re.compile(
+        rf"^#{{1,6}}[ \t]+\*{{0,3}}{words}[^:\n]{{0,60}}(?::|$)"
+        rf"|^[ \t>*_]{{0,8}}(?:[-+•][ \t]+)?\*{{0,3}}{words}[^:*\n]{{0,60}}(?:\*{{0,3}}:|\*{{2,3}}[ \t]*$)",
+        re.IGNORECASE | re.MULTILINE,
+    )
+
+
+_RECOMMENDED, _PREFERENCES = _heading(_RECOMMENDED_WORDS), _heading(_PREFERENCES_WORDS)
 _VALUES = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "i": 1, "ii": 2, "iii": 3,
     "〇": 0, "零": 0, "一": 1, "二": 2, "三": 3,
@@ -67,8 +73,8 @@ def step_parts(answer: str) -> tuple[list[Part], list[str]]:
     """Parts behind marks such as "Step 1:", and a remark if step 2 was found by its heading only."""
     answer = _XML.sub(lambda tag: "\n" if tag[1] else f"\nStep {tag[2]}: ", answer)
     marks = [mark for mark in _MARK.finditer(answer) if _is_mark(mark, answer)]
-    ends = [mark.start() for mark in marks[1:]] + [len(answer)]
-    parts = [_part(mark, answer[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
+    starts = [mark.start() for mark in marks] + [len(answer)]
+    parts = [_part(mark, answer[mark.end() : end]) for mark, end in zip(marks, starts[1:], strict=True)]
     if parts and not any(part.number == 2 for part in parts):
         return _split_last(parts)
     return parts, []
@@ -139,7 +145,11 @@ def _without_title(number: int, text: str, bold_is_open: bool, heading: bool) ->
 
 
 def _is_title(line: str) -> bool:
-    words = re.findall(r"[^\W\d_]+(?:['’]s)?", line.replace("’", "'").lower())
+    """Whether a line holds nothing but the words of a title, and a colon at most at its end."""
+    line = line.rstrip(" *:：").replace("’", "'").lower()
+    words = re.findall(r"[^\W\d_]+(?:'s)?", line)
+    if ":" in line:
+        return False
     return bool(words) and len(line) <= 80 and all(word in _TITLE_WORDS for word in words)
 
 

@@ -16,9 +16,7 @@ from reland_jax.pool.structured import json_steps
 MAX_CHARACTERS = 50_000
 """Longest answer that is read; what comes after is not looked at."""
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|analysis)>.*?</\1>", re.IGNORECASE | re.DOTALL)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning|analysis)>", re.IGNORECASE)
-_THOUGHT_START = re.compile(r"<(?:think|thinking|thought|reasoning|analysis)>", re.IGNORECASE)
+_THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning|analysis)>", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"""\W*(?:
         (?:(?:i'?m|i\s+am)\s+)?(?:so\s+|very\s+|really\s+|truly\s+)?sorry\b(?=[\s,.!]*(?:$|[,.]|but|i\b|for\s+the))
@@ -97,12 +95,23 @@ def _answer(text: str) -> tuple[str, list[str]]:
     problems = []
     if len(text) > MAX_CHARACTERS:
         problems.append(f"only the first {MAX_CHARACTERS} of {len(text)} characters were read")
-    answer = _THOUGHT.sub("\n", plain_text(text[:MAX_CHARACTERS]))
-    answer = _THOUGHT_END.split(answer)[-1]
-    before, *unfinished = _THOUGHT_START.split(answer, maxsplit=1)
+    answer, unfinished = _without_thoughts(plain_text(text[:MAX_CHARACTERS]))
     if unfinished:
         problems.append("the answer stops inside its thoughts")
-    return before, problems
+    return answer, problems
+
+
+def _without_thoughts(text: str) -> tuple[str, bool]:
+    """The text outside thoughts, and whether it stops inside one."""
+    kept: list[str] = []
+    position, inside = 0, False
+    for tag in _THOUGHT_TAG.finditer(text):
+        if tag[1] and not inside:
+            kept.clear()  # some chat templates write the opening tag into the prompt
+        elif not tag[1] and not inside:
+            kept.append(text[position : tag.start()])
+        position, inside = tag.end(), not tag[1]
+    return "\n".join(kept if inside else [*kept, text[position:]]), inside
 
 
 def _parts(answer: str) -> tuple[list[Part], list[str]]:

@@ -9,7 +9,8 @@ _BULLET = re.compile(
     r"^\s*(?:[-*+•·▪◦‣●○–—]\s+|\(?\d{1,2}[.)]\s+|\d{1,2}、\s*|[a-z]\)\s+|[•●▪]\s*)(?P<text>.*)$"
 )
 _HEADING = re.compile(r"^\s*#{1,6}\s+")
-_RULE = re.compile(r"^\s*(?:[-*_=]\s*){3,}$")
+_ROW = re.compile(r"^\s*\|(?P<cells>.*)\|\s*$")
+_RULE = re.compile(r"^\s*(?:[-*_=]\s*){3,}$|^\s*\|[-:|\s]*\|\s*$")
 _FENCE = re.compile(r"^\s*(?:```|~~~)")
 _BOLD_LINE = re.compile(r"^\s*\*\*[^*]+\*\*\s*$")
 _INLINE = (
@@ -59,6 +60,8 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _classified(raw: str) -> tuple[str, str]:
+    if row := _ROW.match(raw):
+        return "item", ": ".join(filter(None, map(_plain, row["cells"].split("|"))))
     bullet = _BULLET.match(raw)
     heading = bool(_HEADING.match(raw) or _BOLD_LINE.match(raw))
     line = _plain(_HEADING.sub("", bullet["text"] if bullet else raw))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,7 +47,8 @@ def validation_curves(results: Mapping[str, Any]) -> str:
         colour, line, marker = _VARIANT_STYLES.get(name, (_INK, "-.", "d"))
         epochs, scores = [row["epoch"] for row in rows], [row["ndcg@10"] for row in rows]
         best = int(np.argmax(scores))
-        axes.plot(epochs, scores, line, color=colour, linewidth=1.8, label=f"{name} (best {scores[best]:.4f})")
+        label = f"{name} (best {scores[best]:.4f})"
+        axes.plot(epochs, scores, line, color=colour, linewidth=1.8, label=label)
         axes.plot(epochs[best], scores[best], marker, color=colour, markersize=7)
     return _finish(figure, axes, drawn, "curves", "Validation NDCG at 10 per epoch, one line per variant")
 
@@ -57,7 +59,8 @@ def cosine_histogram(assignment: Assignment, seeds: SeedSet) -> str:
     cosine = borrowed(assignment, seeds)
     if len(cosine):
         edges = np.linspace(min(float(cosine.min()), 0.98), 1.0, _BINS + 1)
-        axes.hist(np.clip(cosine, None, 1.0), edges, color=_BLUE, alpha=0.75, label="users who borrow a rationale")
+        clipped = np.clip(cosine, None, 1.0)
+        axes.hist(clipped, edges, color=_BLUE, alpha=0.75, label="users who borrow a rationale")
         median = float(np.median(cosine))
         axes.axvline(median, color=_ORANGE, linestyle="--", label=f"their median, {median:.2f}")
         axes.plot([], [], " ", label=f"{len(seeds.user):,} seed users (cosine 1) not shown")
@@ -91,7 +94,7 @@ def activity_histogram(activity: np.ndarray, seeds: SeedSet) -> str:
 
 
 def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
-    """Seeds chosen in each cluster against the cluster's size; a dot's area grows with its clusters.
+    """Seeds chosen in each cluster against the cluster's size; a dot grows with the clusters it stands for.
 
     Args:
         cluster_sizes: ``<int64>[clusters]``, users in each K-means cluster.
@@ -101,15 +104,19 @@ def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
     drawn = bool(len(cluster_sizes)) and int(cluster_sizes.sum()) > 0
     if drawn:
         chosen = np.bincount(seeds.cluster, minlength=len(cluster_sizes))[: len(cluster_sizes)]
-        # Equal dots are drawn once and large numbers rounded, so the drawing stays small for any K.
+        # Equal dots are drawn once, large numbers are rounded and a dot's size has few steps (each is one
+        # shape of the SVG), so the drawing stays small for any number of clusters.
         pairs = np.stack([_two_digits(cluster_sizes), _two_digits(chosen)], 1)
         dots, clusters = np.unique(pairs, axis=0, return_counts=True)
-        area = 8 + 6 * np.sqrt(clusters)
-        axes.scatter(dots[:, 0], dots[:, 1], s=area, color=_BLUE, alpha=0.6, linewidths=0, label="clusters")
+        step = np.log2(clusters).astype(int)
+        for one in np.unique(step):
+            x, y = dots[step == one].T
+            axes.plot(x, y, "o", color=_BLUE, alpha=0.6, markersize=3 + one, markeredgewidth=0)
         ends = np.array([0, int(cluster_sizes.max())])
         share = len(seeds.user) / int(cluster_sizes.sum())
         axes.plot(ends, share * ends, "--", color=_ORANGE, label=f"in proportion ({share:.1%})")
-    return _finish(figure, axes, drawn, "clusters", "Seed users in each cluster against the size of the cluster")
+    label = "Seed users in each cluster against the size of the cluster"
+    return _finish(figure, axes, drawn, "clusters", label)
 
 
 def _new_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,8 +53,8 @@ def comparison(results: Mapping[str, Any]) -> Table:
     for name, one in variants.items():
         test = [_test_cell(results, variants, name, metric) for metric in METRICS]
         valid = [_number(one.get("valid", {}).get(metric)) for metric in METRICS]
-        cost = [_seconds(one.get("seconds_per_epoch")), _text(one.get("best_epoch")), _text(one.get("epochs"))]
-        rows.append((name, *test, *valid, *cost))
+        epochs = [_text(one.get(field)) for field in ("best_epoch", "epochs")]
+        rows.append((name, *test, *valid, _seconds(one.get("seconds_per_epoch")), *epochs))
     star = " * = above id, p < 0.05 after Holm." if results.get("significance") else ""
     return Table(
         f"Full ranking over all items; in brackets the gain over id.{star}",
@@ -84,7 +85,8 @@ def against_paper(results: Mapping[str, Any]) -> Table | None:
         rows.append((name, *cells))
     if not rows:
         return None
-    header = [f"{metric} {whose}" for metric in ("NDCG@10", "HR@10") for whose in ("ours", "paper", "ours − paper")]
+    sides = ("ours", "paper", "ours − paper")
+    header = [f"{metric} {side}" for metric in ("NDCG@10", "HR@10") for side in sides]
     return Table(_paper_caption(results), ("variant", *header), rows)
 
 
@@ -174,12 +176,13 @@ def _paper_caption(results: Mapping[str, Any]) -> str:
     else:
         writer = f"here they come from {', '.join(pool.get('models') or ()) or 'a writer that is not named'}"
     note = NOTES.get(results.get("dataset", ""), "")
-    return f"Test, beside the paper's Table 2. The paper's rationales come from ChatGPT-3.5, {writer}. {note}".strip()
+    source = f"The paper's rationales come from ChatGPT-3.5, {writer}."
+    return f"Test, beside the paper's Table 2. {source} {note}".strip()
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = cells[0].ljust(widths[0])
-    return "| " + " | ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]) + " |"
+    figures = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return "| " + " | ".join([cells[0].ljust(widths[0]), *figures]) + " |"
 
 
 def _number(value: float | None) -> str:

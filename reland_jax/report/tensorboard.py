@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 
 class ScalarWriter:
     """Appends scalars to one event file; call it with a step and named values, then `close` it.
 
-    It is a context manager too. Values that are no numbers are left out.
+    It is a context manager too. Values that are no numbers are left out. An "@" in a name, which event
+    files do not allow, becomes "_at_".
     """
 
     def __init__(self, logdir: str | Path) -> None:
@@ -21,10 +23,10 @@ class ScalarWriter:
         self._writer = SummaryWriter(str(logdir))
 
     def __call__(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Writes every number of `scalars` under its name at `step`."""
+        """Writes every number of `scalars` at `step`."""
         for name, value in scalars.items():
             if isinstance(value, numbers.Real) and not isinstance(value, bool):
-                self._writer.add_scalar(name, float(value), step)
+                self._writer.add_scalar(name.replace("@", "_at_"), float(value), step)
 
     def close(self) -> None:
         """Writes out what is pending and closes the file."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from reland_jax.types import HOW_NAMES, Assignment, SeedSet
 
 def headline(results: Mapping[str, Any]) -> str:
     """One or two sentences: what `reland` reached, against `id` and `f_item`, and how sure that is."""
-    variants = variant_results(results)
-    ndcg = {name: one["test"]["ndcg@10"] for name, one in variants.items() if "ndcg@10" in one.get("test", {})}
+    tests = {name: one.get("test", {}) for name, one in variant_results(results).items()}
+    ndcg = {name: test["ndcg@10"] for name, test in tests.items() if "ndcg@10" in test}
     backbone = results.get("backbone", "")
     where = f"On {results.get('dataset', '')} with {BACKBONE_NAMES.get(backbone, backbone)}"
     if "reland" not in ndcg:
@@ -50,12 +51,12 @@ def seeds_words(content: ReportContent) -> str:
         chosen = activity[seeds.user[seeds.how == how]]
         if len(chosen):
             means.append(f"{name} seeds {chosen.mean():.1f}")
-    clusters = len(np.unique(seeds.cluster))
+    clusters, share = len(np.unique(seeds.cluster)), len(seeds.user) / len(activity)
     return (
-        f"{len(seeds.user):,} of {len(activity):,} users ({len(seeds.user) / len(activity):.1%}) are seed users: "
-        f"{counts}. They cover {clusters:,} clusters. Mean number of training interactions: {', '.join(means)}. "
-        "Representative seeds should resemble all users; important seeds are drawn in proportion to activity "
-        "and should lie to the right."
+        f"{len(seeds.user):,} of {len(activity):,} users ({share:.1%}) are seed users: {counts}. They cover "
+        f"{clusters:,} clusters. Mean number of training interactions: {', '.join(means)}. Representative "
+        "seeds should resemble all users; important seeds are drawn in proportion to activity and should be "
+        "more active."
     )
 
 
@@ -91,9 +92,9 @@ def cost_table(results: Mapping[str, Any], num_users: int) -> Table:
         tokens = pool.get(field) if pool.get("tokens_known") and inferences else None
         everyone = None if tokens is None else round(tokens / inferences * num_users)
         rows.append(_cost_row(name, tokens, everyone))
-    caption = "What the LLM was asked, and what asking it about every user would have cost at the same length."
+    caption = "What the LLM was asked, and what asking it about every user would cost at the same length."
     if not inferences:
-        caption += f" No inference is recorded; an LLM would be asked for {rationales:,} users of {num_users:,}."
+        caption += f" No inference was made; an LLM would be asked for {rationales:,} users of {num_users:,}."
     return Table(caption, ("cost", "this run", "for every user", "ratio"), rows)
 
 

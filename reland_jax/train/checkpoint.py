@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -86,4 +87,6 @@ def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
 def load_params(folder: str | os.PathLike[str], like: Any) -> Any:
     """Reads parameters; `like` is a tree of arrays or of their shapes with the right structure."""
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(os.path.abspath(folder), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        return checkpointer.restore(
+            os.path.abspath(folder), jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,13 +105,17 @@ def fit(
     saved = (checkpoints.restore(saved) if checkpoints else None) or saved
     epoch_fn = _Epoch(task, config, saved.state)
     last_saved = time.monotonic()
-    with tqdm(total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch") as bar:
+    with tqdm(
+        total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch"
+    ) as bar:
         while not _finished(saved.progress, config):
             saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
             entry = saved.progress["history"][-1]
             on_epoch(entry)
-            bar.set_postfix({k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry} | {
-                "targets/s": f"{task.targets / entry['seconds']:.0f}"})
+            bar.set_postfix(
+                {k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry}
+                | {"targets/s": f"{task.targets / entry['seconds']:.0f}"}
+            )
             bar.update()
             due = time.monotonic() - last_saved >= config.checkpoint_seconds
             if checkpoints and (due or _finished(saved.progress, config)):
@@ -190,11 +195,11 @@ def _diagnose(
             if name := _first_not_finite(tree):
                 return RelandError(f"training stopped at {where}: {kind} {name} is not finite")
         key = step_key(config, state.step)
-        loss, gradients = loss_and_gradients(
-            task, state.params, task.tables, task.data, order, index, key
-        )
+        loss, gradients = loss_and_gradients(task, state.params, task.tables, task.data, order, index, key)
         if not math.isfinite(float(loss)):
-            return RelandError(f"training stopped at {where}: the loss is {float(loss)}, of finite parameters")
+            return RelandError(
+                f"training stopped at {where}: the loss is {float(loss)}, of finite parameters"
+            )
         if name := _first_not_finite(gradients):
             return RelandError(f"training stopped at {where}: the gradient of {name} is not finite")
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

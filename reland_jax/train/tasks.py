@@ -6,8 +6,9 @@ functions over them; the loop neither knows nor asks which family of recommender
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,9 @@ def create_task(
     sequential = isinstance(model, SequentialRecommender)
     if sequential == (config.objective == "bpr"):
         fitting = "prefix or shifted" if sequential else "bpr"
-        raise RelandError(f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}")
+        raise RelandError(
+            f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}"
+        )
     if sequential:
         return _sequence_task(model, tables, splits, config, max_length)
     return _pair_task(model, tables, splits, config)
@@ -125,7 +128,12 @@ def _sequence_data(windows: Windows, layout: Layout, every_token: bool) -> Seque
 
 
 def _sequence_batch(
-    data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array, key: jax.Array, *, shape: tuple[int, int]
+    data: SequenceData,
+    order: tuple[jax.Array, jax.Array],
+    step: jax.Array,
+    key: jax.Array,
+    *,
+    shape: tuple[int, int],
 ) -> SequenceBatch:
     del key
     shuffled, batches = order
@@ -242,7 +250,9 @@ def _pair_data(train: Ragged) -> PairData:
     return PairData(*map(jnp.asarray, arrays))
 
 
-def sample_negatives(data: PairData, user: jax.Array, count: int, num_items: int, key: jax.Array) -> jax.Array:
+def sample_negatives(
+    data: PairData, user: jax.Array, count: int, num_items: int, key: jax.Array
+) -> jax.Array:
     """Items drawn uniformly from those a user has not interacted with in training.
 
     Rejection with a fixed number of tries: a collision is found by binary search in the user's sorted

@@ -89,6 +89,9 @@ CLEAN: dict[str, tuple[str, str, str]] = {
     "a size is no number": (f"Step 1: {TASTE}\nStep 2:\n1.5 oz of oil", TASTE, "1.5 oz of oil"),
     "thoughts": (f"<think>Step 1: hm. Step 2: hm, no.</think>\nStep 1: {TASTE}\nStep 2: {CARE}", TASTE, CARE),
     "thoughts without start": (f"Step 2: not yet.\n</think>\n\nStep 1: {TASTE}\nStep 2: {CARE}", TASTE, CARE),
+    "thoughts between": (
+        f"<think>a</think>Step 1: {TASTE}\n<think>Step 2: b</think>Step 2: {CARE}", TASTE, CARE
+    ),
     "code fence": (f"```text\nStep 1: {TASTE}\nStep 2: {CARE}\n```", TASTE, CARE),
     "tags": (f"<step1>{TASTE}</step1><step2>{CARE}</step2>", TASTE, CARE),
     "twice, the last counts": (
@@ -238,9 +241,9 @@ def test_plain_steps_come_back_unchanged(step1: str, step2: str) -> None:
 
 @pytest.mark.parametrize("part", ["Step 1: ", "**", "{", "<think>", " " * 30, "(", "1. ", "- ", "sorry ", "\n", "[a]("])
 def test_time_is_bounded_for_any_repetition(part: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     parse_response(part * (MAX_CHARACTERS // len(part)))
-    assert time.perf_counter() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_plain_text_is_utf8_and_has_unix_line_ends() -> None:

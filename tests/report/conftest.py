@@ -37,9 +37,7 @@ def _variant(name: str, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def results() -> dict[str, Any]:
-    """Beauty with SASRec, all three variants, every optional part present."""
+def _results() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     test = {"difference": 0.0042, "p_value": 0.00001, "p_holm": 0.0002, "low": 0.0021, "high": 0.0063}
     unsure = {"difference": 0.0011, "p_value": 0.04, "p_holm": 0.08, "low": -0.0001, "high": 0.0023}
@@ -65,19 +63,6 @@ def results() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def heuristic_results(results: dict[str, Any]) -> dict[str, Any]:
-    """The same run with rationales of the offline heuristic and without the optional parts."""
-    plain = copy.deepcopy(results)
-    plain["pool"] = {
-        "provider": "heuristic", "seeds": 200, "llm_inferences": 0, "tokens_known": False, "models": ["heuristic"]
-    }  # fmt: skip
-    del plain["significance"]
-    for one in plain["variants"].values():
-        del one["per_seed"]
-    return plain
-
-
 def _case(user_id: str, seed_user_id: str) -> Case:
     names = [ItemLabel(f"B{number:04d}", f"Item number {number}") for number in range(40)]
     target = ItemLabel("B0099", HOSTILE)
@@ -97,9 +82,12 @@ def _case(user_id: str, seed_user_id: str) -> Case:
     )
 
 
-@pytest.fixture
-def content(results: dict[str, Any]) -> ReportContent:
-    """A report of 2,000 users, 200 of them seeds, with hostile texts in every place people fill in."""
+@pytest.fixture(scope="session")
+def sample() -> ReportContent:
+    """A report of 2,000 users, 200 of them seeds, with hostile texts in every place people fill in.
+
+    It is shared between tests: those that change something take `content` or `results`.
+    """
     rng = np.random.default_rng(1)
     users = rng.permutation(2000)[:200].astype(np.int32)
     cosine = np.clip(rng.normal(0.8, 0.1, (2000, 1)), -1, 1).astype(np.float32)
@@ -107,12 +95,36 @@ def content(results: dict[str, Any]) -> ReportContent:
     seed = rng.integers(200, size=(2000, 1), dtype=np.int32)
     seed[users, 0] = np.arange(200)
     return ReportContent(
-        results=results,
+        results=_results(),
         config=Config().to_dict(),
         activity=3 + rng.geometric(0.2, 2000),
-        seeds=SeedSet(users, rng.integers(100, size=200, dtype=np.int32), (np.arange(200) % 2).astype(np.int8)),
+        seeds=SeedSet(users, rng.integers(100, size=200, dtype=np.int32), np.arange(200, dtype=np.int8) % 2),
         cluster_sizes=rng.multinomial(2000, np.full(100, 0.01)),
         assignment=Assignment(seed, cosine),
         cases=[_case("user-7", "user-9"), _case(HOSTILE, HOSTILE)],
         problems=[Problem("user-3", "step 2 is missing", "Step 1: " + HOSTILE)],
     )
+
+
+@pytest.fixture
+def results(sample: ReportContent) -> dict[str, Any]:
+    """Beauty with SASRec, all three variants, every optional part present."""
+    return copy.deepcopy(dict(sample.results))
+
+
+@pytest.fixture
+def content(sample: ReportContent, results: dict[str, Any]) -> ReportContent:
+    """The sample with results that a test may change."""
+    return sample._replace(results=results)
+
+
+@pytest.fixture
+def heuristic_results(results: dict[str, Any]) -> dict[str, Any]:
+    """The same run with rationales of the offline heuristic and without the optional parts."""
+    plain = copy.deepcopy(results)
+    nothing_asked = {"llm_inferences": 0, "tokens_known": False}
+    plain["pool"] = {"provider": "heuristic", "models": ["heuristic"], "seeds": 200, **nothing_asked}
+    del plain["significance"]
+    for one in plain["variants"].values():
+        del one["per_seed"]
+    return plain

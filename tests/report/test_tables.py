@@ -43,8 +43,9 @@ def test_paper_table_shows_ours_theirs_and_the_difference(results: dict[str, Any
     table = tables.against_paper(results)
     assert table is not None
     row = _row(table, "reland")
-    assert (row["NDCG@10 ours"], row["NDCG@10 paper"], row["NDCG@10 ours − paper"]) == ("0.0462", "0.0440", "+0.0022")
-    assert (row["HR@10 ours"], row["HR@10 paper"], row["HR@10 ours − paper"]) == ("0.0882", "0.0841", "+0.0041")
+    sides = ("ours", "paper", "ours − paper")
+    assert [row[f"NDCG@10 {side}"] for side in sides] == ["0.0462", "0.0440", "+0.0022"]
+    assert [row[f"HR@10 {side}"] for side in sides] == ["0.0882", "0.0841", "+0.0041"]
     assert "some-llm-1" in table.caption and "ChatGPT-3.5" in table.caption
 
 
@@ -65,7 +66,8 @@ def test_training_seeds_table(results: dict[str, Any]) -> None:
     assert table is not None
     row = _row(table, "reland")
     deviation = np.std([0.0452, 0.0462, 0.0472], ddof=1)
-    assert (row["training seeds"], row["mean"], row["standard deviation"]) == ("3", "0.0462", f"{deviation:.4f}")
+    assert (row["training seeds"], row["mean"]) == ("3", "0.0462")
+    assert row["standard deviation"] == f"{deviation:.4f}"
     assert (row["lowest"], row["highest"]) == ("0.0452", "0.0472")
 
 

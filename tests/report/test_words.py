@@ -30,7 +30,9 @@ def test_headline_without_a_test_or_other_variants(heuristic_results: dict[str, 
     assert words.headline(heuristic_results).endswith("test NDCG@10 id 0.0420, f_item 0.0431.")
 
 
-def test_the_heuristic_is_never_called_an_llm(results: dict[str, Any], heuristic_results: dict[str, Any]) -> None:
+def test_the_heuristic_is_never_called_an_llm(
+    results: dict[str, Any], heuristic_results: dict[str, Any]
+) -> None:
     assert "No LLM was used" in words.writer_warning(heuristic_results)
     assert words.writer_warning(results) == ""
 
