@@ -30,7 +30,8 @@ _NUMBERED = re.compile(
 )
 _RECOMMENDED_WORDS = r"(?:my |top |final |personali[sz]ed )?recommend(?:ed|ation|ations)\b"
 _PREFERENCES_WORDS = (
-    r"(?:the )?(?:(?:user|customer|shopper|viewer|listener)(?:'s|’s)? )?(?:preferences?|summary|profile|taste)\b"
+    r"(?:the )?(?:(?:user|customer|shopper|viewer|listener)(?:'s|’s)? )?"
+    r"(?:preferences?|summary|profile|taste)\b"
 )
 
 

@@ -47,16 +47,17 @@ def readable(text: str) -> str:
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
     """Every line that says something, as (kind, plain text); "more" continues the line before."""
-    follows = False
+    before = ""
     for raw in text.split("\n"):
         if not raw.strip() or _RULE.match(raw) or _FENCE.match(raw):
-            follows = False
+            before = ""
             continue
         kind, line = _classified(raw)
         if not line:
             continue
-        yield ("more" if kind == "prose" and follows else kind), line
-        follows = kind in ("prose", "item") and not (kind == "item" and not raw[:1].isspace() and not line)
+        wrapped = before == "prose" or (before == "item" and raw[0].isspace())
+        yield ("more" if kind == "prose" and wrapped else kind), line
+        before = kind
 
 
 def _classified(raw: str) -> tuple[str, str]:

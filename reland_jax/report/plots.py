@@ -69,27 +69,29 @@ def cosine_histogram(assignment: Assignment, seeds: SeedSet) -> str:
 
 
 def activity_histogram(activity: np.ndarray, seeds: SeedSet) -> str:
-    """Share of users by number of training interactions: all users, and seeds by how they were chosen.
+    """Density of users over their training interactions: all users, and seeds by how they were chosen.
+
+    Bins are wider to the right, so heights are shares per unit of the horizontal axis.
 
     Args:
         activity: ``<int64>[U]``, training interactions of every user.
         seeds: the seed users.
     """
-    figure, axes = _new_figure("training interactions of a user", "share of the group")
+    figure, axes = _new_figure("training interactions of a user", "share of the group, per interaction")
     if len(activity):
-        top = max(int(activity.max()), 2)
-        edges = np.unique(np.geomspace(max(int(activity.min()), 1), top + 1, _BINS // 2).round()) - 0.5
-        axes.hist(activity, edges, weights=_shares(activity), color=_GREY, alpha=0.35, label="all users")
+        activity = np.maximum(activity, 1)  # the axis is logarithmic
+        edges = np.geomspace(activity.min(), activity.max() + 1, _BINS // 2)
+        edges = np.unique(edges.round()) - 0.5
+        axes.hist(activity, edges, density=True, color=_GREY, alpha=0.35, label="all users")
         for how, (colour, line) in _HOW_STYLES.items():
             chosen = activity[seeds.user[seeds.how == how]]
-            name = f"{HOW_NAMES[how]} seeds ({len(chosen):,})"
-            axes.hist(
-                chosen, edges, weights=_shares(chosen), histtype="step", color=colour, linestyle=line,
-                linewidth=1.8, label=name,
-            )  # fmt: skip
+            if not len(chosen):
+                continue
+            style = {"histtype": "step", "color": colour, "linestyle": line, "linewidth": 1.8}
+            axes.hist(chosen, edges, density=True, label=f"{HOW_NAMES[how]} seeds ({len(chosen):,})", **style)
         axes.set_xscale("log")
         _plain_log_ticks(axes)
-    label = "Share of users by number of training interactions, all users against seed users"
+    label = "Users by their number of training interactions, all users against seed users"
     return _finish(figure, axes, bool(len(activity)), "activity", label)
 
 
@@ -159,15 +161,9 @@ def _to_svg(figure: Figure, name: str, label: str) -> str:
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
-    view_box = re.search(r'viewBox="[^"]+"', svg)
-    if view_box is None:
-        raise AssertionError("matplotlib wrote an SVG without a viewBox")
-    opening = f'<svg {view_box.group()} role="img" aria-label="{label}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
-
-
-def _shares(values: np.ndarray) -> np.ndarray:
-    return np.full(len(values), 1 / max(len(values), 1))
+    # Without width and height the drawing takes the width of the page.
+    opening = rf'<svg \1 role="img" aria-label="{label}">'
+    return re.sub(r'<svg[^>]*(viewBox="[^"]+")[^>]*>', opening, svg, count=1)
 
 
 def _two_digits(values: np.ndarray) -> np.ndarray:

@@ -26,8 +26,8 @@ def scann_top_k(
 
     From `BRUTE_FORCE_KEYS` keys on, the keys are put into about sqrt(S) leaves, a quarter of which
     is searched with compressed vectors; the best are compared again in full precision. `recall_at_k`
-    measures what that misses. Among keys of equal cosine the smaller number wins as long as no more
-    than 8 keys tie beyond the k-th.
+    measures what that misses; it varies a little, as ScaNN draws its own random numbers. Among keys
+    of equal cosine the smaller number wins as long as no more than 8 keys tie beyond the k-th.
 
     Args:
         queries: ``<float32>[Q, D]``, finite.

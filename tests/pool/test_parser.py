@@ -24,11 +24,16 @@ CLEAN: dict[str, tuple[str, str, str]] = {
     "bold with colon outside": (f"**Step 1**: {TASTE}\n\n**Step 2**: {CARE}", TASTE, CARE),
     "bold in one line": (f"**Step 1.** {TASTE} **Step 2.** {CARE}", TASTE, CARE),
     "bold title, text below": (
-        f"**Step 1: Summarize User Preferences**\n{TASTE}\n\n**Step 2: Recommend Categories and Items**\n{CARE}",
+        f"**Step 1: Summarize User Preferences**\n{TASTE}\n\n"
+        f"**Step 2: Recommend Categories and Items**\n{CARE}",
         TASTE,
         CARE,
     ),
-    "bold title, text behind": (f"**Step 1 - Summary:** {TASTE}\n**Step 2 - Next:** {CARE}", TASTE, f"Next: {CARE}"),
+    "bold title, text behind": (
+        f"**Step 1 - Summary:** {TASTE}\n**Step 2 - Next:** {CARE}",
+        TASTE,
+        f"Next: {CARE}",
+    ),
     "everything bold": (f"**Step 1: {TASTE}**\n**Step 2: {CARE}**", TASTE, CARE),
     "headers": (f"### Step 1\n{TASTE}\n\n### Step 2 - Recommendations\n{CARE}", TASTE, CARE),
     "headers with colon": (f"## Step 1: Preferences\n\n{TASTE}\n\n## Step 2:\n\n{CARE}", TASTE, CARE),
@@ -86,11 +91,31 @@ CLEAN: dict[str, tuple[str, str, str]] = {
         TASTE,
         "Argan Mask for dry hair; Jojoba Oil.",
     ),
+    "prose below bullets": (
+        f"Step 1: {TASTE}\nStep 2:\n- Argan Mask\n- Jojoba Oil\nAll of it mild.",
+        TASTE,
+        "Argan Mask; Jojoba Oil. All of it mild.",
+    ),
+    "a table": (
+        f"Step 1: {TASTE}\nStep 2:\n| Category | Items |\n|---|---|\n"
+        "| Masks | Argan Mask; Clay |\n| Oils | Jojoba |",
+        TASTE,
+        "Category: Items. Masks: Argan Mask; Clay. Oils: Jojoba.",
+    ),
+    "two paragraphs": (
+        f"Step 1: {TASTE}\nStep 2: Recommended categories: Masks; Oils.\n\n"
+        "Recommended items: Argan Mask; Jojoba Oil.\n\nThese recommendations are only a start.",
+        TASTE,
+        CARE,
+    ),
+    "underlined headings": (f"STEP 1\n------\n{TASTE}\n\nSTEP 2\n------\n{CARE}", TASTE, CARE),
     "a size is no number": (f"Step 1: {TASTE}\nStep 2:\n1.5 oz of oil", TASTE, "1.5 oz of oil"),
     "thoughts": (f"<think>Step 1: hm. Step 2: hm, no.</think>\nStep 1: {TASTE}\nStep 2: {CARE}", TASTE, CARE),
     "thoughts without start": (f"Step 2: not yet.\n</think>\n\nStep 1: {TASTE}\nStep 2: {CARE}", TASTE, CARE),
     "thoughts between": (
-        f"<think>a</think>Step 1: {TASTE}\n<think>Step 2: b</think>Step 2: {CARE}", TASTE, CARE
+        f"<think>a</think>Step 1: {TASTE}\n<think>Step 2: b</think>Step 2: {CARE}",
+        TASTE,
+        CARE,
     ),
     "code fence": (f"```text\nStep 1: {TASTE}\nStep 2: {CARE}\n```", TASTE, CARE),
     "tags": (f"<step1>{TASTE}</step1><step2>{CARE}</step2>", TASTE, CARE),
@@ -112,19 +137,31 @@ CLEAN: dict[str, tuple[str, str, str]] = {
         CARE,
     ),
     "JSON with lists": (
-        json.dumps({"step_1": TASTE, "recommended_categories": ["Masks", "Oils"], "recommended_items": ["Argan Mask"]}),
+        json.dumps(
+            {
+                "step_1": TASTE,
+                "recommended_categories": ["Masks", "Oils"],
+                "recommended_items": ["Argan Mask"],
+            }
+        ),
         TASTE,
         "Recommended categories: Masks; Oils. Recommended items: Argan Mask.",
     ),
     "JSON inside JSON": (
-        json.dumps({"answer": {"step1": TASTE, "step2": {"categories": ["Masks", "Oils"], "items": ["Mask"]}}}),
+        json.dumps(
+            {"answer": {"step1": TASTE, "step2": {"categories": ["Masks", "Oils"], "items": ["Mask"]}}}
+        ),
         TASTE,
         "Categories: Masks; Oils. Items: Mask.",
     ),
     "JSON cut off": (f'{{"step1": "{TASTE}", "step2": "Masks, \\"rich\\" ones', TASTE, 'Masks, "rich" ones'),
     "German": ("Schritt 1: Mag milde Pflege.\nSchritt 2: Masken; Öle.", "Mag milde Pflege.", "Masken; Öle."),
     "German, number first": ("1. Schritt: Mag Pflege.\n2. Schritt: Masken.", "Mag Pflege.", "Masken."),
-    "Spanish": ("**Paso 1:** Prefiere aceites.\n**Paso 2:** Mascarillas.", "Prefiere aceites.", "Mascarillas."),
+    "Spanish": (
+        "**Paso 1:** Prefiere aceites.\n**Paso 2:** Mascarillas.",
+        "Prefiere aceites.",
+        "Mascarillas.",
+    ),
     "French": ("Étape 1 : Aime les huiles.\nÉtape 2 : Masques.", "Aime les huiles.", "Masques."),
     "Chinese": ("步骤1：喜欢护发。\n步骤2：发膜；精油。", "喜欢护发。", "发膜；精油。"),
     "Chinese in one line": ("步骤1：喜欢护发。步骤2：发膜；精油。", "喜欢护发。", "发膜；精油。"),
@@ -140,9 +177,18 @@ REMARKED: dict[str, tuple[str, str, str, str]] = {
     "step 1 refused": (
         f"Step 1: I'm sorry, I can't tell.\nStep 2: {CARE}", "", CARE, "step 1 is a refusal"
     ),
-    "step 2 by its heading": (f"Step 1: {TASTE}\n\n{CARE}", TASTE, CARE, "step 2 was recognised by its heading only"),
+    "step 2 by its heading": (
+        f"Step 1: {TASTE}\n\n{CARE}", TASTE, CARE, "step 2 was recognised by its heading only"
+    ),
     "headings only": (
-        f"**User preferences:** {TASTE}\n\n{CARE}", TASTE, CARE, "the steps were recognised by their headings only"
+        f"**User preferences:** {TASTE}\n\n{CARE}",
+        TASTE, CARE, "the steps were recognised by their headings only",
+    ),
+    "bold headings only": (
+        f"Sure.\n\n**Preferences**\n{TASTE}\n\n**Recommendations**\n- Argan Mask\n- Jojoba Oil",
+        TASTE,
+        "Recommendations: Argan Mask; Jojoba Oil.",
+        "the steps were recognised by their headings only",
     ),
     "numbers with brackets": (f"1) {TASTE}\n2) {CARE}", TASTE, CARE, "the steps are numbered but not named"),
     "numbers with a list inside": (
@@ -152,7 +198,8 @@ REMARKED: dict[str, tuple[str, str, str, str]] = {
         "the steps are numbered but not named",
     ),
     "too long": (
-        f"Step 1: {TASTE}\nStep 2: {CARE}\nStep 3: " + "x" * MAX_CHARACTERS, TASTE, CARE, "only the first 50000 of"
+        f"Step 1: {TASTE}\nStep 2: {CARE}\nStep 3: " + "x" * MAX_CHARACTERS,
+        TASTE, CARE, "only the first 50000 of",
     ),
 }  # fmt: skip
 
@@ -167,7 +214,10 @@ UNREADABLE: dict[str, tuple[str, str]] = {
     "just a list": ("1. Argan Mask\n2. Jojoba Oil\n3. Shampoo", "step 2 is missing"),
     "refusal": ("I'm sorry, but I cannot help with that.", "the answer is a refusal"),
     "refusal, typographic": ("I’m unable to provide recommendations.", "the answer is a refusal"),
-    "refusal in step 2": (f"Step 1: {TASTE}\nStep 2: I cannot recommend anything.", "the answer is a refusal"),
+    "refusal in step 2": (
+        f"Step 1: {TASTE}\nStep 2: I cannot recommend anything.",
+        "the answer is a refusal",
+    ),
     "refusal as an AI": ("As an AI language model, I have no taste.", "the answer is a refusal"),
     "refusal in Chinese": ("抱歉，我无法提供帮助。", "the answer is a refusal"),
     "refusal in German": ("Es tut mir leid, das geht nicht.", "the answer is a refusal"),
@@ -207,7 +257,21 @@ MESS = st.lists(
     st.one_of(
         st.text(max_size=20),
         st.sampled_from(
-            ["Step 1:", "Step 2", "**", "\n", "\r\n", "```", "{", '"step2": "', "<think>", "</think>", "1.", "- ", "："]
+            [
+                "Step 1:",
+                "Step 2",
+                "**",
+                "\n",
+                "\r\n",
+                "```",
+                "{",
+                '"step2": "',
+                "<think>",
+                "</think>",
+                "1.",
+                "- ",
+                "：",
+            ]
         ),
     ),
     max_size=30,
@@ -239,7 +303,9 @@ def test_plain_steps_come_back_unchanged(step1: str, step2: str) -> None:
     assert parsed == (" ".join(step1.split()), " ".join(step2.split()), ())
 
 
-@pytest.mark.parametrize("part", ["Step 1: ", "**", "{", "<think>", " " * 30, "(", "1. ", "- ", "sorry ", "\n", "[a]("])
+@pytest.mark.parametrize(
+    "part", ["Step 1: ", "**", "{", "<think>", " " * 30, "(", "1. ", "- ", "sorry ", "\n", "[a]("]
+)
 def test_time_is_bounded_for_any_repetition(part: str) -> None:
     started = time.process_time()
     parse_response(part * (MAX_CHARACTERS // len(part)))
@@ -254,7 +320,10 @@ def test_plain_text_is_utf8_and_has_unix_line_ends() -> None:
     ("text", "expected"),
     [
         ("Likes pop. Also rock.", "Likes pop."),
-        ("Likes R&B by Mary J. Blige and St. Vincent. Also soul.", "Likes R&B by Mary J. Blige and St. Vincent."),
+        (
+            "Likes R&B by Mary J. Blige and St. Vincent. Also soul.",
+            "Likes R&B by Mary J. Blige and St. Vincent.",
+        ),
         ("No end here", "No end here"),
         ("喜欢流行。也喜欢摇滚。", "喜欢流行。"),
         ("Loves 2.5 oz! More.", "Loves 2.5 oz!"),

@@ -1,0 +1,116 @@
+"""Full ranking against numpy brute force, and the faults that would make a broken model look good."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reland_jax.eval.ranks import plan_ranking, rank_targets, recommend
+from reland_jax.types import Ragged, RelandError
+from tests.toys import ragged, random_ragged
+
+NUM_USERS, NUM_ITEMS, DIM = 23, 31, 4
+ROW_BYTES = 4 * (NUM_ITEMS + 1)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers, so that scores are exact and some are tied."""
+    rng = np.random.default_rng(0)
+    users, items = (rng.integers(-3, 4, (n, DIM)).astype(np.float32) for n in (NUM_USERS, NUM_ITEMS + 1))
+    items[0] = 100.0  # the padding item would win every list if it took part
+    return users, items
+
+
+@pytest.fixture(scope="module")
+def lists() -> tuple[Ragged, Ragged]:
+    """Targets (some users with none, some with several) and masked items, without a common item."""
+    rows = random_ragged([(user * 7) % 12 for user in range(NUM_USERS)], NUM_ITEMS)
+    number = [user % 4 for user in range(NUM_USERS)]
+    both = [(rows.row(user)[:n].tolist(), rows.row(user)[n:].tolist()) for user, n in enumerate(number)]
+    return ragged([targets for targets, _ in both]), ragged([masked for _, masked in both])
+
+
+def brute_force(users: np.ndarray, items: np.ndarray, targets: Ragged, masked: Ragged | None) -> list[int]:
+    """Rank of every target: how many other items, not masked, score at least as high."""
+    ranks = []
+    for user in range(targets.num_rows):
+        out = set() if masked is None else set(masked.row(user).tolist())
+        scores = users[user] @ items.T
+        for target in targets.row(user).tolist():
+            others = [i for i in range(1, len(items)) if i != target and i not in out]
+            ranks.append(sum(scores[other] >= scores[target] for other in others))
+    return ranks
+
+
+@pytest.mark.parametrize("rows_per_tile", [1, 5, 1000])
+def test_ranks_equal_brute_force(
+    vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged], rows_per_tile: int
+) -> None:
+    users, items = vectors
+    targets, masked = lists
+    plan = plan_ranking(targets, masked, NUM_ITEMS, rows_per_tile * ROW_BYTES)
+    assert plan.user.shape[1] == min(rows_per_tile, int((targets.lengths() > 0).sum()))
+    found = rank_targets(plan, users, items)
+    np.testing.assert_array_equal(found.rank, brute_force(users, items, targets, masked))
+    np.testing.assert_array_equal(found.item, targets.items)
+    np.testing.assert_array_equal(found.user, np.repeat(np.arange(NUM_USERS), targets.lengths()))
+
+
+def test_without_a_mask(vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged]) -> None:
+    plan = plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES)
+    expected = brute_force(*vectors, lists[0], None)
+    assert expected != brute_force(*vectors, *lists)
+    np.testing.assert_array_equal(rank_targets(plan, *vectors).rank, expected)
+
+
+def test_ties_lose(lists: tuple[Ragged, Ragged]) -> None:
+    """A model that scores everything alike is at the end of the list, not at its top."""
+    constant = np.ones((NUM_USERS, DIM), np.float32), np.ones((NUM_ITEMS + 1, DIM), np.float32)
+    plan = plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES)
+    assert (rank_targets(plan, *constant).rank == NUM_ITEMS - 1).all()
+
+
+def test_a_masked_target_comes_last(vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged]) -> None:
+    plan = plan_ranking(lists[0], lists[0], NUM_ITEMS, 5 * ROW_BYTES)
+    assert (rank_targets(plan, *vectors).rank >= NUM_ITEMS - 1).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("which", "name"), [(0, "user"), (1, "item")])
+def test_a_vector_that_is_not_finite_stops(
+    vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged], which: int, name: str, value: float
+) -> None:
+    broken = [array.copy() for array in vectors]
+    broken[which][7, 1] = value
+    plan = plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES)
+    with pytest.raises(RelandError, match=f"{name} vector 7 is not finite"):
+        rank_targets(plan, *broken)
+
+
+def test_scores_that_overflow_stop() -> None:
+    """Finite vectors can score NaN (inf - inf); such items would never count as better than the target."""
+    users = np.array([[1e20, 1e20]], np.float32)
+    items = np.array([[0, 0], [1, 0], [1e20, -1e20], [1e20, -1e20]], np.float32)
+    plan = plan_ranking(ragged([[1]]), None, 3, 1 << 20)
+    with pytest.raises(RelandError, match="user vector 0 .*item vector 2"):
+        rank_targets(plan, users, items)
+
+
+def test_nothing_to_rank_is_an_error() -> None:
+    with pytest.raises(RelandError, match="no user has an item to rank"):
+        plan_ranking(ragged([[], []]), None, NUM_ITEMS, 1 << 20)
+
+
+def test_recommend_equals_a_sorted_list(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    users, items = vectors
+    users = users[:5] + np.random.default_rng(1).normal(0, 0.1, (5, DIM)).astype(np.float32)
+    masked = np.array([[3, 4, 0], [0, 0, 0], [1, 0, 0], [7, 8, 9], [2, 0, 0]], np.int32)
+    found, scores = recommend(users, items, masked, 6)
+    for row in range(5):
+        allowed = [item for item in range(1, NUM_ITEMS + 1) if item not in masked[row]]
+        value = users[row] @ items.T
+        expected = sorted(allowed, key=lambda item: -value[item])[:6]  # noqa: B023
+        np.testing.assert_allclose(scores[row], value[expected], rtol=1e-5)
+        np.testing.assert_allclose(value[found[row]], value[expected], rtol=1e-5)
+        assert not set(found[row].tolist()) & {0, *masked[row].tolist()} and len(set(found[row].tolist())) == 6
