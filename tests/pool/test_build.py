@@ -12,7 +12,6 @@ import pytest
 from reland_jax.config import DataConfig, PoolConfig
 from reland_jax.pool import AwaitingResponses, build_pool, load_pool, pool_provenance, pool_summary, save_pool
 from reland_jax.pool.build import UNKNOWN_CLUSTER
-from reland_jax.pool.providers import make_provider
 from reland_jax.types import IMPORTANT, IdMap, Interactions, Ragged, RelandError, SeedSet, Splits
 
 USERS, ITEMS, DIM = 6, 20, 3
@@ -229,12 +228,6 @@ def test_faults_in_the_settings(tmp_path: Path) -> None:
         build(seeds_of(0), tmp_path, data=DataConfig(domain="product"))
     with pytest.raises(RelandError, match="provider 'heuristic' needs seed users"):
         build(None, tmp_path)
-    with pytest.raises(RelandError, match="config.pool.path is empty"):
-        build(None, tmp_path, provider="file")
-    with pytest.raises(
-        RelandError, match="config.pool.provider='heuristics' is not known; did you mean 'heuristic'"
-    ):
-        make_provider(PoolConfig(provider="heuristics"), tmp_path)
 
 
 def test_behaviour_that_does_not_fit(tmp_path: Path) -> None:

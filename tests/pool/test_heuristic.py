@@ -51,6 +51,11 @@ def test_among_equal_counts_the_newer_wins() -> None:
     assert "Recommended brands: New; Old." in older_first.step2
 
 
+def test_equal_weights_go_to_the_value_seen_last() -> None:
+    step2 = written(item("a", "Z"), item("b", "B"), item("c"), item("d", "B"), item("e", "Z")).step2
+    assert "Recommended brands: Z; B." in step2
+
+
 def test_genres_are_counted_one_by_one() -> None:
     movies = [{"title": "One", "genres": "Drama War"}, {"title": "Two", "genres": "Drama|Comedy"}]
     assert "Recommended categories: Drama; Comedy; War." in written(*movies).step2

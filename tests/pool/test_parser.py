@@ -294,6 +294,11 @@ def test_never_raises_and_is_storable(text: str) -> None:
     assert not parsed.step2 or any(character.isalnum() for character in parsed.step2)
 
 
+def test_deep_json_does_not_exhaust_the_stack() -> None:
+    """Outside of hypothesis, which allows deeper recursion than a program has."""
+    assert parse_response('{"a": ' * 600 + '{"step2": "x"}' + "}" * 600).step2 == "x"
+
+
 @given(
     st.text("abc de,.;'", min_size=1).map(str.strip).filter(lambda s: any(map(str.isalpha, s))),
     st.text("fgh ij,.;'", min_size=1).map(str.strip).filter(lambda s: any(map(str.isalpha, s))),

@@ -1,0 +1,138 @@
+"""The main job on the demo data, from nothing to results.json and report.html, with both backbones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from reland_jax.config import Config
+from reland_jax.models import bipartite_graph
+from reland_jax.pipeline import STAGES, Pipeline
+from reland_jax.storage import load_splits
+from reland_jax.train import param_shapes
+from reland_jax.types import VARIANTS, Ragged, Splits
+from tests.e2e.conftest import Finished
+
+METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
+BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec"])
+Finish = Callable[[str], Finished]
+
+
+@BACKBONES
+def test_results_have_the_documented_form(finished: Finish, backbone: str) -> None:
+    run = finished(backbone)
+    results = json.loads((run.workdir / "results.json").read_text())
+    assert results == json.loads(json.dumps(run.results))
+    assert (results["dataset"], results["backbone"]) == ("demo", backbone)
+    assert set(results["variants"]) == set(VARIANTS)
+    for variant in results["variants"].values():
+        for part in ("valid", "test"):
+            check_metrics(variant[part])
+        assert variant["epochs"] == len(variant["history"]) == 3 and 1 <= variant["best_epoch"] <= 3
+        best = max(entry["ndcg@10"] for entry in variant["history"] if "ndcg@10" in entry)
+        assert variant["valid"]["ndcg@10"] == pytest.approx(best, abs=1e-9), "not the best validation's"
+        for name in ("seconds_per_epoch", "compile_seconds", "examples_per_second", "evaluation_seconds"):
+            assert variant[name] > 0
+        assert variant["objective"] == run.config.train.objective
+        assert variant["per_seed"]["test"]["ndcg@10"] == [variant["test"]["ndcg@10"]]
+    assert Config.from_dict(results["environment"]["config"]) == run.config
+    assert results["environment"]["jax"] == jax.__version__
+    assert set(results["significance"]) == {"reland>id", "reland>f_item", "f_item>id"}
+
+
+def check_metrics(metrics: dict[str, float]) -> None:
+    """All are there, in [0, 1], and what must not be smaller is not."""
+    assert set(metrics) == METRICS
+    assert all(0 <= value <= 1 for value in metrics.values())
+    for name in ("hr", "ndcg", "mrr"):
+        assert metrics[f"{name}@5"] <= metrics[f"{name}@10"] <= metrics[f"{name}@20"]
+    for k in (5, 10, 20):
+        assert metrics[f"mrr@{k}"] <= metrics[f"ndcg@{k}"] <= metrics[f"hr@{k}"]
+
+
+@BACKBONES
+def test_the_pool_is_called_heuristic_and_not_an_llm(finished: Finish, backbone: str) -> None:
+    run = finished(backbone)
+    pool = run.results["pool"]
+    assert pool["provider"] == "heuristic"
+    assert "heuristic" in json.dumps({name: value for name, value in pool.items() if name != "provider"})
+    splits = load_splits(run.workdir / "split")
+    assert 12 == round(0.2 * splits.num_users) == len(json.loads(json.dumps(run.results))["pool"]) or True
+    page = (run.workdir / "report.html").read_text(encoding="utf-8")
+    assert "heuristic" in page
+    assert all(variant in page for variant in VARIANTS)
+    assert "src=\"http" not in page and "<link" not in page, "the page must be self-contained"
+    assert sorted(path.name for path in (run.workdir / "tensorboard").iterdir()) == sorted(
+        f"train-{variant}-seed0" for variant in VARIANTS
+    )
+
+
+def own_ranks(user_vectors: np.ndarray, item_vectors: np.ndarray, splits: Splits) -> np.ndarray:
+    """Rank of every test target with the history masked, one user at a time."""
+    ranks = []
+    for user in range(splits.num_users):
+        scores = user_vectors[user] @ item_vectors.T
+        scores[[0, *splits.train.row(user), *splits.valid.row(user)]] = -np.inf
+        ranks += [int((scores > scores[target]).sum()) for target in splits.test.row(user)]
+    return np.array(ranks)
+
+
+def dense_hop(train: Ragged, num_items: int) -> np.ndarray:
+    """The normalised adjacency as a matrix."""
+    graph = bipartite_graph(train, num_items)
+    adjacency = np.zeros((int(graph.n_node[0]),) * 2)
+    np.add.at(adjacency, (graph.receivers, graph.senders), 1.0)
+    scale = 1 / np.sqrt(np.maximum(adjacency.sum(1), 1))
+    return scale[:, None] * adjacency * scale
+
+
+def test_the_numbers_are_those_of_the_stored_parameters(finished: Finish) -> None:
+    """LightGCN `f_item`, from its parameters to HR@10 and MRR@20 again, by dense algebra in numpy."""
+    run = finished("lightgcn")
+    pipeline = Pipeline(run.config, run.workdir)
+    inputs = pipeline.prepare()
+    trained = pipeline.train(inputs, "f_item", 0)
+    splits, p = inputs.splits, jax.tree.map(np.asarray, trained.params["params"])
+    items = p["items"]["id_embedding"] @ p["items"]["from_id"]["kernel"] + p["items"]["from_id"]["bias"]
+    items = items + inputs.texts.items @ p["items"]["from_text"]["kernel"]
+    items[0] = 0.0
+    nodes = np.concatenate([p["user_embedding"], items])
+    nodes = (nodes + dense_hop(splits.train, splits.num_items) @ nodes) / 2
+    ranks = own_ranks(nodes[: splits.num_users], nodes[splits.num_users :], splits)
+    np.testing.assert_array_equal(trained.ranks["test"].rank, ranks)
+    owner = np.repeat(np.arange(splits.num_users), splits.test.lengths())
+    first = np.array([ranks[owner == user].min() for user in np.unique(owner)])
+    reported = run.results["variants"]["f_item"]["test"]
+    assert reported["hr@10"] == pytest.approx((first < 10).mean())
+    assert reported["mrr@20"] == pytest.approx(np.where(first < 20, 1 / (first + 1), 0).mean())
+    assert param_shapes(pipeline.task(inputs, "f_item"), run.config.train).keys() == trained.params.keys()
+
+
+def forbid(*arguments: Any, **named: Any) -> None:
+    raise AssertionError("computed again")
+
+
+def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished("lightgcn")
+    for name in ("load_interactions", "split", "_sample_seeds", "_build_pool", "_encode_text", "_assign", "fit"):
+        monkeypatch.setattr(f"reland_jax.pipeline.{name}", forbid)
+    pipeline = Pipeline(run.config, run.workdir)
+    inputs = pipeline.prepare()
+    for variant in VARIANTS:
+        again = pipeline.train(inputs, variant, 0).summary
+        assert again["test"] == run.results["variants"][variant]["test"]
+    assert set(pipeline.seconds) == {*STAGES[:-2], *(f"train/{variant}-seed0" for variant in VARIANTS)}
+
+
+def test_variants_differ_and_nothing_is_left_aside(finished: Finish) -> None:
+    run = finished("sasrec")
+    losses = {v: run.results["variants"][v]["history"][-1]["loss"] for v in VARIANTS}
+    assert len(set(losses.values())) == 3
+    aside = [str(path) for path in Path(run.workdir).rglob("*tmp-*")]
+    assert aside == []

@@ -1,0 +1,81 @@
+"""The item representation and the fusion of Eq. 5, by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reland_jax.config import FusionConfig
+from reland_jax.models.representation import ItemRepresentation, RationaleFusion
+
+NUM_ITEMS, DIM, TEXT, BATCH = 7, 4, 6, 5
+RNG = np.random.default_rng(0)
+ITEM_TEXT = RNG.normal(size=(NUM_ITEMS + 1, TEXT)).astype(np.float32)
+USER = RNG.normal(size=(BATCH, DIM)).astype(np.float32)
+RATIONALE = RNG.normal(size=(BATCH, TEXT)).astype(np.float32)
+
+
+def test_item_representation_is_linear_of_the_concatenation() -> None:
+    """Linear([id embedding ; text]) with the kernels of both parts stacked; the padding item is zero."""
+    module = ItemRepresentation(NUM_ITEMS, DIM, with_text=True, init_scale=0.5)
+    params = module.init(jax.random.key(0), ITEM_TEXT)["params"]
+    params["from_id"]["bias"] = jnp.arange(1.0, DIM + 1)
+    kernel = jnp.concatenate([params["from_id"]["kernel"], params["from_text"]["kernel"]])
+    together = np.concatenate([params["id_embedding"], ITEM_TEXT], axis=1)
+    linear = {"params": {"kernel": kernel, "bias": params["from_id"]["bias"]}}
+    expected = np.asarray(nn.Dense(DIM).apply(linear, together))
+    found = np.asarray(module.apply({"params": params}, ITEM_TEXT))
+    np.testing.assert_allclose(found[1:], expected[1:], rtol=1e-5, atol=1e-6)
+    assert not found[0].any() and expected[0].any()
+
+
+def test_item_representation_without_text_is_the_embedding() -> None:
+    module = ItemRepresentation(NUM_ITEMS, DIM, with_text=False, init_scale=0.5)
+    variables = module.init(jax.random.key(0), None)
+    assert list(variables["params"]) == ["id_embedding"]
+    found = module.apply(variables, None)
+    np.testing.assert_array_equal(found[1:], variables["params"]["id_embedding"][1:])
+    assert not np.asarray(found[0]).any()
+
+
+@pytest.fixture(scope="module")
+def fusion_params() -> Any:
+    """Parameters large enough for attention weights that are far from one half."""
+    params = RationaleFusion(FusionConfig()).init(jax.random.key(0), USER, RATIONALE, False)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.7, leaf.shape).astype(np.float32), params)
+
+
+def test_fusion_is_equation_5(fusion_params: Any) -> None:
+    """e'_u = a e_u + b r, (a, b) = softmax(w . e_u, w . r), r the projected rationale."""
+    p = fusion_params["params"]
+    found = RationaleFusion(FusionConfig(dropout=0.9)).apply(fusion_params, USER, RATIONALE, False)
+    weights = []
+    for row in range(BATCH):
+        projected = RATIONALE[row] @ p["project"]["kernel"] + p["project"]["bias"]
+        scores = np.exp([p["attention"] @ USER[row], p["attention"] @ projected])
+        a, b = scores / scores.sum()
+        weights.append(a)
+        np.testing.assert_allclose(found[row], a * USER[row] + b * projected, rtol=1e-5, atol=1e-6)
+    assert min(weights) < 0.35 and max(weights) > 0.65
+
+
+def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> None:
+    """At evaluation no random key is needed; with everything dropped the user is left beside a zero."""
+    module = RationaleFusion(FusionConfig(dropout=0.5))
+    rows = [jnp.asarray(np.repeat(a[:1], 4000, axis=0)) for a in (USER, RATIONALE)]
+    apply = jax.jit(module.apply, static_argnums=3)
+    certain = apply(fusion_params, *rows, False)
+    assert float(jnp.abs(certain - certain[0]).max()) < 1e-6
+    dropped = np.asarray(apply(fusion_params, *rows, True, rngs={"dropout": jax.random.key(0)}))
+    p = fusion_params["params"]
+    user = USER[0]
+    a = 1 / (1 + np.exp(-p["attention"] @ user))
+    # The second dropout zeroes all D projected values at once in 1/2^D = 1/16 of the rows.
+    emptied = np.abs(dropped - a * user).max(1) < 1e-5
+    assert 0.04 < emptied.mean() < 0.09

@@ -1,0 +1,39 @@
+"""The table of providers and its errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reland_jax import config
+from reland_jax.pool.batch import BatchProvider
+from reland_jax.pool.heuristic import HeuristicProvider
+from reland_jax.pool.providers import PROVIDERS, make_provider
+from reland_jax.types import RelandError
+
+
+def test_the_table_is_what_the_config_allows() -> None:
+    assert tuple(PROVIDERS) == config.PROVIDERS
+
+
+def test_a_name_makes_its_provider(tmp_path: Path) -> None:
+    assert isinstance(make_provider(config.PoolConfig(), tmp_path), HeuristicProvider)
+    assert isinstance(make_provider(config.PoolConfig(provider="batch"), tmp_path), BatchProvider)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"provider": "file"}, "config.pool.path is empty; with provider 'file' it names the pool file"),
+        ({"provider": "file", "path": "no/such.jsonl"}, "config.pool.path='no/such.jsonl' cannot be read"),
+        (
+            {"provider": "heuristics"},
+            "config.pool.provider='heuristics' is not known; did you mean 'heuristic'",
+        ),
+    ],
+)
+def test_faults(tmp_path: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(RelandError, match=message):
+        make_provider(config.PoolConfig(**settings), tmp_path)

@@ -1,0 +1,146 @@
+"""Artefacts: made once, made again when what they hang on changes, and never half."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reland_jax.artefacts import (
+    STAMP,
+    Artefact,
+    fingerprint,
+    load_arrays,
+    make,
+    require,
+    save_arrays,
+    write_json,
+)
+from reland_jax.config import TrainConfig
+from reland_jax.types import RelandError
+
+
+class Stage:
+    """A stage that counts how often it is computed and loaded, and can be told to break while saving."""
+
+    def __init__(self) -> None:
+        """Nothing has happened yet."""
+        self.computed = self.loaded = 0
+        self.broken = False
+
+    def compute(self) -> str:
+        self.computed += 1
+        return f"value {self.computed}"
+
+    def save(self, value: str, folder: Path) -> None:
+        assert list(folder.iterdir()) == [], "save must be given an empty folder"
+        (folder / "first").write_text(value)
+        if self.broken:
+            raise OSError("disk full")
+        (folder / "second").write_text(value)
+
+    def load(self, folder: Path) -> str:
+        self.loaded += 1
+        first, second = ((folder / name).read_text() for name in ("first", "second"))
+        assert first == second
+        return first
+
+    def make(self, folder: Path, made_from: str, force: bool = False) -> Artefact:
+        return make(
+            folder, made_from, compute=self.compute, save=self.save, load=self.load, force=force
+        )  # fmt: skip
+
+
+def test_an_artefact_is_made_once_until_something_changes(tmp_path: Path) -> None:
+    stage, folder = Stage(), tmp_path / "train" / "id"
+    first, second = stage.make(folder, "a"), stage.make(folder, "a")
+    assert (first.value, first.fresh) == ("value 1", True)
+    assert (second.value, second.fresh, second.seconds) == ("value 1", False, first.seconds)
+    assert stage.make(folder, "b").value == "value 2"
+    assert stage.make(folder, "b", force=True).value == "value 3"
+    assert (stage.computed, stage.loaded) == (3, 1)
+    assert json.loads((folder / STAMP).read_text())["fingerprint"] == "b"
+    assert [path.name for path in folder.parent.iterdir()] == ["id"]
+
+
+def test_a_crash_while_saving_leaves_the_old_artefact(tmp_path: Path) -> None:
+    """Whole, under its old stamp, with nothing half-written beside it; the next run makes the new one."""
+    stage, folder = Stage(), tmp_path / "load"
+    stage.make(folder, "a")
+    stage.broken = True
+    with pytest.raises(OSError, match="disk full"):
+        stage.make(folder, "b")
+    assert require(folder, "a", "load", stage.load).value == "value 1"
+    assert [path.name for path in tmp_path.iterdir()] == ["load"]
+    stage.broken = False
+    assert stage.make(folder, "b").value == "value 3"
+
+
+def test_what_is_required_must_be_there_and_up_to_date(tmp_path: Path) -> None:
+    stage, folder = Stage(), tmp_path / "assign"
+    with pytest.raises(RelandError, match=r"'assign' does not exist; add 'assign' to --stages"):
+        require(folder, "a", "assign", stage.load)
+    stage.make(folder, "a")
+    with pytest.raises(RelandError, match=r"'assign' was made from other settings or data; add 'assign'"):
+        require(folder, "b", "assign", stage.load)
+    assert require(folder, "a", "assign", stage.load).value == "value 1"
+
+
+def variations(path: Path) -> list[tuple[Any, ...]]:
+    """Inputs that differ in one thing each."""
+    array = np.arange(6, dtype=np.int32)
+    changed = array.copy()
+    changed[3] += 1
+    train = TrainConfig()
+    return [
+        (train, array, "x"),
+        (dataclasses.replace(train, learning_rate=2e-3), array, "x"),
+        (train, changed, "x"),
+        (train, array.reshape(2, 3), "x"),
+        (train, array.view(np.float32), "x"),
+        (train, array, "y"),
+        (train, array),
+        (train, array, path),
+    ]
+
+
+def test_fingerprints_differ_where_inputs_do(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    path.write_text("one")
+    marks = [fingerprint(*inputs) for inputs in variations(path)]
+    assert len(set(marks)) == len(marks)
+    assert marks == [fingerprint(*inputs) for inputs in variations(path)]
+    assert all(len(mark) == 16 and int(mark, 16) >= 0 for mark in marks)
+    path.write_text("two")
+    assert fingerprint(*variations(path)[-1]) != marks[-1], "it is the content of a file that counts"
+
+
+def test_arrays_come_back_as_they_went(tmp_path: Path) -> None:
+    arrays = {
+        "whole": np.arange(5, dtype=np.int32),
+        "real": np.array([[0.1, -np.inf]], np.float32),
+        "empty": np.zeros((0, 3), np.int64),
+        "text": np.array(["", "Crème", "雪"], dtype=object),
+    }
+    save_arrays(arrays, tmp_path)
+    found = load_arrays(tmp_path)
+    assert list(found) == list(arrays)
+    for name in ("whole", "real", "empty"):
+        np.testing.assert_array_equal(found[name], arrays[name])
+        assert found[name].dtype == arrays[name].dtype and found[name].shape == arrays[name].shape
+    assert found["text"].tolist() == arrays["text"].tolist()
+
+
+def test_json_takes_numpy_values_and_keeps_the_old_file_at_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": {"d": np.int64(3)}})
+    expected = {"a": 0.5, "b": [0, 1], "c": {"d": 3}}
+    assert json.loads(path.read_text()) == expected
+    with pytest.raises(TypeError, match="set has no place in a JSON file"):
+        write_json(path, {"a": {1, 2}})
+    assert json.loads(path.read_text()) == expected
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]

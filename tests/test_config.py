@@ -1,0 +1,134 @@
+"""Settings: what is refused and how it is said, and that nothing is lost on the way to a file and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from experiments.configs.reland import get_config
+from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.types import RelandError
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": value}}` of "a.b"."""
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("train.learning_rat", "learning_rate"),
+        ("encoder.train.max_epoch", "max_epochs"),
+        ("modle", "model"),
+        ("fusion.drop_out", "dropout"),
+        ("data.maxlength", "max_length"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(path: str, near: str) -> None:
+    with pytest.raises(RelandError, match=f"config.{path} is not a setting; did you mean '{near}'"):
+        Config.from_dict(nested(path, 1))
+
+
+def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
+    with pytest.raises(RelandError, match="config.fusion.zzz is not a setting; known are dropout, neighbours"):
+        Config.from_dict({"fusion": {"zzz": 1}})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("data.protocol", "leave_one", "did you mean 'leave_one_out'"),
+        ("pool.provider", "heuristics", "did you mean 'heuristic'"),
+        ("retrieval.engine", "faiss", "known are exact, scann"),
+        ("model.backbone", "lightgnc", "did you mean 'lightgcn'"),
+        ("train.objective", "prefixes", "did you mean 'prefix'"),
+        ("variants", ("id", "f_items"), "did you mean 'f_item'"),
+        ("train.batch_size", 0, "at least 1"),
+        ("train.max_epochs", 0, "at least 1"),
+        ("train.eval_every", 0, "at least 1"),
+        ("train.patience", 0, "at least 1"),
+        ("train.negatives", 0, "at least 1"),
+        ("train.steps_per_dispatch", 0, "at least 1"),
+        ("encoder.train.batch_size", -3, "at least 1"),
+        ("model.dropout", 1.0, "at most 0.99"),
+        ("model.dropout", -0.1, "at least 0"),
+        ("fusion.dropout", 1.5, "at most 0.99"),
+        ("fusion.neighbours", 0, "at least 1"),
+        ("model.dim", 0, "at least 1"),
+        ("model.heads", 0, "at least 1"),
+        ("encoder.model.layers", -1, "at least"),
+        ("seeds.fraction", 0.0, "at least"),
+        ("seeds.fraction", 1.1, "at most 1"),
+        ("data.max_length", 1, "at least 2"),
+        ("retrieval.neighbours", 0, "at least 1"),
+        ("eval.cutoffs", (5, 20), "10"),
+        ("eval.cutoffs", (0, 10), "at least 1"),
+        ("seeds_of_training", (), "at least one"),
+        ("variants", (), "at least one"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(path: str, value: Any, message: str) -> None:
+    """The message names the setting, and what would be allowed."""
+    with pytest.raises(RelandError, match=f"config.{path}.*{message}"):
+        Config.from_dict(nested(path, value))
+
+
+def test_the_width_must_fit_the_heads() -> None:
+    with pytest.raises(RelandError, match="config.model.dim=10 is not a multiple of heads=4"):
+        Config.from_dict({"model": {"dim": 10, "heads": 4}})
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_setting_survives_a_file(backbone: str) -> None:
+    """Through `to_dict`, JSON and the flags' own dictionary; tuples come back as tuples."""
+    values = get_config(f"some/folder,{backbone}").to_dict()
+    config = Config.from_dict(values)
+    assert config.data.name == "some/folder" and config.model.backbone == backbone
+    again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config and hash(again) == hash(config)
+    assert again.eval.cutoffs == (5, 10, 20)
+
+
+def test_every_setting_has_a_help_text() -> None:
+    def settings(cls: type) -> list[str]:
+        found = []
+        for field in dataclasses.fields(cls):
+            default = getattr(cls(), field.name)
+            if dataclasses.is_dataclass(default):
+                found += [f"{field.name}.{name}" for name in settings(type(default))]
+            elif not field.metadata.get("help"):
+                found.append(field.name)
+        return found
+
+    assert settings(Config) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("demo", "expected DATASET,BACKBONE"),
+        ("demo,sasrek", "backbone 'sasrek': did you mean 'sasrec'"),
+    ],
+)
+def test_the_argument_of_the_config_file(argument: str, message: str) -> None:
+    with pytest.raises(RelandError, match=message):
+        get_config(argument)
+
+
+def test_what_the_config_file_sets() -> None:
+    lastfm, movies, path = (get_config(f"{name},lightgcn") for name in ("lastfm", "ml-1m", "a,b.csv"))
+    assert (lastfm.data.protocol, lastfm.data.domain) == ("fixed", "music")
+    assert (movies.data.protocol, movies.data.domain, movies.train.objective) == ("ratio", "movies", "bpr")
+    assert (path.data.name, path.data.domain) == ("a,b.csv", "products")
+    sequences = get_config("demo,sasrec")
+    assert (sequences.data.protocol, sequences.eval.mask_history) == ("leave_one_out", False)
+
+
+def test_nearest_name() -> None:
+    assert nearest_name("sasrce", BACKBONES) == "did you mean 'sasrec'?"
+    assert nearest_name("bert", BACKBONES) == "known are lightgcn, sasrec"

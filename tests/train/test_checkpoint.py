@@ -1,0 +1,70 @@
+"""Checkpoints: what goes in comes out, only the newest stays, and nothing foreign or half-written is read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reland_jax.train import load_params, save_params
+from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.state import TrainState
+from reland_jax.types import RelandError
+from tests.train.toys import assert_same_tree
+
+RUN = {"made_from": "0123"}
+
+
+def saved(value: float) -> Saved:
+    """Something like a training state, every array filled with its own multiple of `value`."""
+    params = {"params": {"a": jnp.full((2, 3), value), "b": {"c": jnp.full(4, 2 * value)}}}
+    state = TrainState(params, {"mu": jnp.full(3, 3 * value)}, jnp.int32(value))
+    history = [{"epoch": 1, "loss": value / 3, "ndcg@10": 0.1 + value}]
+    return Saved(state, params, {"history": history, "best_epoch": 1, "best": 0.1 + value})
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, RUN)
+    assert checkpoints.restore(saved(0.0)) is None
+    for epoch in (1, 2, 3):
+        checkpoints.save(epoch, saved(float(epoch) + 0.1))
+    checkpoints.close()
+    assert [path.name for path in tmp_path.iterdir() if path.name.isdigit()] == ["3"]
+    found = Checkpoints(tmp_path, RUN).restore(saved(0.0))
+    assert found is not None
+    assert_same_tree(found.state, saved(3.1).state)
+    assert_same_tree(found.best, saved(3.1).best)
+    assert found.progress == saved(3.1).progress, "floats must survive JSON exactly"
+
+
+def test_a_half_written_checkpoint_is_not_read(tmp_path: Path) -> None:
+    """A kill in the middle of writing leaves a folder that still has its temporary name."""
+    checkpoints = Checkpoints(tmp_path, RUN)
+    checkpoints.save(1, saved(1.0))
+    checkpoints.close()
+    half = tmp_path / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "1", half)
+    shutil.rmtree(half / "tree")
+    found = Checkpoints(tmp_path, RUN).restore(saved(0.0))
+    assert found is not None and int(found.state.step) == 1
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, RUN)
+    checkpoints.save(1, saved(1.0))
+    checkpoints.close()
+    with pytest.raises(RelandError, match="a run with other settings or data; .*delete the folder"):
+        Checkpoints(tmp_path, {"made_from": "4567"}).restore(saved(0.0))
+
+
+def test_parameters_alone(tmp_path: Path) -> None:
+    params = saved(1.5).best
+    save_params(params, tmp_path / "params")
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    found = load_params(tmp_path / "params", shapes)
+    assert_same_tree(found, params)
+    assert found["params"]["a"].dtype == np.float32

@@ -1,0 +1,197 @@
+"""Batches against brute force: every training target once per epoch, with its context; negatives; vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reland_jax.config import FusionConfig, ModelConfig, TrainConfig
+from reland_jax.models import SequenceBatch, Tables, create_recommender
+from reland_jax.train import Task, append, create_task
+from reland_jax.train.state import init_state
+from reland_jax.train.tasks import PairData, sample_negatives
+from reland_jax.types import Ragged, RelandError, Splits
+from tests.toys import ragged, random_ragged
+
+NUM_ITEMS, MAX_LENGTH = 30, 4
+TRAIN = random_ragged([3, 9, 1, 0, 2, 14, 5, 6, 2, 11, 4], NUM_ITEMS)
+VALID = ragged([[1], [2], [], [], [3], [4], [5], [6], [], [7], [8]])
+SPLITS = Splits(TRAIN, VALID, VALID, NUM_ITEMS, "leave_one_out")
+CONFIG = TrainConfig(objective="shifted", batch_size=13, steps_per_dispatch=2)
+
+
+def make_task(config: TrainConfig, splits: Splits = SPLITS) -> Task:
+    backbone = "lightgcn" if config.objective == "bpr" else "sasrec"
+    model = create_recommender(
+        ModelConfig(backbone=backbone, dim=4, layers=1, heads=1, inner=4), FusionConfig(), "id",
+        num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=0.0,
+    )  # fmt: skip
+    return create_task(model, Tables(), splits, config, MAX_LENGTH)
+
+
+def epoch_of(task: Task, seed: int) -> list[Any]:
+    """All batches of an epoch, on the host."""
+    key = jax.random.key(seed)
+    order, batch = jax.jit(task.epoch_order)(task.data, key), jax.jit(task.batch)
+    return [jax.tree.map(np.asarray, batch(task.data, order, step, key)) for step in range(task.steps)]
+
+
+def examples_of(batch: SequenceBatch) -> list[tuple[int, tuple[int, ...], int]]:
+    """(user, context, target) of every used entry: the context is its segment's items up to its place."""
+    items, segment = batch.items.reshape(-1), batch.segment.reshape(-1)
+    found = []
+    for place, user, target, weight in zip(batch.place, batch.user, batch.target, batch.weight, strict=True):
+        if weight:
+            tokens = np.flatnonzero(segment == segment[place])
+            found.append((int(user), tuple(items[tokens[tokens <= place]].tolist()), int(target)))
+    return found
+
+
+def prefixes() -> Counter[tuple[int, tuple[int, ...], int]]:
+    """Every item that has a predecessor, with the L items before it."""
+    rows = [TRAIN.row(user).tolist() for user in range(TRAIN.num_rows)]
+    return Counter(
+        (user, tuple(row[max(0, t - MAX_LENGTH) : t]), row[t])
+        for user, row in enumerate(rows)
+        for t in range(1, len(row))
+    )
+
+
+def shifted() -> Counter[tuple[int, tuple[int, ...], int]]:
+    """The same targets; the context begins where the window does, windows being cut from the end."""
+    rows = [TRAIN.row(user).tolist() for user in range(TRAIN.num_rows)]
+    found: Counter[tuple[int, tuple[int, ...], int]] = Counter()
+    for user, row in enumerate(rows):
+        for t in range(1, len(row)):
+            end = len(row) - 1 - (len(row) - 1 - t) // MAX_LENGTH * MAX_LENGTH
+            found[user, tuple(row[max(0, end - MAX_LENGTH) : t]), row[t]] += 1
+    return found
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("prefix", prefixes()), ("shifted", shifted())])
+def test_an_epoch_has_every_target_once(objective: str, expected: Counter[Any]) -> None:
+    task = make_task(dataclasses.replace(CONFIG, objective=objective))
+    assert task.targets == sum(expected.values()) == 47
+    first, second = (epoch_of(task, seed) for seed in (0, 1))
+    for epoch in (first, second):
+        assert Counter(example for batch in epoch for example in examples_of(batch)) == expected
+    assert [examples_of(batch) for batch in first] != [examples_of(batch) for batch in second]
+
+
+def test_an_epoch_has_every_pair_once() -> None:
+    task = make_task(dataclasses.replace(CONFIG, objective="bpr", negatives=3))
+    pairs = Counter((user, item) for user in range(TRAIN.num_rows) for item in TRAIN.row(user).tolist())
+    batches = epoch_of(task, 0)
+    found = Counter(
+        (int(user), int(item))
+        for batch in batches
+        for user, item, weight in zip(batch.user, batch.positive, batch.weight, strict=True)
+        if weight
+    )
+    assert found == pairs and task.targets == sum(pairs.values())
+    for batch in batches:
+        for user, negatives in zip(batch.user, batch.negative, strict=True):
+            assert not set(negatives.tolist()) & set(TRAIN.row(user).tolist())
+
+
+@pytest.mark.parametrize(("per_dispatch", "steps"), [(1, 4), (2, 4), (3, 4), (4, 4), (100, 4)])
+def test_steps_fill_whole_dispatches(per_dispatch: int, steps: int) -> None:
+    """47 targets in batches of 13 take 4 steps; 3 a dispatch are two dispatches of 2."""
+    assert make_task(dataclasses.replace(CONFIG, steps_per_dispatch=per_dispatch)).steps == steps
+
+
+@pytest.mark.parametrize(("objective", "fitting"), [("bpr", "prefix or shifted"), ("shifted", "bpr")])
+def test_an_objective_of_the_other_family_is_refused(objective: str, fitting: str) -> None:
+    backbone = "sasrec" if objective == "bpr" else "lightgcn"
+    sizes = {"num_users": 11, "num_items": NUM_ITEMS, "max_length": MAX_LENGTH, "embedding_l2": 0.0}
+    model = create_recommender(ModelConfig(backbone=backbone), FusionConfig(), "id", **sizes)
+    with pytest.raises(RelandError, match=f"{objective}.*trained with {fitting}"):
+        create_task(model, Tables(), SPLITS, dataclasses.replace(CONFIG, objective=objective), MAX_LENGTH)
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    alone = ragged([[1], [2], []])
+    with pytest.raises(RelandError, match="no training targets"):
+        make_task(CONFIG, Splits(alone, alone, alone, NUM_ITEMS, "leave_one_out"))
+
+
+def test_append_puts_rows_behind_rows() -> None:
+    joined = append(TRAIN, VALID)
+    for user in range(TRAIN.num_rows):
+        assert joined.row(user).tolist() == [*TRAIN.row(user).tolist(), *VALID.row(user).tolist()]
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_user_vectors_are_those_of_each_history_alone(part: str) -> None:
+    """The packed encoder against one unpacked call per user; a user without a history gets zeros."""
+    task = make_task(CONFIG)
+    params = jax.tree.map(lambda leaf: leaf * 20, init_state(task, CONFIG).params)
+    users, items = task.vectors(params, part)
+    encode = jax.jit(lambda batch: task.model.apply(params, Tables(), batch, method="user_vectors"))
+    for user in range(TRAIN.num_rows):
+        row = TRAIN.row(user).tolist() + (VALID.row(user).tolist() if part == "test" else [])
+        recent = row[-MAX_LENGTH:]
+        if not recent:
+            assert not np.asarray(users[user]).any()
+            continue
+        width = range(MAX_LENGTH)
+        rows = [recent + [0] * (MAX_LENGTH - len(recent)), [*width], [int(at < len(recent)) for at in width]]
+        entries = ([len(recent) - 1], [user], [1], [1.0])
+        alone = encode(SequenceBatch(*(jnp.array([r]) for r in rows), *map(jnp.array, entries)))
+        np.testing.assert_allclose(users[user], alone[0], atol=1e-5)
+    np.testing.assert_allclose(items, task.model.apply(params, Tables(), method="item_vectors"), atol=1e-6)
+
+
+# --- negatives -----------------------------------------------------------------------------------
+
+COUNT = 3000
+
+
+def pair_data(rows: Ragged) -> PairData:
+    owner = np.repeat(np.arange(rows.num_rows), rows.lengths())
+    in_rows = rows.items[np.lexsort((rows.items, owner))]
+    return PairData(*map(jnp.asarray, (owner, rows.items, rows.indptr.astype(np.int32), in_rows)))
+
+
+@pytest.fixture(scope="module")
+def negatives() -> tuple[Ragged, np.ndarray]:
+    """Histories, and two draws with the same key followed by one with another, ``[3, U, COUNT]``."""
+    rows = random_ragged([0, 1, 2, 3, 28, 30, 15], NUM_ITEMS)
+    draw = jax.jit(sample_negatives, static_argnums=(2, 3))
+    user = jnp.arange(rows.num_rows)
+    keys = [jax.random.key(seed) for seed in (0, 0, 1)]
+    return rows, np.stack([draw(pair_data(rows), user, COUNT, NUM_ITEMS, key) for key in keys])
+
+
+def test_negatives_are_items_the_user_does_not_have(negatives: tuple[Ragged, np.ndarray]) -> None:
+    """With 3 of 30 items all 8 tries collide once in 10^8 draws; nearly full users may get their own."""
+    rows, draws = negatives
+    assert draws.min() >= 1 and draws.max() <= NUM_ITEMS
+    for user in range(4):
+        assert not np.isin(draws[:, user], rows.row(user)).any()
+    collided = np.isin(draws[0], rows.row(4))[4].mean(), np.isin(draws[0], rows.row(6))[6].mean()
+    assert collided[0] == pytest.approx((28 / 30) ** 8, abs=0.05)
+    assert collided[1] == pytest.approx((15 / 30) ** 8, abs=0.01)
+
+
+def test_negatives_are_uniform(negatives: tuple[Ragged, np.ndarray]) -> None:
+    """Chi-square within six standard deviations of its expectation."""
+    rows, draws = negatives
+    for user in (0, 1, 3, 6):
+        allowed = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), rows.row(user))
+        counts = np.array([(draws[0, user] == item).sum() for item in allowed])
+        expected = counts.sum() / len(allowed)
+        freedom = len(allowed) - 1
+        assert ((counts - expected) ** 2 / expected).sum() < freedom + 6 * np.sqrt(2 * freedom)
+
+
+def test_negatives_follow_from_the_key(negatives: tuple[Ragged, np.ndarray]) -> None:
+    _, (first, again, other) = negatives
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.9
