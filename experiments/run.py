@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -23,6 +24,11 @@ from ml_collections import config_flags
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    from reland_jax.pipeline import Pipeline
+    from reland_jax.results import Runs
+    from reland_jax.storage import Inputs
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -66,23 +72,30 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
         RelandError: bad data, settings or stage names.
     """
     # Imported here, so that a mistake in a flag is told without waiting for jax.
-    from reland_jax.pipeline import Pipeline
-    from reland_jax.report import comparison_table, write_report
-    from reland_jax.results import environment, report_content, summarise
+    from reland_jax.pipeline import Pipeline, StagesDone
+    from reland_jax.results import environment
 
-    found = environment()
-    where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**found)
+    where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)
     pipeline = Pipeline(config, workdir, stages)
-    inputs = pipeline.prepare()
-    if not pipeline.wants("train", "report"):
+    try:
+        inputs = pipeline.prepare()
+        runs = {
+            variant: {seed: pipeline.train(inputs, variant, seed) for seed in config.seeds_of_training}
+            for variant in config.variants
+        }
+        pipeline.start("report")
+    except StagesDone:
         return {}
-    runs = {
-        variant: {seed: pipeline.train(inputs, variant, seed) for seed in config.seeds_of_training}
-        for variant in config.variants
-    }
-    if not pipeline.wants("report"):
-        return {}
+    return _report(pipeline, inputs, runs)
+
+
+def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]:
+    """Writes results.json and report.html and prints the comparison."""
+    from reland_jax.report import comparison_table, write_report
+    from reland_jax.results import report_content, summarise
+
+    config, workdir = pipeline.config, pipeline.workdir
     results = summarise(config, inputs, runs, pipeline.seconds)
     write_json(workdir / "results.json", results)
     first = config.seeds_of_training[0]

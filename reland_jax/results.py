@@ -88,7 +88,7 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
     found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
     adjusted = holm([comparison.p_value for comparison in found]) if found else []
     out: dict[str, Any] = {}
-    for (a, b, name), comparison, p_holm in zip(cells, found, adjusted):
+    for (a, b, name), comparison, p_holm in zip(cells, found, adjusted, strict=True):
         out.setdefault(f"{a}>{b}", {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}
     return out
 

@@ -103,6 +103,18 @@ def locate(config: DataConfig) -> Place:
     )
 
 
+def raw_state(config: DataConfig) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (ns) of the raw files, to notice that they have changed.
+
+    Raises:
+        RelandError: see `locate`.
+    """
+    found = locate(config)
+    folder = Path(found.place).parent if found.source not in ("demo", "tfds") else None
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
 def _hint(name: str) -> str:
     """What a name that is no known data set may have meant."""
     return "" if name in KNOWN else f" ({nearest_name(name, KNOWN)})"

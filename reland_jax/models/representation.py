@@ -25,11 +25,18 @@ class ItemRepresentation(nn.Module):
     init_scale: float
 
     @nn.compact
-    def __call__(self, text: jax.Array | None) -> jax.Array:
+    def __call__(self, text: jax.Array | None, train: bool = False) -> jax.Array:
         """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""
         init = nn.initializers.normal(self.init_scale)
         ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
         if self.with_text:
+            import os
+            rate=float(os.environ.get("IDDROP","0"))
+            if train and rate:
+                ids = nn.Dropout(rate, broadcast_dims=(1,), deterministic=False)(ids)
+            trate=float(os.environ.get("TDROP","0"))
+            if train and trate:
+                text = nn.Dropout(trate, deterministic=False)(text)
             # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built.
             ids = nn.Dense(self.dim, name="from_id")(ids)
             ids = ids + nn.Dense(self.dim, use_bias=False, name="from_text")(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,53 +11,129 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.configs.reland import get_config
 from experiments.run import run
-from reland_jax import pipeline as pipeline_module
+from reland_jax import pipeline as stages
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
-from reland_jax.storage import Trained
+from reland_jax.storage import Texts, Trained
 from reland_jax.types import VARIANTS, RelandError, TargetRanks
 from tests.e2e.conftest import Finished, merged
 
-Finish = Callable[[str], Finished]
 TRAIN = {f"train/{variant}-seed0" for variant in VARIANTS}
-FROM_SEEDS = {"sample_seeds", "build_pool", "encode_text", "assign", "train/reland-seed0"}
+FROM_POOL = {"build_pool", "encode_text", "assign", "train/reland-seed0"}
 
 
 @pytest.fixture
-def copied(finished: Finish, tmp_path: Path) -> Finished:
+def copied(finished: Callable[[str], Finished], tmp_path: Path) -> Finished:
     """A finished LightGCN run in a folder of its own."""
-    run = finished("lightgcn")
-    shutil.copytree(run.workdir, tmp_path / "work")
-    return run._replace(workdir=tmp_path / "work")
+    original = finished("lightgcn")
+    shutil.copytree(original.workdir, tmp_path / "work")
+    return original._replace(workdir=tmp_path / "work")
 
 
-class Counted:
-    """Stands in for the stages that cost time, and writes down the names of those that were computed."""
+def changed(config: Config, **changes: Any) -> Config:
+    """The settings with some of them changed."""
+    return Config.from_dict(merged(config.to_dict(), changes))
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, inputs: Any) -> None:
-        """Replaces them; cheap stages run as they are."""
-        self.ran: set[str] = set()
-        count = inputs.splits.num_users
-        stand_ins = {"_encode_users": np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)}
-        for name, stage in {"load_interactions": "load", "split": "split", "_sample_seeds": "sample_seeds",
-                            "_build_pool": "build_pool", "_assign": "assign"}.items():  # fmt: skip
-            self._watch(monkeypatch, pipeline_module, name, stage, getattr(pipeline_module, name))
-        self._watch(monkeypatch, pipeline_module, "_encode_text", "encode_text", lambda *_: inputs.texts)
-        vectors = stand_ins["_encode_users"]
-        self._watch(monkeypatch, Pipeline, "_encode_users", "encode_users", lambda *_: vectors)
-        monkeypatch.setattr(Pipeline, "_fit", self._fit)
 
-    def _watch(
-        self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, stage: str, function: Callable[..., Any]
-    ) -> None:
+def watch_stages(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> list[str]:
+    """The names of the stages computed from now on; those that cost time get a stand-in."""
+    computed: list[str] = []
+    none = TargetRanks(*(np.zeros(0, np.int32),) * 3)
+
+    def watch(owner: Any, function: str, stage: str, stand_in: Callable[..., Any] | None = None) -> None:
+        compute = stand_in or getattr(owner, function)
+
         def watched(*arguments: Any, **named: Any) -> Any:
-            self.ran.add(stage)
-            return function(*arguments, **named)
+            computed.append(stage)
+            return compute(*arguments, **named)
 
-        monkeypatch.setattr(owner, name, watched)
+        monkeypatch.setattr(owner, function, watched)
 
-    def _fit(self, task: Any, splits: Any, config: Any, name: str, stamp: str) -> Trained:
-        self.ran.add(name)
-        none = TargetRanks(*(np.zeros(0, np.int32),) * 3)
+    def encode_users(_: Pipeline, splits: Any) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(splits.num_users, 4)).astype(np.float32)
+
+    def encode_text(interactions: Any, pool: Any, config: Config, cache: Path) -> Texts:
+        return Texts(texts.items * (1 + config.text.whiten), texts.rationales)
+
+    def fit(_: Pipeline, task: Any, splits: Any, config: Any, name: str, stamp: str) -> Trained:
+        computed.append(name)
         return Trained({"params": np.zeros(1)}, {}, {"valid": none, "test": none})
+
+    watch(stages, "load_interactions", "load")
+    watch(stages, "split", "split")
+    watch(Pipeline, "_encode_users", "encode_users", encode_users)
+    watch(stages, "_sample_seeds", "sample_seeds")
+    watch(stages, "_build_pool", "build_pool")
+    watch(stages, "_encode_text", "encode_text", encode_text)
+    watch(stages, "_assign", "assign")
+    monkeypatch.setattr(Pipeline, "_fit", fit)
+    return computed
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, set()),
+        ({"train": {"learning_rate": 0.5}}, TRAIN),
+        ({"fusion": {"dropout": 0.1}}, {"train/reland-seed0"}),
+        ({"retrieval": {"neighbours": 2}}, {"assign", "train/reland-seed0"}),
+        ({"text": {"whiten": 4}}, {"encode_text", *TRAIN} - {"train/id-seed0"}),
+        ({"pool": {"history": 3}}, FROM_POOL),
+        ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
+        ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
+    ],
+    ids=str,
+)
+def test_a_changed_setting_reruns_what_hangs_on_it(
+    copied: Finished, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: set[str]
+) -> None:
+    texts = Pipeline(copied.config, copied.workdir).prepare().texts
+    computed = watch_stages(monkeypatch, texts)
+    pipeline = Pipeline(changed(copied.config, **changes), copied.workdir)
+    inputs = pipeline.prepare()
+    for variant in VARIANTS:
+        pipeline.train(inputs, variant, 0)
+    assert sorted(computed) == sorted(expected)
+
+
+def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) -> None:
+    """The checkpoints of the run before are another run's, and must not get in the way of this one."""
+    config = changed(copied.config, train={"learning_rate": 0.003, "max_epochs": 1})
+    pipeline = Pipeline(config, copied.workdir)
+    again = pipeline.train(pipeline.prepare(), "id", 0).summary
+    before = copied.results["variants"]["id"]["history"]
+    assert len(again["history"]) == 1 and again["history"][0]["loss"] != before[0]["loss"]
+
+
+def test_a_stage_alone_on_a_finished_workdir(copied: Finished) -> None:
+    """It is computed again though it is up to date; no other stage is."""
+    before = {path.parent.name: json.loads(path.read_text()) for path in copied.workdir.glob("*/stamp.json")}
+    assert run(copied.config, copied.workdir, ["assign"]) == {}
+    after = {path.parent.name: json.loads(path.read_text()) for path in copied.workdir.glob("*/stamp.json")}
+    assert {name for name in before if before[name] != after[name]} == {"assign"}
+    assert before["assign"]["fingerprint"] == after["assign"]["fingerprint"]
+
+
+def test_a_stage_alone_on_an_empty_workdir_names_the_stage_to_add(copied: Finished, tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match="the artefact of stage 'load' does not exist; add 'load' to --stages"):
+        run(copied.config, tmp_path / "empty", ["assign"])
+    shutil.rmtree(copied.workdir / "encode_users")
+    with pytest.raises(RelandError, match="stage 'encode_users' does not exist; add 'encode_users'"):
+        run(copied.config, copied.workdir, ["assign"])
+    with pytest.raises(RelandError, match="stage 'load' was made from other settings"):
+        run(changed(copied.config, data={"demo_users": 61}), copied.workdir, ["assign"])
+
+
+def test_an_unknown_stage_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match="--stages: 'asign' is not a stage; did you mean 'assign'"):
+        run(Config(), tmp_path, ["asign"])
+
+
+def test_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:
+    values = get_config("amazon-beauty,sasrec").to_dict()
+    config = Config.from_dict(merged(values, {"data": {"root": str(tmp_path)}}))
+    with pytest.raises(RelandError, match="(?s)amazon-beauty.*(https?://|RELAND_DATA|data.root)"):
+        run(config, tmp_path / "work")
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]

@@ -1,0 +1,123 @@
+"""The command line: what a mistake is answered with, and a run killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.configs.reland import get_config
+from experiments.run import explain_unknown_flag, run
+from reland_jax.config import Config
+from reland_jax.pipeline import Pipeline
+from tests.e2e.conftest import Finished, merged
+
+DEMO = "experiments/configs/reland.py:demo,lightgcn"
+
+
+def start(repository: Path, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    """The main job as a process of its own."""
+    command = [sys.executable, "-m", "experiments.run", *arguments]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)}
+    with log.open("wb") as out:
+        return subprocess.Popen(command, cwd=repository, env=environment, stdout=out, stderr=out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.train.learning_rat=1"], "config.train.learning_rat. Did you mean --config.train.learning_rate?"),
+        (["--stage=assign"], "Did you mean --stages?"),
+        (["assign"], "unexpected arguments: assign"),
+        (["--config.model.dropout=2.0"], "config.model.dropout=2.0 must be at least 0.0 and at most 0.99"),
+        ([f"--config={DEMO}x"], "backbone 'lightgcnx': did you mean 'lightgcn'?"),
+    ],
+)
+def test_a_mistake_on_the_command_line(
+    repository: Path, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    """One line that helps, a status that is not zero, no traceback, and no work done."""
+    log, workdir = tmp_path / "log", tmp_path / "work"
+    process = start(repository, f"--config={DEMO}", f"--workdir={workdir}", *arguments, log=log)
+    assert process.wait(timeout=500) != 0
+    said = log.read_text()
+    assert expected in said.replace("'. ", ". ").replace("\n", " "), said
+    assert "Traceback" not in said
+    assert not workdir.exists()
+
+
+def test_an_unknown_flag_is_explained() -> None:
+    known = ["config.train.learning_rate", "workdir", "stages"]
+    message = "Unknown command line flag 'workdri'. Did you mean: workdir ?\nmore"
+    assert explain_unknown_flag(message, known).endswith("Did you mean --workdir?")
+    assert explain_unknown_flag("Unknown command line flag 'zzzzzz'", known) == "Unknown command line flag 'zzzzzz'"
+
+
+def flags_of(changes: dict[str, Any], prefix: str = "--config") -> Iterator[str]:
+    """Nested settings as flags."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            yield from flags_of(value, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}={value}"
+
+
+def newest_checkpoint(workdir: Path) -> Path | None:
+    """The folder of the newest complete checkpoint of the variant `id`."""
+    found = [path for path in workdir.glob("checkpoints/train/id-seed0*/*") if path.name.isdigit()]
+    return max(found, key=lambda path: int(path.name), default=None)
+
+
+def kill_while_training(process: subprocess.Popen[bytes], workdir: Path, delay: float) -> None:
+    """SIGKILL some time after the first checkpoint."""
+    deadline = time.monotonic() + 500
+    while newest_checkpoint(workdir) is None:
+        assert process.poll() is None and time.monotonic() < deadline, "it ended before it trained"
+        time.sleep(0.02)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+
+
+def epochs_of(checkpoint: Path) -> list[dict[str, float]]:
+    """The history that a checkpoint holds."""
+    return json.loads((checkpoint / "notes" / "metadata").read_text())["progress"]["history"]
+
+
+def test_killed_in_the_middle_and_started_again(
+    finished: Callable[[str], Finished],
+    settings: Callable[..., dict[str, Any]],
+    repository: Path,
+    tmp_path: Path,
+) -> None:
+    """kill -9 of a real process at a random moment of training; the second run ends with the same numbers."""
+    changes = settings(train={"max_epochs": 60}, variants=("id",))
+    config = Config.from_dict(merged(get_config("demo,lightgcn").to_dict(), changes))
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, killed):
+        shutil.copytree(finished("lightgcn").workdir, folder, ignore=shutil.ignore_patterns("train", "results*"))
+    pipeline = Pipeline(config, undisturbed)
+    expected = pipeline.train(pipeline.prepare(), "id", 0).summary
+
+    log, delay = tmp_path / "log", random.uniform(0.0, 1.0)
+    process = start(repository, f"--config={DEMO}", f"--workdir={killed}", *flags_of(changes), log=log)
+    kill_while_training(process, killed, delay)
+    assert not (killed / "train").exists(), f"it had finished; {log.read_text()}"
+    before = epochs_of(newest_checkpoint(killed) or Path())
+    assert 0 < len(before) < 60
+
+    run(config, killed)
+    found = json.loads((killed / "results.json").read_text())["variants"]["id"]
+    assert found["history"][: len(before)] == before, f"it began anew (killed after {delay} s)"
+    for part in ("valid", "test"):
+        assert found[part] == expected[part], f"killed after {delay} s, at epoch {len(before)}"
+    assert [entry["loss"] for entry in found["history"]] == [entry["loss"] for entry in expected["history"]]
