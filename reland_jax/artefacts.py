@@ -46,7 +46,8 @@ def _hashable(part: Any) -> Any:
     if dataclasses.is_dataclass(part):
         return dataclasses.asdict(part)
     if isinstance(part, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+        return [content, str(part.dtype), part.shape]
     if isinstance(part, Path):
         return hashlib.sha256(part.read_bytes()).hexdigest() if part.is_file() else str(part)
     return part
@@ -80,11 +81,14 @@ def make(
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save(value, aside)
-    stamp = {"fingerprint": made_from, "seconds": seconds}
-    (aside / STAMP).write_text(json.dumps(stamp, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(aside, folder)
+    try:
+        save(value, aside)
+        stamp = {"fingerprint": made_from, "seconds": seconds}
+        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return Artefact(value, made_from, seconds, fresh=True)
 
 

@@ -17,6 +17,7 @@ PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
 BACKBONES = ("lightgcn", "sasrec")
 PROVIDERS = ("heuristic", "file", "batch")
+_COUNTS = ("batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch")
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -190,23 +191,33 @@ class Config:
         _one_of("data.protocol", self.data.protocol, PROTOCOLS)
         _one_of("pool.provider", self.pool.provider, PROVIDERS)
         _one_of("retrieval.engine", self.retrieval.engine, ("exact", "scann"))
+        for name in ("variants", "seeds_of_training"):
+            if not getattr(self, name):
+                raise RelandError(f"config.{name} is empty; it must name at least one")
         for variant in self.variants:
             _one_of("variants", variant, VARIANTS)
         for where, train in (("encoder.train", self.encoder.train), ("train", self.train)):
             _one_of(f"{where}.objective", train.objective, OBJECTIVES)
-            _within(f"{where}.batch_size", train.batch_size, 1, None)
-            _within(f"{where}.max_epochs", train.max_epochs, 1, None)
-            _within(f"{where}.eval_every", train.eval_every, 1, None)
+            for name in _COUNTS:
+                _within(f"{where}.{name}", getattr(train, name), 1, None)
         for where, model in (("encoder.model", self.encoder.model), ("model", self.model)):
             _one_of(f"{where}.backbone", model.backbone, BACKBONES)
             _within(f"{where}.dropout", model.dropout, 0.0, 0.99)
             _within(f"{where}.dim", model.dim, 1, None)
+            _within(f"{where}.heads", model.heads, 1, None)
+            _within(f"{where}.layers", model.layers, 0, None)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
+        _within("fusion.neighbours", self.fusion.neighbours, 1, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)
         _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)
+        if min(self.eval.cutoffs, default=0) < 1 or 10 not in self.eval.cutoffs:
+            raise RelandError(
+                f"config.eval.cutoffs={self.eval.cutoffs} must each be at least 1, and 10 one of them: "
+                "early stopping looks at NDCG@10"
+            )
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:

@@ -202,8 +202,9 @@ class Pipeline:
         tables = Tables(propagation=_propagation(encoder.model, splits))
         task = create_task(model, tables, splits, encoder.train, self.config.data.max_length)
         evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
-        checkpoints = self.workdir / "checkpoints" / "encode_users"
-        run = {"made_from": fingerprint(encoder, *splits.train, *splits.valid)}
+        stamp = fingerprint(encoder, self.config.data.max_length, *splits.train, *splits.valid)
+        checkpoints = self._checkpoints("encode_users", stamp)
+        run = {"made_from": stamp}
         result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
         # "valid" vectors have read the training history and nothing after it.
         return np.asarray(task.vectors(result.params, "valid")[0])
@@ -212,7 +213,7 @@ class Pipeline:
         evaluator = Evaluator(task, splits, self.config.eval)
         with scalar_writer(self.workdir / "tensorboard" / name.replace("/", "-")) as write:
             result = fit(
-                task, evaluator, config, self.workdir / "checkpoints" / name,
+                task, evaluator, config, self._checkpoints(name, stamp),
                 run={"made_from": stamp}, label=name,
                 on_epoch=lambda entry: write(int(entry["epoch"]), entry),
             )  # fmt: skip
@@ -234,6 +235,10 @@ class Pipeline:
         return Trained(result.params, summary, ranks)
 
     # --- helpers -------------------------------------------------------------------------------
+
+    def _checkpoints(self, name: str, stamp: str) -> Path:
+        # A folder per stamp: after a change of settings a run starts anew, beside the old checkpoints.
+        return self.workdir / "checkpoints" / f"{name}-{stamp}"
 
     def _stage(
         self,

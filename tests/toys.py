@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from reland_jax.types import Ragged, Splits
 
@@ -27,3 +32,31 @@ def planted_splits(num_users: int = 32, num_items: int = 12, length: int = 8) ->
     rows = [[(user + step) % num_items + 1 for step in range(length + 2)] for user in range(num_users)]
     parts = (ragged([row[cut] for row in rows]) for cut in (slice(length), slice(length, -1), slice(-1, None)))
     return Splits(*parts, num_items, "leave_one_out")
+
+
+@contextlib.contextmanager
+def programs_kept(folder: Path, optimise: bool = True) -> Iterator[None]:
+    """Less compilation for tests that train: it would be nine tenths of what they cost.
+
+    Args:
+        folder: where compiled programs are kept, so that training the same thing again costs none.
+        optimise: whether they are compiled with all optimisations.
+    """
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        _configure(
+            jax_compilation_cache_dir=str(folder),
+            jax_persistent_cache_min_compile_time_secs=0.0,
+            jax_disable_most_optimizations=not optimise,
+        )
+        yield
+    finally:
+        _configure(**before, jax_disable_most_optimizations=False)
+
+
+def _configure(**settings: Any) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    # JAX looks at these settings only once, at the first compilation of a process.
+    compilation_cache.reset_cache()

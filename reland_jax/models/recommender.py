@@ -135,7 +135,7 @@ class SequentialRecommender(Recommender):
 
     def loss(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
         """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar."""
-        items = self.items(tables.item_text, True)
+        items = self.items(tables.item_text)
         users = self._encode(tables, items, batch, train=True)
         short = -len(batch.target) % TILE
         users, target, weight = (
@@ -181,6 +181,6 @@ class CollaborativeRecommender(Recommender):
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
 
     def _propagate(self, tables: Tables, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-        inputs = self.items(tables.item_text, train)
+        inputs = self.items(tables.item_text)
         users, items = self.backbone(self.users, inputs, tables.propagation, train)
         return users, items, inputs

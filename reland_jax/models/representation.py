@@ -25,21 +25,16 @@ class ItemRepresentation(nn.Module):
     init_scale: float
 
     @nn.compact
-    def __call__(self, text: jax.Array | None, train: bool = False) -> jax.Array:
+    def __call__(self, text: jax.Array | None) -> jax.Array:
         """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""
         init = nn.initializers.normal(self.init_scale)
         ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
         if self.with_text:
-            import os
-            rate=float(os.environ.get("IDDROP","0"))
-            if train and rate:
-                ids = nn.Dropout(rate, broadcast_dims=(1,), deterministic=False)(ids)
-            trate=float(os.environ.get("TDROP","0"))
-            if train and trate:
-                text = nn.Dropout(trate, deterministic=False)(text)
-            # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built.
-            ids = nn.Dense(self.dim, name="from_id")(ids)
-            ids = ids + nn.Dense(self.dim, use_bias=False, name="from_text")(text)
+            # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. Both
+            # kernels start at the scale of the one kernel that they are parts of.
+            kernel = nn.initializers.normal((self.dim + text.shape[-1]) ** -0.5)
+            ids = nn.Dense(self.dim, kernel_init=kernel, name="from_id")(ids)
+            ids = ids + nn.Dense(self.dim, kernel_init=kernel, use_bias=False, name="from_text")(text)
         return ids.at[0].set(0.0)
 
 
@@ -61,7 +56,8 @@ class RationaleFusion(nn.Module):
             ``<float32>[B, D]``.
         """
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
-        projected = dropout(nn.Dense(user.shape[-1], name="project")(dropout(rationale)))
+        project = nn.Dense(user.shape[-1], kernel_init=nn.initializers.zeros, name="project")
+        projected = dropout(project(dropout(rationale)))
         attention = self.param("attention", nn.initializers.normal(0.02), (user.shape[-1],))
         weights = jax.nn.softmax(jnp.stack([user @ attention, projected @ attention], -1))
-        return weights[..., :1] * user + weights[..., 1:] * projected
+        return 2.0 * (weights[..., :1] * user + weights[..., 1:] * projected)

@@ -149,7 +149,7 @@ def _one_epoch(
     best, best_epoch, best_params = saved.progress["best"], saved.progress["best_epoch"], saved.best
     if epoch % config.eval_every == 0 or epoch == config.max_epochs:
         start = time.perf_counter()
-        entry |= evaluator.metrics(state.params, "valid")
+        entry |= _validate(evaluator, state)
         entry["evaluation_seconds"] = time.perf_counter() - start
         if entry[MONITOR] > best:
             best, best_epoch, best_params = entry[MONITOR], epoch, state.params
@@ -157,6 +157,13 @@ def _one_epoch(
         "history": [*saved.progress["history"], entry], "best_epoch": best_epoch, "best": best,
     }  # fmt: skip
     return Saved(state, best_params, progress)
+
+
+def _validate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
+    try:
+        return evaluator.metrics(state.params, "valid")
+    except RelandError as error:
+        raise RelandError(f"validation after step {int(state.step)}: {error}") from error
 
 
 class _Epoch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from experiments.configs.reland import get_config
 from experiments.run import run
 from reland_jax.config import Config
 from tests.golden import tiny_bert
+from tests.toys import programs_kept
 
 SIZES: dict[str, dict[str, Any]] = {
     "data": {"demo_users": 60, "demo_items": 48, "max_length": 8},
@@ -38,7 +39,6 @@ class Finished(NamedTuple):
         config: its settings.
         workdir: its artefacts.
         results: what `experiments.run.run` returned.
-        printed: what it wrote to the terminal.
     """
 
     config: Config
@@ -52,6 +52,19 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         name: merged(values[name], change) if isinstance(change, dict) else change
         for name, change in changes.items()
     }
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of compiled programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(programs: Path) -> Iterator[None]:
+    """What one test has compiled the next ones find."""
+    with programs_kept(programs):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,23 @@
+"""The toys of these tests are compiled once and with few optimisations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.toys import programs_kept
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of compiled programs."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(programs: Path) -> Iterator[None]:
+    """In force for every module of this folder and for no other."""
+    with programs_kept(programs, optimise=False):
+        yield
