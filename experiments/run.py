@@ -28,7 +28,7 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     from reland_jax.pipeline import Pipeline
     from reland_jax.results import Runs
-    from reland_jax.storage import Inputs
+    from reland_jax.storage import Inputs, Trained
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -80,10 +80,11 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     pipeline = Pipeline(config, workdir, stages)
     try:
         inputs = pipeline.prepare()
-        runs = {
-            variant: {seed: pipeline.train(inputs, variant, seed) for seed in config.seeds_of_training}
-            for variant in config.variants
-        }
+        # Seed by seed, so that what a stopped job leaves behind compares all variants.
+        runs: dict[str, dict[int, Trained]] = {variant: {} for variant in config.variants}
+        for seed in config.seeds_of_training:
+            for variant in config.variants:
+                runs[variant][seed] = pipeline.train(inputs, variant, seed)
         pipeline.start("report")
     except StagesDone:
         return {}

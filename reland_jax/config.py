@@ -54,6 +54,9 @@ class TrainConfig:
 
     objective: str = _setting("bpr", "bpr (pairs), prefix or shifted (cross-entropy over all items)")
     learning_rate: float = _setting(1e-3, "Adam's step size")
+    projection_learning_rate: float = _setting(
+        0.0, "step size of the projections of text and rationale; 0 means learning_rate"
+    )
     weight_decay: float = _setting(0.0, "decoupled weight decay on every parameter")
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")
     batch_size: int = _setting(1024, "training targets (interactions) per step, whatever the objective")
@@ -84,7 +87,9 @@ class EncoderConfig:
 
     model: ModelConfig = dataclasses.field(default_factory=lambda: ModelConfig(backbone="lightgcn", layers=3))
     train: TrainConfig = dataclasses.field(
-        default_factory=lambda: TrainConfig(max_epochs=60, eval_every=5, patience=3)
+        default_factory=lambda: TrainConfig(
+            learning_rate=5e-3, embedding_l2=1e-3, max_epochs=20, eval_every=4, patience=3
+        )
     )
 
 
@@ -124,7 +129,9 @@ class TextConfig:
     )
     max_tokens: int = _setting(128, "tokens of a text that are read")
     batch_size: int = _setting(64, "texts of 32 tokens per encoder step; longer ones get fewer")
-    whiten: int = _setting(0, "keep this many whitened principal directions; 0 keeps the raw vectors")
+    whiten: int = _setting(
+        128, "rationales: principal directions kept, with equal variance; 0 keeps the raw vectors"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +148,7 @@ class FusionConfig:
     """How a rationale enters the backbone (paper, Eq. 5)."""
 
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
-    neighbours: int = _setting(1, "training draws each user's seed user among this many nearest ones")
+    neighbours: int = _setting(20, "training draws each user's seed user among this many nearest ones")
 
 
 @dataclasses.dataclass(frozen=True)

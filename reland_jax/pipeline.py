@@ -305,12 +305,12 @@ def _build_pool(
 def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
     items = encode_texts(item_texts(interactions, config.data.text_fields), config.text, cache)
     rationales = encode_texts([rationale.step2 for rationale in pool.rationales], config.text, cache)
-    if not config.text.whiten:
-        return Texts(items, rationales)
-    # One projection for both, so that a rationale stays comparable with the items it speaks of.
-    return Texts(*(whiten(texts, items[1:], config.text.whiten) for texts in (items, rationales)))
+    # The principal directions of the items are those in which tastes differ. Raw, all rationales share
+    # one large component, and a projection of it is a bias towards popular items.
+    directions = min(config.text.whiten, items.shape[1], len(items) - 2)
+    return Texts(items, whiten(rationales, items[1:], directions) if directions else rationales)
 
 
 def _assign(behaviour: np.ndarray, pool: ReasoningPool, config: Config) -> Assignment:
-    count = max(config.retrieval.neighbours, config.fusion.neighbours)
+    count = max(config.retrieval.neighbours, min(config.fusion.neighbours, len(pool.rationales)))
     return assign(behaviour, pool.seeds.user, dataclasses.replace(config.retrieval, neighbours=count))

@@ -108,7 +108,7 @@ class Splits(NamedTuple):
     """Training interactions and held-out targets of every user, each chronological.
 
     Only `train` may be seen by the behaviour encoder, K-means, prompts and retrieval
-    (METHOD: leakage). A user without a target in a split has an empty row there.
+    (docs/method.md, "Leakage"). A user without a target in a split has an empty row there.
 
     Attributes:
         train: ``U`` rows.

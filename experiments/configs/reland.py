@@ -59,7 +59,7 @@ def for_sequences() -> Config:
     return Config(
         data=DataConfig(protocol="leave_one_out"),
         model=ModelConfig(layers=2, heads=2, dropout=0.5),
-        train=TrainConfig(objective="shifted", learning_rate=1e-3),
+        train=TrainConfig(objective="shifted", learning_rate=1e-3, max_epochs=30),
     )
 
 
@@ -68,7 +68,7 @@ def for_sets() -> Config:
     return Config(
         data=DataConfig(protocol="ratio"),
         model=ModelConfig(layers=3),
-        train=TrainConfig(objective="bpr", learning_rate=2e-3, embedding_l2=1e-4, eval_every=2),
+        train=TrainConfig(objective="bpr", learning_rate=5e-3, embedding_l2=1e-3, max_epochs=30, eval_every=2),
         eval=EvalConfig(mask_history=True),
     )
 

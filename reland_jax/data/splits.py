@@ -1,4 +1,4 @@
-"""From interactions to training, validation and test: the two protocols of METHOD.md and fixed splits."""
+"""From interactions to training, validation and test: two protocols (docs/method.md) and fixed splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired tests over users, and Holm's correction (METHOD, point 9).
+"""Is one model better than another? Paired tests over users, and Holm's correction (see docs/method.md).
 
 The unit is the user: a user's metric is first averaged over the training seeds, then ours and the
 baseline's are compared user by user. Every difference is *ours minus baseline*, so a positive one

@@ -9,6 +9,11 @@ import jax.numpy as jnp
 from reland_jax.config import FusionConfig
 
 
+def _identity(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    del key
+    return jnp.eye(*shape, dtype=dtype)
+
+
 class ItemRepresentation(nn.Module):
     """Items as the backbone sees them: the id embedding, or Linear([id embedding ; text]) (+f_item).
 
@@ -30,16 +35,20 @@ class ItemRepresentation(nn.Module):
         init = nn.initializers.normal(self.init_scale)
         ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
         if self.with_text:
-            # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. Both
-            # kernels start at the scale of the one kernel that they are parts of.
-            kernel = nn.initializers.normal((self.dim + text.shape[-1]) ** -0.5)
-            ids = nn.Dense(self.dim, kernel_init=kernel, name="from_id")(ids)
-            ids = ids + nn.Dense(self.dim, kernel_init=kernel, use_bias=False, name="from_text")(text)
+            # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. The
+            # id embedding starts as it is in the plain backbone.
+            ids = nn.Dense(self.dim, kernel_init=_identity, name="from_id")(ids)
+            ids = ids + nn.Dense(self.dim, use_bias=False, name="from_text")(text)
         return ids.at[0].set(0.0)
 
 
 class RationaleFusion(nn.Module):
-    """Attention between a user's representation and the rationale (paper, Eq. 5)."""
+    """Attention between a user's representation and the rationale (paper, Eq. 5).
+
+    Two choices make it start as the plain backbone and learn what the rationale adds: the projection
+    starts at zero, and the result is scaled by two, the number of its parts, so that equal attention
+    leaves the user's representation as it was. A common scale does not change any ranking.
+    """
 
     config: FusionConfig
 

@@ -46,7 +46,7 @@ def comparison(results: Mapping[str, Any]) -> Table:
     """Every variant's NDCG, HR and MRR at 10 on test and validation, and its seconds per epoch.
 
     A test figure is followed by its gain over `id`, and by a star where it is above `id`'s with
-    p < 0.05 after Holm (METHOD, point 9).
+    p < 0.05 after Holm (docs/method.md, "Significance").
     """
     variants = variant_results(results)
     rows = []

@@ -1,4 +1,4 @@
-"""Adaptive seed user sampling (paper, section 3.1.1, with METHOD.md, point 2).
+"""Adaptive seed user sampling (paper, section 3.1.1; docs/method.md).
 
 Representativeness-aware and importance-aware rounds alternate, the former first, until exactly S
 distinct seed users are found. Both draw from all users, and the seed set is the union of what they

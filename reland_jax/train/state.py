@@ -28,15 +28,42 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+PROJECTIONS = ("from_id", "from_text", "fuse")
+"""Submodules whose weights are shared by all items or users and act on frozen vectors."""
+
+
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it."""
-    if not config.weight_decay:
-        return optax.adam(config.learning_rate)
+    """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it.
+
+    The projections may take smaller steps: one of them moves every item or user at once, while an
+    embedding moves its own row only.
+    """
+    if not config.projection_learning_rate:
+        return _adam(config.learning_rate, config.weight_decay)
+
+    def labels(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(_label, params)
+
+    rates = {"projection": config.projection_learning_rate, "other": config.learning_rate}
+    return optax.multi_transform(
+        {label: _adam(rate, config.weight_decay) for label, rate in rates.items()}, labels
+    )
+
+
+def _adam(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
+    if not weight_decay:
+        return optax.adam(learning_rate)
 
     def matrices(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=matrices)
+    return optax.adamw(learning_rate, weight_decay=weight_decay, mask=matrices)
+
+
+def _label(path: Any, leaf: Any) -> str:
+    del leaf
+    names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+    return "projection" if set(names) & set(PROJECTIONS) else "other"
 
 
 def init_state(task: Task, config: TrainConfig) -> TrainState:
