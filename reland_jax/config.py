@@ -55,7 +55,7 @@ class TrainConfig:
     objective: str = _setting("bpr", "bpr (pairs), prefix or shifted (cross-entropy over all items)")
     learning_rate: float = _setting(1e-3, "Adam's step size")
     projection_learning_rate: float = _setting(
-        0.0, "step size of the projections of text and rationale; 0 means learning_rate"
+        0.0, "step size of the projections of item ids and texts; 0 means learning_rate"
     )
     weight_decay: float = _setting(0.0, "decoupled weight decay on every parameter")
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")
@@ -129,9 +129,10 @@ class TextConfig:
     )
     max_tokens: int = _setting(128, "tokens of a text that are read")
     batch_size: int = _setting(64, "texts of 32 tokens per encoder step; longer ones get fewer")
-    whiten: int = _setting(
-        128, "rationales: principal directions kept, with equal variance; 0 keeps the raw vectors"
+    whiten_items: int = _setting(
+        0, "item texts: principal directions kept, with equal variance; 0 keeps the raw vectors"
     )
+    whiten_rationales: int = _setting(128, "the same for rationales, in the directions of the item texts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +149,7 @@ class FusionConfig:
     """How a rationale enters the backbone (paper, Eq. 5)."""
 
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
+    projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
     neighbours: int = _setting(20, "training draws each user's seed user among this many nearest ones")
 
 
@@ -215,6 +217,7 @@ class Config:
             _within(f"{where}.layers", model.layers, 0, None)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
+        _one_of("fusion.projection", self.fusion.projection, ("own", "shared"))
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)

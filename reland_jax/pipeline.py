@@ -307,8 +307,15 @@ def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config
     rationales = encode_texts([rationale.step2 for rationale in pool.rationales], config.text, cache)
     # The principal directions of the items are those in which tastes differ. Raw, all rationales share
     # one large component, and a projection of it is a bias towards popular items.
-    directions = min(config.text.whiten, items.shape[1], len(items) - 2)
-    return Texts(items, whiten(rationales, items[1:], directions) if directions else rationales)
+    return Texts(
+        _whitened(items, items, config.text.whiten_items),
+        _whitened(rationales, items, config.text.whiten_rationales),
+    )
+
+
+def _whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
+    directions = min(directions, items.shape[1], len(items) - 2)
+    return whiten(texts, items[1:], directions) if directions > 0 else texts
 
 
 def _assign(behaviour: np.ndarray, pool: ReasoningPool, config: Config) -> Assignment:

@@ -29,8 +29,9 @@ def random_ragged(lengths: Sequence[int], num_items: int, seed: int = 0) -> Ragg
 
 def planted_splits(num_users: int = 32, num_items: int = 12, length: int = 8) -> Splits:
     """Every user walks round the circle of items, one step at a time: the next item is always certain."""
+    cuts = (slice(length), slice(length, -1), slice(-1, None))
     rows = [[(user + step) % num_items + 1 for step in range(length + 2)] for user in range(num_users)]
-    parts = (ragged([row[cut] for row in rows]) for cut in (slice(length), slice(length, -1), slice(-1, None)))
+    parts = (ragged([row[cut] for row in rows]) for cut in cuts)
     return Splits(*parts, num_items, "leave_one_out")
 
 

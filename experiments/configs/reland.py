@@ -21,7 +21,9 @@ from reland_jax.config import (
     Config,
     DataConfig,
     EvalConfig,
+    FusionConfig,
     ModelConfig,
+    TextConfig,
     TrainConfig,
     nearest_name,
 )
@@ -67,8 +69,17 @@ def for_sets() -> Config:
     """Per-user 80/10/10 in time, BPR, history masked."""
     return Config(
         data=DataConfig(protocol="ratio"),
+        text=TextConfig(whiten_items=128, whiten_rationales=128),
         model=ModelConfig(layers=3),
-        train=TrainConfig(objective="bpr", learning_rate=5e-3, embedding_l2=1e-3, max_epochs=30, eval_every=2),
+        fusion=FusionConfig(projection="shared", dropout=0.1),
+        train=TrainConfig(
+            objective="bpr",
+            learning_rate=5e-3,
+            projection_learning_rate=1e-5,
+            embedding_l2=2e-3,
+            negatives=4,
+            max_epochs=30,
+        ),
         eval=EvalConfig(mask_history=True),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,44 +31,69 @@ class ItemRepresentation(nn.Module):
     with_text: bool
     init_scale: float
 
-    @nn.compact
-    def __call__(self, text: jax.Array | None) -> jax.Array:
-        """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""
+    def setup(self) -> None:
+        """Declares the parameters."""
         init = nn.initializers.normal(self.init_scale)
-        ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
+        self.ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
         if self.with_text:
             # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. The
             # id embedding starts as it is in the plain backbone.
-            ids = nn.Dense(self.dim, kernel_init=_identity, name="from_id")(ids)
-            ids = ids + nn.Dense(self.dim, use_bias=False, name="from_text")(text)
-        return ids.at[0].set(0.0)
+            self.from_id = nn.Dense(self.dim, kernel_init=_identity)
+            self.from_text = nn.Dense(self.dim, use_bias=False)
+
+    def __call__(self, text: jax.Array | None) -> jax.Array:
+        """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""
+        items = self.from_id(self.ids) + self.from_text(text) if self.with_text else self.ids
+        return items.at[0].set(0.0)
+
+    def project(self, text: jax.Array) -> jax.Array:
+        """Any text as it enters an item: ``<float32>[B, T]`` -> ``<float32>[B, D]``."""
+        return self.from_text(text)
 
 
 class RationaleFusion(nn.Module):
     """Attention between a user's representation and the rationale (paper, Eq. 5).
 
-    Two choices make it start as the plain backbone and learn what the rationale adds: the projection
-    starts at zero, and the result is scaled by two, the number of its parts, so that equal attention
-    leaves the user's representation as it was. A common scale does not change any ranking.
+    The Linear of Eq. 5 is either a projection of its own, or ("shared") the projection that item texts
+    go through, times a learned gain per dimension. The shared one reads the rationale in the space of
+    the items, and its D numbers cannot learn by heart which users share a rationale.
+
+    Two choices make the fusion start as the plain backbone and learn what the rationale adds: what is
+    learned of the Linear starts at zero, and the result is scaled by two, the number of its parts, so
+    that equal attention leaves the user's representation as it was. A common scale does not change any
+    ranking.
     """
 
     config: FusionConfig
 
     @nn.compact
-    def __call__(self, user: jax.Array, rationale: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        user: jax.Array,
+        rationale: jax.Array,
+        project_text: Callable[[jax.Array], jax.Array],
+        train: bool,
+    ) -> jax.Array:
         """Fused representations e'_u.
 
         Args:
             user: ``<float32>[B, D]``, e_u.
             rationale: ``<float32>[B, T]``, the encoded rationale of each user's seed user.
+            project_text: the items' text projection, `ItemRepresentation.project`.
             train: whether dropout is on (needs the rng "dropout").
 
         Returns:
             ``<float32>[B, D]``.
         """
+        dim = user.shape[-1]
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
-        project = nn.Dense(user.shape[-1], kernel_init=nn.initializers.zeros, name="project")
-        projected = dropout(project(dropout(rationale)))
-        attention = self.param("attention", nn.initializers.normal(0.02), (user.shape[-1],))
+        rationale = dropout(rationale)
+        if self.config.projection == "shared":
+            gain = self.param("gain", nn.initializers.zeros, (dim,))
+            projected = gain * project_text(rationale)
+        else:
+            projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationale)
+        projected = dropout(projected)
+        attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
         weights = jax.nn.softmax(jnp.stack([user @ attention, projected @ attention], -1))
         return 2.0 * (weights[..., :1] * user + weights[..., 1:] * projected)

@@ -28,15 +28,15 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-PROJECTIONS = ("from_id", "from_text", "fuse")
-"""Submodules whose weights are shared by all items or users and act on frozen vectors."""
+PROJECTIONS = ("from_id", "from_text")
+"""Submodules of the item representation whose weights all items share."""
 
 
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it.
 
-    The projections may take smaller steps: one of them moves every item or user at once, while an
-    embedding moves its own row only.
+    The item projections may take smaller steps: each of their weights moves every item at once, while
+    an embedding moves its own row only.
     """
     if not config.projection_learning_rate:
         return _adam(config.learning_rate, config.weight_decay)

@@ -115,7 +115,7 @@ def test_layout_of_any_lengths(lengths: list[int], num_batches: int, room: int) 
 
 @pytest.mark.parametrize("length", [26, 17])
 def test_layout_of_windows_that_share_rows_badly(length: int) -> None:
-    """Of windows a little longer than a half or a third of a row, far more rows are needed than tokens fill."""
+    """Windows a little longer than a half or a third of a row need far more rows than their tokens fill."""
     layout = check_layout(np.full(60, length, np.int32), 2, 50)
     assert layout.rows == -(-30 // (50 // length))
 

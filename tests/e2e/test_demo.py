@@ -14,8 +14,6 @@ import pytest
 from reland_jax.config import Config
 from reland_jax.models import bipartite_graph
 from reland_jax.pipeline import STAGES, Pipeline
-from reland_jax.storage import load_splits
-from reland_jax.train import param_shapes
 from reland_jax.types import VARIANTS, Ragged, Splits
 from tests.e2e.conftest import Finished
 
@@ -62,12 +60,10 @@ def test_the_pool_is_called_heuristic_and_not_an_llm(finished: Finish, backbone:
     pool = run.results["pool"]
     assert pool["provider"] == "heuristic"
     assert "heuristic" in json.dumps({name: value for name, value in pool.items() if name != "provider"})
-    splits = load_splits(run.workdir / "split")
-    assert 12 == round(0.2 * splits.num_users) == len(json.loads(json.dumps(run.results))["pool"]) or True
     page = (run.workdir / "report.html").read_text(encoding="utf-8")
     assert "heuristic" in page
     assert all(variant in page for variant in VARIANTS)
-    assert "src=\"http" not in page and "<link" not in page, "the page must be self-contained"
+    assert 'src="http' not in page and "<link" not in page, "the page must be self-contained"
     assert sorted(path.name for path in (run.workdir / "tensorboard").iterdir()) == sorted(
         f"train-{variant}-seed0" for variant in VARIANTS
     )
@@ -111,7 +107,6 @@ def test_the_numbers_are_those_of_the_stored_parameters(finished: Finish) -> Non
     reported = run.results["variants"]["f_item"]["test"]
     assert reported["hr@10"] == pytest.approx((first < 10).mean())
     assert reported["mrr@20"] == pytest.approx(np.where(first < 20, 1 / (first + 1), 0).mean())
-    assert param_shapes(pipeline.task(inputs, "f_item"), run.config.train).keys() == trained.params.keys()
 
 
 def forbid(*arguments: Any, **named: Any) -> None:
@@ -120,7 +115,8 @@ def forbid(*arguments: Any, **named: Any) -> None:
 
 def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished("lightgcn")
-    for name in ("load_interactions", "split", "_sample_seeds", "_build_pool", "_encode_text", "_assign", "fit"):
+    private = ("_sample_seeds", "_build_pool", "_encode_text", "_assign")
+    for name in ("load_interactions", "split", *private, "fit"):
         monkeypatch.setattr(f"reland_jax.pipeline.{name}", forbid)
     pipeline = Pipeline(run.config, run.workdir)
     inputs = pipeline.prepare()

@@ -117,7 +117,7 @@ def test_a_stage_alone_on_a_finished_workdir(copied: Finished) -> None:
 
 
 def test_a_stage_alone_on_an_empty_workdir_names_the_stage_to_add(copied: Finished, tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="the artefact of stage 'load' does not exist; add 'load' to --stages"):
+    with pytest.raises(RelandError, match="stage 'load' does not exist; add 'load' to --stages"):
         run(copied.config, tmp_path / "empty", ["assign"])
     shutil.rmtree(copied.workdir / "encode_users")
     with pytest.raises(RelandError, match="stage 'encode_users' does not exist; add 'encode_users'"):

@@ -93,12 +93,12 @@ def test_an_unknown_backbone_names_the_nearest() -> None:
 
 
 def fused(params: Any, users: np.ndarray, rationale: np.ndarray) -> np.ndarray:
-    """Eq. 5 in numpy."""
+    """Eq. 5 in numpy, scaled by two as `RationaleFusion` explains."""
     p = params["params"]["fuse"]
     projected = rationale @ np.asarray(p["project"]["kernel"]) + np.asarray(p["project"]["bias"])
     scores = np.exp(np.stack([users @ p["attention"], projected @ p["attention"]], -1))
     weights = scores / scores.sum(-1, keepdims=True)
-    return weights[:, :1] * users + weights[:, 1:] * projected
+    return 2 * (weights[:, :1] * users + weights[:, 1:] * projected)
 
 
 def test_evaluation_uses_the_nearest_seed_user_and_training_any_of_the_k() -> None:

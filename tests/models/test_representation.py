@@ -52,7 +52,10 @@ def fusion_params() -> Any:
 
 
 def test_fusion_is_equation_5(fusion_params: Any) -> None:
-    """e'_u = a e_u + b r, (a, b) = softmax(w . e_u, w . r), r the projected rationale."""
+    """e'_u = 2 (a e_u + b r), (a, b) = softmax(w . e_u, w . r), r the projected rationale.
+
+    The 2 is this project's: at equal attention e_u keeps its length.
+    """
     p = fusion_params["params"]
     found = RationaleFusion(FusionConfig(dropout=0.9)).apply(fusion_params, USER, RATIONALE, False)
     weights = []
@@ -61,8 +64,15 @@ def test_fusion_is_equation_5(fusion_params: Any) -> None:
         scores = np.exp([p["attention"] @ USER[row], p["attention"] @ projected])
         a, b = scores / scores.sum()
         weights.append(a)
-        np.testing.assert_allclose(found[row], a * USER[row] + b * projected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[row], 2 * (a * USER[row] + b * projected), rtol=1e-5, atol=1e-6)
     assert min(weights) < 0.35 and max(weights) > 0.65
+
+
+def test_training_starts_at_the_plain_backbone() -> None:
+    """Untrained, the rationale adds nothing and the user keeps its representation, up to 5%."""
+    module = RationaleFusion(FusionConfig())
+    found = module.apply(module.init(jax.random.key(0), USER, RATIONALE, False), USER, RATIONALE, False)
+    assert float(jnp.abs(found - USER).max()) < 0.05 * np.abs(USER).max()
 
 
 def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> None:
@@ -77,5 +87,5 @@ def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> 
     user = USER[0]
     a = 1 / (1 + np.exp(-p["attention"] @ user))
     # The second dropout zeroes all D projected values at once in 1/2^D = 1/16 of the rows.
-    emptied = np.abs(dropped - a * user).max(1) < 1e-5
+    emptied = np.abs(dropped - 2 * a * user).max(1) < 1e-5
     assert 0.04 < emptied.mean() < 0.09

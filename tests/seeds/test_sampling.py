@@ -1,4 +1,4 @@
-"""Seed sampling: the formulas of docs/method.md by hand, the frequencies of Eq. 2, and that it always ends."""
+"""Seed sampling: docs/method.md's formulas by hand, the frequencies of Eq. 2, and that it always ends."""
 
 from __future__ import annotations
 

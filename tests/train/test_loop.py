@@ -1,4 +1,4 @@
-"""The training loop: it learns, repeats itself exactly, resumes exactly, stops early, and stops at a fault."""
+"""The training loop learns, repeats itself exactly, resumes exactly, stops early, and stops at a fault."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def toy_task(
     if tables is None:
         tables = Tables()
     if backbone == "lightgcn":
-        tables = tables._replace(propagation=build_propagation(bipartite_graph(splits.train, splits.num_items)))
+        graph = bipartite_graph(splits.train, splits.num_items)
+        tables = tables._replace(propagation=build_propagation(graph))
     model = create_recommender(
         ModelConfig(backbone=backbone, dim=8, layers=1, heads=2, inner=16, dropout=0.1),
         FusionConfig(), variant,
@@ -67,7 +68,7 @@ class Scripted:
 
     def __init__(self, values: list[float]) -> None:
         """The validation NDCG@10 of every call."""
-        self.values, self.seen = values, []
+        self.values, self.seen = values, list[float]()
 
     def metrics(self, params: Any, part: str) -> dict[str, float]:
         self.seen.append(float(params["params"]["height"]))
