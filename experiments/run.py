@@ -9,7 +9,6 @@ every stage; run again, it does only what is missing or no longer up to date.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import sys
@@ -38,7 +37,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of artefacts and results.", required=True)
 _STAGES = flags.DEFINE_list(
-    "stages", [], "Stages to run, again if need be; all that are missing if not given."
+    "stages", [], "Stages to run, made again but for finished trainings; all that are missing if not given."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Training seed; short for --config.seeds_of_training='(N,)'.")
 
@@ -121,23 +120,18 @@ def _log_to_console() -> None:
     ours.propagate = False
 
 
-def explain_unknown_flag(message: str, known: Sequence[str]) -> str:
-    """absl's message about an unknown flag, with the nearest known one.
-
-    Args:
-        message: what absl said; it quotes the flag.
-        known: names of all flags.
-    """
-    quoted = re.search(r"'([\w.]+)'", message)
-    close = difflib.get_close_matches(quoted.group(1), known, n=1, cutoff=0.4) if quoted else []
-    return f"{message.splitlines()[0]}" + (f" Did you mean --{close[0]}?" if close else "")
-
-
 def _parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the flags; a mistake ends the job with one line that names the nearest flag or setting."""
     try:
         return flags.FLAGS(arguments)
-    except (flags.UnrecognizedFlagError, RelandError) as error:
-        sys.exit(f"error: {explain_unknown_flag(str(error), list(flags.FLAGS))}")
+    except (flags.Error, RelandError) as error:
+        # An error of the config file arrives inside the flag's, behind its traceback.
+        sys.exit("error: " + str(error).rpartition("RelandError: ")[-1].strip())
+    except (AttributeError, KeyError) as error:
+        # ml_collections knows the nearest name: ... Did you mean "known" instead of "given"?
+        near = re.search('mean "(.+)" instead of "(.+)"', str(error))
+        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else str(error)
+        sys.exit(f"error: --config: {hint}")
 
 
 if __name__ == "__main__":

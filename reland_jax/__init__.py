@@ -1,1 +1,36 @@
-"""ReLand in JAX: LLM-enhanced recommendation that asks the LLM about one user in ten."""
+"""ReLand in JAX: LLM-enhanced recommendation that asks the LLM about one user in ten.
+
+The names here are the settings of a run and the contracts between its stages; importing them costs
+no more than numpy. The work is done by `reland_jax.pipeline.Pipeline`, and `experiments.run` starts it
+from the command line.
+"""
+
+from reland_jax.config import Config
+from reland_jax.types import (
+    Assignment,
+    IdMap,
+    Interactions,
+    Ragged,
+    Rationale,
+    ReasoningPool,
+    RelandError,
+    SeedSet,
+    Splits,
+    TargetRanks,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Assignment",
+    "Config",
+    "IdMap",
+    "Interactions",
+    "Ragged",
+    "Rationale",
+    "ReasoningPool",
+    "RelandError",
+    "SeedSet",
+    "Splits",
+    "TargetRanks",
+]

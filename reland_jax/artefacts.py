@@ -25,7 +25,8 @@ class Artefact(NamedTuple):
 
     Attributes:
         value: what the stage returned.
-        fingerprint: hash of the settings and inputs it was made from.
+        fingerprint: what later stages depend on: the hash of the settings and inputs it was made
+            from, and a new one where it was made again on demand, since files outside may have changed.
         seconds: how long making it took.
         fresh: whether this run made it, rather than an earlier one.
     """
@@ -73,23 +74,21 @@ def make(
         force: compute even if the artefact is up to date.
     """
     stamp = read_stamp(folder)
-    if not force and stamp.get("fingerprint") == made_from:
-        return Artefact(load(folder), made_from, float(stamp["seconds"]), fresh=False)
+    if not force and stamp.get("made_from") == made_from:
+        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
     start = time.perf_counter()
     value = compute()
     seconds = time.perf_counter() - start
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    try:
-        save(value, aside)
-        stamp = {"fingerprint": made_from, "seconds": seconds}
-        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return Artefact(value, made_from, seconds, fresh=True)
+    save(value, aside)
+    made = fingerprint(made_from, time.time_ns()) if force and stamp else made_from
+    stamp = {"made_from": made_from, "fingerprint": made, "seconds": seconds}
+    (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(aside, folder)
+    return Artefact(value, stamp["fingerprint"], seconds, fresh=True)
 
 
 def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:
@@ -99,10 +98,10 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
         RelandError: it is missing, or was made from other settings or inputs.
     """
     stamp = read_stamp(folder)
-    if stamp.get("fingerprint") != made_from:
+    if stamp.get("made_from") != made_from:
         state = "was made from other settings or data" if stamp else "does not exist"
         raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
-    return Artefact(load(folder), made_from, float(stamp["seconds"]), fresh=False)
+    return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
 
 
 def read_stamp(folder: Path) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ class TrainConfig:
     projection_learning_rate: float = _setting(
         0.0, "step size of the projections of item ids and texts; 0 means learning_rate"
     )
-    weight_decay: float = _setting(0.0, "decoupled weight decay on every parameter")
+    weight_decay: float = _setting(0.0, "decoupled weight decay of embeddings and kernels")
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")
     batch_size: int = _setting(1024, "training targets (interactions) per step, whatever the objective")
     max_epochs: int = _setting(200, "upper bound on the epochs")
@@ -218,6 +218,12 @@ class Config:
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
         _one_of("fusion.projection", self.fusion.projection, ("own", "shared"))
+        if self.fusion.projection == "shared" and self.text.whiten_items != self.text.whiten_rationales:
+            raise RelandError(
+                "config.fusion.projection='shared' reads items and rationales through one projection: "
+                f"text.whiten_items={self.text.whiten_items} and "
+                f"text.whiten_rationales={self.text.whiten_rationales} must be equal"
+            )
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)

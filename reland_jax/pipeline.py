@@ -314,7 +314,8 @@ def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config
 
 
 def _whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
-    directions = min(directions, items.shape[1], len(items) - 2)
+    described = int(items.any(1).sum())
+    directions = min(directions, items.shape[1], described - 1)
     return whiten(texts, items[1:], directions) if directions > 0 else texts
 
 

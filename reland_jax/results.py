@@ -35,15 +35,17 @@ def summarise(
     With several training seeds the metrics of a variant are means over them, and "per_seed" lists
     them seed by seed; the other figures of a variant are those of its first seed.
     """
+    pool = pool_summary(inputs.built.pool)
+    asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
+    cost = {variant: asked if variant == "reland" else dict.fromkeys(asked, 0) for variant in runs}
     return {
         "dataset": os.path.basename(config.data.name.rstrip("/")),
         "backbone": config.model.backbone,
         "protocol": inputs.splits.protocol,
         "training_seeds": list(config.seeds_of_training),
-        "variants": {variant: _variant(trained) for variant, trained in runs.items()},
+        "variants": {variant: _variant(trained) | cost[variant] for variant, trained in runs.items()},
         "significance": _significance(config, runs),
-        "pool": pool_summary(inputs.built.pool)
-        | {"provider": config.pool.provider, "problems": len(inputs.built.problems)},
+        "pool": pool | {"provider": config.pool.provider, "remarks": len(inputs.built.problems)},
         "stage_seconds": dict(stage_seconds),
         "environment": environment() | {"config": config.to_dict()},
     }

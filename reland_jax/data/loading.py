@@ -110,8 +110,11 @@ def raw_state(config: DataConfig) -> list[tuple[str, int, int]]:
         RelandError: see `locate`.
     """
     found = locate(config)
-    folder = Path(found.place).parent if found.source not in ("demo", "tfds") else None
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
+    if found.source in ("demo", "tfds"):
+        return []
+    place = Path(found.place)
+    # A table stands alone; in the other formats the features lie in files beside it.
+    files = [place] if found.source == "table" else sorted(filter(Path.is_file, place.parent.iterdir()))
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 

@@ -119,7 +119,7 @@ class Recommender(nn.Module):
             seed = jnp.take_along_axis(seeds, column[:, None], 1)[:, 0]
         else:
             seed = seeds[:, 0]
-        return self.fuse(vectors, tables.rationale[seed], self.items.project, train)
+        return self.fuse(vectors, tables.rationale[seed], train, self.items.project)
 
 
 class SequentialRecommender(Recommender):

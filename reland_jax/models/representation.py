@@ -71,16 +71,16 @@ class RationaleFusion(nn.Module):
         self,
         user: jax.Array,
         rationale: jax.Array,
-        project_text: Callable[[jax.Array], jax.Array],
         train: bool,
+        project_text: Callable[[jax.Array], jax.Array] | None = None,
     ) -> jax.Array:
         """Fused representations e'_u.
 
         Args:
             user: ``<float32>[B, D]``, e_u.
             rationale: ``<float32>[B, T]``, the encoded rationale of each user's seed user.
-            project_text: the items' text projection, `ItemRepresentation.project`.
             train: whether dropout is on (needs the rng "dropout").
+            project_text: `ItemRepresentation.project`, for a shared projection.
 
         Returns:
             ``<float32>[B, D]``.

@@ -89,3 +89,25 @@ def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> 
     # The second dropout zeroes all D projected values at once in 1/2^D = 1/16 of the rows.
     emptied = np.abs(dropped - 2 * a * user).max(1) < 1e-5
     assert 0.04 < emptied.mean() < 0.09
+
+
+def test_a_shared_projection_is_that_of_the_items_times_a_gain() -> None:
+    """Eq. 5 with Linear(r) = gain * P r, P being the kernel that item texts go through."""
+    items = ItemRepresentation(NUM_ITEMS, DIM, with_text=True, init_scale=0.5)
+    item_params = items.init(jax.random.key(0), ITEM_TEXT)
+    kernel = np.asarray(item_params["params"]["from_text"]["kernel"])
+
+    def project(text: jax.Array) -> jax.Array:
+        return items.apply(item_params, text, method="project")
+
+    module = RationaleFusion(FusionConfig(projection="shared", dropout=0.0))
+    start = module.init(jax.random.key(1), USER, RATIONALE, False, project)
+    shapes = {name: leaf.shape for name, leaf in start["params"].items()}
+    assert shapes == {"attention": (DIM,), "gain": (DIM,)}
+    unchanged = module.apply(start, USER, RATIONALE, False, project)
+    assert float(jnp.abs(unchanged - USER).max()) < 0.05 * np.abs(USER).max()
+    gain, attention = RNG.normal(size=(2, DIM)).astype(np.float32)
+    found = module.apply({"params": {"gain": gain, "attention": attention}}, USER, RATIONALE, False, project)
+    projected = gain * (RATIONALE @ kernel)
+    a = 1 / (1 + np.exp(projected @ attention - USER @ attention))[:, None]
+    np.testing.assert_allclose(found, 2 * (a * USER + (1 - a) * projected), rtol=1e-4, atol=1e-5)
