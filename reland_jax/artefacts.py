@@ -82,13 +82,16 @@ def make(
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save(value, aside)
     made = fingerprint(made_from, time.time_ns()) if force and stamp else made_from
     stamp = {"made_from": made_from, "fingerprint": made, "seconds": seconds}
-    (aside / STAMP).write_text(json.dumps(stamp, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(aside, folder)
-    return Artefact(value, stamp["fingerprint"], seconds, fresh=True)
+    try:
+        save(value, aside)
+        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Artefact(value, made, seconds, fresh=True)
 
 
 def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:

@@ -24,6 +24,7 @@ Runs = Mapping[str, Mapping[int, Trained]]
 """Variant -> training seed -> what was trained."""
 
 COMPARED = ("ndcg@10", "hr@10")
+SPEEDS = ("seconds_per_epoch", "compile_seconds", "examples_per_second", "evaluation_seconds")
 TITLE_FIELDS = ("title", "name")
 
 
@@ -32,8 +33,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of results.json.
 
-    With several training seeds the metrics of a variant are means over them, and "per_seed" lists
-    them seed by seed; the other figures of a variant are those of its first seed.
+    With several training seeds the metrics of a variant are means over them and its speeds are medians;
+    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed.
     """
     pool = pool_summary(inputs.built.pool)
     asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
@@ -72,8 +73,9 @@ def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
         for part in PARTS
     }
     per_seed = {part: {name: [s[part][name] for s in summaries] for name in means[part]} for part in PARTS}
-    per_seed |= {key: [s[key] for s in summaries] for key in ("epochs", "best_epoch", "seconds_per_epoch")}
-    return summaries[0] | means | {"per_seed": per_seed}
+    per_seed |= {key: [s[key] for s in summaries] for key in ("epochs", "best_epoch", *SPEEDS)}
+    speeds = {key: float(np.median(per_seed[key])) for key in SPEEDS}
+    return summaries[0] | means | speeds | {"per_seed": per_seed}
 
 
 def _significance(config: Config, runs: Runs) -> dict[str, Any]:

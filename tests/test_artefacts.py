@@ -61,10 +61,22 @@ def test_an_artefact_is_made_once_until_something_changes(tmp_path: Path) -> Non
     assert (first.value, first.fresh) == ("value 1", True)
     assert (second.value, second.fresh, second.seconds) == ("value 1", False, first.seconds)
     assert stage.make(folder, "b").value == "value 2"
-    assert stage.make(folder, "b", force=True).value == "value 3"
-    assert (stage.computed, stage.loaded) == (3, 1)
-    assert json.loads((folder / STAMP).read_text())["fingerprint"] == "b"
+    assert (stage.computed, stage.loaded) == (2, 1)
+    assert json.loads((folder / STAMP).read_text())["made_from"] == "b"
     assert [path.name for path in folder.parent.iterdir()] == ["id"]
+
+
+def test_an_artefact_made_again_on_demand_is_another_one(tmp_path: Path) -> None:
+    """Under the same settings it is still up to date, but later stages see that it is not the old one."""
+    stage, folder = Stage(), tmp_path / "load"
+    first = stage.make(folder, "a", force=True)
+    again = stage.make(folder, "a", force=True)
+    assert (first.fingerprint, again.value) == ("a", "value 2")
+    assert again.fingerprint != "a"
+    loaded = stage.make(folder, "a"), require(folder, "a", "load", stage.load)
+    assert [(one.value, one.fingerprint, one.fresh) for one in loaded] == [
+        ("value 2", again.fingerprint, False)
+    ] * 2
 
 
 def test_a_crash_while_saving_leaves_the_old_artefact(tmp_path: Path) -> None:

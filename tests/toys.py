@@ -36,12 +36,11 @@ def planted_splits(num_users: int = 32, num_items: int = 12, length: int = 8) ->
 
 
 @contextlib.contextmanager
-def programs_kept(folder: Path, optimise: bool = True) -> Iterator[None]:
+def quick_programs(folder: Path) -> Iterator[None]:
     """Less compilation for tests that train: it would be nine tenths of what they cost.
 
-    Args:
-        folder: where compiled programs are kept, so that training the same thing again costs none.
-        optimise: whether they are compiled with all optimisations.
+    Programs are compiled with few optimisations, and kept in `folder`, so that training the same thing
+    again costs no compilation.
     """
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
@@ -49,11 +48,20 @@ def programs_kept(folder: Path, optimise: bool = True) -> Iterator[None]:
         _configure(
             jax_compilation_cache_dir=str(folder),
             jax_persistent_cache_min_compile_time_secs=0.0,
-            jax_disable_most_optimizations=not optimise,
+            jax_disable_most_optimizations=True,
         )
         yield
     finally:
         _configure(**before, jax_disable_most_optimizations=False)
+
+
+def quick_programs_environment(folder: Path) -> dict[str, str]:
+    """The same for a process of its own, as environment variables."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
 
 
 def _configure(**settings: Any) -> None:

@@ -55,8 +55,9 @@ class RationaleFusion(nn.Module):
     """Attention between a user's representation and the rationale (paper, Eq. 5).
 
     The Linear of Eq. 5 is either a projection of its own, or ("shared") the projection that item texts
-    go through, times a learned gain per dimension. The shared one reads the rationale in the space of
-    the items, and its D numbers cannot learn by heart which users share a rationale.
+    go through, times one learned gain. The shared one reads the rationale in the space of the items,
+    where their product says how alike the texts are; one number cannot learn by heart who shares a
+    rationale. (A gain per dimension could: it soon changed signs, and the likeness was lost.)
 
     Two choices make the fusion start as the plain backbone and learn what the rationale adds: what is
     learned of the Linear starts at zero, and the result is scaled by two, the number of its parts, so
@@ -89,7 +90,7 @@ class RationaleFusion(nn.Module):
         dropout = nn.Dropout(self.config.dropout, deterministic=not train)
         rationale = dropout(rationale)
         if self.config.projection == "shared":
-            gain = self.param("gain", nn.initializers.zeros, (dim,))
+            gain = self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationale)
         else:
             projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationale)

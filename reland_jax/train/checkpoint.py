@@ -1,4 +1,7 @@
-"""Checkpoints of a training run, written by Orbax; a run killed at any moment goes on from the last."""
+"""Checkpoints of a training run, written by Orbax; a run killed at any moment goes on from the last.
+
+Orbax is imported where it is used: training without checkpoints does without its 100 MB.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 
 from reland_jax.types import RelandError
 
@@ -39,12 +41,16 @@ class Checkpoints:
             folder: where the checkpoints are.
             run: plain values that identify the run; a checkpoint of another run is refused.
         """
+        import orbax.checkpoint as ocp
+
         self._run = dict(run)
         options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(os.path.abspath(folder), options=options)
 
     def save(self, epoch: int, saved: Saved) -> None:
         """Writes the checkpoint of an epoch, replacing the one before."""
+        import orbax.checkpoint as ocp
+
         tree = {"state": saved.state, "best": saved.best}
         notes = {"run": self._run, "progress": saved.progress}
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(notes))
@@ -59,6 +65,8 @@ class Checkpoints:
         Raises:
             RelandError: the checkpoint belongs to a run with other settings or data.
         """
+        import orbax.checkpoint as ocp
+
         epoch = self._manager.latest_step()
         if epoch is None:
             return None
@@ -80,12 +88,16 @@ class Checkpoints:
 
 def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
     """Writes the parameters of a trained recommender to a new folder."""
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(os.path.abspath(folder), params)
 
 
 def load_params(folder: str | os.PathLike[str], like: Any) -> Any:
     """Reads parameters; `like` is a tree of arrays or of their shapes with the right structure."""
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(
             os.path.abspath(folder), jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

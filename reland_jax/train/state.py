@@ -28,15 +28,15 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-PROJECTIONS = ("from_id", "from_text")
-"""Submodules of the item representation whose weights all items share."""
+SHARED = ("from_id", "from_text", "attention")
+"""Parameters that all items or all users share: their projections, and the attention of the fusion."""
 
 
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it.
 
-    The item projections may take smaller steps: each of their weights moves every item at once, while
-    an embedding moves its own row only.
+    What all items or users share may take smaller steps: each of these weights moves all of them at
+    once, while an embedding moves its own row only.
     """
     if not config.projection_learning_rate:
         return _adam(config.learning_rate, config.weight_decay)
@@ -44,7 +44,7 @@ def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     def labels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(_label, params)
 
-    rates = {"projection": config.projection_learning_rate, "other": config.learning_rate}
+    rates = {"shared": config.projection_learning_rate, "other": config.learning_rate}
     return optax.multi_transform(
         {label: _adam(rate, config.weight_decay) for label, rate in rates.items()}, labels
     )
@@ -63,7 +63,7 @@ def _adam(learning_rate: float, weight_decay: float) -> optax.GradientTransforma
 def _label(path: Any, leaf: Any) -> str:
     del leaf
     names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
-    return "projection" if set(names) & set(PROJECTIONS) else "other"
+    return "shared" if set(names) & set(SHARED) else "other"
 
 
 def init_state(task: Task, config: TrainConfig) -> TrainState:

@@ -15,7 +15,7 @@ from experiments.configs.reland import get_config
 from experiments.run import run
 from reland_jax.config import Config
 from tests.golden import tiny_bert
-from tests.toys import programs_kept
+from tests.toys import quick_programs
 
 SIZES: dict[str, dict[str, Any]] = {
     "data": {"demo_users": 60, "demo_items": 48, "max_length": 8},
@@ -63,7 +63,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(programs: Path) -> Iterator[None]:
     """What one test has compiled the next ones find."""
-    with programs_kept(programs):
+    with quick_programs(programs):
         yield
 
 

@@ -20,14 +20,16 @@ from experiments.run import run
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
 from tests.e2e.conftest import Finished, merged
+from tests.toys import quick_programs_environment
 
 DEMO = "experiments/configs/reland.py:demo,lightgcn"
 
 
-def start(repository: Path, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+def start(repository: Path, programs: Path, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
     """The main job as a process of its own."""
     command = [sys.executable, "-m", "experiments.run", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)}
+    environment = os.environ | quick_programs_environment(programs)
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)}
     with log.open("wb") as out:
         return subprocess.Popen(command, cwd=repository, env=environment, stdout=out, stderr=out)
 
@@ -43,11 +45,11 @@ def start(repository: Path, *arguments: str, log: Path) -> subprocess.Popen[byte
     ],
 )
 def test_a_mistake_on_the_command_line(
-    repository: Path, tmp_path: Path, arguments: list[str], expected: str
+    repository: Path, programs: Path, tmp_path: Path, arguments: list[str], expected: str
 ) -> None:
     """One line that helps, a status that is not zero, no traceback, and no work done."""
     log, workdir = tmp_path / "log", tmp_path / "work"
-    process = start(repository, f"--config={DEMO}", f"--workdir={workdir}", *arguments, log=log)
+    process = start(repository, programs, f"--config={DEMO}", f"--workdir={workdir}", *arguments, log=log)
     assert process.wait(timeout=500) != 0
     said = log.read_text()
     assert expected in said.replace("'. ", ". ").replace("\n", " "), said
@@ -90,6 +92,7 @@ def test_killed_in_the_middle_and_started_again(
     finished: Callable[[str], Finished],
     settings: Callable[..., dict[str, Any]],
     repository: Path,
+    programs: Path,
     tmp_path: Path,
 ) -> None:
     """kill -9 of a real process at a random moment of training; the second run ends with the same numbers."""
@@ -103,7 +106,8 @@ def test_killed_in_the_middle_and_started_again(
     expected = pipeline.train(pipeline.prepare(), "id", 0).summary
 
     log, delay = tmp_path / "log", random.uniform(0.0, 1.0)
-    process = start(repository, f"--config={DEMO}", f"--workdir={killed}", *flags_of(changes), log=log)
+    arguments = (f"--config={DEMO}", f"--workdir={killed}", *flags_of(changes))
+    process = start(repository, programs, *arguments, log=log)
     kill_while_training(process, killed, delay)
     assert not (killed / "train").exists(), f"it had finished; {log.read_text()}"
     before = epochs_of(newest_checkpoint(killed) or Path())

@@ -37,8 +37,9 @@ def changed(config: Config, **changes: Any) -> Config:
     return Config.from_dict(merged(config.to_dict(), changes))
 
 
-def watch_stages(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> list[str]:
+def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[str]:
     """The names of the stages computed from now on; those that cost time get a stand-in."""
+    texts = Pipeline(original.config, original.workdir).prepare().texts
     computed: list[str] = []
     none = TargetRanks(*(np.zeros(0, np.int32),) * 3)
 
@@ -55,7 +56,7 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> list[str]:
         return np.random.default_rng(0).normal(size=(splits.num_users, 4)).astype(np.float32)
 
     def encode_text(interactions: Any, pool: Any, config: Config, cache: Path) -> Texts:
-        return Texts(texts.items * (1 + config.text.whiten), texts.rationales)
+        return Texts(texts.items * (1 if config.text == original.config.text else 2), texts.rationales)
 
     def fit(_: Pipeline, task: Any, splits: Any, config: Any, name: str, stamp: str) -> Trained:
         computed.append(name)
@@ -77,20 +78,19 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, texts: Texts) -> list[str]:
     [
         ({}, set()),
         ({"train": {"learning_rate": 0.5}}, TRAIN),
-        ({"fusion": {"dropout": 0.1}}, {"train/reland-seed0"}),
+        ({"fusion": {"dropout": 0.7}}, {"train/reland-seed0"}),
         ({"retrieval": {"neighbours": 2}}, {"assign", "train/reland-seed0"}),
-        ({"text": {"whiten": 4}}, {"encode_text", *TRAIN} - {"train/id-seed0"}),
+        ({"text": {"whiten_items": 4, "whiten_rationales": 4}}, {"encode_text", *TRAIN} - {"train/id-seed0"}),
         ({"pool": {"history": 3}}, FROM_POOL),
         ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
         ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
 def test_a_changed_setting_reruns_what_hangs_on_it(
     copied: Finished, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: set[str]
 ) -> None:
-    texts = Pipeline(copied.config, copied.workdir).prepare().texts
-    computed = watch_stages(monkeypatch, texts)
+    computed = watch_stages(monkeypatch, copied)
     pipeline = Pipeline(changed(copied.config, **changes), copied.workdir)
     inputs = pipeline.prepare()
     for variant in VARIANTS:
@@ -107,13 +107,19 @@ def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) 
     assert len(again["history"]) == 1 and again["history"][0]["loss"] != before[0]["loss"]
 
 
+def stamps(workdir: Path) -> dict[str, dict[str, Any]]:
+    """The stamps of all stages but the trainings."""
+    return {path.parent.name: json.loads(path.read_text()) for path in workdir.glob("*/stamp.json")}
+
+
 def test_a_stage_alone_on_a_finished_workdir(copied: Finished) -> None:
-    """It is computed again though it is up to date; no other stage is."""
-    before = {path.parent.name: json.loads(path.read_text()) for path in copied.workdir.glob("*/stamp.json")}
+    """It is made again though it is up to date, and what hangs on it is now due; no other stage runs."""
+    before = stamps(copied.workdir)
     assert run(copied.config, copied.workdir, ["assign"]) == {}
-    after = {path.parent.name: json.loads(path.read_text()) for path in copied.workdir.glob("*/stamp.json")}
+    after = stamps(copied.workdir)
     assert {name for name in before if before[name] != after[name]} == {"assign"}
-    assert before["assign"]["fingerprint"] == after["assign"]["fingerprint"]
+    assert before["assign"]["made_from"] == after["assign"]["made_from"]
+    assert before["assign"]["fingerprint"] != after["assign"]["fingerprint"]
 
 
 def test_a_stage_alone_on_an_empty_workdir_names_the_stage_to_add(copied: Finished, tmp_path: Path) -> None:

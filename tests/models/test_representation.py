@@ -103,10 +103,10 @@ def test_a_shared_projection_is_that_of_the_items_times_a_gain() -> None:
     module = RationaleFusion(FusionConfig(projection="shared", dropout=0.0))
     start = module.init(jax.random.key(1), USER, RATIONALE, False, project)
     shapes = {name: leaf.shape for name, leaf in start["params"].items()}
-    assert shapes == {"attention": (DIM,), "gain": (DIM,)}
+    assert shapes == {"attention": (DIM,), "gain": ()}
     unchanged = module.apply(start, USER, RATIONALE, False, project)
     assert float(jnp.abs(unchanged - USER).max()) < 0.05 * np.abs(USER).max()
-    gain, attention = RNG.normal(size=(2, DIM)).astype(np.float32)
+    gain, attention = np.float32(-1.7), RNG.normal(size=DIM).astype(np.float32)
     found = module.apply({"params": {"gain": gain, "attention": attention}}, USER, RATIONALE, False, project)
     projected = gain * (RATIONALE @ kernel)
     a = 1 / (1 + np.exp(projected @ attention - USER @ attention))[:, None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.toys import programs_kept
+from tests.toys import quick_programs
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +19,5 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(programs: Path) -> Iterator[None]:
     """In force for every module of this folder and for no other."""
-    with programs_kept(programs, optimise=False):
+    with quick_programs(programs):
         yield
