@@ -4,7 +4,7 @@
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
 lastfm, or a path; BACKBONE is lightgcn or sasrec. The settings that differ from the defaults of
-`reland_jax.config` were chosen on validation NDCG@10 only.
+`reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the one exception.
 
 Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
 """
