@@ -91,6 +91,10 @@ class EncoderConfig:
             learning_rate=5e-3, embedding_l2=1e-3, max_epochs=20, eval_every=4, patience=3
         )
     )
+    text_weight: float = _setting(
+        1.0, "mean text of a user's items beside its behaviour vector, relative to it; 0 is the paper's Eq. 1"
+    )
+    text_directions: int = _setting(128, "principal directions of the item texts in that mean; 0 keeps all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +154,7 @@ class FusionConfig:
 
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
     projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
-    neighbours: int = _setting(20, "training draws each user's seed user among this many nearest ones")
+    neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +230,7 @@ class Config:
             )
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
+        _within("encoder.text_weight", self.encoder.text_weight, 0.0, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)
         _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)

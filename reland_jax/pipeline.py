@@ -34,7 +34,7 @@ from reland_jax.models import (
 from reland_jax.pool import build_pool
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign
-from reland_jax.seeds import choose_seeds
+from reland_jax.seeds import add_texts, choose_seeds
 from reland_jax.storage import (
     PARTS,
     BuiltPool,
@@ -136,8 +136,10 @@ class Pipeline:
         )  # fmt: skip
         splits = divided.value
         behaviour = self._stage(
-            "encode_users", [divided.fingerprint, config.encoder, config.eval, config.data.max_length],
-            lambda: self._encode_users(splits), save_array, load_array,
+            "encode_users",
+            [divided.fingerprint, config.encoder, config.eval, config.data.max_length]
+            + ([config.text.encoder, config.text.max_tokens] if config.encoder.text_weight else []),
+            lambda: self._encode_users(interactions, splits), save_array, load_array,
         )  # fmt: skip
         seeds = self._stage(
             "sample_seeds", [behaviour.fingerprint, config.seeds],
@@ -195,8 +197,18 @@ class Pipeline:
 
     # --- stages --------------------------------------------------------------------------------
 
-    def _encode_users(self, splits: Splits) -> np.ndarray:
-        """M of Eq. 1: a lightweight backbone trained on training interactions only."""
+    def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
+        """M of Eq. 1, by training interactions only, and beside it what the items are about."""
+        behaviour = self._encode_behaviour(splits)
+        weight = self.config.encoder.text_weight
+        if not weight:
+            return behaviour
+        items = _encode_items(interactions, self.config, self.workdir / "text_cache")
+        directions = self.config.encoder.text_directions
+        return add_texts(behaviour, splits.train, _whitened(items, items, directions), weight)
+
+    def _encode_behaviour(self, splits: Splits) -> np.ndarray:
+        """A lightweight backbone's vectors of all users."""
         encoder = self.config.encoder
         model = self._recommender(encoder.model, encoder.train, splits, "id")
         tables = Tables(propagation=_propagation(encoder.model, splits))
@@ -302,8 +314,12 @@ def _build_pool(
     return BuiltPool(pool, [problem._asdict() for problem in problems])
 
 
+def _encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:
+    return encode_texts(item_texts(interactions, config.data.text_fields), config.text, cache)
+
+
 def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
-    items = encode_texts(item_texts(interactions, config.data.text_fields), config.text, cache)
+    items = _encode_items(interactions, config, cache)
     rationales = encode_texts([rationale.step2 for rationale in pool.rationales], config.text, cache)
     # The principal directions of the items are those in which tastes differ. Raw, all rationales share
     # one large component, and a projection of it is a bias towards popular items.

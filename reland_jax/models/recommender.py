@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from reland_jax.config import FusionConfig, ModelConfig
 from reland_jax.models.graph import Propagation
 from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
-from reland_jax.models.representation import ItemRepresentation, RationaleFusion
+from reland_jax.models.representation import ItemRepresentation, RationaleFusion, identity
 
 
 class Tables(NamedTuple):
@@ -92,10 +92,13 @@ class Recommender(nn.Module):
     variant: str
 
     init_scale = 0.02
+    text_init = staticmethod(nn.linear.default_kernel_init)
 
     def setup(self) -> None:
         """Declares the submodules."""
-        self.items = ItemRepresentation(self.num_items, self.model.dim, self.variant != "id", self.init_scale)
+        self.items = ItemRepresentation(
+            self.num_items, self.model.dim, self.variant != "id", self.init_scale, self.text_init
+        )
         self.fuse = RationaleFusion(self.fusion)
 
     def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
@@ -154,6 +157,9 @@ class CollaborativeRecommender(Recommender):
 
     embedding_l2: float = 0.0
     init_scale = 0.1
+    # The leading principal directions of the texts, and enough of them: BPR grows the id embeddings, and
+    # a text part that starts small is soon drowned in them.
+    text_init = staticmethod(identity(6.0))
 
     def setup(self) -> None:
         """Declares the submodules."""
@@ -163,7 +169,7 @@ class CollaborativeRecommender(Recommender):
 
     def user_vectors(self, tables: Tables) -> jax.Array:
         """All users, ``<float32>[U, D]``."""
-        users, _, _ = self._propagate(tables, train=False)
+        users, _ = self._propagate(tables, train=False)
         return self.attach(tables, jnp.arange(self.num_users), users, train=False)
 
     def item_vectors(self, tables: Tables) -> jax.Array:
@@ -172,15 +178,15 @@ class CollaborativeRecommender(Recommender):
 
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
-        users, items, inputs = self._propagate(tables, train=True)
+        users, items = self._propagate(tables, train=True)
         fused = self.attach(tables, batch.user, users[batch.user], train=True)
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
         scores = jnp.einsum("bd,bnd->bn", fused, items[chosen])
-        squares = jnp.square(self.users[batch.user]).sum() + jnp.square(inputs[chosen]).sum()
+        # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
+        # cancel the texts.
+        squares = jnp.square(self.users[batch.user]).sum() + jnp.square(self.items.ids[chosen]).sum()
         penalty = 0.5 * self.embedding_l2 * squares / len(batch.user)
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
 
-    def _propagate(self, tables: Tables, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-        inputs = self.items(tables.item_text)
-        users, items = self.backbone(self.users, inputs, tables.propagation, train)
-        return users, items, inputs
+    def _propagate(self, tables: Tables, train: bool) -> tuple[jax.Array, jax.Array]:
+        return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)

@@ -11,9 +11,14 @@ import jax.numpy as jnp
 from reland_jax.config import FusionConfig
 
 
-def _identity(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    del key
-    return jnp.eye(*shape, dtype=dtype)
+def identity(scale: float = 1.0) -> nn.initializers.Initializer:
+    """A kernel ``[n, m]`` that passes the first ``min(n, m)`` inputs on, times `scale`."""
+
+    def init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        del key
+        return scale * jnp.eye(*shape, dtype=dtype)
+
+    return init
 
 
 class ItemRepresentation(nn.Module):
@@ -24,12 +29,14 @@ class ItemRepresentation(nn.Module):
         dim: D.
         with_text: whether the frozen text embedding takes part.
         init_scale: standard deviation of the id embeddings at the start.
+        text_init: initialiser of the text projection.
     """
 
     num_items: int
     dim: int
     with_text: bool
     init_scale: float
+    text_init: nn.initializers.Initializer = nn.linear.default_kernel_init
 
     def setup(self) -> None:
         """Declares the parameters."""
@@ -38,8 +45,8 @@ class ItemRepresentation(nn.Module):
         if self.with_text:
             # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. The
             # id embedding starts as it is in the plain backbone.
-            self.from_id = nn.Dense(self.dim, kernel_init=_identity)
-            self.from_text = nn.Dense(self.dim, use_bias=False)
+            self.from_id = nn.Dense(self.dim, kernel_init=identity())
+            self.from_text = nn.Dense(self.dim, use_bias=False, kernel_init=self.text_init)
 
     def __call__(self, text: jax.Array | None) -> jax.Array:
         """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""

@@ -1,12 +1,14 @@
 """Seeds: whom the LLM is asked about (paper, section 3.1.1).
 
-Users are clustered by their behaviour representations (`kmeans`), then representativeness-aware and
+`add_texts` puts what a user's items are about beside its behaviour. Users are clustered by these
+representations (`kmeans`), then representativeness-aware and
 importance-aware sampling alternate until exactly S seed users are chosen (`sample_seeds`).
 `choose_seeds` does both from a `SeedsConfig`.
 """
 
+from reland_jax.seeds.behaviour import add_texts
 from reland_jax.seeds.choose import choose_seeds
 from reland_jax.seeds.kmeans import KMeansResult, kmeans, lloyd
 from reland_jax.seeds.sampling import sample_seeds
 
-__all__ = ["KMeansResult", "choose_seeds", "kmeans", "lloyd", "sample_seeds"]
+__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "lloyd", "sample_seeds"]

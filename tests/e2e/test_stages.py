@@ -52,7 +52,7 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
 
         monkeypatch.setattr(owner, function, watched)
 
-    def encode_users(_: Pipeline, splits: Any) -> np.ndarray:
+    def encode_users(_: Pipeline, interactions: Any, splits: Any) -> np.ndarray:
         return np.random.default_rng(0).normal(size=(splits.num_users, 4)).astype(np.float32)
 
     def encode_text(interactions: Any, pool: Any, config: Config, cache: Path) -> Texts:
@@ -84,6 +84,7 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
         ({"pool": {"history": 3}}, FROM_POOL),
         ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
         ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
+        ({"text": {"max_tokens": 64}}, {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"}),
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
