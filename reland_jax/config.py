@@ -15,9 +15,11 @@ from reland_jax.types import VARIANTS, RelandError
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
-BACKBONES = ("lightgcn", "sasrec")
+BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
 PROVIDERS = ("heuristic", "file", "batch")
-_COUNTS = ("batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch")
+_COUNTS = (
+    "batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch", "view_length",
+)  # fmt: skip
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -64,6 +66,7 @@ class TrainConfig:
     patience: int = _setting(10, "validations without a better NDCG@10 before stopping")
     eval_every: int = _setting(1, "epochs between validations")
     negatives: int = _setting(1, "BPR: negatives drawn per positive")
+    view_length: int = _setting(20, "DuoRec: most recent items read of a sequence with the same target")
     seed: int = _setting(0, "encoder: seed of initialisation, shuffling, negatives and dropout")
     steps_per_dispatch: int = _setting(128, "training steps the device takes between looks by the host")
     checkpoint_seconds: float = _setting(30.0, "least time between checkpoints, in seconds")
@@ -73,12 +76,18 @@ class TrainConfig:
 class ModelConfig:
     """The backbone and its sizes."""
 
-    backbone: str = _setting("sasrec", "lightgcn or sasrec")
+    backbone: str = _setting("sasrec", "neumf, ngcf, lightgcn, gru4rec, sasrec or duorec")
     dim: int = _setting(64, "model width (D)")
-    layers: int = _setting(2, "graph propagation layers, or Transformer blocks")
+    layers: int = _setting(2, "graph propagation layers, recurrent layers, or Transformer blocks")
     heads: int = _setting(2, "attention heads of the Transformer blocks")
-    dropout: float = _setting(0.5, "dropout of embeddings, attention and feed-forward in [0, 1)")
+    dropout: float = _setting(
+        0.5, "in [0, 1): of embeddings, attention and feed-forward; NGCF: of messages; NeuMF: in the tower"
+    )
     inner: int = _setting(256, "feed-forward width of the Transformer blocks")
+    hidden: int = _setting(128, "GRU4Rec: width of the recurrent state")
+    tower: tuple[int, ...] = _setting((32, 16), "NeuMF: widths of the MLP's hidden layers")
+    contrast: float = _setting(0.1, "DuoRec: weight of the unsupervised and of the supervised contrast")
+    temperature: float = _setting(1.0, "DuoRec: divides the dot products of the contrast")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +228,10 @@ class Config:
             _within(f"{where}.dim", model.dim, 1, None)
             _within(f"{where}.heads", model.heads, 1, None)
             _within(f"{where}.layers", model.layers, 0, None)
+            _within(f"{where}.hidden", model.hidden, 1, None)
+            _within(f"{where}.tower", min(model.tower, default=0), 1, None)
+            _within(f"{where}.contrast", model.contrast, 0.0, None)
+            _within(f"{where}.temperature", model.temperature, 1e-6, None)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
         _one_of("fusion.projection", self.fusion.projection, ("own", "shared"))

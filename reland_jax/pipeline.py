@@ -219,7 +219,7 @@ class Pipeline:
         run = {"made_from": stamp}
         result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
         # "valid" vectors have read the training history and nothing after it.
-        return np.asarray(task.vectors(result.params, "valid")[0])
+        return np.asarray(task.vectors(result.params, "valid").users)
 
     def _fit(self, task: Task, splits: Splits, config: TrainConfig, name: str, stamp: str) -> Trained:
         evaluator = Evaluator(task, splits, self.config.eval)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import Config
-from reland_jax.eval import per_user_metrics, recommend
+from reland_jax.eval import Vectors, per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.pool import pool_summary
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
@@ -104,7 +104,7 @@ def report_content(
     config: Config,
     inputs: Inputs,
     results: Mapping[str, Any],
-    vectors: Mapping[str, tuple[jax.Array, jax.Array]],
+    vectors: Mapping[str, Vectors],
     num_cases: int = 6,
 ) -> ReportContent:
     """What the HTML page shows.
@@ -142,13 +142,13 @@ def _choose_cases(config: Config, inputs: Inputs, count: int) -> np.ndarray:
 
 
 def _cases(
-    config: Config, inputs: Inputs, vectors: Mapping[str, tuple[jax.Array, jax.Array]], users: np.ndarray
+    config: Config, inputs: Inputs, vectors: Mapping[str, Vectors], users: np.ndarray
 ) -> list[Case]:
     splits, pool = inputs.splits, inputs.built.pool
     masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
     lists = {
-        variant: recommend(user_vectors[jnp.asarray(users)], items, jnp.asarray(masked), 10)[0]
-        for variant, (user_vectors, items) in vectors.items()
+        variant: recommend(of_variant, jnp.asarray(users), jnp.asarray(masked), 10)[0]
+        for variant, of_variant in vectors.items()
     }
     label = _Labels(inputs.interactions)
     return [

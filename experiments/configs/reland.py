@@ -29,7 +29,7 @@ from reland_jax.config import (
 )
 from reland_jax.types import RelandError
 
-SEQUENTIAL = ("sasrec",)
+SEQUENTIAL = ("gru4rec", "sasrec", "duorec")
 
 DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""

@@ -1,10 +1,11 @@
 """Full-ranking evaluation: ranks on the device, metrics per user, significance."""
 
 from reland_jax.eval.metrics import mean_metrics, per_user_metrics
-from reland_jax.eval.ranks import RankingPlan, plan_ranking, rank_targets, recommend
+from reland_jax.eval.ranks import RankingPlan, Vectors, plan_ranking, rank_targets, recommend
 
 __all__ = [
     "RankingPlan",
+    "Vectors",
     "mean_metrics",
     "per_user_metrics",
     "plan_ranking",

@@ -7,6 +7,7 @@ host, and nothing is sorted; one int32 per target comes back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.types import Ragged, RelandError, TargetRanks
+
+
+class Vectors(NamedTuple):
+    """Users and items, ready to be scored against each other.
+
+    Attributes:
+        users: ``<float32>[U, E]``.
+        items: ``<float32>[I + 1, E]``.
+        score: (``<float32>[B, E]`` users, items) -> ``<float32>[B, I + 1]``; a pytree, such as
+            `jax.tree_util.Partial`, so that it may carry parameters into a compiled function.
+    """
+
+    users: jax.Array
+    items: jax.Array
+    score: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class RankingPlan(NamedTuple):
@@ -91,13 +107,11 @@ def _deal(
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
 
 
-@partial(jax.jit)
-def _rank_tiles(plan_arrays: tuple[jax.Array, ...], users: jax.Array, items: jax.Array) -> jax.Array:
-    transposed = items.T
-
+@jax.jit
+def _rank_tiles(plan_arrays: tuple[jax.Array, ...], vectors: Vectors) -> jax.Array:
     def rank(tile: tuple[jax.Array, ...]) -> jax.Array:
         user, masked_row, masked_item, target_row, target_item = tile
-        scores = (users[user] @ transposed).at[:, 0].set(-jnp.inf)
+        scores = vectors.score(vectors.users[user], vectors.items).at[:, 0].set(-jnp.inf)
         scores = scores.at[masked_row, masked_item].set(-jnp.inf, mode="drop")
         own = scores[target_row, target_item]
         return jnp.sum(scores[target_row] >= own[:, None], -1, dtype=jnp.int32) - 1
@@ -105,51 +119,51 @@ def _rank_tiles(plan_arrays: tuple[jax.Array, ...], users: jax.Array, items: jax
     return jax.lax.map(rank, plan_arrays)
 
 
-def rank_targets(plan: RankingPlan, users: jax.Array, items: jax.Array) -> TargetRanks:
-    """Ranks every target of `plan` by the dot product of its user and item vectors.
+def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
+    """Ranks every target of `plan` by the score of its user and item vectors.
 
     Args:
         plan: see `plan_ranking`.
-        users: ``<float32>[U, D]``.
-        items: ``<float32>[I + 1, D]``.
+        vectors: of all users and items.
 
     Raises:
         RelandError: a vector is not finite, or so large that a score may not be. Comparisons with NaN
             are false, so every rank would become 0 and a broken model would look perfect.
     """
-    for name, vectors in (("user", users), ("item", items)):
-        if not bool(jnp.isfinite(vectors).all()):
-            bad = int(jnp.argmin(jnp.isfinite(vectors).all(-1)))
+    users, items = vectors.users, vectors.items
+    for name, side in (("user", users), ("item", items)):
+        if not bool(jnp.isfinite(side).all()):
+            bad = int(jnp.argmin(jnp.isfinite(side).all(-1)))
             raise RelandError(f"{name} vector {bad} is not finite: nothing can be ranked by it")
-    sizes = [jnp.abs(vectors).max(-1) for vectors in (users, items)]
+    sizes = [jnp.abs(side).max(-1) for side in (users, items)]
     if not bool(jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max())):
         user, item = (int(jnp.argmax(size)) for size in sizes)
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    ranks = np.asarray(_rank_tiles(tuple(plan[:5]), users, items)).reshape(-1)[plan.slot]
+    ranks = np.asarray(_rank_tiles(tuple(plan[:5]), vectors)).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks)
 
 
 @partial(jax.jit, static_argnames="count")
-def _top(users: jax.Array, items: jax.Array, masked: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    scores = (users @ items.T).at[:, 0].set(-jnp.inf)
+def _top(vectors: Vectors, users: jax.Array, masked: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    scores = vectors.score(vectors.users[users], vectors.items).at[:, 0].set(-jnp.inf)
     scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
     return jax.lax.top_k(scores, count)
 
 
 def recommend(
-    users: jax.Array, items: jax.Array, masked: jax.Array, count: int
+    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best items of a few users, for people to look at.
 
     Args:
-        users: ``<float32>[B, D]``.
-        items: ``<float32>[I + 1, D]``.
+        vectors: of all users and items.
+        users: ``<int32>[B]``.
         masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
         count: length of a list, K.
 
     Returns:
         Items ``<int32>[B, K]``, best first, and their scores ``<float32>[B, K]``.
     """
-    scores, found = _top(users, items, masked, count)
+    scores, found = _top(vectors, users, masked, count)
     return np.asarray(found), np.asarray(scores)

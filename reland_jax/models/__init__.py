@@ -12,8 +12,12 @@ from typing import NamedTuple
 import flax.linen as nn
 
 from reland_jax.config import FusionConfig, ModelConfig, nearest_name
+from reland_jax.models.duorec import DuoRec
 from reland_jax.models.graph import Propagation, bipartite_graph, build_propagation
+from reland_jax.models.gru4rec import GRU4Rec
 from reland_jax.models.lightgcn import LightGCN
+from reland_jax.models.neumf import NeuMF
+from reland_jax.models.ngcf import NGCF
 from reland_jax.models.recommender import (
     CollaborativeRecommender,
     PairBatch,
@@ -21,6 +25,7 @@ from reland_jax.models.recommender import (
     SequenceBatch,
     SequentialRecommender,
     Tables,
+    Views,
 )
 from reland_jax.models.sasrec import SASRec
 from reland_jax.types import RelandError
@@ -34,6 +39,7 @@ __all__ = [
     "SequenceBatch",
     "SequentialRecommender",
     "Tables",
+    "Views",
     "bipartite_graph",
     "build_propagation",
     "create_recommender",
@@ -44,19 +50,27 @@ class Backbone(NamedTuple):
     """One line of the table of backbones.
 
     Attributes:
+        build: (config, L) -> the encoder module.
         sequential: whether it encodes sequences, rather than sets of interactions.
         needs_graph: whether it propagates over the training graph.
-        build: (config, L) -> the encoder module.
+        contrastive: whether it adds a loss over views of sequences.
+        embeddings: how many times D wide the embeddings are that it reads.
     """
 
-    sequential: bool
-    needs_graph: bool
     build: Callable[[ModelConfig, int], nn.Module]
+    sequential: bool = False
+    needs_graph: bool = False
+    contrastive: bool = False
+    embeddings: int = 1
 
 
 MODELS = {
-    "lightgcn": Backbone(False, True, lambda config, length: LightGCN(config)),
-    "sasrec": Backbone(True, False, lambda config, length: SASRec(config, length)),
+    "neumf": Backbone(lambda config, length: NeuMF(config), embeddings=2),
+    "ngcf": Backbone(lambda config, length: NGCF(config), needs_graph=True),
+    "lightgcn": Backbone(lambda config, length: LightGCN(config), needs_graph=True),
+    "gru4rec": Backbone(lambda config, length: GRU4Rec(config), sequential=True),
+    "sasrec": Backbone(lambda config, length: SASRec(config, length), sequential=True),
+    "duorec": Backbone(lambda config, length: DuoRec(config, length), sequential=True, contrastive=True),
 }
 
 
@@ -89,7 +103,8 @@ def create_recommender(
             f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}"
         )
     entry = MODELS[model.backbone]
-    parts = (model, fusion, entry.build(model, max_length), num_users, num_items, variant)
+    width = entry.embeddings * model.dim
+    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant)
     if entry.sequential:
-        return SequentialRecommender(*parts)
+        return SequentialRecommender(*parts, contrastive=entry.contrastive)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, propagate
+from reland_jax.models.scores import DotProduct
 
 
-class LightGCN(nn.Module):
+class LightGCN(DotProduct):
     """Averages the embeddings of 0 to `config.layers` hops (Eq. 4), without weights in between."""
 
     config: ModelConfig

@@ -14,10 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reland_jax.config import FusionConfig, ModelConfig
+from reland_jax.config import FusionConfig
 from reland_jax.models.graph import Propagation
 from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, identity
+from reland_jax.models.scores import dot_product
 
 
 class Tables(NamedTuple):
@@ -36,6 +37,26 @@ class Tables(NamedTuple):
     propagation: Propagation | None = None
 
 
+class Views(NamedTuple):
+    """What contrastive learning reads of a batch: some of its sequences, and others with the same target.
+
+    Attributes:
+        place: ``<int32>[N]``, token (of R * W) that represents each sequence.
+        target: ``<int32>[N]``, its next item.
+        weight: ``<float32>[N]``, 1, or 0 for an unused entry.
+        items, position, segment: ``<int32>[N, L]``, another sequence with the same next item.
+        last: ``<int32>[N]``, token (of N * L) that represents it.
+    """
+
+    place: jax.Array
+    target: jax.Array
+    weight: jax.Array
+    items: jax.Array
+    position: jax.Array
+    segment: jax.Array
+    last: jax.Array
+
+
 class SequenceBatch(NamedTuple):
     """Packed sequences and the places whose hidden state predicts something.
 
@@ -45,6 +66,7 @@ class SequenceBatch(NamedTuple):
         user: ``<int32>[B]``.
         target: ``<int32>[B]``, the next item; ignored where only vectors are wanted.
         weight: ``<float32>[B]``, 1, or 0 for an unused entry.
+        views: for contrastive learning; None without.
     """
 
     items: jax.Array
@@ -54,6 +76,7 @@ class SequenceBatch(NamedTuple):
     user: jax.Array
     target: jax.Array
     weight: jax.Array
+    views: Views | None = None
 
 
 class PairBatch(NamedTuple):
@@ -76,7 +99,7 @@ class Recommender(nn.Module):
     """What both families share.
 
     Attributes:
-        model: backbone and sizes.
+        width: of the embeddings that the backbone reads.
         fusion: settings of the rationale fusion.
         backbone: the encoder module, see `reland_jax.models.MODELS`.
         num_users: U.
@@ -84,7 +107,7 @@ class Recommender(nn.Module):
         variant: "id", "f_item" or "reland".
     """
 
-    model: ModelConfig
+    width: int
     fusion: FusionConfig
     backbone: nn.Module
     num_users: int
@@ -97,7 +120,7 @@ class Recommender(nn.Module):
     def setup(self) -> None:
         """Declares the submodules."""
         self.items = ItemRepresentation(
-            self.num_items, self.model.dim, self.variant != "id", self.init_scale, self.text_init
+            self.num_items, self.width, self.variant != "id", self.init_scale, self.text_init
         )
         self.fuse = RationaleFusion(self.fusion)
 
@@ -126,30 +149,53 @@ class Recommender(nn.Module):
 
 
 class SequentialRecommender(Recommender):
-    """Recommends from a user's most recent items; trained with cross-entropy over all items."""
+    """Recommends from a user's most recent items; trained with cross-entropy over all items.
 
-    def user_vectors(self, tables: Tables, batch: SequenceBatch, train: bool = False) -> jax.Array:
+    Attributes:
+        contrastive: whether the backbone adds a loss over views of sequences.
+    """
+
+    contrastive: bool = False
+
+    def user_vectors(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
         """Users at the given places of their sequences, ``<float32>[B, D]``."""
-        return self._encode(tables, self.items(tables.item_text), batch, train)
+        hidden = self._hidden(self.items(tables.item_text), batch, train=False)
+        return self.attach(tables, batch.user, hidden[batch.place], train=False)
 
     def item_vectors(self, tables: Tables) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, D]``."""
         return self.items(tables.item_text)
 
+    def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """Scores of user vectors ``[B, D]`` with item vectors ``[n, D]``, ``<float32>[B, n]``."""
+        return dot_product(users, items)
+
     def loss(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
-        """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar."""
+        """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar.
+
+        A contrastive backbone adds its own loss to it.
+        """
         items = self.items(tables.item_text)
-        users = self._encode(tables, items, batch, train=True)
+        hidden = self._hidden(items, batch, train=True)
+        users = self.attach(tables, batch.user, hidden[batch.place], train=True)
         short = -len(batch.target) % TILE
         users, target, weight = (
             jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1)) for a in (users, batch.target, batch.weight)
         )
-        return catalogue_cross_entropy(users, items, target, weight)
+        loss = catalogue_cross_entropy(users, items, target, weight)
+        if self.contrastive:
+            loss += self._contrast(items, hidden, batch)
+        return loss
 
-    def _encode(self, tables: Tables, items: jax.Array, batch: SequenceBatch, train: bool) -> jax.Array:
+    def _hidden(self, items: jax.Array, batch: SequenceBatch | Views, train: bool) -> jax.Array:
         hidden = self.backbone(items[batch.items], batch.position, batch.segment, train)
-        vectors = hidden.reshape(-1, hidden.shape[-1])[batch.place]
-        return self.attach(tables, batch.user, vectors, train)
+        return hidden.reshape(-1, hidden.shape[-1])
+
+    def _contrast(self, items: jax.Array, hidden: jax.Array, batch: SequenceBatch) -> jax.Array:
+        views = batch.views
+        again = self._hidden(items, batch, train=True)[views.place]
+        other = self._hidden(items, views, train=True)[views.last]
+        return self.backbone.contrast(hidden[views.place], again, other, views.target, views.weight)
 
 
 class CollaborativeRecommender(Recommender):
@@ -165,23 +211,29 @@ class CollaborativeRecommender(Recommender):
         """Declares the submodules."""
         super().setup()
         init = nn.initializers.normal(self.init_scale)
-        self.users = self.param("user_embedding", init, (self.num_users, self.model.dim))
+        self.users = self.param("user_embedding", init, (self.num_users, self.width))
 
     def user_vectors(self, tables: Tables) -> jax.Array:
-        """All users, ``<float32>[U, D]``."""
+        """All users as they are scored, ``<float32>[U, E]``."""
         users, _ = self._propagate(tables, train=False)
-        return self.attach(tables, jnp.arange(self.num_users), users, train=False)
+        fused = self.attach(tables, jnp.arange(self.num_users), users, train=False)
+        return self.backbone.user_side(fused)
 
     def item_vectors(self, tables: Tables) -> jax.Array:
-        """Items as they are scored, ``<float32>[I + 1, D]``."""
-        return self._propagate(tables, train=False)[1]
+        """Items as they are scored, ``<float32>[I + 1, E]``."""
+        return self.backbone.item_side(self._propagate(tables, train=False)[1])
+
+    def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """Scores of user vectors ``[B, E]`` with item vectors ``[n, E]``, ``<float32>[B, n]``."""
+        return self.backbone.score(users, items)
 
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
         users, items = self._propagate(tables, train=True)
         fused = self.attach(tables, batch.user, users[batch.user], train=True)
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
-        scores = jnp.einsum("bd,bnd->bn", fused, items[chosen])
+        sides = self.backbone.user_side(fused), self.backbone.item_side(items[chosen])
+        scores = self.backbone.score(*sides, train=True)
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
         # cancel the texts.
         squares = jnp.square(self.users[batch.user]).sum() + jnp.square(self.items.ids[chosen]).sum()

@@ -99,6 +99,8 @@ class RationaleFusion(nn.Module):
         if self.config.projection == "shared":
             gain = self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationale)
+            # Where a backbone appends layers to the embeddings (NGCF), texts stand with the embeddings.
+            projected = jnp.pad(projected, ((0, 0), (0, dim - projected.shape[1])))
         else:
             projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationale)
         projected = dropout(projected)

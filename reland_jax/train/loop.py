@@ -72,8 +72,7 @@ class Evaluator:
 
     def ranks(self, params: Any, part: str) -> TargetRanks:
         """Ranks of the targets of `part`, "valid" or "test"."""
-        users, items = self._task.vectors(params, part)
-        return rank_targets(self._plans[part], users, items)
+        return rank_targets(self._plans[part], self._task.vectors(params, part))
 
     def metrics(self, params: Any, part: str) -> dict[str, float]:
         """Mean HR, NDCG and MRR at every cutoff."""

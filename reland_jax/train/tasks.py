@@ -25,6 +25,8 @@ from reland_jax.data.packing import (
     shifted_windows,
     shuffle_order,
 )
+from reland_jax.data.views import Inputs, draw_same_target, inputs_by_target, padded_inputs
+from reland_jax.eval import Vectors
 from reland_jax.models import (
     CollaborativeRecommender,
     PairBatch,
@@ -32,6 +34,7 @@ from reland_jax.models import (
     SequenceBatch,
     SequentialRecommender,
     Tables,
+    Views,
 )
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -50,8 +53,7 @@ class Task(NamedTuple):
         targets: training targets per epoch.
         epoch_order: (data, key) -> the shuffle of one epoch.
         batch: (data, order, step in 0 .. steps-1, key) -> one batch.
-        vectors: (params, "valid" or "test") -> user ``<float32>[U, D]`` and item
-            ``<float32>[I + 1, D]`` vectors for ranking that part of the split.
+        vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
     """
 
     model: Recommender
@@ -61,7 +63,7 @@ class Task(NamedTuple):
     targets: int
     epoch_order: Callable[[Any, jax.Array], Any]
     batch: Callable[[Any, Any, jax.Array, jax.Array], Any]
-    vectors: Callable[[Any, str], tuple[jax.Array, jax.Array]]
+    vectors: Callable[[Any, str], Vectors]
 
 
 def create_task(
@@ -81,6 +83,15 @@ def create_task(
     if sequential:
         return _sequence_task(model, tables, splits, config, max_length)
     return _pair_task(model, tables, splits, config)
+
+
+def _vectors(
+    model: Recommender, sides: Callable[[Any, Tables, str], tuple[jax.Array, jax.Array]], tables: Tables
+) -> Callable[[Any, str], Vectors]:
+    def score(params: Any, users: jax.Array, items: jax.Array) -> jax.Array:
+        return model.apply(params, users, items, method="score")
+
+    return lambda params, part: Vectors(*sides(params, tables, part), jax.tree_util.Partial(score, params))
 
 
 def _whole_dispatches(targets: int, config: TrainConfig) -> int:
@@ -104,6 +115,7 @@ class SequenceData(NamedTuple):
         length: ``<int32>[N_b, N_j]``.
         order: ``<int32>[N_b, N_j]``.
         target_place: ``<int32>[N_b, B]``, tokens that predict; ``R * W`` where unused.
+        inputs: of all targets, for contrastive learning; None without.
     """
 
     windows: Windows
@@ -111,9 +123,12 @@ class SequenceData(NamedTuple):
     length: jax.Array
     order: jax.Array
     target_place: jax.Array
+    inputs: Inputs | None = None
 
 
-def _sequence_data(windows: Windows, layout: Layout, every_token: bool) -> SequenceData:
+def _sequence_data(
+    windows: Windows, layout: Layout, every_token: bool, inputs: Inputs | None = None
+) -> SequenceData:
     tokens = layout.rows * layout.width
     if every_token:
         offset = np.arange(layout.width)
@@ -123,7 +138,7 @@ def _sequence_data(windows: Windows, layout: Layout, every_token: bool) -> Seque
         place = np.sort(place, axis=1)[:, :used]
     else:
         place = np.where(layout.length > 0, layout.place + layout.length - 1, tokens)
-    arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32))
+    arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32), inputs)
     return SequenceData(*jax.tree.map(jnp.asarray, arrays))
 
 
@@ -136,9 +151,7 @@ def _sequence_batch(
     shape: tuple[int, int],
 ) -> SequenceBatch:
     del key
-    shuffled, batches = order
-    index = batches[step]
-    chosen = shuffled[jnp.minimum(data.order[index], len(shuffled) - 1)]
+    index, chosen = _chosen(data, order, step)
     packed = pack(data.windows, data.place[index], data.length[index], chosen, *shape)
     place = data.target_place[index]
     used = place < shape[0] * shape[1]
@@ -149,6 +162,47 @@ def _sequence_batch(
         packed.items, packed.position, packed.segment, place,
         data.windows.user[window], jnp.where(used, target, 1), used.astype(jnp.float32),
     )  # fmt: skip
+
+
+def _chosen(
+    data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Which batch of the layout a step takes, and the window in each of its slots."""
+    shuffled, batches = order
+    index = batches[step]
+    return index, shuffled[jnp.minimum(data.order[index], len(shuffled) - 1)]
+
+
+def _viewed_batch(
+    data: SequenceData,
+    order: tuple[jax.Array, jax.Array],
+    step: jax.Array,
+    key: jax.Array,
+    *,
+    shape: tuple[int, int],
+    every_token: bool,
+    view_length: int,
+) -> SequenceBatch:
+    """A batch with one input of every window, and another with the same target beside it.
+
+    Where a window has many targets one is drawn, so that over the epochs all of them take part.
+    """
+    index, window = _chosen(data, order, step)
+    begin, length, windows = data.place[index], data.length[index], data.windows
+    target_key, view_key = jax.random.split(key)
+    drawn = jax.random.randint(target_key, length.shape, 0, jnp.maximum(length, 1))
+    position = drawn if every_token else jnp.maximum(length - 1, 0)
+    newest = windows.start[window] + position
+    target = windows.stream[newest + 1]
+    other = draw_same_target(data.inputs, target, newest, view_key)
+    first, last = data.inputs.first[other], data.inputs.last[other]
+    items, positions, segment = padded_inputs(windows.stream, first, last, view_length)
+    row = jnp.arange(len(length)) * view_length
+    views = Views(
+        jnp.minimum(begin + position, shape[0] * shape[1] - 1), target, (length > 0).astype(jnp.float32),
+        items, positions, segment, row + jnp.minimum(last - first, view_length - 1),
+    )  # fmt: skip
+    return _sequence_batch(data, order, step, key, shape=shape)._replace(views=views)
 
 
 def _shuffled(data: SequenceData, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -173,17 +227,24 @@ def _sequence_task(
     layout = plan_layout(windows.length, steps, max_length)
     histories = {"valid": splits.train, "test": append(splits.train, splits.valid)}
     encoders = {
-        split: _history_encoder(model, history, config, max_length) for split, history in histories.items()
+        part: _history_encoder(model, history, config, max_length) for part, history in histories.items()
     }
+    batch, inputs = partial(_sequence_batch, shape=(layout.rows, layout.width)), None
+    if model.contrastive:
+        batch = partial(
+            _viewed_batch, shape=(layout.rows, layout.width), every_token=every_token,
+            view_length=min(config.view_length, max_length),
+        )  # fmt: skip
+        inputs = inputs_by_target(windows, splits.num_items, every_token)
     return Task(
         model=model,
         tables=tables,
-        data=_sequence_data(windows, layout, every_token),
+        data=_sequence_data(windows, layout, every_token, inputs),
         steps=steps,
         targets=targets,
         epoch_order=_shuffled,
-        batch=partial(_sequence_batch, shape=(layout.rows, layout.width)),
-        vectors=lambda params, split: encoders[split](params, tables),
+        batch=batch,
+        vectors=_vectors(model, lambda params, tables, part: encoders[part](params, tables), tables),
     )
 
 
@@ -299,11 +360,11 @@ def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, 
         return PairBatch(user, data.item[row], negative, used.astype(jnp.float32))
 
     @jax.jit
-    def vectors(params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
+    def sides(params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
         users = model.apply(params, tables, method="user_vectors")
         return users, model.apply(params, tables, method="item_vectors")
 
     return Task(
         model, tables, _pair_data(splits.train), steps, targets, epoch_order, batch,
-        lambda params, split: vectors(params, tables),
+        _vectors(model, lambda params, tables, part: sides(params, tables), tables),
     )  # fmt: skip

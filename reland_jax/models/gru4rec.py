@@ -1,0 +1,81 @@
+"""GRU4Rec: recurrent networks over sessions (Hidasi et al., ICLR 2016; with CE, Tan et al., DLRS 2016)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reland_jax.config import ModelConfig
+
+
+class GRU(nn.Module):
+    """A gated recurrent unit over packed rows; the state starts anew with every segment.
+
+    Everything that depends on the inputs alone is one product before the scan, so that a step of the
+    scan is a single small product.
+
+    Attributes:
+        width: H, of the state.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, start: jax.Array) -> jax.Array:
+        """States h_t = (1 - z) n + z h_{t-1}, n = tanh(x W_n + r (h_{t-1} U_n + c)).
+
+        Args:
+            x: ``<float32>[R, W, E]``.
+            start: ``<bool>[R, W]``, True where a segment begins.
+
+        Returns:
+            ``<float32>[R, W, H]``.
+        """
+        inputs = nn.Dense(3 * self.width, kernel_init=nn.initializers.xavier_uniform(), name="input")(x)
+        kernel = self.param("state", nn.initializers.orthogonal(), (self.width, 3 * self.width))
+        bias = self.param("candidate_bias", nn.initializers.zeros, (self.width,))
+
+        def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            gates, begins = inputs
+            state = jnp.where(begins[:, None], 0.0, state)
+            update, reset, candidate = jnp.split(gates, 3, axis=-1)
+            from_update, from_reset, from_candidate = jnp.split(state @ kernel, 3, axis=-1)
+            update, reset = nn.sigmoid(update + from_update), nn.sigmoid(reset + from_reset)
+            candidate = jnp.tanh(candidate + reset * (from_candidate + bias))
+            state = (1.0 - update) * candidate + update * state
+            return state, state
+
+        first = jnp.zeros((x.shape[0], self.width), x.dtype)
+        _, states = jax.lax.scan(step, first, (inputs.swapaxes(0, 1), start.T))
+        return states.swapaxes(0, 1)
+
+
+class GRU4Rec(nn.Module):
+    """Encodes every position of packed sequences by the items up to it.
+
+    Attributes:
+        config: layers, state width (`hidden`) and dropout of the item embeddings.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, embedded: jax.Array, position: jax.Array, segment: jax.Array, train: bool
+    ) -> jax.Array:
+        """Hidden states, brought to the width of the items.
+
+        Args:
+            embedded: ``<float32>[R, W, D]`` item representations.
+            position: ``<int32>[R, W]``, place within the sequence; 0 begins a new one.
+            segment: unused; a segment begins where the position is 0.
+            train: whether dropout is on (needs the rng "dropout").
+
+        Returns:
+            ``<float32>[R, W, D]``.
+        """
+        hidden = nn.Dropout(self.config.dropout, deterministic=not train)(embedded)
+        for layer in range(self.config.layers):
+            hidden = GRU(self.config.hidden, name=f"gru_{layer}")(hidden, position == 0)
+        return nn.Dense(self.config.dim, kernel_init=nn.initializers.xavier_uniform(), name="output")(hidden)
