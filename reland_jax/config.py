@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import CONTROLS, VARIANTS, RelandError
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
@@ -189,7 +189,9 @@ class Config:
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
-    variants: tuple[str, ...] = _setting(VARIANTS, "which of id, f_item, reland to train")
+    variants: tuple[str, ...] = _setting(
+        VARIANTS, "which of id, f_item, reland to train, and of the controls permuted and noise"
+    )
     report_users: tuple[str, ...] = _setting((), "external ids of users to show in full in the report")
     seeds_of_training: tuple[int, ...] = _setting((0,), "each variant is trained once per seed")
 
@@ -217,7 +219,7 @@ class Config:
             if not getattr(self, name):
                 raise RelandError(f"config.{name} is empty; it must name at least one")
         for variant in self.variants:
-            _one_of("variants", variant, VARIANTS)
+            _one_of("variants", variant, VARIANTS + CONTROLS)
         for where, train in (("encoder.train", self.encoder.train), ("train", self.train)):
             _one_of(f"{where}.objective", train.objective, OBJECTIVES)
             for name in _COUNTS:

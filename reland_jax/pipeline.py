@@ -56,9 +56,9 @@ from reland_jax.storage import (
     save_trained,
 )
 from reland_jax.storage import load_interactions as load_stored_interactions
-from reland_jax.text import encode_texts, whiten
+from reland_jax.text import control_rationales, encode_texts, whiten
 from reland_jax.train import Evaluator, Task, create_task, fit, param_shapes
-from reland_jax.types import Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
+from reland_jax.types import CONTROLS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
 
 STAGES = (
     "load",
@@ -87,13 +87,16 @@ class Pipeline:
         workdir: where artefacts live.
     """
 
-    def __init__(self, config: Config, workdir: str | Path, stages: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Config, workdir: str | Path, stages: Sequence[str] = (), trainings: str = "train"
+    ) -> None:
         """Checks the stage names.
 
         Args:
             config: all settings.
             workdir: where artefacts live; made if it does not exist.
             stages: the stages to run, again if need be; none means all that are not up to date.
+            trainings: folder of the trained variants, so that several backbones can share a workdir.
 
         Raises:
             RelandError: an unknown stage.
@@ -102,6 +105,7 @@ class Pipeline:
             if stage not in STAGES:
                 raise RelandError(f"--stages: {stage!r} is not a stage; {nearest_name(stage, STAGES)}")
         self.config, self.workdir, self._stages = config, Path(workdir), tuple(stages)
+        self._trainings = trainings
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.seconds: dict[str, float] = {}
 
@@ -172,9 +176,11 @@ class Pipeline:
         made_from += [*splits.train, *splits.valid, *splits.test]
         if variant != "id":
             made_from += [inputs.texts.items]
-        if variant == "reland":
+        if variant not in ("id", "f_item"):
             made_from += [self.config.fusion, inputs.fingerprint]
-        name = f"train/{variant}-seed{seed}"
+        if variant in CONTROLS:
+            made_from += [variant]
+        name = f"{self._trainings}/{variant}-seed{seed}"
         task = self.task(inputs, variant)
         stamp = fingerprint(*made_from)
         return self._stage(
@@ -184,12 +190,14 @@ class Pipeline:
 
     def task(self, inputs: Inputs, variant: str) -> Task:
         """The recommender of a variant with its data."""
-        config = self.config
+        config, rationales = self.config, inputs.texts.rationales
+        if variant in CONTROLS:
+            variant, rationales = "reland", control_rationales(rationales, variant)
         model = self._recommender(config.model, config.train, inputs.splits, variant)
         seed = inputs.assignment.seed[:, : config.fusion.neighbours]
         tables = Tables(
             item_text=None if variant == "id" else jnp.asarray(inputs.texts.items),
-            rationale=jnp.asarray(inputs.texts.rationales) if variant == "reland" else None,
+            rationale=jnp.asarray(rationales) if variant == "reland" else None,
             seed=jnp.asarray(seed) if variant == "reland" else None,
             propagation=_propagation(config.model, inputs.splits),
         )

@@ -18,7 +18,7 @@ from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.pool import pool_summary
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
 from reland_jax.storage import PARTS, Inputs, Trained
-from reland_jax.types import Interactions, ReasoningPool, Splits
+from reland_jax.types import CONTROLS, Interactions, ReasoningPool, Splits
 
 Runs = Mapping[str, Mapping[int, Trained]]
 """Variant -> training seed -> what was trained."""
@@ -88,6 +88,7 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
         for variant, trained in runs.items()
     }
     pairs = [("reland", "id"), ("reland", "f_item"), ("f_item", "id")]
+    pairs += [("reland", control) for control in CONTROLS]
     cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
     found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
     adjusted = holm([comparison.p_value for comparison in found]) if found else []

@@ -1,0 +1,33 @@
+"""Rationales that say nothing: what a gain of `reland` is to be compared with.
+
+A gain that is still there with one of these is not the LLM's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def permuted(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every seed user gets the rationale of another one, ``<float32>[S, T]``.
+
+    The rows are shifted along a random cycle, so that none stays where it was (S above 1).
+    """
+    cycle = rng.permutation(len(rationales))
+    out = np.empty_like(rationales)
+    out[cycle] = rationales[np.roll(cycle, 1)]
+    return out
+
+
+def noise(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian vectors with the mean and the covariance of the rationales, ``<float32>[S, T]``."""
+    mean = rationales.mean(axis=0, dtype=np.float64)
+    covariance = np.cov(rationales, rowvar=False).reshape(rationales.shape[1], -1)
+    variance, directions = np.linalg.eigh(covariance)
+    drawn = rng.normal(size=rationales.shape) * np.sqrt(np.maximum(variance, 0.0))
+    return (mean + drawn @ directions.T).astype(np.float32)
+
+
+def control_rationales(rationales: np.ndarray, control: str, seed: int = 0) -> np.ndarray:
+    """What takes the place of the rationales ``<float32>[S, T]`` in a control of `types.CONTROLS`."""
+    return {"permuted": permuted, "noise": noise}[control](rationales, np.random.default_rng(seed))
