@@ -78,7 +78,7 @@ def for_sets() -> Config:
             projection_learning_rate=1e-5,
             embedding_l2=2e-3,
             negatives=4,
-            max_epochs=30,
+            max_epochs=60,
         ),
         eval=EvalConfig(mask_history=True),
     )
