@@ -62,6 +62,16 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("model.dim", 0, "at least 1"),
         ("model.heads", 0, "at least 1"),
         ("encoder.model.layers", -1, "at least"),
+        ("model.hidden", 0, "at least 1"),
+        ("model.tower", (), "at least 1"),
+        ("model.tower", (32, 0), "at least 1"),
+        ("encoder.model.tower", (-1, 8), "at least 1"),
+        ("model.contrast", -0.1, "at least 0"),
+        ("model.temperature", 0.0, "at least 1e-06"),
+        ("encoder.model.temperature", -1.0, "at least 1e-06"),
+        ("train.view_length", 0, "at least 1"),
+        ("encoder.train.view_length", 0, "at least 1"),
+        ("encoder.text_weight", -0.5, "at least 0"),
         ("seeds.fraction", 0.0, "at least"),
         ("seeds.fraction", 1.1, "at most 1"),
         ("data.max_length", 1, "at least 2"),
@@ -91,7 +101,7 @@ def test_every_setting_survives_a_file(backbone: str) -> None:
     assert config.data.name == "some/folder" and config.model.backbone == backbone
     again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config and hash(again) == hash(config)
-    assert again.eval.cutoffs == (5, 10, 20)
+    assert again.eval.cutoffs == (5, 10, 20) and again.model.tower == (32, 16)
 
 
 def test_every_setting_has_a_help_text() -> None:
@@ -131,4 +141,4 @@ def test_what_the_config_file_sets() -> None:
 
 def test_nearest_name() -> None:
     assert nearest_name("sasrce", BACKBONES) == "did you mean 'sasrec'?"
-    assert nearest_name("bert", BACKBONES) == "known are lightgcn, sasrec"
+    assert nearest_name("bert", BACKBONES) == f"known are {', '.join(BACKBONES)}"

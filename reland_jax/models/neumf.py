@@ -33,8 +33,10 @@ class NeuMF(DotProduct):
         self.gmf_weight = self.param("gmf_weight", nn.initializers.ones, (self.config.dim,))
         self.from_user = nn.Dense(first, kernel_init=_xavier, use_bias=False)
         self.from_item = nn.Dense(first, kernel_init=_xavier)
-        self.deeper = [nn.Dense(width, kernel_init=_xavier) for width in rest]
-        self.output = nn.Dense(1, kernel_init=_xavier, use_bias=False)
+        widths = zip((first, *rest), (*rest, 1), strict=True)
+        # Kernels are [out, in]: see `score`. The output's bias would be the same for all items.
+        self.kernels = [self.param(f"kernel_{i}", _xavier, (b, a)) for i, (a, b) in enumerate(widths)]
+        self.biases = [self.param(f"bias_{i}", nn.initializers.zeros, (b,)) for i, b in enumerate(rest)]
         self.dropout = nn.Dropout(self.config.dropout)
 
     def __call__(
@@ -68,13 +70,18 @@ class NeuMF(DotProduct):
             jnp.split(side, [self.config.dim], axis=-1) for side in (users, items)
         )
         if items.ndim == 3:
-            return super().score(user_gmf, item_gmf) + self._tower(user_mlp[:, None] + item_mlp, train)
-        # One user at a time against all items: the tower's activations stay in cache.
-        tower = jax.lax.map(lambda user: self._tower(user + item_mlp, train), user_mlp)
+            summed = user_mlp[:, :, None] + item_mlp.swapaxes(1, 2)
+            return super().score(user_gmf, item_gmf) + self._tower(summed, self.dropout, train)
+        # One user at a time against all items, with the items along the last axis: the activations of a
+        # user stay in cache, and every product and every bias runs along contiguous memory.
+        columns = item_mlp.T
+        tower = jax.lax.map(lambda user: self._tower(user[:, None] + columns), user_mlp)
         return super().score(user_gmf, item_gmf) + tower
 
-    def _tower(self, summed: jax.Array, train: bool) -> jax.Array:
-        hidden = self.dropout(nn.relu(summed), deterministic=not train)
-        for layer in self.deeper:
-            hidden = self.dropout(nn.relu(layer(hidden)), deterministic=not train)
-        return self.output(hidden)[..., 0]
+    def _tower(self, summed: jax.Array, dropout: nn.Module | None = None, train: bool = False) -> jax.Array:
+        """First hidden layer before its ReLU ``<float32>[..., H, n]`` -> ``<float32>[..., n]``."""
+        hidden = nn.relu(summed)
+        for kernel, bias in zip(self.kernels, self.biases, strict=False):
+            hidden = hidden if dropout is None else dropout(hidden, deterministic=not train)
+            hidden = nn.relu(kernel @ hidden + bias[:, None])
+        return (self.kernels[-1] @ hidden)[..., 0, :]

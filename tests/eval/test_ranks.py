@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.eval.ranks import plan_ranking, rank_targets, recommend
+from reland_jax.eval.ranks import Vectors, plan_ranking, rank_targets, recommend
 from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
 
 NUM_USERS, NUM_ITEMS, DIM = 23, 31, 4
 ROW_BYTES = 4 * (NUM_ITEMS + 1)
+
+
+def dot_product(users: jax.Array, items: jax.Array) -> jax.Array:
+    return users @ items.T
+
+
+def scored(users: np.ndarray, items: np.ndarray) -> Vectors:
+    """Vectors whose score is the dot product."""
+    return Vectors(jnp.asarray(users), jnp.asarray(items), jax.tree_util.Partial(dot_product))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +62,7 @@ def test_ranks_equal_brute_force(
     targets, masked = lists
     plan = plan_ranking(targets, masked, NUM_ITEMS, rows_per_tile * ROW_BYTES)
     assert plan.user.shape[1] == min(rows_per_tile, int((targets.lengths() > 0).sum()))
-    found = rank_targets(plan, users, items)
+    found = rank_targets(plan, scored(users, items))
     np.testing.assert_array_equal(found.rank, brute_force(users, items, targets, masked))
     np.testing.assert_array_equal(found.item, targets.items)
     np.testing.assert_array_equal(found.user, np.repeat(np.arange(NUM_USERS), targets.lengths()))
@@ -61,21 +72,21 @@ def test_without_a_mask(vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Rag
     plan = plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES)
     expected = brute_force(*vectors, lists[0], None)
     assert expected != brute_force(*vectors, *lists)
-    np.testing.assert_array_equal(rank_targets(plan, *vectors).rank, expected)
+    np.testing.assert_array_equal(rank_targets(plan, scored(*vectors)).rank, expected)
 
 
 def test_ties_lose(lists: tuple[Ragged, Ragged]) -> None:
     """A model that scores everything alike is at the end of the list, not at its top."""
     constant = np.ones((NUM_USERS, DIM), np.float32), np.ones((NUM_ITEMS + 1, DIM), np.float32)
     plan = plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES)
-    assert (rank_targets(plan, *constant).rank == NUM_ITEMS - 1).all()
+    assert (rank_targets(plan, scored(*constant)).rank == NUM_ITEMS - 1).all()
 
 
 def test_a_masked_target_comes_last(
     vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged]
 ) -> None:
     plan = plan_ranking(lists[0], lists[0], NUM_ITEMS, 5 * ROW_BYTES)
-    assert (rank_targets(plan, *vectors).rank >= NUM_ITEMS - 1).all()
+    assert (rank_targets(plan, scored(*vectors)).rank >= NUM_ITEMS - 1).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -87,7 +98,7 @@ def test_a_vector_that_is_not_finite_stops(
     broken[which][7, 1] = value
     plan = plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES)
     with pytest.raises(RelandError, match=f"{name} vector 7 is not finite"):
-        rank_targets(plan, *broken)
+        rank_targets(plan, scored(*broken))
 
 
 def test_scores_that_overflow_stop() -> None:
@@ -96,7 +107,33 @@ def test_scores_that_overflow_stop() -> None:
     items = np.array([[0, 0], [1, 0], [1e20, -1e20], [1e20, -1e20]], np.float32)
     plan = plan_ranking(ragged([[1]]), None, 3, 1 << 20)
     with pytest.raises(RelandError, match="user vector 0 .*item vector 2"):
-        rank_targets(plan, users, items)
+        rank_targets(plan, scored(users, items))
+
+
+def minus_distance(weight: jax.Array, users: jax.Array, items: jax.Array) -> jax.Array:
+    return -jnp.sum(weight * jnp.square(users[:, None] - items), -1)
+
+
+def test_any_score_can_rank_and_its_parameters_compile_nothing(
+    vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged]
+) -> None:
+    """A score that is no dot product, with other parameters in the second and third ranking."""
+    users, items = vectors
+    plan = plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES)
+    calls: list[tuple[int, ...]] = []
+
+    def traced(weight: jax.Array, users: jax.Array, items: jax.Array) -> jax.Array:
+        calls.append(users.shape)
+        return minus_distance(weight, users, items)
+
+    for scale in (1, 2, 3):
+        weight = np.array([scale, 1, 0, 2], np.float32)
+        score = jax.tree_util.Partial(traced, jnp.asarray(weight))
+        found = rank_targets(plan, Vectors(jnp.asarray(users), jnp.asarray(items), score))
+        scores = -(weight * (users[:, None] - items) ** 2).sum(-1)
+        expected = brute_force(scores, np.eye(NUM_ITEMS + 1), *lists)
+        np.testing.assert_array_equal(found.rank, expected)
+    assert len(calls) == 1, "compiled again for other parameters"
 
 
 def test_nothing_to_rank_is_an_error() -> None:
@@ -108,7 +145,7 @@ def test_recommend_equals_a_sorted_list(vectors: tuple[np.ndarray, np.ndarray]) 
     users, items = vectors
     users = users[:5] + np.random.default_rng(1).normal(0, 0.1, (5, DIM)).astype(np.float32)
     masked = np.array([[3, 4, 0], [0, 0, 0], [1, 0, 0], [7, 8, 9], [2, 0, 0]], np.int32)
-    found, scores = recommend(users, items, masked, 6)
+    found, scores = recommend(scored(users, items), jnp.arange(5), jnp.asarray(masked), 6)
     for row in range(5):
         value = users[row] @ items.T
         value[[0, *masked[row]]] = -np.inf

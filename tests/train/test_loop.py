@@ -28,6 +28,7 @@ from tests.train.toys import (
     Scripted,
     assert_same_tree,
     constant_splits_ndcg,
+    scored,
     slope_task,
     toy_task,
     without_seconds,
@@ -252,7 +253,7 @@ def test_the_evaluator_ranks_and_masks(mask_history: bool, expected: list[int]) 
     """Items score by their number. In "test" the validation items belong to the history too."""
     splits = Splits(ragged([[5, 4], [1]]), ragged([[2], [5]]), ragged([[3], [4]]), 5, "leave_one_out")
     scores = jnp.arange(6.0)[:, None]
-    task = slope_task()._replace(vectors=lambda params, part: (jnp.ones((2, 1)), scores))
+    task = slope_task()._replace(vectors=lambda params, part: scored(jnp.ones((2, 1)), scores))
     evaluator = Evaluator(task, splits, EvalConfig(mask_history=mask_history, cutoffs=(1, 10)))
     assert evaluator.ranks(None, "valid").rank.tolist() == expected
     # User 0 has seen 5, 4 and 2, user 1 has seen 1 and 5: what remains above 3 and above 4 is nothing.

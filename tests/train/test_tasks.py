@@ -132,7 +132,7 @@ def test_user_vectors_are_those_of_each_history_alone(part: str) -> None:
     """The packed encoder against one unpacked call per user; a user without a history gets zeros."""
     task = make_task(CONFIG)
     params = jax.tree.map(lambda leaf: leaf * 20, init_state(task, CONFIG).params)
-    users, items = task.vectors(params, part)
+    users, items, _ = task.vectors(params, part)
     encode = jax.jit(lambda batch: task.model.apply(params, Tables(), batch, method="user_vectors"))
     for user in range(TRAIN.num_rows):
         row = TRAIN.row(user).tolist() + (VALID.row(user).tolist() if part == "test" else [])

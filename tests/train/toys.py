@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import EvalConfig, FusionConfig, ModelConfig, TrainConfig
-from reland_jax.models import Tables, bipartite_graph, build_propagation, create_recommender
+from reland_jax.eval import Vectors
+from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation, create_recommender
+from reland_jax.models.scores import dot_product
 from reland_jax.train import Evaluator, Task, create_task
 from reland_jax.types import Splits
 from tests.toys import planted_splits
@@ -31,7 +33,7 @@ def toy_task(
     splits = planted_splits()
     if tables is None:
         tables = Tables()
-    if backbone == "lightgcn":
+    if MODELS[backbone].needs_graph:
         graph = bipartite_graph(splits.train, splits.num_items)
         tables = tables._replace(propagation=build_propagation(graph))
     model = create_recommender(
@@ -41,6 +43,11 @@ def toy_task(
     )  # fmt: skip
     task = create_task(model, tables, splits, config, MAX_LENGTH)
     return task, Evaluator(task, splits, EvalConfig())
+
+
+def scored(users: jax.Array, items: jax.Array) -> Vectors:
+    """Vectors whose score is the dot product."""
+    return Vectors(users, items, jax.tree_util.Partial(dot_product))
 
 
 class Slope(nn.Module):
@@ -59,7 +66,7 @@ def slope_task(steps: int = 4) -> Task:
     return Task(
         model=Slope(), tables=Tables(), data=jnp.zeros(()), steps=steps, targets=steps,
         epoch_order=lambda data, key: data, batch=lambda data, order, step, key: data,
-        vectors=lambda params, split: (jnp.ones((1, 1)), jnp.ones((2, 1))),
+        vectors=lambda params, split: scored(jnp.ones((1, 1)), jnp.ones((2, 1))),
     )  # fmt: skip
 
 
