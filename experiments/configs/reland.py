@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/reland.py:demo,sasrec --workdir=workdir-demo
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
-lastfm, or a path; BACKBONE is lightgcn or sasrec. The settings that differ from the defaults of
+lastfm, or a path; BACKBONE is one of `BACKBONES`. The settings that differ from the defaults of
 `reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the one exception.
 
 Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
@@ -35,6 +35,14 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
 
+OF_BACKBONE: dict[str, dict[str, dict[str, Any]]] = {
+    "neumf": {"model": {"dropout": 0.1}},
+    "ngcf": {"model": {"dropout": 0.1}},
+    "gru4rec": {"model": {"layers": 1, "dropout": 0.3}},
+}
+"""Where a backbone differs from the others of its family."""
+
+
 def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
     """The settings for "DATASET,BACKBONE", open to ``--config.section.key=value``."""
     dataset, comma, backbone = argument.rpartition(",")
@@ -45,13 +53,15 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
             f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}"
         )
     config = for_sequences() if backbone in SEQUENTIAL else for_sets()
+    own = {section: dict(values) for section, values in OF_BACKBONE.get(backbone, {}).items()}
     data = {"name": dataset, "domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":
         data["protocol"] = "fixed"
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, **data),
-        model=dataclasses.replace(config.model, backbone=backbone),
+        model=dataclasses.replace(config.model, backbone=backbone, **own.get("model", {})),
+        train=dataclasses.replace(config.train, **own.get("train", {})),
     )
     return ml_collections.ConfigDict(_plain(config.to_dict()))
 
