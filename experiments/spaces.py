@@ -98,7 +98,7 @@ SPACES: dict[str, Space] = {
         (
             _SET_RATE,
             _SET_L2,
-            Choice("model.dropout", (0.0, 0.2, 0.5)),
+            Choice("model.dropout", (0.0, 0.1, 0.2, 0.5)),
             Choice("model.tower", ((32, 16), (64, 32), (64, 32, 16))),
         ),
         _SET_TEXT,
@@ -116,7 +116,12 @@ SPACES: dict[str, Space] = {
     ),
     "lightgcn": Space((_SET_RATE, _SET_L2, Choice("model.layers", (2, 3, 4))), _SET_TEXT, _SET_FUSION),
     "gru4rec": Space(
-        (_SEQUENCE_RATE, _SEQUENCE_DROPOUT, Choice("model.layers", (1, 2)), Choice("model.hidden", (64, 128))),
+        (
+            _SEQUENCE_RATE,
+            _SEQUENCE_DROPOUT,
+            Choice("model.layers", (1, 2)),
+            Choice("model.hidden", (64, 128)),
+        ),
         _SEQUENCE_TEXT,
         _SEQUENCE_FUSION,
     ),

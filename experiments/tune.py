@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
@@ -207,7 +208,7 @@ def open_study(config: Config, variant: str, workdir: Path) -> Study:
         study_name=f"{config.model.backbone}-{variant}-{stamp}",
         direction="maximize",
         # A small learning rate begins slowly, so nothing is pruned in the first third.
-        pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=config.train.max_epochs // 3),
+        pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=config.train.max_epochs // 3 + 1),
         load_if_exists=True,
     )
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
@@ -261,7 +262,9 @@ def _prepare_draw(study: Study, config: Config, space: Sequence[Setting]) -> Non
     waiting = study.get_trials(states=[optuna.trial.TrialState.WAITING])
     if index == 0 and not waiting:
         study.enqueue_trial(starting_point(config, space))
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=SAMPLER_SEED + index)
+    # Seeds side by side give first draws that are alike; this mixes them.
+    seed = int(np.random.SeedSequence([SAMPLER_SEED, index]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
 
 
 def _save(workdir: Path, config: Config, studies: Mapping[str, Study], trials: int) -> dict[str, Any]:
@@ -319,7 +322,10 @@ def reproduce(config: Config, variant: str, settings: Mapping[str, Any], workdir
     changed = {name: value for name, value in _flat(wanted.to_dict()).items() if value != defaults[name]}
     command = ["python", "-m", "experiments.run", f"--config=experiments/configs/reland.py:{where}"]
     command += [f"--workdir={workdir}", f"--seed={TRAINING_SEED}"]
-    return shlex.join(command + [f"--config.{name}={value}" for name, value in changed.items()])
+    for name, value in changed.items():
+        written = str(value).replace("'", '"') if isinstance(value, tuple) else value
+        command.append(f"--config.{name}={written}")
+    return shlex.join(command)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -336,9 +342,7 @@ def table(content: Mapping[str, Any]) -> str:
         states = [trial["state"] for trial in one["trials"]]
         done, pruned, failed = (states.count(state) for state in ("complete", "pruned", "fail"))
         settings = ", ".join(f"{name}={value}" for name, value in one["best"]["settings"].items())
-        lines.append(
-            f"{variant:<9}{done:>5}{pruned:>8}{failed:>8}{one['best']['value']:>15.4f}  {settings}"
-        )
+        lines.append(f"{variant:<9}{done:>5}{pruned:>8}{failed:>8}{one['best']['value']:>15.4f}  {settings}")
     return "\n".join(lines)
 
 
@@ -369,7 +373,9 @@ def define_flags() -> None:
     flags.DEFINE_list("variants", list(VARIANTS), "Which variants.")
     flags.DEFINE_integer("trials", 12, "Trials per variant.", lower_bound=1)
     flags.DEFINE_string("workdir", None, "Folder of this search.", required=True)
-    flags.DEFINE_integer("max_epochs", None, "Bound on the epochs of a trial; that of the settings if not given.")
+    flags.DEFINE_integer(
+        "max_epochs", None, "Bound on the epochs of a trial; that of the settings if not given."
+    )
     flags.DEFINE_string("pool", "", "File of rationales; the heuristic's if not given.")
     flags.DEFINE_multi_string("set", [], "section.key=value, kept in all trials unless the space has it.")
 

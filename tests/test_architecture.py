@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "artefacts": {"types"},
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"storage", "pool", "eval", "report"},
+    "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
     "pipeline": CONTRACTS
     | {"artefacts", "storage"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},

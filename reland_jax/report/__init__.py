@@ -1,6 +1,7 @@
 """What people look at after a run: tables beside the paper's, plots, one HTML page, TensorBoard events."""
 
 from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
+from reland_jax.report.grid import write_grid
 from reland_jax.report.page import write_report
 from reland_jax.report.paper import TABLE_2
 from reland_jax.report.tables import comparison_table
@@ -14,6 +15,7 @@ __all__ = [
     "ReportContent",
     "comparison_table",
     "scalar_writer",
+    "write_grid",
     "write_report",
     "write_scalars",
 ]

@@ -1,0 +1,170 @@
+r"""The grid of the paper's Table 2: data sets x backbones x variants x training seeds.
+
+    python -m experiments.table2 --datasets=amazon-beauty,amazon-sports --backbones=neumf,lightgcn,sasrec \
+        --variants=id,f_item,reland,permuted,noise --seeds=5 --workdir=DIR \
+        [--pools=amazon-beauty=pool.jsonl] [--set=train.max_epochs=5 ...]
+
+The settings are those of experiments/configs/reland.py per data set and backbone. Seed comes after seed,
+so a stopped grid leaves whole tables of fewer seeds; started again, it reads back the cells that are
+finished and goes on with a killed one from its checkpoint. Writes DIR/table2.json, table2.md and
+table2.html, again after every backbone of a seed; the artefacts lie in DIR/DATASET-PROTOCOL, which
+backbones with the same split share.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from absl import app, flags
+
+from experiments.plan import Cell, Key, Progress, cells, plan
+from reland_jax.artefacts import read_stamp, write_json
+from reland_jax.config import BACKBONES, Config
+from reland_jax.types import VARIANTS, RelandError
+
+if TYPE_CHECKING:
+    from reland_jax.grid import Group
+    from reland_jax.pipeline import Pipeline
+    from reland_jax.storage import Inputs
+
+class Prepared(NamedTuple):
+    """All that the trainings of one backbone on one data set share."""
+
+    pipeline: Pipeline
+    inputs: Inputs
+    group: Group
+
+    def folder(self, cell: Cell) -> Path:
+        """Where the pipeline leaves a training."""
+        return self.pipeline.workdir / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
+
+
+def define_flags() -> None:
+    """Registers the flags; not at import, since the main job has some of the same names."""
+    flags.DEFINE_list("datasets", ["amazon-beauty"], "Data sets: known names or paths.")
+    flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
+    flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the controls permuted and noise.")
+    flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
+    flags.DEFINE_string("workdir", None, "Folder of artefacts and tables.", required=True)
+    flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
+    flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the grid; ends with an error status if a training failed."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    given = flags.FLAGS
+    names = (given.datasets, given.backbones, given.variants)
+    try:
+        table = run(plan(*names, given.seeds, given.pools, given.set), Path(given.workdir))
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+    failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
+    if failed:
+        sys.exit(f"error: {failed} trainings failed; the tables say which and why")
+
+
+def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
+    """Trains what is missing and writes the tables.
+
+    Args:
+        configs: see `experiments.plan.plan`.
+        workdir: folder of artefacts and tables.
+
+    Returns:
+        The content of table2.json. A training that fails is in it with the reason; the others go on.
+
+    Raises:
+        RelandError: bad data or pools.
+    """
+    prepared = prepare(configs, workdir)
+    tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
+    order = cells(configs)
+    progress = Progress(order, lambda cell: bool(read_stamp(prepared[cell.key].folder(cell))))
+    news = False
+    for cell, following in zip(order, [*order[1:], None], strict=True):
+        news |= train(prepared[cell.key], cell, progress)
+        if following is None or (following.key, following.seed) != (cell.key, cell.seed):
+            tables.outdated.add(cell.key)
+            # Comparisons take seconds, so what is only read back waits for the next table.
+            if news and following is not None:
+                tables.write()
+            news = False
+    return tables.write()
+
+
+def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]:
+    """The stages before training, once per data set and backbone."""
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.grid import new_group
+    from reland_jax.pipeline import Pipeline
+
+    prepared: dict[Key, Prepared] = {}
+    shared: dict[tuple[Path, str], Inputs] = {}
+    for (dataset, backbone), config in configs.items():
+        start = time.perf_counter()
+        folder = workdir / f"{Path(dataset).name}-{config.data.protocol}"
+        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
+        inputs = pipeline.prepare()
+        # Backbones with equal inputs hold them once.
+        inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
+        prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs))
+        print(f"prepared {dataset} {backbone}, {time.perf_counter() - start:.0f} s", flush=True)
+    return prepared
+
+
+def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
+    """Trains a cell or reads it back, and says whether there is news for the table."""
+    from reland_jax.grid import score
+
+    before, start = read_stamp(each.folder(cell)), time.perf_counter()
+    try:
+        scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
+    except RelandError as error:
+        # A training that diverges must not cost the others.
+        each.group.failed[cell.variant][cell.seed] = str(error)
+        progress.tell(cell, f"failed: {error}")
+        return True
+    each.group.runs[cell.variant][cell.seed] = scores
+    seconds = time.perf_counter() - start if read_stamp(each.folder(cell)) != before else None
+    found = [f"{part} NDCG@10 {scores.summary[part]['ndcg@10']:.4f}" for part in ("test", "valid")]
+    found.append("finished before" if seconds is None else f"{seconds:.0f} s")
+    progress.tell(cell, ", ".join(found), seconds)
+    return seconds is not None
+
+
+class Tables:
+    """The files of the grid.
+
+    Attributes:
+        outdated: groups with scores that are not in the tables yet.
+    """
+
+    def __init__(self, workdir: Path, groups: Mapping[Key, Group]) -> None:
+        """All groups are outdated, so that a table has a row for each, trained or not."""
+        self._workdir, self._groups = workdir, groups
+        self._summaries: dict[Key, dict[str, Any]] = {}
+        self.outdated = set(groups)
+
+    def write(self) -> dict[str, Any]:
+        """Writes table2.json, table2.md and table2.html, and returns the first's content."""
+        from reland_jax.grid import summarise_grid, summarise_group
+        from reland_jax.report import write_grid
+        from reland_jax.results import environment
+
+        self._summaries |= {key: summarise_group(self._groups[key]) for key in self.outdated}
+        self.outdated.clear()
+        table = summarise_grid([self._summaries[key] for key in self._groups], environment())
+        write_json(self._workdir / "table2.json", table)
+        write_grid(self._workdir, table)
+        return table
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
