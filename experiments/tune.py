@@ -299,9 +299,13 @@ def _variant_content(config: Config, variant: str, study: Study, workdir: Path) 
 
 
 def _trial_content(trial: FrozenTrial) -> dict[str, Any]:
-    """One trial as plain values; "validation" is the monitored metric by epoch."""
+    """One trial as plain values; "validation" is the monitored metric by epoch.
+
+    "state" is complete, pruned, fail (with a "reason"), running, or stopped (with its process).
+    """
     notes, state = trial.user_attrs, trial.state.name.lower()
-    reason = notes.get("reason", "the process was stopped" if state == "fail" else "")
+    if state == "fail" and "reason" not in notes:
+        state = "stopped"
     return {
         "number": trial.number,
         "state": state,
@@ -309,7 +313,7 @@ def _trial_content(trial: FrozenTrial) -> dict[str, Any]:
         "settings": notes.get("settings", {}),
         "validation": {str(epoch): value for epoch, value in sorted(trial.intermediate_values.items())},
         "seconds": notes.get("seconds"),
-        "reason": reason,
+        "reason": notes.get("reason", ""),
     }
 
 

@@ -49,6 +49,7 @@ ONLY_IN = {"jraph": {"models"}}
 HEAVY = {
     "jinja2",
     "matplotlib",
+    "optuna",
     "pandas",
     "pyarrow",
     "ray",
