@@ -135,8 +135,11 @@ def test_what_the_config_file_sets() -> None:
     assert (lastfm.data.protocol, lastfm.data.domain) == ("fixed", "music")
     assert (movies.data.protocol, movies.data.domain, movies.train.objective) == ("ratio", "movies", "bpr")
     assert (path.data.name, path.data.domain) == ("a,b.csv", "products")
-    sequences = get_config("demo,sasrec")
-    assert (sequences.data.protocol, sequences.eval.mask_history) == ("leave_one_out", False)
+    for backbone in BACKBONES:
+        config = get_config(f"demo,{backbone}")
+        found = config.data.protocol, config.eval.mask_history, config.train.objective == "bpr"
+        of_sequences = backbone in ("gru4rec", "sasrec", "duorec")
+        assert found == (("leave_one_out", False, False) if of_sequences else ("ratio", True, True))
 
 
 def test_nearest_name() -> None:

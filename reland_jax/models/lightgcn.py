@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, propagate
-from reland_jax.models.scores import DotProduct
+from reland_jax.models.scores import DotProduct, Layers, split_layers
 
 
 class LightGCN(DotProduct):
@@ -19,7 +19,7 @@ class LightGCN(DotProduct):
     @nn.compact
     def __call__(
         self, users: jax.Array, items: jax.Array, propagation: Propagation, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[Layers, Layers]:
         """Final representations.
 
         Args:
@@ -29,12 +29,10 @@ class LightGCN(DotProduct):
             train: unused; LightGCN has no dropout.
 
         Returns:
-            Users ``<float32>[U, D]`` and items ``<float32>[I + 1, D]``.
+            The mean over the hops, of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        hop = jnp.concatenate([users, items])
-        total = hop
+        hop = total = jnp.concatenate([users, items])
         for _ in range(self.config.layers):
             hop = propagate(propagation, hop)
             total = total + hop
-        total = total / (self.config.layers + 1)
-        return total[: users.shape[0]], total[users.shape[0] :]
+        return split_layers([total / (self.config.layers + 1)], users.shape[0])

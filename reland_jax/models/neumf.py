@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation
-from reland_jax.models.scores import DotProduct
+from reland_jax.models.scores import DotProduct, Layers
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -41,9 +41,9 @@ class NeuMF(DotProduct):
 
     def __call__(
         self, users: jax.Array, items: jax.Array, propagation: Propagation | None, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[Layers, Layers]:
         """The embeddings as they are, ``<float32>[U, 2 D]`` and ``<float32>[I + 1, 2 D]``."""
-        return users, items
+        return (users,), (items,)
 
     def user_side(self, users: jax.Array) -> jax.Array:
         """``<float32>[..., 2 D]`` -> ``<float32>[..., D + H]``: GMF's half, and W_u of the other."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, propagate
-from reland_jax.models.scores import DotProduct
-
-_xavier = nn.initializers.xavier_uniform()
+from reland_jax.models.scores import DotProduct, Layers, split_layers
 
 
 class NGCF(DotProduct):
     """Embedding propagation with feature transformation and neighbour interaction (Eq. 7).
 
     With the normalised adjacency A, a layer is E' = LeakyReLU((A E + E) W_1 + (A E * E) W_2): the
-    neighbours are summed once, and both transformations are taken of that sum. What is scored is the
-    concatenation of all layers (Eq. 9), each but the first of length 1 as in the authors' code.
+    neighbours are summed once, and both transformations are one product of both inputs side by side.
+    What is scored is the concatenation of all layers (Eq. 9), each but the first of length 1 as in the
+    authors' code.
 
     Attributes:
         config: width, layers, and dropout of the messages.
@@ -29,8 +30,8 @@ class NGCF(DotProduct):
     @nn.compact
     def __call__(
         self, users: jax.Array, items: jax.Array, propagation: Propagation, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """Final representations.
+    ) -> tuple[Layers, Layers]:
+        """The embeddings and the output of every layer.
 
         Args:
             users: ``<float32>[U, D]``.
@@ -39,18 +40,33 @@ class NGCF(DotProduct):
             train: whether dropout is on (needs the rng "dropout").
 
         Returns:
-            Users ``<float32>[U, (layers + 1) D]`` and items ``<float32>[I + 1, (layers + 1) D]``.
+            ``layers + 1`` arrays of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
         nodes = jnp.concatenate([users, items])
-        outputs = [nodes]
+        layers = [nodes]
         for layer in range(self.config.layers):
             around = propagate(propagation, nodes)
-            summed = nn.Dense(self.config.dim, kernel_init=_xavier, name=f"sum_{layer}")(around + nodes)
-            product = nn.Dense(self.config.dim, kernel_init=_xavier, name=f"product_{layer}")(around * nodes)
-            nodes = nn.leaky_relu(summed + product, 0.2)
+            both = jnp.concatenate([around + nodes, around * nodes], axis=1)
+            dense = nn.Dense(self.config.dim, kernel_init=_init, name=f"layer_{layer}")
+            nodes = nn.leaky_relu(dense(both), 0.2)
             nodes = nn.Dropout(self.config.dropout, deterministic=not train)(nodes)
-            # The square is bounded and not the root: at 0, where the root has no derivative.
-            square = jnp.sum(jnp.square(nodes), axis=-1, keepdims=True)
-            outputs.append(nodes * jax.lax.rsqrt(jnp.maximum(square, 1e-12)))
-        final = jnp.concatenate(outputs, axis=1)
-        return final[: users.shape[0]], final[users.shape[0] :]
+            layers.append(nodes)
+        return split_layers(layers, users.shape[0])
+
+    def readout(self, rows: Sequence[jax.Array]) -> jax.Array:
+        """The concatenation of all layers, ``<float32>[..., (layers + 1) D]``."""
+        first, *others = rows
+        return jnp.concatenate([first, *map(_unit, others)], axis=-1)
+
+
+def _init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """W_1 above W_2, each as Xavier has it for its own D inputs."""
+    halves = (shape[0] // 2, shape[1])
+    xavier = nn.initializers.xavier_uniform()
+    return jnp.concatenate([xavier(half, halves, dtype) for half in jax.random.split(key)])
+
+
+def _unit(rows: jax.Array) -> jax.Array:
+    # The square is bounded and not the root: at 0, where the root has no derivative.
+    square = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
+    return rows * jax.lax.rsqrt(jnp.maximum(square, 1e-12))

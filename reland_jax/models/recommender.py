@@ -18,7 +18,7 @@ from reland_jax.config import FusionConfig
 from reland_jax.models.graph import Propagation
 from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, identity
-from reland_jax.models.scores import dot_product
+from reland_jax.models.scores import Layers, dot_product
 
 
 class Tables(NamedTuple):
@@ -215,13 +215,15 @@ class CollaborativeRecommender(Recommender):
 
     def user_vectors(self, tables: Tables) -> jax.Array:
         """All users as they are scored, ``<float32>[U, E]``."""
-        users, _ = self._propagate(tables, train=False)
-        fused = self.attach(tables, jnp.arange(self.num_users), users, train=False)
+        users, _ = self._layers(tables, train=False)
+        everyone = jnp.arange(self.num_users)
+        fused = self.attach(tables, everyone, self.backbone.readout(users), train=False)
         return self.backbone.user_side(fused)
 
     def item_vectors(self, tables: Tables) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, E]``."""
-        return self.backbone.item_side(self._propagate(tables, train=False)[1])
+        _, items = self._layers(tables, train=False)
+        return self.backbone.item_side(self.backbone.readout(items))
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """Scores of user vectors ``[B, E]`` with item vectors ``[n, E]``, ``<float32>[B, n]``."""
@@ -229,10 +231,11 @@ class CollaborativeRecommender(Recommender):
 
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
-        users, items = self._propagate(tables, train=True)
-        fused = self.attach(tables, batch.user, users[batch.user], train=True)
+        users, items = self._layers(tables, train=True)
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
-        sides = self.backbone.user_side(fused), self.backbone.item_side(items[chosen])
+        users, items = self._rows(users, batch.user), self._rows(items, chosen)
+        users = self.attach(tables, batch.user, users, train=True)
+        sides = self.backbone.user_side(users), self.backbone.item_side(items)
         scores = self.backbone.score(*sides, train=True)
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
         # cancel the texts.
@@ -240,5 +243,8 @@ class CollaborativeRecommender(Recommender):
         penalty = 0.5 * self.embedding_l2 * squares / len(batch.user)
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
 
-    def _propagate(self, tables: Tables, train: bool) -> tuple[jax.Array, jax.Array]:
+    def _layers(self, tables: Tables, train: bool) -> tuple[Layers, Layers]:
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)
+
+    def _rows(self, layers: Layers, index: jax.Array) -> jax.Array:
+        return self.backbone.readout([layer[index] for layer in layers])

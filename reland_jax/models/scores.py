@@ -1,17 +1,31 @@
-"""How a pair of user and item representations becomes a score."""
+"""What collaborative backbones have in common: arrays of users and items, and a score of their rows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+Layers = tuple[jax.Array, ...]
+"""Arrays over all users, or over all items."""
+
 
 class DotProduct(nn.Module):
     """Base of collaborative backbones whose score is the dot product.
 
-    A backbone with another score overrides all three methods; see `reland_jax.models.neumf`.
+    Called with ``(users, items, propagation, train)`` a backbone turns the embeddings
+    ``<float32>[U, D]`` and ``<float32>[I + 1, D]`` into a tuple of arrays for users and one for items. A
+    batch reads rows of these and asks `readout` to make one representation of them, so that nothing
+    wide is built for all users and items.
+
+    A backbone with another score overrides the last three methods; see `reland_jax.models.neumf`.
     """
+
+    def readout(self, rows: Sequence[jax.Array]) -> jax.Array:
+        """The representations ``<float32>[..., E]`` of users or items, from rows of all their arrays."""
+        return rows[0]
 
     def user_side(self, users: jax.Array) -> jax.Array:
         """What a user's score needs that does not depend on the item; ``<float32>[..., E]``."""
@@ -39,3 +53,8 @@ class DotProduct(nn.Module):
 def dot_product(users: jax.Array, items: jax.Array) -> jax.Array:
     """``<float32>[B, E]`` and ``[n, E]`` or ``[B, n, E]`` -> ``<float32>[B, n]``."""
     return jnp.einsum("be,ne->bn" if items.ndim == 2 else "be,bne->bn", users, items)
+
+
+def split_layers(nodes: Sequence[jax.Array], num_users: int) -> tuple[Layers, Layers]:
+    """Arrays over the nodes of the graph ``<float32>[U + I + 1, D]``, users apart from items."""
+    return tuple(layer[:num_users] for layer in nodes), tuple(layer[num_users:] for layer in nodes)

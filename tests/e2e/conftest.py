@@ -20,7 +20,7 @@ from tests.toys import quick_programs
 SIZES: dict[str, dict[str, Any]] = {
     "data": {"demo_users": 60, "demo_items": 48, "max_length": 8},
     "seeds": {"fraction": 0.2, "iterations": 5},
-    "model": {"dim": 8, "layers": 1, "heads": 2, "inner": 8},
+    "model": {"dim": 8, "layers": 1, "heads": 2, "inner": 8, "hidden": 8, "tower": (8, 4)},
     "train": {
         "max_epochs": 3, "batch_size": 128, "patience": 100, "learning_rate": 0.01, "checkpoint_seconds": 0.0,
     },

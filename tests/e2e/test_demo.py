@@ -1,4 +1,4 @@
-"""The main job on the demo data, from nothing to results.json and report.html, with both backbones."""
+"""The main job on the demo data, from nothing to results.json and report.html, with every backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from reland_jax.types import VARIANTS, Ragged, Splits
 from tests.e2e.conftest import Finished
 
 METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
-BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("neumf", "ngcf", "duorec")]
+BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec", "gru4rec", *SLOW])
 Finish = Callable[[str], Finished]
 
 

@@ -84,7 +84,10 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
         ({"pool": {"history": 3}}, FROM_POOL),
         ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
         ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
-        ({"text": {"max_tokens": 64}}, {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"}),
+        (
+            {"text": {"max_tokens": 64}},
+            {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"},
+        ),
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )

@@ -88,7 +88,7 @@ def test_lightgcn_by_hand() -> None:
     start = {"u0": u0, "u1": u1, "i1": i1, "i2": i2}
     mean = {name: (start[name] + hop1[name] + hop2[name]) / 3 for name in start}
     propagation = build_propagation(bipartite_graph(ragged([[1], [1, 2], []]), 2))
-    users, items = LightGCN(ModelConfig(backbone="lightgcn", layers=2)).apply(
+    (users,), (items,) = LightGCN(ModelConfig(backbone="lightgcn", layers=2)).apply(
         {}, jnp.array([[u0], [u1], [u2]]), jnp.array([[0.0], [i1], [i2]]), propagation, False
     )
     np.testing.assert_allclose(users[:, 0], [mean["u0"], mean["u1"], u2 / 3], rtol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,11 +18,12 @@ from reland_jax.models import (
     Recommender,
     SequenceBatch,
     Tables,
+    Views,
     bipartite_graph,
     build_propagation,
     create_recommender,
 )
-from reland_jax.models.sasrec import SASRec
+from reland_jax.models.duorec import info_nce
 from reland_jax.types import RelandError
 from tests.toys import random_ragged
 
@@ -41,6 +44,15 @@ SEQUENCES = SequenceBatch(
     user=jnp.array([0, 5, 2, 0], jnp.int32),
     target=jnp.array([5, 6, 1, 1], jnp.int32),
     weight=jnp.array([1.0, 1.0, 1.0, 0.0]),
+    views=Views(
+        place=jnp.array([1, 4, 5, 0], jnp.int32),
+        target=jnp.array([4, 6, 8, 1], jnp.int32),
+        weight=jnp.array([1.0, 1.0, 1.0, 0.0]),
+        items=jnp.array([[7, 5, 0], [1, 2, 3], [6, 0, 0], [0, 0, 0]], jnp.int32),
+        position=jnp.array([[0, 1, 0], [0, 1, 2], [0, 0, 0], [0, 0, 0]], jnp.int32),
+        segment=jnp.array([[1, 1, 0], [2, 2, 2], [3, 0, 0], [0, 0, 0]], jnp.int32),
+        last=jnp.array([1, 5, 6, 9], jnp.int32),
+    ),
 )
 PAIRS = PairBatch(
     user=jnp.array([0, 3, 5, 0], jnp.int32),
@@ -50,10 +62,19 @@ PAIRS = PairBatch(
 )
 
 
-def recommender(backbone: str, variant: str) -> Recommender:
+SMALL = ModelConfig(dim=DIM, layers=1, heads=2, inner=6, dropout=0.0, hidden=3, tower=(3, 2), contrast=0.4)
+SETS = tuple(name for name, line in MODELS.items() if not line.sequential)
+SEQUENTIAL = tuple(name for name, line in MODELS.items() if line.sequential)
+
+
+def batch_for(backbone: str) -> Any:
+    return SEQUENCES if MODELS[backbone].sequential else PAIRS
+
+
+def recommender(backbone: str, variant: str, projection: str = "own", dropout: float = 0.0) -> Recommender:
     return create_recommender(
-        ModelConfig(backbone=backbone, dim=DIM, layers=1, heads=2, inner=6, dropout=0.0),
-        FusionConfig(dropout=0.0), variant,
+        dataclasses.replace(SMALL, backbone=backbone, dropout=dropout),
+        FusionConfig(dropout=0.0, projection=projection), variant,
         num_users=NUM_USERS, num_items=NUM_ITEMS, max_length=LENGTH, embedding_l2=0.3,
     )  # fmt: skip
 
@@ -71,10 +92,10 @@ def parameter_names(params: Any) -> set[str]:
     return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths}
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", "lightgcn"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_variant_adds_its_parameters_and_no_others(backbone: str) -> None:
     """The same additions, whatever the backbone: that is the one mechanism."""
-    batch = SEQUENCES if backbone == "sasrec" else PAIRS
+    batch = batch_for(backbone)
     names = {v: parameter_names(random_params(recommender(backbone, v), batch)) for v in VARIANTS}
     assert not [name for name in names["id"] if "text" in name or "fuse" in name]
     added = {"items/from_id/kernel", "items/from_id/bias", "items/from_text/kernel"}
@@ -136,34 +157,126 @@ def apply(model: Recommender, params: Any, *arguments: Any, method: str) -> np.n
     return np.asarray(jax.jit(lambda p: model.apply(p, alone, *arguments, method=method, rngs=rngs))(params))
 
 
-def test_sequential_loss_is_the_cross_entropy_of_every_place() -> None:
+def score(model: Recommender, params: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """All scores, as ranking computes them."""
+    return np.asarray(jax.jit(lambda *a: model.apply(*a, method="score"))(params, users, items))
+
+
+def encoded(model: Recommender, params: Any, *arguments: Any) -> np.ndarray:
+    """The backbone alone, without dropout."""
+    encode = jax.jit(model.backbone.apply, static_argnums=len(arguments) + 1)
+    own = {"params": params["params"].get("backbone", {})}
+    return jax.tree.map(np.asarray, encode(own, *arguments, False))
+
+
+@pytest.mark.parametrize("backbone", SEQUENTIAL)
+def test_sequential_loss_is_the_cross_entropy_of_every_place(backbone: str) -> None:
     """Hidden state of every used place -> fusion -> log softmax over the catalogue, in numpy."""
-    model = recommender("sasrec", "reland")
+    model = recommender(backbone, "reland")
     params = random_params(model, SEQUENCES)
     items = represented_items(params)
-    encode = jax.jit(SASRec(model.model, LENGTH).apply, static_argnums=4)
-    arguments = (jnp.asarray(items)[SEQUENCES.items], SEQUENCES.position, SEQUENCES.segment, False)
-    hidden = np.asarray(encode({"params": params["params"]["backbone"]}, *arguments)).reshape(-1, DIM)
+    inputs = jnp.asarray(items)[SEQUENCES.items], SEQUENCES.position, SEQUENCES.segment
+    hidden = encoded(model, params, *inputs).reshape(-1, DIM)
     seed = np.asarray(TABLES.seed)[SEQUENCES.user, 0]
     users = fused(params, hidden[SEQUENCES.place], np.asarray(TABLES.rationale)[seed])
     close = {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(apply(model, params, SEQUENCES, method="user_vectors"), users, **close)
     np.testing.assert_allclose(apply(model, params, method="item_vectors"), items, **close)
+    np.testing.assert_allclose(score(model, params, users, items), users @ items.T, **close)
     scores = users @ items[1:].T
     losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(4), np.asarray(SEQUENCES.target) - 1]
+    expected = losses[:3].mean()
+    if MODELS[backbone].contrastive:
+        expected += contrasts(model, params, items, hidden)
     found = apply(model, params, SEQUENCES, method="loss")
-    assert float(found) == pytest.approx(losses[:3].mean(), rel=1e-4)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-def test_collaborative_loss_is_bpr_with_a_penalty() -> None:
-    """Scores of fused users, softplus of the differences, and half the squared embeddings of the batch."""
-    model = recommender("lightgcn", "reland")
+def contrasts(model: Recommender, params: Any, items: np.ndarray, hidden: np.ndarray) -> float:
+    """Both contrasts of the views; without dropout a sequence's second view is its first one again."""
+    views = SEQUENCES.views
+    assert views is not None
+    other = encoded(model, params, jnp.asarray(items)[views.items], views.position, views.segment)
+    own, other = hidden[views.place], other.reshape(-1, DIM)[views.last]
+    return 0.4 * sum(
+        float(info_nce(jnp.asarray(own), jnp.asarray(second), views.target, views.weight, 1.0))
+        for second in (own, other)
+    )
+
+
+@pytest.mark.parametrize("backbone", SETS)
+def test_collaborative_loss_is_bpr_with_a_penalty(backbone: str) -> None:
+    """Softplus of the differences of the scores that rank, and half the batch's squared id embeddings."""
+    model = recommender(backbone, "reland")
     params = random_params(model, PAIRS)
     users, items = (apply(model, params, method=f"{kind}_vectors") for kind in ("user", "item"))
+    everything = score(model, params, users, items)
     chosen = np.concatenate([PAIRS.positive[:, None], PAIRS.negative], 1)
-    scores = np.einsum("bd,bnd->bn", users[PAIRS.user], items[chosen])
+    scores = everything[np.asarray(PAIRS.user)[:, None], chosen]
     each = np.log1p(np.exp(scores[:, 1:] - scores[:, :1])).mean(1)
     squares = (np.asarray(params["params"]["user_embedding"])[PAIRS.user] ** 2).sum()
-    squares += (represented_items(params)[chosen] ** 2).sum()
+    squares += (np.asarray(params["params"]["items"]["id_embedding"])[chosen] ** 2).sum()
     found = apply(model, params, PAIRS, method="loss")
     assert float(found) == pytest.approx(each[:3].mean() + 0.5 * 0.3 * squares / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["lightgcn", "ngcf"])
+def test_a_dot_product_is_the_score_where_the_backbone_has_no_other(backbone: str) -> None:
+    """Users are fused after propagation, items are as the backbone leaves them."""
+    model = recommender(backbone, "reland")
+    params = random_params(model, PAIRS)
+    nodes = jnp.asarray(params["params"]["user_embedding"]), jnp.asarray(represented_items(params))
+    users, items = encoded(model, params, *nodes, TABLES.propagation)
+    users = fused(params, users, np.asarray(TABLES.rationale)[np.asarray(TABLES.seed)[:, 0]])
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(apply(model, params, method="user_vectors"), users, **close)
+    np.testing.assert_allclose(apply(model, params, method="item_vectors"), items, **close)
+    np.testing.assert_allclose(score(model, params, users, items), users @ items.T, **close)
+
+
+@pytest.mark.parametrize("backbone", ["ngcf", "neumf", "gru4rec"])
+def test_a_shared_projection_stands_with_the_embeddings(backbone: str) -> None:
+    """Linear(r) is the gain times the item texts' projection, with zeros beside it up to the user's width."""
+    model = recommender(backbone, "reland", projection="shared")
+    params = random_params(model, batch_for(backbone))
+    fuse, kernel = params["params"]["fuse"], np.asarray(params["params"]["items"]["from_text"]["kernel"])
+    width = fuse["attention"].shape[0]
+    assert width == {"ngcf": 2 * DIM, "neumf": 2 * DIM, "gru4rec": DIM}[backbone]
+    vectors = np.random.default_rng(5).normal(size=(NUM_USERS, width)).astype(np.float32)
+    own = np.asarray(TABLES.rationale)[np.asarray(TABLES.seed)[:, 0]] @ kernel * np.asarray(fuse["gain"])
+    padded = np.zeros((NUM_USERS, width), np.float32)
+    padded[:, : own.shape[1]] = own
+    weights = np.exp(np.stack([vectors @ fuse["attention"], padded @ fuse["attention"]], -1))
+    weights /= weights.sum(-1, keepdims=True)
+    expected = 2 * (weights[:, :1] * vectors + weights[:, 1:] * padded)
+    user = jnp.arange(NUM_USERS)
+    found = apply(model, params, user, jnp.asarray(vectors), False, method="attach")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_parameter_learns_and_no_gradient_is_lost(backbone: str) -> None:
+    """With dropout and every part of the method on, each tensor has a finite gradient that is not zero."""
+    model = recommender(backbone, "reland", dropout=0.3)
+    batch = batch_for(backbone)
+    params = random_params(model, batch)
+    rngs = {"dropout": jax.random.key(0)}
+    gradient = jax.jit(jax.grad(lambda *a, rngs: model.apply(*a, method="loss", rngs=rngs)))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params, TABLES, batch, rngs=rngs)):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        assert np.isfinite(leaf).all(), name
+        assert np.abs(leaf).max() > 1e-8, name
+
+
+def test_texts_of_a_set_start_as_their_leading_directions() -> None:
+    """Six times the first D directions, for collaborative backbones alone."""
+
+    def kernel(backbone: str) -> np.ndarray:
+        model = recommender(backbone, "f_item")
+        initialise = partial(model.init, method=lambda model, text: model.items(text))
+        params = jax.jit(initialise)(jax.random.key(0), TABLES.item_text)["params"]
+        return np.asarray(params["items"]["from_text"]["kernel"])
+
+    np.testing.assert_array_equal(kernel("lightgcn"), 6 * np.eye(TEXT, DIM))
+    np.testing.assert_array_equal(kernel("neumf"), 6 * np.eye(TEXT, 2 * DIM))
+    assert len(np.unique(kernel("gru4rec"))) == TEXT * DIM

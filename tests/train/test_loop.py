@@ -80,6 +80,41 @@ def test_collaborative_recommenders_learn_too_and_differently_with_another_seed(
     assert other.history[0]["loss"] != losses[0]
 
 
+CHEAP = {
+    "neumf": dataclasses.replace(PAIRS, max_epochs=3),
+    "ngcf": dataclasses.replace(PAIRS, max_epochs=3),
+    "gru4rec": dataclasses.replace(SEQUENTIAL, max_epochs=3),
+    "duorec": dataclasses.replace(SEQUENTIAL, max_epochs=3, view_length=4),
+}
+"""Settings of the backbones that have no tests of their own above and below; two dispatches an epoch."""
+
+
+@pytest.mark.parametrize("backbone", CHEAP)
+def test_every_backbone_learns_repeats_and_goes_on_after_a_stop(backbone: str, tmp_path: Path) -> None:
+    """The loss falls; the same seed gives the same bits, stopped in the middle or not."""
+    config = dataclasses.replace(CHEAP[backbone], checkpoint_seconds=0.0)
+    toy = toy_task(backbone, config)
+    compiled: list[int] = [0]
+    per_epoch: list[int] = []
+
+    def count(event: str, seconds: float, **_: Any) -> None:
+        compiled[0] += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        whole = fit(*toy, config, on_epoch=lambda entry: per_epoch.append(compiled[0]))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert per_epoch[0] > 0 and per_epoch == [per_epoch[0]] * 3, "an epoch after the first one compiled"
+    losses = [entry["loss"] for entry in whole.history]
+    assert losses[-1] < 0.95 * losses[0]
+    with pytest.raises(Stopped):
+        fit(*toy, config, tmp_path, on_epoch=stop_after(2))
+    resumed = fit(*toy, config, tmp_path)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)
+    assert_same_tree(resumed.params, whole.params)
+
+
 def test_the_history_says_what_happened(trained: FitResult) -> None:
     assert [entry["epoch"] for entry in trained.history] == [1, 2, 3, 4, 5]
     metrics = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}

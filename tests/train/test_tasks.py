@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import FusionConfig, ModelConfig, TrainConfig
+from reland_jax.eval import plan_ranking, rank_targets
 from reland_jax.models import SequenceBatch, Tables, create_recommender
 from reland_jax.train import Task, append, create_task
 from reland_jax.train.state import init_state
@@ -26,8 +27,8 @@ SPLITS = Splits(TRAIN, VALID, VALID, NUM_ITEMS, "leave_one_out")
 CONFIG = TrainConfig(objective="shifted", batch_size=13, steps_per_dispatch=2)
 
 
-def make_task(config: TrainConfig, splits: Splits = SPLITS) -> Task:
-    backbone = "lightgcn" if config.objective == "bpr" else "sasrec"
+def make_task(config: TrainConfig, splits: Splits = SPLITS, backbone: str = "") -> Task:
+    backbone = backbone or ("lightgcn" if config.objective == "bpr" else "sasrec")
     model = create_recommender(
         ModelConfig(backbone=backbone, dim=4, layers=1, heads=1, inner=4), FusionConfig(), "id",
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=0.0,
@@ -146,6 +147,84 @@ def test_user_vectors_are_those_of_each_history_alone(part: str) -> None:
         alone = encode(SequenceBatch(*(jnp.array([r]) for r in rows), *map(jnp.array, entries)))
         np.testing.assert_allclose(users[user], alone[0], atol=1e-5)
     np.testing.assert_allclose(items, task.model.apply(params, Tables(), method="item_vectors"), atol=1e-6)
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+VIEW_LENGTH = 3
+
+
+def viewed_epoch(objective: str, seed: int = 0) -> list[SequenceBatch]:
+    config = dataclasses.replace(CONFIG, objective=objective, view_length=VIEW_LENGTH)
+    return epoch_of(make_task(config, backbone="duorec"), seed)
+
+
+def context_of(items: np.ndarray, segment: np.ndarray, place: int) -> tuple[int, ...]:
+    """The items of a token's segment up to it, of a batch laid out flat."""
+    tokens = np.flatnonzero(segment == segment[place])
+    return tuple(items[tokens[tokens <= place]].tolist())
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("prefix", prefixes()), ("shifted", shifted())])
+def test_views_are_sequences_of_the_training_data(objective: str, expected: Counter[Any]) -> None:
+    """One of every window beside another one with the same next item, or itself where there is none."""
+    known = Counter((context, target) for _, context, target in expected.elements())
+    of_target = Counter(target for _, target in known.elements())
+    used = 0
+    for batch in viewed_epoch(objective):
+        views = batch.views
+        assert views is not None
+        assert sorted(set(batch.segment[batch.segment > 0].tolist())) == [
+            slot + 1 for slot in range(len(views.place)) if views.weight[slot]
+        ], "not one view of every window"
+        flat = batch.items.reshape(-1), batch.segment.reshape(-1)
+        for slot in np.flatnonzero(views.weight):
+            target = int(views.target[slot])
+            own = context_of(*flat, views.place[slot])
+            assert flat[1][views.place[slot]] == slot + 1
+            assert (own, target) in known, "the item after it is another one"
+            row, at = divmod(int(views.last[slot]), VIEW_LENGTH)
+            length = int((views.segment[slot] > 0).sum())
+            assert (row, at) == (slot, length - 1)
+            assert views.position[slot, :length].tolist() == list(range(length))
+            other = tuple(views.items[slot, :length].tolist())
+            others = Counter(
+                context[-VIEW_LENGTH:] for context, following in known.elements() if following == target
+            )
+            others[own[-VIEW_LENGTH:]] -= of_target[target] > 1
+            assert others[other] > 0, "that sequence does not precede the same item, or is itself"
+            used += 1
+    assert used == {"prefix": 47, "shifted": 16}[objective], "as many as there are windows"
+
+
+def test_views_change_from_epoch_to_epoch_and_leave_the_batch_as_it_is() -> None:
+    first, second = (viewed_epoch("shifted", seed) for seed in (0, 1))
+    targets = [np.concatenate([batch.views.target for batch in epoch]) for epoch in (first, second)]
+    assert (targets[0] != targets[1]).any()
+    plain = epoch_of(make_task(CONFIG), 0)
+    for batch, expected in zip(first, plain, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, batch._replace(views=None), expected)
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def test_ranking_uses_the_score_of_the_backbone() -> None:
+    """`Task.vectors` of NeuMF carries its own score with the parameters it was asked for."""
+    config = dataclasses.replace(CONFIG, objective="bpr")
+    task = make_task(config, backbone="neumf")
+    start = init_state(task, config).params
+    for scale in (1.0, -3.0):
+        params = jax.tree.map(lambda leaf, s=scale: s * (leaf + 0.1), start)
+        vectors = task.vectors(params, "valid")
+        found = rank_targets(plan_ranking(VALID, TRAIN, NUM_ITEMS, 400), vectors).rank
+        score = jax.jit(lambda *a: task.model.apply(*a, method="score"))
+        scores = np.array(score(params, vectors.users, vectors.items))
+        expected = []
+        for user in range(VALID.num_rows):
+            scores[user, [0, *TRAIN.row(user)]] = -np.inf
+            expected += [int((scores[user] >= scores[user, item]).sum()) - 1 for item in VALID.row(user)]
+        np.testing.assert_array_equal(found, expected)
 
 
 # --- negatives -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ SEQUENTIAL = TrainConfig(
 )
 """With `planted_splits()`: 224 targets, 8 steps, 2 dispatches an epoch."""
 PAIRS = dataclasses.replace(SEQUENTIAL, objective="bpr", batch_size=64, steps_per_dispatch=2)
+SIZES = ModelConfig(dim=8, layers=1, heads=2, inner=16, dropout=0.1, hidden=8, tower=(8, 4))
 
 
 def toy_task(
@@ -37,8 +38,7 @@ def toy_task(
         graph = bipartite_graph(splits.train, splits.num_items)
         tables = tables._replace(propagation=build_propagation(graph))
     model = create_recommender(
-        ModelConfig(backbone=backbone, dim=8, layers=1, heads=2, inner=16, dropout=0.1),
-        FusionConfig(), variant,
+        dataclasses.replace(SIZES, backbone=backbone), FusionConfig(), variant,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=1e-4,
     )  # fmt: skip
     task = create_task(model, tables, splits, config, MAX_LENGTH)

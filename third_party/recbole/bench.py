@@ -1,29 +1,40 @@
-"""RecBole and this project side by side: seconds, examples per second and memory, as ratios.
+"""RecBole and this project side by side: seconds, examples per second, memory, and time to equal quality.
 
     bash third_party/recbole/setup.sh                   # RecBole's own environment, once
-    python third_party/recbole/bench.py --dataset=../shared/data/amazon-beauty
+    python third_party/recbole/bench.py --dataset=../shared/data/amazon-beauty --to_quality
 
 Each measurement is a process of its own, started one after the other and alternating between the two
 libraries, so that neither the order nor a slow minute of the machine favours one of them. Run it on an
 otherwise idle machine: what other programs use before each process is recorded and reported.
-On 2 CPU cores and Amazon Beauty the defaults take about half an hour, nearly all of it RecBole's SASRec.
 
-Both processes print one JSON line, the record:
+Every process prints one JSON line, the record, which is kept in `records.jsonl`; a process whose record
+is there already is not run again, so a benchmark that was interrupted goes on where it was, and models
+can be added to it. All records have
 
+    kind                "timing" or "quality"
     library             "recbole" or "reland_jax"
-    model, objective    "sasrec" with "prefix" or "shifted"; "lightgcn" with "bpr"
-    epoch_seconds       one number per training epoch over all examples, compilation not included
+    model, objective    a name of `matched.py`; "bpr", "bce", "prefix" or "shifted"
     compile_seconds     compilation, once per process
-    evaluation_seconds  one number per full ranking of the test split, propagation included
     evaluation_batch    users ranked at a time; RecBole's is the fastest of those it tried
-    evaluations         (RecBole) every evaluation batch it tried, its default among them
-    examples            training targets in one epoch
-    peak_bytes          largest resident memory of the process
+    held_out            fingerprints of the targets ranked and the items masked, "valid" and "test"
     complete            False where epochs were cut short, so the record is no measurement
     versions            library and Python versions
+    command, round, busy_cores, machine     added here: what was run, where, and beside what
 
-SASRec's `prefix` is RecBole's own objective; `shifted` trains on the same targets with one pass per
-sequence. Each gets its own row against the same RecBole measurement.
+and those of timing also
+
+    epoch_seconds       one number per training epoch over all examples, compilation not included
+    evaluation_seconds  one number per full ranking of the test split, propagation included
+    evaluations         (RecBole) every evaluation batch it tried, its default among them
+    evaluated_users     users ranked, with the seconds scaled to all of them; 0 where all were ranked
+    examples            training targets in one epoch
+    peak_bytes          largest resident memory of the process
+
+With `--to_quality`, RecBole then trains for a few epochs with a validation after each, and this project's
+tuned settings (`experiments/configs/reland.py`, variant `id`) up to the best NDCG@10 that RecBole had:
+
+    progress            per epoch: "seconds" from the start to the end of its validation, and "ndcg@10"
+    until               (this project) the NDCG@10 to reach
 """
 
 from __future__ import annotations
@@ -31,25 +42,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
+from bench_table import IDLE_CORES, best_quality, make_table, tuned_batch
+from matched import MODELS
 
 HERE = Path(__file__).resolve().parent
-RECBOLE_NAMES = {"sasrec": "SASRec", "lightgcn": "LightGCN"}
-OBJECTIVES = {"sasrec": ("prefix", "shifted"), "lightgcn": ("bpr",)}
-FIELDS = (
-    "library", "model", "objective", "epoch_seconds", "compile_seconds", "evaluation_seconds",
-    "evaluation_batch", "examples", "peak_bytes", "complete", "versions",
+COMMON_FIELDS = (
+    "kind", "library", "model", "objective", "compile_seconds", "evaluation_batch", "held_out", "complete",
+    "versions",
 )  # fmt: skip
-IDLE_CORES = 0.3
-"""Cores that other programs may keep busy before the machine counts as busy."""
+FIELDS = {
+    "timing": ("epoch_seconds", "evaluation_seconds", "evaluated_users", "examples", "peak_bytes"),
+    "quality": ("progress",),
+}
 
 FLAGS = flags.FLAGS
 
@@ -69,23 +82,40 @@ def find_recbole_python(folder: str) -> str:
     return str(path.absolute())
 
 
-def commands(models: Sequence[str], dataset: Path, python: str, sizes: Sequence[str]) -> list[list[str]]:
-    """The processes of one round: for each model RecBole's, then one of ours per objective.
+def recbole_command(model: str, dataset: Path, python: str, *arguments: str) -> list[str]:
+    """RecBole's process for a model, in its own environment."""
+    return [python, str(HERE / "recbole_side.py"), f"--model={model}", f"--dataset={dataset}", *arguments]
+
+
+def reland_command(model: str, dataset: Path, *arguments: str) -> list[str]:
+    """This project's process for a model."""
+    script = str(HERE / "reland_side.py")
+    return [sys.executable, script, f"--model={model}", f"--dataset={dataset}", *arguments]
+
+
+def timing_commands(
+    model: str, dataset: Path, python: str, epochs: int, evaluations: int, *, batch: int, eval_users: int
+) -> list[list[str]]:
+    """The processes of one round for a model: RecBole's, then one of ours per objective.
 
     Args:
-        models: names of backbones.
+        model: name of a backbone.
         dataset: folder of the atomic files.
         python: interpreter of RecBole's environment.
-        sizes: arguments that both sides get.
+        epochs: training epochs per process.
+        evaluations: evaluations per process and batch size; for RecBole at most what `matched.py` allows.
+        batch: RecBole's fastest evaluation batch where an earlier round has found it, else 0. Only where
+            an evaluation takes minutes is the search left out of later rounds.
+        eval_users: users that RecBole ranks there, 0 for all.
     """
-    listed = []
-    for model in models:
-        theirs = [python, str(HERE / "recbole_side.py"), f"--model={RECBOLE_NAMES[model]}"]
-        listed.append([*theirs, f"--dataset={dataset}", *sizes])
-        for objective in OBJECTIVES[model]:
-            ours = [sys.executable, str(HERE / "reland_side.py"), f"--model={model}"]
-            listed.append([*ours, f"--objective={objective}", f"--dataset={dataset}", *sizes])
-    return listed
+    match, listed = MODELS[model], []
+    if match.recbole:
+        theirs = [f"--epochs={epochs}", f"--evaluations={min(match.evaluations or evaluations, evaluations)}"]
+        if match.evaluations:
+            theirs += [f"--evaluation_batch={batch}", f"--eval_users={eval_users}"]
+        listed.append(recbole_command(model, dataset, python, *theirs))
+    ours = [f"--epochs={epochs}", f"--evaluations={evaluations}"]
+    return listed + [reland_command(model, dataset, f"--objective={o}", *ours) for o in match.objectives]
 
 
 def parse_record(output: str) -> Record:
@@ -99,7 +129,8 @@ def parse_record(output: str) -> Record:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"the last line printed is no JSON record: {line[:200]!r}") from error
-    missing = [field for field in FIELDS if field not in record]
+    fields = COMMON_FIELDS + FIELDS.get(record.get("kind"), ())
+    missing = [field for field in fields if field not in record]
     if missing:
         raise ValueError(f"the record lacks {', '.join(missing)}")
     return record
@@ -122,6 +153,16 @@ def _cpu_ticks() -> int:
     return int(user) + int(nice) + int(system)
 
 
+def machine() -> str:
+    """Processor, cores, memory and system, in a line."""
+    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{name}, {os.cpu_count()} cores, {gib:.0f} GiB, {platform.system()} {platform.release()}"
+
+
 def run(command: Sequence[str]) -> Record:
     """Runs one process to its end and returns its record, with the cores busy before it started."""
     busy = busy_cores()
@@ -130,91 +171,31 @@ def run(command: Sequence[str]) -> Record:
     logging.info("running %s", " ".join(command))
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return parse_record(done.stdout) | {"busy_cores": busy}
+    return parse_record(done.stdout) | {"busy_cores": busy, "machine": machine()}
 
 
-def pool_rounds(records: Sequence[Record]) -> dict[tuple[str, str, str], Record]:
-    """Joins the rounds by library, model and objective: medians of the times, the largest memory."""
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["library"], record["model"], record["objective"]), []).append(record)
-    return {key: _pool(group) for key, group in groups.items()}
+class Records:
+    """The records of a benchmark, kept in a file; what is there already is not measured again.
 
-
-def _pool(group: Sequence[Record]) -> Record:
-    epoch = statistics.median(second for record in group for second in record["epoch_seconds"])
-    return {
-        "epoch": epoch,
-        "evaluation": statistics.median(s for record in group for s in record["evaluation_seconds"]),
-        "default_evaluation": _median_of_default(group),
-        "compile": statistics.median(record["compile_seconds"] for record in group),
-        "rate": group[0]["examples"] / epoch,
-        "peak": max(record["peak_bytes"] for record in group) / 2**30,
-        "batch": sorted({record["evaluation_batch"] for record in group}),
-    }
-
-
-def _median_of_default(group: Sequence[Record]) -> float | None:
-    entries = [entry for record in group for entry in record.get("evaluations", ())]
-    seconds = [s for entry in entries if entry["is_default"] for s in entry["evaluation_seconds"]]
-    return statistics.median(seconds) if seconds else None
-
-
-def make_table(records: Sequence[Record]) -> str:
-    """A markdown table with a block of rows per model and objective; ratios are RecBole over ours.
-
-    A ratio above 1 is in this project's favour in every row.
+    Attributes:
+        listed: all records so far.
     """
-    pooled = pool_rounds(records)
-    lines = [
-        "| model | objective | what | RecBole | reland_jax | ratio |",
-        "|---|---|---|---|---|---|",
-    ]
-    for (library, model, objective), ours in pooled.items():
-        theirs = _recbole_of(pooled, model)
-        if library == "reland_jax" and theirs:
-            lines += [f"| {model} | {objective} | {row}" for row in _rows(theirs, ours)]
-    return "\n".join([*lines, "", *_notes(records)]) + "\n"
 
+    def __init__(self, path: Path) -> None:
+        """Reads the records of an earlier start, if there are any."""
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.listed: list[Record] = [json.loads(line) for line in lines]
 
-def _recbole_of(pooled: Mapping[tuple[str, str, str], Record], model: str) -> Record | None:
-    found = [entry for (library, name, _), entry in pooled.items() if (library, name) == ("recbole", model)]
-    return found[0] if found else None
-
-
-def _rows(theirs: Record, ours: Record) -> list[str]:
-    default, batches = theirs["default_evaluation"], "/".join(map(str, theirs["batch"]))
-    rows = [
-        ("training epoch, s", theirs["epoch"], ours["epoch"], theirs["epoch"] / ours["epoch"]),
-        ("training, examples/s", theirs["rate"], ours["rate"], ours["rate"] / theirs["rate"]),
-        (
-            f"evaluation, s (RecBole tuned: {batches} users a step)",
-            theirs["evaluation"],
-            ours["evaluation"],
-            theirs["evaluation"] / ours["evaluation"],
-        ),
-        ("peak memory, GiB", theirs["peak"], ours["peak"], theirs["peak"] / ours["peak"]),
-    ]
-    if default is not None:
-        ratio = default / ours["evaluation"]
-        rows.insert(3, ("evaluation, s (RecBole's default batch)", default, ours["evaluation"], ratio))
-    printed = [f"{what} | {a:,.4g} | {b:,.4g} | {ratio:.2f} |" for what, a, b, ratio in rows]
-    return [*printed, f"compilation, s (once) | {theirs['compile']:.2f} | {ours['compile']:.2f} | |"]
-
-
-def _notes(records: Sequence[Record]) -> list[str]:
-    versions = {record["library"]: record["versions"] for record in records}
-    notes = [
-        f"{library}: " + ", ".join(f"{k} {v}" for k, v in names.items())
-        for library, names in versions.items()
-    ]
-    busy = [record.get("busy_cores", 0.0) for record in records]
-    notes.append(f"Cores busy before each process: {', '.join(f'{cores:.2f}' for cores in busy)}.")
-    if not all(record["complete"] for record in records):
-        notes.append("**Some epochs were cut short: no measurement.**")
-    if max(busy, default=0.0) > IDLE_CORES:
-        notes.append("**The machine was busy: times are upper bounds and ratios are not to be quoted.**")
-    return [f"- {note}" for note in notes]
+    def measure(self, command: Sequence[str], round_: int) -> Record:
+        """The record of a command in a round, from the file or by running it."""
+        for record in self.listed:
+            if record["command"] == list(command[1:]) and record["round"] == round_:
+                return record
+        record = run(command) | {"command": list(command[1:]), "round": round_}
+        self.listed.append(record)
+        write(self._path, "".join(json.dumps(entry) + "\n" for entry in self.listed))
+        return record
 
 
 def write(path: Path, text: str) -> None:
@@ -224,31 +205,68 @@ def write(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
+def time_round(
+    records: Records, round_: int, models: Sequence[str], dataset: Path, python: str
+) -> Iterator[Record]:
+    """One timing process after the other."""
+    for model in models:
+        batch = tuned_batch(records.listed, model) if round_ else 0
+        for command in timing_commands(
+            model,
+            dataset,
+            python,
+            FLAGS.epochs,
+            FLAGS.evaluations,
+            batch=batch,
+            eval_users=FLAGS.eval_users,
+        ):
+            yield records.measure(command, round_)
+
+
+def time_quality(records: Records, model: str, dataset: Path, python: str, epochs: int) -> Iterator[Record]:
+    """RecBole's run for quality, with its fastest evaluation batch, and ours up to its best value."""
+    arguments = (
+        f"--quality_epochs={epochs or MODELS[model].quality_epochs}",
+        f"--evaluation_batch={tuned_batch(records.listed, model)}",
+    )
+    theirs = records.measure(recbole_command(model, dataset, python, *arguments), 0)
+    yield theirs
+    yield records.measure(reland_command(model, dataset, f"--until={best_quality(theirs)[0]!r}"), 0)
+
+
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
     flags.DEFINE_string("dataset", None, "folder NAME with NAME.inter, as atomic files", required=True)
-    flags.DEFINE_list("models", sorted(RECBOLE_NAMES), "which of sasrec, lightgcn")
+    flags.DEFINE_list("models", list(MODELS), "which backbones; duorec is compared with our own sasrec")
     flags.DEFINE_string("workdir", "workdir-bench", "folder for records.jsonl and table.md")
     flags.DEFINE_string("recbole_python", str(HERE / ".venv"), "environment made by setup.sh")
     flags.DEFINE_integer("epochs", 2, "training epochs per process", lower_bound=1)
     flags.DEFINE_integer("evaluations", 3, "evaluations per process and batch size", lower_bound=1)
-    flags.DEFINE_integer("rounds", 2, "times that each process is run, in turn", lower_bound=1)
+    flags.DEFINE_integer("rounds", 2, "times that each timing process is run, in turn", lower_bound=1)
+    flags.DEFINE_integer(
+        "eval_users", 0, "users that RecBole's NeuMF ranks in timing, scaled to all; 0: all", lower_bound=0
+    )
+    flags.DEFINE_bool("to_quality", False, "also time both to the same validation NDCG@10, once")
+    flags.DEFINE_integer(
+        "quality_epochs", 0, "RecBole's epochs for that; 0: by model, see matched.py", lower_bound=0
+    )
+    flags.register_validator("models", lambda names: set(names) <= set(MODELS), f"known: {', '.join(MODELS)}")
 
 
 def main(_: Sequence[str]) -> None:
-    """Runs every process, keeping the records so far after each, and prints the table."""
-    workdir = Path(FLAGS.workdir)
+    """Runs every process, keeping the records and the table so far after each."""
+    workdir, dataset = Path(FLAGS.workdir), Path(FLAGS.dataset).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     python = find_recbole_python(FLAGS.recbole_python)
-    sizes = [f"--epochs={FLAGS.epochs}", f"--evaluations={FLAGS.evaluations}"]
-    records: list[Record] = []
-    for _round in range(FLAGS.rounds):
-        for command in commands(FLAGS.models, Path(FLAGS.dataset).resolve(), python, sizes):
-            records.append(run(command))
-            write(workdir / "records.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-    table = make_table(records)
-    write(workdir / "table.md", table)
-    print(table)
+    records = Records(workdir / "records.jsonl")
+    for round_ in range(FLAGS.rounds):
+        for _record in time_round(records, round_, FLAGS.models, dataset, python):
+            write(workdir / "table.md", make_table(records.listed))
+    for model in FLAGS.models if FLAGS.to_quality else ():
+        if MODELS[model].recbole:
+            for _record in time_quality(records, model, dataset, python, FLAGS.quality_epochs):
+                write(workdir / "table.md", make_table(records.listed))
+    print(make_table(records.listed))
 
 
 if __name__ == "__main__":
