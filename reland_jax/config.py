@@ -246,6 +246,7 @@ class Config:
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
         _within("encoder.text_weight", self.encoder.text_weight, 0.0, None)
+        _within("encoder.text_directions", self.encoder.text_directions, 0, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)
         _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)

@@ -114,7 +114,8 @@ def _rank_tiles(plan_arrays: tuple[jax.Array, ...], vectors: Vectors) -> jax.Arr
         scores = vectors.score(vectors.users[user], vectors.items).at[:, 0].set(-jnp.inf)
         scores = scores.at[masked_row, masked_item].set(-jnp.inf, mode="drop")
         own = scores[target_row, target_item]
-        return jnp.sum(scores[target_row] >= own[:, None], -1, dtype=jnp.int32) - 1
+        # "Not lower" and not "at least": a score that is not a number then counts against the target.
+        return jnp.sum(~(scores[target_row] < own[:, None]), -1, dtype=jnp.int32) - 1
 
     return jax.lax.map(rank, plan_arrays)
 

@@ -81,7 +81,9 @@ class NeuMF(DotProduct):
     def _tower(self, summed: jax.Array, dropout: nn.Module | None = None, train: bool = False) -> jax.Array:
         """First hidden layer before its ReLU ``<float32>[..., H, n]`` -> ``<float32>[..., n]``."""
         hidden = nn.relu(summed)
-        for kernel, bias in zip(self.kernels, self.biases, strict=False):
+        for depth, kernel in enumerate(self.kernels):
             hidden = hidden if dropout is None else dropout(hidden, deterministic=not train)
-            hidden = nn.relu(kernel @ hidden + bias[:, None])
-        return (self.kernels[-1] @ hidden)[..., 0, :]
+            hidden = kernel @ hidden
+            if depth < len(self.biases):
+                hidden = nn.relu(hidden + self.biases[depth][:, None])
+        return hidden[..., 0, :]
