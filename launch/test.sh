@@ -10,4 +10,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 parse_dry_run "$@"
 setup_environment dev
 run cd "$RELAND_ROOT"
-run env HF_HUB_OFFLINE=1 "$RELAND_PYTHON" -m pytest ${REST[@]+"${REST[@]}"}
+run env HF_HUB_OFFLINE=1 "$RELAND_PYTHON" -m pytest -n auto --dist loadfile ${REST[@]+"${REST[@]}"}

@@ -119,7 +119,7 @@ def test_tests_get_the_dev_set(machine: Machine, script: str) -> None:
     venv, install, _, tests = machine.calls()
     assert venv.endswith(f"-m venv {machine.elsewhere}/my venv")
     assert "requirements.txt" in install and "requirements-dev.txt" in install
-    assert tests == f"{machine.repository}: -m pytest"
+    assert tests == f"{machine.repository}: -m pytest -n auto --dist loadfile"
 
 
 def test_dry_run_prints_the_commands_and_does_nothing(machine: Machine) -> None:
@@ -129,7 +129,7 @@ def test_dry_run_prints_the_commands_and_does_nothing(machine: Machine) -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     python = machine.repository / ".venv" / "bin" / "python"
     assert lines[0].endswith(f"-m venv {machine.repository}/.venv")
-    assert lines[-2:] == [f"cd {machine.repository}", f"env HF_HUB_OFFLINE=1 {python} -m pytest -k a\\ b"]
+    assert lines[-2:] == [f"cd {machine.repository}", f"env HF_HUB_OFFLINE=1 {python} -m pytest -n auto --dist loadfile -k a\\ b"]
 
 
 def test_an_old_python_is_refused(machine: Machine) -> None:
