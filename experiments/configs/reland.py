@@ -71,7 +71,7 @@ def for_sequences() -> Config:
     return Config(
         data=DataConfig(protocol="leave_one_out"),
         model=ModelConfig(layers=2, heads=2, dropout=0.5),
-        train=TrainConfig(objective="shifted", learning_rate=1e-3, max_epochs=30),
+        train=TrainConfig(objective="shifted", learning_rate=1e-3, max_epochs=60),
     )
 
 
