@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.configs.reland import get_config
+from experiments.settings import parse_setting, with_settings
 from reland_jax.config import BACKBONES, Config, nearest_name
 from reland_jax.types import CONTROLS, VARIANTS, RelandError
 
@@ -69,11 +69,12 @@ def plan(
     configs = {}
     for dataset in datasets:
         for backbone in backbones:
-            values = changed(get_config(f"{dataset},{backbone}").to_dict(), changes)
+            config = Config.from_dict(get_config(f"{dataset},{backbone}").to_dict())
+            values = _changes(changes, config)
             if dataset in files:
-                values["pool"] |= {"provider": "file", "path": files[dataset]}
+                values |= {"pool.provider": "file", "pool.path": files[dataset]}
             values |= {"variants": tuple(dict.fromkeys(variants)), "seeds_of_training": tuple(range(seeds))}
-            configs[dataset, backbone] = config = Config.from_dict(values)
+            configs[dataset, backbone] = config = with_settings(config, values)
             locate(config.data)
     return configs
 
@@ -89,60 +90,12 @@ def cells(configs: Mapping[Key, Config]) -> list[Cell]:
     ]
 
 
-def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Puts "section.key=value" into nested settings.
-
-    Args:
-        values: as `Config.to_dict` gives them; changed in place and returned.
-        changes: each value is read as the type of the setting it replaces.
-
-    Raises:
-        RelandError: an unknown section or key (the nearest is named), or a value of another type.
-    """
-    for text in changes:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise RelandError(f"--set={text}: expected section.key=value")
+def _changes(texts: Sequence[str], config: Config) -> dict[str, Any]:
+    values = dict(parse_setting(text, config) for text in texts)
+    for name in values:
         if name in _OWN_FLAGS:
-            raise RelandError(f"--set={text}: {name} is given by {_OWN_FLAGS[name]}")
-        section, key = _place(values, name)
-        section[key] = _typed(text, value, section[key])
+            raise RelandError(f"--set: {name} is given by {_OWN_FLAGS[name]}")
     return values
-
-
-def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The section that a dotted name lies in, and its key there."""
-    *sections, key = name.split(".")
-    for part in sections:
-        _check_setting(name, part, values)
-        if not isinstance(values[part], dict):
-            raise RelandError(f"--set={name}: {part!r} is a setting and no section")
-        values = values[part]
-    _check_setting(name, key, values)
-    if isinstance(values[key], dict):
-        known = ", ".join(values[key])
-        raise RelandError(f"--set={name}: {key!r} is a section; its settings are {known}")
-    return values, key
-
-
-def _check_setting(name: str, part: str, values: Mapping[str, Any]) -> None:
-    if part not in values:
-        raise RelandError(f"--set={name}: {part!r} is not a setting; {nearest_name(part, list(values))}")
-
-
-def _typed(text: str, value: str, before: Any) -> Any:
-    """A value of a flag as the type of the setting it replaces."""
-    if isinstance(before, str):
-        return value
-    try:
-        read = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        read = {"true": True, "false": False}.get(value.lower())
-    if isinstance(before, float) and type(read) is int or isinstance(before, tuple) and type(read) is list:
-        read = type(before)(read)
-    if type(read) is not type(before):
-        raise RelandError(f"--set={text}: {value!r} is not of type {type(before).__name__}")
-    return read
 
 
 def _check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> None:

@@ -8,13 +8,11 @@ the three variants, so none is left with settings that were found for another.
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reland_jax.config import Config, nearest_name
-from reland_jax.types import RelandError
+from experiments.settings import setting_of
+from reland_jax.config import Config
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -182,60 +180,3 @@ def starting_point(config: Config, space: Sequence[Setting]) -> dict[str, Any]:
         elif value in setting.values:
             point[setting.name] = str(value)
     return point
-
-
-def setting_of(config: Config, name: str) -> Any:
-    """The value of a setting by its dotted name.
-
-    Raises:
-        RelandError: there is no such setting; the nearest name is given.
-    """
-    value: Any = config
-    for part in name.split("."):
-        known = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
-        if part not in known:
-            hint = nearest_name(part, known) if known else f"nothing lies below {value!r}"
-            raise RelandError(f"config.{name} is not a setting: {part!r}: {hint}")
-        value = getattr(value, part)
-    if dataclasses.is_dataclass(value):
-        raise RelandError(f"config.{name} is a section of settings; name one of them")
-    return value
-
-
-def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
-    """The config with other values of some settings, by dotted name.
-
-    Raises:
-        RelandError: an unknown setting or a value out of range.
-    """
-    changed = config.to_dict()
-    for name, value in values.items():
-        *sections, last = name.split(".")
-        inner = changed
-        for section in sections:
-            inner = inner[section]
-        inner[last] = value
-    return Config.from_dict(changed)
-
-
-def parse_setting(text: str, config: Config) -> tuple[str, Any]:
-    """Name and value of "section.key=value", the value of the type that the setting has.
-
-    Raises:
-        RelandError: the form, the name or the type is wrong.
-    """
-    name, equals, written = text.partition("=")
-    if not equals:
-        raise RelandError(f"--set={text}: expected section.key=value, such as train.batch_size=512")
-    current = setting_of(config, name)
-    if isinstance(current, str):
-        return name, written
-    try:
-        value = ast.literal_eval(written)
-    except (SyntaxError, ValueError):
-        value = written
-    if isinstance(current, float) and type(value) is int:
-        value = float(value)
-    if type(value) is not type(current):
-        raise RelandError(f"--set={text}: {name} is a {type(current).__name__}, such as {current!r}")
-    return name, value

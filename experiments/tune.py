@@ -32,7 +32,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from experiments.configs.reland import get_config
-from experiments.spaces import Setting, parse_setting, space_of, starting_point, suggest, with_settings
+from experiments.settings import parse_setting, with_settings
+from experiments.spaces import Setting, space_of, starting_point, suggest
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import raw_state

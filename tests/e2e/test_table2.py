@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.plan import Cell, Progress, cells, changed, plan
+from experiments.plan import Cell, Progress, cells, plan
 from experiments.table2 import run
 from reland_jax import pipeline
 from reland_jax.config import Config
@@ -167,11 +167,11 @@ def check_table(table: dict[str, Any], workdir: Path) -> None:
         ({"variants": ["id", "relnd"]}, "--variants: 'relnd' is not known; did you mean 'reland'?"),
         ({"pools": ["dem=x"]}, "--pools: 'dem' is not known; did you mean 'demo'?"),
         ({"pools": ["demo=nowhere.jsonl"]}, "there is no file 'nowhere.jsonl'"),
-        ({"changes": ["train.max_epoch=3"]}, "'max_epoch' is not a setting; did you mean 'max_epochs'?"),
-        ({"changes": ["trian.max_epochs=3"]}, "'trian' is not a setting; did you mean 'train'?"),
-        ({"changes": ["train=3"]}, "'train' is a section; its settings are batch_size, checkpoint_seconds"),
-        ({"changes": ["train.seed.x=3"]}, "'seed' is a setting and no section"),
-        ({"changes": ["train.max_epochs=few"]}, "'few' is not of type int"),
+        ({"changes": ["train.max_epoch=3"]}, "'max_epoch': did you mean 'max_epochs'?"),
+        ({"changes": ["trian.max_epochs=3"]}, "'trian': did you mean 'train'?"),
+        ({"changes": ["train=3"]}, "config.train is a section of settings"),
+        ({"changes": ["train.seed.x=3"]}, "nothing lies below 0"),
+        ({"changes": ["train.max_epochs=few"]}, "train.max_epochs is of type int"),
         ({"changes": ["train.max_epochs"]}, "expected section.key=value"),
         ({"changes": ["model.backbone=sasrec"]}, "model.backbone is given by --backbones"),
         ({"changes": ["train.max_epochs=0"]}, "config.train.max_epochs=0 must be at least 1"),
@@ -196,7 +196,6 @@ def test_settings_of_cells(tmp_path: Path) -> None:
     assert (config.encoder.train.patience, config.pool.provider, config.pool.path) == (2, "file", str(pool))
     assert (config.variants, config.seeds_of_training) == (("id", "noise"), (0, 1, 2))
     assert configs["demo", "lightgcn"].data.protocol == "ratio" and config.data.protocol == "leave_one_out"
-    assert changed({"a": {"b": "x"}}, ["a.b=1=2"]) == {"a": {"b": "1=2"}}
 
 
 def test_cells_come_seed_by_seed() -> None:

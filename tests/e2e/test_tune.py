@@ -16,17 +16,8 @@ import pytest
 
 from experiments import tune as tuning
 from experiments.configs.reland import get_config
-from experiments.spaces import (
-    SPACES,
-    Choice,
-    LogRange,
-    Space,
-    parse_setting,
-    setting_of,
-    space_of,
-    starting_point,
-    with_settings,
-)
+from experiments.settings import parse_setting, setting_of, with_settings
+from experiments.spaces import SPACES, Choice, LogRange, Space, space_of, starting_point
 from experiments.tune import Report, base_config, table, tune
 from reland_jax.config import BACKBONES, Config
 from reland_jax.pipeline import Pipeline
@@ -80,7 +71,7 @@ def test_a_variant_adds_to_the_shared_space() -> None:
     [
         ("train.batch_size", "expected section.key=value"),
         ("train.batch_sizes=1", "'batch_sizes': did you mean 'batch_size'?"),
-        ("train.batch_size=many", "train.batch_size is a int"),
+        ("train.batch_size=many", "train.batch_size is of type int"),
         ("train.batch_size.x=1", "nothing lies below 1024"),
         ("train=1", "config.train is a section"),
     ],
@@ -96,6 +87,7 @@ def test_settings_take_the_type_that_they_have() -> None:
     assert type(config.train.learning_rate) is float and config.text.encoder == "12"
     assert (config.pool.provider, config.pool.path, config.train.max_epochs) == ("file", "a.jsonl", 2)
     assert parse_setting("model.tower=(8, 4)", config) == ("model.tower", (8, 4))
+    assert parse_setting("pool.path=a=b", config) == ("pool.path", "a=b")
 
 
 # --- the search, with a made-up training -------------------------------------------------------------

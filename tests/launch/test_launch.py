@@ -129,7 +129,8 @@ def test_dry_run_prints_the_commands_and_does_nothing(machine: Machine) -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     python = machine.repository / ".venv" / "bin" / "python"
     assert lines[0].endswith(f"-m venv {machine.repository}/.venv")
-    assert lines[-2:] == [f"cd {machine.repository}", f"env HF_HUB_OFFLINE=1 {python} -m pytest -n auto --dist loadfile -k a\\ b"]
+    pytest_line = f"env HF_HUB_OFFLINE=1 {python} -m pytest -n auto --dist loadfile -k a\\ b"
+    assert lines[-2:] == [f"cd {machine.repository}", pytest_line]
 
 
 def test_an_old_python_is_refused(machine: Machine) -> None:
