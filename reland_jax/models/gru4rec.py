@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.models.dropout import Dropout
 
 
 class GRU(nn.Module):
@@ -75,7 +76,7 @@ class GRU4Rec(nn.Module):
         Returns:
             ``<float32>[R, W, D]``.
         """
-        hidden = nn.Dropout(self.config.dropout, deterministic=not train)(embedded)
+        hidden = Dropout(self.config.dropout)(embedded, not train)
         for layer in range(self.config.layers):
             hidden = GRU(self.config.hidden, name=f"gru_{layer}")(hidden, position == 0)
         return nn.Dense(self.config.dim, kernel_init=nn.initializers.xavier_uniform(), name="output")(hidden)

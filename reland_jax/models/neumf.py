@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.models.dropout import Dropout
 from reland_jax.models.graph import Propagation
 from reland_jax.models.scores import DotProduct, Layers
 
@@ -37,7 +38,7 @@ class NeuMF(DotProduct):
         # Kernels are [out, in]: see `score`. The output's bias would be the same for all items.
         self.kernels = [self.param(f"kernel_{i}", _xavier, (b, a)) for i, (a, b) in enumerate(widths)]
         self.biases = [self.param(f"bias_{i}", nn.initializers.zeros, (b,)) for i, b in enumerate(rest)]
-        self.dropout = nn.Dropout(self.config.dropout)
+        self.dropout = Dropout(self.config.dropout)
 
     def __call__(
         self, users: jax.Array, items: jax.Array, propagation: Propagation | None, train: bool
@@ -82,7 +83,7 @@ class NeuMF(DotProduct):
         """First hidden layer before its ReLU ``<float32>[..., H, n]`` -> ``<float32>[..., n]``."""
         hidden = nn.relu(summed)
         for depth, kernel in enumerate(self.kernels):
-            hidden = hidden if dropout is None else dropout(hidden, deterministic=not train)
+            hidden = hidden if dropout is None else dropout(hidden, not train)
             hidden = kernel @ hidden
             if depth < len(self.biases):
                 hidden = nn.relu(hidden + self.biases[depth][:, None])

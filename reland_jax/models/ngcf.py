@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.models.dropout import Dropout
 from reland_jax.models.graph import Propagation, propagate
 from reland_jax.models.scores import DotProduct, Layers, split_layers
 
@@ -49,7 +50,7 @@ class NGCF(DotProduct):
             both = jnp.concatenate([around + nodes, around * nodes], axis=1)
             dense = nn.Dense(self.config.dim, kernel_init=_init, name=f"layer_{layer}")
             nodes = nn.leaky_relu(dense(both), 0.2)
-            nodes = nn.Dropout(self.config.dropout, deterministic=not train)(nodes)
+            nodes = Dropout(self.config.dropout)(nodes, not train)
             layers.append(nodes)
         return split_layers(layers, users.shape[0])
 

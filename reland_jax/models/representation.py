@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import FusionConfig
+from reland_jax.models.dropout import Dropout
 
 
 def identity(scale: float = 1.0) -> nn.initializers.Initializer:
@@ -94,8 +95,8 @@ class RationaleFusion(nn.Module):
             ``<float32>[B, D]``.
         """
         dim = user.shape[-1]
-        dropout = nn.Dropout(self.config.dropout, deterministic=not train)
-        rationale = dropout(rationale)
+        dropout = Dropout(self.config.dropout)
+        rationale = dropout(rationale, not train)
         if self.config.projection == "shared":
             gain = self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationale)
@@ -103,7 +104,7 @@ class RationaleFusion(nn.Module):
             projected = jnp.pad(projected, ((0, 0), (0, dim - projected.shape[1])))
         else:
             projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationale)
-        projected = dropout(projected)
+        projected = dropout(projected, not train)
         attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
         weights = jax.nn.softmax(jnp.stack([user @ attention, projected @ attention], -1))
         return 2.0 * (weights[..., :1] * user + weights[..., 1:] * projected)

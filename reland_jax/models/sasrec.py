@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.models.dropout import Dropout
 
 _normal = nn.initializers.normal(0.02)
 
@@ -25,10 +26,10 @@ class SelfAttention(nn.Module):
         query, key, value = (split[:, :, i] for i in range(3))
         logits = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(dim // heads)
         weights = jax.nn.softmax(jnp.where(mask, logits, -1e9))
-        weights = nn.Dropout(self.config.dropout, deterministic=not train)(weights)
+        weights = Dropout(self.config.dropout)(weights, not train)
         mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
         mixed = nn.Dense(dim, kernel_init=_normal, name="output")(mixed)
-        mixed = nn.Dropout(self.config.dropout, deterministic=not train)(mixed)
+        mixed = Dropout(self.config.dropout)(mixed, not train)
         return nn.LayerNorm(epsilon=1e-12)(x + mixed)
 
 
@@ -42,7 +43,7 @@ class FeedForward(nn.Module):
         """Args: x ``<float32>[R, W, D]``."""
         inner = nn.Dense(self.config.inner, kernel_init=_normal)(x)
         outer = nn.Dense(self.config.dim, kernel_init=_normal)(nn.gelu(inner))
-        outer = nn.Dropout(self.config.dropout, deterministic=not train)(outer)
+        outer = Dropout(self.config.dropout)(outer, not train)
         return nn.LayerNorm(epsilon=1e-12)(x + outer)
 
 
@@ -74,7 +75,7 @@ class SASRec(nn.Module):
         """
         positions = self.param("position", _normal, (self.max_length, self.config.dim))
         hidden = nn.LayerNorm(epsilon=1e-12)(embedded + positions[position])
-        hidden = nn.Dropout(self.config.dropout, deterministic=not train)(hidden)
+        hidden = Dropout(self.config.dropout)(hidden, not train)
         mask = segment[:, None, :, None] == segment[:, None, None, :]
         mask &= jnp.tril(jnp.ones(mask.shape[-2:], bool))
         for layer in range(self.config.layers):
