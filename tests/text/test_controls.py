@@ -1,0 +1,40 @@
+"""Rationales that say nothing: what they keep of the real ones, and what not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reland_jax.text import control_rationales
+from reland_jax.types import CONTROLS
+
+RNG = np.random.default_rng(0)
+MIXING = RNG.normal(size=(6, 6))
+RATIONALES = (RNG.normal(size=(4000, 6)) @ MIXING + np.arange(6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_permuted_moves_every_row_and_loses_none(count: int) -> None:
+    rationales = RATIONALES[:count]
+    found = control_rationales(rationales, "permuted")
+    assert not (found == rationales).all(axis=1).any()
+    np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(rationales, axis=0))
+    assert {row.tobytes() for row in found} == {row.tobytes() for row in rationales}
+
+
+def test_noise_has_the_statistics_of_the_rationales_and_nothing_of_a_row() -> None:
+    found = control_rationales(RATIONALES, "noise")
+    assert found.dtype == np.float32 and found.shape == RATIONALES.shape
+    np.testing.assert_allclose(found.mean(0), RATIONALES.mean(0), atol=0.25)
+    scale = np.trace(np.cov(RATIONALES, rowvar=False))
+    np.testing.assert_allclose(np.cov(found, rowvar=False), np.cov(RATIONALES, rowvar=False), atol=0.05 * scale)
+    centred = [side - side.mean(0) for side in (found, RATIONALES)]
+    cosines = np.sum(centred[0] * centred[1], 1) / np.prod([np.linalg.norm(c, axis=1) for c in centred], axis=0)
+    assert abs(cosines.mean()) < 0.05
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_the_seed_decides(control: str) -> None:
+    first, again, other = (control_rationales(RATIONALES[:20], control, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
