@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from experiments.plan import Cell, Key, Progress, cells, plan
 from reland_jax.artefacts import read_stamp, write_json
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the grid; ends with an error status if a training failed."""
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     names = (given.datasets, given.backbones, given.variants)
     try:

@@ -19,15 +19,11 @@ from reland_jax.eval import per_user_metrics
 from reland_jax.eval.significance import LEVEL, holm, paired_comparison, stars
 from reland_jax.pool import pool_provenance, pool_summary
 from reland_jax.report import TABLE_2
-from reland_jax.results import COMPARED
+from reland_jax.results import COMPARED, EXPECTED, PAIRS
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.types import CONTROLS, VARIANTS
 
 MAIN = "ndcg@10"
-EXPECTED = (("reland", "id"), ("reland", "f_item"), ("f_item", "id"))
-"""Comparisons that the method says the left one wins."""
-
-PAIRS = EXPECTED + tuple(("reland", control) for control in CONTROLS)
 LEVELS = ("L1", "L2", "L3", "L4")
 ENOUGH_SEEDS = 5
 

@@ -27,6 +27,12 @@ COMPARED = ("ndcg@10", "hr@10")
 SPEEDS = ("seconds_per_epoch", "compile_seconds", "examples_per_second", "evaluation_seconds")
 TITLE_FIELDS = ("title", "name")
 
+EXPECTED = (("reland", "id"), ("reland", "f_item"), ("f_item", "id"))
+"""Comparisons that the method says the left one wins."""
+
+PAIRS = EXPECTED + tuple(("reland", control) for control in CONTROLS)
+"""All comparisons of variants."""
+
 
 def summarise(
     config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]
@@ -87,9 +93,7 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
         }
         for variant, trained in runs.items()
     }
-    pairs = [("reland", "id"), ("reland", "f_item"), ("f_item", "id")]
-    pairs += [("reland", control) for control in CONTROLS]
-    cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
+    cells = [(a, b, name) for a, b in PAIRS for name in COMPARED if a in means and b in means]
     found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
     adjusted = holm([comparison.p_value for comparison in found]) if found else []
     out: dict[str, Any] = {}

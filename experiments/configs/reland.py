@@ -35,12 +35,12 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
 
-OF_BACKBONE: dict[str, dict[str, dict[str, Any]]] = {
-    "neumf": {"model": {"dropout": 0.1}},
-    "ngcf": {"model": {"dropout": 0.1}},
-    "gru4rec": {"model": {"layers": 1, "dropout": 0.3}},
+OF_BACKBONE: dict[str, dict[str, Any]] = {
+    "neumf": {"dropout": 0.1},
+    "ngcf": {"dropout": 0.1},
+    "gru4rec": {"layers": 1, "dropout": 0.3},
 }
-"""Where a backbone differs from the others of its family."""
+"""Fields of `ModelConfig` in which a backbone differs from the others of its family."""
 
 
 def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
@@ -53,15 +53,13 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
             f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}"
         )
     config = for_sequences() if backbone in SEQUENTIAL else for_sets()
-    own = {section: dict(values) for section, values in OF_BACKBONE.get(backbone, {}).items()}
     data = {"name": dataset, "domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":
         data["protocol"] = "fixed"
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, **data),
-        model=dataclasses.replace(config.model, backbone=backbone, **own.get("model", {})),
-        train=dataclasses.replace(config.train, **own.get("train", {})),
+        model=dataclasses.replace(config.model, backbone=backbone, **OF_BACKBONE.get(backbone, {})),
     )
     return ml_collections.ConfigDict(_plain(config.to_dict()))
 

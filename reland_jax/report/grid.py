@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from reland_jax.report.paper import BACKBONE_NAMES, NOTES
-from reland_jax.report.tables import MISSING, Table, to_markdown
+from reland_jax.report.render import render, write_text
+from reland_jax.report.tables import MISSING, Table, p_value, to_markdown
 from reland_jax.report.words import writer_warning
 from reland_jax.types import CONTROLS, VARIANTS
 
 METRICS = ("ndcg@10", "hr@10")
 _MAIN = METRICS[0]
 _TITLE = "Backbones and variants beside the paper's Table 2"
-_PAGE, _BODY = "page.html.j2", "grid.html.j2"
+_TEMPLATE = "grid.html.j2"
 _LEVEL_RULE = (
     "Test NDCG@10, mean over training seeds, of users by number of training interactions, L1 the fewest: "
     "a user's level says how many of the three quartiles its number exceeds. Equal numbers are on one level, "
@@ -34,12 +33,7 @@ def write_grid(folder: Path, table: Mapping[str, Any]) -> None:
         table: the content of table2.json.
     """
     for name, text in (("table2.md", grid_markdown(table)), ("table2.html", grid_page(table))):
-        aside = folder / f"{name}.tmp-{os.getpid()}"
-        try:
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, folder / name)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_text(folder / name, text)
 
 
 def grid_markdown(table: Mapping[str, Any]) -> str:
@@ -53,13 +47,6 @@ def grid_markdown(table: Mapping[str, Any]) -> str:
 
 def grid_page(table: Mapping[str, Any]) -> str:
     """The self-contained HTML page: no script, no network, every text escaped."""
-    import jinja2
-
-    files = resources.files("reland_jax.report")
-    # The style and the macros of a run's report are what stands before its body.
-    head = files.joinpath(_PAGE).read_text(encoding="utf-8").partition("<body>")[0]
-    body = files.joinpath(_BODY).read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(head + body)
     sections = [
         {"name": name, "words": dataset_words(table, name), "tables": dataset_tables(table, name)}
         for name in table["datasets"]
@@ -70,10 +57,16 @@ def grid_page(table: Mapping[str, Any]) -> str:
         )
         for group in table["groups"]
     }
-    return template.render(
-        title=_TITLE, dataset="Table 2", backbone=", ".join(table["datasets"]), notes=notes(table),
-        sections=sections, environment=_environment(table), settings=settings,
-    )  # fmt: skip
+    values = {
+        "title": _TITLE,
+        "dataset": "Table 2",
+        "backbone": ", ".join(table["datasets"]),
+        "notes": notes(table),
+        "sections": sections,
+        "environment": _environment(table),
+        "settings": settings,
+    }
+    return render(_TEMPLATE, values)
 
 
 def notes(table: Mapping[str, Any]) -> list[str]:
@@ -242,7 +235,7 @@ def _significance(groups: Sequence[Mapping[str, Any]]) -> Table:
             for metric, test in metrics.items():
                 interval = f"{_figure(test['low'], '+.4f')} to {_figure(test['high'], '+.4f')}"
                 figures = (_figure(test["difference"], "+.4f"), interval)
-                p_values = (_p_value(test["p_value"]), _p_value(test["p_holm"]))
+                p_values = (p_value(test["p_value"]), p_value(test["p_holm"]))
                 name = f"{_backbone(group)} {pair} {metric.upper()}"
                 rows.append((name, str(len(test["seeds"])), *figures, *p_values))
     caption = "Left of > minus right of >, over test users: positive means the left is better."
@@ -294,7 +287,3 @@ def _percent(value: float | None) -> str:
 
 def _listed(values: Sequence[float | None], form: str) -> str:
     return " ".join(_figure(value, form) for value in values) or MISSING
-
-
-def _p_value(value: float | None) -> str:
-    return "< 0.0001" if value is not None and value < 1e-4 else _figure(value)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from reland_jax.report import plots, words
 from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
+from reland_jax.report.render import render, write_text
 from reland_jax.report.tables import Table, result_tables
 
 SECTIONS = (
@@ -42,15 +41,7 @@ def write_report(path: str | Path, content: ReportContent) -> None:
     Raises:
         RelandError: `content.results` has no variant.
     """
-    page = render_report(content)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        aside.write_text(page, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(Path(path), render_report(content))
 
 
 def render_report(content: ReportContent) -> str:
@@ -59,11 +50,7 @@ def render_report(content: ReportContent) -> str:
     Raises:
         RelandError: `content.results` has no variant.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files("reland_jax.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source).render(_values(content))
+    return render(_TEMPLATE, _values(content))
 
 
 def _values(content: ReportContent) -> dict[str, Any]:

@@ -109,8 +109,8 @@ def significance(results: Mapping[str, Any]) -> Table | None:
             f"{pair} {metric.upper()}",
             _signed(test.get("difference")),
             f"{_signed(test.get('low'))} to {_signed(test.get('high'))}",
-            _p_value(test.get("p_value")),
-            _p_value(test.get("p_holm")),
+            p_value(test.get("p_value")),
+            p_value(test.get("p_holm")),
         )
         for pair, metrics in (results.get("significance") or {}).items()
         for metric, test in metrics.items()
@@ -197,7 +197,8 @@ def _seconds(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _p_value(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p value in [0, 1] for people, to four digits."""
     return MISSING if value is None else "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 

@@ -110,7 +110,8 @@ def check_layout(length: np.ndarray, num_batches: int, width: int) -> Layout:
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 5))
 def test_layout_of_any_lengths(lengths: list[int], num_batches: int, room: int) -> None:
-    check_layout(np.sort(np.array(lengths, np.int32))[::-1], num_batches, max(lengths) + room)
+    layout = check_layout(np.sort(np.array(lengths, np.int32))[::-1], num_batches, max(lengths) + room)
+    assert int(layout.length.sum()) == sum(lengths)
 
 
 @pytest.mark.parametrize("length", [26, 17])

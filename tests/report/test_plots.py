@@ -78,7 +78,8 @@ def test_activity_names_both_samplings(content: ReportContent) -> None:
 
 @pytest.mark.parametrize("activity", [[], [0], [1], [5, 5, 5], [1, 100_000]])
 def test_activity_of_little_data(activity: list[int]) -> None:
-    _texts(plots.activity_histogram(np.array(activity, np.int64), NO_SEEDS))
+    text = _texts(plots.activity_histogram(np.array(activity, np.int64), NO_SEEDS))
+    assert "training interactions of a user" in text
 
 
 def test_clusters_show_the_sampling_share(content: ReportContent) -> None:
@@ -87,7 +88,8 @@ def test_clusters_show_the_sampling_share(content: ReportContent) -> None:
 
 @pytest.mark.parametrize("sizes", [[], [0], [4], [0, 7]])
 def test_clusters_of_little_data(sizes: list[int]) -> None:
-    _texts(plots.cluster_scatter(np.array(sizes, np.int64), NO_SEEDS))
+    text = _texts(plots.cluster_scatter(np.array(sizes, np.int64), NO_SEEDS))
+    assert "users in the cluster" in text
 
 
 def test_many_clusters_stay_a_small_drawing() -> None:

@@ -89,11 +89,8 @@ CHEAP = {
 """Settings of the backbones that have no tests of their own above and below; two dispatches an epoch."""
 
 
-@pytest.mark.parametrize("backbone", CHEAP)
-def test_every_backbone_learns_repeats_and_goes_on_after_a_stop(backbone: str, tmp_path: Path) -> None:
-    """The loss falls; the same seed gives the same bits, stopped in the middle or not."""
-    config = dataclasses.replace(CHEAP[backbone], checkpoint_seconds=0.0)
-    toy = toy_task(backbone, config)
+def fit_and_count(task: Task, evaluator: Evaluator, config: TrainConfig) -> tuple[FitResult, list[int]]:
+    """A training, and the number of compilations up to the end of every epoch."""
     compiled: list[int] = [0]
     per_epoch: list[int] = []
 
@@ -102,9 +99,18 @@ def test_every_backbone_learns_repeats_and_goes_on_after_a_stop(backbone: str, t
 
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
-        whole = fit(*toy, config, on_epoch=lambda entry: per_epoch.append(compiled[0]))
+        result = fit(task, evaluator, config, on_epoch=lambda entry: per_epoch.append(compiled[0]))
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
+    return result, per_epoch
+
+
+@pytest.mark.parametrize("backbone", CHEAP)
+def test_every_backbone_learns_repeats_and_goes_on_after_a_stop(backbone: str, tmp_path: Path) -> None:
+    """The loss falls; the same seed gives the same bits, stopped in the middle or not."""
+    config = dataclasses.replace(CHEAP[backbone], checkpoint_seconds=0.0)
+    toy = toy_task(backbone, config)
+    whole, per_epoch = fit_and_count(*toy, config)
     assert per_epoch[0] > 0 and per_epoch == [per_epoch[0]] * 3, "an epoch after the first one compiled"
     losses = [entry["loss"] for entry in whole.history]
     assert losses[-1] < 0.95 * losses[0]
@@ -126,17 +132,7 @@ def test_the_history_says_what_happened(trained: FitResult) -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_nothing_compiles_twice(toy: Toy, trained: FitResult) -> None:
     """After the first epoch nothing is compiled any more, though every epoch has two dispatches."""
-    compiled: list[int] = [0]
-    per_epoch: list[int] = []
-
-    def count(event: str, seconds: float, **_: Any) -> None:
-        compiled[0] += event == "/jax/core/compile/backend_compile_duration"
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    try:
-        again = fit(*toy, SEQUENTIAL, on_epoch=lambda entry: per_epoch.append(compiled[0]))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(count)
+    again, per_epoch = fit_and_count(*toy, SEQUENTIAL)
     assert without_seconds(again.history) == without_seconds(trained.history)
     assert_same_tree(again.params, trained.params)
     assert per_epoch[0] > 0, "the listener heard nothing"
