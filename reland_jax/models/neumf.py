@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,9 @@ from reland_jax.config import ModelConfig
 from reland_jax.models.dropout import Dropout
 from reland_jax.models.graph import Propagation
 from reland_jax.models.scores import DotProduct, Layers
+
+UNROLLED = 4096
+"""Weights after the tower's first layer up to which `NeuMF.score` is compiled product by product."""
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -35,8 +40,8 @@ class NeuMF(DotProduct):
         self.from_user = nn.Dense(first, kernel_init=_xavier, use_bias=False)
         self.from_item = nn.Dense(first, kernel_init=_xavier)
         widths = zip((first, *rest), (*rest, 1), strict=True)
-        # Kernels are [out, in]: see `score`. The output's bias would be the same for all items.
-        self.kernels = [self.param(f"kernel_{i}", _xavier, (b, a)) for i, (a, b) in enumerate(widths)]
+        # The output has no bias: it would be the same for all items.
+        self.kernels = [self.param(f"kernel_{i}", _xavier, shape) for i, shape in enumerate(widths)]
         self.biases = [self.param(f"bias_{i}", nn.initializers.zeros, (b,)) for i, b in enumerate(rest)]
         self.dropout = Dropout(self.config.dropout)
 
@@ -71,20 +76,33 @@ class NeuMF(DotProduct):
             jnp.split(side, [self.config.dim], axis=-1) for side in (users, items)
         )
         if items.ndim == 3:
-            summed = user_mlp[:, :, None] + item_mlp.swapaxes(1, 2)
-            return super().score(user_gmf, item_gmf) + self._tower(summed, self.dropout, train)
-        # One user at a time against all items, with the items along the last axis: the activations of a
-        # user stay in cache, and every product and every bias runs along contiguous memory.
-        columns = item_mlp.T
-        tower = jax.lax.map(lambda user: self._tower(user[:, None] + columns), user_mlp)
+            tower = self._tower(user_mlp[:, None] + item_mlp, train)
+        elif sum(kernel.size for kernel in self.kernels) > UNROLLED:
+            tower = jax.lax.map(lambda user: self._tower(user + item_mlp), user_mlp)
+        else:
+            tower = self._unrolled_tower(user_mlp, item_mlp)
         return super().score(user_gmf, item_gmf) + tower
 
-    def _tower(self, summed: jax.Array, dropout: nn.Module | None = None, train: bool = False) -> jax.Array:
-        """First hidden layer before its ReLU ``<float32>[..., H, n]`` -> ``<float32>[..., n]``."""
-        hidden = nn.relu(summed)
-        for depth, kernel in enumerate(self.kernels):
-            hidden = hidden if dropout is None else dropout(hidden, not train)
-            hidden = kernel @ hidden
-            if depth < len(self.biases):
-                hidden = nn.relu(hidden + self.biases[depth][:, None])
-        return hidden[..., 0, :]
+    def _tower(self, summed: jax.Array, train: bool = False) -> jax.Array:
+        """First hidden layer before its ReLU ``<float32>[..., H]`` -> ``<float32>[...]``."""
+        hidden = self.dropout(nn.relu(summed), not train)
+        for kernel, bias in zip(self.kernels, self.biases, strict=False):
+            hidden = self.dropout(nn.relu(hidden @ kernel + bias), not train)
+        return (hidden @ self.kernels[-1])[..., 0]
+
+    def _unrolled_tower(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """The same of all pairs, ``[B, H]`` and ``[n, H]`` -> ``[B, n]``, with one array for each unit.
+
+        Written out like this, all of it is one pass over the pairs in which every unit is a register, and
+        which uses all cores: 78 microseconds a user with 12,101 items, and products of arrays 200 to 440.
+        """
+        items = jax.lax.optimization_barrier(items.T)  # else it is read with a stride, a fifth slower
+        hidden = [nn.relu(user[:, None] + item) for user, item in zip(users.T, items, strict=True)]
+        for kernel, bias in zip(self.kernels, self.biases, strict=False):
+            hidden = [nn.relu(unit + b) for unit, b in zip(_combined(hidden, kernel), bias, strict=True)]
+        return _combined(hidden, self.kernels[-1])[0]
+
+
+def _combined(units: Sequence[jax.Array], kernel: jax.Array) -> list[jax.Array]:
+    """``units @ kernel``, one product at a time."""
+    return [sum(w * unit for w, unit in zip(column, units, strict=True)) for column in kernel.T]

@@ -22,17 +22,24 @@ class NGCF(DotProduct):
     What is scored is the concatenation of all layers (Eq. 9), each but the first of length 1 as in the
     authors' code.
 
+    Nothing reads the last layer but the rows of a batch, so it is transformed there, in `readout`; a row
+    that a batch has twice gets two dropout masks in it.
+
     Attributes:
         config: width, layers, and dropout of the messages.
     """
 
     config: ModelConfig
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declares the transformations."""
+        self.layer = [nn.Dense(self.config.dim, kernel_init=_init) for _ in range(self.config.layers)]
+        self.dropout = Dropout(self.config.dropout)
+
     def __call__(
         self, users: jax.Array, items: jax.Array, propagation: Propagation, train: bool
     ) -> tuple[Layers, Layers]:
-        """The embeddings and the output of every layer.
+        """The embeddings, the output of every layer but the last, and that one's neighbour sums.
 
         Args:
             users: ``<float32>[U, D]``.
@@ -43,21 +50,23 @@ class NGCF(DotProduct):
         Returns:
             ``layers + 1`` arrays of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        nodes = jnp.concatenate([users, items])
-        layers = [nodes]
-        for layer in range(self.config.layers):
-            around = propagate(propagation, nodes)
-            both = jnp.concatenate([around + nodes, around * nodes], axis=1)
-            dense = nn.Dense(self.config.dim, kernel_init=_init, name=f"layer_{layer}")
-            nodes = nn.leaky_relu(dense(both), 0.2)
-            nodes = Dropout(self.config.dropout)(nodes, not train)
-            layers.append(nodes)
+        layers = [jnp.concatenate([users, items])]
+        for depth in range(self.config.layers):
+            around = propagate(propagation, layers[-1])
+            last = depth == self.config.layers - 1
+            layers.append(around if last else self._transform(depth, around, layers[-1], train))
         return split_layers(layers, users.shape[0])
 
-    def readout(self, rows: Sequence[jax.Array]) -> jax.Array:
+    def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The concatenation of all layers, ``<float32>[..., (layers + 1) D]``."""
         first, *others = rows
+        if others:
+            others[-1] = self._transform(self.config.layers - 1, others[-1], rows[-2], train)
         return jnp.concatenate([first, *map(_unit, others)], axis=-1)
+
+    def _transform(self, depth: int, around: jax.Array, nodes: jax.Array, train: bool) -> jax.Array:
+        both = jnp.concatenate([around + nodes, around * nodes], axis=-1)
+        return self.dropout(nn.leaky_relu(self.layer[depth](both), 0.2), not train)
 
 
 def _init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:

@@ -247,4 +247,4 @@ class CollaborativeRecommender(Recommender):
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)
 
     def _rows(self, layers: Layers, index: jax.Array) -> jax.Array:
-        return self.backbone.readout([layer[index] for layer in layers])
+        return self.backbone.readout([layer[index] for layer in layers], train=True)

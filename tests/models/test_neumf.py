@@ -51,8 +51,8 @@ def score_of_pair(params: Any, user: np.ndarray, item: np.ndarray) -> float:
     hidden = np.maximum(hidden, 0)
     depth = sum(name.startswith("kernel_") for name in p)
     for layer in range(depth - 1):
-        hidden = np.maximum(p[f"kernel_{layer}"] @ hidden + p[f"bias_{layer}"], 0)
-    return float(gmf + (p[f"kernel_{depth - 1}"] @ hidden).item())
+        hidden = np.maximum(hidden @ p[f"kernel_{layer}"] + p[f"bias_{layer}"], 0)
+    return float(gmf + (hidden @ p[f"kernel_{depth - 1}"]).item())
 
 
 def brute_force(params: Any) -> np.ndarray:

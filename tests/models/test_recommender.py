@@ -227,7 +227,8 @@ def test_a_dot_product_is_the_score_where_the_backbone_has_no_other(backbone: st
     params = random_params(model, PAIRS)
     nodes = jnp.asarray(params["params"]["user_embedding"]), jnp.asarray(represented_items(params))
     sides = encoded(model, params, *nodes, TABLES.propagation)
-    users, items = (np.asarray(model.backbone.apply({}, side, method="readout")) for side in sides)
+    backbone = {"params": params["params"].get("backbone", {})}
+    users, items = (np.asarray(model.backbone.apply(backbone, side, method="readout")) for side in sides)
     users = fused(params, users, np.asarray(TABLES.rationale)[np.asarray(TABLES.seed)[:, 0]])
     close = {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(apply(model, params, method="user_vectors"), users, **close)
