@@ -16,6 +16,7 @@ from reland_jax.types import CONTROLS, VARIANTS, RelandError
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
 BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
+PRECISIONS = ("float32", "bfloat16")
 PROVIDERS = ("heuristic", "file", "batch")
 _COUNTS = (
     "batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch", "view_length",
@@ -88,6 +89,9 @@ class ModelConfig:
     tower: tuple[int, ...] = _setting((32, 16), "NeuMF: widths of the MLP's hidden layers")
     contrast: float = _setting(0.1, "DuoRec: weight of the unsupervised and of the supervised contrast")
     temperature: float = _setting(1.0, "DuoRec: divides the dot products of the contrast")
+    activations: str = _setting(
+        "float32", "float32, or bfloat16 for accelerators; parameters, sums and scores are float32 anyway"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +230,7 @@ class Config:
                 _within(f"{where}.{name}", getattr(train, name), 1, None)
         for where, model in (("encoder.model", self.encoder.model), ("model", self.model)):
             _one_of(f"{where}.backbone", model.backbone, BACKBONES)
+            _one_of(f"{where}.activations", model.activations, PRECISIONS)
             _within(f"{where}.dropout", model.dropout, 0.0, 0.99)
             _within(f"{where}.dim", model.dim, 1, None)
             _within(f"{where}.heads", model.heads, 1, None)

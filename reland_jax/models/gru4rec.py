@@ -18,36 +18,41 @@ class GRU(nn.Module):
 
     Attributes:
         width: H, of the state.
+        dtype: "float32" or "bfloat16", of what is multiplied; the state and its gates are float32.
     """
 
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, start: jax.Array) -> jax.Array:
         """States h_t = (1 - z) n + z h_{t-1}, n = tanh(x W_n + r (h_{t-1} U_n + c)).
 
         Args:
-            x: ``<float32>[R, W, E]``.
+            x: ``[R, W, E]`` of `dtype`.
             start: ``<bool>[R, W]``, True where a segment begins.
 
         Returns:
-            ``<float32>[R, W, H]``.
+            ``[R, W, H]`` of `dtype`.
         """
-        inputs = nn.Dense(3 * self.width, kernel_init=nn.initializers.xavier_uniform(), name="input")(x)
+        xavier = nn.initializers.xavier_uniform()
+        inputs = nn.Dense(3 * self.width, dtype=self.dtype, kernel_init=xavier, name="input")(x)
         kernel = self.param("state", nn.initializers.orthogonal(), (self.width, 3 * self.width))
+        kernel = kernel.astype(self.dtype)
         bias = self.param("candidate_bias", nn.initializers.zeros, (self.width,))
 
         def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             gates, begins = inputs
             state = jnp.where(begins[:, None], 0.0, state)
             update, reset, candidate = jnp.split(gates, 3, axis=-1)
-            from_update, from_reset, from_candidate = jnp.split(state @ kernel, 3, axis=-1)
+            product = jnp.dot(state.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
+            from_update, from_reset, from_candidate = jnp.split(product, 3, axis=-1)
             update, reset = nn.sigmoid(update + from_update), nn.sigmoid(reset + from_reset)
             candidate = jnp.tanh(candidate + reset * (from_candidate + bias))
             state = (1.0 - update) * candidate + update * state
-            return state, state
+            return state, state.astype(self.dtype)
 
-        first = jnp.zeros((x.shape[0], self.width), x.dtype)
+        first = jnp.zeros((x.shape[0], self.width), jnp.float32)
         _, states = jax.lax.scan(step, first, (inputs.swapaxes(0, 1), start.T))
         return states.swapaxes(0, 1)
 
@@ -74,9 +79,10 @@ class GRU4Rec(nn.Module):
             train: whether dropout is on (needs the rng "dropout").
 
         Returns:
-            ``<float32>[R, W, D]``.
+            ``[R, W, D]`` of `config.activations`.
         """
-        hidden = Dropout(self.config.dropout)(embedded, not train)
+        dtype, xavier = self.config.activations, nn.initializers.xavier_uniform()
+        hidden = Dropout(self.config.dropout)(embedded.astype(dtype), not train)
         for layer in range(self.config.layers):
-            hidden = GRU(self.config.hidden, name=f"gru_{layer}")(hidden, position == 0)
-        return nn.Dense(self.config.dim, kernel_init=nn.initializers.xavier_uniform(), name="output")(hidden)
+            hidden = GRU(self.config.hidden, dtype, name=f"gru_{layer}")(hidden, position == 0)
+        return nn.Dense(self.config.dim, dtype=dtype, kernel_init=xavier, name="output")(hidden)

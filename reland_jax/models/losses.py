@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -23,9 +25,9 @@ def bpr_loss(positive: jax.Array, negative: jax.Array, weight: jax.Array) -> jax
     return jnp.sum(weight * jax.nn.softplus(negative - positive).mean(-1)) / jnp.sum(weight)
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def catalogue_cross_entropy(
-    users: jax.Array, items: jax.Array, target: jax.Array, weight: jax.Array
+    users: jax.Array, items: jax.Array, target: jax.Array, weight: jax.Array, dtype: str = "float32"
 ) -> jax.Array:
     """Weighted mean of -log softmax(users @ items.T)[target] without keeping the logits.
 
@@ -37,43 +39,51 @@ def catalogue_cross_entropy(
         items: ``<float32>[I + 1, D]``; row 0, the padding item, takes no part.
         target: ``<int32>[B]`` in 1 .. I.
         weight: ``<float32>[B]``, at least 0, with a positive sum.
+        dtype: "float32" or "bfloat16", of what is multiplied; logits, exponentials and sums are float32.
 
     Returns:
         A float32 scalar.
     """
-    return _forward(users, items, target, weight)[0]
+    return _forward(users, items, target, weight, dtype)[0]
 
 
 def _forward(
-    users: jax.Array, items: jax.Array, target: jax.Array, weight: jax.Array
+    users: jax.Array, items: jax.Array, target: jax.Array, weight: jax.Array, dtype: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     scale = weight / jnp.sum(weight)
-    transposed = items.T
+    multiplied = items.astype(dtype)
+    transposed = multiplied.T
     # Finite, so that an unused entry, of target 0 and weight 0, contributes 0 and not 0 x inf.
     penalty = jnp.zeros(items.shape[0], jnp.float32).at[0].set(-1e30)
 
     def tile(grad_items: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         tile_users, tile_target, tile_scale = inputs
-        logits = tile_users @ transposed + penalty
+        logits = _product(tile_users.astype(dtype), transposed) + penalty
         top = logits.max(-1, keepdims=True)
         mass = jnp.exp(logits - top)
         total = mass.sum(-1, keepdims=True)
         chosen = jnp.take_along_axis(logits, tile_target[:, None], 1)
         losses = tile_scale * (jnp.log(total) + top - chosen)[:, 0]
         spread = tile_scale[:, None] / total
-        grad_users = (mass @ items) * spread - tile_scale[:, None] * items[tile_target]
-        return grad_items + (tile_users * spread).T @ mass, (losses, grad_users)
+        mass = mass.astype(dtype)
+        grad_users = _product(mass, multiplied) * spread - tile_scale[:, None] * items[tile_target]
+        return grad_items + _product((tile_users * spread).T.astype(dtype), mass), (losses, grad_users)
 
     tiles = users.shape[0] // TILE
     split = tuple(a.reshape(tiles, TILE, *a.shape[1:]) for a in (users, target, scale))
-    grad_items, (losses, grad_users) = jax.lax.scan(tile, jnp.zeros_like(transposed), split)
+    grad_items, (losses, grad_users) = jax.lax.scan(tile, jnp.zeros(transposed.shape), split)
     grad_items = grad_items.T.at[target].add(-scale[:, None] * users)
     return losses.sum(), (grad_users.reshape(users.shape), grad_items)
 
 
+def _product(first: jax.Array, second: jax.Array) -> jax.Array:
+    return jnp.dot(first, second, preferred_element_type=jnp.float32)
+
+
 def _backward(
-    residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    dtype: str, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
+    del dtype
     grad_users, grad_items = residuals
     return cotangent * grad_users, cotangent * grad_items, None, None
 

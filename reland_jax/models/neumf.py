@@ -85,10 +85,12 @@ class NeuMF(DotProduct):
 
     def _tower(self, summed: jax.Array, train: bool = False) -> jax.Array:
         """First hidden layer before its ReLU ``<float32>[..., H]`` -> ``<float32>[...]``."""
-        hidden = self.dropout(nn.relu(summed), not train)
+        dtype = self.config.activations
+        hidden = self.dropout(nn.relu(summed.astype(dtype)), not train)
         for kernel, bias in zip(self.kernels, self.biases, strict=False):
-            hidden = self.dropout(nn.relu(hidden @ kernel + bias), not train)
-        return (hidden @ self.kernels[-1])[..., 0]
+            mixed = nn.relu(hidden @ kernel.astype(dtype) + bias.astype(dtype))
+            hidden = self.dropout(mixed, not train)
+        return jnp.dot(hidden, self.kernels[-1].astype(dtype), preferred_element_type=jnp.float32)[..., 0]
 
     def _unrolled_tower(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """The same of all pairs, ``[B, H]`` and ``[n, H]`` -> ``[B, n]``, with one array for each unit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -33,7 +34,8 @@ class NGCF(DotProduct):
 
     def setup(self) -> None:
         """Declares the transformations."""
-        self.layer = [nn.Dense(self.config.dim, kernel_init=_init) for _ in range(self.config.layers)]
+        dense = partial(nn.Dense, self.config.dim, dtype=self.config.activations, kernel_init=_init)
+        self.layer = [dense() for _ in range(self.config.layers)]
         self.dropout = Dropout(self.config.dropout)
 
     def __call__(
@@ -66,7 +68,8 @@ class NGCF(DotProduct):
 
     def _transform(self, depth: int, around: jax.Array, nodes: jax.Array, train: bool) -> jax.Array:
         both = jnp.concatenate([around + nodes, around * nodes], axis=-1)
-        return self.dropout(nn.leaky_relu(self.layer[depth](both), 0.2), not train)
+        mixed = nn.leaky_relu(self.layer[depth](both), 0.2)
+        return self.dropout(mixed, not train).astype(jnp.float32)
 
 
 def _init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:

@@ -182,14 +182,14 @@ class SequentialRecommender(Recommender):
         users, target, weight = (
             jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1)) for a in (users, batch.target, batch.weight)
         )
-        loss = catalogue_cross_entropy(users, items, target, weight)
+        loss = catalogue_cross_entropy(users, items, target, weight, self.backbone.config.activations)
         if self.contrastive:
             loss += self._contrast(items, hidden, batch)
         return loss
 
     def _hidden(self, items: jax.Array, batch: SequenceBatch | Views, train: bool) -> jax.Array:
         hidden = self.backbone(items[batch.items], batch.position, batch.segment, train)
-        return hidden.reshape(-1, hidden.shape[-1])
+        return hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32)
 
     def _contrast(self, items: jax.Array, hidden: jax.Array, batch: SequenceBatch) -> jax.Array:
         views = batch.views

@@ -19,18 +19,18 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-        """Args: x ``<float32>[R, W, D]``; mask ``<bool>[R, 1, W, W]``, True where a key is seen."""
-        dim, heads = self.config.dim, self.config.heads
-        projected = nn.Dense(3 * dim, kernel_init=_normal, name="query_key_value")(x)
+        """Args: x ``[R, W, D]`` of `config.activations`; mask ``<bool>[R, 1, W, W]``, True where a key is seen."""
+        dim, heads, dtype = self.config.dim, self.config.heads, self.config.activations
+        projected = nn.Dense(3 * dim, dtype=dtype, kernel_init=_normal, name="query_key_value")(x)
         split = projected.reshape(*x.shape[:2], 3, heads, dim // heads)
         query, key, value = (split[:, :, i] for i in range(3))
         logits = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(dim // heads)
-        weights = jax.nn.softmax(jnp.where(mask, logits, -1e9))
+        weights = jax.nn.softmax(jnp.where(mask, logits.astype(jnp.float32), -1e9)).astype(dtype)
         weights = Dropout(self.config.dropout)(weights, not train)
         mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
-        mixed = nn.Dense(dim, kernel_init=_normal, name="output")(mixed)
+        mixed = nn.Dense(dim, dtype=dtype, kernel_init=_normal, name="output")(mixed)
         mixed = Dropout(self.config.dropout)(mixed, not train)
-        return nn.LayerNorm(epsilon=1e-12)(x + mixed)
+        return nn.LayerNorm(epsilon=1e-12, dtype=dtype)(x + mixed)
 
 
 class FeedForward(nn.Module):
@@ -40,11 +40,12 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Args: x ``<float32>[R, W, D]``."""
-        inner = nn.Dense(self.config.inner, kernel_init=_normal)(x)
-        outer = nn.Dense(self.config.dim, kernel_init=_normal)(nn.gelu(inner))
+        """Args: x ``[R, W, D]`` of `config.activations`."""
+        dtype = self.config.activations
+        inner = nn.Dense(self.config.inner, dtype=dtype, kernel_init=_normal)(x)
+        outer = nn.Dense(self.config.dim, dtype=dtype, kernel_init=_normal)(nn.gelu(inner))
         outer = Dropout(self.config.dropout)(outer, not train)
-        return nn.LayerNorm(epsilon=1e-12)(x + outer)
+        return nn.LayerNorm(epsilon=1e-12, dtype=dtype)(x + outer)
 
 
 class SASRec(nn.Module):
@@ -71,10 +72,10 @@ class SASRec(nn.Module):
             train: whether dropout is on (needs the rng "dropout").
 
         Returns:
-            ``<float32>[R, W, D]``.
+            ``[R, W, D]`` of `config.activations`.
         """
         positions = self.param("position", _normal, (self.max_length, self.config.dim))
-        hidden = nn.LayerNorm(epsilon=1e-12)(embedded + positions[position])
+        hidden = nn.LayerNorm(epsilon=1e-12, dtype=self.config.activations)(embedded + positions[position])
         hidden = Dropout(self.config.dropout)(hidden, not train)
         mask = segment[:, None, :, None] == segment[:, None, None, :]
         mask &= jnp.tril(jnp.ones(mask.shape[-2:], bool))

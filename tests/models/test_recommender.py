@@ -71,9 +71,11 @@ def batch_for(backbone: str) -> Any:
     return SEQUENCES if MODELS[backbone].sequential else PAIRS
 
 
-def recommender(backbone: str, variant: str, projection: str = "own", dropout: float = 0.0) -> Recommender:
+def recommender(
+    backbone: str, variant: str, projection: str = "own", dropout: float = 0.0, activations: str = "float32"
+) -> Recommender:
     return create_recommender(
-        dataclasses.replace(SMALL, backbone=backbone, dropout=dropout),
+        dataclasses.replace(SMALL, backbone=backbone, dropout=dropout, activations=activations),
         FusionConfig(dropout=0.0, projection=projection), variant,
         num_users=NUM_USERS, num_items=NUM_ITEMS, max_length=LENGTH, embedding_l2=0.3,
     )  # fmt: skip
@@ -282,3 +284,26 @@ def test_texts_of_a_set_start_as_their_leading_directions() -> None:
     np.testing.assert_array_equal(kernel("lightgcn"), 6 * np.eye(TEXT, DIM))
     np.testing.assert_array_equal(kernel("neumf"), 6 * np.eye(TEXT, 2 * DIM))
     assert len(np.unique(kernel("gru4rec"))) == TEXT * DIM
+
+
+def loss_and_gradients(model: Recommender) -> tuple[float, Any]:
+    """Of the same random parameters, whatever the activations."""
+    batch = batch_for(model.backbone.config.backbone)
+    params = random_params(model, batch)
+    loss = partial(model.apply, rngs={"dropout": jax.random.key(0)}, method="loss")
+    return jax.jit(jax.value_and_grad(lambda p: loss(p, TABLES, batch)))(params)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_bfloat16_activations_leave_parameters_and_gradients_in_float32(backbone: str) -> None:
+    """And what comes out is the same to the precision of 8 bits."""
+    (loss, gradients), (rough_loss, rough) = (
+        loss_and_gradients(recommender(backbone, "reland", activations=dtype))
+        for dtype in ("float32", "bfloat16")
+    )
+    assert float(rough_loss) == pytest.approx(float(loss), rel=0.02)
+    assert {leaf.dtype for leaf in jax.tree.leaves(rough)} == {jnp.dtype("float32")}
+    flat, rough_flat = (np.concatenate([g.ravel() for g in jax.tree.leaves(t)]) for t in (gradients, rough))
+    assert np.linalg.norm(rough_flat - flat) < 0.05 * np.linalg.norm(flat)
+    # LightGCN has sums only, and they stay as they are.
+    assert (np.abs(rough_flat - flat).max() > 0) == (backbone != "lightgcn")
