@@ -19,7 +19,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-        """Args: x ``[R, W, D]`` of `config.activations`; mask ``<bool>[R, 1, W, W]``, True where a key is seen."""
+        """Args: x ``[R, W, D]`` of `activations`; mask ``<bool>[R, 1, W, W]``, True where a key is seen."""
         dim, heads, dtype = self.config.dim, self.config.heads, self.config.activations
         projected = nn.Dense(3 * dim, dtype=dtype, kernel_init=_normal, name="query_key_value")(x)
         split = projected.reshape(*x.shape[:2], 3, heads, dim // heads)
