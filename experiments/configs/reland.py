@@ -11,11 +11,11 @@ Expected on two CPU cores are the files of ``experiments/results/``, which say w
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import ml_collections
 
+from experiments.settings import with_settings
 from reland_jax.config import (
     BACKBONES,
     Config,
@@ -36,11 +36,11 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
-    "neumf": {"dropout": 0.1},
-    "ngcf": {"dropout": 0.1},
-    "gru4rec": {"layers": 1, "dropout": 0.3},
+    "neumf": {"model.dropout": 0.1},
+    "ngcf": {"model.dropout": 0.1},
+    "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
 }
-"""Fields of `ModelConfig` in which a backbone differs from the others of its family."""
+"""Settings in which a backbone differs from the others of its family, by dotted name."""
 
 
 def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
@@ -52,15 +52,11 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
         raise RelandError(
             f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}"
         )
-    config = for_sequences() if backbone in SEQUENTIAL else for_sets()
-    data = {"name": dataset, "domain": DOMAINS.get(dataset, "products")}
+    settings = {"data.name": dataset, "data.domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":
-        data["protocol"] = "fixed"
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, **data),
-        model=dataclasses.replace(config.model, backbone=backbone, **OF_BACKBONE.get(backbone, {})),
-    )
+        settings["data.protocol"] = "fixed"
+    settings |= {"model.backbone": backbone} | OF_BACKBONE.get(backbone, {})
+    config = with_settings(for_sequences() if backbone in SEQUENTIAL else for_sets(), settings)
     return ml_collections.ConfigDict(_plain(config.to_dict()))
 
 
