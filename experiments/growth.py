@@ -1,0 +1,399 @@
+"""How the cost of training and evaluation grows with the number of users.
+
+    python -m experiments.growth --backbones=neumf,ngcf,lightgcn,gru4rec,sasrec,duorec --factors=1,2,4,8 \\
+        --workdir=DIR [--epochs=2]
+
+Needs no data. The data sets are generated with the statistics of 5-core Amazon Beauty and 1, 2, 4, ...
+times its users; the items stay the same. The variant `id` of every backbone is trained with the settings
+of experiments/configs/reland.py. Each measurement is a process of its own, one after the other and the
+small ones first, so that peak memory is its own. Let nothing else run meanwhile.
+
+Writes DIR/growth.json after every measurement and DIR/growth.svg. The same command goes on where a
+stopped one ended. Memory is the host's, so on an accelerator it leaves out what lies on the device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+from absl import logging as absl_logging
+
+# Nothing here imports jax before a measurement does, in its own process: on Linux the peak memory of a
+# process begins with that of the one that started it.
+from experiments.configs.reland import get_config
+from reland_jax.artefacts import fingerprint, write_json
+from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.types import IdMap, Interactions, RelandError, Splits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from reland_jax.train import Evaluator, Task
+
+DATA_SEED = 0
+SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION = 5, 200, 0.615, 1.31
+"""Interactions of a user: the least, the most, and the logarithm of what goes beyond the least."""
+
+ZIPF_EXPONENT, ZIPF_OFFSET = 0.71, 28 / 12_101
+"""Of item popularity; the offset is a share of the items."""
+
+GIBIBYTE = 2**30
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+"""Of the backbones, those of Okabe and Ito, which colour-blind readers tell apart."""
+
+MARKERS = "os^Dv*"
+
+PANELS = (
+    ("epoch_seconds", 1, "seconds of a training epoch"),
+    ("evaluation_seconds", 1, "seconds of a full evaluation"),
+    ("peak_bytes", GIBIBYTE, "peak resident memory, GiB"),
+)
+"""Field of a record, what its values are divided by, and title."""
+
+Record = dict[str, Any]
+
+
+class Setup(NamedTuple):
+    """What all measurements share: U at factor 1, I at every factor, and the training epochs to time."""
+
+    users: int
+    items: int
+    epochs: int
+
+
+class Cell(NamedTuple):
+    """One measurement: a backbone and how many times the users."""
+
+    backbone: str
+    factor: int
+
+
+def generate(users: int, items: int, seed: int) -> Interactions:
+    """Interactions with the statistics of 5-core Amazon Beauty (22,363 users, 12,101 items).
+
+    A user has 8.88 different items on average, at least 5 and at most 200 or half of all: 5 plus a
+    log-normal number, rounded down. Item popularity follows Zipf's law with an offset (Mandelbrot): the
+    most popular of 12,101 items has about 420 interactions and the median one 10, in Beauty 431 and 9.
+
+    Args:
+        users: U.
+        items: I, at least twice `SHORTEST`.
+        seed: of the generator.
+    """
+    rng = np.random.default_rng(seed)
+    beyond = np.floor(rng.lognormal(LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION, users))
+    lengths = np.minimum(SHORTEST + beyond, min(LONGEST, items // 2)).astype(np.int64)
+    user = np.repeat(np.arange(users, dtype=np.int32), lengths)
+    item = _draw_items(rng, user, items)
+    ids = IdMap(np.arange(users).astype(str), np.array(["", *map(str, range(items))]))
+    return Interactions(user, item, np.arange(len(user), dtype=np.float64), ids, {}, {})
+
+
+def _draw_items(rng: np.random.Generator, user: np.ndarray, items: int) -> np.ndarray:
+    """``<int32>[n]`` for the users ``<int32>[n]``, no item twice for one of them."""
+    weight = (np.arange(1, items + 1) + ZIPF_OFFSET * items) ** -ZIPF_EXPONENT
+    upper = np.cumsum(weight)[:-1] / weight.sum()
+    by_rank = rng.permutation(items).astype(np.int32) + 1
+
+    def draw(count: int) -> np.ndarray:
+        return by_rank[np.searchsorted(upper, rng.random(count), side="right")]
+
+    item = draw(len(user))
+    while len(again := _repeated(user, item, items)):
+        item[again] = draw(len(again))
+    return item
+
+
+def _repeated(user: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
+    """Rows whose user has the same item in an earlier row, ``<int64>[repeats]``."""
+    pair = user.astype(np.int64) * (items + 1) + item
+    order = np.argsort(pair, kind="stable")
+    return order[1:][np.diff(pair[order]) == 0]
+
+
+def config_of(backbone: str, epochs: int) -> Config:
+    """The settings for Amazon Beauty, with a number of epochs and a validation after the last one."""
+    config = Config.from_dict(get_config(f"amazon-beauty,{backbone}").to_dict())
+    train = dataclasses.replace(config.train, max_epochs=epochs, eval_every=epochs, patience=epochs)
+    return dataclasses.replace(config, train=train)
+
+
+def measure(cell: Cell, setup: Setup) -> Record:
+    """Seconds and memory of training and evaluating one backbone; to be called once in a process.
+
+    Returns:
+        "users", "interactions"; "targets" of an epoch; "compile_seconds"; "epoch_seconds", the median of
+        "seconds_of_epochs" (a few hundredths of a second of compiling are left in the first one);
+        "evaluation_seconds" of a second full ranking of the test part; "base_bytes", the peak resident
+        memory with libraries and data but before work with jax; "peak_bytes" at the end; "environment".
+    """
+    from reland_jax.data import split
+    from reland_jax.results import environment
+    from reland_jax.train import fit
+
+    config = config_of(cell.backbone, setup.epochs)
+    interactions = generate(setup.users * cell.factor, setup.items, DATA_SEED)
+    splits, base = split(interactions, config.data.protocol), peak_bytes()
+    task, evaluator = _prepare(config, splits)
+    result = fit(task, evaluator, config.train)
+    for _ in range(2):  # the first one compiles
+        start = time.perf_counter()
+        evaluator.metrics(result.params, "test")
+        seconds = time.perf_counter() - start
+    return {
+        "users": interactions.num_users,
+        "interactions": len(interactions.user),
+        "targets": task.targets,
+        "compile_seconds": result.compile_seconds,
+        "epoch_seconds": result.seconds_per_epoch,
+        "seconds_of_epochs": [entry["seconds"] for entry in result.history],
+        "evaluation_seconds": seconds,
+        "base_bytes": base,
+        "peak_bytes": peak_bytes(),
+        "environment": environment(),
+    }
+
+
+def _prepare(config: Config, splits: Splits) -> tuple[Task, Evaluator]:
+    """The variant `id` with its data and its evaluation."""
+    from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation, create_recommender
+    from reland_jax.train import Evaluator, create_task
+
+    train, model, length = config.train, config.model, config.data.max_length
+    in_graph = MODELS[model.backbone].needs_graph
+    graph = build_propagation(bipartite_graph(splits.train, splits.num_items)) if in_graph else None
+    sizes = {"num_users": splits.num_users, "num_items": splits.num_items}
+    sizes |= {"max_length": length, "embedding_l2": train.embedding_l2}
+    recommender = create_recommender(model, config.fusion, "id", **sizes)
+    task = create_task(recommender, Tables(propagation=graph), splits, train, length)
+    return task, Evaluator(task, splits, config.eval)
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def measure_apart(cell: Cell, setup: Setup) -> Record:
+    """Starts a process for `measure` and reads the record that it prints.
+
+    Returns:
+        Cell, setup and what `measure` found, whose "users" count; and "process_seconds" of it all.
+
+    Raises:
+        RelandError: the process failed; its last words are given.
+    """
+    given = [f"--{name}={value}" for name, value in setup._asdict().items()]
+    command = [sys.executable, "-m", "experiments.growth", f"--measure={cell.backbone},{cell.factor}", *given]
+    start = time.perf_counter()
+    repository = Path(__file__).resolve().parents[1]  # where the module is found
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        why = "killed, perhaps for lack of memory" if done.returncode == -signal.SIGKILL else said[-1]
+        raise RelandError(f"the process ended with status {done.returncode}: {why}")
+    seconds = {"process_seconds": time.perf_counter() - start}
+    return cell._asdict() | setup._asdict() | json.loads(done.stdout.splitlines()[-1]) | seconds
+
+
+def key_of(cell: Cell, setup: Setup) -> str:
+    """Names a measurement by all that it depends on but the machine and the code."""
+    shape = (DATA_SEED, SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION, ZIPF_EXPONENT, ZIPF_OFFSET)
+    settings = fingerprint(config_of(cell.backbone, setup.epochs), setup, shape)
+    return f"{cell.backbone} x{cell.factor} {settings}"
+
+
+def run(cells: Sequence[Cell], setup: Setup, workdir: Path) -> dict[Cell, Record]:
+    """Measures what is missing, keeps each record at once, and returns, prints and draws all.
+
+    A cell whose process failed has no record; it does not stop the others.
+
+    Args:
+        cells: see `plan`.
+        setup: sizes and epochs.
+        workdir: folder of growth.json and growth.svg.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "growth.json"
+    records = json.loads(path.read_text())["records"] if path.exists() else {}
+    keys, found = {cell: key_of(cell, setup) for cell in cells}, {}
+    for number, cell in enumerate(cells, 1):
+        said = "measured before"
+        if keys[cell] not in records:
+            try:
+                records[keys[cell]] = new = measure_apart(cell, setup)
+                said = f"epoch {new['epoch_seconds']:.3g} s, evaluation {new['evaluation_seconds']:.3g} s"
+            except RelandError as error:
+                said = f"failed: {error}"
+        found = {each: records[key] for each, key in keys.items() if key in records}
+        write_json(path, {"exponents": exponents(found), "records": records})
+        left = time_to_come(cells[number:], found)
+        print(f"{number}/{len(cells)} {cell.backbone} x{cell.factor}: {said}, ETA {left}", flush=True)
+    draw(found, workdir / "growth.svg")
+    print(f"{table(found)}\n\nrecords: {path}\nplot:    {workdir / 'growth.svg'}")
+    return found
+
+
+def time_to_come(cells: Sequence[Cell], found: Mapping[Cell, Record]) -> str:
+    """Hours, minutes and seconds for the cells that are not finished.
+
+    A process is expected to take as long as that of its backbone's largest finished cell, in proportion
+    to the users; "over" says that a backbone has no finished cell.
+    """
+    missing = [cell for cell in cells if cell not in found]
+    seconds = [
+        cell.factor / largest.factor * found[largest]["process_seconds"]
+        for cell in missing
+        if (largest := max((each for each in found if each.backbone == cell.backbone), default=None))
+    ]
+    if missing and not seconds:
+        return "unknown"
+    return ("over " if len(seconds) < len(missing) else "") + str(timedelta(seconds=round(sum(seconds))))
+
+
+def growth_exponent(users: Sequence[int], seconds: Sequence[float]) -> float | None:
+    """Least-squares slope of log seconds on log users: 1 is linear; None for fewer than two sizes."""
+    return float(np.polyfit(np.log(users), np.log(seconds), 1)[0]) if len(set(users)) > 1 else None
+
+
+def exponents(found: Mapping[Cell, Record]) -> dict[str, dict[str, float | None]]:
+    """Backbone -> "epoch_seconds" and "evaluation_seconds" -> exponent of growth."""
+    slopes: dict[str, dict[str, float | None]] = {}
+    for backbone, line in _lines(found):
+        for name in ("epoch_seconds", "evaluation_seconds"):
+            slope = growth_exponent([each["users"] for each in line], [each[name] for each in line])
+            slopes.setdefault(backbone, {})[name] = slope
+    return slopes
+
+
+def _lines(found: Mapping[Cell, Record]) -> Iterator[tuple[str, list[Record]]]:
+    """The records of each backbone, by number of users."""
+    for backbone in dict.fromkeys(cell.backbone for cell in found):
+        yield backbone, [found[cell] for cell in sorted(found) if cell.backbone == backbone]
+
+
+def table(found: Mapping[Cell, Record]) -> str:
+    """Every measurement, and below them the exponents, as text."""
+    heads = ("users", "targets", "compile s", "epoch s", "evaluation s", "base GiB", "peak GiB")
+    rows = [("backbone", *heads)]
+    rows += [(backbone, *_columns(record)) for backbone, line in _lines(found) for record in line]
+    rows += [("",) * 8, ("exponent of growth", "", "", "", "epoch s", "evaluation s")]
+    for backbone, slopes in exponents(found).items():
+        shown = ("-" if slope is None else f"{slope:.2f}" for slope in slopes.values())
+        rows.append((backbone, "", "", "", *shown))
+    return "\n" + "\n".join((f"{row[0]:<18}" + "".join(f"{x:>14}" for x in row[1:])).rstrip() for row in rows)
+
+
+def _columns(record: Record) -> Iterator[str]:
+    yield from (f"{record[name]:,}" for name in ("users", "targets"))
+    yield from (f"{record[f'{name}_seconds']:.3f}" for name in ("compile", "epoch", "evaluation"))
+    yield from (f"{record[f'{name}_bytes'] / GIBIBYTE:.2f}" for name in ("base", "peak"))
+
+
+def draw(found: Mapping[Cell, Record], path: Path) -> None:
+    """Writes `PANELS` against users as an SVG; dotted is what would be in proportion to the first point."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4), layout="constrained")  # not pyplot's: no display needed
+    panels = figure.subplots(1, len(PANELS))
+    for axes, panel in zip(panels, PANELS, strict=True):
+        _draw_panel(axes, found, *panel)
+    panels[0].plot([], [], ":", color="#6b7280", label="in proportion to users")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth"}):
+        figure.savefig(aside, format="svg", metadata={"Date": None})
+    os.replace(aside, path)
+
+
+def _draw_panel(axes: Axes, found: Mapping[Cell, Record], name: str, unit: int, title: str) -> None:
+    for backbone, line in _lines(found):
+        style = BACKBONES.index(backbone)
+        users = np.array([each["users"] for each in line])
+        values = np.array([each[name] for each in line]) / unit
+        axes.plot(users, values, color=COLOURS[style], marker=MARKERS[style], markersize=5, label=backbone)
+        axes.plot(users, values[0] * users / users[0], ":", color=COLOURS[style], linewidth=1)
+    axes.set(title=title, xlabel="users", xlim=(0, None), ylim=(0, None))
+    axes.locator_params("x", nbins=4)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(color="#d1d5db", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plan(backbones: Sequence[str], factors: Sequence[str]) -> list[Cell]:
+    """All measurements, few users first.
+
+    Raises:
+        RelandError: an unknown backbone, or a factor that is no whole number from 1.
+    """
+    for name in backbones:
+        if name not in BACKBONES:
+            raise RelandError(f"--backbones: {name!r} is not known; {nearest_name(name, BACKBONES)}")
+    for factor in factors:
+        if not (factor.isascii() and factor.isdigit() and int(factor)):
+            raise RelandError(f"--factors: {factor!r} is no whole number from 1; give such as 1,2,4,8")
+    if not backbones or not factors:
+        raise RelandError(f"--{'factors' if backbones else 'backbones'} is empty; name at least one")
+    return [Cell(name, n) for n in sorted(set(map(int, factors))) for name in dict.fromkeys(backbones)]
+
+
+def define_flags() -> None:
+    """Registers the flags; not at import, since other commands have some of the same names."""
+    flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
+    flags.DEFINE_list("factors", ["1", "2", "4", "8"], "How many times the users.")
+    flags.DEFINE_string("workdir", "", "Folder of growth.json and growth.svg.")
+    flags.DEFINE_integer("epochs", 2, "Training epochs to time.", lower_bound=1)
+    flags.DEFINE_integer("users", 22_363, "Users at factor 1.", lower_bound=1)
+    flags.DEFINE_integer("items", 12_101, "Items at every factor.", lower_bound=2 * SHORTEST)
+    flags.DEFINE_string("measure", "", "BACKBONE,FACTOR: internal; only measures this and prints its record.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures, prints and draws; ends with an error status if a measurement failed."""
+    if len(arguments) > 1:
+        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    given = flags.FLAGS
+    setup = Setup(given.users, given.items, given.epochs)
+    try:
+        if given.measure:
+            (cell,) = plan(*([part] for part in given.measure.split(",")))
+            print(json.dumps(measure(cell, setup)))
+            return
+        if not given.workdir:
+            raise RelandError("--workdir is missing; give the folder of growth.json and growth.svg")
+        cells = plan(given.backbones, given.factors)
+        missing = len(cells) - len(run(cells, setup, Path(given.workdir)))
+    except (RelandError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if missing:
+        sys.exit(f"error: {missing} measurements failed; the lines above say which and why")
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the flags; a mistake ends the command with one line."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=_parse_flags)
