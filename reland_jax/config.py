@@ -58,7 +58,7 @@ class TrainConfig:
     objective: str = _setting("bpr", "bpr (pairs), prefix or shifted (cross-entropy over all items)")
     learning_rate: float = _setting(1e-3, "Adam's step size")
     projection_learning_rate: float = _setting(
-        0.0, "step size of item projections and attention; 0 means learning_rate"
+        0.0, "step size of item projections, attention and NeuMF's tower; 0 means learning_rate"
     )
     weight_decay: float = _setting(0.0, "decoupled weight decay of embeddings and kernels")
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")

@@ -28,8 +28,9 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-SHARED = ("from_id", "from_text", "attention")
-"""Parameters that all items or all users share: their projections, and the attention of the fusion."""
+SHARED = ("from_id", "from_text", "attention", "tower")
+"""Parameters that all items or all users share: their projections, the attention of the fusion, and
+NeuMF's tower."""
 
 
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:

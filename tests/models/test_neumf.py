@@ -12,6 +12,7 @@ import pytest
 
 from reland_jax.config import ModelConfig
 from reland_jax.eval import Vectors, plan_ranking, rank_targets
+from reland_jax.models import neumf
 from reland_jax.models.neumf import NeuMF
 from tests.toys import random_ragged
 
@@ -23,7 +24,7 @@ ITEMS = RNG.normal(size=(NUM_ITEMS + 1, 2 * DIM)).astype(np.float32)
 
 
 def network(tower: tuple[int, ...], dropout: float = 0.5) -> tuple[NeuMF, Any]:
-    """The module with random parameters, biases and GMF weights too."""
+    """The module with random parameters, biases too."""
     module = NeuMF(ModelConfig(dim=DIM, tower=tower, dropout=dropout))
     shapes = jax.eval_shape(partial(module.init, method=everything), jax.random.key(0), USERS, ITEMS)
     rng = np.random.default_rng(1)
@@ -44,8 +45,8 @@ def pairs(
 
 def score_of_pair(params: Any, user: np.ndarray, item: np.ndarray) -> float:
     """h . [GMF ; MLP([user ; item])] with the MLP's first layer on the concatenation, Eq. 12."""
-    p = jax.tree.map(np.asarray, params["params"])
-    gmf = p["gmf_weight"] @ (user[:DIM] * item[:DIM])
+    p = jax.tree.map(np.asarray, params["params"]["tower"])
+    gmf = user[:DIM] @ item[:DIM]
     kernel = np.concatenate([p["from_user"]["kernel"], p["from_item"]["kernel"]])
     hidden = np.concatenate([user[DIM:], item[DIM:]]) @ kernel + p["from_item"]["bias"]
     hidden = np.maximum(hidden, 0)
@@ -122,10 +123,16 @@ def test_dropout_is_in_the_tower_and_in_training_only() -> None:
 
     np.testing.assert_array_equal(scores(False, 0), scores(False, 1))
     assert np.abs(scores(True, 0) - scores(True, 1)).max() > 0.01
-    without = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * ("gmf" in jax.tree_util.keystr(path)), params
-    )
+    without = jax.tree.map(jnp.zeros_like, params)
     rngs = {"dropout": jax.random.key(0)}
     gmf = module.apply(without, USERS, ITEMS, chosen, True, method=pairs, rngs=rngs)
-    expected = np.sum(USERS[:, :DIM] * ITEMS[1:6, :DIM] * np.asarray(params["params"]["gmf_weight"]), 1)
+    expected = np.sum(USERS[:, :DIM] * ITEMS[1:6, :DIM], 1)
     np.testing.assert_allclose(gmf[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_tower_is_scored_user_by_user_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, params = network(TOWERS[0])
+    unrolled = module.apply(params, USERS, ITEMS, method=everything)
+    monkeypatch.setattr(neumf, "UNROLLED", 0)
+    again = module.apply(params, USERS, ITEMS, method=everything)
+    np.testing.assert_allclose(again, unrolled, rtol=1e-4, atol=1e-5)
