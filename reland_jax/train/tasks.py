@@ -38,9 +38,6 @@ from reland_jax.models import (
 )
 from reland_jax.types import Ragged, RelandError, Splits
 
-NEGATIVE_TRIES = 8
-"""Draws per negative; the last one is kept even if the user has that item."""
-
 
 class Task(NamedTuple):
     """A recommender with its data.
@@ -294,58 +291,62 @@ class PairData(NamedTuple):
     Attributes:
         user: ``<int32>[n]``.
         item: ``<int32>[n]``.
-        indptr: ``<int32>[U + 1]``, rows of `sorted_items`.
-        sorted_items: ``<int32>[n]``, every user's items in ascending order.
+        indptr: ``<int32>[U + 1]``, rows of `distinct`.
+        distinct: ``<int32>[m]``, every user's items in ascending order, each once.
     """
 
     user: jax.Array
     item: jax.Array
     indptr: jax.Array
-    sorted_items: jax.Array
+    distinct: jax.Array
 
 
 def _pair_data(train: Ragged) -> PairData:
     user = np.repeat(np.arange(train.num_rows, dtype=np.int32), train.lengths())
-    in_rows = train.items[np.lexsort((train.items, user))]
-    arrays = (user, train.items, train.indptr.astype(np.int32), in_rows)
-    return PairData(*map(jnp.asarray, arrays))
+    width = int(train.items.max(initial=0)) + 1
+    owner, distinct = np.divmod(np.unique(user.astype(np.int64) * width + train.items), width)
+    indptr, distinct = np.searchsorted(owner, np.arange(train.num_rows + 1)), distinct.astype(np.int32)
+    return PairData(*map(jnp.asarray, (user, train.items, indptr.astype(np.int32), distinct)))
 
 
 def sample_negatives(
-    data: PairData, user: jax.Array, count: int, num_items: int, key: jax.Array
+    data: PairData, user: jax.Array, count: int, num_items: int, longest: int, key: jax.Array
 ) -> jax.Array:
     """Items drawn uniformly from those a user has not interacted with in training.
 
-    Rejection with a fixed number of tries: a collision is found by binary search in the user's sorted
-    items. A user who has nearly every item may get one of them.
+    A number r below I - n is drawn, for the r-th item that is not among the user's n. Below the j-th of
+    the user's items (from 0, in ascending order) lie ``item - 1 - j`` others, so a binary search for r in
+    these numbers tells how many of the user's items to skip. Who has all items gets any one of them.
 
     Args:
         data: see `PairData`.
         user: ``<int32>[B]``.
         count: negatives per user.
         num_items: I.
+        longest: the largest number of distinct items of a user.
         key: PRNG key.
 
     Returns:
         ``<int32>[B, count]`` in 1 .. I.
     """
-    drawn = jax.random.randint(key, (NEGATIVE_TRIES, len(user), count), 1, num_items + 1)
-    low = jnp.broadcast_to(data.indptr[user][:, None], drawn.shape)
-    high = jnp.broadcast_to(data.indptr[user + 1][:, None], drawn.shape)
-    end, last = high, len(data.sorted_items) - 1
-    for _ in range(max(num_items, 1).bit_length()):
+    begin, end = (bound[:, None] for bound in (data.indptr[user], data.indptr[user + 1]))
+    left = num_items - (end - begin)
+    drawn = jax.random.randint(key, (len(user), count), 0, jnp.where(left > 0, left, num_items))
+    low, high = jnp.broadcast_to(begin, drawn.shape), jnp.broadcast_to(end, drawn.shape)
+    for _ in range(longest.bit_length()):
         middle = (low + high) // 2
-        right = (low < high) & (data.sorted_items[jnp.minimum(middle, last)] < drawn)
+        others = data.distinct[jnp.minimum(middle, len(data.distinct) - 1)] - 1 - (middle - begin)
+        right = (low < high) & (others <= drawn)
         low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
-    seen = (low < end) & (data.sorted_items[jnp.minimum(low, last)] == drawn)
-    first = jnp.where(seen.all(0), NEGATIVE_TRIES - 1, jnp.argmin(seen, axis=0))
-    return jnp.take_along_axis(drawn, first[None], 0)[0]
+    return drawn + 1 + jnp.where(left > 0, low - begin, 0)
 
 
 def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, config: TrainConfig) -> Task:
     targets = len(splits.train.items)
     steps = _whole_dispatches(targets, config)
     size = -(-targets // steps)
+    pairs = _pair_data(splits.train)
+    longest = int(jnp.diff(pairs.indptr).max())
 
     def epoch_order(data: PairData, key: jax.Array) -> jax.Array:
         order = jax.random.permutation(key, targets)
@@ -356,7 +357,7 @@ def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, 
         used = chosen < targets
         row = jnp.where(used, chosen, 0)
         user = data.user[row]
-        negative = sample_negatives(data, user, config.negatives, splits.num_items, key)
+        negative = sample_negatives(data, user, config.negatives, splits.num_items, longest, key)
         return PairBatch(user, data.item[row], negative, used.astype(jnp.float32))
 
     @jax.jit
@@ -365,6 +366,6 @@ def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, 
         return users, model.apply(params, tables, method="item_vectors")
 
     return Task(
-        model, tables, _pair_data(splits.train), steps, targets, epoch_order, batch,
+        model, tables, pairs, steps, targets, epoch_order, batch,
         _vectors(model, lambda params, tables, part: sides(params, tables), tables),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from reland_jax.eval import plan_ranking, rank_targets
 from reland_jax.models import SequenceBatch, Tables, create_recommender
 from reland_jax.train import Task, append, create_task
 from reland_jax.train.state import init_state
-from reland_jax.train.tasks import PairData, sample_negatives
+from reland_jax.train.tasks import sample_negatives
 from reland_jax.types import Ragged, RelandError, Splits
 from tests.toys import ragged, random_ragged
 
@@ -232,37 +232,45 @@ def test_ranking_uses_the_score_of_the_backbone() -> None:
 COUNT = 3000
 
 
-def pair_data(rows: Ragged) -> PairData:
-    owner = np.repeat(np.arange(rows.num_rows), rows.lengths())
-    in_rows = rows.items[np.lexsort((rows.items, owner))]
-    return PairData(*map(jnp.asarray, (owner, rows.items, rows.indptr.astype(np.int32), in_rows)))
+def draw_negatives(rows: Ragged, seed: int) -> np.ndarray:
+    """Many for every user, as training draws them, ``[U, COUNT]``."""
+    task = make_task(TrainConfig(objective="bpr"), Splits(rows, rows, rows, NUM_ITEMS, "ratio"))
+    longest = max(len(set(rows.row(user).tolist())) for user in range(rows.num_rows))
+    draw = jax.jit(sample_negatives, static_argnums=(2, 3, 4))
+    key = jax.random.key(seed)
+    return np.asarray(draw(task.data, jnp.arange(rows.num_rows), COUNT, NUM_ITEMS, longest, key))
+
 
 
 @pytest.fixture(scope="module")
 def negatives() -> tuple[Ragged, np.ndarray]:
     """Histories, and two draws with the same key followed by one with another, ``[3, U, COUNT]``."""
     rows = random_ragged([0, 1, 2, 3, 28, 30, 15], NUM_ITEMS)
-    draw = jax.jit(sample_negatives, static_argnums=(2, 3))
-    user = jnp.arange(rows.num_rows)
-    keys = [jax.random.key(seed) for seed in (0, 0, 1)]
-    return rows, np.stack([draw(pair_data(rows), user, COUNT, NUM_ITEMS, key) for key in keys])
+    return rows, np.stack([draw_negatives(rows, seed) for seed in (0, 0, 1)])
 
 
 def test_negatives_are_items_the_user_does_not_have(negatives: tuple[Ragged, np.ndarray]) -> None:
-    """With 3 of 30 items all 8 tries collide once in 10^8 draws; nearly full users may get their own."""
+    """Not even where two of 30 items are left; who has all of them gets any."""
     rows, draws = negatives
-    assert draws.min() >= 1 and draws.max() <= NUM_ITEMS
-    for user in range(4):
-        assert not np.isin(draws[:, user], rows.row(user)).any()
-    collided = np.isin(draws[0], rows.row(4))[4].mean(), np.isin(draws[0], rows.row(6))[6].mean()
-    assert collided[0] == pytest.approx((28 / 30) ** 8, abs=0.05)
-    assert collided[1] == pytest.approx((15 / 30) ** 8, abs=0.01)
+    assert draws.min() == 1 and draws.max() == NUM_ITEMS
+    for user in (0, 1, 2, 3, 4, 6):
+        allowed = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), rows.row(user))
+        np.testing.assert_array_equal(np.unique(draws[0, user]), allowed)
+    assert len(np.unique(draws[0, 5])) == NUM_ITEMS
+
+
+def test_an_item_that_a_user_has_twice_counts_once() -> None:
+    rows = ragged([[7, 3, 7, 7], [1, 1], [30, 29, 30]])
+    draws = draw_negatives(rows, 0)
+    for user in range(3):
+        allowed = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), rows.row(user))
+        np.testing.assert_array_equal(np.unique(draws[user]), allowed)
 
 
 def test_negatives_are_uniform(negatives: tuple[Ragged, np.ndarray]) -> None:
     """Chi-square within six standard deviations of its expectation."""
     rows, draws = negatives
-    for user in (0, 1, 3, 6):
+    for user in (0, 1, 3, 4, 6):
         allowed = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), rows.row(user))
         counts = np.array([(draws[0, user] == item).sum() for item in allowed])
         expected = counts.sum() / len(allowed)
@@ -273,4 +281,4 @@ def test_negatives_are_uniform(negatives: tuple[Ragged, np.ndarray]) -> None:
 def test_negatives_follow_from_the_key(negatives: tuple[Ragged, np.ndarray]) -> None:
     _, (first, again, other) = negatives
     np.testing.assert_array_equal(first, again)
-    assert (first != other).mean() > 0.9
+    assert (first != other).mean() > 0.85

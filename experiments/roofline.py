@@ -1,0 +1,455 @@
+r"""One training step against this machine's roofline: what it needs, what it reaches, where the rest goes.
+
+    python -m experiments.roofline --dataset=amazon-beauty --backbones=sasrec,lightgcn --workdir=DIR \
+        [--variant=id] [--steps=20]
+
+The settings are those of `experiments/configs/reland.py`. Prints a table and writes DIR/roofline.json and
+DIR/roofline.svg. The variant `id` needs the interactions only; for another one the stages before training
+are run in DIR/prepared.
+
+The *machine* is measured, not looked up: the best float32 and bfloat16 products of square matrices, at the
+precision that JAX chooses by itself as the step does, and the best ``a * x + y`` over arrays far larger
+than a cache. Anything else that runs at the time lowers these peaks as it lowers the step.
+
+*Operations* are counted in the jaxpr of the step that training scans over (`experiments.operations`); the
+model of a roofline is that of Williams et al., CACM 2009.
+
+*Bytes* have two figures. "Least" is what no schedule avoids once the state does not stay in a cache:
+parameters and optimiser state read and written, gradients, the batch and the tables it needs, each once.
+"Unfused" is what would pass if every equation of the jaxpr read its operands from memory and wrote its
+results there; reshapes and broadcasts are free, and a sparse product reads a dense row for every non-zero.
+The truth lies between them, or below both where the state fits a cache.
+
+The *share reached* is the larger of operations / matmul peak and least bytes / bandwidth, over the measured
+seconds. Few kernels can come near 1: element-wise work cannot use the matmul peak, and the two do not
+overlap perfectly.
+
+The *parts* of a step are compiled and timed on their own, on the same arrays, writing into buffers that are
+reused; what one call costs (tens of microseconds) is in each. Whole steps and parts are timed in turns, so
+that what else the machine does falls on all of them; on a busy one trust the "fastest" of all calls rather
+than the median. They need not add up: "rest" is what is left, and may be negative.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import app, flags
+from jax.extend.core import JaxprEqn
+
+from experiments.configs.reland import get_config
+from experiments.operations import SPARSE, bytes_of, count, equations, width
+from experiments.roofline_view import plot, table
+from reland_jax.artefacts import write_json
+from reland_jax.config import Config, TrainConfig, nearest_name
+from reland_jax.data import load_interactions, split
+from reland_jax.models import (
+    MODELS,
+    SequenceBatch,
+    SequentialRecommender,
+    Tables,
+    bipartite_graph,
+    build_propagation,
+    create_recommender,
+)
+from reland_jax.models.graph import propagate
+from reland_jax.models.losses import TILE, catalogue_cross_entropy
+from reland_jax.pipeline import Pipeline
+from reland_jax.results import environment
+from reland_jax.train import Task, create_task
+from reland_jax.train.state import TrainState, create_optimizer, init_state, make_dispatch, step_key
+from reland_jax.types import VARIANTS, RelandError
+
+ROUNDS = 5
+"""Of one dispatch of several steps, and as many calls of each part."""
+
+# --- the machine -----------------------------------------------------------------------------------
+
+
+class Machine(NamedTuple):
+    """What was measured of this machine.
+
+    Attributes:
+        environment: versions, device and processors.
+        load_average: of the last minute as measuring began; what else ran lowers the peaks.
+        matmul_flops: dtype name -> operations per second.
+        bytes_per_second: of memory, read and written.
+    """
+
+    environment: dict[str, Any]
+    load_average: float
+    matmul_flops: dict[str, float]
+    bytes_per_second: float
+
+
+def measure_machine(seconds: float = 2.0, elements: int = 1 << 26) -> Machine:
+    """Measures the peaks.
+
+    Args:
+        seconds: about as long the products of one dtype may take.
+        elements: length of the two float32 arrays that are read; far more than the caches hold.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    x = jnp.full(elements, 1e-3, jnp.float32)
+    triad = Timer(lambda y, x: 0.5 * x + y, (jnp.zeros_like(x), x), in_place=True).best(8)
+    peaks = {name: _matmul_peak(jnp.dtype(name), seconds) for name in ("float32", "bfloat16")}
+    return Machine(environment(), load, peaks, 3 * bytes_of(x) / triad)
+
+
+def _matmul_peak(dtype: jnp.dtype, seconds: float) -> float:
+    """Best operations per second over growing squares, as many as the time allows."""
+    best, end = 0.0, time.perf_counter() + seconds
+    for size in (256, 512, 1024, 2048, 4096, 8192):
+        work = 2 * size**3
+        if best and time.perf_counter() + 6 * work / best > end:
+            break
+        square = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+        best = max(best, work / Timer(jnp.matmul, (square, square)).best(5))
+    return best
+
+
+class Timer:
+    """A compiled function that times its calls.
+
+    Results are written over those of the call before, so that no fresh page is touched for them.
+
+    Attributes:
+        results: of the last call.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Sequence[Any], in_place: bool = False
+    ) -> None:
+        """Compiles, and calls once.
+
+        Args:
+            function: to be jitted.
+            arguments: its arguments; they stay valid.
+            in_place: the result takes the place of the first argument, and is that of the next call.
+        """
+        if in_place:
+            first, *arguments = arguments
+            self.results, call = jax.tree.map(jnp.copy, first), function
+        else:
+            shapes = jax.eval_shape(function, *arguments)
+            self.results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+            def call(_: Any, *arguments: Any) -> Any:
+                return function(*arguments)
+
+        jitted = jax.jit(call, donate_argnums=0, keep_unused=True)
+        self._arguments = arguments
+        self._compiled = jitted.lower(self.results, *arguments).compile()
+        self.seconds()
+
+    def seconds(self) -> float:
+        """Seconds of one call."""
+        start = time.perf_counter()
+        self.results = jax.block_until_ready(self._compiled(self.results, *self._arguments))
+        return time.perf_counter() - start
+
+    def best(self, calls: int) -> float:
+        """Least seconds of some calls."""
+        return min(self.seconds() for _ in range(calls))
+
+
+# --- the parts of a step ----------------------------------------------------------------------------
+
+STEP, GRADIENTS, ENCODER, ASIDE = "step", "loss and gradients", "encoder with gradients", "aside"
+
+
+class Part(NamedTuple):
+    """Something that a step does.
+
+    Attributes:
+        name: what it is called in the table.
+        within: name of the part that it belongs to; `ASIDE` if it is a view of others.
+        function: to be timed and counted.
+        arguments: of the function.
+        in_place: see `Timer`.
+    """
+
+    name: str
+    within: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    in_place: bool = False
+
+
+def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -> list[Part]:
+    """The parts of one step, on the arrays of the first batch."""
+    key = step_key(config, state.step)
+    batch = jax.jit(task.batch)(task.data, order, jnp.int32(0), key)
+    optimizer = create_optimizer(config)
+
+    def loss(params: Any, tables: Tables, batch: Any, key: jax.Array) -> jax.Array:
+        return task.model.apply(params, tables, batch, rngs={"dropout": key}, method="loss")
+
+    def update(old: tuple[Any, Any], gradients: Any) -> tuple[Any, Any]:
+        updates, opt_state = optimizer.update(gradients, old[1], old[0])
+        return optax.apply_updates(old[0], updates), opt_state
+
+    inputs = (state.params, task.tables, batch, key)
+    parts = [
+        Part("batch assembly", STEP, task.batch, (task.data, order, jnp.int32(0), key)),
+        Part(GRADIENTS, STEP, jax.value_and_grad(loss), inputs),
+        Part("optimiser", STEP, update, ((state.params, state.opt_state), state.params), in_place=True),
+        Part("(loss without gradients)", ASIDE, loss, inputs),
+    ]
+    drawing = list(equations(jax.make_jaxpr(parts[1].function)(*inputs).jaxpr))
+    if isinstance(task.model, SequentialRecommender):
+        parts += _sequence_parts(task, *inputs)
+    if task.tables.propagation is not None:
+        parts += [_propagation_part(task.tables, drawing)]
+    return parts + _random_parts(drawing, key, parts[-1].name)
+
+
+def _sequence_parts(
+    task: Task, params: Any, tables: Tables, batch: SequenceBatch, key: jax.Array
+) -> list[Part]:
+    def encode(module: Any, tables: Tables, batch: SequenceBatch) -> jax.Array:
+        embedded = module.items(tables.item_text)[batch.items]
+        return module.backbone(embedded, batch.position, batch.segment, True)
+
+    def half_square(params: Any, tables: Tables, batch: SequenceBatch, key: jax.Array) -> jax.Array:
+        hidden = task.model.apply(params, tables, batch, rngs={"dropout": key}, method=encode)
+        return 0.5 * jnp.sum(jnp.square(hidden))  # its cotangent is the hidden state itself
+
+    @jax.jit
+    def scored(params: Any, tables: Tables, batch: SequenceBatch) -> tuple[jax.Array, ...]:
+        users = task.model.apply(params, tables, batch, method="user_vectors")
+        items = task.model.apply(params, tables, method="item_vectors")
+        short = -len(batch.target) % TILE
+        padded = (jnp.pad(each, (0, short)) for each in (batch.target, batch.weight))
+        return jnp.pad(users, ((0, short), (0, 0))), items, *padded
+
+    loss = jax.value_and_grad(catalogue_cross_entropy, (0, 1))
+    return [
+        Part("cross-entropy with gradients", GRADIENTS, loss, scored(params, tables, batch)),
+        Part(ENCODER, GRADIENTS, jax.grad(half_square), (params, tables, batch, key)),
+    ]
+
+
+def _propagation_part(tables: Tables, drawing: Sequence[tuple[JaxprEqn, int]]) -> Part:
+    """As many hops as the step has, forward and backward, at their widths."""
+    widths = [width(each) for each, times in drawing if each.primitive.name in SPARSE for _ in range(times)]
+    nodes = {each: jnp.full((len(tables.propagation.indptr) - 1, each), 1e-2) for each in widths}
+
+    def hops(propagation: Any, nodes: dict[int, jax.Array]) -> dict[int, jax.Array]:
+        for columns in widths:
+            nodes = nodes | {columns: propagate(propagation, nodes[columns])}
+        return nodes
+
+    return Part(f"propagation, {len(widths)} hops", GRADIENTS, hops, (tables.propagation, nodes))
+
+
+def _random_parts(drawing: Sequence[tuple[JaxprEqn, int]], key: jax.Array, before: str) -> list[Part]:
+    """The bits that the loss draws, mostly for dropout; nothing if it draws none."""
+    shapes = [
+        ((times, *each.params["shape"]), jnp.dtype(f"uint{each.params['bit_width']}"))
+        for each, times in drawing
+        if each.primitive.name == "random_bits"
+    ]
+
+    def draw(key: jax.Array) -> list[jax.Array]:
+        keys = jax.random.split(key, len(shapes))
+        return [jax.random.bits(one, *shape) for one, shape in zip(keys, shapes, strict=True)]
+
+    within = ENCODER if before == ENCODER else GRADIENTS
+    return [Part("random bits", within, draw, (key,))] if shapes else []
+
+
+# --- one backbone -----------------------------------------------------------------------------------
+
+
+def prepare(config: Config, variant: str, workdir: Path) -> Task:
+    """The recommender with its data; for a variant other than `id` after the stages before training."""
+    if variant != "id":
+        pipeline = Pipeline(config, workdir / "prepared")
+        return pipeline.task(pipeline.prepare(), variant)
+    splits = split(load_interactions(config.data), config.data.protocol)
+    in_graph = MODELS[config.model.backbone].needs_graph
+    graph = build_propagation(bipartite_graph(splits.train, splits.num_items)) if in_graph else None
+    model = create_recommender(
+        config.model, config.fusion, variant, num_users=splits.num_users, num_items=splits.num_items,
+        max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
+    )  # fmt: skip
+    return create_task(model, Tables(propagation=graph), splits, config.train, config.data.max_length)
+
+
+def measure(task: Task, config: TrainConfig, machine: Machine, steps: int) -> dict[str, Any]:
+    """Counts and times a step and its parts.
+
+    Args:
+        task: recommender and data.
+        config: how it is optimised.
+        machine: the peaks.
+        steps: in one dispatch, and calls of each part.
+
+    Returns:
+        Plain values: operations, bytes, seconds, and shares of 1.
+    """
+    state = init_state(task, config)
+    order = jax.jit(task.epoch_order)(task.data, jax.random.key(config.seed))
+    batch = jax.jit(task.batch)(task.data, order, jnp.int32(0), jax.random.key(0))
+    dispatch, rest = make_dispatch(task, config), (task.tables, task.data, order)
+    done = count(dispatch, state, *rest, jnp.zeros(1, jnp.int32))
+    parts = step_parts(task, config, state, order)
+    batches = jnp.arange(steps, dtype=jnp.int32) % task.steps
+    whole = Timer(lambda *given: dispatch(*given)[0], (state, *rest, batches), in_place=True)
+    rounds, of_parts = _in_turns(whole, parts, steps)
+    seconds, least = statistics.median(rounds), least_bytes(state, task.tables, batch)
+    times = {"seconds": seconds, "fastest": min(rounds)}
+    return {
+        "objective": config.objective,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "targets_per_step": task.targets / task.steps,
+        "operations": {**done._asdict(), "flops": done.flops},
+        "bytes": {"least": least, "unfused": done.unfused_bytes},
+        "intensity": {"least": done.flops / least, "unfused": done.flops / done.unfused_bytes},
+        "seconds_per_step": seconds,
+        "fastest": min(rounds),
+        "seconds_per_step_of_rounds": rounds,
+        **_shares(done.flops, least, seconds, machine),
+        "parts": _with_rests([_entry(*each) for each in zip(parts, of_parts, strict=True)], times),
+    }
+
+
+def _in_turns(whole: Timer, parts: Sequence[Part], steps: int) -> tuple[list[float], list[list[float]]]:
+    """Seconds of a step in every round, and of all calls of each part."""
+    timers = [Timer(part.function, part.arguments, part.in_place) for part in parts]
+    rounds: list[float] = []
+    of_parts: list[list[float]] = [[] for _ in parts]
+    for _ in range(ROUNDS):
+        rounds.append(whole.seconds() / steps)
+        for timer, seconds in zip(timers, of_parts, strict=True):
+            seconds += [timer.seconds() for _ in range(steps)]
+    return rounds, of_parts
+
+
+def _shares(flops: int, least: int, seconds: float, machine: Machine) -> dict[str, Any]:
+    """What the roofline allows and what is reached of it."""
+    computing, moving = flops / machine.matmul_flops["float32"], least / machine.bytes_per_second
+    return {
+        "least_seconds": max(computing, moving),
+        "bound": "matmul peak" if computing > moving else "memory bandwidth",
+        "share_reached": max(computing, moving) / seconds,
+        "share_of_matmul_peak": computing / seconds,
+        "share_of_bandwidth": moving / seconds,
+    }
+
+
+def _entry(part: Part, seconds: Sequence[float]) -> dict[str, Any]:
+    # Without gradients the compiler drops some of what the jaxpr has, so there is no honest count.
+    flops = None if part.within == ASIDE else count(part.function, *part.arguments).flops
+    times = {"seconds": statistics.median(seconds), "fastest": min(seconds)}
+    return {"name": part.name, "within": part.within, "flops": flops, **times}
+
+
+def _with_rests(parts: Sequence[dict[str, Any]], step: dict[str, float]) -> list[dict[str, Any]]:
+    """The parts as a tree in preorder, each level closed by what its members leave over.
+
+    Args:
+        parts: see `_entry`.
+        step: "seconds" and "fastest" of the whole step.
+    """
+
+    def below(name: str, whole: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
+        members = [part for part in parts if part["within"] == name]
+        for part in members:
+            yield part | {"depth": depth}
+            yield from below(part["name"], part, depth + 1)
+        if members and name in (STEP, GRADIENTS):
+            left = {each: whole[each] - sum(part[each] for part in members) for each in step}
+            yield {"name": "rest", "within": name, "flops": None, **left, "depth": depth}
+
+    aside = [part | {"depth": 0} for part in parts if part["within"] == ASIDE]
+    return [*below(STEP, step, 0), *aside]
+
+
+def least_bytes(state: TrainState, tables: Tables, batch: Any) -> int:
+    """Bytes of parameters and optimiser state twice, and once of gradients, batch and tables.
+
+    Of the pool and of the assignment a step reads only the rows of the batch's users.
+    """
+    rows = len(batch.user)
+    whole = bytes_of((tables.item_text, tables.propagation))
+    picked = sum(
+        min(bytes_of(table), rows * table[0].size * table.dtype.itemsize)
+        for table in (tables.rationale, tables.seed)
+        if table is not None
+    )
+    return 3 * bytes_of(state.params) + 2 * bytes_of(state.opt_state) + bytes_of(batch) + whole + picked
+
+
+# --- the job ----------------------------------------------------------------------------------------
+
+
+def run(
+    configs: Sequence[Config], variant: str, workdir: Path, steps: int, machine: Machine | None = None
+) -> dict[str, Any]:
+    """Measures the step of each config and writes roofline.json and roofline.svg.
+
+    Args:
+        configs: data set and backbone of each step.
+        variant: of `reland_jax.types.VARIANTS`.
+        workdir: where the files go.
+        steps: in one dispatch, and calls of each part.
+        machine: its peaks; measured if not given.
+
+    Returns:
+        The content of roofline.json.
+
+    Raises:
+        RelandError: an unknown variant, or bad data or settings.
+    """
+    if variant not in VARIANTS:
+        raise RelandError(f"--variant: {variant!r}: {nearest_name(variant, VARIANTS)}")
+    workdir.mkdir(parents=True, exist_ok=True)
+    machine = machine or measure_machine()
+    found: dict[str, Any] = {"machine": machine._asdict(), "steps": []}
+    for config in configs:
+        names = {"backbone": config.model.backbone, "variant": variant, "dataset": config.data.name}
+        task = prepare(config, variant, workdir)
+        found["steps"].append(names | measure(task, config.train, machine, steps))
+        write_json(workdir / "roofline.json", found)
+    plot(found, workdir / "roofline.svg")
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures and prints the table."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    given = flags.FLAGS
+    workdir = Path(given.workdir)
+    try:
+        names = [f"{given.dataset},{backbone}" for backbone in given.backbones]
+        configs = [Config.from_dict(get_config(name).to_dict()) for name in names]
+        print(table(run(configs, given.variant, workdir, given.steps)))
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+    print(f"\nresults: {workdir / 'roofline.json'}\nplot:    {workdir / 'roofline.svg'}")
+
+
+def define_flags() -> None:
+    """The flags; not at module level, because other jobs have flags of the same names."""
+    flags.DEFINE_string("dataset", None, "Name of a data set, or a path.", required=True)
+    flags.DEFINE_list("backbones", ["sasrec", "lightgcn"], "Which recommenders.")
+    flags.DEFINE_string("variant", "id", "Which variant.")
+    flags.DEFINE_integer("steps", 20, "Steps in one dispatch, and calls of each part.", lower_bound=1)
+    flags.DEFINE_string("workdir", None, "Folder of the results.", required=True)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
