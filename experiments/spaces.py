@@ -68,7 +68,7 @@ _LEARNING_RATE = "train.learning_rate"
 
 # Trained with BPR on sets.
 _SET_RATE = LogRange(_LEARNING_RATE, 5e-4, 2e-2)
-_SET_L2 = LogRange("train.embedding_l2", 1e-5, 1e-2)
+_SET_L2 = LogRange("train.embedding_l2", 1e-4, 1e-1)
 _SET_TEXT = (
     LogRange(_PROJECTION, 1e-6, 1e-2),
     # Items and rationales go through one projection, so both have one width.
@@ -97,7 +97,7 @@ SPACES: dict[str, Space] = {
             _SET_RATE,
             _SET_L2,
             Choice("model.dropout", (0.0, 0.1, 0.2, 0.5)),
-            Choice("model.tower", ((32, 16), (64, 32), (64, 32, 16))),
+            Choice("model.tower", ((16, 8), (32, 16), (64, 32))),
         ),
         _SET_TEXT,
         _SET_FUSION,

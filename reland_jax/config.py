@@ -86,7 +86,7 @@ class ModelConfig:
     )
     inner: int = _setting(256, "feed-forward width of the Transformer blocks")
     hidden: int = _setting(128, "GRU4Rec: width of the recurrent state")
-    tower: tuple[int, ...] = _setting((32, 16), "NeuMF: widths of the MLP's hidden layers")
+    tower: tuple[int, ...] = _setting((16, 8), "NeuMF: widths of the MLP's hidden layers")
     contrast: float = _setting(0.1, "DuoRec: weight of the unsupervised and of the supervised contrast")
     temperature: float = _setting(1.0, "DuoRec: divides the dot products of the contrast")
     activations: str = _setting(

@@ -101,7 +101,7 @@ def test_every_setting_survives_a_file(backbone: str) -> None:
     assert config.data.name == "some/folder" and config.model.backbone == backbone
     again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config and hash(again) == hash(config)
-    assert again.eval.cutoffs == (5, 10, 20) and again.model.tower == (32, 16)
+    assert again.eval.cutoffs == (5, 10, 20) and again.model.tower == (16, 8)
 
 
 def test_every_setting_has_a_help_text() -> None:

@@ -36,10 +36,12 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
-    "neumf": {"model.dropout": 0.1},
+    "neumf": {
+        "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.eval_every": 2, "train.patience": 5,
+    },
     "ngcf": {"model.dropout": 0.1},
     "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
-}
+}  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 
 

@@ -54,10 +54,10 @@ MODELS = {
         "bce",
         {
             "dim": (64, {"mf_embedding_size": 64, "mlp_embedding_size": 64}),
-            "tower": ((32, 16), {"mlp_hidden_size": [32, 16]}),
+            "tower": ((16, 8), {"mlp_hidden_size": [16, 8]}),
             "dropout": (0.1, {"dropout_prob": 0.1}),
         },
-        evaluation_users=(4, 16, 64),
+        evaluation_users=(2, 8),
         evaluations=1,
     ),
     "ngcf": Match(
