@@ -88,5 +88,6 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axes.plot(least, reached, "o", color=f"C{number}", label=label)
     axes.legend(frameon=False, fontsize=9)
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    figure.savefig(aside, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline"}):
+        figure.savefig(aside, format="svg", metadata={"Date": None})
     os.replace(aside, path)

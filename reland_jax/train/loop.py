@@ -175,7 +175,8 @@ class _Epoch:
         self._batches = jnp.arange(task.steps, dtype=jnp.int32).reshape(dispatches, -1)
         start = time.perf_counter()
         arguments = (state, task.tables, task.data, self._epoch_order(1), self._batches[0])
-        self._dispatch = jax.jit(make_dispatch(task, config)).lower(*arguments).compile()
+        dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0)
+        self._compiled = dispatch.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - start
 
     def _epoch_order(self, epoch: int) -> Any:
@@ -184,15 +185,25 @@ class _Epoch:
 
     def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
         order, losses = self._epoch_order(epoch), []
+        # Dispatches write into their input; the epoch's own copy of the state leaves the caller's alone.
+        after = jax.tree.map(jnp.copy, state)
         for batches in self._batches:
-            # The state before the dispatch is kept until its losses are known to be finite.
-            after, loss = self._dispatch(state, self._task.tables, self._task.data, order, batches)
-            loss = np.asarray(loss)
-            if not np.isfinite(loss).all():
-                raise _diagnose(self._task, self._config, state, order, batches)
-            state = after
-            losses.append(loss)
-        return state, float(np.concatenate(losses).mean())
+            after, loss = self._dispatch(after, order, batches)
+            losses.append(np.asarray(loss))
+            if not np.isfinite(losses[-1]).all():
+                del after
+                raise self._diagnosis(state, order, len(losses))
+        return after, float(np.concatenate(losses).mean())
+
+    def _dispatch(self, state: TrainState, order: Any, batches: jax.Array) -> tuple[TrainState, jax.Array]:
+        return self._compiled(state, self._task.tables, self._task.data, order, batches)
+
+    def _diagnosis(self, state: TrainState, order: Any, dispatches: int) -> RelandError:
+        """Repeats the epoch up to the last of these dispatches, and that one step by step."""
+        state = jax.tree.map(jnp.copy, state)
+        for batches in self._batches[: dispatches - 1]:
+            state, _ = self._dispatch(state, order, batches)
+        return _diagnose(self._task, self._config, state, order, self._batches[dispatches - 1])
 
 
 def _diagnose(
