@@ -1,7 +1,7 @@
 """How the cost of training and evaluation grows with the number of users.
 
     python -m experiments.growth --backbones=neumf,ngcf,lightgcn,gru4rec,sasrec,duorec --factors=1,2,4,8 \\
-        --workdir=DIR [--epochs=2]
+        --workdir=DIR [--epochs=2] [--grow_batch=False]
 
 Needs no data. The data sets are generated with the statistics of 5-core Amazon Beauty and 1, 2, 4, ...
 times its users; the items stay the same. The variant `id` of every backbone is trained with the settings
@@ -9,7 +9,14 @@ of experiments/configs/reland.py. Each measurement is a process of its own, one 
 small ones first, so that peak memory is its own. Let nothing else run meanwhile.
 
 Writes DIR/growth.json after every measurement and DIR/growth.svg. The same command goes on where a
-stopped one ended. Memory is the host's, so on an accelerator it leaves out what lies on the device.
+stopped one ended.
+
+A step of a collaborative backbone touches all users and items: the graph is propagated whole, and Adam
+updates every embedding. With a fixed batch the steps grow with the users too, and an epoch with their
+square. So the batch of these backbones grows with the users, unless told otherwise; that of the sequential
+ones, whose steps do not depend on the users, stays.
+
+Memory is the host's, so on an accelerator it leaves out what lies on the device.
 """
 
 from __future__ import annotations
@@ -68,11 +75,19 @@ Record = dict[str, Any]
 
 
 class Setup(NamedTuple):
-    """What all measurements share: U at factor 1, I at every factor, and the training epochs to time."""
+    """What all measurements share.
+
+    Attributes:
+        users: U at factor 1.
+        items: I at every factor.
+        epochs: training epochs to time.
+        grow_batch: whether collaborative backbones have a batch in proportion to the users.
+    """
 
     users: int
     items: int
     epochs: int
+    grow_batch: bool
 
 
 class Cell(NamedTuple):
@@ -125,19 +140,21 @@ def _repeated(user: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
     return order[1:][np.diff(pair[order]) == 0]
 
 
-def config_of(backbone: str, epochs: int) -> Config:
-    """The settings for Amazon Beauty, with a number of epochs and a validation after the last one."""
-    config = Config.from_dict(get_config(f"amazon-beauty,{backbone}").to_dict())
-    train = dataclasses.replace(config.train, max_epochs=epochs, eval_every=epochs, patience=epochs)
-    return dataclasses.replace(config, train=train)
+def config_of(cell: Cell, setup: Setup) -> Config:
+    """The settings for Amazon Beauty, but for batch and epochs, with a validation after the last one."""
+    config = Config.from_dict(get_config(f"amazon-beauty,{cell.backbone}").to_dict())
+    grows = setup.grow_batch and config.train.objective == "bpr"
+    batch = config.train.batch_size * (cell.factor if grows else 1)
+    epochs = {"max_epochs": setup.epochs, "eval_every": setup.epochs, "patience": setup.epochs}
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch, **epochs))
 
 
 def measure(cell: Cell, setup: Setup) -> Record:
     """Seconds and memory of training and evaluating one backbone; to be called once in a process.
 
     Returns:
-        "users", "interactions"; "targets" of an epoch; "compile_seconds"; "epoch_seconds", the median of
-        "seconds_of_epochs" (a few hundredths of a second of compiling are left in the first one);
+        "users", "interactions"; "batch_size"; "targets" of an epoch; "compile_seconds"; "epoch_seconds", the
+        median of "seconds_of_epochs" (a few hundredths of a second of compiling are in the first one);
         "evaluation_seconds" of a second full ranking of the test part; "base_bytes", the peak resident
         memory with libraries and data but before work with jax; "peak_bytes" at the end; "environment".
     """
@@ -145,7 +162,7 @@ def measure(cell: Cell, setup: Setup) -> Record:
     from reland_jax.results import environment
     from reland_jax.train import fit
 
-    config = config_of(cell.backbone, setup.epochs)
+    config = config_of(cell, setup)
     interactions = generate(setup.users * cell.factor, setup.items, DATA_SEED)
     splits, base = split(interactions, config.data.protocol), peak_bytes()
     task, evaluator = _prepare(config, splits)
@@ -157,6 +174,7 @@ def measure(cell: Cell, setup: Setup) -> Record:
     return {
         "users": interactions.num_users,
         "interactions": len(interactions.user),
+        "batch_size": config.train.batch_size,
         "targets": task.targets,
         "compile_seconds": result.compile_seconds,
         "epoch_seconds": result.seconds_per_epoch,
@@ -213,7 +231,7 @@ def measure_apart(cell: Cell, setup: Setup) -> Record:
 def key_of(cell: Cell, setup: Setup) -> str:
     """Names a measurement by all that it depends on but the machine and the code."""
     shape = (DATA_SEED, SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION, ZIPF_EXPONENT, ZIPF_OFFSET)
-    settings = fingerprint(config_of(cell.backbone, setup.epochs), setup, shape)
+    settings = fingerprint(config_of(cell, setup), setup, shape)
     return f"{cell.backbone} x{cell.factor} {settings}"
 
 
@@ -359,6 +377,7 @@ def define_flags() -> None:
     flags.DEFINE_list("factors", ["1", "2", "4", "8"], "How many times the users.")
     flags.DEFINE_string("workdir", "", "Folder of growth.json and growth.svg.")
     flags.DEFINE_integer("epochs", 2, "Training epochs to time.", lower_bound=1)
+    flags.DEFINE_bool("grow_batch", True, "Collaborative backbones: batch in proportion to the users.")
     flags.DEFINE_integer("users", 22_363, "Users at factor 1.", lower_bound=1)
     flags.DEFINE_integer("items", 12_101, "Items at every factor.", lower_bound=2 * SHORTEST)
     flags.DEFINE_string("measure", "", "BACKBONE,FACTOR: internal; only measures this and prints its record.")
@@ -370,7 +389,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
-    setup = Setup(given.users, given.items, given.epochs)
+    setup = Setup(given.users, given.items, given.epochs, given.grow_batch)
     try:
         if given.measure:
             (cell,) = plan(*([part] for part in given.measure.split(",")))

@@ -64,6 +64,7 @@ def _part_lines(one: dict[str, Any], peak: float) -> list[str]:
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Writes the roofline as SVG: a dot at each step's least bytes, a line to its unfused bytes."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     machine, steps = found["machine"], found["steps"]

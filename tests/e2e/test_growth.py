@@ -19,7 +19,7 @@ from reland_jax.data import split
 from reland_jax.types import Interactions, RelandError
 
 BEAUTY = (22_363, 12_101)
-TINY = Setup(users=300, items=120, epochs=1)
+TINY = Setup(users=300, items=120, epochs=1, grow_batch=True)
 
 # --- the data ----------------------------------------------------------------------------------------
 
@@ -210,11 +210,21 @@ def test_the_starting_process_is_small(repository: Path) -> None:
 
 def test_other_settings_are_other_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [Cell("neumf", 1), Cell("neumf", 2), Cell("sasrec", 1)]
-    setups = [TINY, TINY._replace(users=301), TINY._replace(items=121), TINY._replace(epochs=2)]
+    changes = ({"users": 301}, {"items": 121}, {"epochs": 2}, {"grow_batch": False})
+    setups = [TINY, *(TINY._replace(**change) for change in changes)]
     keys = [growth.key_of(cell, setup) for cell in cells for setup in setups]
     assert len(set(keys)) == len(keys) and growth.key_of(cells[0], TINY) == keys[0]
     monkeypatch.setattr(growth, "ZIPF_EXPONENT", 1.0)
     assert growth.key_of(cells[0], TINY) not in keys
+
+
+@pytest.mark.parametrize(
+    ("backbone", "grow_batch", "times"), [("lightgcn", True, 4), ("lightgcn", False, 1), ("sasrec", True, 1)]
+)
+def test_the_batch_grows_where_a_step_touches_all_users(backbone: str, grow_batch: bool, times: int) -> None:
+    setup = TINY._replace(grow_batch=grow_batch)
+    sizes = [growth.config_of(Cell(backbone, n), setup).train.batch_size for n in (1, 4)]
+    assert sizes[1] == times * sizes[0]
 
 
 def test_a_failed_measurement_stops_no_other(
