@@ -39,7 +39,7 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
     "neumf": {
         "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.eval_every": 2, "train.patience": 5,
     },
-    "ngcf": {"model.dropout": 0.1},
+    "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2},
     "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
