@@ -4,7 +4,7 @@
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
 lastfm, or a path; BACKBONE is one of `BACKBONES`. The settings that differ from the defaults of
-`reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the one exception.
+`reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the exceptions.
 
 Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
 """
