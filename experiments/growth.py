@@ -43,12 +43,10 @@ from absl import logging as absl_logging
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.config import BACKBONES, Config, nearest_name
-from reland_jax.types import IdMap, Interactions, RelandError, Splits
+from reland_jax.types import IdMap, Interactions, RelandError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from reland_jax.train import Evaluator, Task
 
 DATA_SEED = 0
 SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION = 5, 200, 0.615, 1.31
@@ -159,13 +157,15 @@ def measure(cell: Cell, setup: Setup) -> Record:
         memory with libraries and data but before work with jax; "peak_bytes" at the end; "environment".
     """
     from reland_jax.data import split
+    from reland_jax.pipeline import id_task
     from reland_jax.results import environment
-    from reland_jax.train import fit
+    from reland_jax.train import Evaluator, fit
 
     config = config_of(cell, setup)
     interactions = generate(setup.users * cell.factor, setup.items, DATA_SEED)
     splits, base = split(interactions, config.data.protocol), peak_bytes()
-    task, evaluator = _prepare(config, splits)
+    task = id_task(config, splits)
+    evaluator = Evaluator(task, splits, config.eval)
     result = fit(task, evaluator, config.train)
     for _ in range(2):  # the first one compiles
         start = time.perf_counter()
@@ -184,21 +184,6 @@ def measure(cell: Cell, setup: Setup) -> Record:
         "peak_bytes": peak_bytes(),
         "environment": environment(),
     }
-
-
-def _prepare(config: Config, splits: Splits) -> tuple[Task, Evaluator]:
-    """The variant `id` with its data and its evaluation."""
-    from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation, create_recommender
-    from reland_jax.train import Evaluator, create_task
-
-    train, model, length = config.train, config.model, config.data.max_length
-    in_graph = MODELS[model.backbone].needs_graph
-    graph = build_propagation(bipartite_graph(splits.train, splits.num_items)) if in_graph else None
-    sizes = {"num_users": splits.num_users, "num_items": splits.num_items}
-    sizes |= {"max_length": length, "embedding_l2": train.embedding_l2}
-    recommender = create_recommender(model, config.fusion, "id", **sizes)
-    task = create_task(recommender, Tables(propagation=graph), splits, train, length)
-    return task, Evaluator(task, splits, config.eval)
 
 
 def peak_bytes() -> int:

@@ -52,20 +52,12 @@ from experiments.roofline_view import plot, table
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
-from reland_jax.models import (
-    MODELS,
-    SequenceBatch,
-    SequentialRecommender,
-    Tables,
-    bipartite_graph,
-    build_propagation,
-    create_recommender,
-)
+from reland_jax.models import SequenceBatch, SequentialRecommender, Tables
 from reland_jax.models.graph import propagate
 from reland_jax.models.losses import TILE, catalogue_cross_entropy
-from reland_jax.pipeline import Pipeline
+from reland_jax.pipeline import Pipeline, id_task
 from reland_jax.results import environment
-from reland_jax.train import Task, create_task
+from reland_jax.train import Task
 from reland_jax.train.state import TrainState, create_optimizer, init_state, make_dispatch, step_key
 from reland_jax.types import VARIANTS, RelandError
 
@@ -276,14 +268,7 @@ def prepare(config: Config, variant: str, workdir: Path) -> Task:
     if variant != "id":
         pipeline = Pipeline(config, workdir / "prepared")
         return pipeline.task(pipeline.prepare(), variant)
-    splits = split(load_interactions(config.data), config.data.protocol)
-    in_graph = MODELS[config.model.backbone].needs_graph
-    graph = build_propagation(bipartite_graph(splits.train, splits.num_items)) if in_graph else None
-    model = create_recommender(
-        config.model, config.fusion, variant, num_users=splits.num_users, num_items=splits.num_items,
-        max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
-    )  # fmt: skip
-    return create_task(model, Tables(propagation=graph), splits, config.train, config.data.max_length)
+    return id_task(config, split(load_interactions(config.data), config.data.protocol))
 
 
 def measure(task: Task, config: TrainConfig, machine: Machine, steps: int) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class Pipeline:
         config, rationales = self.config, inputs.texts.rationales
         if variant in CONTROLS:
             variant, rationales = "reland", control_rationales(rationales, variant)
-        model = self._recommender(config.model, config.train, inputs.splits, variant)
+        model = _recommender(config, inputs.splits, variant)
         seed = inputs.assignment.seed[:, : config.fusion.neighbours]
         tables = Tables(
             item_text=None if variant == "id" else jnp.asarray(inputs.texts.items),
@@ -218,9 +218,7 @@ class Pipeline:
     def _encode_behaviour(self, splits: Splits) -> np.ndarray:
         """A lightweight backbone's vectors of all users."""
         encoder = self.config.encoder
-        model = self._recommender(encoder.model, encoder.train, splits, "id")
-        tables = Tables(propagation=_propagation(encoder.model, splits))
-        task = create_task(model, tables, splits, encoder.train, self.config.data.max_length)
+        task = id_task(dataclasses.replace(self.config, model=encoder.model, train=encoder.train), splits)
         evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
         stamp = fingerprint(encoder, self.config.data.max_length, *splits.train, *splits.valid)
         checkpoints = self._checkpoints("encode_users", stamp)
@@ -282,14 +280,20 @@ class Pipeline:
         self.seconds[name] = artefact.seconds
         return artefact
 
-    def _recommender(
-        self, model: ModelConfig, train: TrainConfig, splits: Splits, variant: str
-    ) -> Recommender:
-        return create_recommender(
-            model, self.config.fusion, variant,
-            num_users=splits.num_users, num_items=splits.num_items,
-            max_length=self.config.data.max_length, embedding_l2=train.embedding_l2,
-        )  # fmt: skip
+
+def id_task(config: Config, splits: Splits) -> Task:
+    """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool."""
+    tables = Tables(propagation=_propagation(config.model, splits))
+    model = _recommender(config, splits, "id")
+    return create_task(model, tables, splits, config.train, config.data.max_length)
+
+
+def _recommender(config: Config, splits: Splits, variant: str) -> Recommender:
+    return create_recommender(
+        config.model, config.fusion, variant,
+        num_users=splits.num_users, num_items=splits.num_items,
+        max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
+    )  # fmt: skip
 
 
 def _propagation(model: ModelConfig, splits: Splits) -> Propagation | None:

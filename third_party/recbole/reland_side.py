@@ -103,25 +103,13 @@ def prepare(config: Any) -> Prepared:
         RelandError: a setting that cannot work, such as no objective.
     """
     from reland_jax.data import load_interactions, split
-    from reland_jax.models import MODELS as BACKBONES
-    from reland_jax.models import Tables, bipartite_graph, build_propagation, create_recommender
-    from reland_jax.train import Evaluator, create_task
+    from reland_jax.pipeline import id_task
+    from reland_jax.train import Evaluator
 
     config.validate()
     interactions = load_interactions(config.data)
     splits = split(interactions, config.data.protocol)
-    in_graph = BACKBONES[config.model.backbone].needs_graph
-    graph = build_propagation(bipartite_graph(splits.train, splits.num_items)) if in_graph else None
-    recommender = create_recommender(
-        config.model,
-        config.fusion,
-        "id",
-        num_users=splits.num_users,
-        num_items=splits.num_items,
-        max_length=config.data.max_length,
-        embedding_l2=config.train.embedding_l2,
-    )
-    task = create_task(recommender, Tables(propagation=graph), splits, config.train, config.data.max_length)
+    task = id_task(config, splits)
     evaluator = Evaluator(task, splits, config.eval)
     return Prepared(task, evaluator, held_out(interactions.ids, splits, config.eval.mask_history))
 
