@@ -17,7 +17,8 @@ PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
 BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
 PRECISIONS = ("float32", "bfloat16")
-PROVIDERS = ("heuristic", "file", "batch")
+PROVIDERS = ("heuristic", "file", "store", "openai", "batch", "hf")
+PROMPTS = ("steps", "direct")
 _COUNTS = (
     "batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch", "view_length",
 )  # fmt: skip
@@ -126,15 +127,58 @@ class SeedsConfig:
 class PoolConfig:
     """Who writes the rationales, and from what."""
 
-    provider: str = _setting("heuristic", "heuristic (offline, no LLM), file or batch")
-    path: str = _setting("", "file: the pool (.jsonl); batch: the response file, once there is one")
+    provider: str = _setting(
+        "heuristic", "heuristic (offline, no LLM), file, store (versions), openai, batch or hf (local)"
+    )
+    path: str = _setting(
+        "", "file: the pool (.jsonl); store: its folder; batch: the response file, once there is one"
+    )
     held_out: int = _setting(
         2, "file: last items of a user that the writer of the file left out of each history"
     )
     history: int = _setting(30, "most recent training items shown in a prompt")
-    model: str = _setting("gpt-3.5-turbo", "batch: model named in the request file")
-    max_tokens: int = _setting(400, "batch: bound on the length of an answer")
-    temperature: float = _setting(0.0, "batch: sampling temperature")
+    prompt: str = _setting("steps", "steps (the paper's steps 1 and 2) or direct (the paper's ablation)")
+    cleaning: str = _setting("rule", "step 0, promotional noise in titles: rule, or llm (asks for it first)")
+    prompt_tokens: int = _setting(
+        0, "bound on the tokens of a prompt: the oldest items of a history are left out first; 0 means none"
+    )
+    tokenizer: str = _setting(
+        "", "what counts tokens: '' goes by the model's name; a folder or hub name; or characters"
+    )
+    scrub: tuple[str, ...] = _setting(
+        ("email", "phone"), "what is blanked out of titles: email, phone, names"
+    )
+    names: tuple[str, ...] = _setting((), "names to blank out, or files with one name per line")
+    model: str = _setting("gpt-3.5-turbo", "openai, batch: model asked; hf: folder or hub name")
+    max_tokens: int = _setting(400, "bound on the length of an answer, in tokens")
+    temperature: float = _setting(0.0, "sampling temperature")
+
+
+@dataclasses.dataclass(frozen=True)
+class LLMConfig:
+    """How an LLM is asked. Nothing here changes a pool that was finished.
+
+    The endpoint and its key are not settings: they are read from the environment variables
+    OPENAI_BASE_URL and OPENAI_API_KEY, and never stored.
+    """
+
+    concurrency: int = _setting(64, "requests under way at a time")
+    requests_per_minute: int = _setting(0, "bound on requests sent per minute; 0 means none")
+    tokens_per_minute: int = _setting(0, "bound on tokens read and written per minute; 0 means none")
+    timeout_seconds: float = _setting(60.0, "longest wait for one answer")
+    attempts: int = _setting(6, "tries of one prompt before its seed user goes without a rationale")
+    breaker_failures: int = _setting(20, "failures in a row, of all requests, after which the job stops")
+    budget_tokens: int = _setting(0, "hard bound on tokens read and written by this journal; 0 means none")
+    budget: float = _setting(0.0, "hard bound on the money spent by this journal; 0 means none")
+    currency: str = _setting("USD", "of the budget and the prices")
+    prices: tuple[str, ...] = _setting(
+        ("gpt-3.5-turbo=0.50/1.50", "gpt-4o-mini=0.15/0.60"),
+        "MODEL=PROMPT/RESPONSE, the price of a million tokens; those of your contract count",
+    )
+    journal: str = _setting("", "SQLite file of requests and answers; '' means journal.sqlite in the workdir")
+    upload: bool = _setting(False, "batch: send, poll and fetch through the Batch API, instead of by hand")
+    poll_seconds: float = _setting(60.0, "batch: time between looks at a batch that was sent")
+    device: str = _setting("cpu", "hf: PyTorch device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +207,13 @@ class RetrievalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
-    """How a rationale enters the backbone (paper, Eq. 5)."""
+    """How texts enter the backbone: those of items (`f_item`), and rationales (paper, Eq. 5)."""
 
+    item_scale: float = _setting(
+        0.0,
+        "item texts start as this many times their leading principal directions; 0 starts their "
+        "projection at random",
+    )
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
     projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones")
@@ -187,6 +236,7 @@ class Config:
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
     pool: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+    llm: LLMConfig = dataclasses.field(default_factory=LLMConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -218,6 +268,16 @@ class Config:
         """Raises `RelandError` for a value that cannot work, naming it and what is allowed."""
         _one_of("data.protocol", self.data.protocol, PROTOCOLS)
         _one_of("pool.provider", self.pool.provider, PROVIDERS)
+        _one_of("pool.prompt", self.pool.prompt, PROMPTS)
+        _one_of("pool.cleaning", self.pool.cleaning, ("rule", "llm"))
+        for kind in self.pool.scrub:
+            _one_of("pool.scrub", kind, ("email", "phone", "names"))
+        for name in ("concurrency", "attempts", "breaker_failures"):
+            _within(f"llm.{name}", getattr(self.llm, name), 1, None)
+        for name in ("requests_per_minute", "tokens_per_minute", "budget_tokens", "budget"):
+            _within(f"llm.{name}", getattr(self.llm, name), 0, None)
+        for name in ("timeout_seconds", "poll_seconds"):
+            _within(f"llm.{name}", getattr(self.llm, name), 1e-3, None)
         _one_of("retrieval.engine", self.retrieval.engine, ("exact", "scann"))
         for name in ("variants", "seeds_of_training"):
             if not getattr(self, name):
@@ -248,6 +308,7 @@ class Config:
                 f"text.whiten_items={self.text.whiten_items} and "
                 f"text.whiten_rationales={self.text.whiten_rationales} must be equal"
             )
+        _within("fusion.item_scale", self.fusion.item_scale, 0.0, None)
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
         _within("encoder.text_weight", self.encoder.text_weight, 0.0, None)

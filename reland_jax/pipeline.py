@@ -175,7 +175,7 @@ class Pipeline:
         made_from: list[Any] = [self.config.model, config, self.config.eval, self.config.data.max_length]
         made_from += [*splits.train, *splits.valid, *splits.test]
         if variant != "id":
-            made_from += [inputs.texts.items]
+            made_from += [inputs.texts.items, self.config.fusion.item_scale]
         if variant not in ("id", "f_item"):
             made_from += [self.config.fusion, inputs.fingerprint]
         if variant in CONTROLS:

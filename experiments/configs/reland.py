@@ -77,7 +77,7 @@ def for_sets() -> Config:
         data=DataConfig(protocol="ratio"),
         text=TextConfig(whiten_items=128, whiten_rationales=128),
         model=ModelConfig(layers=3),
-        fusion=FusionConfig(projection="shared", dropout=0.1, neighbours=400),
+        fusion=FusionConfig(item_scale=6.0, projection="shared", dropout=0.1, neighbours=400),
         train=TrainConfig(
             objective="bpr",
             learning_rate=5e-3,

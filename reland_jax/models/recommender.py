@@ -115,12 +115,13 @@ class Recommender(nn.Module):
     variant: str
 
     init_scale = 0.02
-    text_init = staticmethod(nn.linear.default_kernel_init)
 
     def setup(self) -> None:
         """Declares the submodules."""
+        scale = self.fusion.item_scale
+        text_init = identity(scale) if scale else nn.linear.default_kernel_init
         self.items = ItemRepresentation(
-            self.num_items, self.width, self.variant != "id", self.init_scale, self.text_init
+            self.num_items, self.width, self.variant != "id", self.init_scale, text_init
         )
         self.fuse = RationaleFusion(self.fusion)
 
@@ -203,9 +204,6 @@ class CollaborativeRecommender(Recommender):
 
     embedding_l2: float = 0.0
     init_scale = 0.1
-    # The leading principal directions of the texts, and enough of them: BPR grows the id embeddings, and
-    # a text part that starts small is soon drowned in them.
-    text_init = staticmethod(identity(6.0))
 
     def setup(self) -> None:
         """Declares the submodules."""
