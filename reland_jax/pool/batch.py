@@ -10,13 +10,12 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from reland_jax.config import PoolConfig
+from reland_jax.pool.answers import Answer, answer_of, rationale_of, short
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
-from reland_jax.pool.parser import parse_response, plain_text
 from reland_jax.pool.prompts import prompt_hash
 from reland_jax.types import Rationale, RelandError
 
@@ -55,16 +54,6 @@ class AwaitingResponses(RelandError):
         )
 
 
-class _Answer(NamedTuple):
-    """One answered request: text, who wrote it, tokens, time."""
-
-    content: str
-    model: str
-    prompt_tokens: int
-    response_tokens: int
-    created: str
-
-
 class BatchProvider:
     """Writes a request file, or reads the answers to it if they are there.
 
@@ -99,9 +88,12 @@ class BatchProvider:
             )
         rationales: list[Rationale | None] = []
         for digest, request in zip(hashes, requests, strict=True):
-            rationale, why = _rationale(answers.get(custom_id(digest)), digest)
-            if custom_id(digest) not in answers:
-                why = [failures.get(custom_id(digest), f"{self.response_path}: no answer for this prompt")]
+            name = custom_id(digest)
+            if name in answers:
+                rationale, why = rationale_of(answers[name], digest)
+            else:
+                unanswered = f"{self.response_path}: no answer for this prompt"
+                rationale, why = None, [failures.get(name, unanswered)]
             rationales.append(rationale)
             problems += [Problem(request.user_id, reason) for reason in why]
         return ProviderResult(rationales, problems)
@@ -116,9 +108,9 @@ class BatchProvider:
         line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
         return json.dumps(line, ensure_ascii=False) + "\n"
 
-    def _read(self, expected: set[str]) -> tuple[dict[str, _Answer], dict[str, str], list[Problem]]:
+    def _read(self, expected: set[str]) -> tuple[dict[str, Answer], dict[str, str], list[Problem]]:
         """Good answers and reasons of failure by custom id, and what belongs to no request."""
-        answers: dict[str, _Answer] = {}
+        answers: dict[str, Answer] = {}
         failures: dict[str, str] = {}
         problems = []
         for where, value in _lines(self.response_path):
@@ -131,7 +123,7 @@ class BatchProvider:
                 problems.append(Problem("", f"{where}: second answer for {name!r}; the first is used"))
             else:
                 answer = _answer(value, self._config.model)
-                if isinstance(answer, _Answer):
+                if isinstance(answer, Answer):
                     answers[name] = answer
                 else:
                     failures[name] = f"{where}: {answer}"
@@ -179,58 +171,14 @@ def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
             yield where, value if isinstance(value, dict) else "not a JSON object; the line is not used"
 
 
-def _answer(line: Mapping[str, Any], model: str) -> _Answer | str:
+def _answer(line: Mapping[str, Any], model: str) -> Answer | str:
     """The answer in one response line, or why there is none."""
     if line.get("error"):
-        return f"the service reports an error: {_short(line['error'])}"
+        return f"the service reports an error: {short(line['error'])}"
     response = line.get("response")
     if not isinstance(response, dict):
         return "the line has no response"
     body = response.get("body")
     if response.get("status_code", 200) != 200:
-        return f"status {response.get('status_code')}: {_short(body)}"
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "the answer has no choices"
-    content = _content(choices[0].get("message"))
-    if not content.strip():
-        return "the answer has no content"
-    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    tokens = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-    return _Answer(content, str(body.get("model") or model), *tokens, _iso(body.get("created")))
-
-
-def _content(message: Any) -> str:
-    """Text of a chat message: a string, or a list of parts that have texts."""
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
-
-
-def _rationale(answer: _Answer | None, digest: str) -> tuple[Rationale | None, list[str]]:
-    """The parsed rationale, and what there is to say about it."""
-    if answer is None:
-        return None, []
-    parsed = parse_response(answer.content)
-    if not parsed.step2:
-        return None, list(parsed.problems)
-    origin = (answer.model, answer.prompt_tokens, answer.response_tokens, answer.created)
-    rationale = Rationale(parsed.step1, parsed.step2, plain_text(answer.content), digest, *origin)
-    return rationale, [f"used, but {problem}" for problem in parsed.problems]
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
-
-
-def _iso(seconds: Any) -> str:
-    """UTC time of a Unix time stamp, "" if it is none."""
-    if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 < seconds < 2**36:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)[:200]
+        return f"status {response.get('status_code')}: {short(body)}"
+    return answer_of(body, model)
