@@ -194,13 +194,15 @@ class Pipeline:
         if variant in CONTROLS:
             variant, rationales = "reland", control_rationales(rationales, variant)
         model = _recommender(config, inputs.splits, variant)
-        seed = inputs.assignment.seed[:, : config.fusion.neighbours]
         tables = Tables(
             item_text=None if variant == "id" else jnp.asarray(inputs.texts.items),
-            rationale=jnp.asarray(rationales) if variant == "reland" else None,
-            seed=jnp.asarray(seed) if variant == "reland" else None,
             propagation=_propagation(config.model, inputs.splits),
         )
+        if variant == "reland":
+            k = config.retrieval.neighbours
+            seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
+            tables = tables._replace(rationale=jnp.asarray(rationales), seed=jnp.asarray(seed))
+            tables = tables._replace(cosine=jnp.asarray(cosine) if k > 1 else None)
         return create_task(model, tables, inputs.splits, config.train, config.data.max_length)
 
     # --- stages --------------------------------------------------------------------------------
@@ -293,6 +295,7 @@ def _recommender(config: Config, splits: Splits, variant: str) -> Recommender:
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,
         max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
+        rationales=config.retrieval.neighbours,
     )  # fmt: skip
 
 

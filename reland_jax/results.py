@@ -43,6 +43,8 @@ def summarise(
     "per_seed" lists both seed by seed. Epochs and the history are those of the first seed.
     """
     pool = pool_summary(inputs.built.pool)
+    nearest = inputs.assignment.seed[:, : config.retrieval.neighbours]
+    pool["rationales_in_use"] = len(np.unique(nearest))
     asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
     cost = {variant: asked if variant == "reland" else dict.fromkeys(asked, 0) for variant in runs}
     return {

@@ -83,6 +83,7 @@ def create_recommender(
     num_items: int,
     max_length: int,
     embedding_l2: float,
+    rationales: int = 1,
 ) -> Recommender:
     """Puts a backbone and its variant together.
 
@@ -94,6 +95,7 @@ def create_recommender(
         num_items: I.
         max_length: L, for sequential backbones.
         embedding_l2: BPR's penalty, for collaborative backbones.
+        rationales: k, how many rationales a user is given.
 
     Raises:
         RelandError: unknown backbone.
@@ -104,7 +106,7 @@ def create_recommender(
         )
     entry = MODELS[model.backbone]
     width = entry.embeddings * model.dim
-    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant)
+    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant, rationales)
     if entry.sequential:
         return SequentialRecommender(*parts, contrastive=entry.contrastive)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

@@ -27,13 +27,15 @@ class Tables(NamedTuple):
     Attributes:
         item_text: ``<float32>[I + 1, T]``, encoded item attributes, row 0 zero.
         rationale: ``<float32>[S, T]``, the encoded reasoning pool: S rows, never U.
-        seed: ``<int32>[U, k]``, every user's nearest seed users as rows of `rationale`.
+        seed: ``<int32>[U, n]``, every user's nearest seed users as rows of `rationale`.
+        cosine: ``<float32>[U, n]``, how near they are; None where a user is given one rationale.
         propagation: the training graph, for backbones that use one.
     """
 
     item_text: jax.Array | None = None
     rationale: jax.Array | None = None
     seed: jax.Array | None = None
+    cosine: jax.Array | None = None
     propagation: Propagation | None = None
 
 
@@ -105,6 +107,7 @@ class Recommender(nn.Module):
         num_users: U.
         num_items: I.
         variant: "id", "f_item" or "reland".
+        rationales: k, how many rationales a user is given (`reland`).
     """
 
     width: int
@@ -113,6 +116,7 @@ class Recommender(nn.Module):
     num_users: int
     num_items: int
     variant: str
+    rationales: int
 
     init_scale = 0.02
 
@@ -126,13 +130,13 @@ class Recommender(nn.Module):
         self.fuse = RationaleFusion(self.fusion)
 
     def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
-        """Fuses the rationale of each user's seed user into its vector; the identity unless `reland`.
+        """Fuses the rationales of each user's seed users into its vector; the identity unless `reland`.
 
         Args:
             tables: see `Tables`.
             user: ``<int32>[B]``.
             vectors: ``<float32>[B, D]``, e_u.
-            train: in training the seed user is drawn among the user's k nearest, so that a
+            train: in training the seed users are drawn among the user's n nearest, so that a
                 projection cannot learn the targets of the few who share a rationale by heart.
 
         Returns:
@@ -140,13 +144,17 @@ class Recommender(nn.Module):
         """
         if self.variant != "reland":
             return vectors
-        seeds = tables.seed[user]
-        if train and seeds.shape[1] > 1:
-            column = jax.random.randint(self.make_rng("dropout"), user.shape, 0, seeds.shape[1])
-            seed = jnp.take_along_axis(seeds, column[:, None], 1)[:, 0]
-        else:
-            seed = seeds[:, 0]
-        return self.fuse(vectors, tables.rationale[seed], train, self.items.project)
+        seeds, k = tables.seed[user], self.rationales
+        column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
+        if train and seeds.shape[1] > k:
+            # One of every k-th part of them, so that the k are different.
+            part = seeds.shape[1] // k
+            column = column * part + jax.random.randint(self.make_rng("dropout"), column.shape, 0, part)
+        seed = jnp.take_along_axis(seeds, column, 1)
+        cosine = jnp.ones(seed.shape)
+        if tables.cosine is not None:
+            cosine = jnp.take_along_axis(tables.cosine[user], column, 1)
+        return self.fuse(vectors, tables.rationale[seed], cosine, train, self.items.project)
 
 
 class SequentialRecommender(Recommender):

@@ -12,6 +12,10 @@ from reland_jax.config import FusionConfig
 from reland_jax.models.dropout import Dropout
 
 
+LEAST_COSINE = 1e-3
+"""What a seed user counts whose vector points away from the user's."""
+
+
 def identity(scale: float = 1.0) -> nn.initializers.Initializer:
     """A kernel ``[n, m]`` that passes the first ``min(n, m)`` inputs on, times `scale`."""
 
@@ -60,7 +64,10 @@ class ItemRepresentation(nn.Module):
 
 
 class RationaleFusion(nn.Module):
-    """Attention between a user's representation and the rationale (paper, Eq. 5).
+    """Attention between a user's representation and its rationales (paper, Eq. 5).
+
+    With several rationales per user, an attention with the same vector w weighs them first, each times
+    its cosine; what comes of it takes the place of the one rationale of Eq. 5.
 
     The Linear of Eq. 5 is either a projection of its own, or ("shared") the projection that item texts
     go through, times one learned gain. The shared one reads the rationale in the space of the items,
@@ -79,7 +86,8 @@ class RationaleFusion(nn.Module):
     def __call__(
         self,
         user: jax.Array,
-        rationale: jax.Array,
+        rationales: jax.Array,
+        cosine: jax.Array,
         train: bool,
         project_text: Callable[[jax.Array], jax.Array] | None = None,
     ) -> jax.Array:
@@ -87,7 +95,8 @@ class RationaleFusion(nn.Module):
 
         Args:
             user: ``<float32>[B, D]``, e_u.
-            rationale: ``<float32>[B, T]``, the encoded rationale of each user's seed user.
+            rationales: ``<float32>[B, k, T]``, the encoded rationales of each user's seed users.
+            cosine: ``<float32>[B, k]`` in [-1, 1], of the user with each of them (Eq. 3).
             train: whether dropout is on (needs the rng "dropout").
             project_text: `ItemRepresentation.project`, for a shared projection.
 
@@ -96,15 +105,17 @@ class RationaleFusion(nn.Module):
         """
         dim = user.shape[-1]
         dropout = Dropout(self.config.dropout)
-        rationale = dropout(rationale, not train)
+        rationales = dropout(rationales, not train)
         if self.config.projection == "shared":
             gain = self.param("gain", nn.initializers.zeros, ())
-            projected = gain * project_text(rationale)
+            projected = gain * project_text(rationales)
             # Where a backbone appends layers to the embeddings (NGCF), texts stand with the embeddings.
-            projected = jnp.pad(projected, ((0, 0), (0, dim - projected.shape[1])))
+            projected = jnp.pad(projected, ((0, 0), (0, 0), (0, dim - projected.shape[2])))
         else:
-            projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationale)
+            projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationales)
         projected = dropout(projected, not train)
         attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
-        weights = jax.nn.softmax(jnp.stack([user @ attention, projected @ attention], -1))
-        return 2.0 * (weights[..., :1] * user + weights[..., 1:] * projected)
+        shares = jax.nn.softmax(projected @ attention + jnp.log(jnp.maximum(cosine, LEAST_COSINE)))
+        rationale = jnp.einsum("bk,bkd->bd", shares, projected)
+        weights = jax.nn.softmax(jnp.stack([user @ attention, rationale @ attention], -1))
+        return 2.0 * (weights[..., :1] * user + weights[..., 1:] * rationale)

@@ -72,12 +72,14 @@ def batch_for(backbone: str) -> Any:
 
 
 def recommender(
-    backbone: str, variant: str, projection: str = "own", dropout: float = 0.0, activations: str = "float32"
-) -> Recommender:
+    backbone: str, variant: str, projection: str = "own", dropout: float = 0.0, activations: str = "float32",
+    rationales: int = 1,
+) -> Recommender:  # fmt: skip
     return create_recommender(
         dataclasses.replace(SMALL, backbone=backbone, dropout=dropout, activations=activations),
         FusionConfig(dropout=0.0, projection=projection), variant,
         num_users=NUM_USERS, num_items=NUM_ITEMS, max_length=LENGTH, embedding_l2=0.3,
+        rationales=rationales,
     )  # fmt: skip
 
 
@@ -141,6 +143,34 @@ def test_evaluation_uses_the_nearest_seed_user_and_training_any_of_the_k() -> No
     is_nearest, is_second = (np.abs(drawn - one).max(1) < 1e-4 for one in (nearest, second))
     assert (is_nearest ^ is_second).all()
     assert 0.35 < is_second.mean() < 0.65
+
+
+def test_the_rationales_of_a_user_are_different_seed_users() -> None:
+    """At evaluation the k nearest, in training one of every k-th part of the n nearest."""
+    count, k = 400, 2
+    near = np.tile(np.arange(NUM_SEEDS, dtype=np.int32), (NUM_USERS, 1))
+    tables = TABLES._replace(seed=jnp.asarray(near), cosine=jnp.ones((NUM_USERS, NUM_SEEDS)))
+    model = recommender("lightgcn", "reland", rationales=k)
+    params, user = random_params(model, PAIRS), jnp.zeros(count, jnp.int32)
+    vectors = jnp.zeros((count, DIM))
+    rngs = {"dropout": jax.random.key(3)}
+    found = [
+        np.asarray(model.apply(params, tables, user, vectors, train, method="attach", rngs=rngs))
+        for train in (False, True)
+    ]
+    p, rationale = params["params"]["fuse"], np.asarray(TABLES.rationale)
+    projected = rationale @ np.asarray(p["project"]["kernel"]) + np.asarray(p["project"]["bias"])
+
+    def mixed(first: int, second: int) -> np.ndarray:
+        pair = projected[[first, second]]
+        weights = np.exp(pair @ p["attention"])
+        r = weights @ pair / weights.sum()
+        return 2 * r / (1 + np.exp(-r @ p["attention"]))
+
+    np.testing.assert_allclose(found[0], np.tile(mixed(0, 1), (count, 1)), rtol=1e-4, atol=1e-5)
+    pairs = [mixed(first, second) for first in (0, 1) for second in (2, 3)]
+    share = [(np.abs(found[1] - pair).max(1) < 1e-4).mean() for pair in pairs]
+    assert sum(share) == 1 and min(share) > 0.15
 
 
 def represented_items(params: Any) -> np.ndarray:
@@ -272,18 +302,19 @@ def test_every_parameter_learns_and_no_gradient_is_lost(backbone: str) -> None:
         assert np.abs(leaf).max() > 1e-8, name
 
 
-def test_texts_of_a_set_start_as_their_leading_directions() -> None:
-    """Six times the first D directions, for collaborative backbones alone."""
+@pytest.mark.parametrize("backbone", ["lightgcn", "gru4rec"])
+def test_texts_start_as_their_leading_directions_or_at_random(backbone: str) -> None:
+    """`item_scale` times the first D directions; with 0 a random projection."""
 
-    def kernel(backbone: str) -> np.ndarray:
-        model = recommender(backbone, "f_item")
+    def kernel(item_scale: float) -> np.ndarray:
+        fusion = FusionConfig(item_scale=item_scale)
+        model = recommender(backbone, "f_item").clone(fusion=fusion)
         initialise = partial(model.init, method=lambda model, text: model.items(text))
         params = jax.jit(initialise)(jax.random.key(0), TABLES.item_text)["params"]
         return np.asarray(params["items"]["from_text"]["kernel"])
 
-    np.testing.assert_array_equal(kernel("lightgcn"), 6 * np.eye(TEXT, DIM))
-    np.testing.assert_array_equal(kernel("neumf"), 6 * np.eye(TEXT, 2 * DIM))
-    assert len(np.unique(kernel("gru4rec"))) == TEXT * DIM
+    np.testing.assert_array_equal(kernel(6.0), 6 * np.eye(TEXT, DIM))
+    assert len(np.unique(kernel(0.0))) == TEXT * DIM
 
 
 def loss_and_gradients(model: Recommender) -> tuple[float, Any]:

@@ -18,6 +18,7 @@ RNG = np.random.default_rng(0)
 ITEM_TEXT = RNG.normal(size=(NUM_ITEMS + 1, TEXT)).astype(np.float32)
 USER = RNG.normal(size=(BATCH, DIM)).astype(np.float32)
 RATIONALE = RNG.normal(size=(BATCH, TEXT)).astype(np.float32)
+ONE = (RATIONALE[:, None], np.ones((BATCH, 1), np.float32))
 
 
 def test_item_representation_is_linear_of_the_concatenation() -> None:
@@ -46,7 +47,7 @@ def test_item_representation_without_text_is_the_embedding() -> None:
 @pytest.fixture(scope="module")
 def fusion_params() -> Any:
     """Parameters large enough for attention weights that are far from one half."""
-    params = RationaleFusion(FusionConfig()).init(jax.random.key(0), USER, RATIONALE, False)
+    params = RationaleFusion(FusionConfig()).init(jax.random.key(0), USER, *ONE, False)
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: rng.normal(0, 0.7, leaf.shape).astype(np.float32), params)
 
@@ -57,7 +58,7 @@ def test_fusion_is_equation_5(fusion_params: Any) -> None:
     The 2 is this project's: at equal attention e_u keeps its length.
     """
     p = fusion_params["params"]
-    found = RationaleFusion(FusionConfig(dropout=0.9)).apply(fusion_params, USER, RATIONALE, False)
+    found = RationaleFusion(FusionConfig(dropout=0.9)).apply(fusion_params, USER, *ONE, False)
     weights = []
     for row in range(BATCH):
         projected = RATIONALE[row] @ p["project"]["kernel"] + p["project"]["bias"]
@@ -71,15 +72,15 @@ def test_fusion_is_equation_5(fusion_params: Any) -> None:
 def test_training_starts_at_the_plain_backbone() -> None:
     """Untrained, the rationale adds nothing and the user keeps its representation, up to 5%."""
     module = RationaleFusion(FusionConfig())
-    found = module.apply(module.init(jax.random.key(0), USER, RATIONALE, False), USER, RATIONALE, False)
+    found = module.apply(module.init(jax.random.key(0), USER, *ONE, False), USER, *ONE, False)
     assert float(jnp.abs(found - USER).max()) < 0.05 * np.abs(USER).max()
 
 
 def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> None:
     """At evaluation no random key is needed; with everything dropped the user is left beside a zero."""
     module = RationaleFusion(FusionConfig(dropout=0.5))
-    rows = [jnp.asarray(np.repeat(a[:1], 4000, axis=0)) for a in (USER, RATIONALE)]
-    apply = jax.jit(module.apply, static_argnums=3)
+    rows = [jnp.asarray(np.repeat(a[:1], 4000, axis=0)) for a in (USER, *ONE)]
+    apply = jax.jit(module.apply, static_argnums=4)
     certain = apply(fusion_params, *rows, False)
     assert float(jnp.abs(certain - certain[0]).max()) < 1e-6
     dropped = np.asarray(apply(fusion_params, *rows, True, rngs={"dropout": jax.random.key(0)}))
@@ -101,13 +102,27 @@ def test_a_shared_projection_is_that_of_the_items_times_a_gain() -> None:
         return items.apply(item_params, text, method="project")
 
     module = RationaleFusion(FusionConfig(projection="shared", dropout=0.0))
-    start = module.init(jax.random.key(1), USER, RATIONALE, False, project)
+    start = module.init(jax.random.key(1), USER, *ONE, False, project)
     shapes = {name: leaf.shape for name, leaf in start["params"].items()}
     assert shapes == {"attention": (DIM,), "gain": ()}
-    unchanged = module.apply(start, USER, RATIONALE, False, project)
+    unchanged = module.apply(start, USER, *ONE, False, project)
     assert float(jnp.abs(unchanged - USER).max()) < 0.05 * np.abs(USER).max()
     gain, attention = np.float32(-1.7), RNG.normal(size=DIM).astype(np.float32)
-    found = module.apply({"params": {"gain": gain, "attention": attention}}, USER, RATIONALE, False, project)
+    found = module.apply({"params": {"gain": gain, "attention": attention}}, USER, *ONE, False, project)
     projected = gain * (RATIONALE @ kernel)
     a = 1 / (1 + np.exp(projected @ attention - USER @ attention))[:, None]
     np.testing.assert_allclose(found, 2 * (a * USER + (1 - a) * projected), rtol=1e-4, atol=1e-5)
+
+
+def test_several_rationales_are_weighed_by_cosine_and_attention(fusion_params: Any) -> None:
+    """Their mean, by weights softmax(log cosine + w . r_j), stands in for r."""
+    p = fusion_params["params"]
+    texts = RNG.normal(size=(BATCH, 3, TEXT)).astype(np.float32)
+    cosine = np.tile(np.float32([0.9, 0.3, -0.5]), (BATCH, 1))
+    found = RationaleFusion(FusionConfig()).apply(fusion_params, USER, texts, cosine, False)
+    for row in range(BATCH):
+        projected = texts[row] @ p["project"]["kernel"] + p["project"]["bias"]
+        weights = np.array([0.9, 0.3, 1e-3]) * np.exp(projected @ p["attention"])
+        r = weights @ projected / weights.sum()
+        a, b = np.exp([p["attention"] @ USER[row], p["attention"] @ r])
+        np.testing.assert_allclose(found[row], 2 * (a * USER[row] + b * r) / (a + b), rtol=1e-4, atol=1e-5)
