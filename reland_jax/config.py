@@ -201,7 +201,8 @@ class RetrievalConfig:
     """Matching every user to seed users (paper, Eq. 3)."""
 
     engine: str = _setting("exact", "exact (JAX) or scann")
-    neighbours: int = _setting(1, "seed users kept per user (k)")
+    neighbours: int = _setting(1, "seed users whose rationales a user is given (k)")
+    cold_neighbours: int = _setting(20, "the same for a user without training items, matched by profile")
     tile: int = _setting(4096, "users matched at a time")
 
 
@@ -316,6 +317,7 @@ class Config:
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)
         _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)
+        _within("retrieval.cold_neighbours", self.retrieval.cold_neighbours, 1, None)
         if min(self.eval.cutoffs, default=0) < 1 or 10 not in self.eval.cutoffs:
             raise RelandError(
                 f"config.eval.cutoffs={self.eval.cutoffs} must each be at least 1, and 10 one of them: "
