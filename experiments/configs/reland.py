@@ -37,7 +37,7 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
     "neumf": {"model.dropout": 0.1, "train.embedding_l2": 2e-2, "fusion.item_scale": 1.0},
-    "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2},
+    "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0},
     "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
@@ -65,9 +65,7 @@ def for_sequences() -> Config:
     return Config(
         data=DataConfig(protocol="leave_one_out"),
         model=ModelConfig(layers=2, heads=2, dropout=0.5),
-        train=TrainConfig(
-            objective="shifted", learning_rate=1e-3, max_epochs=60, eval_every=2, patience=5
-        ),
+        train=TrainConfig(objective="shifted", learning_rate=1e-3, max_epochs=60),
     )
 
 
