@@ -36,7 +36,9 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
-    "neumf": {"model.dropout": 0.1, "train.embedding_l2": 2e-2, "fusion.item_scale": 1.0},
+    "neumf": {
+        "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8, "fusion.item_scale": 1.0,
+    },
     "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0},
     "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
 }  # fmt: skip
