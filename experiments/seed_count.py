@@ -1,0 +1,206 @@
+r"""How many seed users to ask an LLM about, before it is paid.
+
+    python -m experiments.seed_count --config=experiments/configs/reland.py:DATASET,BACKBONE --workdir=DIR \
+        [--config.section.key=value ...] [--fractions=0.01,0.02,...] [--repeats=3] [--out=FILE.json] \
+        [--validate --seeds=N --test]
+
+Runs the stages up to `encode_users`, samples seed users at every fraction, and prints what each would cost in
+tokens and money, how much of the user mass it would cover, and the number of seed users that each rule
+recommends, with the band over repetitions of the sampling. Writes DIR/seed_count.json and
+DIR/seed_count.svg (or FILE.json and FILE.svg). Nothing is asked.
+
+With --validate it also trains `f_item` once and `reland` at every fraction, with the rationales that
+config.pool says (provider file, restricted to the seed users sampled at that fraction, or heuristic), and
+puts the gain in validation NDCG@10 and HR@10 beside the coverage (the paper's Figure 6).
+config.fusion.neighbours is meant for config.seeds.fraction and grows with the pool, so that a text is seen
+with as many users at every fraction. Give the same command again after a stop: nothing that is finished is
+done twice.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from reland_jax.artefacts import write_json
+from reland_jax.config import Config
+from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    from experiments.seed_count_curve import Encoded, Prompts
+
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Those of the paper's Figure 6, and a few more."""
+
+RULE = "reuse"
+"""The rule that is followed; docs/pool.md compares it with the others."""
+
+
+class Options(NamedTuple):
+    """What a command asks for besides its settings.
+
+    Attributes:
+        fractions: seed users as shares of all users, at least 3, in (0, 1].
+        repeats: samplings of each, with seeds of their own.
+        answer_tokens: tokens expected of an answer; 0: see `prompts`.
+        by_activity: whether users count as much as they have training interactions.
+        validate: whether to train at every fraction.
+        seeds: training seeds of each.
+        test: whether to tell test metrics too.
+        validation_from: "train" or "test": where a fixed split without validation part gets one from.
+    """
+
+    fractions: tuple[float, ...] = FRACTIONS
+    repeats: int = 3
+    answer_tokens: float = 0.0
+    by_activity: bool = False
+    validate: bool = False
+    seeds: int = 1
+    test: bool = False
+    validation_from: str = "train"
+
+
+def run(config: Config, workdir: Path, options: Options, out: Path | None = None) -> dict[str, Any]:
+    """Measures the curve, recommends, and trains if asked to.
+
+    Args:
+        config: all settings.
+        workdir: folder of artefacts.
+        options: what to do.
+        out: where the result goes, and beside it the plot; DIR/seed_count.json where None.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RelandError: bad data, settings or options.
+    """
+    from experiments.seed_count_curve import encode, fresh_validation, prompts
+    from experiments.seed_count_training import check, train
+    from experiments.seed_count_view import plot, table
+
+    _check(options)
+    workdir.mkdir(parents=True, exist_ok=True)
+    out = out or workdir / "seed_count.json"
+    if options.validation_from == "test":
+        config = fresh_validation(config, workdir / "data")
+    encoded = encode(config, workdir)
+    if options.validate:
+        check(config, encoded)
+    asked = prompts(encoded, config, workdir, options.answer_tokens)
+    result = _measured(config, workdir, options, encoded, asked)
+    write_json(out, result)
+    print(table(result), flush=True)
+    plot(result, out.with_suffix(".svg"))
+    if options.validate:
+        for validation in train(config, workdir, options, encoded, asked):
+            result["validation"] = validation
+            write_json(out, result)
+        print(table(result))
+        plot(result, out.with_suffix(".svg"))
+    print(f"\nfigures: {out}\nplot:    {out.with_suffix('.svg')}")
+    return result
+
+
+def _check(options: Options) -> None:
+    if len(options.fractions) < 3 or not all(0 < fraction <= 1 for fraction in options.fractions):
+        raise RelandError(f"--fractions={options.fractions}: give at least three shares in (0, 1]")
+    if options.validation_from not in ("train", "test"):
+        raise RelandError(f"--validation_from={options.validation_from!r}: expected train or test")
+
+
+def _measured(
+    config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts
+) -> dict[str, Any]:
+    """The points of every repetition, and what each rule makes of them."""
+    from experiments.seed_count_curve import curve, point, sampled
+    from reland_jax.seeds.coverage import RULES, marginal_gain, recommend
+
+    weight = encoded.splits.train.lengths() if options.by_activity else None
+    repeats: list[list[dict[str, Any]]] = []
+    for repeat in range(options.repeats):
+        points = []
+        for fraction in sorted(set(options.fractions)):
+            found = sampled(encoded, config, workdir, fraction, repeat)
+            points.append({"fraction": fraction, **point(encoded, asked, found, weight)})
+            covered, seeds = points[-1]["covered"], points[-1]["seeds"]
+            print(f"sampling {repeat}, {fraction:.2%}: {seeds:,} seed users cover {covered:.4f}", flush=True)
+        repeats.append(points)
+    curves = [curve(points) for points in repeats]
+    return {
+        "data": config.data.name,
+        "users": encoded.splits.num_users,
+        "weight": "activity" if options.by_activity else "users",
+        "model": config.pool.model,
+        "currency": config.llm.currency,
+        "answer_tokens": asked.answer,
+        "exact": asked.exact,
+        "rule": RULE,
+        "recommended": {rule: recommend(curves, rule)._asdict() for rule in RULES},
+        "marginal_gain": [marginal_gain(each).tolist() for each in curves],
+        "repeats": repeats,
+    }
+
+
+def define_flags() -> None:
+    """Registers the flags; not at import, since other commands have some of the same names."""
+    defaults = Options()
+    config_flags.DEFINE_config_file(
+        "config",
+        "experiments/configs/reland.py:demo,lightgcn",
+        "Settings; :DATASET,BACKBONE follows the file.",
+        lock_config=True,
+    )
+    flags.DEFINE_string("workdir", None, "Folder of artefacts.", required=True)
+    flags.DEFINE_string("out", "", "JSON file of the result; the plot goes beside it.")
+    flags.DEFINE_list("fractions", list(map(str, FRACTIONS)), "Seed users as shares of all users.")
+    flags.DEFINE_integer("repeats", defaults.repeats, "Samplings at each fraction.", lower_bound=1)
+    flags.DEFINE_float("answer_tokens", defaults.answer_tokens, "Expected of an answer; 0: measured, or 172.")
+    flags.DEFINE_bool("by_activity", defaults.by_activity, "Users count as their training interactions.")
+    flags.DEFINE_bool("validate", defaults.validate, "Train at every fraction.")
+    flags.DEFINE_integer("seeds", defaults.seeds, "Training seeds 0, 1, ...", lower_bound=1)
+    flags.DEFINE_bool("test", defaults.test, "Tell test metrics too.")
+    flags.DEFINE_string("validation_from", defaults.validation_from, "Fixed splits: train or test.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the command; a mistake ends it with one line."""
+    if len(arguments) > 1:
+        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    given = flags.FLAGS
+    values = {name: given[name].value for name in Options._fields}
+    try:
+        values["fractions"] = tuple(map(_share, given.fractions))
+        config = Config.from_dict(given.config.to_dict())
+        run(config, Path(given.workdir), Options(**values), Path(given.out) if given.out else None)
+    except (RelandError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RelandError(f"--fractions: {text!r} is no number; give shares such as 0.01,0.1,1") from None
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the flags; a mistake ends the command with one line."""
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.Error, RelandError) as error:
+        sys.exit("error: " + str(error).rpartition("RelandError: ")[-1].strip())
+    except (AttributeError, KeyError) as error:
+        sys.exit(f"error: --config: {error}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=_parse_flags)

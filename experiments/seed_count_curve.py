@@ -1,0 +1,296 @@
+"""What coverage costs: seed sets of growing size on one data set, their prompts, and nothing asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.artefacts import fingerprint, load_arrays, make, read_stamp, save_arrays
+from reland_jax.config import Config, RetrievalConfig, SeedsConfig
+from reland_jax.data import load_interactions
+from reland_jax.pipeline import STAGES, Pipeline, StagesDone
+from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
+from reland_jax.pool.money import Price, price_of
+from reland_jax.pool.prompts import item_text
+from reland_jax.pool.tokens import TokenCounter, chat_tokens, token_counter
+from reland_jax.retrieval import assign
+from reland_jax.seeds import choose_seeds, sample_seeds
+from reland_jax.seeds.coverage import Curve, coverage, share_above
+from reland_jax.storage import load_array, load_splits
+from reland_jax.storage import load_interactions as load_stored_interactions
+from reland_jax.types import Interactions, RelandError, Splits
+
+ENCODED = ("load", "split", "encode_users")
+"""The stages that a curve needs."""
+
+VALID = 1
+"""Value of `Interactions.fixed_split` for validation."""
+
+THRESHOLDS = (0.3, 0.5, 0.7)
+"""Cosines above which users are counted."""
+
+ASSUMED_ANSWER = 172
+"""Tokens of an answer where no pool is at hand: the mean of both pools of docs/pool.md, by characters."""
+
+
+class Encoded(NamedTuple):
+    """A data set up to its behaviour vectors.
+
+    Attributes:
+        interactions: all of them.
+        splits: training, validation and test.
+        behaviour: ``<float32>[U, D]``.
+        stamp: what `behaviour` was made from.
+    """
+
+    interactions: Interactions
+    splits: Splits
+    behaviour: np.ndarray
+    stamp: str
+
+
+class Prompts(NamedTuple):
+    """What asking about each user would read.
+
+    Attributes:
+        number: ``<int64>[U]``, equal for users with the same prompt, who share one inference; -1 for a
+            user without any item text, about whom nothing can be asked.
+        tokens: ``<int64>[U]`` of the prompt.
+        answer: tokens expected of an answer.
+        price: None without a price for the model.
+        exact: whether `tokens` were counted with the model's own tokenizer.
+    """
+
+    number: np.ndarray
+    tokens: np.ndarray
+    answer: float
+    price: Price | None
+    exact: bool
+
+
+class Sampled(NamedTuple):
+    """One seed set.
+
+    Attributes:
+        user: ``<int32>[S]``.
+        cosine: ``<float32>[U]``, of every user to its nearest seed user.
+    """
+
+    user: np.ndarray
+    cosine: np.ndarray
+
+
+class _UntilEncoded(Pipeline):
+    """The pipeline as far as the behaviour encoder."""
+
+    def start(self, stage: str) -> bool:
+        if STAGES.index(stage) > STAGES.index(ENCODED[-1]):
+            raise StagesDone
+        return True
+
+
+def encode(config: Config, workdir: Path) -> Encoded:
+    """Runs the stages up to `encode_users`, as far as they are not up to date."""
+    try:
+        _UntilEncoded(config, workdir).prepare()
+    except StagesDone:
+        pass
+    folders = (workdir / stage for stage in ENCODED)
+    loaded = [load(folder) for load, folder in zip(_LOADERS, folders, strict=True)]
+    return Encoded(*loaded, stamp=str(read_stamp(workdir / ENCODED[-1])["fingerprint"]))
+
+
+_LOADERS = (load_stored_interactions, load_splits, load_array)
+
+
+def prompts(encoded: Encoded, config: Config, workdir: Path, answer: float) -> Prompts:
+    """The prompts of all users, counted once and kept in the workdir.
+
+    Args:
+        encoded: the data.
+        config: wording, model, tokenizer and prices.
+        workdir: folder of artefacts.
+        answer: tokens expected of an answer; 0 measures those of the pool file (`pool.path`), and without
+            one takes `ASSUMED_ANSWER`, or `pool.max_tokens` if that is less.
+    """
+    counter = token_counter(config.pool)
+    pool = dataclasses.replace(config.pool, provider="heuristic", path="", held_out=0)
+    stamp = fingerprint(encoded.stamp, pool, config.data, counter.name, counter.exact)
+    counted = make(
+        workdir / "prompt_tokens", stamp,
+        compute=lambda: _count(encoded, config, counter), save=save_arrays, load=load_arrays,
+    ).value  # fmt: skip
+    price = price_of(config.pool.model, config.llm.prices)
+    expected = answer or _measured_answer(config, counter)
+    return Prompts(counted["number"], counted["tokens"], expected, price, counter.exact)
+
+
+def _count(encoded: Encoded, config: Config, counter: TokenCounter) -> dict[str, np.ndarray]:
+    pool, data, train = config.pool, config.data, encoded.splits.train
+    fields = {n: v for n, v in encoded.interactions.item_features.items() if n in data.text_fields}
+    order = [name for name in data.text_fields if name in fields]
+    texts = [
+        item_text({name: clean_title(str(fields[name][item])) for name in order})
+        for item in range(len(encoded.interactions.ids.items))
+    ]
+    numbers: dict[str, int] = {}
+    number, tokens = np.full(train.num_rows, -1), np.zeros(train.num_rows, np.int64)
+    for user in range(train.num_rows):
+        shown = [texts[item] for item in train.row(user)[-pool.history :].tolist()]
+        if not any(shown):
+            continue
+        prompt = build_prompt(shown, data.domain, pool.history, kind=pool.prompt)
+        number[user] = numbers.setdefault(prompt_hash(prompt), len(numbers))
+        tokens[user] = chat_tokens(counter, [{"role": "user", "content": prompt}])
+    # A bound leaves out whole items, so a prompt that it shortens has at most so many.
+    return {"number": number, "tokens": np.minimum(tokens, pool.prompt_tokens or tokens)}
+
+
+def _measured_answer(config: Config, counter: TokenCounter) -> float:
+    if config.pool.provider != "file":
+        return float(min(ASSUMED_ANSWER, config.pool.max_tokens))
+    read = [entry.rationale.response for entry in read_pool_file(config.pool.path) if entry.rationale]
+    return float(np.mean([counter.count(text) for text in read])) if read else float(ASSUMED_ANSWER)
+
+
+def sampled(
+    encoded: Encoded,
+    config: Config,
+    workdir: Path,
+    fraction: float,
+    repeat: int,
+    available: np.ndarray | None = None,
+) -> Sampled:
+    """The seed set of one size, made once and kept in the workdir.
+
+    Args:
+        encoded: the data.
+        config: sampling and engine of retrieval.
+        workdir: folder of artefacts.
+        fraction: seed users as a share of all users.
+        repeat: added to the seed of the sampling.
+        available: ``<int32>[A]``, the only users that may be chosen (all where None).
+    """
+    seeds = dataclasses.replace(config.seeds, fraction=fraction, seed=config.seeds.seed + repeat)
+    retrieval = dataclasses.replace(config.retrieval, neighbours=1)
+    kind = "coverage" if available is None else "restricted"
+    made_from = [encoded.stamp, seeds, retrieval, *([] if available is None else [available])]
+    return make(
+        workdir / kind / f"{100 * fraction:.4g}-{repeat}", fingerprint(*made_from),
+        compute=lambda: _sample(encoded, seeds, retrieval, available),
+        save=lambda found, folder: save_arrays(found._asdict(), folder),
+        load=lambda folder: Sampled(**load_arrays(folder)),
+    ).value  # fmt: skip
+
+
+def _sample(
+    encoded: Encoded, seeds: SeedsConfig, retrieval: RetrievalConfig, available: np.ndarray | None
+) -> Sampled:
+    behaviour, activity = encoded.behaviour, encoded.splits.train.lengths()
+    wanted, everyone = max(1, round(seeds.fraction * len(behaviour))), np.arange(len(behaviour))
+    among = everyone if available is None else available
+    if wanted >= len(among):
+        user = among.astype(np.int32)  # clusters would decide nothing, and they cost the most here
+    else:
+        chosen, clustering = choose_seeds(behaviour, activity, seeds)
+        if available is not None:
+            chosen = sample_seeds(
+                clustering.cluster[among], clustering.distance[among], activity[among], wanted,
+                rounds=seeds.rounds, seed=seeds.seed,
+            )  # fmt: skip
+        user = among[chosen.user].astype(np.int32)
+    if len(user) == len(behaviour):
+        return Sampled(user, np.ones(len(behaviour), np.float32))
+    return Sampled(user, assign(behaviour, user, retrieval).cosine[:, 0])
+
+
+def point(
+    encoded: Encoded, asked: Prompts, found: Sampled, weight: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Coverage and cost of one seed set, as plain values; "others" is None where there are none."""
+    here = coverage(found.cosine, found.user, weight)
+    _, first = np.unique(asked.number[found.user], return_index=True)
+    read = found.user[first]
+    read = read[asked.number[read] >= 0]
+    prompt, answer = int(asked.tokens[read].sum()), round(asked.answer * len(read))
+    return {
+        "seeds": len(found.user),
+        "prompts": len(read),
+        "prompt_tokens": prompt,
+        "response_tokens": answer,
+        "tokens": prompt + answer,
+        "price": None if asked.price is None else asked.price.of(prompt, answer),
+        **here._asdict(),
+        "others": None if np.isnan(here.others) else here.others,
+        "above": dict(zip(map(str, THRESHOLDS), share_above(found.cosine, THRESHOLDS), strict=True)),
+        "activity": float(encoded.splits.train.lengths()[found.user].mean()),
+    }
+
+
+def curve(points: Sequence[dict[str, Any]]) -> Curve:
+    """The points of one repetition, in ascending order, as the arrays that rules read.
+
+    Raises:
+        RelandError: prompts could be built for none of the seed users.
+    """
+    if not points[0]["tokens"]:
+        raise RelandError("no seed user has an item with a text, so there is nothing to ask")
+    columns = ("seeds", "tokens", "covered", "bought")
+    return Curve(*(np.array([one[name] for one in points], np.float64) for name in columns))
+
+
+def fresh_validation(config: Config, folder: Path) -> Config:
+    """The config with a copy of the data whose validation items come out of the fixed split's test part.
+
+    Data with a fixed split and no validation part otherwise give up a training item of every user for
+    validation, which rationales written by others from all of training have read. Here one test item of
+    every user with at least two is for validation, always the same one, and training stays whole.
+
+    Args:
+        config: its data have a fixed split without a validation part, in RecBole's format.
+        folder: where the copy goes.
+
+    Raises:
+        RelandError: the data are otherwise.
+    """
+    from reland_jax.data.loading import locate
+
+    place = locate(config.data)
+    fixed = load_interactions(dataclasses.replace(config.data, min_interactions=0)).fixed_split
+    if place.source != "recbole" or fixed is None or VALID in fixed:
+        raise RelandError(
+            "--validation_from=test needs data in RecBole's format with a fixed split that has no "
+            f"validation part; {place.place} is otherwise"
+        )
+    source, folder = Path(place.place), folder.absolute() / Path(place.place).stem
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in (".item", ".user"):
+        target = folder / (source.stem + other)
+        if source.with_suffix(other).is_file() and not target.exists():
+            target.symlink_to(source.with_suffix(other).absolute())
+    written, text = folder / source.name, _relabelled(source.read_text(encoding="utf-8-sig"))
+    if not written.exists() or written.read_text(encoding="utf-8") != text:
+        written.write_text(text, encoding="utf-8")
+    data = dataclasses.replace(config.data, name=str(folder), source="recbole")
+    return dataclasses.replace(config, data=data)
+
+
+def _relabelled(text: str) -> str:
+    """The content of an .inter file with one "test" of every user who has several turned into "valid"."""
+    head, *lines = text.splitlines()
+    names = [field.partition(":")[0] for field in head.split("\t")]
+    user, part = names.index("user_id"), names.index("split")
+    rows = [line.split("\t") for line in lines]
+    tests: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        if row[part] == "test":
+            tests.setdefault(row[user], []).append(number)
+    rng = np.random.default_rng(0)
+    for numbers in tests.values():
+        if len(numbers) > 1:
+            rows[numbers[rng.integers(len(numbers))]][part] = "valid"
+    return "\n".join([head, *("\t".join(row) for row in rows)]) + "\n"
