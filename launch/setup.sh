@@ -4,7 +4,7 @@
 #   bash launch/setup.sh [core|dev] [--dry_run]
 #
 # core  what the main job needs (requirements.txt and the MiniLM weights); the default
-# dev   that, and what the tests need (requirements-dev.txt)
+# dev   that, and what the tests need (requirements-dev.txt, requirements-llm.txt)
 #
 # The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
 # requirement files have not changed since the last time. --dry_run prints the commands instead.
@@ -98,7 +98,7 @@ setup_environment() {
   local files=("$RELAND_ROOT/requirements.txt")
   case "$1" in
     core) ;;
-    dev) files+=("$RELAND_ROOT/requirements-dev.txt") ;;
+    dev) files+=("$RELAND_ROOT/requirements-dev.txt" "$RELAND_ROOT/requirements-llm.txt") ;;
     *) fail "unknown set of requirements '$1'; known are core, dev" ;;
   esac
   make_environment

@@ -21,7 +21,7 @@ from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import item_texts, load_interactions, raw_state, split, statistics
-from reland_jax.eval import mean_metrics, per_user_metrics
+from reland_jax.eval import Borrowed, borrow, lend, mean_metrics, per_user_metrics
 from reland_jax.models import (
     MODELS,
     Propagation,
@@ -31,14 +31,15 @@ from reland_jax.models import (
     build_propagation,
     create_recommender,
 )
-from reland_jax.pool import build_pool
+from reland_jax.pool import build_pool, pool_state
 from reland_jax.report.tensorboard import scalar_writer
-from reland_jax.retrieval import assign
+from reland_jax.retrieval import assign_with_cold
 from reland_jax.seeds import add_texts, choose_seeds
 from reland_jax.storage import (
     PARTS,
     BuiltPool,
     Inputs,
+    Seeding,
     Texts,
     Trained,
     load_array,
@@ -71,6 +72,9 @@ STAGES = (
     "train",
     "report",
 )
+
+NO_CLUSTER = -1
+"""Cluster of a user without training items."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,14 +124,14 @@ class Pipeline:
             raise StagesDone
         return not self._stages or stage in self._stages
 
-    def prepare(self) -> Inputs:
-        """Phases 1 and 2 up to the assignment: everything that training needs.
+    def seeding(self) -> Seeding:
+        """The stages before the pool: data, split, behaviour vectors and seed users.
 
         Raises:
             StagesDone: the stages asked for end before.
             RelandError: bad data or settings, or a missing artefact of a stage that was not asked for.
         """
-        config, workdir = self.config, self.workdir
+        config = self.config
         loaded = self._stage(
             "load", [config.data, raw_state(config.data)], lambda: load_interactions(config.data),
             save_interactions, load_stored_interactions,
@@ -136,7 +140,7 @@ class Pipeline:
         _log.info("data: %s", statistics(interactions))
         divided = self._stage(
             "split", [loaded.fingerprint, config.data.protocol],
-            lambda: split(interactions, config.data.protocol), save_splits, load_splits,
+            lambda: self.split(interactions), save_splits, load_splits,
         )  # fmt: skip
         splits = divided.value
         behaviour = self._stage(
@@ -150,9 +154,23 @@ class Pipeline:
             lambda: _sample_seeds(behaviour.value, splits, config),
             artefacts.save_arrays, artefacts.load_arrays,
         )  # fmt: skip
+        chosen = SeedSet(*(seeds.value[name] for name in SeedSet._fields))
+        clusters = seeds.value["cluster_of_user"]
+        return Seeding(interactions, splits, behaviour.value, chosen, clusters, seeds.fingerprint)
+
+    def prepare(self) -> Inputs:
+        """Phases 1 and 2 up to the assignment: everything that training needs.
+
+        Raises:
+            StagesDone: the stages asked for end before.
+            RelandError: bad data or settings, or a missing artefact of a stage that was not asked for.
+        """
+        config, workdir = self.config, self.workdir
+        seeding = self.seeding()
+        interactions = seeding.interactions
         built = self._stage(
-            "build_pool", [seeds.fingerprint, config.pool, Path(config.pool.path), config.data],
-            lambda: _build_pool(seeds.value, behaviour.value, splits, interactions, config, workdir),
+            "build_pool", [seeding.fingerprint, config.pool, pool_state(config.pool), config.data],
+            lambda: _build_pool(seeding, config, workdir),
             partial(save_built_pool, config, interactions.ids), partial(load_built_pool, interactions.ids),
         )  # fmt: skip
         pool = built.value.pool
@@ -162,11 +180,12 @@ class Pipeline:
         )  # fmt: skip
         assignment = self._stage(
             "assign", [built.fingerprint, config.retrieval, config.fusion.neighbours],
-            lambda: _assign(behaviour.value, pool, config), save_assignment, load_assignment,
+            lambda: _assign(seeding, pool, config), save_assignment, load_assignment,
         )  # fmt: skip
         both = fingerprint(texts.fingerprint, assignment.fingerprint)
-        clusters = seeds.value["cluster_of_user"]
-        return Inputs(interactions, splits, clusters, built.value, texts.value, assignment.value, both)
+        return Inputs(
+            interactions, seeding.splits, seeding.clusters, built.value, texts.value, assignment.value, both
+        )
 
     def train(self, inputs: Inputs, variant: str, seed: int) -> Trained:
         """Trains and evaluates one variant with one training seed."""
@@ -180,6 +199,8 @@ class Pipeline:
             made_from += [self.config.fusion, inputs.fingerprint]
         if variant in CONTROLS:
             made_from += [variant]
+        if borrowed := _borrowed(inputs, self.config):
+            made_from += [*borrowed]
         name = f"{self._trainings}/{variant}-seed{seed}"
         task = self.task(inputs, variant)
         stamp = fingerprint(*made_from)
@@ -203,7 +224,16 @@ class Pipeline:
             seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
             tables = tables._replace(rationale=jnp.asarray(rationales), seed=jnp.asarray(seed))
             tables = tables._replace(cosine=jnp.asarray(cosine) if k > 1 else None)
-        return create_task(model, tables, inputs.splits, config.train, config.data.max_length)
+        task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
+        borrowed = _borrowed(inputs, config)
+        if borrowed is None:
+            return task
+        borrowed = Borrowed(*map(jnp.asarray, borrowed))
+        return task._replace(vectors=lambda params, part: lend(task.vectors(params, part), borrowed))
+
+    def split(self, interactions: Interactions) -> Splits:
+        """Training, validation and test by the protocol of the config."""
+        return split(interactions, self.config.data.protocol)
 
     # --- stages --------------------------------------------------------------------------------
 
@@ -306,22 +336,20 @@ def _propagation(model: ModelConfig, splits: Splits) -> Propagation | None:
 
 
 def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict[str, np.ndarray]:
-    seeds, clustering = choose_seeds(behaviour, splits.train.lengths(), config.seeds)
-    return {**seeds._asdict(), "cluster_of_user": np.asarray(clustering.cluster)}
+    activity = splits.train.lengths()
+    # Nothing can be written about a user without training items, and its vector was never trained.
+    warm = np.flatnonzero(activity)
+    seeds, clustering = choose_seeds(behaviour[warm], activity[warm], config.seeds)
+    cluster_of_user = np.full(len(activity), NO_CLUSTER, np.int32)
+    cluster_of_user[warm] = clustering.cluster
+    seeds = seeds._replace(user=warm[seeds.user].astype(np.int32))
+    return {**seeds._asdict(), "cluster_of_user": cluster_of_user}
 
 
-def _build_pool(
-    seeds: dict[str, np.ndarray],
-    behaviour: np.ndarray,
-    splits: Splits,
-    interactions: Interactions,
-    config: Config,
-    folder: Path,
-) -> BuiltPool:
-    chosen = SeedSet(seeds["user"], seeds["cluster"], seeds["how"])
+def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
     pool, problems = build_pool(
-        chosen, behaviour, splits, interactions, config.pool, config.data,
-        folder=folder, cluster=seeds["cluster_of_user"],
+        seeding.seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
+        folder=folder, llm=config.llm, cluster=seeding.clusters,
     )  # fmt: skip
     for problem in problems[:5]:
         _log.warning("pool: %s: %s", problem.user_id, problem.why)
@@ -350,6 +378,22 @@ def _whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarr
     return whiten(texts, items[1:], directions) if directions > 0 else texts
 
 
-def _assign(behaviour: np.ndarray, pool: ReasoningPool, config: Config) -> Assignment:
-    count = max(config.retrieval.neighbours, min(config.fusion.neighbours, len(pool.rationales)))
-    return assign(behaviour, pool.seeds.user, dataclasses.replace(config.retrieval, neighbours=count))
+def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment:
+    activity = seeding.splits.train.lengths()
+    # A file may bring seed users without training items; none can be like them.
+    rows = np.flatnonzero(activity[pool.seeds.user])
+    count = max(config.retrieval.neighbours, min(config.fusion.neighbours, len(rows)))
+    found = assign_with_cold(
+        seeding.behaviour, pool.seeds.user[rows], activity, seeding.interactions.user_features,
+        dataclasses.replace(config.retrieval, neighbours=count),
+    )  # fmt: skip
+    return found._replace(seed=rows[found.seed].astype(np.int32))
+
+
+def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
+    """From whom the users without training items borrow their vectors; None if there are no such users."""
+    cold = np.flatnonzero(inputs.splits.train.lengths() == 0)
+    if not len(cold):
+        return None
+    seed, cosine = (each[cold, : config.retrieval.cold_neighbours] for each in inputs.assignment)
+    return borrow(cold, inputs.built.pool.seeds.user[seed], cosine)

@@ -129,7 +129,7 @@ def report_content(
         config=config.to_dict(),
         activity=inputs.splits.train.lengths(),
         seeds=inputs.built.pool.seeds,
-        cluster_sizes=np.bincount(inputs.clusters),
+        cluster_sizes=np.bincount(inputs.clusters[inputs.clusters >= 0]),
         assignment=inputs.assignment,
         cases=_cases(config, inputs, vectors, _choose_cases(config, inputs, num_cases)),
         problems=problems,

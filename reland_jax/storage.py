@@ -19,6 +19,7 @@ from reland_jax.types import (
     Interactions,
     Ragged,
     ReasoningPool,
+    SeedSet,
     Splits,
     TargetRanks,
 )
@@ -50,13 +51,33 @@ class Texts(NamedTuple):
     rationales: np.ndarray
 
 
+class Seeding(NamedTuple):
+    """What the pool is built from, all stages before it done.
+
+    Attributes:
+        interactions: all of them, with external ids and item features.
+        splits: training, validation and test.
+        behaviour: ``<float32>[U, D]``, M of Eq. 1.
+        seeds: the chosen seed users.
+        clusters: ``<int32>[U]``, K-means cluster of every user; -1 for one without training items.
+        fingerprint: of the seed users and all that they hang on.
+    """
+
+    interactions: Interactions
+    splits: Splits
+    behaviour: np.ndarray
+    seeds: SeedSet
+    clusters: np.ndarray
+    fingerprint: str
+
+
 class Inputs(NamedTuple):
     """What training and report read, all stages before them done.
 
     Attributes:
         interactions: all of them, with external ids and item features.
         splits: training, validation and test.
-        clusters: ``<int32>[U]``, K-means cluster of every user.
+        clusters: ``<int32>[U]``, K-means cluster of every user; -1 for one without training items.
         built: the reasoning pool and its problems.
         texts: encoded item attributes and rationales.
         assignment: every user's seed users.

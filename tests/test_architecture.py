@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": CONTRACTS,
     "train": CONTRACTS | {"models", "data", "eval"},
     "serve": CONTRACTS | {"models", "retrieval"},
+    "control": CONTRACTS | {"pool", "retrieval"},
     "artefacts": {"types"},
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"storage", "pool", "eval", "report"},

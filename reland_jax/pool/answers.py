@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from reland_jax.pool.parser import ParsedRationale, parse_response, plain_text
+from reland_jax.pool.parser import ParsedRationale, parse_direct, parse_response, plain_text
 from reland_jax.types import Rationale
 
 
@@ -59,14 +59,15 @@ def tokens_of(body: Any) -> tuple[int, int]:
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
 
-def rationale_of(answer: Answer, digest: str) -> tuple[Rationale | None, list[str]]:
+def rationale_of(answer: Answer, digest: str, prompt: str = "steps") -> tuple[Rationale | None, list[str]]:
     """The rationale in an answer, None if it is not usable, and what there is to say about it.
 
     Args:
         answer: of the LLM.
         digest: hash of the prompt that was answered.
+        prompt: `config.pool.prompt`, what was asked for.
     """
-    parsed = readable_steps(answer.content)
+    parsed = readable_steps(answer.content, prompt)
     if not parsed.step2:
         return None, list(parsed.problems)
     origin = (answer.model, answer.prompt_tokens, answer.response_tokens, answer.created)
@@ -74,9 +75,14 @@ def rationale_of(answer: Answer, digest: str) -> tuple[Rationale | None, list[st
     return rationale, [f"used, but {problem}" for problem in parsed.problems]
 
 
-def readable_steps(content: str) -> ParsedRationale:
-    """The two steps of an answer, without a step 2 that the encoder cannot read."""
-    parsed = parse_response(content)
+def readable_steps(content: str, prompt: str = "steps") -> ParsedRationale:
+    """What an answer says, without a step 2 that the encoder cannot read.
+
+    Args:
+        content: the answer.
+        prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2.
+    """
+    parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
     if parsed.step2 and not is_latin(parsed.step2):
         why = "step 2 is not in English: most of it is not in Latin script"
         return ParsedRationale("", "", (*parsed.problems, why))

@@ -1,44 +1,58 @@
-"""Rationales through files in the OpenAI batch format, for the OpenAI Batch API or `vllm run-batch`.
+"""Rationales in batches: by request and response files that a person carries, or by the Batch API.
 
-The first run writes the requests and stops with `AwaitingResponses`; a person has them answered; the
-next run reads the answers. Nothing needs to be running in between.
+By hand, the first run writes the requests and stops with `AwaitingResponses`; a person has them
+answered; the next run reads the answers. Nothing needs to be running in between. With
+`config.llm.upload` the same happens through the OpenAI Batch API, and the run waits (`batch_api`).
+Either way the answers go into the journal, and prompts that are answered there are not asked again.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import dataclasses
+import fcntl
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from reland_jax.config import PoolConfig
-from reland_jax.pool.answers import Answer, answer_of, rationale_of, short
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.batch_api import BatchService, ask_in_batches
+from reland_jax.pool.batch_files import ENDPOINT, read_bytes, split_lines, write_file
+from reland_jax.pool.batch_state import STATE_FILE, BatchState
+from reland_jax.pool.batch_work import BatchWork
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
-from reland_jax.pool.prompts import prompt_hash
-from reland_jax.types import Rationale, RelandError
+from reland_jax.pool.journal import Journal
+from reland_jax.pool.records import journal_path, request_key
+from reland_jax.pool.replies import Asked, Judge, judge_for, provider_result
+from reland_jax.types import RelandError
 
 REQUEST_FILE = "batch_requests.jsonl"
 RESPONSE_FILE = "batch_responses.jsonl"
-ENDPOINT = "/v1/chat/completions"
+LOCK_FILE = "batch_state.lock"
 
 
 class AwaitingResponses(RelandError):
     """The requests are written and wait for an LLM; not a failure, but nothing can go on before.
 
     Attributes:
-        request_path: the request file.
+        request_path: the request file, the first one if there are several.
         response_path: where the answers are looked for.
-        num_requests: lines of the request file.
+        num_requests: lines of the request files.
     """
 
-    def __init__(self, request_path: Path, response_path: Path, num_requests: int, model: str) -> None:
+    def __init__(
+        self, request_paths: Sequence[Path], response_path: Path, num_requests: int, model: str
+    ) -> None:
         """Composes the message: what to run next, and how to go on."""
-        self.request_path, self.response_path, self.num_requests = request_path, response_path, num_requests
-        requests, responses = shlex.quote(str(request_path)), shlex.quote(str(response_path))
+        self.request_path, self.response_path = request_paths[0], response_path
+        self.num_requests = num_requests
+        requests, responses = shlex.quote(str(self.request_path)), shlex.quote(str(response_path))
+        others = ", ".join(map(str, request_paths[1:]))
+        many = f"The same for {others}, all answers into one file.\n"
         super().__init__(
-            f"{num_requests} prompts wait for answers: {request_path}\n"
+            f"{num_requests} prompts wait for answers: {self.request_path}\n"
             "Have them answered, by vLLM:\n"
             f"  vllm run-batch -i {requests} -o {responses} --model {shlex.quote(model)}\n"
             "or by the OpenAI Batch API (the key is read from $OPENAI_API_KEY):\n"
@@ -49,136 +63,144 @@ class AwaitingResponses(RelandError):
             f'\'{{"input_file_id": "FILE_ID", "endpoint": "{ENDPOINT}", "completion_window": "24h"}}\'\n'
             '  curl https://api.openai.com/v1/files/OUTPUT_FILE_ID/content -H "Authorization: Bearer '
             f'$OPENAI_API_KEY" > {responses}\n'
+            f"{many if others else ''}"
             f"Then give the same command again: it reads {response_path} "
-            "(or the file that config.pool.path names)."
+            "(or the file that config.pool.path names). With config.llm.upload=True it does all of this."
         )
 
 
 class BatchProvider:
-    """Writes a request file, or reads the answers to it if they are there.
+    """Writes request files, or reads the answers to them if they are there.
 
     Attributes:
-        request_path: `REQUEST_FILE` in the given folder.
+        request_path: `REQUEST_FILE` in the given folder; further ones are numbered.
         response_path: `config.path`, or `RESPONSE_FILE` in the folder if that is empty.
     """
 
-    def __init__(self, config: PoolConfig, folder: Path) -> None:
+    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
         """Nothing is read or written yet."""
-        self._config = config
+        self._config, self._llm, self._folder = config, llm, folder
         self.request_path = folder / REQUEST_FILE
         self.response_path = Path(config.path) if config.path else folder / RESPONSE_FILE
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Parses the answers, in the order of the requests, whatever their order in the file.
 
+        Afterwards the request files hold the prompts that have no usable answer, those with an
+        unreadable one together with what is wrong with it; there is none if every prompt has one.
+
         Raises:
             AwaitingResponses: there is no response file; the request file is written.
-            RelandError: the response file answers none of these requests.
+            RelandError: the response file answers none of these requests; or some of them are in a batch
+                that was sent through the API.
         """
-        hashes = [prompt_hash(request.prompt) for request in requests]
-        lines = {custom_id(digest): r.prompt for digest, r in zip(hashes, requests, strict=True)}
-        _write(self.request_path, "".join(self._line(*line) for line in lines.items()))
-        if not self.response_path.exists():
-            raise AwaitingResponses(self.request_path, self.response_path, len(lines), self._config.model)
-        answers, failures, problems = self._read(set(lines))
-        if not answers and not failures:
+        self._check_nothing_is_sent()
+        with Journal(journal_path(self._llm, self._folder)) as journal:
+            prompts = [request.prompt for request in requests]
+            work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config))
+            brought = self.response_path.exists()
+            remarks = work.read(read_bytes(self.response_path), str(self.response_path)) if brought else []
+            work.failed(f"{self.response_path}: no answer for this prompt")
+            lines = work.lines(work.unanswered())
+            paths = self._write_requests(lines)
+            if lines and not brought:
+                raise AwaitingResponses(paths, self.response_path, len(lines), self._config.model)
+            if lines and not work.named:
+                raise RelandError(
+                    f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; "
+                    "it belongs to other data, settings or prompts: move it away, or name another "
+                    "config.pool.path"
+                )
+            result = provider_result(requests, work.asked(), self._config)
+        problems = [Problem("", remark) for remark in remarks]
+        return ProviderResult(result.rationales, problems + result.problems)
+
+    def _write_requests(self, lines: Sequence[str]) -> list[Path]:
+        """Writes the request files and removes those of an earlier run that are not needed any more."""
+        parts = split_lines(lines)
+        stem, suffix = self.request_path.stem, self.request_path.suffix
+        names = [f"{stem}-{number + 1}{suffix}" if number else REQUEST_FILE for number in range(len(parts))]
+        paths = [self._folder / name for name in names]
+        for path, rows in zip(paths, parts, strict=True):
+            write_file(path, "".join(rows))
+        pattern = f"{stem}*{suffix}"
+        for stale in set(self._folder.glob(pattern)) - set(paths):
+            stale.unlink()
+        return paths
+
+    def _check_nothing_is_sent(self) -> None:
+        if BatchState(self._folder).open:
             raise RelandError(
-                f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; it "
-                "belongs to other data, settings or prompts: move it away, or name another config.pool.path"
+                f"{self._folder / STATE_FILE}: batches were sent and not yet fetched; set "
+                "config.llm.upload=True to fetch them, or they would be paid twice"
             )
-        rationales: list[Rationale | None] = []
-        for digest, request in zip(hashes, requests, strict=True):
-            name = custom_id(digest)
-            if name in answers:
-                rationale, why = rationale_of(answers[name], digest)
-            else:
-                unanswered = f"{self.response_path}: no answer for this prompt"
-                rationale, why = None, [failures.get(name, unanswered)]
-            rationales.append(rationale)
-            problems += [Problem(request.user_id, reason) for reason in why]
-        return ProviderResult(rationales, problems)
-
-    def _line(self, name: str, prompt: str) -> str:
-        body = {
-            "model": self._config.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": self._config.max_tokens,
-            "temperature": self._config.temperature,
-        }
-        line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
-        return json.dumps(line, ensure_ascii=False) + "\n"
-
-    def _read(self, expected: set[str]) -> tuple[dict[str, Answer], dict[str, str], list[Problem]]:
-        """Good answers and reasons of failure by custom id, and what belongs to no request."""
-        answers: dict[str, Answer] = {}
-        failures: dict[str, str] = {}
-        problems = []
-        for where, value in _lines(self.response_path):
-            name = value.get("custom_id") if isinstance(value, dict) else None
-            if not isinstance(value, dict):
-                problems.append(Problem("", f"{where}: {value}"))
-            elif name not in expected:
-                problems.append(Problem("", f"{where}: unknown custom_id {name!r}; not asked in this run"))
-            elif name in answers:
-                problems.append(Problem("", f"{where}: second answer for {name!r}; the first is used"))
-            else:
-                answer = _answer(value, self._config.model)
-                if isinstance(answer, Answer):
-                    answers[name] = answer
-                else:
-                    failures[name] = f"{where}: {answer}"
-        return answers, failures, problems
 
 
-def custom_id(digest: str) -> str:
-    """Name of a request in a batch file, from the hash of its prompt; says nothing about the user.
+class UploadedBatchProvider:
+    """Sends the requests through the Batch API, waits, and fetches the answers."""
 
-    At most 64 characters, the bound of common batch services.
-    """
-    return f"reland-{digest[:48]}"
+    def __init__(
+        self,
+        config: PoolConfig,
+        llm: LLMConfig,
+        folder: Path,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is read or sent yet.
+
+        Args:
+            config: model and sampling.
+            llm: poll interval, tries, budget, journal.
+            folder: where it is noted what was sent.
+            sleep: waits that many seconds.
+        """
+        self._config, self._llm, self._folder, self._sleep = config, llm, folder, sleep
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Answers every request that the journal does not answer already; see `Provider`.
+
+        Raises:
+            BudgetReached: the budget is used up; what was answered is in the journal.
+            RelandError: the service refuses, or cannot be reached; the same command goes on later.
+        """
+        prompts = [request.prompt for request in requests]
+        asked = self._ask(prompts, self._config, judge_for(self._config))
+        return provider_result(requests, asked, self._config)
+
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
+        """Raw answers aligned with the prompts, None where there is no usable one."""
+        config = dataclasses.replace(self._config, max_tokens=max_tokens)
+        answers = self._ask(prompts, config, judge).answers
+        found = (answers.get(request_key(prompt, config)) for prompt in prompts)
+        return [answer.content if answer else None for answer in found]
+
+    def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
+        llm = self._llm
+        lease = max(60.0, 3 * llm.poll_seconds)
+        with _alone(self._folder), Journal(journal_path(llm, self._folder), lease_seconds=lease) as journal:
+
+            def sleep(seconds: float) -> None:
+                journal.heartbeat()
+                self._sleep(seconds)
+
+            work = BatchWork(prompts, config, llm, journal, judge, sleep)
+            state = BatchState(self._folder)
+            if work.unanswered() or state.open:
+                journal.enlist(alone=bool(llm.budget or llm.budget_tokens))
+                # Claimed before batches of an ended process are fetched, so that nobody else asks them.
+                journal.claim(work.unanswered())
+                ask_in_batches(BatchService(llm, sleep), state, work, llm, sleep)
+            return work.asked()
 
 
-def _write(path: Path, content: str) -> None:
-    """Writes a file as a whole; one that already has this content stays untouched."""
-    if path.exists() and path.read_bytes() == content.encode("utf-8"):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        aside.write_text(content, "utf-8", newline="\n")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    """Every line as (file:line, object), or what is wrong with it instead of the object."""
-    try:
-        rows = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise RelandError(f"{path}: the response file cannot be read ({error.strerror})") from error
-    for number, raw in enumerate(rows, start=1):
-        if not raw.strip():
-            continue
-        where = f"{path}:{number}"
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process sends batches from this folder; the lock of a killed one is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as file:
         try:
-            value = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            # A file that ends without a line end was cut off while it was written or copied.
-            cut = "the last line is cut off" if number == len(rows) else f"not JSON in UTF-8 ({error})"
-            yield where, f"{cut}; the line is not used"
-        else:
-            yield where, value if isinstance(value, dict) else "not a JSON object; the line is not used"
-
-
-def _answer(line: Mapping[str, Any], model: str) -> Answer | str:
-    """The answer in one response line, or why there is none."""
-    if line.get("error"):
-        return f"the service reports an error: {short(line['error'])}"
-    response = line.get("response")
-    if not isinstance(response, dict):
-        return "the line has no response"
-    body = response.get("body")
-    if response.get("status_code", 200) != 200:
-        return f"status {response.get('status_code')}: {short(body)}"
-    return answer_of(body, model)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"waiting for another process that sends batches from {folder}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

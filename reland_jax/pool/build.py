@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reland_jax.config import DataConfig, PoolConfig
-from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.config import DataConfig, LLMConfig, PoolConfig
+from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.files import FileProvider
-from reland_jax.pool.prompts import DOMAINS, PROMPT_VERSION, build_prompt, clean_title, item_text
 from reland_jax.pool.providers import make_provider
+from reland_jax.pool.requests import pool_requests
+from reland_jax.pool.step0 import AnswersPrompts
+from reland_jax.pool.stored import StoreProvider
+from reland_jax.pool.templates import PROMPT_VERSION
+from reland_jax.pool.versions import PoolStore
 from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
 
 UNKNOWN_CLUSTER = -1
@@ -28,6 +32,7 @@ def build_pool(
     data: DataConfig,
     *,
     folder: str | Path,
+    llm: LLMConfig | None = None,
     cluster: np.ndarray | None = None,
 ) -> tuple[ReasoningPool, list[Problem]]:
     """Asks the provider about every seed user and keeps those with a readable rationale.
@@ -35,15 +40,18 @@ def build_pool(
     Only training interactions are shown. With provider "file" the seed users are those of the file,
     and `seeds` is not looked at. There, seed users with more held-out items than the writer of the file
     left out (`config.held_out`) are excluded: their rationale was written from validation or test items.
+    Provider "store" brings its own seed users too, without those whose rationale was written from
+    interactions that are held out now (`StoreProvider.seeds`).
 
     Args:
-        seeds: the chosen seed users; may be None with provider "file".
+        seeds: the chosen seed users; may be None with provider "file" or "store".
         behaviour: ``<float32>[U, D]``, output of the behaviour encoder (paper, Eq. 1).
         splits: only `train` is shown; the sizes of the others guard against leakage.
         interactions: external ids and the text fields of the items.
         config: who writes, and from what.
         data: `text_fields` and `domain`.
-        folder: where a provider may leave files for people, such as batch requests.
+        folder: where the journal is, and where a provider may leave files for people.
+        llm: how an LLM is asked; the defaults if None.
         cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a file.
 
     Returns:
@@ -56,15 +64,18 @@ def build_pool(
     """
     if len(behaviour) != splits.num_users:
         raise RelandError(f"behaviour has {len(behaviour)} rows for {splits.num_users} users")
-    provider = make_provider(config, folder)
+    provider = make_provider(config, llm or LLMConfig(), folder)
     problems: list[Problem] = []
     if isinstance(provider, FileProvider):
         seeds, problems = _file_seeds(provider, interactions.ids.users, cluster, splits, config.held_out)
         requests = [RationaleRequest(user_id, "") for user_id in interactions.ids.users[seeds.user].tolist()]
+    elif isinstance(provider, StoreProvider):
+        seeds, problems = provider.seeds(interactions.ids, cluster, splits)
+        requests = [RationaleRequest(user_id, "") for user_id in interactions.ids.users[seeds.user].tolist()]
     elif seeds is None:
-        raise RelandError(f"provider {config.provider!r} needs seed users; only a file brings its own")
+        raise RelandError(f"provider {config.provider!r} needs seed users; file and store bring their own")
     else:
-        seeds, requests, problems = _requests(seeds, splits.train, interactions, config, data)
+        seeds, requests, problems = _asked(seeds, provider, splits.train, interactions, config, data)
     result = provider.rationales(requests)
     return _pool(seeds, behaviour, result, problems, config), problems + result.problems
 
@@ -75,49 +86,36 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     The prompt version is "" for a file, whose prompts are not known.
     """
     settings: dict[str, Any] = {"provider": config.provider, "domain": data.domain, "data": data.name}
+    if config.provider == "store":
+        return settings | PoolStore(config.path).provenance()
     settings["prompt_version"] = "" if config.provider == "file" else PROMPT_VERSION
     if config.provider == "file":
         return {**settings, "file": Path(config.path).name, "held_out": config.held_out}
-    settings["history"] = config.history
-    if config.provider == "batch":
-        settings |= {name: getattr(config, name) for name in ("model", "max_tokens", "temperature")}
+    settings |= {"history": config.history, "scrub": list(config.scrub)}
+    if config.prompt_tokens:
+        settings |= {"prompt_tokens": config.prompt_tokens, "tokenizer": config.tokenizer}
+    if config.provider in ("openai", "batch", "hf"):
+        names = ("model", "max_tokens", "temperature", "prompt", "cleaning")
+        settings |= {name: getattr(config, name) for name in names}
     return settings
 
 
-def _requests(
-    seeds: SeedSet, train: Ragged, interactions: Interactions, config: PoolConfig, data: DataConfig
+def _asked(
+    seeds: SeedSet,
+    provider: Provider,
+    train: Ragged,
+    interactions: Interactions,
+    config: PoolConfig,
+    data: DataConfig,
 ) -> tuple[SeedSet, list[RationaleRequest], list[Problem]]:
-    """Requests for the seed users whose last training items have any text, and the others as problems."""
-    features = _text_features(interactions, data)
-    # Each item is described once, however many histories it stands in.
-    described: dict[int, tuple[Mapping[str, str], str]] = {}
-    requests, problems, kept = [], [], []
-    for row, user in enumerate(seeds.user.tolist()):
-        items = train.row(user)[-config.history :].tolist()
-        for item in items:
-            if item not in described:
-                fields = {name: clean_title(str(values[item])) for name, values in features.items()}
-                described[item] = fields, item_text(fields)
-        user_id = str(interactions.ids.users[user])
-        texts = [described[item][1] for item in items]
-        if not any(texts):
-            problems.append(Problem(user_id, f"none of the last {config.history} training items has a text"))
-            continue
-        prompt = build_prompt(texts, data.domain, config.history)
-        requests.append(RationaleRequest(user_id, prompt, tuple(described[item][0] for item in items)))
-        kept.append(row)
-    return _rows(seeds, kept), requests, problems
-
-
-def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np.ndarray]:
-    names = [name for name in data.text_fields if name in interactions.item_features]
-    if not names:
-        raise RelandError(
-            f"config.data.text_fields={data.text_fields} names no field of the items; the data have "
-            f"{sorted(interactions.item_features) or 'no item fields'}. Prompts need texts; with provider "
-            f"'file' they are not needed. Prompt wordings: {', '.join(DOMAINS)}"
-        )
-    return {name: interactions.item_features[name] for name in names}
+    """The requests for the seed users, after step 0, where the provider can do it if it is wanted."""
+    able = provider if isinstance(provider, AnswersPrompts) else None
+    made = pool_requests(seeds, train, interactions, config, data, able)
+    remarks = []
+    if config.cleaning == "llm" and able is None:
+        why = f"provider {config.provider!r} asks no LLM for step 0; titles are cleaned by rule"
+        remarks.append(Problem("", f"config.pool.cleaning='llm': {why}"))
+    return made.seeds, made.requests, remarks + made.problems
 
 
 def _file_seeds(

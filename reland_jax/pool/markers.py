@@ -95,6 +95,12 @@ def numbered_parts(answer: str) -> tuple[list[Part], list[str]]:
     return _headed_parts(answer)
 
 
+def recommended_part(answer: str) -> str:
+    """The answer from its first heading such as "Recommended items:" on, "" without one."""
+    heading = _RECOMMENDED.search(answer)
+    return answer[heading.start() :] if heading else ""
+
+
 def _headed_parts(answer: str) -> tuple[list[Part], list[str]]:
     second = _RECOMMENDED.search(answer)
     if not second:

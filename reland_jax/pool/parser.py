@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from reland_jax.pool.markers import Part, numbered_parts, step_parts
+from reland_jax.pool.markers import Part, numbered_parts, recommended_part, step_parts
 from reland_jax.pool.readable import readable
 from reland_jax.pool.structured import json_steps
 
@@ -65,6 +65,23 @@ def parse_response(text: str) -> ParsedRationale:
     return _judged(step1, step2, answer, [*problems, *remark])
 
 
+def parse_direct(text: str) -> ParsedRationale:
+    """What a raw answer to direct prompting recommends, as `step2`; `step1` is always "". Never raises.
+
+    An answer that was written in steps all the same is read by its step 2; one without a mark of either
+    kind is not readable.
+    """
+    answer, problems = _answer(text)
+    part = recommended_part(answer)
+    if not part:
+        return _direct_from_steps(parse_response(text))
+    recommended = readable(_without_closing(part))
+    items = recommended.partition(":")[2].strip()
+    if not any(c.isalnum() for c in items) or _PLACEHOLDER.fullmatch(items[:200]) or is_refusal(items):
+        return ParsedRationale("", "", (*problems, f"nothing is recommended: {recommended[:80]!r}"))
+    return ParsedRationale("", recommended, tuple(problems))
+
+
 def is_refusal(text: str) -> bool:
     """Whether a text begins with an apology or a refusal, in English or a few other languages."""
     return bool(_REFUSAL.match(text[:400].replace("’", "'")))
@@ -112,6 +129,14 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
             kept.append(text[position : tag.start()])
         position, inside = tag.end(), not tag[1]
     return "\n".join(kept if inside else [*kept, text[position:]]), inside
+
+
+def _direct_from_steps(parsed: ParsedRationale) -> ParsedRationale:
+    """Of an answer without a heading of recommendations, what its steps say."""
+    if parsed.step2:
+        return ParsedRationale("", parsed.step2, ("it answers in steps, which were not asked for",))
+    reasons = [why for why in parsed.problems if not why.startswith("step ")]
+    return ParsedRationale("", "", tuple(reasons) or ('"Recommended items:" is missing',))
 
 
 def _parts(answer: str) -> tuple[list[Part], list[str]]:

@@ -5,38 +5,63 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from reland_jax.config import PoolConfig, nearest_name
-from reland_jax.pool.batch import BatchProvider
+from reland_jax.config import LLMConfig, PoolConfig, nearest_name
+from reland_jax.pool.batch import BatchProvider, UploadedBatchProvider
 from reland_jax.pool.contract import Provider
 from reland_jax.pool.files import FileProvider
 from reland_jax.pool.heuristic import HeuristicProvider
+from reland_jax.pool.hf import HfProvider
+from reland_jax.pool.openai_chat import OpenAIProvider
+from reland_jax.pool.stored import StoreProvider
 from reland_jax.types import RelandError
 
 
-def _heuristic(config: PoolConfig, folder: Path) -> Provider:
+def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     return HeuristicProvider()
 
 
-def _file(config: PoolConfig, folder: Path) -> Provider:
+def _file(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     if not config.path:
         raise RelandError("config.pool.path is empty; with provider 'file' it names the pool file (.jsonl)")
     return FileProvider(config.path)
 
 
-def _batch(config: PoolConfig, folder: Path) -> Provider:
-    return BatchProvider(config, folder)
+def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
+    return UploadedBatchProvider(config, llm, folder) if llm.upload else BatchProvider(config, llm, folder)
 
 
-PROVIDERS: Mapping[str, Callable[[PoolConfig, Path], Provider]] = {
+def _store(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
+    if not config.path:
+        raise RelandError("config.pool.path is empty; with provider 'store' it names the folder of the store")
+    return StoreProvider(config.path)
+
+
+def _openai(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
+    return OpenAIProvider(config, llm, folder)
+
+
+def _hf(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
+    return HfProvider(config, llm, folder)
+
+
+PROVIDERS: Mapping[str, Callable[[PoolConfig, LLMConfig, Path], Provider]] = {
     "heuristic": _heuristic,
     "file": _file,
+    "store": _store,
+    "openai": _openai,
     "batch": _batch,
+    "hf": _hf,
 }
-"""Name -> factory. The folder is where a provider may leave files for people, such as requests."""
+"""Name -> factory. The folder is for the journal, and for files that a provider leaves for people."""
 
 
-def make_provider(config: PoolConfig, folder: str | Path) -> Provider:
+def make_provider(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> Provider:
     """The provider that `config.provider` names.
+
+    Args:
+        config: who writes, and what.
+        llm: how an LLM is asked.
+        folder: for the journal, and for files for people.
 
     Raises:
         RelandError: an unknown name, or settings with which the provider cannot start.
@@ -46,4 +71,4 @@ def make_provider(config: PoolConfig, folder: str | Path) -> Provider:
             f"config.pool.provider={config.provider!r} is not known; "
             f"{nearest_name(config.provider, list(PROVIDERS))}"
         )
-    return PROVIDERS[config.provider](config, Path(folder))
+    return PROVIDERS[config.provider](config, llm, Path(folder))

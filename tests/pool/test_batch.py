@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,19 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reland_jax.config import PoolConfig
-from reland_jax.pool.batch import REQUEST_FILE, RESPONSE_FILE, AwaitingResponses, BatchProvider, custom_id
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool import batch
+from reland_jax.pool.batch import REQUEST_FILE, RESPONSE_FILE, AwaitingResponses, BatchProvider
+from reland_jax.pool.batch_files import custom_id, split_lines
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.journal import Journal
 from reland_jax.pool.prompts import prompt_hash
+from reland_jax.pool.records import request_key
 from reland_jax.types import RelandError
 
-CONFIG = PoolConfig(provider="batch", model="some-llm", max_tokens=99, temperature=0.25)
+CONFIG = PoolConfig(
+    provider="batch", model="some-llm", max_tokens=99, temperature=0.25, tokenizer="characters"
+)  # fmt: skip
 REQUESTS = [RationaleRequest(f"user-{name}", f"prompt {name} é") for name in "abc"]
 
 
 def name_of(letter: str) -> str:
-    return custom_id(prompt_hash(f"prompt {letter} é"))
+    return custom_id(request_key(f"prompt {letter} é", CONFIG))
 
 
 def answered(letter: str, content: Any = None, **body: Any) -> dict[str, Any]:
@@ -43,15 +52,15 @@ def answered(letter: str, content: Any = None, **body: Any) -> dict[str, Any]:
 def read(folder: Path, *lines: dict[str, Any] | str, end: str = "\n") -> ProviderResult:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / RESPONSE_FILE).write_text("\n".join(texts) + end, "utf-8")
-    return BatchProvider(CONFIG, folder).rationales(REQUESTS)
+    return BatchProvider(CONFIG, LLMConfig(), folder).rationales(REQUESTS)
 
 
 def test_the_request_file(tmp_path: Path) -> None:
     with pytest.raises(AwaitingResponses) as waiting:
-        BatchProvider(CONFIG, tmp_path / "new").rationales(REQUESTS)
+        BatchProvider(CONFIG, LLMConfig(), tmp_path / "new").rationales(REQUESTS)
     path = waiting.value.request_path
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    digest = hashlib.sha256("prompt a é".encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(["prompt a é", "some-llm", 99, 0.25]).encode()).hexdigest()
     assert lines[0] == {
         "custom_id": f"reland-{digest[:48]}",
         "method": "POST",
@@ -66,13 +75,13 @@ def test_the_request_file(tmp_path: Path) -> None:
     assert [line["custom_id"] for line in lines] == [name_of(letter) for letter in "abc"]
     assert "user-" not in path.read_text("utf-8")
     assert all(len(line["custom_id"]) <= 64 for line in lines)
-    assert [p.name for p in path.parent.iterdir()] == [REQUEST_FILE]
+    assert sorted(p.name for p in path.parent.iterdir()) == [REQUEST_FILE, "journal.sqlite"]
 
 
 def test_the_message_says_what_to_do_next(tmp_path: Path) -> None:
     folder = tmp_path / "a b"
     with pytest.raises(AwaitingResponses) as waiting:
-        BatchProvider(CONFIG, folder).rationales(REQUESTS)
+        BatchProvider(CONFIG, LLMConfig(), folder).rationales(REQUESTS)
     message, requests, responses = str(waiting.value), folder / REQUEST_FILE, folder / RESPONSE_FILE
     assert isinstance(waiting.value, RelandError) and waiting.value.num_requests == 3
     assert f"3 prompts wait for answers: {requests}" in message
@@ -84,10 +93,10 @@ def test_the_message_says_what_to_do_next(tmp_path: Path) -> None:
 def test_users_with_the_same_prompt_share_one_request(tmp_path: Path) -> None:
     twins = [RationaleRequest("u1", "prompt a é"), RationaleRequest("u2", "prompt a é")]
     with pytest.raises(AwaitingResponses) as waiting:
-        BatchProvider(CONFIG, tmp_path).rationales(twins)
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(twins)
     assert waiting.value.num_requests == 1
     (tmp_path / RESPONSE_FILE).write_text(json.dumps(answered("a")))
-    result = BatchProvider(CONFIG, tmp_path).rationales(twins)
+    result = BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(twins)
     assert result.rationales[0] == result.rationales[1] is not None
 
 
@@ -105,8 +114,8 @@ def test_answers_in_any_order(tmp_path: Path) -> None:
 def test_a_response_file_elsewhere(tmp_path: Path) -> None:
     elsewhere = tmp_path / "answers.jsonl"
     elsewhere.write_text("\n".join(json.dumps(answered(letter)) for letter in "abc"))
-    config = PoolConfig(provider="batch", path=str(elsewhere))
-    result = BatchProvider(config, tmp_path / "run").rationales(REQUESTS)
+    config = dataclasses.replace(CONFIG, path=str(elsewhere))
+    result = BatchProvider(config, LLMConfig(), tmp_path / "run").rationales(REQUESTS)
     assert all(result.rationales)
 
 
@@ -206,10 +215,62 @@ def test_answers_to_other_prompts_are_an_error(tmp_path: Path) -> None:
     assert (tmp_path / REQUEST_FILE).exists()
 
 
+def test_what_has_no_usable_answer_is_asked_again_by_hand(tmp_path: Path) -> None:
+    """The request file shrinks to what is left; a malformed answer goes along with what is wrong with it."""
+    result = read(tmp_path, answered("a"), answered("b", "I'm sorry, I cannot help."))
+    assert [r is None for r in result.rationales] == [False, True, True]
+    left = [json.loads(line) for line in (tmp_path / REQUEST_FILE).read_text("utf-8").splitlines()]
+    again = f"{name_of('b')}-again"
+    assert [line["custom_id"] for line in left] == [again, name_of("c")]
+    prompt, bad, wrong = left[0]["body"]["messages"]
+    assert (prompt["content"], bad["role"]) == ("prompt b é", "assistant") and "refusal" in wrong["content"]
+    assert read(tmp_path, answered("a"), answered("b", "I'm sorry, I cannot help.")) == result
+    second = read(tmp_path, answered("b") | {"custom_id": again}, answered("c"))
+    assert [r.step2 for r in second.rationales] == ["More a.", "More b.", "More c."]
+    assert second.problems == [] and not (tmp_path / REQUEST_FILE).exists()
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.usage()["some-llm"] == (4, 44, 28)
+
+
+def test_what_the_journal_answers_needs_no_response_file(tmp_path: Path) -> None:
+    result = read(tmp_path, answered("a"), answered("b"), answered("c"))
+    (tmp_path / RESPONSE_FILE).unlink()
+    assert BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS) == result
+    with pytest.raises(AwaitingResponses) as waiting:
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales([*REQUESTS, RationaleRequest("u", "new")])
+    assert waiting.value.num_requests == 1
+    assert "new" in waiting.value.request_path.read_text()
+
+
+def test_too_many_requests_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "split_lines", lambda lines: split_lines(lines, max_requests=2))
+    with pytest.raises(AwaitingResponses, match="The same for .*batch_requests-2.jsonl, all answers"):
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS)
+    parts = [tmp_path / REQUEST_FILE, tmp_path / "batch_requests-2.jsonl"]
+    assert [len(path.read_text("utf-8").splitlines()) for path in parts] == [2, 1]
+    result = read(tmp_path, answered("c"), answered("a"))
+    assert [r is None for r in result.rationales] == [False, True, False]
+    assert [path.exists() for path in parts] == [True, False]
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)),
+    st.integers(1, 5),
+    st.integers(36, 60),
+)
+def test_files_are_within_the_bounds(lines: list[str], max_requests: int, max_bytes: int) -> None:
+    parts = split_lines(lines, max_requests, max_bytes)
+    assert [line for part in parts for line in part] == lines
+    sizes = [sum(len(line.encode()) for line in part) for part in parts]
+    assert all(0 < len(part) <= max_requests for part in parts) and all(s <= max_bytes for s in sizes)
+    for part, size, following in zip(parts, sizes, parts[1:], strict=False):  # no file could be fuller
+        assert len(part) == max_requests or size + len(following[0].encode()) > max_bytes
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
-from reland_jax.config import PoolConfig
+from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool import batch
 from reland_jax.pool.contract import RationaleRequest
 if sys.argv[2] == "before":
@@ -217,7 +278,7 @@ if sys.argv[2] == "before":
 requests = [RationaleRequest(f"user-{n}", f"prompt {n} é") for n in "abc"]
 config = PoolConfig(provider="batch", model="some-llm", max_tokens=99, temperature=0.25)
 try:
-    batch.BatchProvider(config, Path(sys.argv[1])).rationales(requests)
+    batch.BatchProvider(config, LLMConfig(), Path(sys.argv[1])).rationales(requests)
 except batch.AwaitingResponses:
     os.kill(os.getpid(), 9)
 """
@@ -234,7 +295,7 @@ def test_killed_while_waiting(tmp_path: Path, moment: str, repository: Path) -> 
     assert path.exists() == (moment == "after")
     before = (path.read_bytes(), path.stat().st_mtime_ns) if path.exists() else None
     with pytest.raises(AwaitingResponses):
-        BatchProvider(CONFIG, tmp_path).rationales(REQUESTS)
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS)
     assert before is None or before == (path.read_bytes(), path.stat().st_mtime_ns)
     requests = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     letters = [line["body"]["messages"][0]["content"].split()[1] for line in requests]

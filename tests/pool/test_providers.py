@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from reland_jax import config
-from reland_jax.pool.batch import BatchProvider
+from reland_jax.pool.batch import BatchProvider, UploadedBatchProvider
 from reland_jax.pool.heuristic import HeuristicProvider
+from reland_jax.pool.hf import HfProvider
 from reland_jax.pool.providers import PROVIDERS, make_provider
 from reland_jax.types import RelandError
+
+LLM = config.LLMConfig()
 
 
 def test_the_table_is_what_the_config_allows() -> None:
@@ -18,8 +21,11 @@ def test_the_table_is_what_the_config_allows() -> None:
 
 
 def test_a_name_makes_its_provider(tmp_path: Path) -> None:
-    assert isinstance(make_provider(config.PoolConfig(), tmp_path), HeuristicProvider)
-    assert isinstance(make_provider(config.PoolConfig(provider="batch"), tmp_path), BatchProvider)
+    assert isinstance(make_provider(config.PoolConfig(), LLM, tmp_path), HeuristicProvider)
+    batch, hf = config.PoolConfig(provider="batch"), config.PoolConfig(provider="hf")
+    assert isinstance(make_provider(batch, LLM, tmp_path), BatchProvider)
+    assert isinstance(make_provider(batch, config.LLMConfig(upload=True), tmp_path), UploadedBatchProvider)
+    assert isinstance(make_provider(hf, LLM, tmp_path), HfProvider)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -36,4 +42,4 @@ def test_a_name_makes_its_provider(tmp_path: Path) -> None:
 )
 def test_faults(tmp_path: Path, settings: dict[str, str], message: str) -> None:
     with pytest.raises(RelandError, match=message):
-        make_provider(config.PoolConfig(**settings), tmp_path)
+        make_provider(config.PoolConfig(**settings), LLM, tmp_path)

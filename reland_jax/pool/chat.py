@@ -1,0 +1,52 @@
+"""What the engine needs of an LLM service: one call, and errors that say what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+Messages = Sequence[Mapping[str, str]]
+"""Chat messages, each with "role" and "content"."""
+
+
+class Trouble(Enum):
+    """What an error means for the next step."""
+
+    LIMITED = "limited"
+    """Too many requests at the moment; nothing was paid, ask again later."""
+    FAILED = "failed"
+    """The service did not take the request; nothing was paid, ask again later."""
+    UNANSWERED = "unanswered"
+    """No whole answer came, but one may have been written and billed; ask again."""
+    REFUSED = "refused"
+    """The service will never answer this prompt; nothing was paid."""
+    FATAL = "fatal"
+    """No prompt will be answered (a wrong key, an unknown model, no credit left); nothing was paid."""
+
+
+class ChatError(Exception):
+    """No answer.
+
+    Attributes:
+        trouble: what it means for the next step.
+        why: for people; without the key of the service.
+        retry_after: seconds that the service asks to wait, None if it does not say.
+    """
+
+    def __init__(self, trouble: Trouble, why: str, retry_after: float | None = None) -> None:
+        """All attributes are given."""
+        super().__init__(why)
+        self.trouble, self.why, self.retry_after = trouble, why, retry_after
+
+
+class Chat(Protocol):
+    """An LLM service."""
+
+    async def ask(self, messages: Messages) -> str:
+        """The body of a chat completion in the OpenAI format, as it came, unread.
+
+        Raises:
+            ChatError: there is none.
+        """
+        ...

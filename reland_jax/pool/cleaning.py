@@ -1,0 +1,84 @@
+"""Step 0 by rule: item texts without promotional noise (paper, section 3.1.2).
+
+The rules enter `PROMPT_VERSION` (see `templates`), as the wording of the prompts does.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable
+
+MAX_RAW_CHARACTERS = 3000
+"""Longest raw text that is looked at, ten times what is shown; the rest is left out before cleaning."""
+
+_JOINERS = "\u200c\u200d"
+"""Invisible, but Persian, Indic scripts and emoji are written with them."""
+
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
+_PROMOTION = re.compile(
+    r"""\b(?:
+        (?:with\s+|plus\s+)?free\s+(?:\w+\s+)?(?:shipping|delivery|s\s?[&/]\s?h)\b
+            (?:\s+(?:today|now|worldwide|available(?:\s+worldwide)?))*
+      | (?:final\s+)?clearance\s+(?:sale|price[ds]?) | final\s+clearance
+      | (?:big|hot|flash|super|summer|holiday)\s+sale
+      | on\s+sale(?=\s*(?:now|today|!|$)) (?:\s*(?:now|today))?
+      | (?:limited\s+time|amazing|special|best|hot)\s+(?:offer|deal)s? | good\s+deal(?=\s*(?:!|$))
+      | (?:\d+[\s-]day\s+)?(?:100%\s+)?(?:satisfaction|money[\s-]back)\s+guaranteed?
+            (?:\s+or\s+your\s+money\s+back)?
+      | \d+[\s-]day\s+risk[\s-]free\s+trial
+      | buy\s+(?:\d+|one)\s*,?\s+get\s+(?:\d+|one)\s+free | (?:with\s+|plus\s+)?free\s+gift
+      | (?:save\s+)?\d{1,2}\s?%\s+(?:off|discount)
+      | best[\s-]?seller | order\s+(?:now|today) | buy\s+now | brand[\s-]new | new(?=\s*!)
+    )(?!\w)[ ]?!*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_SHOUTING = re.compile(r"!{2,}|\*{2,}|~{2,}|\.{4,}|={2,}|#{2,}|_{3,}|\${2,}")
+_EMPTY_BRACKETS = re.compile(r"\(\s*\W?\s*\)+|\[\s*\W?\s*\]|\{\s*\W?\s*\}")
+_GAPS = re.compile(r"\s+(?=[,)\]])|(?<=[(\[])\s*[-–—|]?\s+")
+_DOUBLE_DASH = re.compile(r"\s([-–—|])(?:\s[-–—|])+(?=\s|$)")
+_LOOSE_ENDS = re.compile(r"^(?:[\s,;:|/~–—-]+|[+*]+\s)+|(?:[\s,;:|/~–—-]|\s[+*]+)+$")
+
+
+def clean_title(text: str) -> str:
+    """Step 0: one item text without promotional noise, markup and control characters, on one line.
+
+    Sizes, quantities, percentages of an ingredient and model numbers stay. A text that is nothing but
+    noise (the band "!!!") keeps its characters. Cleaning twice changes nothing more. Only the first
+    `MAX_RAW_CHARACTERS` are read.
+    """
+    plain = _settled(_plain, text[:MAX_RAW_CHARACTERS])
+    cleaned = _settled(lambda title: _plain(_without_noise(title)), plain)
+    return cleaned if any(c.isalnum() for c in cleaned) else plain
+
+
+def _settled(shorten: Callable[[str], str], text: str) -> str:
+    """Applies `shorten` until nothing changes: what is taken out may bring new noise together."""
+    while (shorter := shorten(text)) != text:
+        text = shorter
+    return text
+
+
+def _plain(text: str) -> str:
+    """Once without entities, tags and control characters, white space collapsed."""
+    text = _TAG.sub(" ", html.unescape(text))
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
+    return " ".join(text.split())
+
+
+def _printable(character: str) -> str:
+    """The character; a blank for a control or line separator; nothing for an invisible one."""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    hidden = category in ("Cf", "Cs", "Co", "Cn") and character not in _JOINERS
+    return "" if hidden else character
+
+
+def _without_noise(text: str) -> str:
+    text = _PROMOTION.sub(" ", text)
+    text = _SHOUTING.sub(" ", text)
+    text = _GAPS.sub("", " ".join(_EMPTY_BRACKETS.sub(" ", text).split()))
+    return _LOOSE_ENDS.sub("", _DOUBLE_DASH.sub(r" \1", text))

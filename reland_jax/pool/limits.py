@@ -1,0 +1,145 @@
+"""How fast a service may be asked, how long to wait after an error, and when to give up on it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+LONGEST_WAIT = 3600.0
+"""Seconds that a `Retry-After` may ask for at most; more counts as this."""
+
+
+class RateLimit:
+    """Bounds a quantity per minute (requests, or tokens), spread evenly with bursts of one second.
+
+    What is over the bound waits its turn, first come first served. For one asyncio loop.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is used up yet.
+
+        Args:
+            per_minute: the bound; 0 means none.
+            clock: seconds that never go back.
+        """
+        # A minute may begin with one second's burst: 61 shares keep every minute within the bound.
+        self._per_second, self._clock = per_minute / 61.0, clock
+        self._free_at = clock()
+
+    def reserve(self, amount: float) -> float:
+        """Takes the amount, and says for how many seconds to wait before it may be used."""
+        if not self._per_second:
+            return 0.0
+        now = self._clock()
+        start = max(self._free_at, now - 1.0)
+        self._free_at = start + amount / self._per_second
+        return max(0.0, start - now)
+
+    def give_back(self, amount: float) -> None:
+        """Returns what was reserved but not used; less than 0 takes more."""
+        if self._per_second:
+            self._free_at -= amount / self._per_second
+
+
+class Backoff:
+    """Waits between the tries of one prompt: exponential with full jitter, never less than asked for."""
+
+    def __init__(self, first: float = 0.5, longest: float = 60.0, seed: int | None = None) -> None:
+        """Sets the bounds.
+
+        Args:
+            first: longest wait after the first failure, in seconds; it doubles with every further one.
+            longest: bound of that.
+            seed: of the jitter; None for one that differs from process to process.
+        """
+        self._first, self._longest, self._random = first, longest, random.Random(seed)
+
+    def wait(self, failures: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after that many failures of a prompt (1 or more).
+
+        With `retry_after` (seconds, of the service) it is that and a jitter of at most a tenth of it
+        more than the first wait, so that not all come back at the same moment.
+        """
+        if retry_after is not None:
+            asked = min(max(retry_after, 0.0), LONGEST_WAIT)
+            return asked + self._random.uniform(0.0, self._first + asked / 10)
+        return self._random.uniform(0.0, min(self._longest, self._first * 2.0 ** min(failures - 1, 60)))
+
+
+class Breaker:
+    """Opens when a service is dead: after so many failures in a row, with no success between them.
+
+    Requests that are turned away with "too many requests" count less: those under way together count
+    once, because a live service turns away many at a time.
+    """
+
+    def __init__(self, failures: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Closed.
+
+        Args:
+            failures: in a row that open it; 0 means never.
+            clock: seconds that never go back.
+        """
+        self._bound, self._clock = failures, clock
+        self._count, self._last_limited = 0, float("-inf")
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing should be sent any more."""
+        return 0 < self._bound <= self._count
+
+    def now(self) -> float:
+        """The time to give to `failed` for a request that is sent now."""
+        return self._clock()
+
+    def succeeded(self) -> None:
+        """The service answered."""
+        if not self.open:
+            self._count = 0
+
+    def failed(self, sent_at: float, limited: bool) -> None:
+        """The service did not answer a request that was sent at that time."""
+        if limited and sent_at < self._last_limited:
+            return
+        if limited:
+            self._last_limited = self._clock()
+        self._count += 1
+
+
+def retry_after_seconds(
+    value: str | None, date: str | None = None, milliseconds: str | None = None
+) -> float | None:
+    """Seconds to wait by the headers of a response, None if they do not say.
+
+    Args:
+        value: `Retry-After`: seconds, or an HTTP date.
+        date: `Date`, the clock of the service; without it this machine's clock is used for an HTTP date.
+        milliseconds: `retry-after-ms`, which some services send and which is more exact.
+    """
+    if (exact := _number(milliseconds)) is not None:
+        return exact / 1000
+    if (seconds := _number(value)) is not None:
+        return seconds
+    until = _moment(value)
+    if until is None:
+        return None
+    return max(0.0, (until - (_moment(date) or datetime.now(UTC))).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError, IndexError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,68 @@
+"""Which process holds something, and whether it still runs: for claims in the journal."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Owner(NamedTuple):
+    """A process, told apart from a later one with the same number.
+
+    Attributes:
+        machine: the running system, its host name and name space of process numbers.
+        pid: number of the process.
+        started: when it started, in ticks since the machine did; "" where the system does not say.
+    """
+
+    machine: str
+    pid: int
+    started: str
+
+    def runs(self) -> bool | None:
+        """Whether the process still runs; None if that cannot be seen from here."""
+        if self.machine != _machine():
+            return None
+        if self.started:
+            return _started(self.pid) == self.started
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return None  # a process has this number, but perhaps another one
+
+
+def this_process() -> Owner:
+    """The process that calls."""
+    return Owner(_machine(), os.getpid(), _started(os.getpid()))
+
+
+def _machine() -> str:
+    """Names the space in which a process number means one process: containers have spaces of their own."""
+    return "/".join([socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), _name_space()])
+
+
+def _name_space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Start of a running process; "" for one that has ended or where there is no /proc."""
+    # The name of the program, in brackets, may hold anything; what follows the last bracket is regular.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    ended = not fields or fields[0] in "ZX"  # a killed process stays as a zombie until its parent looks
+    return "" if ended else fields[19]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
