@@ -1,11 +1,22 @@
 """Retrieval: every user gets the seed users most similar to it (paper, section 3.2.1, Eq. 3).
 
-`search` finds the nearest keys by cosine with one of `ENGINES`; `assign` matches all users to seeds.
+`search` finds the nearest keys by cosine with one of `ENGINES`; `assign` matches all users to seeds,
+and `assign_with_cold` also those without training items.
 """
 
 from reland_jax.retrieval.assign import assign
+from reland_jax.retrieval.cold import assign_with_cold, profiles
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
 from reland_jax.retrieval.scann_index import scann_top_k
 
-__all__ = ["ENGINES", "assign", "exact_top_k", "recall_at_k", "scann_top_k", "search"]
+__all__ = [
+    "ENGINES",
+    "assign",
+    "assign_with_cold",
+    "exact_top_k",
+    "profiles",
+    "recall_at_k",
+    "scann_top_k",
+    "search",
+]

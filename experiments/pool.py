@@ -1,0 +1,288 @@
+r"""The reasoning pool under control: its versions, and what may be done to them.
+
+    python -m experiments.pool SUB --store=DIR [flags]
+
+    build     ask about the seed users of a data set, and publish the pool
+    refresh   ask again about old rationales and changed histories
+    add       add rationales from a file
+    remove    take out users (--user), or seed users by what their rationale says (--match)
+    expire    take out rationales older than a bound
+    block     take out rationales by a pattern, and keep such ones out from now on
+    cap       keep the seed users who stand for the most users (--seeds, --tokens)
+    show      versions, seed users, and what a user gets (--user)
+    stats     figures of a version, as JSON
+    diff      what is different between two versions: diff A B
+    export    write a version as a pool file
+    verify    check every version, the lists and the audit log
+
+What changes a pool makes a new version, matches the users who lost their seed user to the nearest of the
+others, and writes a line into the audit log: it needs --why, records --who (the user of the operating
+system unless given), and with --dry_run only says what would change. docs/pool.md tells more;
+`python -m experiments.pool SUB --help` lists the flags of one command.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import pool_asking, pool_changes, pool_views
+from experiments.pool_changes import Order
+from reland_jax.config import nearest_name
+from reland_jax.pool.versions import PoolStore
+from reland_jax.types import RelandError
+
+Flags = flags.FlagValues
+
+
+class Command(NamedTuple):
+    """One sub-command.
+
+    Attributes:
+        run: does it, and returns the exit status.
+        flags: defines its flags beyond --store.
+        changes: whether it changes the store, and so takes --why, --who and --dry_run.
+        operands: names of what follows the command's own name.
+    """
+
+    run: Callable[[Flags, list[str]], int]
+    flags: Callable[[Flags], None]
+    changes: bool = False
+    operands: tuple[str, ...] = ()
+
+
+def _order(given: Flags, action: str) -> Order:
+    if not given.why and not given.dry_run:
+        raise RelandError(f"{action}: --why is missing; the audit log keeps why a pool was changed")
+    return Order(PoolStore(given.store), action, given.who or getpass.getuser(), given.why, given.dry_run)
+
+
+def _asking_flags(values: Flags) -> None:
+    config_flags.DEFINE_config_file(
+        "config", None, "Settings, as experiments.run takes them; :DATASET,BACKBONE follows the file.",
+        lock_config=True, flag_values=values, sys_argv=_ARGUMENTS,
+    )  # fmt: skip
+    flags.DEFINE_string("workdir", None, "Folder of the stages before the pool.", flag_values=values)
+
+
+def _refresh_flags(values: Flags) -> None:
+    _asking_flags(values)
+    flags.DEFINE_string(
+        "older_than", None, "Also ask about rationales older than this: 90d, 12h, 6w or a date.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def _add_flags(values: Flags) -> None:
+    flags.DEFINE_string("file", None, "Pool file (.jsonl) with the rationales to add.", flag_values=values)
+    flags.DEFINE_integer(
+        "held_out", 2, "Last items of a user that the writer of the file left out.", 0, flag_values=values
+    )
+
+
+def _remove_flags(values: Flags) -> None:
+    flags.DEFINE_multi_string("user", [], "External id; may be given again.", flag_values=values)
+    flags.DEFINE_string(
+        "match", None, "Regular expression, searched for in the rationales; case does not count.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "purge", False, "Also delete the older versions, and the removed prompts from the journal.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def _expire_flags(values: Flags) -> None:
+    flags.DEFINE_string("older_than", None, "Bound: 90d, 12h, 6w or a date.", flag_values=values)
+
+
+def _block_flags(values: Flags) -> None:
+    flags.DEFINE_multi_string(
+        "pattern", [], "Regular expression, searched for in the rationales; may be given again.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def _cap_flags(values: Flags) -> None:
+    flags.DEFINE_integer("seeds", None, "Most seed users.", 1, flag_values=values)
+    flags.DEFINE_integer("tokens", None, "Most tokens of prompts and answers.", 1, flag_values=values)
+
+
+def _version_flag(values: Flags) -> None:
+    flags.DEFINE_integer("version", None, "Another version than the current one.", 1, flag_values=values)
+
+
+def _show_flags(values: Flags) -> None:
+    _version_flag(values)
+    flags.DEFINE_multi_string("user", [], "Show what this user gets; may be given again.", flag_values=values)
+    flags.DEFINE_integer("limit", 10, "Most seed users to list.", 0, flag_values=values)
+
+
+def _export_flags(values: Flags) -> None:
+    _version_flag(values)
+    flags.DEFINE_string("file", None, "Where to write it (.jsonl).", flag_values=values)
+
+
+def _no_flags(values: Flags) -> None:
+    pass
+
+
+def _need(given: Flags, action: str, *names: str) -> None:
+    """Raises `RelandError` unless one of the flags was given."""
+    if not any(getattr(given, name) for name in names):
+        raise RelandError(f"{action}: {' or '.join(f'--{name}' for name in names)} is missing")
+
+
+def _build(given: Flags, _: list[str]) -> int:
+    _need(given, "build", "config")
+    _need(given, "build", "workdir")
+    return pool_asking.build(_order(given, "build"), given.config.to_dict(), given.workdir)
+
+
+def _refresh(given: Flags, _: list[str]) -> int:
+    _need(given, "refresh", "config")
+    _need(given, "refresh", "workdir")
+    order = _order(given, "refresh")
+    return pool_asking.refresh(order, given.config.to_dict(), given.workdir, given.older_than)
+
+
+def _add(given: Flags, _: list[str]) -> int:
+    _need(given, "add", "file")
+    return pool_changes.add(_order(given, "add"), given.file, given.held_out)
+
+
+def _remove(given: Flags, _: list[str]) -> int:
+    _need(given, "remove", "user", "match")
+    return pool_changes.remove(_order(given, "remove"), given.user, given.match, given.purge)
+
+
+def _expire(given: Flags, _: list[str]) -> int:
+    _need(given, "expire", "older_than")
+    return pool_changes.expire(_order(given, "expire"), given.older_than)
+
+
+def _block(given: Flags, _: list[str]) -> int:
+    _need(given, "block", "pattern")
+    return pool_changes.block(_order(given, "block"), given.pattern)
+
+
+def _cap(given: Flags, _: list[str]) -> int:
+    _need(given, "cap", "seeds", "tokens")
+    return pool_changes.cap(_order(given, "cap"), given.seeds, given.tokens)
+
+
+def _show(given: Flags, _: list[str]) -> int:
+    return pool_views.show(PoolStore(given.store), given.version, given.user, given.limit)
+
+
+def _stats(given: Flags, _: list[str]) -> int:
+    return pool_views.show_stats(PoolStore(given.store), given.version)
+
+
+def _diff(given: Flags, operands: list[str]) -> int:
+    return pool_views.show_difference(PoolStore(given.store), *operands)
+
+
+def _export(given: Flags, _: list[str]) -> int:
+    _need(given, "export", "file")
+    return pool_views.export(PoolStore(given.store), given.version, given.file)
+
+
+def _verify(given: Flags, _: list[str]) -> int:
+    return pool_views.show_problems(PoolStore(given.store))
+
+
+COMMANDS: Mapping[str, Command] = {
+    "build": Command(_build, _asking_flags, True),
+    "refresh": Command(_refresh, _refresh_flags, True),
+    "add": Command(_add, _add_flags, True),
+    "remove": Command(_remove, _remove_flags, True),
+    "expire": Command(_expire, _expire_flags, True),
+    "block": Command(_block, _block_flags, True),
+    "cap": Command(_cap, _cap_flags, True),
+    "show": Command(_show, _show_flags),
+    "stats": Command(_stats, _version_flag),
+    "diff": Command(_diff, _no_flags, operands=("A", "B")),
+    "export": Command(_export, _export_flags),
+    "verify": Command(_verify, _no_flags),
+}
+
+_ARGUMENTS: list[str] = []
+"""What `main` was given: overrides of a config file are looked for in it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: name of the program, of the command, flags and operands.
+
+    Returns:
+        The exit status: 0, 1 for a mistake or a failure told in one line, or what the command found.
+    """
+    try:
+        return _run(list(arguments))
+    except (RelandError, flags.Error) as error:
+        # An error of the config file arrives inside the flag's, behind its traceback.
+        print("error: " + str(error).rpartition("RelandError: ")[-1].strip(), file=sys.stderr)
+    except (AttributeError, KeyError) as error:
+        near = re.search('mean "(.+)" instead of "(.+)"', str(error))
+        if not near:
+            raise
+        print(f"error: --config: {near[2]!r} is not a setting; did you mean {near[1]!r}?", file=sys.stderr)
+    return 1
+
+
+def _run(arguments: list[str]) -> int:
+    names = [each for each in arguments[1:] if not each.startswith("-")]
+    helps = {"--help", "-h", "--helpfull", "-help"} & set(arguments)
+    name = arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else ""
+    if name not in COMMANDS:
+        if helps or not names:
+            print(__doc__)
+            return 0 if helps else 1
+        raise RelandError(f"{name or names[0]!r} is not a command; {nearest_name(name, list(COMMANDS))}")
+    command = COMMANDS[name]
+    _ARGUMENTS[:] = arguments[1:]
+    values = Flags()
+    _define(command, values)
+    if helps:
+        print(_help(name, command, values))
+        return 0
+    operands = values(arguments[1:])[1:]
+    if len(operands) != len(command.operands):
+        wanted = " ".join(command.operands) or "none"
+        raise RelandError(f"{name}: operands {' '.join(operands) or 'none'}; expected {wanted}")
+    if not values.store:
+        raise RelandError(f"{name}: --store is missing; it names the folder of the pool store")
+    return command.run(values, operands)
+
+
+def _define(command: Command, values: Flags) -> None:
+    flags.DEFINE_string("store", None, "Folder of the pool store.", flag_values=values)
+    command.flags(values)
+    if command.changes:
+        flags.DEFINE_string("why", "", "Reason, for the audit log; no user ids.", flag_values=values)
+        flags.DEFINE_string(
+            "who", "", "Who decided it; the user of the operating system unless given.", flag_values=values
+        )
+        flags.DEFINE_bool("dry_run", False, "Only say what would change.", flag_values=values)
+
+
+def _help(name: str, command: Command, values: Flags) -> str:
+    purpose = next(line.strip() for line in (__doc__ or "").split("\n") if line.startswith(f"    {name} "))
+    lines = [f"python -m experiments.pool {' '.join((name, *command.operands))} [flags]", "", purpose, ""]
+    for flag in sorted({values[each] for each in values}, key=lambda flag: flag.name):
+        default = "" if flag.default in (None, "", [], False) else f" (default: {flag.default})"
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,299 @@
+"""Changes of a pool store: each works out the next version, tells what it touches, and publishes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.pool import control
+from reland_jax.pool.asked import read_asked
+from reland_jax.pool.contract import Problem
+from reland_jax.pool.files import read_pool_file
+from reland_jax.pool.lists import allowed, compiled, read_patterns, read_removals
+from reland_jax.pool.purging import purge
+from reland_jax.pool.version_files import Content, read_record
+from reland_jax.pool.versions import PoolStore
+from reland_jax.types import RelandError
+
+_SHOWN = 5
+
+
+class Order(NamedTuple):
+    """Who wants what done to which store.
+
+    Attributes:
+        store: the store.
+        action: the command.
+        who: for the audit log.
+        why: for the audit log.
+        dry_run: whether to tell only.
+    """
+
+    store: PoolStore
+    action: str
+    who: str
+    why: str
+    dry_run: bool
+
+
+class Plan(NamedTuple):
+    """What a change comes to.
+
+    Attributes:
+        after: the next version.
+        arguments: of the command, for the audit log.
+        hidden: texts among the arguments that the audit log keeps as salted hashes only.
+        users: external ids to keep out from now on.
+        seeds: external ids that are not to be seed users from now on.
+        patterns: what no rationale may have from now on.
+        problems: what could not be done.
+        always: publish even if the version is the same as before.
+    """
+
+    after: Content
+    arguments: Mapping[str, Any]
+    hidden: Mapping[str, Sequence[str]] = {}
+    users: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    patterns: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+    always: bool = False
+
+
+def carry_out(
+    order: Order, plan: Callable[[Content], Plan], purging: bool = False, first: bool = False
+) -> int:
+    """Works out the next version from the current one, tells what it touches, and publishes it.
+
+    Args:
+        order: who wants it, where, and whether it is only to be told.
+        plan: what to do; it is given the current version.
+        purging: delete what older versions and journals hold of those on the removal list.
+        first: there need not be a version yet; the plan is given None then.
+
+    Returns:
+        The exit status, 0.
+    """
+    if order.dry_run:
+        before = _present(order.store, first)
+        _tell(order, before, plan(before))
+        print("dry run: nothing was changed" + (", and nothing would be purged yet" if purging else ""))
+        return 0
+    with order.store.locked() as store:
+        before = _present(store, first)
+        if before is not None:
+            _finish_purge(store)
+        planned = plan(before)
+        anything = _tell(order, before, planned)
+        remembered = planned.users or planned.seeds or planned.patterns
+        if not (anything or remembered or planned.always):
+            print("nothing changes, so there is no new version")
+            return 0
+        # The lists come first: if this process ends here, nothing comes back that was to go.
+        store.remember(users=planned.users, seeds=planned.seeds, patterns=planned.patterns)
+        number = store.publish(planned.after, _record(order, before, planned, purging))
+        print(f"version {number} is current")
+        if purging:
+            _purge(store)
+        elif order.action == "remove" and len(store.numbers()) > 1:
+            print("older versions and the journal still hold what was removed; --purge deletes that too")
+    return 0
+
+
+def _present(store: PoolStore, first: bool) -> Content | None:
+    """The current version; None where there is none, or none that can be read, if that is allowed."""
+    if first and store.current() is None:
+        return None
+    try:
+        return store.read()
+    except RelandError as error:
+        if not first:
+            raise
+        print(f"the current version cannot be read and is replaced: {error}")
+        return None
+
+
+def add(order: Order, file: str, held_out: int) -> int:
+    """Adds the rationales of a pool file, in place of those that their seed users have."""
+    entries = read_pool_file(file)
+
+    def plan(before: Content) -> Plan:
+        population = before.population
+        ids = np.asarray(population.user_ids, str).tolist()
+        dense = {user: row for row, user in enumerate(ids)}
+        refused = _refused(order.store, entries, dense, population.held_out, held_out)
+        pool, problems = control.add_entries(before.pool, entries, dense, population.behaviour, refused)
+        arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
+        return Plan(_with_pool(before, pool), arguments, problems=problems)
+
+    return carry_out(order, plan)
+
+
+def remove(order: Order, users: Sequence[str], match: str | None, purging: bool) -> int:
+    """Takes users out altogether, and seed users by what their rationales say."""
+    from reland_jax.control import dense_users, without_users
+
+    expressions = [compiled(match, "--match")] if match else []
+    _keep_ids_out_of(order.why, users)
+
+    def plan(before: Content) -> Plan:
+        present, elsewhere = _known(order.store, before, users)
+        pool = control.remove_matching(before.pool, expressions, "--match")
+        ids = np.asarray(before.population.user_ids, str)
+        matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
+        after = _with_pool(before, pool)
+        if present:
+            after = without_users(after, dense_users(before.population, present))
+        hidden = {"user": list(users)} | ({"match": [match]} if match else {})
+        seeds = [user for user in matched if user not in present]
+        return Plan(after, {"purge": purging}, hidden, [*present, *elsewhere], seeds, always=purging)
+
+    return carry_out(order, plan, purging)
+
+
+def expire(order: Order, older_than: str) -> int:
+    """Takes out the rationales that were written before a bound."""
+    before_time = control.time_bound(older_than, datetime.now(UTC))
+
+    def plan(before: Content) -> Plan:
+        undated = sum(control.written_at(each) is None for each in before.pool.rationales)
+        if undated:
+            print(f"{undated} rationales do not say when they were written; they stay")
+        pool = control.expire(before.pool, before_time)
+        bound = before_time.isoformat(timespec="seconds")
+        return Plan(_with_pool(before, pool), {"older_than": older_than, "before": bound})
+
+    return carry_out(order, plan)
+
+
+def block(order: Order, patterns: Sequence[str]) -> int:
+    """Takes out the rationales that have a pattern, and remembers it."""
+    expressions = [compiled(pattern) for pattern in patterns]
+
+    def plan(before: Content) -> Plan:
+        known = read_patterns(order.store.folder)
+        pool = control.remove_matching(before.pool, expressions, "--pattern")
+        new = [pattern for pattern in patterns if pattern not in known]
+        return Plan(_with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
+
+    return carry_out(order, plan)
+
+
+def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
+    """Keeps the seed users who stand for the most users, up to a number of them or of tokens."""
+
+    def plan(before: Content) -> Plan:
+        pool = before.pool
+        users = control.represented(pool, before.assignment)
+        if tokens is not None:
+            kept = control.cap_tokens(pool, users, tokens)
+            users, pool = users[np.isin(pool.seeds.user, kept.seeds.user)], kept
+        if seeds is not None:
+            pool = control.cap_seeds(pool, users, seeds)
+        return Plan(_with_pool(before, pool), {"seeds": seeds, "tokens": tokens})
+
+    return carry_out(order, plan)
+
+
+def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Users that the version serves, and others that were asked about; those removed before are neither."""
+    served = set(np.asarray(before.population.user_ids, str).tolist())
+    asked = {note.user_id for note in read_asked(store.folder)} - served
+    gone = read_removals(store.folder).left(users).tolist()
+    new = [user for user, left in zip(users, gone, strict=True) if not left or user in served]
+    return [user for user in new if user not in asked], [user for user in new if user in asked]
+
+
+def _with_pool(before: Content, pool: Any) -> Content:
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.control import with_pool
+
+    return with_pool(before, pool)
+
+
+def _refused(
+    store: PoolStore, entries: Sequence[Any], dense: Mapping[str, int], held_out: np.ndarray, left_out: int
+) -> dict[str, str]:
+    """External id -> why a line of a file must not be used."""
+    ids = [entry.user_id for entry in entries]
+    removals, patterns = read_removals(store.folder), read_patterns(store.folder)
+    barred = removals.barred(ids)
+    refused = {user: "removed before" for user in np.asarray(ids, object)[barred].tolist()}
+    readable = [entry for entry in entries if entry.rationale is not None]
+    rationales = [entry.rationale for entry in readable]
+    fine = allowed(rationales, [entry.user_id for entry in readable], removals, patterns)
+    for entry, good in zip(readable, fine.tolist(), strict=True):
+        if not good:
+            refused.setdefault(entry.user_id, "a blocked pattern is in its text")
+        hidden = int(held_out[dense[entry.user_id]]) if entry.user_id in dense else 0
+        if hidden > left_out:
+            refused.setdefault(
+                entry.user_id,
+                f"held-out items were shown to its writer: {hidden} are held out, --held_out={left_out}",
+            )
+    return refused
+
+
+def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
+    """Prints what a change touches, and says whether it is anything."""
+    from reland_jax.control import difference
+
+    for problem in plan.problems[:_SHOWN]:
+        print(f"not used: {problem.user_id}: {problem.why}")
+    if len(plan.problems) > _SHOWN:
+        print(f"not used: {len(plan.problems) - _SHOWN} more")
+    found = difference(before, plan.after)
+    counts = f"{len(found.removed)} removed, {len(found.added)} added, {len(found.changed)} changed"
+    everybody = len((before or plan.after).population.user_ids)
+    print(
+        f"{order.action}: seed users: {counts}, {len(plan.after.pool.rationales)} in the pool; "
+        f"{found.users} of {everybody} users touched"
+    )
+    return bool(found.users or found.removed or found.added or found.changed)
+
+
+def _record(order: Order, before: Content | None, plan: Plan, purging: bool) -> dict[str, Any]:
+    """What the audit log keeps: no external id, and no text that was searched for to remove it."""
+    from reland_jax.control import difference
+
+    removals = read_removals(order.store.folder)
+    hidden = {name: [removals.digest(text) for text in texts] for name, texts in plan.hidden.items() if texts}
+    found = difference(before, plan.after)
+    return {
+        "who": order.who,
+        "why": order.why,
+        "action": order.action,
+        "arguments": {**plan.arguments, **hidden},
+        "seeds_removed": len(found.removed),
+        "seeds_added": len(found.added),
+        "seeds_changed": len(found.changed),
+        "users_touched": found.users,
+        "purging": purging,
+    }
+
+
+def _keep_ids_out_of(why: str, users: Sequence[str]) -> None:
+    for user in users:
+        if re.search(rf"(?<!\w){re.escape(user)}(?!\w)", why):
+            raise RelandError(f"--why names user {user}: the audit log must not keep the id of the removed")
+
+
+def _finish_purge(store: PoolStore) -> None:
+    """Ends a purge during which the process was killed."""
+    record = read_record(store.path_of())
+    if record["change"].get("purging") and len(store.numbers()) > 1:
+        print("a purge was interrupted: it is finished first")
+        _purge(store)
+
+
+def _purge(store: PoolStore) -> None:
+    done = purge(store)
+    print(
+        f"purged: {done.versions} older versions, {done.prompts} prompts of the journal, "
+        f"{done.files} files of the batch provider"
+    )

@@ -1,0 +1,165 @@
+"""The next version of a stored pool: whoever lost their seed user gets the nearest of the others.
+
+It stands above the rooms, because a change of the pool (`pool.control`) and the match of users to seed
+users (`retrieval`) belong to two of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from reland_jax.config import RetrievalConfig, nearest_name
+from reland_jax.pool.control import Difference, Side, diff, keep_rows
+from reland_jax.pool.lists import Removals, allowed
+from reland_jax.pool.version_files import Content, Origin, Population
+from reland_jax.retrieval import assign
+from reland_jax.types import Assignment, ReasoningPool, RelandError
+
+
+def new_content(
+    population: Population,
+    pool: ReasoningPool,
+    settings: Mapping[str, Any],
+    before: Content | None = None,
+    current: Iterable[int] = (),
+) -> Content:
+    """A version with every user matched anew.
+
+    Args:
+        population: whom it serves.
+        pool: its pool; dense ids are rows of the population.
+        settings: see `Content`.
+        before: the version before, if any: a rationale that is the same there keeps its origin.
+        current: dense ids of seed users whose rationale was written from their present training items,
+            though it is the same as before.
+
+    Raises:
+        RelandError: see `retrieval.assign`.
+    """
+    assignment = assign(population.behaviour, pool.seeds.user, _retrieval(settings, pool))
+    origin = _origins(population, pool, before, current)
+    return Content(population, pool, origin, assignment, dict(settings))
+
+
+def with_pool(before: Content, pool: ReasoningPool) -> Content:
+    """The version with another pool of the same users.
+
+    Where the pool only lost seed users, nobody else than those who were assigned to one of them is
+    matched anew; all others keep their seed users and cosines as they are.
+
+    Raises:
+        RelandError: see `retrieval.assign`.
+    """
+    kept = np.isin(pool.seeds.user, before.pool.seeds.user)
+    if not kept.all() or before.assignment.seed.shape[1] > len(pool.rationales):
+        return new_content(before.population, pool, before.settings, before)
+    assignment = _reassigned(before, pool)
+    return before._replace(pool=pool, assignment=assignment, origin=_origins(before.population, pool, before))
+
+
+def without_users(before: Content, users: np.ndarray) -> Content:
+    """The version without some users: they are not served, not seed users, and named nowhere in it.
+
+    Args:
+        before: a version.
+        users: dense ids.
+
+    Raises:
+        RelandError: no seed user would be left.
+    """
+    stays = np.ones(len(before.population.user_ids), bool)
+    stays[users] = False
+    pool = keep_rows(before.pool, stays[before.pool.seeds.user], "the removal")
+    after = with_pool(before, pool)
+    number = (np.cumsum(stays) - 1).astype(np.int32)
+    population = Population(*(array[stays] for array in before.population))
+    return after._replace(
+        population=population,
+        pool=pool._replace(seeds=pool.seeds._replace(user=number[pool.seeds.user])),
+        assignment=Assignment(*(array[stays] for array in after.assignment)),
+    )
+
+
+def screened(
+    pool: ReasoningPool, user_ids: np.ndarray, removals: Removals, patterns: Iterable[str]
+) -> ReasoningPool:
+    """The pool without seed users and texts that are on the lists of the store.
+
+    Raises:
+        RelandError: nothing would be left.
+    """
+    seeds = np.asarray(user_ids, str)[pool.seeds.user].tolist()
+    rows = allowed(pool.rationales, seeds, removals, patterns)
+    return keep_rows(pool, rows, "what was removed and blocked before")
+
+
+def difference(before: Content | None, after: Content) -> Difference:
+    """What is different between two versions (see `pool.control.diff`)."""
+    return diff(_side(before) if before else None, _side(after))
+
+
+def dense_users(population: Population, user_ids: Iterable[str]) -> np.ndarray:
+    """Dense ids of external ids, ``<int64>[n]``.
+
+    Raises:
+        RelandError: a user that the store does not serve; the nearest id is named.
+    """
+    known = {user: row for row, user in enumerate(np.asarray(population.user_ids, str).tolist())}
+    for user in user_ids:
+        if user not in known:
+            hint = nearest_name(user, list(known)) if len(known) < 20_000 else ""
+            hint = hint if hint.startswith("did you mean") else "see: show --user"
+            raise RelandError(f"--user={user}: the store does not serve this user; {hint}")
+    return np.asarray([known[user] for user in user_ids], np.int64)
+
+
+def _side(content: Content) -> Side:
+    return Side(content.population.user_ids, content.pool, content.assignment)
+
+
+def _retrieval(settings: Mapping[str, Any], pool: ReasoningPool) -> RetrievalConfig:
+    stored = settings["retrieval"]
+    neighbours = min(int(stored["neighbours"]), len(pool.rationales))
+    return RetrievalConfig(engine=stored["engine"], neighbours=neighbours, tile=int(stored["tile"]))
+
+
+def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
+    """The assignment to a pool whose seed users were all in the pool before."""
+    row_of_user = {user: row for row, user in enumerate(pool.seeds.user.tolist())}
+    new_row = np.asarray([row_of_user.get(user, -1) for user in before.pool.seeds.user.tolist()], np.int32)
+    seed, cosine = new_row[before.assignment.seed], before.assignment.cosine.copy()
+    lost = np.flatnonzero((seed < 0).any(axis=1))
+    if len(lost):
+        # Seed users come first, so that they are matched to themselves as in every assignment.
+        others = lost[~np.isin(lost, pool.seeds.user)]
+        users = np.concatenate([pool.seeds.user.astype(np.int64), others])
+        found = assign(
+            before.population.behaviour[users],
+            np.arange(len(pool.rationales)),
+            dataclasses.replace(_retrieval(before.settings, pool), neighbours=seed.shape[1]),
+        )
+        place = {user: row for row, user in enumerate(users.tolist())}
+        rows = np.asarray([place[user] for user in lost.tolist()])
+        seed[lost], cosine[lost] = found.seed[rows], found.cosine[rows]
+    return Assignment(seed, cosine)
+
+
+def _origins(
+    population: Population, pool: ReasoningPool, before: Content | None, current: Iterable[int] = ()
+) -> Origin:
+    """What was written now was written from today's training part; the rest keeps what it had."""
+    users = pool.seeds.user
+    seen, history = population.seen[users].copy(), population.history[users].copy()
+    if before is not None:
+        known = set(current)
+        old_ids = np.asarray(before.population.user_ids, str)[before.pool.seeds.user].tolist()
+        old = {user: row for row, user in enumerate(old_ids)}
+        for row, user in enumerate(np.asarray(population.user_ids, str)[users].tolist()):
+            place = None if int(users[row]) in known else old.get(user)
+            if place is not None and before.pool.rationales[place] == pool.rationales[row]:
+                seen[row], history[row] = before.origin.seen[place], before.origin.history[place]
+    return Origin(seen, history)
