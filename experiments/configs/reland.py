@@ -40,7 +40,9 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
         "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8, "fusion.item_scale": 1.0,
     },
     "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0},
-    "gru4rec": {"model.layers": 1, "model.dropout": 0.3},
+    "gru4rec": {
+        "model.layers": 1, "model.dropout": 0.3, "text.whiten_items": 64, "fusion.item_scale": 0.5,
+    },
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 
