@@ -5,8 +5,8 @@
 Three phases. "killed": the asking process is killed (SIGKILL) at random moments and started again until
 the pool is whole. "whole": the same prompts and the same faults without a kill, for comparison.
 "speed": no faults, a server with a limit of its own; the rate against that limit. The server is a
-process of its own. Exit status 1 if a prompt was lost, asked after its answer was journalled, or if the
-two pools differ.
+process of its own. Exit status 1 if a rationale is missing, an answer was lost, a prompt was asked after
+its answer was journalled, or the two pools differ.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ def main(argv: list[str]) -> None:
         figures = _faults(Path(name))
         if _SPEED_PROMPTS.value:
             figures["speed"] = _speed(Path(name) / "speed")
-    figures["settings"] = {
-        flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-    }
+    known = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+    figures["settings"] = {flag.name: flag.value for flag in known if flag.name not in ("out", "worker")}
     for key, value in figures.items():
         print(f"{key:<34} {json.dumps(value)}")
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    if figures["lost"] or figures["asked_after_answered"] or not figures["identical"]:
+    whole = figures["identical"] and figures["rationales"] == figures["prompts"]
+    if figures["lost"] or figures["asked_after_answered"] or not whole:
         raise SystemExit(1)
 
 

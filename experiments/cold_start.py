@@ -47,7 +47,7 @@ from reland_jax.eval import (
 from reland_jax.eval.significance import holm, paired_comparison, stars
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
-from reland_jax.retrieval import profiles
+from reland_jax.retrieval import profiles, represented_users
 from reland_jax.storage import Inputs
 from reland_jax.types import Interactions, Ragged, RelandError, Splits
 
@@ -132,6 +132,8 @@ class ColdUsers:
         drawn = np.random.default_rng([setup.seed, 1]).permutation(len(self.user))
         self.chooses = drawn < len(self.user) // 2
         self.profile = profiles(inputs.interactions.user_features, splits.num_users)
+        num_seeds = len(inputs.built.pool.rationales)
+        self._represented = represented_users(inputs.assignment.seed, splits.train.lengths(), num_seeds)
         self._plan: RankingPlan = plan_ranking(targets, None, splits.num_items, config.eval.tile_bytes)
 
     @property
@@ -179,8 +181,8 @@ class ColdUsers:
         return {name: np.mean([each[name] for each in found], axis=0) for name in METRICS}
 
     def _lent(self, vectors: Vectors, seed: np.ndarray, cosine: np.ndarray) -> PerUser:
-        source = self._inputs.built.pool.seeds.user[seed]
-        return self.score(lend(vectors, borrow(self.user, source, cosine)))
+        source, represented = self._inputs.built.pool.seeds.user[seed], self._represented[seed]
+        return self.score(lend(vectors, borrow(self.user, source, cosine, represented)))
 
 
 def _scored(users: np.ndarray, items: np.ndarray) -> Vectors:

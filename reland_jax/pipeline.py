@@ -33,7 +33,7 @@ from reland_jax.models import (
 )
 from reland_jax.pool import build_pool, pool_state
 from reland_jax.report.tensorboard import scalar_writer
-from reland_jax.retrieval import assign_with_cold
+from reland_jax.retrieval import assign_with_cold, represented_users
 from reland_jax.seeds import add_texts, choose_seeds
 from reland_jax.storage import (
     PARTS,
@@ -225,8 +225,7 @@ class Pipeline:
             tables = tables._replace(rationale=jnp.asarray(rationales), seed=jnp.asarray(seed))
             tables = tables._replace(cosine=jnp.asarray(cosine) if k > 1 else None)
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
-        borrowed = _borrowed(inputs, config)
-        if borrowed is None:
+        if (borrowed := _borrowed(inputs, config)) is None:
             return task
         borrowed = Borrowed(*map(jnp.asarray, borrowed))
         return task._replace(vectors=lambda params, part: lend(task.vectors(params, part), borrowed))
@@ -342,8 +341,8 @@ def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict
     seeds, clustering = choose_seeds(behaviour[warm], activity[warm], config.seeds)
     cluster_of_user = np.full(len(activity), NO_CLUSTER, np.int32)
     cluster_of_user[warm] = clustering.cluster
-    seeds = seeds._replace(user=warm[seeds.user].astype(np.int32))
-    return {**seeds._asdict(), "cluster_of_user": cluster_of_user}
+    user = warm[seeds.user].astype(np.int32)
+    return {**seeds._asdict(), "user": user, "cluster_of_user": cluster_of_user}
 
 
 def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
@@ -392,8 +391,10 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
 
 def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
     """From whom the users without training items borrow their vectors; None if there are no such users."""
-    cold = np.flatnonzero(inputs.splits.train.lengths() == 0)
+    activity, seeds = inputs.splits.train.lengths(), inputs.built.pool.seeds.user
+    cold = np.flatnonzero(activity == 0)
     if not len(cold):
         return None
     seed, cosine = (each[cold, : config.retrieval.cold_neighbours] for each in inputs.assignment)
-    return borrow(cold, inputs.built.pool.seeds.user[seed], cosine)
+    represented = represented_users(inputs.assignment.seed, activity, len(seeds))
+    return borrow(cold, seeds[seed], cosine, represented[seed])

@@ -25,16 +25,23 @@ class Borrowed(NamedTuple):
     weight: np.ndarray
 
 
-def borrow(user: np.ndarray, source: np.ndarray, cosine: np.ndarray) -> Borrowed:
-    """Weights in proportion to the cosine; equal ones where it is above 0 with none of the sources.
+def borrow(
+    user: np.ndarray, source: np.ndarray, cosine: np.ndarray, represented: np.ndarray
+) -> Borrowed:
+    """Weights in proportion to the cosine times the users whom a source represents.
+
+    So the mean is near that of all users who are like the cold one, and not of the seed users alone,
+    among whom some kinds of users are more frequent than among all. Where no cosine is above 0, all
+    count as equal.
 
     Args:
         user: ``<int32>[C]``.
         source: ``<int32>[C, k]``.
         cosine: ``<float32>[C, k]`` in [-1, 1]; a negative one counts as 0.
+        represented: ``<int64>[C, k]``, at least 1.
     """
-    weight = np.maximum(cosine, 0.0)
-    weight = np.where(weight.any(axis=1, keepdims=True), weight, 1.0)
+    likeness = np.maximum(cosine, 0.0)
+    weight = represented * np.where(likeness.any(axis=1, keepdims=True), likeness, 1.0)
     weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
     return Borrowed(user.astype(np.int32), source.astype(np.int32), weight)
 

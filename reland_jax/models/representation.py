@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from reland_jax.config import FusionConfig
 from reland_jax.models.dropout import Dropout
 
-
 LEAST_COSINE = 1e-3
 """What a seed user counts whose vector points away from the user's."""
 

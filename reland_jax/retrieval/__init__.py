@@ -5,7 +5,7 @@ and `assign_with_cold` also those without training items.
 """
 
 from reland_jax.retrieval.assign import assign
-from reland_jax.retrieval.cold import assign_with_cold, profiles
+from reland_jax.retrieval.cold import assign_with_cold, profiles, represented_users
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
 from reland_jax.retrieval.scann_index import scann_top_k
@@ -17,6 +17,7 @@ __all__ = [
     "exact_top_k",
     "profiles",
     "recall_at_k",
+    "represented_users",
     "scann_top_k",
     "search",
 ]

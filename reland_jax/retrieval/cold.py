@@ -59,11 +59,22 @@ def assign_with_cold(
     k = max(config.neighbours, min(config.cold_neighbours, len(seed_users)))
     known = np.where((activity > 0)[:, None], behaviour, np.zeros((), np.float32))
     seed, cosine = assign(known, seed_users, dataclasses.replace(config, neighbours=k))
-    represented = np.bincount(seed[activity > 0, 0], minlength=len(seed_users))
+    represented = represented_users(seed, activity, len(seed_users))
     profile = profiles(user_features, len(activity))
     matched = match_profiles(profile[cold], profile[seed_users], represented, k, config.tile)
     seed[cold], cosine[cold] = matched
     return Assignment(seed, cosine)
+
+
+def represented_users(seed: np.ndarray, activity: np.ndarray, num_seeds: int) -> np.ndarray:
+    """How many users with training items have each seed user as their nearest, ``<int64>[S]``.
+
+    Args:
+        seed: ``<int32>[U, k]``, see `Assignment`.
+        activity: ``<int64>[U]``, training items of every user.
+        num_seeds: S.
+    """
+    return np.bincount(seed[activity > 0, 0], minlength=num_seeds)
 
 
 def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndarray:

@@ -69,11 +69,12 @@ def test_a_cold_user_ranks_by_the_seed_users_of_its_profile(config: Config, tmp_
     params = pipeline.train(inputs, "reland", 0).params
     users = np.asarray(task.vectors(params, "test").users)
     own = task.model.apply(params, task.tables, method="user_vectors")
-    weight = np.where(cosine.any(1, keepdims=True), cosine, 1.0)
+    warm = np.setdiff1d(np.arange(60), cold)
+    stands_for = np.array([(inputs.assignment.seed[warm, 0] == row).sum() for row in range(len(seeds))])
+    weight = np.where(cosine.any(1, keepdims=True), cosine, 1.0) * stands_for[nearest]
     weight /= weight.sum(1, keepdims=True)
     expected = np.einsum("ck,ckd->cd", weight, own[seeds[nearest]])
     np.testing.assert_allclose(users[cold], expected, rtol=1e-4, atol=1e-6)
-    warm = np.setdiff1d(np.arange(60), cold)
     np.testing.assert_allclose(users[warm], own[warm], rtol=1e-6, atol=1e-7)
 
     counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)

@@ -14,11 +14,13 @@ def dot(users: jax.Array, items: jax.Array) -> jax.Array:
     return users @ items.T
 
 
-def test_weights_follow_the_cosine_or_are_equal() -> None:
+def test_weights_are_the_cosine_times_the_users_represented() -> None:
+    """Without any likeness the users represented alone; a negative cosine is none."""
     user, source = np.array([3, 4, 5]), np.array([[0, 1], [1, 2], [2, 0]])
     cosine = np.array([[0.9, 0.3], [0.0, 0.0], [0.5, -0.5]], np.float32)
-    found = borrow(user, source, cosine)
-    np.testing.assert_allclose(found.weight, [[0.75, 0.25], [0.5, 0.5], [1.0, 0.0]], rtol=1e-6)
+    represented = np.array([[1, 9], [3, 1], [1, 5]])
+    found = borrow(user, source, cosine, represented)
+    np.testing.assert_allclose(found.weight, [[0.25, 0.75], [0.75, 0.25], [1.0, 0.0]], rtol=1e-6)
     assert [each.dtype for each in found] == [np.int32, np.int32, np.float32]
 
 
@@ -28,7 +30,7 @@ def test_cold_users_get_weighted_means_and_the_others_keep_theirs(k: int) -> Non
     users = rng.normal(size=(12, 5)).astype(np.float32)
     cold = np.array([11, 2, 7])
     source = rng.choice([0, 1, 3, 4, 9], (3, k))
-    borrowed = borrow(cold, source, rng.random((3, k)).astype(np.float32))
+    borrowed = borrow(cold, source, rng.random((3, k)).astype(np.float32), rng.integers(1, 9, (3, k)))
     items = rng.normal(size=(4, 5)).astype(np.float32)
     found = lend(Vectors(users, items, jax.tree_util.Partial(dot)), borrowed)
     expected = np.einsum("ck,ckd->cd", borrowed.weight, users[source])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax.config import RetrievalConfig
-from reland_jax.retrieval import assign, assign_with_cold, profiles
+from reland_jax.retrieval import assign, assign_with_cold, profiles, represented_users
 from reland_jax.retrieval.cold import MISSING, match_profiles
 from reland_jax.types import RelandError
 
@@ -113,6 +113,7 @@ def test_without_a_profile_those_who_represent_most_come_first() -> None:
     found = assign_with_cold(behaviour, seeds, activity, {}, RetrievalConfig(cold_neighbours=6))
     warm, cold = activity > 0, activity == 0
     represented = np.bincount(found.seed[warm, 0], minlength=6)
+    np.testing.assert_array_equal(represented_users(found.seed, activity, 6), represented)
     order = np.argsort(-represented, kind="stable")
     np.testing.assert_array_equal(found.seed[cold], np.tile(order, (cold.sum(), 1)))
     assert (found.cosine[cold] == 0).all()
