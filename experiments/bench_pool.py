@@ -29,8 +29,8 @@ from absl import app, flags
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool import RationaleRequest, build_prompt, save_pool
-from reland_jax.pool.openai_chat import API_KEY, BASE_URL, OpenAIProvider
-from reland_jax.pool.records import JOURNAL_FILE
+from reland_jax.pool.asking.records import JOURNAL_FILE
+from reland_jax.pool.providers.openai_chat import API_KEY, BASE_URL, OpenAIProvider
 from reland_jax.types import IMPORTANT, ReasoningPool, SeedSet
 
 SERVER = Path(__file__).resolve().parents[1] / "tests" / "pool" / "fault_server.py"

@@ -35,7 +35,7 @@ from ml_collections import config_flags
 from experiments import pool_asking, pool_changes, pool_views
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.types import RelandError
 
 Flags = flags.FlagValues

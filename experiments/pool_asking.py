@@ -17,18 +17,18 @@ import numpy as np
 
 from experiments.pool_changes import Order, Plan, carry_out
 from reland_jax.config import Config
-from reland_jax.pool import control
-from reland_jax.pool.asked import ASKING_FOLDER, Asked, note_asked
-from reland_jax.pool.batch import RESPONSE_FILE
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import Estimate, estimate
+from reland_jax.pool.asking.records import journal_path, request_key
 from reland_jax.pool.contract import Problem, Provider, RationaleRequest
-from reland_jax.pool.histories import history_codes
-from reland_jax.pool.journal import Journal
-from reland_jax.pool.lists import read_patterns, read_removals
-from reland_jax.pool.money import Estimate, estimate
-from reland_jax.pool.prompts import prompt_hash
-from reland_jax.pool.records import journal_path, request_key
-from reland_jax.pool.requests import PoolRequests
-from reland_jax.pool.version_files import Content, Population
+from reland_jax.pool.keeping import control
+from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, note_asked
+from reland_jax.pool.keeping.histories import history_codes
+from reland_jax.pool.keeping.lists import read_patterns, read_removals
+from reland_jax.pool.keeping.version_files import Content, Population
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.prompting.requests import PoolRequests
+from reland_jax.pool.providers.batch import RESPONSE_FILE
 from reland_jax.types import Rationale, RelandError, SeedSet
 
 if TYPE_CHECKING:
@@ -245,8 +245,8 @@ def _seeds_of(content: Content, seeding: Seeding) -> SeedSet:
 def _requests(
     config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider | None = None
 ) -> PoolRequests:
-    from reland_jax.pool.requests import pool_requests
-    from reland_jax.pool.step0 import AnswersPrompts
+    from reland_jax.pool.prompting.requests import pool_requests
+    from reland_jax.pool.prompting.step0 import AnswersPrompts
 
     if config.pool.provider == "file":
         return PoolRequests(seeds, [], [])

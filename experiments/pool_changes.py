@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.pool import control
-from reland_jax.pool.asked import read_asked
 from reland_jax.pool.contract import Problem
-from reland_jax.pool.files import read_pool_file
-from reland_jax.pool.lists import allowed, compiled, read_patterns, read_removals
-from reland_jax.pool.purging import purge
-from reland_jax.pool.version_files import Content, read_record
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.keeping import control
+from reland_jax.pool.keeping.asked import read_asked
+from reland_jax.pool.keeping.lists import allowed, compiled, read_patterns, read_removals
+from reland_jax.pool.keeping.purging import purge
+from reland_jax.pool.keeping.version_files import Content, read_record
+from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.providers.files import read_pool_file
 from reland_jax.types import RelandError
 
 _SHOWN = 5

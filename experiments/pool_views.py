@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reland_jax.pool.control import Side, diff, represented, stats
-from reland_jax.pool.parser import parse_response
-from reland_jax.pool.purging import verify
-from reland_jax.pool.version_files import Content, read_record
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.keeping.control import Side, diff, represented, stats
+from reland_jax.pool.keeping.purging import verify
+from reland_jax.pool.keeping.version_files import Content, read_record
+from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.reading.parser import parse_response
 from reland_jax.types import HOW_NAMES, Rationale, RelandError
 
 _SHOWN = 20

@@ -14,9 +14,9 @@ from reland_jax.config import Config, RetrievalConfig, SeedsConfig
 from reland_jax.data import load_interactions
 from reland_jax.pipeline import STAGES, Pipeline, StagesDone
 from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
-from reland_jax.pool.money import Price, price_of
-from reland_jax.pool.prompts import item_text
-from reland_jax.pool.tokens import TokenCounter, chat_tokens, token_counter
+from reland_jax.pool.asking.money import Price, price_of
+from reland_jax.pool.prompting.prompts import item_text
+from reland_jax.pool.prompting.tokens import TokenCounter, chat_tokens, token_counter
 from reland_jax.retrieval import assign
 from reland_jax.seeds import choose_seeds, sample_seeds
 from reland_jax.seeds.coverage import Curve, coverage, share_above

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from reland_jax.config import RetrievalConfig, nearest_name
-from reland_jax.pool.control import Difference, Side, diff, keep_rows
-from reland_jax.pool.lists import Removals, allowed
-from reland_jax.pool.version_files import Content, Origin, Population
+from reland_jax.pool.keeping.control import Difference, Side, diff, keep_rows
+from reland_jax.pool.keeping.lists import Removals, allowed
+from reland_jax.pool.keeping.version_files import Content, Origin, Population
 from reland_jax.retrieval import assign
 from reland_jax.types import Assignment, ReasoningPool, RelandError
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax.control import dense_users, difference, new_content, screened, with_pool, without_users
-from reland_jax.pool import control
-from reland_jax.pool.lists import compiled, read_removals
-from reland_jax.pool.version_files import Content
+from reland_jax.pool.keeping import control
+from reland_jax.pool.keeping.lists import compiled, read_removals
+from reland_jax.pool.keeping.version_files import Content
 from reland_jax.types import RelandError
 from tests.pool.store_toys import brute_force, check_valid, content, rationale
 

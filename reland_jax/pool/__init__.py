@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from reland_jax.pool.batch import AwaitingResponses
 from reland_jax.pool.build import build_pool, pool_provenance
-from reland_jax.pool.cleaning import clean_title
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
-from reland_jax.pool.files import FileRationale, read_pool_file
-from reland_jax.pool.parser import ParsedRationale, parse_response
-from reland_jax.pool.prompts import build_prompt, prompt_hash
+from reland_jax.pool.keeping.store import load_pool, pool_summary, read_manifest, save_pool
+from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.prompts import build_prompt, prompt_hash
+from reland_jax.pool.prompting.templates import DOMAINS, PROMPT_VERSION
 from reland_jax.pool.providers import PROVIDERS, make_provider
-from reland_jax.pool.store import load_pool, pool_summary, read_manifest, save_pool
-from reland_jax.pool.stored import pool_state
-from reland_jax.pool.templates import DOMAINS, PROMPT_VERSION
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.providers.batch import AwaitingResponses
+from reland_jax.pool.providers.files import FileRationale, read_pool_file
+from reland_jax.pool.providers.stored import pool_state
+from reland_jax.pool.reading.parser import ParsedRationale, parse_response
 
 __all__ = [
     "DOMAINS",

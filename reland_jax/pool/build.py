@@ -10,13 +10,13 @@ import numpy as np
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
-from reland_jax.pool.files import FileProvider
+from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.prompting.requests import pool_requests
+from reland_jax.pool.prompting.step0 import AnswersPrompts
+from reland_jax.pool.prompting.templates import PROMPT_VERSION
 from reland_jax.pool.providers import make_provider
-from reland_jax.pool.requests import pool_requests
-from reland_jax.pool.step0 import AnswersPrompts
-from reland_jax.pool.stored import StoreProvider
-from reland_jax.pool.templates import PROMPT_VERSION
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.providers.files import FileProvider
+from reland_jax.pool.providers.stored import StoreProvider
 from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
 
 UNKNOWN_CLUSTER = -1

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 from reland_jax.types import Rationale
 
+HEURISTIC = "heuristic"
+"""What `Rationale.model` says of the offline writer, which is no LLM."""
+
 
 class RationaleRequest(NamedTuple):
     """One seed user about whom a rationale is wanted.

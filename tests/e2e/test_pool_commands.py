@@ -17,7 +17,7 @@ from experiments.configs.reland import get_config
 from experiments.pool import COMMANDS, main
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
-from reland_jax.pool.versions import PoolStore
+from reland_jax.pool.keeping.versions import PoolStore
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import flags_of
 from tests.pool.store_toys import check_valid, same

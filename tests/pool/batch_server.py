@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.pool.batch import UploadedBatchProvider
-from reland_jax.pool.batch_api import BatchService
-from reland_jax.pool.batch_state import BatchState
+from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.contract import RationaleRequest
-from reland_jax.pool.journal import Journal
+from reland_jax.pool.providers.batch import UploadedBatchProvider
+from reland_jax.pool.providers.batch_api import BatchService
+from reland_jax.pool.providers.batch_state import BatchState
 
 KEY = "sk-not-to-be-shown"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reland_jax.pool.version_files import Content, Origin, Population
+from reland_jax.pool.keeping.version_files import Content, Origin, Population
 from reland_jax.types import Assignment, Rationale, ReasoningPool, SeedSet
 
 SETTINGS: dict[str, Any] = {

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from reland_jax import config
-from reland_jax.pool.batch import BatchProvider, UploadedBatchProvider
-from reland_jax.pool.heuristic import HeuristicProvider
-from reland_jax.pool.hf import HfProvider
 from reland_jax.pool.providers import PROVIDERS, make_provider
+from reland_jax.pool.providers.batch import BatchProvider, UploadedBatchProvider
+from reland_jax.pool.providers.heuristic import HeuristicProvider
+from reland_jax.pool.providers.hf import HfProvider
 from reland_jax.types import RelandError
 
 LLM = config.LLMConfig()

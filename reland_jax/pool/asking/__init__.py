@@ -1,0 +1,1 @@
+"""How an LLM is asked: the engine, the journal of requests and answers, limits, and money."""

@@ -1,0 +1,390 @@
+"""The engine that asks an LLM service many prompts: each once, within all limits, nothing lost.
+
+Every answer goes into the journal before it counts. The engine may be stopped at any moment, by a kill
+too; started again, it sends only prompts without an accepted answer. What it returns does not depend on
+the order in which answers arrived, nor on how often it was stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.chat import Chat, ChatError, Messages, Trouble
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.limits import Backoff, Breaker, RateLimit
+from reland_jax.pool.asking.money import Budget
+from reland_jax.pool.asking.recorder import Recorder
+from reland_jax.pool.asking.records import ACCEPTED, UNREADABLE, Reception, RequestRecord, Sent
+from reland_jax.pool.asking.replies import (
+    Asked,
+    Judge,
+    first_messages,
+    judge_for,
+    messages_again,
+    no_reception,
+    reception_of,
+)
+from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, chat_tokens, token_counter
+from reland_jax.types import RelandError
+
+LIMITED_TRIES = 10
+"""How often "too many requests" counts as one of `config.llm.attempts`."""
+
+_OPEN_PER_SLOT = 4
+"""Prompts begun, for each request under way: the others wait for another try or for their turn."""
+
+_LOOK_SECONDS = 0.5
+"""Time between looks at prompts that another process is asking."""
+
+_QUARANTINE = "in quarantine, malformed when asked again too: {}"
+
+
+async def ask_all(
+    requests: Sequence[RequestRecord],
+    chat: Chat,
+    journal: Journal,
+    config: PoolConfig,
+    llm: LLMConfig,
+    *,
+    judge: Judge | None = None,
+    backoff: Backoff | None = None,
+) -> Asked:
+    """Asks every prompt that has no accepted answer in the journal, and returns the answers to all.
+
+    An answer that the judge does not accept is asked for again once, with what is wrong with it; after a
+    second one the prompt is in quarantine and is not asked any more. Prompts that another process is
+    asking with the same journal are left to it.
+
+    Args:
+        requests: the prompts; the same one may stand there several times and is asked once.
+        chat: the service.
+        journal: open; the claims of this call are given back at its end.
+        config: model, tokenizer and bound of an answer.
+        llm: limits, budget, tries.
+        judge: which answers are usable; those with a rationale by default.
+        backoff: waits between tries.
+
+    Raises:
+        BudgetReached: the budget is used up; requests under way were waited for.
+        RelandError: the service is dead or refuses to work for this key or model (then too), or the
+            journal cannot be written.
+    """
+    job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
+    distinct = list({request.key: request for request in requests}.values())
+    await asyncio.to_thread(journal.enlist, bool(llm.budget or llm.budget_tokens))
+    return await job.run(distinct)
+
+
+def run_apart(coroutine: Callable[[], Coroutine[None, None, Asked]]) -> Asked:
+    """Runs the engine from code that is not asynchronous, in a notebook too."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if not _in_a_loop():
+        return asyncio.run(coroutine())
+    with ThreadPoolExecutor(1) as thread:  # a loop cannot be started inside a running one
+        return thread.submit(lambda: asyncio.run(coroutine())).result()
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Item(NamedTuple):
+    """A claimed prompt: the chat to send, its probable and its largest number of tokens."""
+
+    request: RequestRecord
+    messages: Messages
+    tokens: int
+    bound: int
+
+    @property
+    def again(self) -> bool:
+        return len(self.messages) > 1
+
+
+class _Stopped(Exception):
+    """The job was stopped before the request was sent."""
+
+
+class _Source:
+    """Hands out prompts that this process has claimed."""
+
+    def __init__(self, job: _Job, requests: Iterable[RequestRecord]) -> None:
+        self._job, self._left = job, deque(requests)
+        self._elsewhere: list[RequestRecord] = []
+        self._ready: deque[_Item] = deque()
+        self._lock = asyncio.Lock()
+
+    async def next(self) -> _Item | None:
+        """The next prompt to ask; None when there is none, or the job was stopped."""
+        async with self._lock:
+            while not self._ready and (self._left or self._elsewhere) and not self._job.stopped.is_set():
+                await self._refill()
+            return self._ready.popleft() if self._ready and not self._job.stopped.is_set() else None
+
+    async def _refill(self) -> None:
+        size = self._job.llm.concurrency
+        if self._left:
+            some = [self._left.popleft() for _ in range(min(size, len(self._left)))]
+        else:
+            await self._job.pause(_LOOK_SECONDS)
+            some, self._elsewhere = self._elsewhere, []
+        items, asked = await asyncio.to_thread(self._take, some)
+        self._ready += items
+        self._job.held |= {item.request.key for item in items}
+        self._job.settled(asked)
+        closed = {item.request.key for item in items} | {*asked.answers, *asked.problems}
+        self._elsewhere += [request for request in some if request.key not in closed]
+
+    def _take(self, some: Sequence[RequestRecord]) -> tuple[list[_Item], Asked]:
+        """Claims prompts, and reads what is known of those that are not to be asked; in a thread."""
+        job = self._job
+        held = job.journal.claim(some)
+        malformed = job.journal.malformed(held)
+        mine = [request for request in some if request.key in held]
+        items = [job.item(request, *malformed.get(request.key, ())) for request in mine]
+        return items, known([request.key for request in some if request.key not in held], job.journal)
+
+
+def known(keys: Sequence[str], journal: Journal) -> Asked:
+    """What the journal says about prompts, without asking: answers, and why some are in quarantine."""
+    quarantined = journal.quarantined(keys)
+    problems = {key: _QUARANTINE.format(why) for key, why in quarantined.items()}
+    return Asked(journal.answers(keys), problems)
+
+
+class _Job:
+    """One call of `ask_all`."""
+
+    def __init__(
+        self, chat: Chat, journal: Journal, config: PoolConfig, llm: LLMConfig, judge: Judge, backoff: Backoff
+    ) -> None:
+        self.journal, self.llm, self.held = journal, llm, set[str]()
+        self.stopped = asyncio.Event()
+        self._chat, self._config, self._judge, self._backoff = chat, config, judge, backoff
+        self._counter: TokenCounter = token_counter(config)
+        self._budget = Budget(llm, config.model, journal.usage())
+        self._bounded = bool(llm.budget or llm.budget_tokens)
+        self._requests, self._tokens = RateLimit(llm.requests_per_minute), RateLimit(llm.tokens_per_minute)
+        self._breaker = Breaker(llm.breaker_failures)
+        self._slots, self._under_way, self._room = asyncio.Semaphore(llm.concurrency), 0, asyncio.Event()
+        self._recorder, self._asked = Recorder(journal), Asked({}, {})
+        self._why_stopped: Callable[[int], RelandError] | None = None
+
+    async def run(self, requests: Sequence[RequestRecord]) -> Asked:
+        """Asks until all prompts are settled or the job is stopped."""
+        self._asked = await asyncio.to_thread(known, [request.key for request in requests], self.journal)
+        to_ask = [request for request in requests if not self._is_settled(request.key)]
+        source, done = _Source(self, to_ask), len(requests) - len(to_ask)
+        workers = min(_OPEN_PER_SLOT * self.llm.concurrency, len(to_ask))
+        with tqdm(
+            total=len(requests), initial=done, desc="ask", unit="prompt", disable=None
+        ) as self._progress:
+            try:
+                await _together([self._work(source) for _ in range(workers)], self._beat())
+            finally:
+                with suppress(RelandError):  # a journal that cannot be written has said so already
+                    self.journal.release(self.held)
+        if self._why_stopped:
+            raise self._why_stopped(sum(not self._is_settled(request.key) for request in requests))
+        return self._asked
+
+    def item(self, request: RequestRecord, content: str = "", why: str = "") -> _Item:
+        """The prompt with its chat: asked for the first time, or again after a malformed answer."""
+        messages = messages_again(request.prompt, content, why) if why else first_messages(request.prompt)
+        return _Item(
+            request, messages, chat_tokens(self._counter, messages), chat_bound(self._counter, messages)
+        )
+
+    def settled(self, asked: Asked) -> None:
+        """Takes over what is known now."""
+        self._asked.answers.update(asked.answers)
+        self._asked.problems.update(asked.problems)
+        self.held -= asked.answers.keys()
+        money = "" if self._budget.spent is None else f", {self._budget.spent:.4f} {self.llm.currency}"
+        self._progress.set_postfix_str(f"{self._budget.spent_tokens} tokens{money}", refresh=False)
+        self._progress.update(len(asked.answers) + len(asked.problems))
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but not longer than until the job is stopped."""
+        try:
+            await asyncio.wait_for(self.stopped.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    def _is_settled(self, key: str) -> bool:
+        return key in self._asked.answers or key in self._asked.problems
+
+    def _stop(self, why: Callable[[int], RelandError]) -> None:
+        """Nothing more is sent; the first reason counts."""
+        self._why_stopped = self._why_stopped or why
+        self.stopped.set()
+        self._room.set()
+
+    async def _work(self, source: _Source) -> None:
+        while (item := await source.next()) is not None:
+            await self._settle(item)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.journal.lease_seconds / 4)
+            await asyncio.to_thread(self.journal.heartbeat)
+
+    async def _settle(self, item: _Item) -> None:
+        """Asks one prompt until it has an answer, is given up, or the job is stopped."""
+        failures = limited = 0
+        while not self.stopped.is_set():
+            try:
+                reception = await self._once(item)
+            except _Stopped:
+                return
+            except ChatError as error:
+                limited += error.trouble is Trouble.LIMITED
+                failures += error.trouble is not Trouble.LIMITED
+                if error.trouble is Trouble.REFUSED:
+                    await self._give_up(item, error.why)
+                    return
+                tries = failures + limited
+                if failures + limited // LIMITED_TRIES >= self.llm.attempts:
+                    await self._give_up(item, f"no answer in {tries} tries; the last: {error.why}")
+                    return
+                await self.pause(self._backoff.wait(tries, error.retry_after))
+                continue
+            if reception.kind == ACCEPTED or item.again:
+                self.settled(_outcome(reception))
+                return
+            item, failures, limited = self.item(item.request, reception.answer.content, reception.why), 0, 0
+
+    async def _give_up(self, item: _Item, why: str) -> None:
+        await asyncio.to_thread(self.journal.release, [item.request.key])
+        self.settled(Asked({}, {item.request.key: why}))
+
+    async def _once(self, item: _Item) -> Reception:
+        """One request, and its answer on disk; the place in the service is free while it is written.
+
+        Raises:
+            ChatError: there is no answer.
+            _Stopped: nothing was sent.
+        """
+        reserved = (item.bound, self._config.max_tokens)
+        async with self._slots:
+            await self._reserve(reserved)
+            await self._turn(item)
+            if self.stopped.is_set():
+                self._release(reserved, (0, 0))
+                raise _Stopped
+            if self._bounded:
+                await self._recorder.record(Sent(item.request.key, *reserved))
+            reception, error = await self._send(item, reserved)
+            self._release(reserved, reception.paid if reception else (0, 0))
+        if reception:
+            await self._recorder.record(reception)
+        elif self._bounded:
+            await self._recorder.record(Sent(item.request.key, 0, 0))
+        if error:
+            raise error
+        assert reception is not None
+        return reception
+
+    async def _send(
+        self, item: _Item, reserved: tuple[int, int]
+    ) -> tuple[Reception | None, ChatError | None]:
+        """Sends one request: what to write into the journal, and the error if there is no answer."""
+        reception, sent = None, self._breaker.now()
+        try:
+            async with asyncio.timeout(self.llm.timeout_seconds):
+                raw = await self._chat.ask(item.messages)
+        except TimeoutError:
+            error = ChatError(Trouble.UNANSWERED, f"no answer in {self.llm.timeout_seconds:g} s")
+        except ChatError as raised:
+            error = raised
+        else:
+            reception = reception_of(item.request, raw, self._judge, item.messages, reserved)
+            if reception.kind != UNREADABLE:
+                self._breaker.succeeded()
+                self._correct(item, reception)
+                return reception, None
+            error = ChatError(Trouble.FAILED, reception.why)
+        if error.trouble is Trouble.UNANSWERED:
+            reception = no_reception(item.request, error.why, item.messages, reserved)
+        self._failed(error, sent)
+        return reception, error
+
+    def _failed(self, error: ChatError, sent: float) -> None:
+        """Stops the job if the service is dead, or will not work for us."""
+        if error.trouble is Trouble.FATAL:
+            self._stop(lambda left: RelandError(
+                f"{error.why}; {left} prompts are still to ask. Every answer so far is in "
+                f"{self.journal.path}: once this is put right, give the same command again"
+            ))  # fmt: skip
+            return
+        self._breaker.failed(sent, error.trouble is Trouble.LIMITED)
+        if self._breaker.open:
+            self._stop(lambda left: RelandError(
+                f"{self.llm.breaker_failures} requests in a row failed (config.llm.breaker_failures), the "
+                f"last one: {error.why}; {left} prompts are still to ask. Every answer so far is in "
+                f"{self.journal.path}: when the service works again, give the same command again"
+            ))  # fmt: skip
+
+    async def _reserve(self, reserved: tuple[int, int]) -> None:
+        """Sets the largest cost of a request aside; waits for others to settle where there is no room.
+
+        Raises:
+            _Stopped: there will be no room, and the job is stopped.
+        """
+        while not self._budget.reserve(*reserved):
+            if not self._under_way:
+                self._stop(self._budget.reached)
+            if self.stopped.is_set():
+                raise _Stopped
+            self._room.clear()
+            await self._room.wait()
+        self._under_way += 1
+
+    def _release(self, reserved: tuple[int, int], paid: tuple[int, int]) -> None:
+        self._budget.settle(reserved, paid)
+        self._under_way -= 1
+        self._room.set()
+
+    async def _turn(self, item: _Item) -> None:
+        """Waits until the limits per minute allow the request."""
+        delay = self._requests.reserve(1)
+        delay = max(delay, self._tokens.reserve(item.tokens + self._config.max_tokens))
+        if delay:
+            await self.pause(delay)
+
+    def _correct(self, item: _Item, reception: Reception) -> None:
+        """Tells the limit on tokens what was really used, where the service says it."""
+        used = reception.answer.prompt_tokens + reception.answer.response_tokens
+        if used:
+            self._tokens.give_back(item.tokens + self._config.max_tokens - used)
+
+
+def _outcome(reception: Reception) -> Asked:
+    """The end of a prompt: a usable answer, or quarantine."""
+    key = reception.request.key
+    if reception.kind == ACCEPTED:
+        return Asked({key: reception.answer}, {})
+    return Asked({}, {key: _QUARANTINE.format(reception.why)})
+
+
+async def _together(work: Sequence[Coroutine[None, None, None]], beside: Coroutine[None, None, None]) -> None:
+    """Runs all of the work, and something beside it until the work ends; the first error ends all."""
+    tasks, background = [asyncio.create_task(one) for one in work], asyncio.create_task(beside)
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in [*tasks, background]:
+            task.cancel()
+        await asyncio.gather(*tasks, background, return_exceptions=True)

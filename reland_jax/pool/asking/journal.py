@@ -1,0 +1,372 @@
+"""The journal: every prompt that was asked and every answer that came, in one SQLite file.
+
+A prompt is known by its key, a hash of its text, the model and the sampling settings. What `record` was
+given is on disk when it returns, so a process that is killed loses no answer that it recorded, and the
+next one asks only what has no accepted answer. Several processes may use one journal: a prompt is
+claimed before it is asked, and a claim of a process that has ended is free at once. SQLite's WAL needs
+a local disk: keep the journal off network file systems.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reland_jax.pool.asking.money import Usage
+from reland_jax.pool.asking.owners import Owner, this_process
+from reland_jax.pool.asking.records import ACCEPTED, SURPLUS, UNANSWERED, Reception, RequestRecord, Sent
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.reading.answers import Answer
+from reland_jax.types import RelandError
+
+_APPLICATION_ID = 0x52656C61
+_VERSION = 1
+_BUSY_SECONDS = 60.0
+_AT_A_TIME = 500
+_SCHEMA = """
+CREATE TABLE asked (
+    key TEXT PRIMARY KEY, prompt_hash TEXT NOT NULL, model TEXT NOT NULL, settings TEXT NOT NULL,
+    prompt TEXT NOT NULL
+);
+CREATE INDEX asked_prompt ON asked (prompt_hash);
+CREATE TABLE received (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL REFERENCES asked (key), kind TEXT NOT NULL,
+    paid_prompt INTEGER NOT NULL, paid_response INTEGER NOT NULL, received REAL NOT NULL,
+    model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, response_tokens INTEGER NOT NULL,
+    created TEXT NOT NULL, why TEXT NOT NULL, content TEXT NOT NULL, messages TEXT NOT NULL,
+    raw TEXT NOT NULL
+);
+CREATE INDEX received_key ON received (key, kind);
+CREATE UNIQUE INDEX received_accepted ON received (key) WHERE kind = 'accepted';
+CREATE TABLE owners (
+    id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
+    alone INTEGER NOT NULL, beat REAL NOT NULL
+);
+CREATE TABLE claims (
+    key TEXT PRIMARY KEY, owner TEXT NOT NULL REFERENCES owners (id),
+    sent_prompt INTEGER NOT NULL DEFAULT 0, sent_response INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX claims_owner ON claims (owner);
+"""
+
+
+class Journal:
+    """An open journal; safe to use from several threads and several processes.
+
+    Used as a context manager it is closed at the end, which gives its claims back.
+
+    Attributes:
+        path: the SQLite file; its prompts and answers are personal data, so only the user may read it.
+        lease_seconds: silence after which the claims of a process that cannot be seen from here (in
+            another container) are free.
+    """
+
+    def __init__(self, path: str | Path, *, lease_seconds: float = 60.0) -> None:
+        """Opens the journal, or creates it.
+
+        Raises:
+            RelandError: the file is damaged, not a journal, or of a newer version of this program.
+        """
+        self.path, self.lease_seconds = Path(path), lease_seconds
+        self._lock, self._id, self._alone = threading.RLock(), "", False
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._database = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._set_up()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def __enter__(self) -> Journal:
+        """The journal itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes the journal."""
+        self.close()
+
+    def close(self) -> None:
+        """Gives the claims back and closes the file; closing twice does nothing."""
+        with self._explained():
+            if self._id:
+                with self._transaction() as database:
+                    self._free("owner = ?", (self._id,))
+                    database.execute("DELETE FROM owners WHERE id = ?", (self._id,))
+                self._id = ""
+            self._database.close()
+
+    def answers(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The accepted answers among the keys."""
+        fields = "content, model, prompt_tokens, response_tokens, created"
+        rows = self._select(f"SELECT key, {fields} FROM received WHERE kind = 'accepted' AND key IN", keys)
+        return {key: Answer(*values) for key, *values in rows}
+
+    def malformed(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Key -> (content, what is wrong with it) of the first malformed answer, where there is one."""
+        order = "ORDER BY id DESC"  # so that the first one is what stays in the dictionary
+        query = "SELECT key, content, why FROM received WHERE kind = 'malformed' AND messages = '' AND key IN"
+        return {key: (content, why) for key, content, why in self._select(query, keys, order)}
+
+    def quarantined(self, keys: Iterable[str]) -> dict[str, str]:
+        """Key -> reason, of prompts whose answer was malformed again when they were asked again."""
+        query = "SELECT key, why FROM received WHERE kind = 'malformed' AND messages != '' AND key IN"
+        rows = dict(self._select(query, keys))
+        answered = self.answers(rows)
+        return {key: why for key, why in rows.items() if key not in answered}
+
+    def claim(self, requests: Sequence[RequestRecord]) -> set[str]:
+        """Takes prompts for this process, and says which it now holds.
+
+        The others are answered, in quarantine, or held by a process that is at work on them.
+        """
+        keys = [request.key for request in requests]
+        with self._explained(), self._transaction() as database:
+            self._enlist()
+            self._free_the_dead()
+            closed = {*self.answers(keys), *self.quarantined(keys)}
+            free = [request for request in requests if request.key not in closed]
+            database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", map(_asked, free))
+            rows = [(request.key, self._id) for request in free]
+            database.executemany("INSERT OR IGNORE INTO claims (key, owner) VALUES (?, ?)", rows)
+            held = dict(self._select("SELECT key, owner FROM claims WHERE key IN", [row[0] for row in rows]))
+        return {key for key, owner in held.items() if owner == self._id}
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Gives claims back; those of others stay."""
+        with self._explained(), self._transaction():
+            for key in keys:
+                self._free("key = ? AND owner = ?", (key, self._id))
+
+    def enlist(self, alone: bool = False) -> None:
+        """Tells other processes that this one is at work.
+
+        Args:
+            alone: refuse to work beside others, for a budget that must hold for the journal as a whole.
+
+        Raises:
+            RelandError: others are at work, and this process or one of them has to be alone.
+        """
+        self._alone = alone
+        with self._explained(), self._transaction() as database:
+            self._free_the_dead()
+            rows = database.execute("SELECT pid, alone FROM owners WHERE id != ?", (self._id,)).fetchall()
+            if rows and (alone or any(row[1] for row in rows)):
+                raise RelandError(
+                    f"{self.path}: process {rows[0][0]} is at work on this journal. A budget holds for the "
+                    "whole journal, so with one there may be only one process: wait until it ends, or end it"
+                )
+            self._enlist()
+
+    def heartbeat(self) -> None:
+        """Tells processes that cannot see this one that it is still at work."""
+        with self._explained(), self._transaction():
+            self._enlist()
+
+    def record(self, receptions: Sequence[Reception], sent: Sequence[Sent] = ()) -> None:
+        """Writes what came back and what is sent, all or nothing; it is on disk when this returns.
+
+        Args:
+            receptions: what came back; an accepted answer ends the claim of its prompt.
+            sent: requests that are about to be sent. Should this process end before their receptions
+                are recorded, they count as paid, so that a budget holds.
+        """
+        mark = "UPDATE claims SET sent_prompt = ?, sent_response = ? WHERE key = ? AND owner = ?"
+        done = [Sent(reception.request.key, 0, 0) for reception in receptions]
+        with self._explained(), self._transaction() as database:
+            requests = (_asked(reception.request) for reception in receptions)
+            database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", requests)
+            for reception in receptions:
+                self._insert(reception)
+            marks = ((one.prompt_tokens, one.response_tokens, one.key, self._id) for one in [*done, *sent])
+            database.executemany(mark, marks)
+            accepted = ((r.request.key,) for r in receptions if r.kind == ACCEPTED)
+            database.executemany("DELETE FROM claims WHERE key = ?", accepted)
+
+    def retire(self, keys: Iterable[str], before: str) -> int:
+        """Takes the accepted answers of these prompts back, so that they are asked anew; they stay paid.
+
+        Args:
+            keys: of the prompts.
+            before: ISO 8601 UTC time; only answers made before it, or received where the service did
+                not say when it made them.
+
+        Returns:
+            How many were taken back.
+        """
+        arrived = "strftime('%Y-%m-%dT%H:%M:%S', received, 'unixepoch')"
+        made = f"CASE created WHEN '' THEN {arrived} ELSE created END"
+        change = f"UPDATE received SET kind = ? WHERE kind = ? AND key = ? AND {made} < ? RETURNING key"
+        retired: list[tuple[str]] = []
+        with self._explained(), self._transaction() as database:
+            for key in keys:
+                retired += database.execute(change, (SURPLUS, ACCEPTED, key, before)).fetchall()
+            # What went wrong before that answer is past too: the prompt is asked as for the first time.
+            database.executemany(f"UPDATE received SET kind = '{SURPLUS}' WHERE key = ?", retired)
+        return len(retired)
+
+    def usage(self) -> dict[str, Usage]:
+        """Model -> what was paid to it: answers that were thrown away or never came are in it."""
+        query = """SELECT asked.model, COUNT(*), SUM(paid_prompt), SUM(paid_response)
+                   FROM received JOIN asked USING (key) GROUP BY asked.model ORDER BY asked.model"""
+        with self._explained():
+            return {model: Usage(*values) for model, *values in self._database.execute(query)}
+
+    def purge(self, prompt_hashes: Iterable[str]) -> int:
+        """Removes prompts and all that came back for them, so that the file holds no byte of them.
+
+        Returns:
+            How many prompts were removed; one asked of two models counts twice.
+
+        Raises:
+            RelandError: another process is reading the journal, so its old pages have to stay.
+        """
+        hashes = [(digest,) for digest in prompt_hashes]
+        keys = "(SELECT key FROM asked WHERE prompt_hash = ?)"
+        with self._explained():
+            with self._transaction() as database:
+                for table in ("received", "claims"):
+                    database.executemany(f"DELETE FROM {table} WHERE key IN {keys}", hashes)
+                removed = database.executemany("DELETE FROM asked WHERE prompt_hash = ?", hashes).rowcount
+            database.execute("VACUUM")
+            busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise RelandError(
+                f"{self.path}: the prompts are removed, but another process still reads the journal, so they "
+                "remain in its -wal file; end that process and purge again"
+            )
+        return max(removed, 0)
+
+    def _set_up(self) -> None:
+        database = self._database
+        version = self._version()
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")
+        self._write_ahead()
+        with self._transaction():
+            # Another process may have created the tables in the meantime.
+            if not version and not self._version():
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+        fault = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if fault != "ok":
+            raise RelandError(f"{self.path}: the journal is damaged ({fault}); restore a copy of it")
+
+    def _version(self) -> int:
+        """Version of the schema, 0 for a new file."""
+        database = self._database
+        application = database.execute("PRAGMA application_id").fetchone()[0]
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if (tables or version) and application != _APPLICATION_ID:
+            raise RelandError(f"{self.path}: an SQLite file, but not a journal; see config.llm.journal")
+        if version > _VERSION:
+            raise RelandError(
+                f"{self.path}: a journal of version {version}, written by a newer program; this one reads "
+                f"up to version {_VERSION}: update it, or name another file in config.llm.journal"
+            )
+        return version
+
+    def _write_ahead(self) -> None:
+        """Switches to WAL; SQLite does not wait by itself when two processes do so at once."""
+        end = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                mode = self._database.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+        if mode != "wal":
+            raise RelandError(f"{self.path}: the file system does not allow a WAL; use a local disk")
+
+    def _enlist(self) -> None:
+        """Writes this process, or that it is still at work, into the table of owners."""
+        self._id = self._id or uuid.uuid4().hex
+        row = (self._id, *this_process(), self._alone, time.time())
+        self._database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _free_the_dead(self) -> None:
+        """Frees the claims of processes that have ended, or that cannot be seen and are silent."""
+        database, silent = self._database, time.time() - self.lease_seconds
+        query = "SELECT id, machine, pid, started, beat FROM owners WHERE id != ?"
+        for name, machine, pid, started, beat in database.execute(query, (self._id,)).fetchall():
+            runs = Owner(machine, pid, started).runs()
+            if runs is False or (runs is None and beat < silent):
+                self._free("owner = ?", (name,))
+                database.execute("DELETE FROM owners WHERE id = ?", (name,))
+
+    def _free(self, which: str, values: tuple[str, ...]) -> None:
+        """Ends claims; requests under way whose answers will never be recorded count as paid."""
+        query = f"""SELECT asked.*, sent_prompt, sent_response FROM claims JOIN asked USING (key)
+                    WHERE {which} AND sent_prompt + sent_response > 0"""
+        for key, _, model, settings, prompt, *paid in self._database.execute(query, values).fetchall():
+            request, nothing = RequestRecord(key, prompt, model, settings), Answer("", model, 0, 0, "")
+            why = "the process that asked ended before the answer came"
+            self._insert(Reception(request, UNANSWERED, nothing, "", why, (paid[0], paid[1])))
+        self._database.execute(f"DELETE FROM claims WHERE {which}", values)
+
+    def _insert(self, reception: Reception) -> None:
+        key, answer, kind = reception.request.key, reception.answer, reception.kind
+        if kind == ACCEPTED and self.answers([key]):
+            kind = SURPLUS
+        values = (key, kind, *reception.paid, time.time(), *answer[1:], reception.why, answer.content)
+        values = tuple(map(_storable, (*values, reception.messages, reception.raw)))
+        self._database.execute(f"INSERT INTO received VALUES (NULL{', ?' * len(values)})", values)
+
+    def _select(self, query: str, keys: Iterable[str], order: str = "") -> list[tuple]:
+        """Rows of a query that ends in IN, for all the keys."""
+        every, rows = list(keys), []
+        with self._explained():
+            for start in range(0, len(every), _AT_A_TIME):
+                some = every[start : start + _AT_A_TIME]
+                marks = ", ".join("?" * len(some))
+                rows += self._database.execute(f"{query} ({marks}) {order}", some).fetchall()
+        return rows
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commits at the end; on an error nothing is changed."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """One thread at a time, and SQLite's errors with the file and what to do."""
+        with self._lock:
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                raise RelandError(
+                    f"{self.path}: the journal cannot be used ({error}); if another process holds it, wait; "
+                    "if the disk is full, make room; if the file is damaged, restore a copy, or name another "
+                    "file in config.llm.journal (its answers would be asked, and paid, again)"
+                ) from error
+
+
+def _asked(request: RequestRecord) -> tuple[str, ...]:
+    prompt = _storable(request.prompt)
+    return request.key, prompt_hash(prompt), request.model, request.settings, prompt
+
+
+def _storable(value: object) -> object:
+    """A text without lone surrogates, which UTF-8 cannot hold; anything else as it is."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""How a pool is kept: one folder, or a store of versions under control."""

@@ -1,0 +1,75 @@
+"""Whose prompts were sent: a note in the store, made before anything is sent, so that a purge finds them.
+
+A journal knows prompts and no users. The note says which prompt was about whom, and in which journal it
+is, also of users who never got a usable answer and of builds that were never finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from reland_jax.pool.keeping.durable import append_durably, write_durably
+from reland_jax.types import RelandError
+
+ASKING_FOLDER = "asking"
+ASKED_FILE = "asked.jsonl"
+
+
+class Asked(NamedTuple):
+    """One prompt that was, or was about to be, sent.
+
+    Attributes:
+        user_id: external id of the user whom it shows.
+        prompt_hash: hexadecimal SHA-256 of the prompt.
+        journal: where its answer is, from the folder of the store.
+    """
+
+    user_id: str
+    prompt_hash: str
+    journal: str
+
+
+def read_asked(store: Path) -> list[Asked]:
+    """All notes of a store, oldest first, each once; a line that was cut off by a crash is left out.
+
+    Raises:
+        RelandError: a line that is damaged otherwise.
+    """
+    path = store / ASKING_FOLDER / ASKED_FILE
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found: dict[Asked, None] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            found[Asked(**json.loads(line))] = None
+        except (ValueError, TypeError) as error:
+            raise RelandError(f"{path}:{number}: not a note of a prompt ({error}); remove it") from error
+    return list(found)
+
+
+def note_asked(store: Path, notes: Iterable[Asked]) -> None:
+    """Adds notes; they are on disk when this returns. To be called while the store is locked."""
+    known = set(read_asked(store))
+    new = [note for note in dict.fromkeys(notes) if note not in known]
+    if not new:
+        return
+    path = store / ASKING_FOLDER / ASKED_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        forget_asked(store, ())  # writes the whole lines again, without the one that was cut off
+    append_durably(path, _lines(new))
+
+
+def forget_asked(store: Path, notes: Iterable[Asked]) -> None:
+    """Writes the notes again without some of them. To be called while the store is locked."""
+    gone = set(notes)
+    path = store / ASKING_FOLDER / ASKED_FILE
+    if path.exists():
+        write_durably(path, _lines(note for note in read_asked(store) if note not in gone))
+
+
+def _lines(notes: Iterable[Asked]) -> bytes:
+    lines = (json.dumps(note._asdict(), ensure_ascii=False) + "\n" for note in notes)
+    return "".join(lines).encode("utf-8")

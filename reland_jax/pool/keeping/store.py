@@ -1,0 +1,270 @@
+"""The reasoning pool as a versioned artefact: one Parquet file and a manifest, in one folder.
+
+The manifest holds the checksum of the Parquet file; the folder appears under its name only when it is
+complete. The Parquet bytes depend on the pool alone, so equal pools are equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reland_jax.pool.contract import HEURISTIC
+from reland_jax.types import HOW_NAMES, IdMap, Rationale, ReasoningPool, RelandError, SeedSet
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMAT = "reland-reasoning-pool"
+FORMAT_VERSION = 1
+POOL_FILE = "pool.parquet"
+MANIFEST_FILE = "manifest.json"
+
+
+def save_pool(
+    pool: ReasoningPool,
+    user_ids: Sequence[str] | np.ndarray,
+    folder: str | Path,
+    *,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes the pool to `folder`, replacing what is there as a whole.
+
+    Args:
+        pool: what to store.
+        user_ids: ``<str>[U]``, external ids by dense id (`IdMap.users`).
+        folder: the folder to create; it is filled under another name beside it, then renamed.
+        provenance: where the pool comes from, JSON values only. "provider", "prompt_version" and
+            "created" go to the top of the manifest ("created" is now if it is left out).
+
+    Raises:
+        RelandError: the pool is empty, its parts do not fit each other, or m_s is not finite.
+    """
+    _check(pool, len(user_ids))
+    folder = Path(folder)
+    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        _write_table(_table(pool, user_ids), aside / POOL_FILE)
+        manifest = _manifest(pool, (aside / POOL_FILE).read_bytes(), provenance)
+        (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", "utf-8")
+        _replace_folder(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_pool(folder: str | Path, id_map: IdMap) -> ReasoningPool:
+    """Reads a pool that `save_pool` wrote, after checking that it is whole.
+
+    Args:
+        folder: the pool's folder.
+        id_map: external ids of the present data; the dense ids of the pool are looked up in it.
+
+    Raises:
+        RelandError: no pool there, a newer or unknown format, bytes that are not those of the manifest,
+            another schema, or a seed user that the data do not have.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    table = _read_table(folder / POOL_FILE, manifest)
+    columns = table.to_pydict()
+    user = _dense_users(columns["user_id"], id_map.users, folder)
+    seeds = SeedSet(user, np.asarray(columns["cluster"], np.int32), np.asarray(columns["how"], np.int8))
+    behaviour = np.asarray(columns["m_s"], np.float32).reshape(len(user), manifest["dim"])
+    fields = Rationale._fields
+    rationales = [Rationale(*row) for row in zip(*(columns[field] for field in fields), strict=True)]
+    return ReasoningPool(seeds, behaviour, rationales)
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a stored pool, after checking its format and version.
+
+    Raises:
+        RelandError: no manifest, not a manifest, or one of a format that this program cannot read.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RelandError(f"{folder}: no reasoning pool here ({MANIFEST_FILE}: {error.strerror})") from error
+    except ValueError as error:
+        raise RelandError(f"{path}: the manifest is damaged ({error}); build the pool again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise RelandError(f"{path}: not the manifest of a reasoning pool")
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise RelandError(
+            f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest that this program "
+            "reads; update the program, or build the pool again with it"
+        )
+    if version != FORMAT_VERSION:
+        raise RelandError(
+            f"{path}: format version {version!r} is not known; this program reads {FORMAT_VERSION}"
+        )
+    return manifest
+
+
+def pool_summary(pool: ReasoningPool) -> dict[str, Any]:
+    """What the pool holds and what it cost, as JSON values.
+
+    Returns:
+        seeds, how (count per name), llm_inferences (0 for heuristic texts; users with the same prompt
+        share one), prompt_tokens, response_tokens (0 where not known), tokens_known (whether every
+        inference says its tokens), models (name -> rationales).
+    """
+    # Users with the same prompt share one inference, which was paid once.
+    inferences = {
+        rationale.prompt_hash or row: rationale
+        for row, rationale in enumerate(pool.rationales)
+        if rationale.model != HEURISTIC
+    }
+    known = all(rationale.prompt_tokens and rationale.response_tokens for rationale in inferences.values())
+    models = Counter(rationale.model for rationale in pool.rationales)
+    return {
+        "seeds": len(pool.rationales),
+        "how": {name: int((pool.seeds.how == code).sum()) for code, name in enumerate(HOW_NAMES)},
+        "llm_inferences": len(inferences),
+        "prompt_tokens": sum(rationale.prompt_tokens for rationale in inferences.values()),
+        "response_tokens": sum(rationale.response_tokens for rationale in inferences.values()),
+        "tokens_known": known,
+        "models": dict(sorted(models.items())),
+    }
+
+
+def _check(pool: ReasoningPool, num_users: int) -> None:
+    sizes = (len(pool.seeds.user), len(pool.seeds.cluster), len(pool.seeds.how), len(pool.rationales))
+    if len({*sizes, len(pool.behaviour)}) != 1 or np.ndim(pool.behaviour) != 2:
+        raise RelandError(
+            f"the pool does not fit together: users, clusters, how, rationales {sizes}, "
+            f"behaviour {np.shape(pool.behaviour)}; every seed user has one row in each"
+        )
+    if not len(pool.rationales):
+        raise RelandError("the pool is empty: there is no rationale to store")
+    if not np.isfinite(pool.behaviour).all():
+        raise RelandError("the pool's behaviour vectors m_s are not finite; the behaviour encoder diverged")
+    if int(pool.seeds.user.max()) >= num_users or len(np.unique(pool.seeds.user)) != sizes[0]:
+        raise RelandError(f"the pool's seed users must be distinct dense ids below {num_users}")
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    text, count = pa.string(), pa.int32()
+    return pa.schema(
+        [
+            ("user_id", text),
+            ("how", pa.int8()),
+            ("cluster", count),
+            ("m_s", pa.list_(pa.float32())),
+            ("step1", text),
+            ("step2", text),
+            ("response", text),
+            ("prompt_hash", text),
+            ("model", text),
+            ("prompt_tokens", count),
+            ("response_tokens", count),
+            ("created", text),
+        ]
+    )
+
+
+def _table(pool: ReasoningPool, user_ids: Sequence[str] | np.ndarray) -> pyarrow.Table:
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "user_id": [str(user_ids[user]) for user in pool.seeds.user],
+        "how": np.asarray(pool.seeds.how, np.int8),
+        "cluster": np.asarray(pool.seeds.cluster, np.int32),
+        "m_s": list(np.asarray(pool.behaviour, np.float32)),
+    }
+    for index, field in enumerate(Rationale._fields):
+        columns[field] = [rationale[index] for rationale in pool.rationales]
+    return pa.table(columns, schema=_schema())
+
+
+def _write_table(table: pyarrow.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _manifest(pool: ReasoningPool, content: bytes, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": provenance.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "provider": provenance.get("provider", ""),
+        "prompt_version": provenance.get("prompt_version", ""),
+        "rows": len(pool.rationales),
+        "dim": int(pool.behaviour.shape[1]),
+        "file": {"name": POOL_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
+        "summary": pool_summary(pool),
+        "provenance": dict(provenance),
+    }
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Puts a complete folder in the place of an old one, which goes last."""
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_table(path: Path, manifest: Mapping[str, Any]) -> pyarrow.Table:
+    """The table, once its bytes, schema and size are those of the manifest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = path.read_bytes()
+        expected = manifest["file"]["sha256"]
+        rows, dim = int(manifest["rows"]), int(manifest["dim"])
+    except OSError as error:
+        raise RelandError(
+            f"{path}: the pool's table is missing ({error.strerror}); build it again"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RelandError(f"{path.parent / MANIFEST_FILE}: lacks {error}; build the pool again") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise RelandError(
+            f"{path}: truncated or edited: its SHA-256 is {found[:12]}..., the manifest says "
+            f"{str(expected)[:12]}...; build the pool again"
+        )
+    # One thread: the reader's thread pool can abort the interpreter at exit (pyarrow 26).
+    table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
+    if not table.schema.equals(_schema()):
+        raise RelandError(
+            f"{path}: its columns {table.schema.names} are not those of format {FORMAT_VERSION}"
+        )
+    lengths = np.asarray([len(vector) for vector in table["m_s"].to_pylist()])
+    if table.num_rows != rows or (lengths != dim).any():
+        raise RelandError(
+            f"{path}: not {rows} rows of width {dim}, as the manifest says; build the pool again"
+        )
+    return table
+
+
+def _dense_users(user_ids: Sequence[str], known: np.ndarray, folder: Path) -> np.ndarray:
+    """Dense ids of external ids, ``<int32>[S]``."""
+    dense = {str(user_id): index for index, user_id in enumerate(known)}
+    unknown = [user_id for user_id in user_ids if user_id not in dense]
+    if unknown:
+        raise RelandError(
+            f"{folder}: {len(unknown)} of {len(user_ids)} seed users are not in the data, the first is "
+            f"{unknown[0]!r}; the pool was built from other data: build it again"
+        )
+    return np.asarray([dense[user_id] for user_id in user_ids], np.int32)

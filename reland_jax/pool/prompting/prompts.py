@@ -1,0 +1,117 @@
+"""Prompts for recommendation rationales (paper, section 3.1.2 and Figure 3).
+
+Texts of items are data: whatever stands in them, they take exactly one numbered, quoted line each, and
+the rest of the prompt stays the same. The wording lies in `templates`, step 0 in `cleaning` and `step0`.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.templates import check_domain, check_prompt, filled
+from reland_jax.pool.prompting.tokens import TokenCounter, chat_tokens
+from reland_jax.types import RelandError
+
+MAX_ITEM_CHARACTERS = 300
+"""Longest text of one item in a prompt; the rest is cut at a word and marked with an ellipsis."""
+
+
+class TokenLimit(NamedTuple):
+    """A bound on the tokens of a prompt, chat format included.
+
+    Kept exactly with an exact counter, by its estimate otherwise.
+
+    Attributes:
+        tokens: the bound, at least 1.
+        counter: counts them.
+    """
+
+    tokens: int
+    counter: TokenCounter
+
+    def allows(self, prompt: str) -> bool:
+        """Whether a prompt, sent as one message, keeps the bound."""
+        return chat_tokens(self.counter, [{"role": "user", "content": prompt}]) <= self.tokens
+
+
+def item_text(fields: Mapping[str, str]) -> str:
+    """One line from the cleaned fields of an item: the first as it is, the others named.
+
+    "" if all are empty.
+    """
+    filled_in = [(name, value) for name, value in fields.items() if value]
+    if not filled_in:
+        return ""
+    return "; ".join([filled_in[0][1], *(f"{name}: {value}" for name, value in filled_in[1:])])
+
+
+def build_prompt(history_texts: Sequence[str], domain: str, history: int = 30, *, kind: str = "steps") -> str:
+    """The prompt for one user.
+
+    Args:
+        history_texts: what describes each training item, oldest first. Texts are data: each is cleaned,
+            cut to `MAX_ITEM_CHARACTERS` and put on one line as a JSON string without "<", so it can
+            neither end its line, its quotes nor the history.
+        domain: one of `templates.DOMAINS`.
+        history: how many of the most recent items are shown.
+        kind: one of `templates.PROMPTS`.
+
+    Raises:
+        RelandError: an unknown domain or kind, or no item with any text.
+    """
+    check_domain(domain)
+    check_prompt(kind)
+    recent = list(history_texts)[-history:] if history > 0 else []
+    shown = [text for text in map(shown_text, recent) if text]
+    if not shown:
+        raise RelandError(
+            f"a prompt needs at least one item with a text; none of the last {history} items has one "
+            "(see config.data.text_fields and config.pool.history)"
+        )
+    return filled(kind, domain, numbered(shown))
+
+
+def newest_that_fit(shown: Sequence[str], template: str, domain: str, limit: TokenLimit | None) -> int:
+    """How many of the newest texts a prompt can show within the limit; 0 if not even one.
+
+    The truncation rule: whole items are left out, oldest first, until the prompt keeps the limit. No
+    item is cut to make it fit.
+
+    Args:
+        shown: what `shown_text` made of each text, none of them "", oldest first.
+        template: a name that `templates.filled` knows.
+        domain: one of `templates.DOMAINS`.
+        limit: None for no bound.
+    """
+    if limit is None:
+        return len(shown)
+
+    def too_long(count: int) -> bool:
+        return not limit.allows(filled(template, domain, numbered(shown[len(shown) - count :])))
+
+    # The number found was tried, so it fits even if a tokenizer counts more text as fewer tokens.
+    return bisect.bisect_left(range(1, len(shown) + 1), True, key=too_long)
+
+
+def numbered(shown: Sequence[str]) -> str:
+    """The data lines of a prompt: each text, as `shown_text` made it, numbered from 1 and quoted."""
+    quoted = (json.dumps(text, ensure_ascii=False) for text in shown)
+    return "\n".join(f"{number}. {text}" for number, text in enumerate(quoted, start=1))
+
+
+def shown_text(text: str) -> str:
+    """A text as it stands in a prompt, without its quotes: cleaned, at most `MAX_ITEM_CHARACTERS`, no "<"."""
+    cleaned = clean_title(text)
+    if len(cleaned) > MAX_ITEM_CHARACTERS:
+        cleaned = cleaned[:MAX_ITEM_CHARACTERS].rsplit(" ", 1)[0] + " …"
+    return cleaned.replace("<", "‹")
+
+
+def prompt_hash(prompt: str) -> str:
+    """Hexadecimal SHA-256 of a prompt in UTF-8, 64 characters."""
+    return hashlib.sha256(prompt.encode("utf-8")).hexdigest()

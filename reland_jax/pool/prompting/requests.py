@@ -1,0 +1,206 @@
+"""From seed users and their training histories to requests for rationales (paper, section 3.1.2).
+
+Every text goes the same way, whoever writes the rationales: cleaned by rule, scrubbed of personal data,
+optionally cleaned by an LLM (step 0), cut to the newest items that fit, and put into the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from reland_jax.config import DataConfig, PoolConfig, nearest_name
+from reland_jax.pool.contract import Problem, RationaleRequest
+from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.prompts import TokenLimit, item_text, newest_that_fit, numbered, shown_text
+from reland_jax.pool.prompting.scrub import scrubber
+from reland_jax.pool.prompting.step0 import (
+    AnswersPrompts,
+    TitleList,
+    answer_tokens,
+    cleaned_titles,
+    title_list,
+    why_unreadable,
+)
+from reland_jax.pool.prompting.templates import DOMAINS, check_domain, check_prompt, filled
+from reland_jax.pool.prompting.tokens import token_counter
+from reland_jax.types import Interactions, Ragged, RelandError, SeedSet
+
+CLEANINGS = ("rule", "llm")
+"""Names that `config.pool.cleaning` may have."""
+
+_History = Sequence[Mapping[str, str]]
+
+
+class PoolRequests(NamedTuple):
+    """What to ask about whom.
+
+    Attributes:
+        seeds: the seed users with any text to show, aligned with `requests`.
+        requests: one per seed user.
+        problems: seed users that were left out, and answers to step 0 that were not used.
+        step0: distinct prompts of step 0, () with `config.cleaning` "rule". Where nobody answered them,
+            `requests` hold the titles as the rules cleaned them.
+        step0_of: external id -> the prompt of step 0 that shows this user's titles.
+    """
+
+    seeds: SeedSet
+    requests: list[RationaleRequest]
+    problems: list[Problem]
+    step0: tuple[str, ...] = ()
+    step0_of: Mapping[str, str] = {}
+
+
+def pool_requests(
+    seeds: SeedSet,
+    train: Ragged,
+    interactions: Interactions,
+    config: PoolConfig,
+    data: DataConfig,
+    provider: AnswersPrompts | None = None,
+) -> PoolRequests:
+    """The requests for these seed users; nothing is sent, but for step 0 where a provider is given.
+
+    Seed users whose last training items have no text, or whose newest item alone does not fit into
+    `config.prompt_tokens`, are left out as problems.
+
+    Args:
+        seeds: whom to ask about.
+        train: training items, the only ones shown.
+        interactions: external ids and the text fields of the items.
+        config: history, kind of prompt, step 0, scrubbing and bound on tokens.
+        data: `text_fields` and `domain`.
+        provider: answers step 0 if `config.cleaning` is "llm".
+
+    Raises:
+        RelandError: items without text fields, an unknown setting, a bound on tokens that not even the
+            template keeps, or what the provider raises.
+    """
+    _check(config, data)
+    limit = _limit(config, data.domain)
+    users = [str(interactions.ids.users[user]) for user in seeds.user.tolist()]
+    histories = _histories(seeds.user, train, interactions, config, data)
+    problems: list[Problem] = []
+    step0_of: dict[str, str] = {}
+    if config.cleaning == "llm":
+        histories, step0_of, problems = _step0(users, histories, config, data.domain, limit, provider)
+    made = [_request(*each, config, data.domain, limit) for each in zip(users, histories, strict=True)]
+    kept = np.asarray([row for row, one in enumerate(made) if isinstance(one, RationaleRequest)], np.int64)
+    problems = [one for one in made if isinstance(one, Problem)] + problems
+    requests = [one for one in made if isinstance(one, RationaleRequest)]
+    step0 = tuple(dict.fromkeys(step0_of.values()))
+    return PoolRequests(SeedSet(*(field[kept] for field in seeds)), requests, problems, step0, step0_of)
+
+
+def _check(config: PoolConfig, data: DataConfig) -> None:
+    check_domain(data.domain)
+    check_prompt(config.prompt)
+    if config.cleaning not in CLEANINGS:
+        known = nearest_name(config.cleaning, CLEANINGS)
+        raise RelandError(f"config.pool.cleaning={config.cleaning!r} is not known; {known}")
+
+
+def _limit(config: PoolConfig, domain: str) -> TokenLimit | None:
+    """The bound on the tokens of a prompt; an error if it leaves no room for any title."""
+    if not config.prompt_tokens:
+        return None
+    limit = TokenLimit(config.prompt_tokens, token_counter(config))
+    if not limit.allows(filled(config.prompt, domain, numbered(["a"]))):
+        raise RelandError(
+            f"config.pool.prompt_tokens={config.prompt_tokens} has no room for the template of "
+            f"config.pool.prompt={config.prompt!r} (counted by {limit.counter.name}); raise it, or give 0 "
+            "for no bound"
+        )
+    return limit
+
+
+def _histories(
+    users: np.ndarray, train: Ragged, interactions: Interactions, config: PoolConfig, data: DataConfig
+) -> list[_History]:
+    """Cleaned and scrubbed text fields of every user's last training items, oldest first."""
+    features = _text_features(interactions, data)
+    scrub = scrubber(config.scrub, config.names, map(str, interactions.ids.users.tolist()))
+    rows = [train.row(user)[-config.history :].tolist() for user in users.tolist()]
+    # Each item is described once, however many histories it stands in.
+    described = {
+        item: {name: scrub(clean_title(str(values[item]))) for name, values in features.items()}
+        for item in dict.fromkeys(item for row in rows for item in row)
+    }
+    return [[described[item] for item in row] for row in rows]
+
+
+def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np.ndarray]:
+    names = [name for name in data.text_fields if name in interactions.item_features]
+    if not names:
+        raise RelandError(
+            f"config.data.text_fields={data.text_fields} names no field of the items; the data have "
+            f"{sorted(interactions.item_features) or 'no item fields'}. Prompts need texts; with provider "
+            f"'file' they are not needed. Prompt wordings: {', '.join(DOMAINS)}"
+        )
+    return {name: interactions.item_features[name] for name in names}
+
+
+def _request(
+    user_id: str, history: _History, config: PoolConfig, domain: str, limit: TokenLimit | None
+) -> RationaleRequest | Problem:
+    """The request for one user, or why there is none."""
+    texts = [shown_text(item_text(fields)) for fields in history]
+    positions = [position for position, text in enumerate(texts) if text]
+    if not positions:
+        return Problem(user_id, f"none of the last {config.history} training items has a text")
+    shown = [texts[position] for position in positions]
+    count = newest_that_fit(shown, config.prompt, domain, limit)
+    if not count:
+        why = f"its newest item alone does not fit into config.pool.prompt_tokens={config.prompt_tokens}"
+        return Problem(user_id, why)
+    # Without a cut, items without a text are handed on, too: not every provider reads prompts.
+    first = positions[-count] if count < len(positions) else 0
+    prompt = filled(config.prompt, domain, numbered(shown[-count:]))
+    return RationaleRequest(user_id, prompt, tuple(history[first:]))
+
+
+def _step0(
+    users: Sequence[str],
+    histories: Sequence[_History],
+    config: PoolConfig,
+    domain: str,
+    limit: TokenLimit | None,
+    provider: AnswersPrompts | None,
+) -> tuple[list[_History], dict[str, str], list[Problem]]:
+    """The histories with the titles that an LLM cleaned, every user's prompt, and what was not used."""
+    listed = [title_list([_title(fields) for fields in history], domain, limit) for history in histories]
+    prompt_of = {user: one.prompt for user, one in zip(users, listed, strict=True) if one.prompt}
+    prompts = tuple(dict.fromkeys(prompt_of.values()))
+    if provider is None:
+        return list(histories), prompt_of, []
+    # The bound enters the key of the journal, so it must not depend on who else is asked about.
+    longest = answer_tokens(config.history, config.max_tokens)
+    answers = provider.answers(prompts, longest, why_unreadable) if prompts else []
+    by_prompt = dict(zip(prompts, answers, strict=True))
+    cleaned, problems = [], []
+    for user, history, one in zip(users, histories, listed, strict=True):
+        titles = _answered(one, by_prompt)
+        if isinstance(titles, str):
+            problems.append(Problem(user, f"{titles}; its titles are cleaned by rule"))
+            titles = list(one.titles)
+        cleaned.append(_with_titles(history, titles))
+    return cleaned, prompt_of, problems
+
+
+def _answered(listed: TitleList, answers: Mapping[str, str | None]) -> list[str] | str:
+    if not listed.prompt:
+        full = "step 0 has no room for any title in config.pool.prompt_tokens"
+        return full if any(listed.titles) else list(listed.titles)
+    answer = answers[listed.prompt]
+    return "step 0 has no answer" if answer is None else cleaned_titles(listed, answer)
+
+
+def _title(fields: Mapping[str, str]) -> str:
+    """The first text field, which says what an item is."""
+    return next(iter(fields.values()))
+
+
+def _with_titles(history: _History, titles: Iterable[str]) -> _History:
+    return [{**fields, next(iter(fields)): title} for fields, title in zip(history, titles, strict=True)]

@@ -1,0 +1,133 @@
+"""Step 0 by an LLM (optional, paper, section 3.1.2): titles without peripheral words, before step 1 is asked.
+
+The LLM may leave words out of a title and nothing else. An answer that adds, loses, changes or reorders
+titles or words is not used, and the titles stay as the rules of `cleaning` left them. So no text that an
+LLM wrote reaches the next prompt; at worst a title lacks words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.prompts import TokenLimit, newest_that_fit, numbered, shown_text
+from reland_jax.pool.prompting.templates import CLEANING, filled
+from reland_jax.pool.reading.parser import plain_text
+
+TOKENS_PER_TITLE = 60
+"""Room for one title in the answer: a title in a prompt has 300 characters at most, mostly below 100."""
+
+_LONGEST_ANSWER = 100_000
+_LINE = re.compile(r"^[ \t]*(\d{1,4})[.):][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_WORD = re.compile(r"[^\W_]+")
+
+
+@runtime_checkable
+class AnswersPrompts(Protocol):
+    """What a provider offers for step 0: its LLM answers any prompt, by the same journal and budget."""
+
+    def answers(
+        self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
+    ) -> list[str | None]:
+        """The raw answer to every prompt, in their order; None where there is no usable one.
+
+        Args:
+            prompts: each sent as one message of the user.
+            max_tokens: bound on the tokens of an answer.
+            judge: "" for a usable answer, else in words what is wrong with it.
+        """
+        ...
+
+
+class TitleList(NamedTuple):
+    """The titles of one history, as step 0 asks about them.
+
+    Attributes:
+        titles: of every item shown, oldest first; "" where an item has none.
+        asked: which of them stand in the prompt, as positions in `titles`.
+        prompt: of step 0, "" if it would show no title.
+    """
+
+    titles: Sequence[str]
+    asked: Sequence[int]
+    prompt: str
+
+
+def title_list(titles: Sequence[str], domain: str, limit: TokenLimit | None = None) -> TitleList:
+    """The prompt of step 0 for one history.
+
+    Args:
+        titles: cleaned by rule, oldest first.
+        domain: one of `templates.DOMAINS`.
+        limit: on the tokens of the prompt; the oldest titles are left out of it, and keep their text.
+    """
+    shown = {position: text for position, title in enumerate(titles) if (text := shown_text(title))}
+    count = newest_that_fit(list(shown.values()), CLEANING, domain, limit)
+    asked = list(shown)[len(shown) - count :]
+    lines = numbered([shown[position] for position in asked])
+    return TitleList(titles, asked, filled(CLEANING, domain, lines) if asked else "")
+
+
+def cleaned_titles(listed: TitleList, answer: str) -> list[str] | str:
+    """The titles with the answer put in, or in words why it is not used.
+
+    A title of the answer has to consist of words of the title in the prompt, in their order, without any
+    other character.
+    """
+    lines = _answered(answer)
+    if isinstance(lines, str):
+        return lines
+    if len(lines) != len(listed.asked):
+        return f"step 0 answered {len(lines)} titles for {len(listed.asked)}"
+    titles = list(listed.titles)
+    for number, (position, line) in enumerate(zip(listed.asked, lines, strict=True), start=1):
+        cleaned = clean_title(line)
+        if not _only_left_out(cleaned, shown_text(titles[position])):
+            return f"step 0 did more to title {number} than leave words out"
+        titles[position] = cleaned
+    return titles
+
+
+def why_unreadable(answer: str) -> str:
+    """The judge of an answer to step 0: "" if it is a list of titles numbered from 1, else what is wrong."""
+    lines = _answered(answer)
+    return lines if isinstance(lines, str) else ""
+
+
+def answer_tokens(titles: int, max_tokens: int) -> int:
+    """Bound on the tokens of an answer with that many titles; at least `max_tokens`."""
+    return max(max_tokens, TOKENS_PER_TITLE * titles)
+
+
+def _answered(answer: str) -> list[str] | str:
+    """The numbered lines of an answer, unquoted, or what is wrong with them."""
+    found = [(int(line[1]), line[2]) for line in _LINE.finditer(plain_text(answer[:_LONGEST_ANSWER]))]
+    if not found or [number for number, _ in found] != list(range(1, len(found) + 1)):
+        return "step 0 needs one numbered line for each title, from 1 on, in the order of the titles"
+    return [_unquoted(text) for _, text in found]
+
+
+def _unquoted(text: str) -> str:
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text[1:-1]
+    return value if isinstance(value, str) else text
+
+
+def _only_left_out(cleaned: str, title: str) -> bool:
+    """Whether the words of `cleaned` are some of the title's, in order, and no other sign came in."""
+    words = iter(_WORD.findall(title.casefold()))
+    kept = _WORD.findall(cleaned.casefold())
+    in_order = bool(kept) and all(word in words for word in kept)
+    return in_order and not _signs(cleaned) - _signs(title)
+
+
+def _signs(text: str) -> Counter[str]:
+    return Counter(text.casefold()) - Counter({" ": len(text)})

@@ -1,0 +1,206 @@
+"""Rationales in batches: by request and response files that a person carries, or by the Batch API.
+
+By hand, the first run writes the requests and stops with `AwaitingResponses`; a person has them
+answered; the next run reads the answers. Nothing needs to be running in between. With
+`config.llm.upload` the same happens through the OpenAI Batch API, and the run waits (`batch_api`).
+Either way the answers go into the journal, and prompts that are answered there are not asked again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.records import journal_path, request_key
+from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result
+from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
+from reland_jax.pool.providers.batch_files import ENDPOINT, read_bytes, split_lines, write_file
+from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState
+from reland_jax.pool.providers.batch_work import BatchWork
+from reland_jax.types import RelandError
+
+REQUEST_FILE = "batch_requests.jsonl"
+RESPONSE_FILE = "batch_responses.jsonl"
+LOCK_FILE = "batch_state.lock"
+
+
+class AwaitingResponses(RelandError):
+    """The requests are written and wait for an LLM; not a failure, but nothing can go on before.
+
+    Attributes:
+        request_path: the request file, the first one if there are several.
+        response_path: where the answers are looked for.
+        num_requests: lines of the request files.
+    """
+
+    def __init__(
+        self, request_paths: Sequence[Path], response_path: Path, num_requests: int, model: str
+    ) -> None:
+        """Composes the message: what to run next, and how to go on."""
+        self.request_path, self.response_path = request_paths[0], response_path
+        self.num_requests = num_requests
+        requests, responses = shlex.quote(str(self.request_path)), shlex.quote(str(response_path))
+        others = ", ".join(map(str, request_paths[1:]))
+        many = f"The same for {others}, all answers into one file.\n"
+        super().__init__(
+            f"{num_requests} prompts wait for answers: {self.request_path}\n"
+            "Have them answered, by vLLM:\n"
+            f"  vllm run-batch -i {requests} -o {responses} --model {shlex.quote(model)}\n"
+            "or by the OpenAI Batch API (the key is read from $OPENAI_API_KEY):\n"
+            '  curl https://api.openai.com/v1/files -H "Authorization: Bearer $OPENAI_API_KEY"'
+            f" -F purpose=batch -F file=@{requests}\n"
+            '  curl https://api.openai.com/v1/batches -H "Authorization: Bearer $OPENAI_API_KEY"'
+            " -H 'Content-Type: application/json' -d "
+            f'\'{{"input_file_id": "FILE_ID", "endpoint": "{ENDPOINT}", "completion_window": "24h"}}\'\n'
+            '  curl https://api.openai.com/v1/files/OUTPUT_FILE_ID/content -H "Authorization: Bearer '
+            f'$OPENAI_API_KEY" > {responses}\n'
+            f"{many if others else ''}"
+            f"Then give the same command again: it reads {response_path} "
+            "(or the file that config.pool.path names). With config.llm.upload=True it does all of this."
+        )
+
+
+class BatchProvider:
+    """Writes request files, or reads the answers to them if they are there.
+
+    Attributes:
+        request_path: `REQUEST_FILE` in the given folder; further ones are numbered.
+        response_path: `config.path`, or `RESPONSE_FILE` in the folder if that is empty.
+    """
+
+    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
+        """Nothing is read or written yet."""
+        self._config, self._llm, self._folder = config, llm, folder
+        self.request_path = folder / REQUEST_FILE
+        self.response_path = Path(config.path) if config.path else folder / RESPONSE_FILE
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Parses the answers, in the order of the requests, whatever their order in the file.
+
+        Afterwards the request files hold the prompts that have no usable answer, those with an
+        unreadable one together with what is wrong with it; there is none if every prompt has one.
+
+        Raises:
+            AwaitingResponses: there is no response file; the request file is written.
+            RelandError: the response file answers none of these requests; or some of them are in a batch
+                that was sent through the API.
+        """
+        self._check_nothing_is_sent()
+        with Journal(journal_path(self._llm, self._folder)) as journal:
+            prompts = [request.prompt for request in requests]
+            work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config))
+            brought = self.response_path.exists()
+            remarks = work.read(read_bytes(self.response_path), str(self.response_path)) if brought else []
+            work.failed(f"{self.response_path}: no answer for this prompt")
+            lines = work.lines(work.unanswered())
+            paths = self._write_requests(lines)
+            if lines and not brought:
+                raise AwaitingResponses(paths, self.response_path, len(lines), self._config.model)
+            if lines and not work.named:
+                raise RelandError(
+                    f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; "
+                    "it belongs to other data, settings or prompts: move it away, or name another "
+                    "config.pool.path"
+                )
+            result = provider_result(requests, work.asked(), self._config)
+        problems = [Problem("", remark) for remark in remarks]
+        return ProviderResult(result.rationales, problems + result.problems)
+
+    def _write_requests(self, lines: Sequence[str]) -> list[Path]:
+        """Writes the request files and removes those of an earlier run that are not needed any more."""
+        parts = split_lines(lines)
+        stem, suffix = self.request_path.stem, self.request_path.suffix
+        names = [f"{stem}-{number + 1}{suffix}" if number else REQUEST_FILE for number in range(len(parts))]
+        paths = [self._folder / name for name in names]
+        for path, rows in zip(paths, parts, strict=True):
+            write_file(path, "".join(rows))
+        pattern = f"{stem}*{suffix}"
+        for stale in set(self._folder.glob(pattern)) - set(paths):
+            stale.unlink()
+        return paths
+
+    def _check_nothing_is_sent(self) -> None:
+        if BatchState(self._folder).open:
+            raise RelandError(
+                f"{self._folder / STATE_FILE}: batches were sent and not yet fetched; set "
+                "config.llm.upload=True to fetch them, or they would be paid twice"
+            )
+
+
+class UploadedBatchProvider:
+    """Sends the requests through the Batch API, waits, and fetches the answers."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        llm: LLMConfig,
+        folder: Path,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is read or sent yet.
+
+        Args:
+            config: model and sampling.
+            llm: poll interval, tries, budget, journal.
+            folder: where it is noted what was sent.
+            sleep: waits that many seconds.
+        """
+        self._config, self._llm, self._folder, self._sleep = config, llm, folder, sleep
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Answers every request that the journal does not answer already; see `Provider`.
+
+        Raises:
+            BudgetReached: the budget is used up; what was answered is in the journal.
+            RelandError: the service refuses, or cannot be reached; the same command goes on later.
+        """
+        prompts = [request.prompt for request in requests]
+        asked = self._ask(prompts, self._config, judge_for(self._config))
+        return provider_result(requests, asked, self._config)
+
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
+        """Raw answers aligned with the prompts, None where there is no usable one."""
+        config = dataclasses.replace(self._config, max_tokens=max_tokens)
+        answers = self._ask(prompts, config, judge).answers
+        found = (answers.get(request_key(prompt, config)) for prompt in prompts)
+        return [answer.content if answer else None for answer in found]
+
+    def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
+        llm = self._llm
+        lease = max(60.0, 3 * llm.poll_seconds)
+        with _alone(self._folder), Journal(journal_path(llm, self._folder), lease_seconds=lease) as journal:
+
+            def sleep(seconds: float) -> None:
+                journal.heartbeat()
+                self._sleep(seconds)
+
+            work = BatchWork(prompts, config, llm, journal, judge, sleep)
+            state = BatchState(self._folder)
+            if work.unanswered() or state.open:
+                journal.enlist(alone=bool(llm.budget or llm.budget_tokens))
+                # Claimed before batches of an ended process are fetched, so that nobody else asks them.
+                journal.claim(work.unanswered())
+                ask_in_batches(BatchService(llm, sleep), state, work, llm, sleep)
+            return work.asked()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process sends batches from this folder; the lock of a killed one is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"waiting for another process that sends batches from {folder}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,309 @@
+"""Batches through the OpenAI Batch API, or any endpoint that speaks it: sent, waited for, fetched, resumed.
+
+What was sent stands in files (`batch_state`), so that a process that was killed at any moment pays no
+batch twice. A batch carries the hash of its requests as
+metadata. One whose creation was not noted down any more is found again by that hash, or by its file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from tqdm import tqdm
+
+from reland_jax.config import LLMConfig
+from reland_jax.pool.providers.batch_files import ENDPOINT
+from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState, Sent
+from reland_jax.pool.providers.openai_chat import async_client, without_secrets
+from reland_jax.pool.reading.answers import short
+from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    from openai.types import Batch
+
+METADATA = "reland_requests"
+"""Name of the metadata field that holds the hash of the requests."""
+
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_MOST_LISTED = 20_000
+_TRANSFER_SECONDS = 600.0
+_GO_ON = ". Nothing that was sent or answered is lost: the same command goes on from here"
+
+
+class Unreachable(RelandError):
+    """The service did not answer, or answered that it cannot now; another try may work."""
+
+
+class Progress(NamedTuple):
+    """How far a batch is.
+
+    Attributes:
+        ended: whether nothing more will come of it.
+        done: requests answered or failed.
+        files: ids of the output file and of the error file, those that exist.
+        why: what the service says about a batch that did not complete, "" for others.
+    """
+
+    ended: bool
+    done: int
+    files: tuple[str, ...] = ()
+    why: str = ""
+
+
+class Work(Protocol):
+    """What is asked, and where answers go."""
+
+    def remaining(self) -> Sequence[str]:
+        """Request lines of everything that is still to ask, each with its line end."""
+        ...
+
+    def receive(self, requests: bytes, answers: Sequence[bytes]) -> int:
+        """Keeps the answers to a request file for good; how many prompts got an answer now.
+
+        The same answers may come again after a kill, and must then change nothing.
+        """
+        ...
+
+    def failed(self, why: str) -> None:
+        """Takes note that a batch ended without completing."""
+        ...
+
+
+class BatchService:
+    """The calls of the Batch API that are needed, with tries again where that cannot cost anything."""
+
+    def __init__(self, llm: LLMConfig, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Takes the endpoint and the key from the environment; nothing is sent yet.
+
+        Raises:
+            RelandError: the package openai is missing, or the environment names neither key nor service.
+        """
+        plain = async_client(llm)
+        import openai
+
+        self._client = openai.OpenAI(
+            api_key=plain.api_key,
+            base_url=plain.base_url,
+            timeout=llm.timeout_seconds,
+            max_retries=llm.attempts - 1,
+        )
+        self._llm, self._sleep = llm, sleep
+
+    def upload(self, path: Path) -> str:
+        """Uploads a request file; its id. Costs nothing by itself."""
+        patient = self._client.with_options(timeout=max(_TRANSFER_SECONDS, self._llm.timeout_seconds))
+        with _plain_errors("uploading a request file"):
+            return patient.files.create(file=path, purpose="batch").id
+
+    def create(self, part: Sent, closed: Collection[str]) -> str:
+        """Makes the batch of an uploaded file, unless there is one already; its id.
+
+        This is the call that costs money. One whose answer was lost is not repeated before a look at
+        the list of batches.
+        """
+        once, failures = self._client.with_options(max_retries=0), 0
+        while True:
+            if found := self.find(part, closed, uncertain=failures > 0):
+                return found
+            try:
+                with _plain_errors("creating a batch"):
+                    return once.batches.create(
+                        input_file_id=part.file_id,
+                        endpoint=ENDPOINT,
+                        completion_window="24h",
+                        metadata={METADATA: part.digest},
+                    ).id
+            except Unreachable:
+                failures += 1
+                if failures >= self._llm.attempts:
+                    raise
+                self._sleep(min(2.0**failures, self._llm.poll_seconds))
+
+    def find(self, part: Sent, closed: Collection[str], uncertain: bool) -> str:
+        """The id of a batch with these requests that is not dealt with yet, "" if there is none.
+
+        Args:
+            part: what was sent, or is about to be.
+            closed: ids of batches that are dealt with.
+            uncertain: whether the batch may exist already, so that a service that cannot tell is an error.
+        """
+        try:
+            with _plain_errors("listing the batches"):
+                pages = self._client.batches.list(limit=100)
+                for batch in itertools.islice(pages, _MOST_LISTED):
+                    if batch.id not in closed and _is_of(batch, part) and _worth_adopting(batch):
+                        return batch.id
+        except Unreachable:
+            raise
+        except RelandError as error:
+            if uncertain:
+                raise RelandError(
+                    f"{error}. A batch of {part.requests} requests may have been created for the file "
+                    f"{part.file_id}, and this endpoint does not list its batches. If your account shows "
+                    f"one, write its id as batch_id of that file into {STATE_FILE}; if it shows none, "
+                    "remove the entry of that file; then give the same command again"
+                ) from error
+        return ""
+
+    def progress(self, batch_id: str) -> Progress:
+        """How far a batch is; one that the service does not know any more has ended with nothing."""
+        with _plain_errors("looking at a batch"):
+            batch = _unless_gone(lambda: self._client.batches.retrieve(batch_id))
+            if batch is None:
+                return Progress(True, 0, (), f"batch {batch_id} is not known to the service")
+            return _progress(batch)
+
+    def content(self, file_id: str) -> bytes:
+        """The content of a file, empty if the service does not have it any more."""
+        patient = self._client.with_options(timeout=max(_TRANSFER_SECONDS, self._llm.timeout_seconds))
+        with _plain_errors("fetching a file"):
+            found = _unless_gone(lambda: patient.files.content(file_id))
+            return b"" if found is None else found.content
+
+
+def ask_in_batches(
+    service: BatchService,
+    state: BatchState,
+    work: Work,
+    llm: LLMConfig,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Sends what remains, waits, and receives, until nothing remains.
+
+    What an earlier process left under way is received first. What a batch left unanswered (failed,
+    expired, cancelled, partly finished) goes into a next one; `config.llm.attempts` rounds that bring
+    no new answer end it.
+
+    Raises:
+        RelandError: the service refuses, or cannot be reached for long; nothing is lost, and the next
+            call goes on.
+    """
+    _recover(service, state, llm, sleep)
+    _collect(service, state, work, llm, sleep)
+    fruitless = 0
+    while fruitless < llm.attempts and (lines := work.remaining()):
+        if fruitless:
+            sleep(llm.poll_seconds)
+        for part in state.plan(lines):
+            part = state.replace(part, file_id=service.upload(state.path_of(part)))
+            state.replace(part, batch_id=service.create(part, state.closed))
+        fruitless = 0 if _collect(service, state, work, llm, sleep) else fruitless + 1
+
+
+def _recover(
+    service: BatchService, state: BatchState, llm: LLMConfig, sleep: Callable[[float], None]
+) -> None:
+    """Settles parts of a killed process for which no batch is noted: adopted if there is one, or dropped."""
+    for part in [part for part in state.open if not part.batch_id]:
+        found = ""
+        if part.file_id:
+            found = service.find(part, state.closed, uncertain=True)
+            if not found:
+                # A service may show a batch in its list only some time after it was created.
+                sleep(llm.poll_seconds)
+                found = service.find(part, state.closed, uncertain=True)
+        if found:
+            state.replace(part, batch_id=found)
+        else:
+            state.close(part)
+
+
+def _collect(
+    service: BatchService, state: BatchState, work: Work, llm: LLMConfig, sleep: Callable[[float], None]
+) -> int:
+    """Waits for every open batch and receives what it answered; how many prompts got an answer."""
+    received = finished = missed = 0
+    with tqdm(
+        total=sum(part.requests for part in state.open), desc="batches", unit="prompt", disable=None
+    ) as bar:
+        while state.open:
+            try:
+                looks = [(part, service.progress(part.batch_id)) for part in state.open]
+                ended = [(part, look) for part, look in looks if look.ended]
+                for part, look in ended:
+                    received += _take(service, state, work, part, look)
+                missed = 0
+            except Unreachable:
+                missed += 1
+                if 0 < llm.breaker_failures <= missed:
+                    raise
+                ended = looks = []
+            finished += sum(part.requests for part, _ in ended)
+            if looks:
+                bar.n = finished + sum(look.done for _, look in looks if not look.ended)
+                bar.set_postfix({"batches open": len(state.open)})
+            if state.open:
+                sleep(llm.poll_seconds)
+    return received
+
+
+def _take(service: BatchService, state: BatchState, work: Work, part: Sent, look: Progress) -> int:
+    """Receives what an ended batch answered; only then it is dealt with."""
+    path = state.path_of(part)
+    requests = path.read_bytes() if path.exists() else service.content(part.file_id)
+    answers = [service.content(name) for name in look.files]
+    received = work.receive(requests, answers)
+    if look.why:
+        work.failed(look.why)
+    state.close(part)
+    return received
+
+
+def _progress(batch: Batch) -> Progress:
+    counts, ended = batch.request_counts, batch.status in _ENDED
+    done = counts.completed + counts.failed if counts else 0
+    files = tuple(name for name in (batch.output_file_id, batch.error_file_id) if name)
+    reasons = [_reason(item) for item in (batch.errors.data or [])] if batch.errors else []
+    why = f"batch {batch.id}: {batch.status}" + (f" ({'; '.join(reasons[:3])})" if reasons else "")
+    return Progress(ended, done, files, why if ended and batch.status != "completed" else "")
+
+
+def _is_of(batch: Batch, part: Sent) -> bool:
+    """Whether a listed batch holds the requests of a part."""
+    same_file = bool(part.file_id) and batch.input_file_id == part.file_id
+    return same_file or (batch.metadata or {}).get(METADATA) == part.digest
+
+
+def _worth_adopting(batch: Batch) -> bool:
+    """Not one that ended without any answer: it would be asked for in vain."""
+    return batch.status not in _ENDED or bool(batch.output_file_id)
+
+
+def _unless_gone(call: Callable[[], Any]) -> Any | None:
+    import openai
+
+    try:
+        return call()
+    except openai.NotFoundError:
+        return None
+
+
+def _reason(error: Any) -> str:
+    place = f"line {error.line}: " if getattr(error, "line", None) else ""
+    return place + (error.message or error.code or "no reason given")[:200]
+
+
+@contextmanager
+def _plain_errors(doing: str) -> Iterator[None]:
+    """Turns errors of the client into short ones, which never show the endpoint or the key."""
+    import openai
+
+    try:
+        yield
+    except openai.APIStatusError as error:
+        passing = error.status_code >= 500 or error.status_code in (408, 409, 425, 429)
+        kind = Unreachable if passing else RelandError
+        # What is said about a wrong key may quote it.
+        key = error.status_code in (401, 403)
+        said = "look at OPENAI_API_KEY" if key else without_secrets(short(error.body or ""))
+        raise kind(f"{doing}: the service answered {error.status_code} ({said}){_GO_ON}") from None
+    except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
+        raise Unreachable(f"{doing}: {type(error).__name__}, no answer from the service{_GO_ON}") from None
+    except (AttributeError, TypeError, ValueError):
+        # The client gives what it got, a web page for example, where it expected an object.
+        raise Unreachable(f"{doing}: what came back is no answer of a Batch API{_GO_ON}") from None

@@ -1,0 +1,134 @@
+"""Files in the OpenAI batch format: the lines of requests and of answers, and the service's bounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reland_jax.config import PoolConfig
+from reland_jax.pool.keeping.durable import write_durably
+from reland_jax.pool.reading.answers import short
+from reland_jax.types import RelandError
+
+ENDPOINT = "/v1/chat/completions"
+MAX_REQUESTS = 50_000
+"""Requests that the OpenAI service takes in one file."""
+MAX_BYTES = 200_000_000
+"""Size that the OpenAI service takes in one file."""
+
+_AGAIN = "-again"
+_PASSING = frozenset({408, 409, 425, 429})
+"""Client errors that another try may not meet."""
+
+
+class Failure(NamedTuple):
+    """Why one request has no answer.
+
+    Attributes:
+        why: in words, with where it stands.
+        passing: whether another try may be answered.
+    """
+
+    why: str
+    passing: bool
+
+
+def custom_id(key: str, again: bool = False) -> str:
+    """Name of a request in a batch file, from its key in the journal; says nothing about the user.
+
+    At most 64 characters, the bound of common batch services.
+
+    Args:
+        key: `request_key` of the prompt, hexadecimal.
+        again: for the second try, which shows the LLM its unreadable first answer.
+    """
+    return f"reland-{key[:48]}{_AGAIN if again else ''}"
+
+
+def request_line(name: str, messages: Sequence[Mapping[str, str]], config: PoolConfig) -> str:
+    """One line of a request file, with its line end."""
+    body = {
+        "model": config.model,
+        "messages": [dict(message) for message in messages],
+        "max_tokens": config.max_tokens,
+        "temperature": config.temperature,
+    }
+    line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def split_lines(
+    lines: Sequence[str], max_requests: int = MAX_REQUESTS, max_bytes: int = MAX_BYTES
+) -> list[list[str]]:
+    """The lines in order, divided into as few files as the bounds allow when filled one after the other.
+
+    A line that is longer than `max_bytes` gets a file of its own, for the service to judge.
+    """
+    parts: list[list[str]] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode("utf-8"))
+        if not parts or len(parts[-1]) >= max_requests or size + length > max_bytes:
+            parts.append([])
+            size = 0
+        parts[-1].append(line)
+        size += length
+    return parts
+
+
+def write_file(path: Path, content: str) -> None:
+    """Writes a file as a whole; one that already has this content stays untouched."""
+    if path.exists() and path.read_bytes() == content.encode("utf-8"):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, content.encode("utf-8"))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a response file.
+
+    Raises:
+        RelandError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RelandError(f"{path}: the response file cannot be read ({error.strerror})") from error
+
+
+def response_lines(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    """Every line as (file:line, object), or what is wrong with it instead of the object.
+
+    Args:
+        content: of a response file, in UTF-8 with or without a byte order mark.
+        name: of the file, for the places.
+    """
+    rows = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    for number, raw in enumerate(rows, start=1):
+        if not raw.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            value = json.loads(raw.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            # A file that ends without a line end was cut off while it was written or copied.
+            cut = "the last line is cut off" if number == len(rows) else f"not JSON in UTF-8 ({error})"
+            yield where, f"{cut}; the line is not used"
+        else:
+            yield where, value if isinstance(value, dict) else "not a JSON object; the line is not used"
+
+
+def body_in(line: Mapping[str, Any]) -> Any | Failure:
+    """The body of the chat completion in one response line, unread, or why there is none."""
+    if line.get("error"):
+        return Failure(f"the service reports an error: {short(line['error'])}", True)
+    response = line.get("response")
+    if not isinstance(response, dict):
+        return Failure("the line has no response", True)
+    status = response.get("status_code", 200)
+    if status != 200:
+        refused = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
+        return Failure(f"status {status}: {short(response.get('body'))}", not refused)
+    return response.get("body")

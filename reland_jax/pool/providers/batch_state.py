@@ -1,0 +1,105 @@
+"""What was sent to the Batch API and is not dealt with yet, kept in files so that a kill forgets nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reland_jax.pool.providers.batch_files import MAX_BYTES, MAX_REQUESTS, split_lines, write_file
+from reland_jax.types import RelandError
+
+STATE_FILE = "batch_state.json"
+SENT_FOLDER = "batch_sent"
+
+_FORMAT = 1
+
+
+class Sent(NamedTuple):
+    """Requests that go, or went, into one batch.
+
+    Attributes:
+        digest: SHA-256 of the request file.
+        requests: lines of the request file.
+        file_id: the service's name of the uploaded file, "" as long as it is not uploaded.
+        batch_id: the service's name of the batch, "" as long as it is not known to exist.
+    """
+
+    digest: str
+    requests: int
+    file_id: str = ""
+    batch_id: str = ""
+
+
+class BatchState:
+    """What was sent and is not yet dealt with; every change is on disk before the next step.
+
+    Attributes:
+        open: parts that are under way.
+        closed: ids of batches that are dealt with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the file of an earlier process, if there is one.
+
+        Raises:
+            RelandError: the file is not one of these.
+        """
+        self._path, self._sent = folder / STATE_FILE, folder / SENT_FOLDER
+        self.open: list[Sent] = []
+        self.closed: list[str] = []
+        if self._path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            value = json.loads(self._path.read_text("utf-8"))
+            if value["format"] != _FORMAT:
+                raise ValueError(f"format {value['format']!r}, known is {_FORMAT}")
+            self.open = [Sent(**part) for part in value["open"]]
+            self.closed = [str(name) for name in value["closed"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RelandError(
+                f"{self._path} is not a readable list of batches ({type(error).__name__}: {error}); it says "
+                "what was paid. Restore it; or, if no batch is under way in your account, move it away"
+            ) from error
+
+    def plan(self, lines: Sequence[str]) -> list[Sent]:
+        """Writes the request files of new parts, within the bounds of the service."""
+        parts = []
+        for stale in set(self._sent.glob("*")) - {self.path_of(part) for part in self.open}:
+            stale.unlink()
+        for rows in split_lines(lines, MAX_REQUESTS, MAX_BYTES):
+            content = "".join(rows)
+            part = Sent(hashlib.sha256(content.encode("utf-8")).hexdigest(), len(rows))
+            write_file(self.path_of(part), content)
+            parts.append(part)
+        self.open += parts
+        self._save()
+        return parts
+
+    def replace(self, part: Sent, **changes: str) -> Sent:
+        """Notes a file or batch id."""
+        changed = part._replace(**changes)
+        self.open[self.open.index(part)] = changed
+        self._save()
+        return changed
+
+    def close(self, part: Sent) -> None:
+        """Notes that a part is dealt with, and removes its request file."""
+        self.open.remove(part)
+        if part.batch_id:
+            self.closed.append(part.batch_id)
+        self._save()
+        self.path_of(part).unlink(missing_ok=True)
+
+    def path_of(self, part: Sent) -> Path:
+        """Where the request file of a part is kept while it is under way."""
+        return self._sent / f"{part.digest[:16]}.jsonl"
+
+    def _save(self) -> None:
+        parts = [part._asdict() for part in self.open]
+        value = {"format": _FORMAT, "open": parts, "closed": self.closed}
+        write_file(self._path, json.dumps(value, indent=1) + "\n")

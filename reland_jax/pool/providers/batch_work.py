@@ -1,0 +1,230 @@
+"""Prompts that are answered in batches, and their answers, whether a person or the API brings them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.chat import Messages
+from reland_jax.pool.asking.engine import known
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import Budget
+from reland_jax.pool.asking.records import MALFORMED, UNREADABLE, Reception, RequestRecord, request_record
+from reland_jax.pool.asking.replies import Asked, Judge, first_messages, messages_again, reception_of
+from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
+from reland_jax.pool.providers.batch_files import Failure, body_in, custom_id, request_line, response_lines
+from reland_jax.pool.reading.answers import tokens_of
+
+
+class _Expected(NamedTuple):
+    """One line of a request file.
+
+    Attributes:
+        record: the prompt.
+        messages: the chat.
+    """
+
+    record: RequestRecord
+    messages: Messages
+
+
+class BatchWork:
+    """Prompts to be answered in batches: what is still to ask, and where answers go.
+
+    Attributes:
+        named: lines of the response files read so far that speak of one of these prompts.
+    """
+
+    def __init__(
+        self,
+        prompts: Iterable[str],
+        config: PoolConfig,
+        llm: LLMConfig,
+        journal: Journal,
+        judge: Judge,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is asked or read yet; equal prompts are one.
+
+        Args:
+            prompts: to be answered.
+            config: model and sampling.
+            llm: the budget, and how long to wait between looks at another process.
+            journal: of the answers.
+            judge: says what is wrong with an answer, "" for a usable one.
+            sleep: waits that many seconds.
+        """
+        self._config, self._llm, self._journal, self._judge, self._sleep = config, llm, journal, judge, sleep
+        records = (request_record(prompt, config) for prompt in prompts)
+        self._records = {record.key: record for record in records}
+        self._failures: dict[str, Failure] = {}
+        self._batch_failure = ""
+        self.named = 0
+
+    def unanswered(self) -> list[RequestRecord]:
+        """Prompts without a usable answer that may be asked, again if the first answer was malformed."""
+        closed = {**self._journal.answers(self._records), **self._journal.quarantined(self._records)}
+        return [record for key, record in self._records.items() if key not in closed]
+
+    def lines(self, records: Sequence[RequestRecord]) -> list[str]:
+        """Request lines of these prompts."""
+        malformed = self._journal.malformed(record.key for record in records)
+        return [
+            request_line(custom_id(record.key, record.key in malformed), messages, self._config)
+            for record, messages in ((record, _messages(record, malformed)) for record in records)
+        ]
+
+    def remaining(self) -> list[str]:
+        """Request lines of what is still to ask, as far as the budget reaches; see `Work`.
+
+        Prompts that another process is asking are left to it, and waited for at the end.
+
+        Raises:
+            BudgetReached: there is something to ask, and the budget allows none of it.
+        """
+        while True:
+            left = [record for record in self.unanswered() if not self._refused(record.key)]
+            mine = self._journal.claim(left)
+            if mine or not left:
+                return self.lines(self._affordable([record for record in left if record.key in mine]))
+            self._sleep(self._llm.poll_seconds)
+
+    def receive(self, requests: bytes, answers: Sequence[bytes]) -> int:
+        """Records the answers to a request file that was sent; how many answers are new.
+
+        The prompts and settings are those of the request file, which may be of an earlier run.
+        """
+        lines = (line for _, line in response_lines(requests, "requests") if isinstance(line, Mapping))
+        expected = {str(line["custom_id"]): _sent(line, self._config) for line in lines}
+        return sum(self._take(content, "answers", expected, billed=True)[0] for content in answers)
+
+    def read(self, content: bytes, name: str) -> list[str]:
+        """Records the answers in a response file that a person brought; remarks on lines that are not used.
+
+        Args:
+            content: of the file.
+            name: of the file, for the remarks.
+        """
+        malformed = self._journal.malformed(self._records)
+        expected = {}
+        for key, record in self._records.items():
+            expected[custom_id(key)] = _Expected(record, first_messages(record.prompt))
+            again = messages_again(record.prompt, *malformed.get(key, ("", "")))
+            expected[custom_id(key, again=True)] = _Expected(record, again)
+        return self._take(content, name, expected, billed=False)[1]
+
+    def failed(self, why: str) -> None:
+        """Takes note of why prompts may have been left out altogether: a batch ended before its time."""
+        self._batch_failure = why
+
+    def asked(self) -> Asked:
+        """Answers and, for the other prompts, why there is none."""
+        answers, problems = known(list(self._records), self._journal)
+        malformed = self._journal.malformed(self._records)
+        for key in (key for key in self._records if key not in answers and key not in problems):
+            failure = self._failures[key].why if key in self._failures else self._batch_failure
+            problems[key] = failure or "no answer for this prompt"
+            if key in malformed:
+                problems[key] = f"{malformed[key][1]}; and when asked again: {problems[key]}"
+        return Asked(answers, problems)
+
+    @cached_property
+    def _counter(self) -> TokenCounter:
+        return token_counter(self._config)
+
+    def _refused(self, key: str) -> bool:
+        return key in self._failures and not self._failures[key].passing
+
+    def _affordable(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+        """The first prompts that the budget has room for, each with the longest answer allowed."""
+        if not (records and (self._llm.budget or self._llm.budget_tokens)):
+            return list(records)
+        budget = Budget(self._llm, self._config.model, self._journal.usage())
+        malformed = self._journal.malformed(record.key for record in records)
+        for place, record in enumerate(records):
+            bound = chat_bound(self._counter, _messages(record, malformed))
+            if not budget.reserve(bound, self._config.max_tokens):
+                if not place:
+                    raise budget.reached(len(records))
+                return list(records[:place])
+        return list(records)
+
+    def _take(
+        self, content: bytes, name: str, expected: Mapping[str, _Expected], billed: bool
+    ) -> tuple[int, list[str]]:
+        """Records what is new in a response file; how many answers that are, and remarks.
+
+        With `billed`, bodies without an answer are recorded too, because they may have cost something;
+        not those of a person's file, which is read again by every run.
+        """
+        receptions: dict[str, Reception] = {}
+        remarks = []
+        for where, line in response_lines(content, name):
+            label = line.get("custom_id") if isinstance(line, Mapping) else None
+            if not isinstance(line, Mapping):
+                remarks.append(f"{where}: {line}")
+            elif label not in expected:
+                remarks.append(f"{where}: unknown custom_id {label!r}; not asked in this run")
+            elif label in receptions and receptions[label].kind != UNREADABLE:
+                remarks.append(f"{where}: second answer for {label!r}; the first is used")
+            else:
+                self.named += 1
+                if reception := self._reception(line, where, expected[label]):
+                    receptions[label] = reception
+        new = self._new(receptions.values())
+        answers = [reception for reception in new if reception.kind != UNREADABLE]
+        self._journal.record(new if billed else answers)
+        return len(answers), remarks
+
+    def _reception(self, line: Mapping[str, Any], where: str, entry: _Expected) -> Reception | None:
+        """The entry for the journal, None where nothing was written; failures are kept in mind."""
+        key, body = entry.record.key, body_in(line)
+        if isinstance(body, Failure):
+            self._failures[key] = body._replace(why=f"{where}: {body.why}")
+            return None
+        reserved = (0, 0)
+        if not any(tokens_of(body)):
+            settings = json.loads(entry.record.settings)
+            reserved = (chat_bound(self._counter, entry.messages), settings["max_tokens"])
+        raw = json.dumps(body, ensure_ascii=False)
+        reception = reception_of(entry.record, raw, self._judge, entry.messages, reserved)
+        self._failures.pop(key, None)
+        if reception.kind == UNREADABLE:
+            self._failures[key] = Failure(f"{where}: {reception.why}", True)
+        return reception
+
+    def _new(self, receptions: Iterable[Reception]) -> list[Reception]:
+        """Those that the journal does not have: the same file may have been read before."""
+        every = list(receptions)
+        keys = [reception.request.key for reception in every]
+        closed = {*self._journal.answers(keys), *self._journal.quarantined(keys)}
+        closed_once = self._journal.malformed(keys)
+        return [
+            reception
+            for reception in every
+            if reception.request.key not in closed
+            and not (
+                reception.kind == MALFORMED
+                and not reception.messages
+                and reception.request.key in closed_once
+            )
+        ]
+
+
+def _messages(record: RequestRecord, malformed: Mapping[str, tuple[str, str]]) -> Messages:
+    if record.key in malformed:
+        return messages_again(record.prompt, *malformed[record.key])
+    return first_messages(record.prompt)
+
+
+def _sent(line: Mapping[str, Any], config: PoolConfig) -> _Expected:
+    """What a request line asked, with the settings it was asked with."""
+    body = line["body"]
+    settings = {name: body[name] for name in ("model", "max_tokens", "temperature")}
+    record = request_record(body["messages"][0]["content"], dataclasses.replace(config, **settings))
+    return _Expected(record, body["messages"])

@@ -1,0 +1,185 @@
+"""The provider `hf`: rationales by a model on this machine, batch by batch into the journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.chat import Messages
+from reland_jax.pool.asking.engine import known
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import Budget
+from reland_jax.pool.asking.records import UNREADABLE, RequestRecord, journal_path, request_record
+from reland_jax.pool.asking.replies import (
+    Asked,
+    Judge,
+    first_messages,
+    judge_for,
+    messages_again,
+    provider_result,
+    reception_of,
+)
+from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
+
+LOOK_SECONDS = 2.0
+"""Time between looks at another process that is writing on the same journal."""
+
+
+class _Task(NamedTuple):
+    """One prompt as the model sees it."""
+
+    record: RequestRecord
+    messages: Messages
+    tokens: list[int]
+
+
+class HfProvider:
+    """Writes rationales with a local model; nothing leaves the machine."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        llm: LLMConfig,
+        folder: str | Path,
+        load: Callable[[PoolConfig, LLMConfig], Writer] = LocalModel,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            config: model and sampling.
+            llm: device, prompts per batch (`concurrency`), and the journal.
+            folder: where the journal lies if `llm.journal` is empty.
+            load: makes the model, when there is something to ask.
+        """
+        self._config, self._llm, self._folder, self._load = config, llm, Path(folder), load
+        self._loaded: Writer | None = None
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Answers every request that the journal does not answer already; see `Provider`.
+
+        Raises:
+            BudgetReached: the budget is used up; what was written is in the journal.
+            RelandError: the model cannot be loaded, or does not fit in memory.
+        """
+        prompts = [request.prompt for request in requests]
+        asked = self._ask(prompts, self._config, judge_for(self._config))
+        return provider_result(requests, asked, self._config)
+
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
+        """Raw answers aligned with the prompts, None where there is no usable one."""
+        config = dataclasses.replace(self._config, max_tokens=max_tokens)
+        answers = self._ask(prompts, config, judge).answers
+        found = (answers.get(request_record(prompt, config).key) for prompt in prompts)
+        return [answer.content if answer else None for answer in found]
+
+    def _ask(self, prompts: Iterable[str], config: PoolConfig, judge: Judge) -> Asked:
+        with Journal(journal_path(self._llm, self._folder)) as journal:
+            journal.enlist(alone=bool(self._llm.budget or self._llm.budget_tokens))
+            job = _Job(config, self._llm, journal, judge, self._writer)
+            return job.run({record.key: record for record in (request_record(p, config) for p in prompts)})
+
+    def _writer(self) -> Writer:
+        """The model, loaded when it is first needed and then kept."""
+        self._loaded = self._loaded or self._load(self._config, self._llm)
+        return self._loaded
+
+
+class _Job:
+    """One call of the provider."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        llm: LLMConfig,
+        journal: Journal,
+        judge: Judge,
+        writer: Callable[[], Writer],
+    ) -> None:
+        self._config, self._llm, self._journal = config, llm, journal
+        self._judge, self._writer = judge, writer
+        self._budget = Budget(llm, config.model, journal.usage())
+        self._given_up: dict[str, str] = {}
+
+    def run(self, records: Mapping[str, RequestRecord]) -> Asked:
+        """Writes until every prompt is answered, in quarantine, or given up."""
+        while True:
+            answers, problems = known(list(records), self._journal)
+            problems = {**self._given_up, **problems}
+            left = [record for key, record in records.items() if key not in answers and key not in problems]
+            if not left:
+                return Asked(answers, {key: why for key, why in problems.items() if key not in answers})
+            if not self._round(left):
+                time.sleep(LOOK_SECONDS)
+
+    def _round(self, records: Sequence[RequestRecord]) -> bool:
+        """Writes an answer to each prompt that no other process is writing; whether there was any."""
+        writer = self._writer()
+        tasks = self._tasks(records, writer)
+        held, done, written, started = 0, 0, 0, time.monotonic()
+        with tqdm(total=len(tasks), desc="write", unit="prompt", disable=None) as progress:
+            for rows in by_length([len(task.tokens) for task in tasks], self._llm.concurrency):
+                # Claimed as late as this, so that processes on one journal share the prompts.
+                mine = self._journal.claim([tasks[row].record for row in rows])
+                batch = [tasks[row] for row in rows if tasks[row].record.key in mine]
+                held += len(batch)
+                written += self._write(batch, writer, len(tasks) - done) if batch else 0
+                done += len(rows)
+                rate = written / (time.monotonic() - started)
+                progress.set_postfix_str(f"{rate:.1f} tokens/s", refresh=False)
+                progress.update(len(rows))
+        return bool(held) or not tasks
+
+    def _tasks(self, records: Sequence[RequestRecord], writer: Writer) -> list[_Task]:
+        """The prompts as the model sees them, without those that are too long for it."""
+        malformed = self._journal.malformed(record.key for record in records)
+        tasks = []
+        for record in records:
+            messages = first_messages(record.prompt)
+            if record.key in malformed:
+                messages = messages_again(record.prompt, *malformed[record.key])
+            task = _Task(record, messages, list(writer.encode(messages)))
+            if 0 < writer.context < len(task.tokens) + self._config.max_tokens:
+                self._given_up[record.key] = (
+                    f"the prompt has {len(task.tokens)} tokens, and with config.pool.max_tokens="
+                    f"{self._config.max_tokens} does not fit into the {writer.context} of {writer.name}; set "
+                    "config.pool.prompt_tokens or lower config.pool.history"
+                )
+            else:
+                tasks.append(task)
+        return tasks
+
+    def _write(self, batch: Sequence[_Task], writer: Writer, left: int) -> int:
+        """Writes and records one batch; tokens written."""
+        reserved = [(len(task.tokens), self._config.max_tokens) for task in batch]
+        if not all([self._budget.reserve(*bound) for bound in reserved]):
+            raise self._budget.reached(left)
+        seeds = [prompt_seed(task.messages) for task in batch]
+        texts = writer.write([task.tokens for task in batch], seeds, self._config.max_tokens)
+        receptions = [
+            reception_of(task.record, _body(writer.name, task, text), self._judge, task.messages)
+            for task, text in zip(batch, texts, strict=True)
+        ]
+        self._journal.record(receptions)
+        self._journal.release(task.record.key for task in batch)
+        for reception, bound in zip(receptions, reserved, strict=True):
+            self._budget.settle(bound, reception.paid)
+            if reception.kind == UNREADABLE:
+                # The same prompt would be answered with the same nothing again.
+                self._given_up[reception.request.key] = reception.why
+        return sum(text.tokens for text in texts)
+
+
+def _body(model: str, task: _Task, text: Written) -> str:
+    """What was written in the form of a chat completion, as the journal keeps answers."""
+    usage = {"prompt_tokens": len(task.tokens), "completion_tokens": text.tokens}
+    message = {"role": "assistant", "content": text.text}
+    body = {"model": model, "created": int(time.time()), "choices": [{"message": message}], "usage": usage}
+    return json.dumps(body, ensure_ascii=False)

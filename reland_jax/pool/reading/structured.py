@@ -1,0 +1,84 @@
+"""Reads answers that are JSON, also in a code fence, inside prose, or cut off in the middle."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from reland_jax.pool.reading.markers import Part
+
+_STEP_KEYS = {
+    1: ("step1", "preferences", "summary", "preferencesummary", "userpreferences", "userpreference"),
+    2: ("step2", "recommendations", "recommendation", "recommended"),
+}
+_BROKEN = re.compile(
+    r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)', re.IGNORECASE | re.DOTALL
+)
+_ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
+_MAX_DEPTH = 8
+_MAX_OBJECTS = 20
+
+
+def json_steps(answer: str) -> list[Part]:
+    """Steps of every JSON object in the answer that has a step 2, in order; [] if there is none."""
+    if "{" not in answer:
+        return []
+    parts = [part for value in _values(answer) for part in _steps(value, 0)]
+    if any(part.number == 2 for part in parts):
+        return parts
+    return [Part(int(match["number"]), _unescaped(match["text"])) for match in _BROKEN.finditer(answer)]
+
+
+def _values(answer: str) -> Iterator[Any]:
+    """The first JSON objects of a text, whatever stands around them."""
+    decoder, position = json.JSONDecoder(strict=False), 0
+    for _ in range(_MAX_OBJECTS):
+        position = answer.find("{", position)
+        if position < 0:
+            return
+        try:
+            value, position = decoder.raw_decode(answer, position)
+        except (ValueError, RecursionError):
+            position += 1
+        else:
+            yield value
+
+
+def _steps(value: Any, depth: int) -> list[Part]:
+    """Steps of an object, or of the objects inside it ({"answer": {"step1": ...}})."""
+    if depth > _MAX_DEPTH or not isinstance(value, (dict, list)):
+        return []
+    if isinstance(value, list):
+        return [part for inner in value for part in _steps(inner, depth + 1)]
+    named = {re.sub(r"[\W_]", "", str(key).lower()): inner for key, inner in value.items()}
+    parts = [
+        Part(number, _text(named[key], 0))
+        for number, keys in _STEP_KEYS.items()
+        for key in keys[: 1 if f"step{number}" in named else None]
+        if key in named
+    ]
+    if not any(part.number == 2 for part in parts):
+        rest = {key: inner for key, inner in value.items() if _ABOUT_STEP2.match(str(key))}
+        parts += [Part(2, _text(rest, 0))] if rest else []
+    return parts or [part for inner in value.values() for part in _steps(inner, depth + 1)]
+
+
+def _text(value: Any, depth: int) -> str:
+    """A value as readable text: lists by semicolons, objects as "Name: value." sentences."""
+    if depth > _MAX_DEPTH or value is None:
+        return ""
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_text(inner, depth + 1) for inner in value)))
+    if isinstance(value, dict):
+        pairs = [(str(key).replace("_", " "), _text(inner, depth + 1)) for key, inner in value.items()]
+        return " ".join(f"{key[:1].upper()}{key[1:]}: {text.rstrip('.')}." for key, text in pairs if text)
+    return str(value)
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return text

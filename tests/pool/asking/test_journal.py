@@ -1,0 +1,276 @@
+"""The journal: nothing recorded is lost, nobody holds what another holds, and what is purged is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import Usage
+from reland_jax.pool.asking.owners import Owner, this_process
+from reland_jax.pool.asking.records import (
+    ACCEPTED,
+    MALFORMED,
+    UNANSWERED,
+    UNREADABLE,
+    Reception,
+    RequestRecord,
+    Sent,
+    journal_path,
+    request_key,
+    request_record,
+)
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.reading.answers import Answer
+from reland_jax.types import RelandError
+
+CONFIG = PoolConfig(model="m")
+REQUESTS = [request_record(f"prompt {number}", CONFIG) for number in range(5)]
+KEYS = [request.key for request in REQUESTS]
+NOTHING = Answer("", "m", 0, 0, "")
+
+HOLDER = """
+import sys, time
+from reland_jax.config import PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.records import Sent, request_record
+journal = Journal(sys.argv[1])
+requests = [request_record(f"prompt {number}", PoolConfig(model="m")) for number in range(3)]
+held = journal.claim(requests)
+journal.record([], [Sent(requests[0].key, 100, 20)])
+print(len(held), flush=True)
+time.sleep(60)
+"""
+
+
+def accepted(request: RequestRecord, content: str = "Step 2: soap", created: str = "") -> Reception:
+    answer = Answer(content, "m-1", 3, 4, created)
+    return Reception(request, ACCEPTED, answer, f'{{"raw": "{content}"}}', paid=(3, 4))
+
+
+def open_journal(folder: Path) -> Journal:
+    return Journal(folder / "j.sqlite")
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    """Another process that claims prompts 0 to 2, has sent prompt 0, and then does nothing."""
+    command = [sys.executable, "-c", HOLDER, str(folder / "j.sqlite")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().strip() == "3"
+    return process
+
+
+def test_the_key_depends_on_prompt_model_and_sampling_alone() -> None:
+    key = request_key("a", PoolConfig())
+    assert len(key) == 64 and request_key("a", PoolConfig(provider="openai", history=3, path="x")) == key
+    others = [PoolConfig(model="n"), PoolConfig(max_tokens=7), PoolConfig(temperature=0.5)]
+    assert len({key, request_key("b", PoolConfig()), *(request_key("a", other) for other in others)}) == 5
+
+
+def test_where_the_journal_is(tmp_path: Path) -> None:
+    assert journal_path(LLMConfig(), tmp_path) == tmp_path / "journal.sqlite"
+    assert journal_path(LLMConfig(journal="x/y.db"), tmp_path) == Path("x/y.db")
+
+
+def test_answers_survive_closing(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.record([accepted(REQUESTS[0]), accepted(REQUESTS[1], "Step 2: \ud800 öl")])
+    with open_journal(tmp_path) as journal:
+        found = journal.answers(KEYS)
+        assert found == {KEYS[0]: Answer("Step 2: soap", "m-1", 3, 4, ""), KEYS[1]: found[KEYS[1]]}
+        assert found[KEYS[1]].content == "Step 2: ? öl"
+        assert journal.usage() == {"m": Usage(2, 6, 8)}
+    if os.name == "posix":
+        assert (tmp_path / "j.sqlite").stat().st_mode & 0o077 == 0
+
+
+def test_every_raw_response_is_kept_and_counted(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        malformed = Reception(REQUESTS[0], MALFORMED, Answer("no", "m", 1, 1, ""), "raw-1", "bad", (1, 1))
+        journal.record([malformed, Reception(REQUESTS[0], UNREADABLE, NOTHING, "raw-2", "not JSON", (9, 9))])
+        assert journal.malformed(KEYS) == {KEYS[0]: ("no", "bad")}
+        assert journal.answers(KEYS) == journal.quarantined(KEYS) == {}
+        journal.record([malformed._replace(messages="[again]", why="still bad", raw="raw-3")])
+        assert journal.quarantined(KEYS) == {KEYS[0]: "still bad"}
+        assert journal.claim(REQUESTS[:2]) == {KEYS[1]}
+        assert journal.usage() == {"m": Usage(3, 11, 11)}
+    rows = sqlite3.connect(tmp_path / "j.sqlite").execute("SELECT raw FROM received ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == ["raw-1", "raw-2", "raw-3"]
+
+
+def test_the_first_accepted_answer_stays(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.record([accepted(REQUESTS[0], "first")])
+        journal.record([accepted(REQUESTS[0], "second")])
+        assert journal.answers(KEYS)[KEYS[0]].content == "first"
+        assert journal.usage()["m"].requests == 2
+
+
+def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        bad = accepted(REQUESTS[1])._replace(raw=None)  # type: ignore[arg-type]
+        with pytest.raises(RelandError, match="j.sqlite: the journal cannot be used"):
+            journal.record([accepted(REQUESTS[0]), bad])
+        assert journal.answers(KEYS) == {}
+        journal.record([accepted(REQUESTS[0])])
+        assert set(journal.answers(KEYS)) == {KEYS[0]}
+
+
+def test_two_owners_never_hold_one_prompt(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as one, open_journal(tmp_path) as other:
+        one.record([accepted(REQUESTS[4])])
+        assert one.claim(REQUESTS[:2]) == set(KEYS[:2])
+        assert one.claim(REQUESTS[:2]) == set(KEYS[:2])
+        assert other.claim(REQUESTS) == set(KEYS[2:4])
+        other.release(KEYS)
+        assert one.claim(REQUESTS) == set(KEYS[:4])
+        one.release(KEYS[:1])
+        assert other.claim(REQUESTS) == set(KEYS[:1])
+        one.close()
+        assert other.claim(REQUESTS) == set(KEYS[:4])
+
+
+def test_many_threads_share_the_prompts_out(tmp_path: Path) -> None:
+    requests = [request_record(f"p{number}", CONFIG) for number in range(200)]
+    held: list[set[str]] = []
+
+    def take() -> None:
+        journal = open_journal(tmp_path)
+        mine: set[str] = set()
+        for start in range(0, 200, 10):
+            mine |= journal.claim(requests[start : start + 10])
+        held.append(mine)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(map(len, held)) == len(set().union(*held)) == 200
+
+
+def test_the_claims_of_a_living_process_hold_and_those_of_a_killed_one_are_free(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    try:
+        with open_journal(tmp_path) as journal:
+            assert journal.claim(REQUESTS) == set(KEYS[3:])
+            assert journal.usage() == {}
+            process.send_signal(signal.SIGKILL)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
+            # What it had sent may be billed.
+            assert journal.claim(REQUESTS) == set(KEYS)
+            assert journal.usage() == {"m": Usage(1, 100, 20)}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_owners_elsewhere_have_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = Owner("another machine", os.getpid(), "1")
+    assert elsewhere.runs() is None and this_process().runs() is True
+    assert this_process()._replace(started="1").runs() is False
+    other = open_journal(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("reland_jax.pool.asking.journal.this_process", lambda: elsewhere)
+        other.claim(REQUESTS[:1])
+    with open_journal(tmp_path) as journal:
+        assert journal.claim(REQUESTS[:1]) == set()
+        journal.lease_seconds = -1.0
+        assert journal.claim(REQUESTS[:1]) == set(KEYS[:1])
+
+
+def test_one_with_a_budget_works_alone(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as one, open_journal(tmp_path) as other:
+        one.enlist(alone=True)
+        with pytest.raises(RelandError, match=f"process {os.getpid()} is at work on this journal"):
+            other.enlist()
+        one.close()
+        other.enlist()
+        with open_journal(tmp_path) as third, pytest.raises(RelandError, match="only one process"):
+            third.enlist(alone=True)
+
+
+def test_sent_requests_count_as_paid_unless_their_end_is_recorded(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.claim(REQUESTS)
+        journal.record([], [Sent(key, 10, 5) for key in KEYS])
+        journal.record([accepted(REQUESTS[0])])
+        journal.record([], [Sent(KEYS[1], 0, 0)])
+        journal.record([Reception(REQUESTS[2], UNANSWERED, NOTHING, "", "time-out", (10, 5))])
+        journal.release(KEYS[:4])
+        assert journal.usage() == {"m": Usage(3, 3 + 10 + 10, 4 + 5 + 5)}
+    with open_journal(tmp_path) as journal:
+        assert journal.usage() == {"m": Usage(4, 33, 19)}
+
+
+def test_retired_answers_are_asked_again_and_stay_paid(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        old, new = "2024-01-01T00:00:00+00:00", "2025-06-01T00:00:00+00:00"
+        journal.record([accepted(REQUESTS[0], created=old), accepted(REQUESTS[1], created=new)])
+        malformed = Reception(REQUESTS[0], MALFORMED, NOTHING, "raw", "bad", (3, 4))
+        journal.record([malformed, accepted(REQUESTS[2], created="")])
+        assert journal.retire(KEYS, "2025-01-01") == 1
+        assert set(journal.answers(KEYS)) == set(KEYS[1:3])
+        assert journal.claim(REQUESTS[:1]) == {KEYS[0]} and journal.malformed(KEYS) == {}
+        assert journal.retire(KEYS, "9999") == 2 and journal.usage() == {"m": Usage(4, 12, 16)}
+
+
+def test_nothing_remains_of_what_is_purged(tmp_path: Path) -> None:
+    secret, kept = request_record("SECRET-PROMPT" * 50, CONFIG), REQUESTS[0]
+    with open_journal(tmp_path) as journal:
+        journal.claim([secret, kept])
+        malformed = Answer("SECRET-MALFORMED", "m", 1, 1, "")
+        journal.record([
+            accepted(secret, "SECRET-ANSWER" * 500), accepted(kept),
+            Reception(secret, MALFORMED, malformed, "SECRET-RAW" * 900, "SECRET-WHY", messages="SECRET-CHAT"),
+        ])  # fmt: skip
+        assert any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir())
+        assert journal.purge([prompt_hash(secret.prompt), "0" * 64]) == 1
+        for path in tmp_path.iterdir():
+            assert b"SECRET" not in path.read_bytes(), path.name
+        assert set(journal.answers([secret.key, kept.key])) == {kept.key}
+        assert journal.purge([]) == 0
+
+
+def test_faulty_files(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(b"this is no database, only some text that is long enough to be looked at" * 20)
+    with pytest.raises(RelandError, match="j.sqlite: the journal cannot be used .*not a database"):
+        Journal(path)
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE other (a)")
+    with pytest.raises(RelandError, match="an SQLite file, but not a journal; see config.llm.journal"):
+        Journal(path)
+    newer = tmp_path / "newer.sqlite"
+    Journal(newer).close()
+    with sqlite3.connect(newer) as database:
+        database.execute("PRAGMA user_version = 9")
+    with pytest.raises(RelandError, match="a journal of version 9, written by a newer program"):
+        Journal(newer)
+
+
+def test_a_damaged_page_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(request, "x" * 3000) for request in REQUESTS])
+    content = bytearray(path.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with pytest.raises(RelandError, match="j.sqlite: the journal"):
+        Journal(path)
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "j.sqlite").touch()
+    with open_journal(tmp_path) as journal:
+        assert journal.claim(REQUESTS) == set(KEYS)

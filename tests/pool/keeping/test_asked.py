@@ -1,0 +1,80 @@
+"""Notes of whose prompts were sent, and what a purge does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reland_jax.config import PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.records import ACCEPTED, MALFORMED, Reception, request_record
+from reland_jax.pool.keeping.asked import Asked, forget_asked, note_asked, read_asked
+from reland_jax.pool.keeping.purging import purge
+from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.providers.batch_state import BatchState
+from reland_jax.pool.reading.answers import Answer
+from reland_jax.types import RelandError
+from tests.pool.store_toys import CHANGE, content
+
+NOTES = [Asked(f"user-{row}", f"{row:064x}", "asking/journal.sqlite") for row in range(3)]
+
+
+def test_notes_are_kept_once_and_forgotten(tmp_path: Path) -> None:
+    assert read_asked(tmp_path) == []
+    note_asked(tmp_path, NOTES[:2])
+    note_asked(tmp_path, [NOTES[1], NOTES[2], NOTES[2]])
+    assert read_asked(tmp_path) == NOTES
+    forget_asked(tmp_path, NOTES[:1])
+    assert read_asked(tmp_path) == NOTES[1:]
+    assert b"user-0" not in (tmp_path / "asking" / "asked.jsonl").read_bytes()
+
+
+def test_a_note_that_was_cut_off_is_left_out_and_the_next_stands_alone(tmp_path: Path) -> None:
+    note_asked(tmp_path, NOTES[:2])
+    path = tmp_path / "asking" / "asked.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    assert read_asked(tmp_path) == NOTES[:1]
+    note_asked(tmp_path, NOTES[2:])
+    assert read_asked(tmp_path) == [NOTES[0], NOTES[2]]
+    path.write_text('{"user": 1}\n')
+    with pytest.raises(RelandError, match="asked.jsonl:1: not a note of a prompt"):
+        read_asked(tmp_path)
+
+
+def test_a_purge_finds_prompts_that_never_came_into_a_version(tmp_path: Path) -> None:
+    """In the store's journal and in one elsewhere, usable or not, of a seed user or only asked about."""
+    store, elsewhere = PoolStore(tmp_path / "store"), tmp_path / "elsewhere.sqlite"
+    with store.locked():
+        store.publish(content(), CHANGE)
+    notes = []
+    for path, kind in ((store.folder / "asking" / "journal.sqlite", MALFORMED), (elsewhere, ACCEPTED)):
+        with Journal(path) as journal:
+            for user in ("user-1", "user-2"):
+                prompt = f"bought by {user} in {path.name}"
+                answer = Answer(f"about {user}", "m", 1, 1, "")
+                record = request_record(prompt, PoolConfig())
+                journal.record([Reception(record, kind, answer, f"raw {user}")])
+                notes.append(Asked(user, prompt_hash(prompt), str(path)))
+    with store.locked():
+        note_asked(store.folder, notes)
+        store.remember(users=["user-1"])
+        assert purge(store) == (0, 2, 0)
+        assert purge(store) == (0, 0, 0), "once more does no harm"
+    for path in (*store.folder.rglob("*"), elsewhere):
+        content_of = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".sqlite" or path.name == "asked.jsonl":
+            assert b"user-1" not in content_of and b"user-2" in content_of, path
+
+
+def test_no_purge_while_a_batch_is_under_way(tmp_path: Path) -> None:
+    store = PoolStore(tmp_path)
+    with store.locked():
+        store.publish(content(), CHANGE)
+        store.publish(content(seed=1), CHANGE)
+        (tmp_path / "asking").mkdir()
+        BatchState(tmp_path / "asking").plan(["{}\n"])
+        with pytest.raises(RelandError, match="a batch is under way.*fetch its answers"):
+            purge(store)
+    assert store.numbers() == [1, 2]

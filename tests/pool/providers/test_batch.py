@@ -1,0 +1,303 @@
+"""Batch files: requests out, answers in, and whatever services and people do to the files in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.records import request_key
+from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.providers import batch
+from reland_jax.pool.providers.batch import REQUEST_FILE, RESPONSE_FILE, AwaitingResponses, BatchProvider
+from reland_jax.pool.providers.batch_files import custom_id, split_lines
+from reland_jax.types import RelandError
+
+CONFIG = PoolConfig(
+    provider="batch", model="some-llm", max_tokens=99, temperature=0.25, tokenizer="characters"
+)  # fmt: skip
+REQUESTS = [RationaleRequest(f"user-{name}", f"prompt {name} é") for name in "abc"]
+
+
+def name_of(letter: str) -> str:
+    return custom_id(request_key(f"prompt {letter} é", CONFIG))
+
+
+def answered(letter: str, content: Any = None, **body: Any) -> dict[str, Any]:
+    """A line of a response file as the services write it."""
+    text = f"Step 1: Likes {letter}.\nStep 2: More {letter}." if content is None else content
+    full = {
+        "id": "chatcmpl-1",
+        "created": 1_700_000_000,
+        "model": "some-llm-0613",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    } | body
+    response = {"status_code": 200, "request_id": "r", "body": full}
+    return {"id": "batch_req_1", "custom_id": name_of(letter), "response": response, "error": None}
+
+
+def read(folder: Path, *lines: dict[str, Any] | str, end: str = "\n") -> ProviderResult:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / RESPONSE_FILE).write_text("\n".join(texts) + end, "utf-8")
+    return BatchProvider(CONFIG, LLMConfig(), folder).rationales(REQUESTS)
+
+
+def test_the_request_file(tmp_path: Path) -> None:
+    with pytest.raises(AwaitingResponses) as waiting:
+        BatchProvider(CONFIG, LLMConfig(), tmp_path / "new").rationales(REQUESTS)
+    path = waiting.value.request_path
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    digest = hashlib.sha256(json.dumps(["prompt a é", "some-llm", 99, 0.25]).encode()).hexdigest()
+    assert lines[0] == {
+        "custom_id": f"reland-{digest[:48]}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {
+            "model": "some-llm",
+            "messages": [{"role": "user", "content": "prompt a é"}],
+            "max_tokens": 99,
+            "temperature": 0.25,
+        },
+    }
+    assert [line["custom_id"] for line in lines] == [name_of(letter) for letter in "abc"]
+    assert "user-" not in path.read_text("utf-8")
+    assert all(len(line["custom_id"]) <= 64 for line in lines)
+    assert sorted(p.name for p in path.parent.iterdir()) == [REQUEST_FILE, "journal.sqlite"]
+
+
+def test_the_message_says_what_to_do_next(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    with pytest.raises(AwaitingResponses) as waiting:
+        BatchProvider(CONFIG, LLMConfig(), folder).rationales(REQUESTS)
+    message, requests, responses = str(waiting.value), folder / REQUEST_FILE, folder / RESPONSE_FILE
+    assert isinstance(waiting.value, RelandError) and waiting.value.num_requests == 3
+    assert f"3 prompts wait for answers: {requests}" in message
+    assert f"vllm run-batch -i '{requests}' -o '{responses}' --model some-llm" in message
+    assert "https://api.openai.com/v1/batches" in message and "$OPENAI_API_KEY" in message
+    assert f"Then give the same command again: it reads {responses}" in message
+
+
+def test_users_with_the_same_prompt_share_one_request(tmp_path: Path) -> None:
+    twins = [RationaleRequest("u1", "prompt a é"), RationaleRequest("u2", "prompt a é")]
+    with pytest.raises(AwaitingResponses) as waiting:
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(twins)
+    assert waiting.value.num_requests == 1
+    (tmp_path / RESPONSE_FILE).write_text(json.dumps(answered("a")))
+    result = BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(twins)
+    assert result.rationales[0] == result.rationales[1] is not None
+
+
+def test_answers_in_any_order(tmp_path: Path) -> None:
+    result = read(tmp_path, answered("c"), answered("a"), answered("b"))
+    assert [r.step2 for r in result.rationales] == ["More a.", "More b.", "More c."]
+    assert result.problems == []
+    response = "Step 1: Likes a.\nStep 2: More a."
+    assert result.rationales[0] == (
+        "Likes a.", "More a.", response,
+        prompt_hash("prompt a é"), "some-llm-0613", 11, 7, "2023-11-14T22:13:20+00:00",
+    )  # fmt: skip
+
+
+def test_a_response_file_elsewhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "answers.jsonl"
+    elsewhere.write_text("\n".join(json.dumps(answered(letter)) for letter in "abc"))
+    config = dataclasses.replace(CONFIG, path=str(elsewhere))
+    result = BatchProvider(config, LLMConfig(), tmp_path / "run").rationales(REQUESTS)
+    assert all(result.rationales)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (
+            answered("a") | {"error": {"code": "x", "message": "gone"}},
+            'the service reports an error: {"code": "x"',
+        ),
+        (answered("a") | {"response": None}, "the line has no response"),
+        (
+            answered("a") | {"response": {"status_code": 429, "body": {"error": "slow"}}},
+            'status 429: {"error": "slow"}',
+        ),
+        (answered("a", choices=[]), "the answer has no choices"),
+        (answered("a", choices=None), "the answer has no choices"),
+        (answered("a") | {"response": {"status_code": 200, "body": "text"}}, "the answer has no choices"),
+        (
+            answered("a", choices=[{"message": {"content": None, "refusal": "no"}}]),
+            "the answer has no content",
+        ),
+        (answered("a", choices=[{"message": None}]), "the answer has no content"),
+        (answered("a", " \n"), "the answer has no content"),
+    ],
+)
+def test_failed_requests_are_listed(tmp_path: Path, line: dict[str, Any], why: str) -> None:
+    result = read(tmp_path, answered("b"), line, answered("c"))
+    assert [r is None for r in result.rationales] == [True, False, False]
+    (problem,) = result.problems
+    assert problem.user_id == "user-a"
+    assert problem.why.startswith(f"{tmp_path / RESPONSE_FILE}:2: {why}")
+
+
+def test_unreadable_answers_are_listed_and_never_used(tmp_path: Path) -> None:
+    result = read(
+        tmp_path, answered("a", "I'm sorry, I cannot help."), answered("b", "Step 2: x."), answered("c")
+    )
+    assert [r is None for r in result.rationales] == [True, False, False]
+    assert result.problems[0].user_id == "user-a" and "refusal" in result.problems[0].why
+    assert result.problems[1] == ("user-b", "used, but step 1 is missing")
+
+
+def test_content_in_parts_and_unknown_usage(tmp_path: Path) -> None:
+    parts = [
+        {"type": "text", "text": "Step 1: x.\n"},
+        {"type": "image"},
+        {"type": "text", "text": "Step 2: y."},
+    ]
+    result = read(
+        tmp_path, answered("a", parts, usage=None, created=None, model=None), answered("b"), answered("c")
+    )
+    rationale = result.rationales[0]
+    assert (rationale.step2, rationale.model, rationale.prompt_tokens, rationale.created) == (
+        "y.",
+        "some-llm",
+        0,
+        "",
+    )
+
+
+def test_duplicates_unknown_and_missing_answers(tmp_path: Path) -> None:
+    second = answered("a", "Step 1: other.\nStep 2: other.")
+    result = read(tmp_path, answered("a"), second, answered("z"), {"custom_id": None}, answered("b"))
+    assert [r and r.step2 for r in result.rationales] == ["More a.", "More b.", None]
+    path = tmp_path / RESPONSE_FILE
+    assert result.problems == [
+        ("", f"{path}:2: second answer for {name_of('a')!r}; the first is used"),
+        ("", f"{path}:3: unknown custom_id {name_of('z')!r}; not asked in this run"),
+        ("", f"{path}:4: unknown custom_id None; not asked in this run"),
+        ("user-c", f"{path}: no answer for this prompt"),
+    ]
+
+
+def test_a_second_try_counts_after_a_failure(tmp_path: Path) -> None:
+    failed = answered("a") | {"error": "busy"}
+    result = read(tmp_path, failed, answered("a"), answered("b"), answered("c"))
+    assert all(result.rationales) and result.problems == []
+
+
+def test_a_cut_last_line_and_garbage_are_listed(tmp_path: Path) -> None:
+    cut = json.dumps(answered("c"))[:80]
+    result = read(tmp_path, answered("a"), "not json", "[1]", "", answered("b"), cut, end="")
+    assert [r is None for r in result.rationales] == [False, False, True]
+    path = tmp_path / RESPONSE_FILE
+    assert result.problems[0].why.startswith(f"{path}:2: not JSON in UTF-8")
+    assert result.problems[1].why == f"{path}:3: not a JSON object; the line is not used"
+    assert result.problems[2].why == f"{path}:6: the last line is cut off; the line is not used"
+    assert result.problems[3] == ("user-c", f"{path}: no answer for this prompt")
+
+
+def test_answers_to_other_prompts_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        RelandError, match="answers none of the 3 prompts of .*batch_requests.jsonl; it belongs to other"
+    ):
+        read(tmp_path, answered("x"), answered("y"))
+    assert (tmp_path / REQUEST_FILE).exists()
+
+
+def test_what_has_no_usable_answer_is_asked_again_by_hand(tmp_path: Path) -> None:
+    """The request file shrinks to what is left; a malformed answer goes along with what is wrong with it."""
+    result = read(tmp_path, answered("a"), answered("b", "I'm sorry, I cannot help."))
+    assert [r is None for r in result.rationales] == [False, True, True]
+    left = [json.loads(line) for line in (tmp_path / REQUEST_FILE).read_text("utf-8").splitlines()]
+    again = f"{name_of('b')}-again"
+    assert [line["custom_id"] for line in left] == [again, name_of("c")]
+    prompt, bad, wrong = left[0]["body"]["messages"]
+    assert (prompt["content"], bad["role"]) == ("prompt b é", "assistant") and "refusal" in wrong["content"]
+    assert read(tmp_path, answered("a"), answered("b", "I'm sorry, I cannot help.")) == result
+    second = read(tmp_path, answered("b") | {"custom_id": again}, answered("c"))
+    assert [r.step2 for r in second.rationales] == ["More a.", "More b.", "More c."]
+    assert second.problems == [] and not (tmp_path / REQUEST_FILE).exists()
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.usage()["some-llm"] == (4, 44, 28)
+
+
+def test_what_the_journal_answers_needs_no_response_file(tmp_path: Path) -> None:
+    result = read(tmp_path, answered("a"), answered("b"), answered("c"))
+    (tmp_path / RESPONSE_FILE).unlink()
+    assert BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS) == result
+    with pytest.raises(AwaitingResponses) as waiting:
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales([*REQUESTS, RationaleRequest("u", "new")])
+    assert waiting.value.num_requests == 1
+    assert "new" in waiting.value.request_path.read_text()
+
+
+def test_too_many_requests_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "split_lines", lambda lines: split_lines(lines, max_requests=2))
+    with pytest.raises(AwaitingResponses, match="The same for .*batch_requests-2.jsonl, all answers"):
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS)
+    parts = [tmp_path / REQUEST_FILE, tmp_path / "batch_requests-2.jsonl"]
+    assert [len(path.read_text("utf-8").splitlines()) for path in parts] == [2, 1]
+    result = read(tmp_path, answered("c"), answered("a"))
+    assert [r is None for r in result.rationales] == [False, True, False]
+    assert [path.exists() for path in parts] == [True, False]
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)),
+    st.integers(1, 5),
+    st.integers(36, 60),
+)
+def test_files_are_within_the_bounds(lines: list[str], max_requests: int, max_bytes: int) -> None:
+    parts = split_lines(lines, max_requests, max_bytes)
+    assert [line for part in parts for line in part] == lines
+    sizes = [sum(len(line.encode()) for line in part) for part in parts]
+    assert all(0 < len(part) <= max_requests for part in parts) and all(s <= max_bytes for s in sizes)
+    for part, size, following in zip(parts, sizes, parts[1:], strict=False):  # no file could be fuller
+        assert len(part) == max_requests or size + len(following[0].encode()) > max_bytes
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.providers import batch
+from reland_jax.pool.contract import RationaleRequest
+if sys.argv[2] == "before":
+    os.replace = lambda *_: os.kill(os.getpid(), 9)
+requests = [RationaleRequest(f"user-{n}", f"prompt {n} é") for n in "abc"]
+config = PoolConfig(provider="batch", model="some-llm", max_tokens=99, temperature=0.25)
+try:
+    batch.BatchProvider(config, LLMConfig(), Path(sys.argv[1])).rationales(requests)
+except batch.AwaitingResponses:
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_while_waiting(tmp_path: Path, moment: str, repository: Path) -> None:
+    """Killed around the writing of the requests, the next run finds none or all, and goes on to the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), moment], cwd=repository, env=os.environ
+    )
+    assert done.returncode == -9
+    path = tmp_path / REQUEST_FILE
+    assert path.exists() == (moment == "after")
+    before = (path.read_bytes(), path.stat().st_mtime_ns) if path.exists() else None
+    with pytest.raises(AwaitingResponses):
+        BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS)
+    assert before is None or before == (path.read_bytes(), path.stat().st_mtime_ns)
+    requests = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    letters = [line["body"]["messages"][0]["content"].split()[1] for line in requests]
+    result = read(tmp_path, *(answered(letter) for letter in letters))
+    assert all(result.rationales) and result.problems == []

@@ -1,0 +1,99 @@
+"""What counts as an answer, whatever a service sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reland_jax.pool.reading.answers import (
+    Answer,
+    answer_of,
+    is_latin,
+    rationale_of,
+    readable_steps,
+    tokens_of,
+)
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "message", "content", "usage", "prompt_tokens", "created", "text", "model"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def body(content: Any, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}}]} | more
+
+
+def test_a_whole_answer() -> None:
+    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    answer = answer_of(body("Step 2: b", usage=usage, model="m-1", created=1_700_000_000), "m")
+    assert answer == Answer("Step 2: b", "m-1", 11, 7, "2023-11-14T22:13:20+00:00")
+    assert answer_of(body([{"text": "a"}, {"image": 1}, {"text": "b"}]), "m") == Answer("ab", "m", 0, 0, "")
+
+
+@pytest.mark.parametrize("broken", [None, [], "x", {}, {"choices": []}, {"choices": [None]}, {"choices": {}}])
+def test_no_choices(broken: Any) -> None:
+    assert answer_of(broken, "m") == "the answer has no choices"
+
+
+@pytest.mark.parametrize("content", [None, "", "  \n", 7, [], [{"text": 3}], {}])
+def test_no_content(content: Any) -> None:
+    assert answer_of(body(content), "m") == "the answer has no content"
+
+
+@given(ANY_JSON)
+def test_any_json_is_an_answer_or_a_reason(value: Any) -> None:
+    answer = answer_of(value, "m")
+    assert isinstance(answer, str) or (answer.content.strip() and answer.prompt_tokens >= 0)
+    assert all(count >= 0 for count in tokens_of(value))
+
+
+@given(st.text())
+def test_a_rationale_always_has_a_readable_step_2(content: str) -> None:
+    for prompt in ("steps", "direct"):
+        rationale, remarks = rationale_of(Answer(content, "m", 1, 2, ""), "d", prompt)
+        assert rationale.step2 and is_latin(rationale.step2) if rationale else remarks
+
+
+def test_what_is_written_in_another_script_is_not_used() -> None:
+    chinese = "Step 1: 用户喜欢香水。\nStep 2: 推荐类别：香水；护肤。推荐商品：玫瑰水。"
+    rationale, why = rationale_of(Answer(chinese, "m", 0, 0, ""), "d")
+    assert rationale is None and why[-1] == "step 2 is not in English: most of it is not in Latin script"
+    for name in ("Step 2: Духи и крем для рук", "Step 2: κρέμα και σαπούνι", "Step 2: عطر وكريم"):
+        assert not readable_steps(name).step2
+
+
+@pytest.mark.parametrize(
+    "step2",
+    [
+        "Recommended items: Eau de Cologne; Crème brûlée",
+        "Empfohlen: Müsli; Äpfel",
+        "SK-II 化粧水 lotion for face",
+        "1984; 2001",
+    ],
+)
+def test_latin_text_with_accents_some_foreign_names_or_numbers_is_used(step2: str) -> None:
+    assert readable_steps(f"Step 1: Likes it.\nStep 2: {step2}").step2 == step2
+
+
+def test_a_missing_step_1_is_a_remark_and_a_missing_step_2_is_not_usable() -> None:
+    rationale, remarks = rationale_of(Answer("Step 2: soap; cream", "m", 3, 4, "now"), "digest")
+    assert rationale is not None and (rationale.step1, rationale.step2) == ("", "soap; cream")
+    assert (rationale.model, rationale.prompt_tokens, rationale.response_tokens) == ("m", 3, 4)
+    assert (rationale.prompt_hash, rationale.created) == ("digest", "now")
+    assert remarks == ["used, but step 1 is missing"]
+    rationale, why = rationale_of(Answer("Step 1: Likes soap.", "m", 3, 4, "now"), "digest")
+    assert rationale is None and "step 2 is missing" in why[-1]
