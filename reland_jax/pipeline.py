@@ -31,7 +31,7 @@ from reland_jax.models import (
     build_propagation,
     create_recommender,
 )
-from reland_jax.pool import build_pool, pool_state
+from reland_jax.pool import build_pool, pool_ledger, pool_state
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, represented_users
 from reland_jax.seeds import add_texts, choose_seeds
@@ -353,7 +353,8 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
     for problem in problems[:5]:
         _log.warning("pool: %s: %s", problem.user_id, problem.why)
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
-    return BuiltPool(pool, [problem._asdict() for problem in problems])
+    paid = pool_ledger(config.pool, config.llm, folder)
+    return BuiltPool(pool, [problem._asdict() for problem in problems], paid)
 
 
 def _encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:

@@ -43,6 +43,8 @@ def summarise(
     "per_seed" lists both seed by seed. Epochs and the history are those of the first seed.
     """
     pool = pool_summary(inputs.built.pool)
+    pool |= {"provider": config.pool.provider, "remarks": len(inputs.built.problems)}
+    pool["ledger"] = inputs.built.ledger
     nearest = inputs.assignment.seed[:, : config.retrieval.neighbours]
     pool["rationales_in_use"] = len(np.unique(nearest))
     asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
@@ -54,7 +56,7 @@ def summarise(
         "training_seeds": list(config.seeds_of_training),
         "variants": {variant: _variant(trained) | cost[variant] for variant, trained in runs.items()},
         "significance": _significance(config, runs),
-        "pool": pool | {"provider": config.pool.provider, "remarks": len(inputs.built.problems)},
+        "pool": pool,
         "stage_seconds": dict(stage_seconds),
         "environment": environment() | {"config": config.to_dict()},
     }

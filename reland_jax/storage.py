@@ -33,10 +33,12 @@ class BuiltPool(NamedTuple):
     Attributes:
         pool: the pool.
         problems: "user_id" and "why" of every seed user left out or read with a remark.
+        ledger: requests, tokens and money that were paid for it; {} where no LLM was asked.
     """
 
     pool: ReasoningPool
     problems: list[dict[str, str]]
+    ledger: dict[str, Any]
 
 
 class Texts(NamedTuple):
@@ -163,15 +165,17 @@ def load_splits(folder: Path) -> Splits:
 
 
 def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) -> None:
-    """Writes the pool as Parquet with a manifest, and the problems as JSON."""
+    """Writes the pool as Parquet with a manifest, the problems and the ledger as JSON."""
     provenance = pool_provenance(config.pool, config.data)
     save_pool(built.pool, ids.users, folder / "pool", provenance=provenance)
     write_json(folder / "problems.json", built.problems)
+    write_json(folder / "ledger.json", built.ledger)
 
 
 def load_built_pool(ids: IdMap, folder: Path) -> BuiltPool:
-    """Reads a pool and its problems."""
-    return BuiltPool(load_pool(folder / "pool", ids), json.loads((folder / "problems.json").read_text()))
+    """Reads a pool, its problems and its ledger."""
+    problems, paid = (json.loads((folder / f"{name}.json").read_text()) for name in ("problems", "ledger"))
+    return BuiltPool(load_pool(folder / "pool", ids), problems, paid)
 
 
 def save_texts(texts: Texts, folder: Path) -> None:

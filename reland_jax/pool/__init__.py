@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reland_jax.pool.build import build_pool, pool_provenance
+from reland_jax.pool.build import build_pool, pool_ledger, pool_provenance
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.store import load_pool, pool_summary, read_manifest, save_pool
 from reland_jax.pool.keeping.versions import PoolStore
@@ -33,6 +33,7 @@ __all__ = [
     "load_pool",
     "make_provider",
     "parse_response",
+    "pool_ledger",
     "pool_provenance",
     "pool_state",
     "pool_summary",

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import ledger
+from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.prompting.requests import pool_requests
@@ -18,6 +21,9 @@ from reland_jax.pool.providers import make_provider
 from reland_jax.pool.providers.files import FileProvider
 from reland_jax.pool.providers.stored import StoreProvider
 from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
+
+WITH_JOURNAL = ("openai", "batch", "hf")
+"""Providers that ask an LLM, and keep requests and answers in a journal."""
 
 UNKNOWN_CLUSTER = -1
 """Cluster of a seed user of a file, where neither the file nor the run knows it."""
@@ -80,6 +86,24 @@ def build_pool(
     return _pool(seeds, behaviour, result, problems, config), problems + result.problems
 
 
+def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[str, Any]:
+    """What the journal of a pool has paid so far, see `ledger`; {} for a provider without a journal.
+
+    Args:
+        config: the provider.
+        llm: prices, and the journal's path.
+        folder: that of `build_pool`.
+    """
+    path = journal_path(llm, folder)
+    if config.provider not in WITH_JOURNAL or not path.exists():
+        return {}
+    journal = Journal(path)
+    try:
+        return ledger(journal.usage(), llm)
+    finally:
+        journal.close()
+
+
 def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     """Where a pool built with these settings comes from, for `save_pool`.
 
@@ -94,7 +118,7 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     settings |= {"history": config.history, "scrub": list(config.scrub)}
     if config.prompt_tokens:
         settings |= {"prompt_tokens": config.prompt_tokens, "tokenizer": config.tokenizer}
-    if config.provider in ("openai", "batch", "hf"):
+    if config.provider in WITH_JOURNAL:
         names = ("model", "max_tokens", "temperature", "prompt", "cleaning")
         settings |= {name: getattr(config, name) for name in names}
     return settings
