@@ -41,7 +41,8 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
     },
     "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0},
     "gru4rec": {
-        "model.layers": 1, "model.dropout": 0.3, "text.whiten_items": 64, "fusion.item_scale": 0.5,
+        "model.layers": 1, "model.dropout": 0.4, "train.learning_rate": 2e-3,
+        "text.whiten_items": 64, "fusion.item_scale": 0.5,
     },
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
