@@ -97,11 +97,8 @@ def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[
     path = journal_path(llm, folder)
     if config.provider not in WITH_JOURNAL or not path.exists():
         return {}
-    journal = Journal(path)
-    try:
+    with Journal(path) as journal:
         return ledger(journal.usage(), llm)
-    finally:
-        journal.close()
 
 
 def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
