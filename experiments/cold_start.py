@@ -236,7 +236,7 @@ def run(
         "reported": int((~cold.chooses).sum()),
         **setup._asdict(),
         **judge(rows, cold.chooses),
-        "environment": environment() | {"configs": {name: each.to_dict() for name, each in configs.items()}},
+        "environment": environment() | {"configs": {name: each.to_keep() for name, each in configs.items()}},
     }
 
 

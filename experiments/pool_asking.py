@@ -20,6 +20,7 @@ from reland_jax.config import Config
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Estimate, estimate
 from reland_jax.pool.asking.records import journal_path, request_key
+from reland_jax.pool.build import WITH_JOURNAL
 from reland_jax.pool.contract import Problem, Provider, RationaleRequest
 from reland_jax.pool.keeping import control
 from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, note_asked
@@ -33,8 +34,6 @@ from reland_jax.types import Rationale, RelandError, SeedSet
 
 if TYPE_CHECKING:
     from reland_jax.storage import Seeding
-
-LLM_PROVIDERS = ("openai", "batch", "hf")
 
 
 def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
@@ -55,7 +54,7 @@ def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
     if order.dry_run:
         _tell_estimate(_requests(config, seeding, seeds), config, folder)
         return 0
-    if config.pool.provider in LLM_PROVIDERS:
+    if config.pool.provider in WITH_JOURNAL:
         _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
     pool, problems = build_pool(
         seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
@@ -138,7 +137,7 @@ class _Stale:
         """New rationales by external id, and what is wrong with the others."""
         if not again.requests:
             return {}, again.problems
-        if self._bound is not None and self._config.pool.provider in LLM_PROVIDERS:
+        if self._bound is not None and self._config.pool.provider in WITH_JOURNAL:
             self._retire(again.requests, self._bound, folder)
         result = provider.rationales(again.requests)
         pairs = zip(again.requests, result.rationales, strict=True)
@@ -263,7 +262,7 @@ def _noted_requests(
     Nothing is sent or written without a provider.
     """
     made = _requests(config, seeding, seeds)
-    if provider is None or config.pool.provider not in LLM_PROVIDERS:
+    if provider is None or config.pool.provider not in WITH_JOURNAL:
         return made
     _note(order, config, made)
     if config.pool.cleaning == "llm":
@@ -312,7 +311,7 @@ def _arguments(config: Config) -> dict[str, Any]:
 
 def _tell_estimate(made: PoolRequests, config: Config, folder: Path) -> None:
     """Prints what asking would take; nothing is sent."""
-    if config.pool.provider not in LLM_PROVIDERS:
+    if config.pool.provider not in WITH_JOURNAL:
         print(f"provider {config.pool.provider!r} asks no LLM: 0 prompts, 0 tokens, price 0")
         seeds = len(made.seeds.user)
         print(f"seed users: {seeds}; dry run: nothing was sent, nothing was changed")

@@ -281,7 +281,7 @@ def _save(workdir: Path, config: Config, studies: Mapping[str, Study], trials: i
         "variants": {
             variant: _variant_content(config, variant, study, workdir) for variant, study in studies.items()
         },
-        "config": config.to_dict(),
+        "config": config.to_keep(),
         "environment": environment(),
     }
     write_json(workdir / "tune.json", content)

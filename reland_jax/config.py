@@ -265,6 +265,12 @@ class Config:
         """Nested dictionaries of plain values."""
         return dataclasses.asdict(self)
 
+    def to_keep(self) -> dict[str, Any]:
+        """`to_dict` for files that others read: personal names to blank out are counted, not told."""
+        values = self.to_dict()
+        values["pool"]["names"] = (f"{len(self.pool.names)} entries",) if self.pool.names else ()
+        return values
+
     def validate(self) -> None:
         """Raises `RelandError` for a value that cannot work, naming it and what is allowed."""
         _one_of("data.protocol", self.data.protocol, PROTOCOLS)

@@ -132,7 +132,7 @@ def summarise_group(group: Group) -> dict[str, Any]:
         },
         "levels": _levels(group),
         "pool": dict(group.pool),
-        "config": config.to_dict(),
+        "config": config.to_keep(),
     }
 
 

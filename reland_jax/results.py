@@ -58,7 +58,7 @@ def summarise(
         "significance": _significance(config, runs),
         "pool": pool,
         "stage_seconds": dict(stage_seconds),
-        "environment": environment() | {"config": config.to_dict()},
+        "environment": environment() | {"config": config.to_keep()},
     }
 
 
@@ -128,7 +128,7 @@ def report_content(
     problems = [Problem(p["user_id"], p["why"], "") for p in inputs.built.problems]
     return ReportContent(
         results=results,
-        config=config.to_dict(),
+        config=config.to_keep(),
         activity=inputs.splits.train.lengths(),
         seeds=inputs.built.pool.seeds,
         cluster_sizes=np.bincount(inputs.clusters[inputs.clusters >= 0]),

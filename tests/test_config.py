@@ -76,6 +76,17 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("seeds.fraction", 1.1, "at most 1"),
         ("data.max_length", 1, "at least 2"),
         ("retrieval.neighbours", 0, "at least 1"),
+        ("retrieval.cold_neighbours", 0, "at least 1"),
+        ("fusion.item_scale", -1.0, "at least 0"),
+        ("pool.prompt", "step", "did you mean 'steps'"),
+        ("pool.cleaning", "rules", "did you mean 'rule'"),
+        ("pool.scrub", ("emails",), "did you mean 'email'"),
+        ("llm.concurrency", 0, "at least 1"),
+        ("llm.attempts", 0, "at least 1"),
+        ("llm.breaker_failures", 0, "at least 1"),
+        ("llm.requests_per_minute", -1, "at least 0"),
+        ("llm.budget", -0.5, "at least 0"),
+        ("llm.timeout_seconds", 0.0, "at least 0.001"),
         ("eval.cutoffs", (5, 20), "10"),
         ("eval.cutoffs", (0, 10), "at least 1"),
         ("seeds_of_training", (), "at least one"),
@@ -102,6 +113,13 @@ def test_every_setting_survives_a_file(backbone: str) -> None:
     again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config and hash(again) == hash(config)
     assert again.eval.cutoffs == (5, 10, 20) and again.model.tower == (16, 8)
+
+
+def test_what_is_kept_counts_personal_names() -> None:
+    pool = dataclasses.replace(Config().pool, scrub=("names",), names=("Ada Example", "names.txt"))
+    kept = dataclasses.replace(Config(), pool=pool).to_keep()
+    assert kept["pool"]["names"] == ("2 entries",) and "Ada" not in json.dumps(kept)
+    assert Config().to_keep() == Config().to_dict()
 
 
 def test_every_setting_has_a_help_text() -> None:
