@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,6 +19,8 @@ from reland_jax.types import RelandError
 
 STAMP = "stamp.json"
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Artefact(NamedTuple):
@@ -65,6 +68,8 @@ def make(
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
+    One that lacks a file is computed again.
+
     Args:
         folder: where the artefact lives.
         made_from: fingerprint of settings and inputs.
@@ -75,7 +80,11 @@ def make(
     """
     stamp = read_stamp(folder)
     if not force and stamp.get("made_from") == made_from:
-        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
+        try:
+            return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
+        except FileNotFoundError as error:
+            # Deleted by hand, or written by an earlier program that kept less.
+            _log.warning("%s: %s is missing; the stage is run again", folder, error.filename)
     start = time.perf_counter()
     value = compute()
     seconds = time.perf_counter() - start

@@ -82,14 +82,18 @@ class FaultServer:
         self._times_asked[digest] += 1
         chance = random.Random(f"{self.settings.seed} {digest} {number}")
         transport = [kind for kind in TRANSPORT if kind in self.settings.kinds]
-        share = self.settings.faults / len(self.settings.kinds) if self.settings.kinds else 0.0
-        if transport and chance.random() < share * len(transport):
+        share = len(transport) / len(self.settings.kinds) if self.settings.kinds else 0.0
+        if chance.random() < self.settings.faults * share:
             return chance.choice(transport)
-        content = [kind for kind in CONTENT if kind in self.settings.kinds]
-        fixed = random.Random(f"{self.settings.seed} {digest}")
-        if messages == 1 and content and fixed.random() < share * len(content):
-            return fixed.choice(content)
-        return GOOD
+        return self.content(digest, messages)
+
+    def content(self, digest: str, messages: int) -> str:
+        """What the LLM would write, whatever happens on the way: `GOOD` or one of `CONTENT`."""
+        kinds = [kind for kind in CONTENT if kind in self.settings.kinds]
+        share = len(kinds) / len(self.settings.kinds) if self.settings.kinds else 0.0
+        chance = random.Random(f"{self.settings.seed} {digest}")
+        faulty = messages == 1 and chance.random() < self.settings.faults * share
+        return chance.choice(kinds) if faulty else GOOD
 
     def delay(self, kind: str) -> float:
         """Seconds until the response, by latency and by what the server can do in a second."""
@@ -174,7 +178,9 @@ class Connection(asyncio.Protocol):
         self._busy = True
         if kind == "hang":
             return
-        body = completion(request["model"], prompt, digest, kind)
+        # A late answer has the same text as a prompt one.
+        text = server.content(digest, len(messages)) if kind in ("spike", "long_spike") else kind
+        body = completion(request["model"], prompt, digest, text)
         asyncio.get_running_loop().call_later(server.delay(kind), self._finish, kind, body)
 
     def _finish(self, kind: str, body: str) -> None:
