@@ -66,6 +66,19 @@ def test_an_artefact_is_made_once_until_something_changes(tmp_path: Path) -> Non
     assert [path.name for path in folder.parent.iterdir()] == ["id"]
 
 
+def test_an_artefact_that_lacks_a_file_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleted by hand, or written by a program that kept less."""
+    stage, folder = Stage(), tmp_path / "split"
+    stage.make(folder, "a")
+    (folder / "second").unlink()
+    again = stage.make(folder, "a")
+    assert again.fresh and again.value == "value 2" and (folder / "second").read_text() == "value 2"
+    assert f"{folder / 'second'} is missing" in caplog.text
+    assert not stage.make(folder, "a").fresh
+
+
 def test_an_artefact_made_again_on_demand_is_another_one(tmp_path: Path) -> None:
     """Under the same settings it is still up to date, but later stages see that it is not the old one."""
     stage, folder = Stage(), tmp_path / "load"

@@ -35,7 +35,7 @@ def test_an_unknown_key_names_the_nearest(path: str, near: str) -> None:
 
 
 def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
-    with pytest.raises(RelandError, match="fusion.zzz is not a setting; known are dropout, .*neighbours"):
+    with pytest.raises(RelandError, match="fusion.zzz is not a setting; known are item_scale, .*neighbours"):
         Config.from_dict({"fusion": {"zzz": 1}})
 
 
