@@ -239,7 +239,8 @@ def tiny(settings: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatc
         (Choice("fusion.neighbours", (1, 3)),),
     )
     monkeypatch.setitem(SPACES, "lightgcn", space)
-    changes = settings(train={"max_epochs": 2, "eval_every": 1}, text={"whiten_items": 4, "whiten_rationales": 4})
+    train, text = {"max_epochs": 2, "eval_every": 1}, {"whiten_items": 4, "whiten_rationales": 4}
+    changes = settings(train=train, text=text)
     return Config.from_dict(merged(get_config("demo,lightgcn").to_dict(), changes))
 
 

@@ -75,17 +75,26 @@ class OpenAIChat:
         """
         import openai
 
+        body = {"messages": list(messages), **self._settings}
         try:
             # The body as text: it goes into the journal as it came, and a broken one is no exception.
-            body = {"messages": list(messages), **self._settings}
             raw = await self._client.post("/chat/completions", cast_to=str, body=body)
             return without_secrets(raw, _SURELY_SECRET)
         except openai.APIStatusError as error:
+            if error.param == "max_tokens" and "max_tokens" in body:
+                self._bound_by_its_newer_name()
+                return await self.ask(messages)
             raise _status_error(error) from None  # the cause would show the request
         except openai.APIConnectionError as error:
             raise _connection_error(error) from None
         except openai.OpenAIError as error:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
+
+    def _bound_by_its_newer_name(self) -> None:
+        """Some models of OpenAI refuse `max_tokens`, and most other services know nothing else."""
+        bound = self._settings.pop("max_tokens", None)
+        if bound is not None:
+            self._settings["max_completion_tokens"] = bound
 
 
 class OpenAIProvider:
@@ -222,7 +231,9 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
     wait = retry_after_seconds(headers.get("retry-after"), headers.get("date"), headers.get("retry-after-ms"))
     if status == 429 and not _SPENT & {error.code, error.type}:
         return ChatError(Trouble.LIMITED, why, wait)
-    if status == 429 or status in _FOR_ALL:
+    if error.param == "temperature":
+        why += "; see config.pool.temperature (some models take 1 only)"
+    if status == 429 or status in _FOR_ALL or error.param == "temperature":
         return ChatError(Trouble.FATAL, why)
     if status >= 500 or status in _PASSING:
         return ChatError(Trouble.FAILED, why, wait)

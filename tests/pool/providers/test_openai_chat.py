@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import subprocess
@@ -204,3 +205,42 @@ def test_the_package_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(RelandError, match="openai is not installed; pip install -r requirements-llm.txt"):
         ask_openai(["a"], CONFIG, LLMConfig(), tmp_path)
+
+
+class Particular:
+    """Stands in for the client: a service that takes `max_completion_tokens` and temperature 1 only."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+
+    async def post(self, path: str, *, cast_to: type, body: dict[str, Any]) -> str:
+        import httpx
+        import openai
+
+        self.bodies.append(body)
+        await asyncio.sleep(0)  # requests are under way together
+        wrong = "max_tokens" if "max_tokens" in body else "temperature" if body["temperature"] != 1 else ""
+        if not wrong:
+            return "{}"
+        response = httpx.Response(400, request=httpx.Request("POST", "http://localhost"))
+        said = {"message": f"Unsupported: {wrong}", "param": wrong, "code": "unsupported_parameter"}
+        raise openai.BadRequestError("no", response=response, body=said)
+
+
+def test_a_model_that_wants_the_bound_under_its_newer_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so once; a temperature that it does not take stops the job, with the setting's name."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    service = Particular()
+
+    async def ask(temperature: float) -> None:
+        chat = OpenAIChat(dataclasses.replace(CONFIG, temperature=temperature), LLMConfig())
+        monkeypatch.setattr(chat, "_client", service)
+        await asyncio.gather(*(chat.ask([{"role": "user", "content": "p"}]) for _ in range(3)))
+        await chat.ask([{"role": "user", "content": "p"}])
+
+    asyncio.run(ask(1.0))
+    assert ["max_tokens" in body for body in service.bodies] == [True] * 3 + [False] * 4
+    assert service.bodies[-1]["max_completion_tokens"] == CONFIG.max_tokens
+    with pytest.raises(ChatError, match="see config.pool.temperature") as raised:
+        asyncio.run(ask(0.0))
+    assert raised.value.trouble is Trouble.FATAL
