@@ -134,7 +134,7 @@ def _measured(
         repeats.append(points)
     curves = [curve(points) for points in repeats]
     return {
-        "data": config.data.name,
+        "data": Path(config.data.name).name,
         "users": encoded.splits.num_users,
         "weight": "activity" if options.by_activity else "users",
         "model": config.pool.model,

@@ -155,4 +155,4 @@ def _array(result: dict[str, Any], name: str) -> np.ndarray:
 
 
 def _name(result: dict[str, Any]) -> str:
-    return Path(result["data"]).name
+    return str(result["data"])
