@@ -1,0 +1,390 @@
+"""What all launchers share: the plan that is printed or run, the common flags, and their checks.
+
+A launcher is a function from flags to a plan: files to write and commands to run, in order. With
+``--dry_run`` the plan is printed as a bash script that would do the same, and nothing else happens.
+
+The flags of the experiment stand behind ``--`` and are handed on as a list of words, unchanged. Every
+launcher starts them through `launch.worker`, which adds the environment for several processes and the
+values of secrets on the machine where the job runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from reland_jax.config import nearest_name
+from reland_jax.types import RelandError
+
+flags.disclaim_key_flags()
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FOLDER = "workdir-launch"
+"""Where manifests and scripts are written, below the current folder; git ignores it."""
+
+PORT = 8476
+"""Port of process 0 that the others connect to."""
+
+RESTARTS = 10
+"""How often a platform starts a failed job again, where it lets us say; 10 is the most that Batch takes."""
+
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to write: its path, relative to the current folder, and its text."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to run: its words, and environment variables beyond the launcher's own."""
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The command for a shell, quoted."""
+        values = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        return " ".join([*values, shlex.join(self.words)])
+
+
+@dataclass(frozen=True)
+class Together:
+    """Commands that run at the same time; when one fails, the others are stopped and all start again.
+
+    Attributes:
+        commands: one per process.
+        restarts: how many times all are started again.
+    """
+
+    commands: tuple[Command, ...]
+    restarts: int = 0
+
+
+Plan = Sequence[File | Command | Together]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is run, wherever it is run.
+
+    Attributes:
+        name: lower case letters, digits and hyphens; names everything that is created.
+        module: the Python module, such as experiments.run.
+        experiment: its flags, word by word.
+        secrets: environment variable -> where the platform keeps its value.
+    """
+
+    name: str
+    module: str
+    experiment: tuple[str, ...]
+    secrets: Mapping[str, str]
+
+    def worker_arguments(self, secrets: Mapping[str, str] | None = None) -> list[str]:
+        """The words after ``python -m launch.worker``; `secrets` are those that it must look up itself."""
+        looked_up = [f"--secret={name}={place}" for name, place in (secrets or {}).items()]
+        return [f"--module={self.module}", *looked_up, "--", *self.experiment]
+
+
+def define_job_flags(values: flags.FlagValues) -> None:
+    """Flags of every launcher."""
+    flags.DEFINE_bool("dry_run", False, "Print what would be written and run, do nothing.", values)
+    flags.DEFINE_string("name", "reland", "Name of the job: lower case letters, digits, hyphens.", values)
+    flags.DEFINE_string("module", "experiments.run", "The experiment: a module of experiments/.", values)
+
+
+def define_secret_flag(values: flags.FlagValues, place: str) -> None:
+    """The flag --secret; `place` says what stands behind the equals sign on this platform."""
+    flags.DEFINE_multi_string(
+        "secret", [], f"VARIABLE={place}, never the value itself; may be given again.", flag_values=values
+    )
+
+
+def define_google_flags(values: flags.FlagValues, place: str, default: str) -> None:
+    """Flags of the launchers for Google Cloud; `place` is "zone" or "region"."""
+    flags.DEFINE_string("project", None, "Google Cloud project.", values, required=True)
+    flags.DEFINE_string(place, default, f"Google Cloud {place}.", values)
+    flags.DEFINE_string("service_account", None, "E-mail address of the job's service account.", values)
+    define_image_flags(values)
+    define_secret_flag(values, "NAME of a secret in Secret Manager, or NAME/VERSION")
+
+
+def define_image_flags(values: flags.FlagValues) -> None:
+    """Flags of the launchers that run a container on rented machines."""
+    flags.DEFINE_string(
+        "image", None, "Container image, built from launch/docker and pushed.", values, required=True
+    )
+    flags.DEFINE_string(
+        "storage", None, "Keeps --workdir: gs://BUCKET[/FOLDER] or nfs://HOST/SHARE.", values, required=True
+    )
+    flags.DEFINE_string("accelerator", "cpu", "See launch/accelerators.py.", values)
+    flags.DEFINE_integer(
+        "devices", 1, "GPUs of each host, or chips of the TPU slice.", 1, flag_values=values
+    )
+    flags.DEFINE_bool("spot", False, "Cheaper machines that may be taken away at any moment.", values)
+
+
+def define_hosts_flag(values: flags.FlagValues) -> None:
+    """The flag --hosts, for launchers whose machines are not counted by --devices alone."""
+    flags.DEFINE_integer("hosts", 1, "Machines with one process each.", 1, flag_values=values)
+
+
+def job_from_flags(values: flags.FlagValues, experiment: Sequence[str], mount: str | None = None) -> Job:
+    """The job, checked.
+
+    Args:
+        values: parsed flags of the launcher.
+        experiment: the words behind ``--``.
+        mount: folder of the storage that survives the machine; --workdir must lie below it. None means
+            that the launcher's own disk is meant.
+
+    Raises:
+        RelandError: a bad name, module or secret, a --workdir that would be lost, or the value of a
+            secret among the experiment's flags.
+    """
+    if not NAME.fullmatch(values.name):
+        raise RelandError(
+            f"--name={values.name}: up to 40 lower case letters, digits and hyphens, beginning with a letter"
+        )
+    check_module(values.module)
+    check_workdir(experiment, mount)
+    secrets = parse_secrets(values.secret) if "secret" in values else {}
+    check_no_secrets([*experiment, *secrets.values()])
+    return Job(values.name, values.module, tuple(experiment), secrets)
+
+
+def check_module(module: str) -> None:
+    """Raises `RelandError` unless the module is a file of experiments/."""
+    known = [f"experiments.{path.stem}" for path in sorted((REPOSITORY / "experiments").glob("*.py"))]
+    if module not in known:
+        raise RelandError(f"--module={module}: {nearest_name(module, known)}")
+
+
+def check_workdir(experiment: Sequence[str], mount: str | None) -> None:
+    """Raises `RelandError` if the experiment has no --workdir, or one that is lost with the machine."""
+    workdirs = [word.partition("=")[2] for word in experiment if re.match(r"--?workdir=", word)]
+    below = f", a folder below {mount}, which survives the machine" if mount else ""
+    if not workdirs:
+        raise RelandError(
+            f"the experiment's flags need --workdir=DIR{below}; they stand behind --, as in"
+            " ... -- --config=experiments/configs/reland.py:demo,sasrec --workdir=DIR"
+        )
+    if mount and not workdirs[-1].startswith(mount.rstrip("/") + "/"):
+        raise RelandError(
+            f"--workdir={workdirs[-1]} would be lost with the machine, and with it the checkpoints: give a"
+            f" folder below {mount}, such as --workdir={mount.rstrip('/')}/workdir"
+        )
+
+
+def parse_secrets(given: Sequence[str]) -> dict[str, str]:
+    """Environment variable -> place of its value, from ``VARIABLE=PLACE``.
+
+    Raises:
+        RelandError: a bad name, or something that looks like the value; the value is not repeated.
+    """
+    secrets = {}
+    for entry in given:
+        variable, _, place = entry.partition("=")
+        if not VARIABLE.fullmatch(variable) or not place:
+            raise RelandError("--secret: expected VARIABLE=PLACE, such as OPENAI_API_KEY=openai-key")
+        if place.startswith("sk-") or place == os.environ.get(variable):
+            raise RelandError(
+                f"--secret={variable}=...: this looks like the value itself. Store it with the platform"
+                " (docs/launch.md says how) and give the name it has there"
+            )
+        secrets[variable] = place
+    return secrets
+
+
+def check_no_secrets(words: Sequence[str]) -> None:
+    """Raises `RelandError` if the value of a secret of this shell is among the words."""
+    for variable, value in os.environ.items():
+        if SECRET_VARIABLE.search(variable) and len(value) >= 8 and any(value in word for word in words):
+            raise RelandError(
+                f"the value of {variable} is among the flags, where logs would show it; use --secret instead"
+            )
+
+
+def secret_version(project: str, place: str) -> str:
+    """The full name of a version in Secret Manager, from NAME or NAME/VERSION.
+
+    Raises:
+        RelandError: not such a name.
+    """
+    name, _, version = place.partition("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name) or not re.fullmatch(r"\d*|latest", version):
+        raise RelandError("--secret: expected VARIABLE=NAME or VARIABLE=NAME/VERSION of Secret Manager")
+    return f"projects/{project}/secrets/{name}/versions/{version or 'latest'}"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Storage that survives the machine.
+
+    Attributes:
+        kind: "gs" (a bucket), "nfs" (a share) or "pvc" (a volume claim of Kubernetes).
+        host: the bucket, the server or the claim.
+        path: the folder of the bucket or the share, without slashes around it; may be empty.
+    """
+
+    kind: str
+    host: str
+    path: str
+
+    MOUNT = "/storage"
+    FUSE_OPTIONS = ("implicit-dirs", "rename-dir-limit=100000")
+    """Of Cloud Storage FUSE. Artefacts are folders that are renamed when complete, which a bucket
+    without hierarchical namespace does only up to the limit, and not at once."""
+
+
+def parse_storage(url: str, kinds: Sequence[str] = ("gs", "nfs")) -> Storage:
+    """Reads --storage.
+
+    Raises:
+        RelandError: another kind of storage, or one without a name.
+    """
+    found = re.fullmatch(r"(\w+)://([\w.-]+)(?:/([\w./-]*))?", url)
+    if not found or found[1] not in kinds:
+        examples = {"gs": "gs://BUCKET[/FOLDER]", "nfs": "nfs://HOST/SHARE", "pvc": "pvc://CLAIM"}
+        raise RelandError(f"--storage={url}: expected {' or '.join(examples[kind] for kind in kinds)}")
+    return Storage(found[1], found[2], (found[3] or "").strip("/"))
+
+
+def write_json(value: Any) -> str:
+    """A manifest: indented JSON, which is YAML as well."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+def script(plan: Plan) -> str:
+    """The plan as a bash script that does the same."""
+    return "".join(f"{_shell(step)}\n" for step in plan)
+
+
+def _shell(step: File | Command | Together) -> str:
+    if isinstance(step, File):
+        end = "END"
+        while end in step.text:
+            end += "_"
+        path = shlex.quote(step.path)
+        folder = shlex.quote(os.path.dirname(step.path) or ".")
+        return f"mkdir -p {folder}\ncat >{path} <<'{end}'\n{step.text.rstrip()}\n{end}"
+    if isinstance(step, Command):
+        return str(step)
+    note = f"# All at once; if one fails, all are stopped and started again, up to {step.restarts} times."
+    return "\n".join([note, *(f"{command} &" for command in step.commands), "wait"])
+
+
+def execute(plan: Plan) -> None:
+    """Writes the files and runs the commands.
+
+    Raises:
+        RelandError: a command is not installed or fails.
+    """
+    for step in plan:
+        if isinstance(step, File):
+            _write(Path(step.path), step.text)
+        elif isinstance(step, Command):
+            _say(str(step))
+            if status := _start(step).wait():
+                raise RelandError(f"{step.words[0]} ended with status {status}")
+        else:
+            _run_together(step)
+
+
+def _say(text: str) -> None:
+    print(f"[launch] {text}", file=sys.stderr, flush=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+    _say(f"wrote {path}")
+
+
+def _start(command: Command) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command.words, env=os.environ | dict(command.variables))
+    except FileNotFoundError:
+        raise RelandError(
+            f"{command.words[0]} is not installed here; --dry_run prints what can be run where it is"
+        ) from None
+
+
+def _run_together(step: Together) -> None:
+    for restart in range(step.restarts + 1):
+        processes = [_start(command) for command in step.commands]
+        status = _wait_for_all(processes)
+        if not status:
+            return
+        _say(f"a process ended with status {status}; {step.restarts - restart} restarts left")
+    raise RelandError(f"a process ended with status {status}")
+
+
+def _wait_for_all(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Status of the first that fails, after stopping the others; 0 if none does."""
+    waiting = list(processes)
+    try:
+        while waiting:
+            for process in list(waiting):
+                try:
+                    status = process.wait(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+                waiting.remove(process)
+                if status:
+                    return status
+        return 0
+    finally:
+        for process in waiting:
+            process.terminate()
+        for process in waiting:
+            process.wait()
+
+
+Planner = Callable[[flags.FlagValues, Sequence[str]], Plan]
+
+
+def run(define_flags: Callable[[flags.FlagValues], None], plan: Planner) -> None:
+    """The main program of a launcher: parses the flags, then prints or carries out the plan."""
+    define_flags(flags.FLAGS)
+    app.run(lambda words: carry_out(plan, flags.FLAGS, words[1:]), flags_parser=_parse_flags)
+
+
+def carry_out(plan: Planner, values: flags.FlagValues, experiment: Sequence[str]) -> None:
+    """Prints the plan under --dry_run, else carries it out; an error ends the program with one line."""
+    try:
+        steps = plan(values, experiment)
+        if values.dry_run:
+            print(script(steps), end="")
+        else:
+            execute(steps)
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+
+
+def _parse_flags(words: list[str]) -> list[str]:
+    """Parses the launcher's flags; a mistake ends it with one line."""
+    try:
+        return flags.FLAGS(words)
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"error: {error}. Flags of the experiment stand behind --")
+    except flags.Error as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,46 @@
+"""The Dockerfiles and the requirements per device."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def dockerfile(device: str) -> str:
+    """The text of a Dockerfile."""
+    return (REPOSITORY / "launch" / "docker" / f"{device}.Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "tpu"])
+def test_images_are_pinned_and_copy_only_what_is_there(device: str) -> None:
+    text = dockerfile(device)
+    (base,) = re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base)
+    copied = [word for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in line.split()]
+    assert all((REPOSITORY / name).exists() for name in copied)
+    assert {"reland_jax", "experiments", "launch"} < set(copied) and "." not in copied
+    installed = re.findall(r"-r (\S+)", text)
+    assert set(installed) == {name for name in copied if name.endswith(".txt")}
+    assert 'ENTRYPOINT ["python", "-m", "launch.worker"]' in text
+
+
+def test_the_device_is_the_only_difference_of_requirements() -> None:
+    extra = {device: set(re.findall(r"-r (\S+)", dockerfile(device))) for device in ("cpu", "cuda", "tpu")}
+    assert extra["cuda"] - extra["cpu"] == {"requirements-cuda.txt"}
+    assert extra["tpu"] - extra["cpu"] == {"requirements-tpu.txt"}
+
+
+@pytest.mark.parametrize("device", ["cuda", "tpu"])
+def test_devices_have_the_bounds_of_the_core_set(device: str) -> None:
+    core = re.search(r"^jax(\S+)$", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE)
+    given = re.findall(r"^[^#\s].*$", (REPOSITORY / f"requirements-{device}.txt").read_text(), re.MULTILINE)
+    assert core and len(given) == 1
+    assert re.fullmatch(r"jax\[\w+\](\S+)", given[0])[1] == core[1]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
+    assert extras[device] == {"file": [f"requirements-{device}.txt"]}
