@@ -1,7 +1,8 @@
 """Accelerators by the names that people use, and what each platform calls them.
 
-To check them against, as they change: the documentation pages "GPU machine types" (Compute Engine), "Configure compute resources"
-(Vertex AI), "TPU versions" and "TPU software versions" (Cloud TPU), "Plan TPUs in GKE".
+To check them against, as they change: the documentation pages "GPU machine types" (Compute Engine),
+"Configure compute resources" (Vertex AI), "TPU versions" and "TPU software versions" (Cloud TPU), and
+"Plan TPUs in GKE".
 """
 
 from __future__ import annotations
