@@ -1,4 +1,7 @@
-"""Exact nearest keys by cosine, on the device, for one tile of queries at a time."""
+"""Exact nearest keys by cosine, on the device, for one tile of queries at a time.
+
+`exact_top_k` is one call; `ExactIndex` keeps the keys for call after call with a stream of queries.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,60 @@ from jax import lax
 
 from reland_jax.retrieval.vectors import checked, unit_rows
 from reland_jax.types import RelandError
+
+# (queries, keys) of one tile of cosines: on a CPU its megabyte should stay in the cache of a core, an
+# accelerator wants big steps.
+_TILE = {"cpu": (512, 512)}
+_TILE_ACCELERATOR = (4096, 8192)
+
+
+class ExactIndex:
+    """Keys laid out once for many batches of queries; what it finds is what `exact_top_k` finds.
+
+    Cosines may differ from those of `exact_top_k` in the last bit, as products of another shape do.
+    """
+
+    def __init__(self, keys: np.ndarray, recall: float = 1.0) -> None:
+        """Checks the keys and puts them on the device.
+
+        Args:
+            keys: ``<float32>[S, D]``, finite.
+            recall: below 1, `jax.lax.approx_max_k` picks the nearest keys and is asked for this share
+                of the true ones; it was made for TPUs, and finds all of them on other devices, with equal
+                cosines in any order.
+
+        Raises:
+            RelandError: keys that are not finite, or a recall outside (0, 1].
+        """
+        if not 0.0 < recall <= 1.0:
+            raise RelandError(f"retrieval: recall {recall} must be above 0 and at most 1")
+        _, self._given = checked(keys[:1], keys, 1)
+        self._recall, self._rows = recall, _TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[0]
+        self._keys = unit_rows(jnp.asarray(self._given))
+        self._tiles = _key_tiles(self._keys)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k keys of largest cosine for every query; arguments, results and errors as `exact_top_k`.
+
+        Memory beyond the arguments is O(tile): queries are padded to whole tiles, so that a batch of
+        any length runs the one compiled program.
+        """
+        queries, _ = checked(queries, self._given, k)
+        count = len(queries)
+        if not count:
+            return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
+        padded = np.pad(queries, ((0, -count % self._rows), (0, 0)))
+        found = [self._tile(padded[row : row + self._rows], k) for row in range(0, count, self._rows)]
+        index = np.concatenate([np.asarray(part[0]) for part in found])
+        cosine = np.concatenate([np.asarray(part[1]) for part in found])
+        return index[:count], cosine[:count]
+
+    def _tile(self, rows: np.ndarray, k: int) -> tuple[jax.Array, jax.Array]:
+        if self._recall < 1.0:
+            return _approximate(rows, self._keys, k=k, recall=self._recall)
+        if k == 1:
+            return _nearest(rows, self._tiles, len(self._keys))
+        return _top_k(rows, self._keys, k=k, tile=len(rows))
 
 
 def exact_top_k(
@@ -60,3 +117,42 @@ def _top_k(queries: jax.Array, keys: jax.Array, *, k: int, tile: int) -> tuple[j
     padded = jnp.pad(queries, ((0, -num_queries % tile), (0, 0)))
     index, cosine = lax.map(one_tile, padded.reshape(-1, tile, width))
     return index.reshape(-1, k)[:num_queries], cosine.reshape(-1, k)[:num_queries]
+
+
+def _key_tiles(keys: jax.Array) -> jax.Array:
+    """Unit keys ``[S, D]`` as ``[tiles, D, keys of a tile]``; the last tile is filled with key 0, whose
+    copies lose every tie against it."""
+    size = min(_TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[1], len(keys))
+    fill = jnp.broadcast_to(keys[:1], (-len(keys) % size, keys.shape[1]))
+    return jnp.concatenate([keys, fill]).reshape(-1, size, keys.shape[1]).transpose(0, 2, 1)
+
+
+@jax.jit
+def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: int) -> tuple[jax.Array, jax.Array]:
+    """The nearest key ``[q, 1]`` and its cosine, with a running maximum over the tiles of keys."""
+    rows, size = unit_rows(rows), tiles.shape[2]
+    numbers = jnp.arange(size, dtype=jnp.int32)
+
+    def one_tile(
+        best: tuple[jax.Array, jax.Array], tile: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        keys, number = tile
+        cosine = jnp.clip(jnp.dot(rows, keys, precision=lax.Precision.HIGHEST), -1.0, 1.0)
+        # A maximum, then the first place where it stands: XLA's argmax on a CPU is slower than both.
+        largest = cosine.max(axis=1)
+        first = jnp.where(cosine == largest[:, None], numbers, size - 1).min(axis=1) + number * size
+        better = largest > best[1]
+        return (jnp.where(better, first, best[0]), jnp.where(better, largest, best[1])), None
+
+    start = (jnp.zeros(len(rows), jnp.int32), jnp.full(len(rows), -2.0))
+    (index, cosine), _ = lax.scan(one_tile, start, (tiles, jnp.arange(len(tiles), dtype=jnp.int32)))
+    index = jnp.where(index < num_keys, index, 0)
+    return index[:, None], jnp.where(cosine == 0.0, 0.0, cosine)[:, None]
+
+
+@functools.partial(jax.jit, static_argnames=("k", "recall"))
+def _approximate(rows: jax.Array, keys: jax.Array, *, k: int, recall: float) -> tuple[jax.Array, jax.Array]:
+    cosine = jnp.dot(unit_rows(rows), keys.T, precision=lax.Precision.HIGHEST)
+    cosine = jnp.clip(jnp.where(cosine == 0.0, 0.0, cosine), -1.0, 1.0)
+    best, index = lax.approx_max_k(cosine, k, recall_target=recall)
+    return index, best

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,124 @@ BRUTE_FORCE_KEYS = 5000
 
 # Neighbours asked for beyond k, so that keys tied with the k-th are seen and the smallest number wins.
 _TIES = 8
+
+# What tuning tries: leaves searched, and candidates compared again in full precision.
+_LEAVES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
+_REORDER = (10, 20, 30, 50, 80, 120, 200, 400)
+
+
+class ScannEffort(NamedTuple):
+    """How thoroughly ScaNN searches, and what that gave when it was chosen.
+
+    Attributes:
+        leaves: leaves searched per query; 0 where all keys are compared.
+        reorder: candidates compared again in full precision.
+        recall: share of the exact neighbours found on the sample, in [0, 1].
+        queries_per_second: on the sample.
+    """
+
+    leaves: int
+    reorder: int
+    recall: float
+    queries_per_second: float
+
+
+class ScannIndex:
+    """A ScaNN index that is built once, can be kept on disk, and searches with the effort it is given.
+
+    Attributes:
+        searcher: ScaNN's own, over unit vectors.
+    """
+
+    def __init__(self, keys: np.ndarray, searcher: Any) -> None:
+        """Use `build` or `load`.
+
+        Args:
+            keys: ``<float32>[S, D]``, finite.
+            searcher: ScaNN's, over unit vectors.
+        """
+        self._keys, self.searcher = keys, searcher
+
+    @classmethod
+    def build(cls, keys: np.ndarray, k: int) -> ScannIndex:
+        """Trains the index.
+
+        Args:
+            keys: ``<float32>[S, D]``, finite.
+            k: neighbours that will be asked for.
+
+        Raises:
+            RelandError: see `scann_top_k`.
+        """
+        _, keys = checked(keys[:1], keys, k)
+        return cls(keys, _searcher(np.asarray(unit_rows(jnp.asarray(keys))), k))
+
+    @classmethod
+    def load(cls, folder: Path, keys: np.ndarray) -> ScannIndex:
+        """Reads what `save` wrote for the same keys ``<float32>[S, D]``."""
+        return cls(keys, _scann().load_searcher(str(folder)))
+
+    def save(self, folder: Path) -> None:
+        """Writes the index into an existing folder, which may be moved afterwards."""
+        self.searcher.serialize(str(folder), relative_path=True)
+
+    def search(
+        self, queries: np.ndarray, k: int, effort: ScannEffort, tile: int = 256
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `scann_top_k`, with the given effort; queries ``<float32>[Q, D]``."""
+        queries, _ = checked(queries, self._keys, k)
+        given = {"leaves_to_search": effort.leaves, "pre_reorder_num_neighbors": effort.reorder}
+        return _nonzero_search(self.searcher, queries, self._keys, k, tile, given if effort.leaves else {})
+
+    def tune(self, queries: np.ndarray, exact: np.ndarray, recall: float) -> ScannEffort:
+        """The cheapest effort that finds the wanted share of the exact neighbours on a sample.
+
+        Two standard errors of the sample are added to the wanted share, so that it holds beyond it.
+
+        Args:
+            queries: ``<float32>[Q, D]``, a random sample.
+            exact: ``<int32>[Q, k]``, key numbers from `exact_top_k`.
+            recall: the share wanted, in (0, 1).
+
+        Raises:
+            RelandError: no effort reaches it.
+        """
+        if len(self._keys) < BRUTE_FORCE_KEYS:
+            return self._measured(queries, exact, 0, 0)
+        wanted = min(recall + 2 * (recall * (1 - recall) / len(queries)) ** 0.5, 1.0)
+        cheapest = (self._fewest_leaves(queries, exact, reorder, wanted) for reorder in _REORDER)
+        enough = [effort for effort in cheapest if effort]
+        if not enough:
+            raise RelandError(
+                f"ScaNN: no number of leaves finds {wanted:.4f} of the exact neighbours (recall {recall} and "
+                f"two standard errors of a sample of {len(queries)}); lower the recall, or use engine 'exact'"
+            )
+        return max(enough, key=lambda effort: effort.queries_per_second)
+
+    def _fewest_leaves(
+        self, queries: np.ndarray, exact: np.ndarray, reorder: int, wanted: float
+    ) -> ScannEffort | None:
+        """By bisection, as recall grows with the leaves; None where even the most do not suffice."""
+        if reorder < exact.shape[1] + _TIES:
+            return None
+        most = round(len(self._keys) ** 0.5)
+        choices = [leaves for leaves in _LEAVES if leaves < most] + [most]
+        low, high, best = 0, len(choices) - 1, None
+        while low <= high:
+            middle = (low + high) // 2
+            found = self._measured(queries, exact, choices[middle], reorder)
+            if found.recall >= wanted:
+                best, high = found, middle - 1
+            else:
+                low = middle + 1
+        return best
+
+    def _measured(self, queries: np.ndarray, exact: np.ndarray, leaves: int, reorder: int) -> ScannEffort:
+        begin = time.perf_counter()
+        index, _ = self.search(queries, exact.shape[1], ScannEffort(leaves, reorder, 0.0, 0.0))
+        seconds = time.perf_counter() - begin
+        found = (exact[:, :, None] == index[:, None, :]).any(axis=2).mean()
+        return ScannEffort(leaves, reorder, float(found), len(queries) / seconds)
 
 
 def scann_top_k(
@@ -42,32 +162,49 @@ def scann_top_k(
         RelandError: as `exact_top_k`; also where ScaNN is not installed.
     """
     queries, keys = checked(queries, keys, k)
+    searcher = _searcher(np.asarray(unit_rows(jnp.asarray(keys))), k)
+    return _nonzero_search(searcher, queries, keys, k, tile, {})
+
+
+def _nonzero_search(
+    searcher: Any, queries: np.ndarray, keys: np.ndarray, k: int, tile: int, effort: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_search` for all queries but those of zeros, which tie with every key: their answer is known, and
+    ScaNN would give any of them."""
     index = np.tile(np.arange(k, dtype=np.int32), (len(queries), 1))
     cosine = np.zeros((len(queries), k), np.float32)
-    # A query of zeros ties with every key: the answer is known, and ScaNN would give any of them.
     nonzero = np.flatnonzero(queries.any(axis=1))
-    searcher = _searcher(np.asarray(unit_rows(jnp.asarray(keys))), k)
     if len(nonzero):
-        index[nonzero], cosine[nonzero] = _search(searcher, queries[nonzero], keys, k, tile)
+        index[nonzero], cosine[nonzero] = _search(searcher, queries[nonzero], keys, k, tile, **effort)
     return index, cosine
 
 
 def _search(
-    searcher: Any, queries: np.ndarray, keys: np.ndarray, k: int, tile: int
+    searcher: Any, queries: np.ndarray, keys: np.ndarray, k: int, tile: int, **effort: int
 ) -> tuple[np.ndarray, np.ndarray]:
     found, score = searcher.search_batched_parallel(
         np.asarray(unit_rows(jnp.asarray(queries))),
         final_num_neighbors=min(len(keys), k + _TIES),
         batch_size=tile,
+        **effort,
     )
     found, score = found.astype(np.int32), np.clip(score, -1.0, 1.0)
-    order = np.lexsort((found, -score))[:, :k]
-    index, cosine = (np.take_along_axis(values, order, axis=1) for values in (found, score))
+    index, cosine = _first_of_tied(found, score, k)
     # ScaNN fills up with NaN where the leaves it searched hold fewer than k keys.
     short = np.flatnonzero(np.isnan(cosine).any(axis=1))
     if len(short):
         index[short], cosine[short] = exact_top_k(queries[short], keys, k, tile)
     return index, cosine
+
+
+def _first_of_tied(found: np.ndarray, score: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of ``[Q, n]``, the smaller key number first where scores are equal; NaN comes last."""
+    if k == 1 and not np.isnan(score).any():
+        cosine = score.max(axis=1, keepdims=True)
+        last = np.iinfo(found.dtype).max
+        return np.where(score == cosine, found, last).min(axis=1, keepdims=True), cosine
+    order = np.lexsort((found, -score))[:, :k]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(score, order, axis=1)
 
 
 def _searcher(keys: np.ndarray, k: int) -> Any:

@@ -12,6 +12,7 @@ import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,7 +215,6 @@ class Particular:
         self.bodies: list[dict[str, Any]] = []
 
     async def post(self, path: str, *, cast_to: type, body: dict[str, Any]) -> str:
-        import httpx
         import openai
 
         self.bodies.append(body)
@@ -222,7 +222,7 @@ class Particular:
         wrong = "max_tokens" if "max_tokens" in body else "temperature" if body["temperature"] != 1 else ""
         if not wrong:
             return "{}"
-        response = httpx.Response(400, request=httpx.Request("POST", "http://localhost"))
+        response: Any = SimpleNamespace(request=None, status_code=400, headers={}, reason_phrase="Bad")
         said = {"message": f"Unsupported: {wrong}", "param": wrong, "code": "unsupported_parameter"}
         raise openai.BadRequestError("no", response=response, body=said)
 

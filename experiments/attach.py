@@ -1,0 +1,80 @@
+"""Assigns tens of millions of users to seed users: Parquet shards in, Parquet shards out.
+
+    python -m experiments.attach --users=DIR --seeds=SEEDS.parquet --out=DIR --engine=scann --recall=0.99
+
+Shards and seeds have the columns user_id and vector (a list of float32, all of one width). An output
+has the name of its shard and the columns user_id, seed_user_id and cosine; with --k above 1 also rank.
+A job that was stopped goes on when it is started again with the same flags. Shards are divided among
+machines by hand with --part and --parts, or by Ray with --ray_workers (requirements-ray.txt).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from absl import app, flags
+
+from reland_jax.retrieval.cluster import attach_on_ray
+from reland_jax.retrieval.stream import STREAM_ENGINES, Attacher, AttachJob, Progress, attach_all
+from reland_jax.types import RelandError
+
+_USERS = flags.DEFINE_string("users", None, "folder of Parquet shards of user vectors", required=True)
+_SEEDS = flags.DEFINE_string("seeds", None, "Parquet file of the seed users and their vectors", required=True)
+_OUT = flags.DEFINE_string("out", None, "folder of the outputs", required=True)
+_ENGINE = flags.DEFINE_enum("engine", "exact", STREAM_ENGINES, "how the nearest seed users are found")
+_K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
+_RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
+_BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom ScaNN is tuned", lower_bound=1)
+_PART = flags.DEFINE_integer("part", 0, "which of --parts this process makes, from 0")
+_PARTS = flags.DEFINE_integer("parts", 1, "among how many processes the shards are divided", lower_bound=1)
+_RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Ray workers; 0 does without Ray", lower_bound=0)
+_RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the job."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    folders = (Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value))
+    job = AttachJob(*folders, _ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value)
+    try:
+        _on_ray(job) if _RAY_WORKERS.value else _here(job)
+    except RelandError as error:
+        sys.exit(f"attach: {error}")
+
+
+def _here(job: AttachJob) -> None:
+    begin = time.perf_counter()
+    attacher = Attacher(job)
+    num_seeds, width = attacher.seeds.vectors.shape
+    seconds = time.perf_counter() - begin
+    print(f"{num_seeds:,} seed users of width {width}; engine {job.engine} ready after {seconds:.1f} s")
+    if attacher.effort:
+        leaves, reorder, recall, speed = attacher.effort
+        chosen = f"{leaves} leaves, {reorder} candidates compared again" if leaves else "all keys compared"
+        print(f"ScaNN: {chosen}; on its sample recall {recall:.4f} at {speed:,.0f} users/s")
+    last = attach_all(attacher, _print_progress, _PART.value, _PARTS.value)
+    print("nothing was left to do" if last is None else f"done: {last.total:,} users in {job.out}")
+
+
+def _on_ray(job: AttachJob) -> None:
+    begin = time.perf_counter()
+    assigned = attach_on_ray(
+        job, _RAY_WORKERS.value, _RAY_CORES.value, lambda shard, users: print(f"{shard}: {users:,} users")
+    )
+    print(f"done: {assigned:,} users assigned in {time.perf_counter() - begin:.1f} s, in {job.out}")
+
+
+def _print_progress(progress: Progress) -> None:
+    remaining = timedelta(seconds=round(progress.remaining))
+    share = progress.done / max(progress.total, 1)
+    rate = f"{progress.per_second:,.0f} users/s, {share:.0%} done, {remaining} to go"
+    print(f"{progress.shard.name}: {progress.done:,} of {progress.total:,} users, {rate}", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
