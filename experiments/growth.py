@@ -40,6 +40,7 @@ from absl import logging as absl_logging
 
 # Nothing here imports jax before a measurement does, in its own process: on Linux the peak memory of a
 # process begins with that of the one that started it.
+from experiments.command_line import parse_flags
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.config import BACKBONES, Config, nearest_name
@@ -390,14 +391,6 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {missing} measurements failed; the lines above say which and why")
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the flags; a mistake ends the command with one line."""
-    try:
-        return flags.FLAGS(arguments)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

@@ -24,7 +24,6 @@ system unless given), and with --dry_run only says what would change. docs/pool.
 from __future__ import annotations
 
 import getpass
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -33,6 +32,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import pool_asking, pool_changes, pool_views
+from experiments.command_line import MISTAKES, told
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
 from reland_jax.pool.keeping.versions import PoolStore
@@ -229,13 +229,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(list(arguments))
     except (RelandError, flags.Error) as error:
-        # An error of the config file arrives inside the flag's, behind its traceback.
-        print("error: " + str(error).rpartition("RelandError: ")[-1].strip(), file=sys.stderr)
-    except (AttributeError, KeyError) as error:
-        near = re.search('mean "(.+)" instead of "(.+)"', str(error))
-        if not near:
-            raise
-        print(f"error: --config: {near[2]!r} is not a setting; did you mean {near[1]!r}?", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
     return 1
 
 
@@ -255,7 +249,10 @@ def _run(arguments: list[str]) -> int:
     if helps:
         print(_help(name, command, values))
         return 0
-    operands = values(arguments[1:])[1:]
+    try:
+        operands = values(arguments[1:])[1:]
+    except MISTAKES as error:
+        raise RelandError(told(error)) from error
     if len(operands) != len(command.operands):
         wanted = " ".join(command.operands) or "none"
         raise RelandError(f"{name}: operands {' '.join(operands) or 'none'}; expected {wanted}")

@@ -10,7 +10,6 @@ every stage; run again, it does only what is missing or no longer up to date.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from experiments.command_line import parse_flags
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.types import RelandError
@@ -120,19 +120,5 @@ def _log_to_console() -> None:
     ours.propagate = False
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the flags; a mistake ends the job with one line that names the nearest flag or setting."""
-    try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, RelandError) as error:
-        # An error of the config file arrives inside the flag's, behind its traceback.
-        sys.exit("error: " + str(error).rpartition("RelandError: ")[-1].strip())
-    except (AttributeError, KeyError) as error:
-        # ml_collections knows the nearest name: ... Did you mean "known" instead of "given"?
-        near = re.search('mean "(.+)" instead of "(.+)"', str(error))
-        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else str(error)
-        sys.exit(f"error: --config: {hint}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

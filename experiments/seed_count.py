@@ -28,6 +28,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from experiments.command_line import parse_flags
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.types import RelandError
@@ -191,16 +192,6 @@ def _share(text: str) -> float:
         raise RelandError(f"--fractions: {text!r} is no number; give shares such as 0.01,0.1,1") from None
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the flags; a mistake ends the command with one line."""
-    try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, RelandError) as error:
-        sys.exit("error: " + str(error).rpartition("RelandError: ")[-1].strip())
-    except (AttributeError, KeyError) as error:
-        sys.exit(f"error: --config: {error}")
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=parse_flags)

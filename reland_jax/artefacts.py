@@ -107,13 +107,18 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
     """Loads the artefact of a stage that is not to be run now.
 
     Raises:
-        RelandError: it is missing, or was made from other settings or inputs.
+        RelandError: it or a part of it is missing, or it was made from other settings or inputs.
     """
     stamp = read_stamp(folder)
     if stamp.get("made_from") != made_from:
         state = "was made from other settings or data" if stamp else "does not exist"
         raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
-    return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
+    try:
+        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
+    except FileNotFoundError as error:
+        raise RelandError(
+            f"{folder}: the artefact of stage {stage!r} lacks {error.filename}; add {stage!r} to --stages"
+        ) from error
 
 
 def read_stamp(folder: Path) -> Mapping[str, Any]:

@@ -113,6 +113,9 @@ def test_what_is_required_must_be_there_and_up_to_date(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match=r"'assign' was made from other settings or data; add 'assign'"):
         require(folder, "b", "assign", stage.load)
     assert require(folder, "a", "assign", stage.load).value == "value 1"
+    (folder / "second").unlink()
+    with pytest.raises(RelandError, match=r"'assign' lacks .*second; add 'assign' to --stages"):
+        require(folder, "a", "assign", stage.load)
 
 
 def variations(path: Path) -> list[tuple[Any, ...]]:

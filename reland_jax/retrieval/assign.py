@@ -27,22 +27,29 @@ def assign(behaviour: np.ndarray, seed_users: np.ndarray, config: RetrievalConfi
     _check(seed_users, len(behaviour))
     seed, cosine = search(behaviour, behaviour[seed_users], config.neighbours, config)
     seed, cosine = seed.copy(), cosine.copy()
-    seed[seed_users], cosine[seed_users] = _self_first(seed[seed_users], cosine[seed_users])
+    own = np.full(len(behaviour), -1, np.int32)
+    own[seed_users] = np.arange(len(seed_users))
+    own_first(seed, cosine, own)
     return Assignment(seed, cosine)
 
 
-def _self_first(seed: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours ``[S, k]`` of the seed users themselves, with row ``s`` starting with ``s``.
+def own_first(seed: np.ndarray, cosine: np.ndarray, own: np.ndarray) -> None:
+    """Puts users who are seed users first for themselves, with cosine 1, in place; the others keep
+    their order, and the last drops out where the user itself was not among them.
 
-    The others keep their order; the last drops out where ``s`` was not among them.
+    Args:
+        seed: ``<int32>[U, k]``, neighbours.
+        cosine: ``<float32>[U, k]``, theirs.
+        own: ``<int32>[U]``, the row of the user among the seed users, -1 for all others.
     """
-    num_seeds, k = seed.shape
-    own = np.arange(num_seeds, dtype=np.int32)[:, None]
-    repeated = np.concatenate([np.zeros((num_seeds, 1), bool), seed == own], axis=1)
+    users = np.flatnonzero(own >= 0)
+    mine, k = own[users][:, None], seed.shape[1]
+    repeated = np.concatenate([np.zeros_like(mine, bool), seed[users] == mine], axis=1)
     order = np.argsort(repeated, axis=1, kind="stable")[:, :k]
-    seed = np.concatenate([own, seed], axis=1)
-    cosine = np.concatenate([np.ones((num_seeds, 1), np.float32), cosine], axis=1)
-    return np.take_along_axis(seed, order, axis=1), np.take_along_axis(cosine, order, axis=1)
+    ones = np.ones(mine.shape, np.float32)
+    for values, first in ((seed, mine), (cosine, ones)):
+        joined = np.concatenate([first, values[users]], axis=1)
+        values[users] = np.take_along_axis(joined, order, axis=1)
 
 
 def _check(seed_users: np.ndarray, num_users: int) -> None:

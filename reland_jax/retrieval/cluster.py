@@ -7,6 +7,7 @@ the job under the same paths.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def attach_on_ray(job: AttachJob, workers: int, cores: int, report: Callable[[st
 
 def _absolute(job: AttachJob) -> AttachJob:
     """The same job where a worker's current folder is another one."""
-    users, seeds, out = (path.resolve() for path in (job.users, job.seeds, job.out))
-    return AttachJob(users, seeds, out, job.engine, job.k, job.recall, job.batch, job.sample)
+    paths = {name: getattr(job, name).resolve() for name in ("users", "seeds", "out")}
+    return dataclasses.replace(job, **paths)
 
 
 def _ray() -> Any:

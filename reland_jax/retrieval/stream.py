@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reland_jax.config import nearest_name
+from reland_jax.retrieval.assign import own_first
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.retrieval.scann_index import ScannEffort, ScannIndex
 from reland_jax.retrieval.shards import (
@@ -223,25 +224,6 @@ def check_shards(job: AttachJob, seeds: Seeds) -> dict[Path, int]:
         if declared not in (None, width):
             raise RelandError(f"{shard}: vectors of width {declared}; those of {job.seeds} have {width}")
     return users
-
-
-def own_first(seed: np.ndarray, cosine: np.ndarray, own: np.ndarray) -> None:
-    """Puts users who are seed users first for themselves, with cosine 1, in place; the others keep
-    their order, and the last drops out where the user itself was not among them.
-
-    Args:
-        seed: ``<int32>[U, k]``, neighbours.
-        cosine: ``<float32>[U, k]``, theirs.
-        own: ``<int32>[U]``, the row of the user among the seed users, -1 for all others.
-    """
-    users = np.flatnonzero(own >= 0)
-    mine, k = own[users][:, None], seed.shape[1]
-    repeated = np.concatenate([np.zeros_like(mine, bool), seed[users] == mine], axis=1)
-    order = np.argsort(repeated, axis=1, kind="stable")[:, :k]
-    ones = np.ones(mine.shape, np.float32)
-    for values, first in ((seed, mine), (cosine, ones)):
-        joined = np.concatenate([first, values[users]], axis=1)
-        values[users] = np.take_along_axis(joined, order, axis=1)
 
 
 def _rows_of(ids: pa.Array, seed_ids: pa.Array) -> np.ndarray:

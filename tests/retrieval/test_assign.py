@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign
-from reland_jax.retrieval.assign import _self_first
+from reland_jax.retrieval.assign import own_first
 from reland_jax.types import RelandError
 
 
@@ -37,14 +37,24 @@ def test_a_seed_user_gets_itself_whatever_ties() -> None:
     np.testing.assert_allclose(found.cosine, expected, atol=1e-6)
 
 
-def test_self_first_by_hand() -> None:
+def test_own_first_by_hand() -> None:
     """Row 0 already starts with itself, row 1 holds itself further on, row 2 not at all."""
     seed = np.array([[0, 2, 1], [2, 1, 0], [0, 1, 3], [3, 1, 2]], np.int32)
     cosine = np.array([[0.9, 0.8, 0.7], [1, 0.9, 0.5], [1, 0.6, 0.5], [1, 0.4, 0.3]], np.float32)
-    found_seed, found_cosine = _self_first(seed, cosine)
-    np.testing.assert_array_equal(found_seed, [[0, 2, 1], [1, 2, 0], [2, 0, 1], [3, 1, 2]])
+    own_first(seed, cosine, np.arange(4, dtype=np.int32))
+    np.testing.assert_array_equal(seed, [[0, 2, 1], [1, 2, 0], [2, 0, 1], [3, 1, 2]])
     expected = np.array([[1, 0.8, 0.7], [1, 1, 0.5], [1, 1, 0.6], [1, 0.4, 0.3]], np.float32)
-    np.testing.assert_array_equal(found_cosine, expected)
+    np.testing.assert_array_equal(cosine, expected)
+
+
+def test_own_first_leaves_other_users_alone() -> None:
+    """Users 0 and 2 are seed users 5 and 7; 5 stands second already, 7 is not there."""
+    seed = np.array([[4, 5, 6], [7, 5, 1], [1, 2, 3]], np.int32)
+    cosine = np.array([[1, 0.9, 0.5], [0.7, 0.6, 0.5], [0.3, 0.2, 0.1]], np.float32)
+    own_first(seed, cosine, np.array([5, -1, 7], np.int32))
+    np.testing.assert_array_equal(seed, [[5, 4, 6], [7, 5, 1], [7, 1, 2]])
+    expected = np.array([[1, 1, 0.5], [0.7, 0.6, 0.5], [1, 0.3, 0.2]], np.float32)
+    np.testing.assert_array_equal(cosine, expected)
 
 
 @settings(max_examples=25, deadline=None)

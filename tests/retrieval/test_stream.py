@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign, shards, stream
 from reland_jax.retrieval.exact import ExactIndex, exact_top_k
-from reland_jax.retrieval.stream import Attacher, AttachJob, Progress, attach_all, own_first
+from reland_jax.retrieval.stream import Attacher, AttachJob, Progress, attach_all
 from reland_jax.types import RelandError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -118,16 +118,6 @@ def test_index_equals_exact_top_k_with_ties(seed: int, k: int, num_queries: int,
     zero = ~queries.any(axis=1)
     np.testing.assert_array_equal(index[zero], oracle_index[zero])
     assert index.dtype == np.int32 and cosine.dtype == np.float32
-
-
-def test_own_first_by_hand() -> None:
-    """Users 0 and 2 are seed users 5 and 7; 5 stands second already, 7 is not there."""
-    seed = np.array([[4, 5, 6], [7, 5, 1], [1, 2, 3]], np.int32)
-    cosine = np.array([[1, 0.9, 0.5], [0.7, 0.6, 0.5], [0.3, 0.2, 0.1]], np.float32)
-    own_first(seed, cosine, np.array([5, -1, 7], np.int32))
-    np.testing.assert_array_equal(seed, [[5, 4, 6], [7, 5, 1], [7, 1, 2]])
-    expected = np.array([[1, 1, 0.5], [0.7, 0.6, 0.5], [1, 0.3, 0.2]], np.float32)
-    np.testing.assert_array_equal(cosine, expected)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 10_000])
