@@ -37,6 +37,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,7 +225,7 @@ def _sequence_parts(
         padded = (jnp.pad(each, (0, short)) for each in (batch.target, batch.weight))
         return jnp.pad(users, ((0, short), (0, 0))), items, *padded
 
-    loss = jax.value_and_grad(catalogue_cross_entropy, (0, 1))
+    loss = jax.value_and_grad(partial(catalogue_cross_entropy, num_items=task.model.num_items), (0, 1))
     return [
         Part("cross-entropy with gradients", GRADIENTS, loss, scored(params, tables, batch)),
         Part(ENCODER, GRADIENTS, jax.grad(half_square), (params, tables, batch, key)),
@@ -234,11 +235,14 @@ def _sequence_parts(
 def _propagation_part(tables: Tables, drawing: Sequence[tuple[JaxprEqn, int]]) -> Part:
     """As many hops as the step has, forward and backward, at their widths."""
     widths = [width(each) for each, times in drawing if each.primitive.name in SPARSE for _ in range(times)]
-    nodes = {each: jnp.full((len(tables.propagation.indptr) - 1, each), 1e-2) for each in widths}
+    # A hop is two sparse products, one for each half of the graph.
+    widths = widths[::2]
+    rows = [len(half.indptr) - 1 for half in tables.propagation]
+    nodes = {each: tuple(jnp.full((count, each), 1e-2) for count in rows) for each in widths}
 
-    def hops(propagation: Any, nodes: dict[int, jax.Array]) -> dict[int, jax.Array]:
+    def hops(propagation: Any, nodes: dict[int, Any]) -> dict[int, Any]:
         for columns in widths:
-            nodes = nodes | {columns: propagate(propagation, nodes[columns])}
+            nodes = nodes | {columns: propagate(propagation, *nodes[columns])}
         return nodes
 
     return Part(f"propagation, {len(widths)} hops", GRADIENTS, hops, (tables.propagation, nodes))

@@ -10,8 +10,10 @@ every stage; run again, it does only what is missing or no longer up to date.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,39 +73,58 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
         RelandError: bad data, settings or stage names.
     """
     # Imported here, so that a mistake in a flag is told without waiting for jax.
+    import jax
+
+    from reland_jax.mesh import join_processes, use_mesh
     from reland_jax.pipeline import Pipeline, StagesDone
     from reland_jax.results import environment
 
+    join_processes(os.environ)
     where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)
     pipeline = Pipeline(config, workdir, stages)
+    # Of several processes the first makes what is trained on, by itself, and the others wait for it.
+    alone = use_mesh(config.mesh) if jax.process_count() == 1 else nullcontext()
     try:
-        inputs = pipeline.prepare()
-        # Seed by seed, so that what a stopped job leaves behind compares all variants.
-        runs: dict[str, dict[int, Trained]] = {variant: {} for variant in config.variants}
-        for seed in config.seeds_of_training:
-            for variant in config.variants:
-                runs[variant][seed] = pipeline.train(inputs, variant, seed)
-        pipeline.start("report")
+        with alone:
+            inputs = pipeline.prepare()
+        with use_mesh(config.mesh):
+            runs = _train(pipeline, inputs)
+            pipeline.start("report")
+            return _report(pipeline, inputs, runs)
     except StagesDone:
         return {}
-    return _report(pipeline, inputs, runs)
+
+
+def _train(pipeline: Pipeline, inputs: Inputs) -> dict[str, dict[int, Trained]]:
+    """All variants, seed by seed, so that what a stopped job leaves behind compares all of them."""
+    config = pipeline.config
+    runs: dict[str, dict[int, Trained]] = {variant: {} for variant in config.variants}
+    for seed in config.seeds_of_training:
+        for variant in config.variants:
+            runs[variant][seed] = pipeline.train(inputs, variant, seed)
+    return runs
 
 
 def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]:
     """Writes results.json and report.html and prints the comparison."""
+    import jax
+
     from reland_jax.report import comparison_table, write_report
     from reland_jax.results import report_content, summarise
 
     config, workdir = pipeline.config, pipeline.workdir
     results = summarise(config, inputs, runs, pipeline.seconds)
-    write_json(workdir / "results.json", results)
     first = config.seeds_of_training[0]
     vectors = {
         variant: pipeline.task(inputs, variant).vectors(trained[first].params, "test")
         for variant, trained in runs.items()
     }
-    write_report(workdir / "report.html", report_content(config, inputs, results, vectors))
+    content = report_content(config, inputs, results, vectors)
+    if jax.process_index() > 0:
+        return results
+    write_json(workdir / "results.json", results)
+    write_report(workdir / "report.html", content)
     print(comparison_table(results))
     print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")
     return results

@@ -104,6 +104,7 @@ def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]
     """The stages before training, once per data set and backbone."""
     # Imported here, so that a mistake in a flag is told without waiting for jax.
     from reland_jax.grid import new_group
+    from reland_jax.mesh import use_mesh
     from reland_jax.pipeline import Pipeline
 
     prepared: dict[Key, Prepared] = {}
@@ -112,7 +113,8 @@ def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]
         start = time.perf_counter()
         folder = workdir / f"{Path(dataset).name}-{config.data.protocol}"
         pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
-        inputs = pipeline.prepare()
+        with use_mesh(config.mesh):
+            inputs = pipeline.prepare()
         # Backbones with equal inputs hold them once.
         inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
         prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs))
@@ -123,10 +125,12 @@ def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]
 def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     """Trains a cell or reads it back, and says whether there is news for the table."""
     from reland_jax.grid import score
+    from reland_jax.mesh import use_mesh
 
     before, start = read_stamp(each.folder(cell)), time.perf_counter()
     try:
-        scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
+        with use_mesh(each.pipeline.config.mesh):
+            scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
     except RelandError as error:
         # A training that diverges must not cost the others.
         each.group.failed[cell.variant][cell.seed] = str(error)

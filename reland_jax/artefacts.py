@@ -65,6 +65,7 @@ def make(
     save: Callable[[T, Path], None],
     load: Callable[[Path], T],
     force: bool = False,
+    write: bool = True,
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
@@ -77,6 +78,7 @@ def make(
         save: writes it into an empty folder.
         load: reads it back.
         force: compute even if the artefact is up to date.
+        write: whether to write it; of several processes that compute together only one does.
     """
     stamp = read_stamp(folder)
     if not force and stamp.get("made_from") == made_from:
@@ -88,6 +90,8 @@ def make(
     start = time.perf_counter()
     value = compute()
     seconds = time.perf_counter() - start
+    if not write:
+        return Artefact(value, made_from, seconds, fresh=True)
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -119,6 +123,16 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
         raise RelandError(
             f"{folder}: the artefact of stage {stage!r} lacks {error.filename}; add {stage!r} to --stages"
         ) from error
+
+
+def wait_for(folder: Path, made_from: str) -> None:
+    """Returns when another process has made an artefact."""
+    start = told = time.monotonic()
+    while read_stamp(folder).get("made_from") != made_from:
+        time.sleep(0.5)
+        if time.monotonic() - told >= 60:
+            told = time.monotonic()
+            _log.info("%s: waiting for the first process, %.0f s", folder.name, told - start)
 
 
 def read_stamp(folder: Path) -> Mapping[str, Any]:

@@ -202,7 +202,9 @@ class RetrievalConfig:
 
     engine: str = _setting("exact", "exact (JAX) or scann")
     neighbours: int = _setting(1, "seed users whose rationales a user is given (k)")
-    cold_neighbours: int = _setting(20, "the same for a user without training items, matched by profile")
+    cold_mismatch: float = _setting(
+        0.1, "how much another user counts for one without training items, per profile field that differs"
+    )
     tile: int = _setting(4096, "users matched at a time")
 
 
@@ -218,6 +220,14 @@ class FusionConfig:
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
     projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices that share the work. Nothing here changes a result by more than rounding."""
+
+    data: int = _setting(1, "devices that share a batch; 0 means all that the other axis leaves")
+    model: int = _setting(1, "devices that share the rows of tables (embeddings, rationales)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +254,7 @@ class Config:
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     variants: tuple[str, ...] = _setting(
         VARIANTS, "which of id, f_item, reland to train, and of the controls permuted and noise"
     )
@@ -322,8 +333,10 @@ class Config:
         _within("encoder.text_directions", self.encoder.text_directions, 0, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
         _within("data.max_length", self.data.max_length, 2, None)
+        _within("mesh.data", self.mesh.data, 0, None)
+        _within("mesh.model", self.mesh.model, 1, None)
         _within("retrieval.neighbours", self.retrieval.neighbours, 1, None)
-        _within("retrieval.cold_neighbours", self.retrieval.cold_neighbours, 1, None)
+        _within("retrieval.cold_mismatch", self.retrieval.cold_mismatch, 0.0, 1.0)
         if min(self.eval.cutoffs, default=0) < 1 or 10 not in self.eval.cutoffs:
             raise RelandError(
                 f"config.eval.cutoffs={self.eval.cutoffs} must each be at least 1, and 10 one of them: "

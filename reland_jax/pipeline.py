@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,7 +22,8 @@ from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import item_texts, load_interactions, raw_state, split, statistics
-from reland_jax.eval import Borrowed, borrow, lend, mean_metrics, per_user_metrics
+from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
+from reland_jax.mesh import on_host
 from reland_jax.models import (
     MODELS,
     Propagation,
@@ -33,7 +35,7 @@ from reland_jax.models import (
 )
 from reland_jax.pool import build_pool, pool_ledger, pool_state
 from reland_jax.report.tensorboard import scalar_writer
-from reland_jax.retrieval import assign_with_cold, represented_users
+from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
 from reland_jax.seeds import add_texts, choose_seeds
 from reland_jax.storage import (
     PARTS,
@@ -105,6 +107,8 @@ class Pipeline:
         Raises:
             RelandError: an unknown stage.
         """
+        if jax.process_count() > 1 and set(stages) - {"train", "report"}:
+            raise RelandError("--stages: with several processes only train and report can be asked for")
         for stage in stages:
             if stage not in STAGES:
                 raise RelandError(f"--stages: {stage!r} is not a stage; {nearest_name(stage, STAGES)}")
@@ -216,14 +220,13 @@ class Pipeline:
             variant, rationales = "reland", control_rationales(rationales, variant)
         model = _recommender(config, inputs.splits, variant)
         tables = Tables(
-            item_text=None if variant == "id" else jnp.asarray(inputs.texts.items),
+            item_text=None if variant == "id" else inputs.texts.items,
             propagation=_propagation(config.model, inputs.splits),
         )
         if variant == "reland":
             k = config.retrieval.neighbours
             seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
-            tables = tables._replace(rationale=jnp.asarray(rationales), seed=jnp.asarray(seed))
-            tables = tables._replace(cosine=jnp.asarray(cosine) if k > 1 else None)
+            tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if k > 1 else None)
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
         if (borrowed := _borrowed(inputs, config)) is None:
             return task
@@ -256,7 +259,7 @@ class Pipeline:
         run = {"made_from": stamp}
         result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
         # "valid" vectors have read the training history and nothing after it.
-        return np.asarray(task.vectors(result.params, "valid").users)
+        return np.asarray(task.vectors(result.params, "valid").users)[: splits.num_users]
 
     def _fit(self, task: Task, splits: Splits, config: TrainConfig, name: str, stamp: str) -> Trained:
         evaluator = Evaluator(task, splits, self.config.eval)
@@ -281,7 +284,7 @@ class Pipeline:
             "evaluation_seconds": float(np.median(evaluations)),
             "history": result.history,
         }
-        return Trained(result.params, summary, ranks)
+        return Trained(on_host(result.params) if jax.process_count() > 1 else result.params, summary, ranks)
 
     # --- helpers -------------------------------------------------------------------------------
 
@@ -300,12 +303,18 @@ class Pipeline:
     ) -> Artefact:
         stage, stamp = stage or name, fingerprint(*made_from)
         folder = self.workdir / name
+        first = jax.process_index() == 0
         if not self.start(stage):
+            artefact = artefacts.require(folder, stamp, stage, load)
+        elif not first and stage != "train":
+            artefacts.wait_for(folder, stamp)
             artefact = artefacts.require(folder, stamp, stage, load)
         else:
             # A training is days of work at scale: naming its stage continues it, and never repeats it.
             force = stage in self._stages and stage != "train"
-            artefact = artefacts.make(folder, stamp, compute=compute, save=save, load=load, force=force)
+            artefact = artefacts.make(
+                folder, stamp, compute=compute, save=save, load=load, force=force, write=first
+            )
         done = "done" if artefact.fresh else "up to date, took"
         _log.info("%s: %s %.1f s", name, done, artefact.seconds)
         self.seconds[name] = artefact.seconds
@@ -331,7 +340,7 @@ def _recommender(config: Config, splits: Splits, variant: str) -> Recommender:
 def _propagation(model: ModelConfig, splits: Splits) -> Propagation | None:
     if not MODELS[model.backbone].needs_graph:
         return None
-    return build_propagation(bipartite_graph(splits.train, splits.num_items))
+    return build_propagation(bipartite_graph(splits.train, splits.num_items), splits.num_users)
 
 
 def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict[str, np.ndarray]:
@@ -383,8 +392,9 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
     # A file may bring seed users without training items; none can be like them.
     rows = np.flatnonzero(activity[pool.seeds.user])
     count = max(config.retrieval.neighbours, min(config.fusion.neighbours, len(rows)))
+    profile = profiles(seeding.interactions.user_features, len(activity))
     found = assign_with_cold(
-        seeding.behaviour, pool.seeds.user[rows], activity, seeding.interactions.user_features,
+        seeding.behaviour, pool.seeds.user[rows], activity, profile,
         dataclasses.replace(config.retrieval, neighbours=count),
     )  # fmt: skip
     return found._replace(seed=rows[found.seed].astype(np.int32))
@@ -393,9 +403,9 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
 def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
     """From whom the users without training items borrow their vectors; None if there are no such users."""
     activity, seeds = inputs.splits.train.lengths(), inputs.built.pool.seeds.user
-    cold = np.flatnonzero(activity == 0)
-    if not len(cold):
+    if activity.all():
         return None
-    seed, cosine = (each[cold, : config.retrieval.cold_neighbours] for each in inputs.assignment)
-    represented = represented_users(inputs.assignment.seed, activity, len(seeds))
-    return borrow(cold, seeds[seed], cosine, represented[seed])
+    profile = profiles(inputs.interactions.user_features, len(activity))
+    found = profile_weights(profile, activity, config.retrieval.cold_mismatch)
+    source = seeds[inputs.assignment.seed[found.warm, 0]]
+    return Borrowed(found.cold, found.cold_profile, found.weight, source, found.warm_profile)

@@ -156,7 +156,7 @@ def _cases(
     splits, pool = inputs.splits, inputs.built.pool
     masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
     lists = {
-        variant: recommend(of_variant, jnp.asarray(users), jnp.asarray(masked), 10)[0]
+        variant: recommend(of_variant, jnp.asarray(users), jnp.asarray(masked), 10, splits.num_items)[0]
         for variant, of_variant in vectors.items()
     }
     label = _Labels(inputs.interactions)

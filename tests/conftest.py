@@ -12,6 +12,8 @@ import pytest
 # or the whole run is started with JAX_PLATFORMS set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Virtual devices, for the tests of meshes; all others use the first one.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 # The same examples on every run; no deadline, because the first one of a shape compiles.
 hypothesis.settings.register_profile("reland", deadline=None, derandomize=True, max_examples=30)

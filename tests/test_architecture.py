@@ -20,25 +20,27 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
 CONTRACTS = {"types", "config"}
+SHARED = CONTRACTS | {"mesh"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "config": {"types"},
+    "mesh": CONTRACTS,
     "data": CONTRACTS,
     "text": CONTRACTS,
-    "seeds": CONTRACTS,
+    "seeds": SHARED,
     "pool": CONTRACTS,
-    "retrieval": CONTRACTS,
-    "models": CONTRACTS,
-    "eval": CONTRACTS,
+    "retrieval": SHARED,
+    "models": SHARED,
+    "eval": SHARED,
     "report": CONTRACTS,
-    "train": CONTRACTS | {"models", "data", "eval"},
+    "train": SHARED | {"models", "data", "eval"},
     "serve": CONTRACTS | {"models", "retrieval"},
     "control": CONTRACTS | {"pool", "retrieval"},
     "artefacts": {"types"},
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"storage", "pool", "eval", "report"},
     "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
-    "pipeline": CONTRACTS
+    "pipeline": SHARED
     | {"artefacts", "storage"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reland_jax.mesh import DATA, MODEL, constrain, even, put
 from reland_jax.types import Ragged, RelandError, TargetRanks
 
 
@@ -22,8 +23,8 @@ class Vectors(NamedTuple):
     """Users and items, ready to be scored against each other.
 
     Attributes:
-        users: ``<float32>[U, E]``.
-        items: ``<float32>[I + 1, E]``.
+        users: ``<float32>[U, E]``; on a mesh there may be rows above.
+        items: ``<float32>[I + 1, E]``; the same.
         score: (``<float32>[B, E]`` users, items) -> ``<float32>[B, I + 1]``; a pytree, such as
             `jax.tree_util.Partial`, so that it may carry parameters into a compiled function.
     """
@@ -44,6 +45,7 @@ class RankingPlan(NamedTuple):
         target_item: ``<int32>[N, K]``, 0 where unused.
         slot: ``<int64>[n]``, where target ``t`` of the caller's list stands in ``[N * K]``.
         targets: the targets, one row per user; the host's copy.
+        num_items: I.
     """
 
     user: jax.Array
@@ -53,6 +55,7 @@ class RankingPlan(NamedTuple):
     target_item: jax.Array
     slot: np.ndarray
     targets: Ragged
+    num_items: int
 
 
 def plan_ranking(targets: Ragged, masked: Ragged | None, num_items: int, tile_bytes: int) -> RankingPlan:
@@ -70,7 +73,7 @@ def plan_ranking(targets: Ragged, masked: Ragged | None, num_items: int, tile_by
     users = np.flatnonzero(targets.lengths())
     if not len(users):
         raise RelandError("no user has an item to rank; the evaluated part of the split is empty")
-    rows = int(np.clip(tile_bytes // (4 * (num_items + 1)), 1, len(users)))
+    rows = even(int(np.clip(tile_bytes // (4 * (num_items + 1)), 1, len(users))), DATA)
     tiles = -(-len(users) // rows)
     # Dealing users out by length makes the ragged parts of all tiles about equally long.
     weight = targets.lengths() + (masked.lengths() if masked is not None else 0)
@@ -84,7 +87,7 @@ def plan_ranking(targets: Ragged, masked: Ragged | None, num_items: int, tile_by
     none = Ragged(np.zeros(targets.num_rows + 1, np.int64), np.zeros(0, np.int32))
     masked_row, masked_item, _ = _deal(none if masked is None else masked, tile, row, tiles, unused_row=rows)
     arrays = (user, masked_row, masked_item, target_row, target_item)
-    return RankingPlan(*map(jnp.asarray, arrays), slot, targets)
+    return RankingPlan(*map(put, arrays), slot, targets, num_items)
 
 
 def _deal(
@@ -107,17 +110,25 @@ def _deal(
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
 
 
-@jax.jit
-def _rank_tiles(plan_arrays: tuple[jax.Array, ...], vectors: Vectors) -> jax.Array:
+@partial(jax.jit, static_argnames="num_items")
+def _rank_tiles(plan_arrays: tuple[jax.Array, ...], vectors: Vectors, num_items: int) -> jax.Array:
     def rank(tile: tuple[jax.Array, ...]) -> jax.Array:
         user, masked_row, masked_item, target_row, target_item = tile
-        scores = vectors.score(vectors.users[user], vectors.items).at[:, 0].set(-jnp.inf)
+        scores = _scores(vectors, user, num_items)
         scores = scores.at[masked_row, masked_item].set(-jnp.inf, mode="drop")
         own = scores[target_row, target_item]
         # "Not lower" and not "at least": a score that is not a number then counts against the target.
         return jnp.sum(~(scores[target_row] < own[:, None]), -1, dtype=jnp.int32) - 1
 
-    return jax.lax.map(rank, plan_arrays)
+    return constrain(jax.lax.map(rank, plan_arrays))
+
+
+def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
+    """``<float32>[B, rows]``; what is no item has the lowest score. A mesh shares out both sides."""
+    users, items = constrain(vectors.users[user], DATA), constrain(vectors.items, MODEL)
+    scores = constrain(vectors.score(users, items), DATA, MODEL).at[:, 0].set(-jnp.inf)
+    filled_up = scores.shape[1] > num_items + 1
+    return scores.at[:, num_items + 1 :].set(-jnp.inf) if filled_up else scores
 
 
 def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
@@ -140,20 +151,22 @@ def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
     if not bool(jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max())):
         user, item = (int(jnp.argmax(size)) for size in sizes)
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    ranks = np.asarray(_rank_tiles(tuple(plan[:5]), vectors)).reshape(-1)[plan.slot]
+    ranks = np.asarray(_rank_tiles(tuple(plan[:5]), vectors, plan.num_items)).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks)
 
 
-@partial(jax.jit, static_argnames="count")
-def _top(vectors: Vectors, users: jax.Array, masked: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    scores = vectors.score(vectors.users[users], vectors.items).at[:, 0].set(-jnp.inf)
+@partial(jax.jit, static_argnames=("count", "num_items"))
+def _top(
+    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int, num_items: int
+) -> tuple[jax.Array, jax.Array]:
+    scores = _scores(vectors, users, num_items)
     scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
     return jax.lax.top_k(scores, count)
 
 
 def recommend(
-    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int
+    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int, num_items: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best items of a few users, for people to look at.
 
@@ -162,9 +175,10 @@ def recommend(
         users: ``<int32>[B]``.
         masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
         count: length of a list, K.
+        num_items: I.
 
     Returns:
         Items ``<int32>[B, K]``, best first, and their scores ``<float32>[B, K]``.
     """
-    scores, found = _top(vectors, users, masked, count)
+    scores, found = _top(vectors, users, masked, count, num_items)
     return np.asarray(found), np.asarray(scores)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, propagate
-from reland_jax.models.scores import DotProduct, Layers, split_layers
+from reland_jax.models.scores import DotProduct, Layers
 
 
 class LightGCN(DotProduct):
@@ -31,8 +31,9 @@ class LightGCN(DotProduct):
         Returns:
             The mean over the hops, of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        hop = total = jnp.concatenate([users, items])
+        hop = total = (users, items)
         for _ in range(self.config.layers):
-            hop = propagate(propagation, hop)
-            total = total + hop
-        return split_layers([total / (self.config.layers + 1)], users.shape[0])
+            hop = propagate(propagation, *hop)
+            total = tuple(map(jnp.add, total, hop))
+        users, items = (side / (self.config.layers + 1) for side in total)
+        return (users,), (items,)

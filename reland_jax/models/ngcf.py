@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from reland_jax.config import ModelConfig
 from reland_jax.models.dropout import Dropout
 from reland_jax.models.graph import Propagation, propagate
-from reland_jax.models.scores import DotProduct, Layers, split_layers
+from reland_jax.models.scores import DotProduct, Layers
 
 
 class NGCF(DotProduct):
@@ -52,12 +52,13 @@ class NGCF(DotProduct):
         Returns:
             ``layers + 1`` arrays of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        layers = [jnp.concatenate([users, items])]
+        sides = [users], [items]
         for depth in range(self.config.layers):
-            around = propagate(propagation, layers[-1])
             last = depth == self.config.layers - 1
-            layers.append(around if last else self._transform(depth, around, layers[-1], train))
-        return split_layers(layers, users.shape[0])
+            around = propagate(propagation, *(layers[-1] for layers in sides))
+            for layers, sums in zip(sides, around, strict=True):
+                layers.append(sums if last else self._transform(depth, sums, layers[-1], train))
+        return tuple(map(tuple, sides))
 
     def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The concatenation of all layers, ``<float32>[..., (layers + 1) D]``."""

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import FusionConfig
+from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.graph import Propagation
-from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
-from reland_jax.models.representation import ItemRepresentation, RationaleFusion, identity
+from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy, targets_per_tile
+from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
 from reland_jax.models.scores import Layers, dot_product
 
 
@@ -154,7 +155,7 @@ class Recommender(nn.Module):
         cosine = jnp.ones(seed.shape)
         if tables.cosine is not None:
             cosine = jnp.take_along_axis(tables.cosine[user], column, 1)
-        return self.fuse(vectors, tables.rationale[seed], cosine, train, self.items.project)
+        return self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
 
 
 class SequentialRecommender(Recommender):
@@ -187,17 +188,19 @@ class SequentialRecommender(Recommender):
         items = self.items(tables.item_text)
         hidden = self._hidden(items, batch, train=True)
         users = self.attach(tables, batch.user, hidden[batch.place], train=True)
-        short = -len(batch.target) % TILE
+        short = -len(batch.target) % targets_per_tile()
         users, target, weight = (
             jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1)) for a in (users, batch.target, batch.weight)
         )
-        loss = catalogue_cross_entropy(users, items, target, weight, self.backbone.config.activations)
+        dtype = self.backbone.config.activations
+        loss = catalogue_cross_entropy(users, items, target, weight, self.num_items, dtype)
         if self.contrastive:
             loss += self._contrast(items, hidden, batch)
         return loss
 
     def _hidden(self, items: jax.Array, batch: SequenceBatch | Views, train: bool) -> jax.Array:
-        hidden = self.backbone(items[batch.items], batch.position, batch.segment, train)
+        embedded = constrain(items[batch.items], DATA)
+        hidden = self.backbone(embedded, batch.position, batch.segment, train)
         return hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32)
 
     def _contrast(self, items: jax.Array, hidden: jax.Array, batch: SequenceBatch) -> jax.Array:
@@ -216,13 +219,13 @@ class CollaborativeRecommender(Recommender):
     def setup(self) -> None:
         """Declares the submodules."""
         super().setup()
-        init = nn.initializers.normal(self.init_scale)
+        init = filled_up(nn.initializers.normal(self.init_scale))
         self.users = self.param("user_embedding", init, (self.num_users, self.width))
 
     def user_vectors(self, tables: Tables) -> jax.Array:
         """All users as they are scored, ``<float32>[U, E]``."""
         users, _ = self._layers(tables, train=False)
-        everyone = jnp.arange(self.num_users)
+        everyone = constrain(jnp.arange(self.users.shape[0]), MODEL)
         fused = self.attach(tables, everyone, self.backbone.readout(users), train=False)
         return self.backbone.user_side(fused)
 
@@ -245,12 +248,12 @@ class CollaborativeRecommender(Recommender):
         scores = self.backbone.score(*sides, train=True)
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
         # cancel the texts.
-        squares = jnp.square(self.users[batch.user]).sum() + jnp.square(self.items.ids[chosen]).sum()
-        penalty = 0.5 * self.embedding_l2 * squares / len(batch.user)
+        squares = jnp.square(self.users[batch.user]).sum(-1) + jnp.square(self.items.ids[chosen]).sum((1, 2))
+        penalty = 0.5 * self.embedding_l2 * (batch.weight @ squares) / batch.weight.sum()
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
 
     def _layers(self, tables: Tables, train: bool) -> tuple[Layers, Layers]:
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)
 
     def _rows(self, layers: Layers, index: jax.Array) -> jax.Array:
-        return self.backbone.readout([layer[index] for layer in layers], train=True)
+        return self.backbone.readout([constrain(layer[index], DATA) for layer in layers], train=True)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import FusionConfig
+from reland_jax.mesh import even
 from reland_jax.models.dropout import Dropout
 
 LEAST_COSINE = 1e-3
@@ -23,6 +24,15 @@ def identity(scale: float = 1.0) -> nn.initializers.Initializer:
         return scale * jnp.eye(*shape, dtype=dtype)
 
     return init
+
+
+def filled_up(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """The initialiser of a table; on a mesh rows of zeros follow, so that the devices share it evenly."""
+
+    def filled(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        return jnp.pad(init(key, shape), ((0, even(shape[0]) - shape[0]), (0, 0)))
+
+    return filled
 
 
 class ItemRepresentation(nn.Module):
@@ -44,7 +54,7 @@ class ItemRepresentation(nn.Module):
 
     def setup(self) -> None:
         """Declares the parameters."""
-        init = nn.initializers.normal(self.init_scale)
+        init = filled_up(nn.initializers.normal(self.init_scale))
         self.ids = self.param("id_embedding", init, (self.num_items + 1, self.dim))
         if self.with_text:
             # Linear([a ; b]) is Linear(a) + Linear(b): the wide concatenation need not be built. The
@@ -86,6 +96,7 @@ class RationaleFusion(nn.Module):
         self,
         user: jax.Array,
         rationales: jax.Array,
+        seed: jax.Array,
         cosine: jax.Array,
         train: bool,
         project_text: Callable[[jax.Array], jax.Array] | None = None,
@@ -94,7 +105,8 @@ class RationaleFusion(nn.Module):
 
         Args:
             user: ``<float32>[B, D]``, e_u.
-            rationales: ``<float32>[B, k, T]``, the encoded rationales of each user's seed users.
+            rationales: ``<float32>[S, T]``, the encoded reasoning pool.
+            seed: ``<int32>[B, k]``, each user's seed users, as rows of it.
             cosine: ``<float32>[B, k]`` in [-1, 1], of the user with each of them (Eq. 3).
             train: whether dropout is on (needs the rng "dropout").
             project_text: `ItemRepresentation.project`, for a shared projection.
@@ -104,15 +116,19 @@ class RationaleFusion(nn.Module):
         """
         dim = user.shape[-1]
         dropout = Dropout(self.config.dropout)
-        rationales = dropout(rationales, not train)
+        # Without dropout a rationale is projected once, rather than once for each of its users.
+        project_first = not train and seed.size > len(rationales)
+        if not project_first:
+            rationales = dropout(rationales[seed], not train)
         if self.config.projection == "shared":
             gain = self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationales)
             # Where a backbone appends layers to the embeddings (NGCF), texts stand with the embeddings.
-            projected = jnp.pad(projected, ((0, 0), (0, 0), (0, dim - projected.shape[2])))
+            beside = ((0, 0),) * (projected.ndim - 1)
+            projected = jnp.pad(projected, (*beside, (0, dim - projected.shape[-1])))
         else:
             projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationales)
-        projected = dropout(projected, not train)
+        projected = projected[seed] if project_first else dropout(projected, not train)
         attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
         shares = jax.nn.softmax(projected @ attention + jnp.log(jnp.maximum(cosine, LEAST_COSINE)))
         rationale = jnp.einsum("bk,bkd->bd", shares, projected)

@@ -54,8 +54,3 @@ class DotProduct(nn.Module):
 def dot_product(users: jax.Array, items: jax.Array) -> jax.Array:
     """``<float32>[B, E]`` and ``[n, E]`` or ``[B, n, E]`` -> ``<float32>[B, n]``."""
     return jnp.einsum("be,ne->bn" if items.ndim == 2 else "be,bne->bn", users, items)
-
-
-def split_layers(nodes: Sequence[jax.Array], num_users: int) -> tuple[Layers, Layers]:
-    """Arrays over the nodes of the graph ``<float32>[U + I + 1, D]``, users apart from items."""
-    return tuple(layer[:num_users] for layer in nodes), tuple(layer[num_users:] for layer in nodes)

@@ -59,8 +59,10 @@ class Checkpoints:
     def restore(self, like: Saved) -> Saved | None:
         """The newest checkpoint, or None if there is none.
 
+        It may have been saved on another mesh: rows that only fill a table up are added or left out.
+
         Args:
-            like: a `Saved` of the right structure, whose values are ignored.
+            like: a `Saved` of the right structure and placement, whose values are ignored.
 
         Raises:
             RelandError: the checkpoint belongs to a run with other settings or data.
@@ -77,7 +79,7 @@ class Checkpoints:
                 f"{self._manager.directory}: this checkpoint belongs to a run with other settings or "
                 "data; choose another --workdir, or delete the folder to start anew"
             )
-        items = ocp.args.Composite(tree=ocp.args.StandardRestore(shapes))
+        items = ocp.args.Composite(tree=ocp.args.StandardRestore(shapes, strict=False))
         tree = self._manager.restore(epoch, args=items)["tree"]
         return Saved(tree["state"], tree["best"], notes["progress"])
 
@@ -87,18 +89,28 @@ class Checkpoints:
 
 
 def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
-    """Writes the parameters of a trained recommender to a new folder."""
+    """Writes the parameters of a trained recommender, whole on this process, to a new folder."""
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    alone = {jax.process_index()} if jax.process_count() > 1 else None
+    options = ocp.options.MultiprocessingOptions(active_processes=alone, barrier_sync_key_prefix="params")
+    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         checkpointer.save(os.path.abspath(folder), params)
 
 
 def load_params(folder: str | os.PathLike[str], like: Any) -> Any:
-    """Reads parameters; `like` is a tree of arrays or of their shapes with the right structure."""
+    """Reads parameters, which may have been saved on another mesh.
+
+    Args:
+        folder: what `save_params` wrote.
+        like: a tree of arrays, or of their shapes, of the right structure; what does not say where it
+            lies comes to the first device.
+    """
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(
-            os.path.abspath(folder), jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here), like
         )
+        return checkpointer.restore(os.path.abspath(folder), shapes, strict=False)

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.eval import mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.placement import replicated, shardings
 from reland_jax.train.state import (
     TrainState,
     create_optimizer,
@@ -110,8 +112,9 @@ def fit(
     epoch_fn = _Epoch(task, config, saved.state)
     last_saved = time.monotonic()
     with tqdm(
-        total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch"
-    ) as bar:
+        total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch",
+        disable=jax.process_index() > 0,
+    ) as bar:  # fmt: skip
         while not _finished(saved.progress, config):
             saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
             entry = saved.progress["history"][-1]
@@ -170,21 +173,18 @@ class _Epoch:
 
     def __init__(self, task: Task, config: TrainConfig, state: TrainState) -> None:
         self._task, self._config = task, config
-        self._order = jax.jit(task.epoch_order)
+        self._order = jax.jit(partial(_epoch_order, task, config), out_shardings=replicated())
         dispatches = -(-task.steps // config.steps_per_dispatch)
-        self._batches = jnp.arange(task.steps, dtype=jnp.int32).reshape(dispatches, -1)
+        self._batches = np.arange(task.steps, dtype=np.int32).reshape(dispatches, -1)
         start = time.perf_counter()
-        arguments = (state, task.tables, task.data, self._epoch_order(1), self._batches[0])
-        dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0)
+        arguments = (state, task.tables, task.data, self._order(task.data, 1), self._batches[0])
+        outputs = (shardings(state), replicated())
+        dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0, out_shardings=outputs)
         self._compiled = dispatch.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - start
 
-    def _epoch_order(self, epoch: int) -> Any:
-        key = jax.random.fold_in(jax.random.key(self._config.seed + 2), epoch)
-        return self._order(self._task.data, key)
-
     def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
-        order, losses = self._epoch_order(epoch), []
+        order, losses = self._order(self._task.data, epoch), []
         # Dispatches write into their input; the epoch's own copy of the state leaves the caller's alone.
         after = jax.tree.map(jnp.copy, state)
         for batches in self._batches:
@@ -195,7 +195,7 @@ class _Epoch:
                 raise self._diagnosis(state, order, len(losses))
         return after, float(np.concatenate(losses).mean())
 
-    def _dispatch(self, state: TrainState, order: Any, batches: jax.Array) -> tuple[TrainState, jax.Array]:
+    def _dispatch(self, state: TrainState, order: Any, batches: np.ndarray) -> tuple[TrainState, jax.Array]:
         return self._compiled(state, self._task.tables, self._task.data, order, batches)
 
     def _diagnosis(self, state: TrainState, order: Any, dispatches: int) -> RelandError:
@@ -206,8 +206,12 @@ class _Epoch:
         return _diagnose(self._task, self._config, state, order, self._batches[dispatches - 1])
 
 
+def _epoch_order(task: Task, config: TrainConfig, data: Any, epoch: jax.Array) -> Any:
+    return task.epoch_order(data, jax.random.fold_in(jax.random.key(config.seed + 2), epoch))
+
+
 def _diagnose(
-    task: Task, config: TrainConfig, state: TrainState, order: Any, batches: jax.Array
+    task: Task, config: TrainConfig, state: TrainState, order: Any, batches: np.ndarray
 ) -> RelandError:
     """Replays a failed dispatch step by step and says which step and tensor went wrong first."""
     optimizer = create_optimizer(config)

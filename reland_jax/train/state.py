@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from reland_jax.config import TrainConfig
+from reland_jax.train.placement import shardings
 from reland_jax.train.tasks import Task
 
 
@@ -69,12 +70,16 @@ def _label(path: Any, leaf: Any) -> str:
 
 def init_state(task: Task, config: TrainConfig) -> TrainState:
     """Fresh parameters from `config.seed`."""
-    return jax.jit(partial(_init, task, config))(task.tables, task.data)
+    init, data = partial(_init, task, config), (task.tables, task.data)
+    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, *data)))(*data)
 
 
 def param_shapes(task: Task, config: TrainConfig) -> Any:
-    """Shapes and dtypes of the model's parameters, without computing them."""
-    return jax.eval_shape(partial(_init, task, config), task.tables, task.data).params
+    """Shapes, dtypes and placement of the model's parameters, without computing them."""
+    shapes = jax.eval_shape(partial(_init, task, config), task.tables, task.data).params
+    if (placed := shardings(shapes)) is None:
+        return shapes
+    return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, placed)
 
 
 def _init(task: Task, config: TrainConfig, tables: Any, data: Any) -> TrainState:

@@ -27,6 +27,7 @@ from reland_jax.data.packing import (
 )
 from reland_jax.data.views import Inputs, draw_same_target, inputs_by_target, padded_inputs
 from reland_jax.eval import Vectors
+from reland_jax.mesh import DATA, MODEL, constrain, even
 from reland_jax.models import (
     CollaborativeRecommender,
     PairBatch,
@@ -36,6 +37,7 @@ from reland_jax.models import (
     Tables,
     Views,
 )
+from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged, RelandError, Splits
 
 
@@ -66,7 +68,14 @@ class Task(NamedTuple):
 def create_task(
     model: Recommender, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
 ) -> Task:
-    """The task for a recommender's family and the config's objective.
+    """The task for a recommender's family and the config's objective, its arrays on the devices.
+
+    Args:
+        model: the linen module.
+        tables: frozen arrays, of the host or on devices.
+        splits: training part and histories.
+        config: how to optimise.
+        max_length: L, for sequential backbones.
 
     Raises:
         RelandError: objective and family do not fit, or there is nothing to train on.
@@ -77,6 +86,7 @@ def create_task(
         raise RelandError(
             f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}"
         )
+    tables = distribute(tables)
     if sequential:
         return _sequence_task(model, tables, splits, config, max_length)
     return _pair_task(model, tables, splits, config)
@@ -123,6 +133,20 @@ class SequenceData(NamedTuple):
     inputs: Inputs | None = None
 
 
+def _evenly(layout: Layout) -> Layout:
+    """The layout with as many rows, and slots, as the devices of a mesh share evenly."""
+    rows, slots = even(layout.rows, DATA), layout.place.shape[1]
+    beyond = layout.place == layout.rows * layout.width
+    place = np.where(beyond, rows * layout.width, layout.place).astype(np.int32)
+    wider = ((0, 0), (0, even(slots, DATA) - slots))
+    return layout._replace(
+        place=np.pad(place, wider, constant_values=rows * layout.width),
+        length=np.pad(layout.length, wider),
+        order=np.pad(layout.order, wider, mode="edge"),
+        rows=rows,
+    )
+
+
 def _sequence_data(
     windows: Windows, layout: Layout, every_token: bool, inputs: Inputs | None = None
 ) -> SequenceData:
@@ -135,8 +159,10 @@ def _sequence_data(
         place = np.sort(place, axis=1)[:, :used]
     else:
         place = np.where(layout.length > 0, layout.place + layout.length - 1, tokens)
+    short = even(place.shape[1], DATA) - place.shape[1]
+    place = np.pad(place, ((0, 0), (0, short)), constant_values=tokens)
     arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32), inputs)
-    return SequenceData(*jax.tree.map(jnp.asarray, arrays))
+    return distribute(SequenceData(*arrays))
 
 
 def _sequence_batch(
@@ -221,7 +247,7 @@ def _sequence_task(
         windows = prefix_windows(splits.train, max_length)
         targets = len(windows.length)
     steps = _whole_dispatches(targets, config)
-    layout = plan_layout(windows.length, steps, max_length)
+    layout = _evenly(plan_layout(windows.length, steps, max_length))
     histories = {"valid": splits.train, "test": append(splits.train, splits.valid)}
     encoders = {
         part: _history_encoder(model, history, config, max_length) for part, history in histories.items()
@@ -251,7 +277,7 @@ def _history_encoder(
     """A jitted function that encodes every user's most recent items; users without any get zeros."""
     windows = last_windows(history, max_length)
     batches = -(-len(windows.length) // config.batch_size)
-    layout = plan_layout(windows.length, batches, max_length)
+    layout = _evenly(plan_layout(windows.length, batches, max_length))
     data = _sequence_data(windows, layout, every_token=False)
     shape = (layout.rows, layout.width)
 
@@ -260,14 +286,15 @@ def _history_encoder(
         items = model.apply(params, tables, method="item_vectors")
         order = (jnp.arange(len(data.windows.length)), jnp.arange(batches))
 
-        def one(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def one(users: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
             batch = _sequence_batch(data, order, step, step, shape=shape)
-            users = jnp.where(batch.weight > 0, batch.user, history.num_rows)
-            return users, model.apply(params, tables, batch, method="user_vectors")
+            row = jnp.where(batch.weight > 0, batch.user, len(users))
+            vectors = model.apply(params, tables, batch, method="user_vectors")
+            return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
 
-        users, vectors = jax.lax.map(one, jnp.arange(batches))
-        out = jnp.zeros((history.num_rows, items.shape[1]), jnp.float32)
-        return out.at[users.reshape(-1)].set(vectors.reshape(-1, items.shape[1]), mode="drop"), items
+        users = constrain(jnp.zeros((even(history.num_rows), items.shape[1]), jnp.float32), MODEL)
+        users, _ = jax.lax.scan(one, users, jnp.arange(batches))
+        return users, constrain(items, MODEL)
 
     return lambda params, tables: encode(params, tables, data)
 
@@ -306,7 +333,7 @@ def _pair_data(train: Ragged) -> PairData:
     width = int(train.items.max(initial=0)) + 1
     owner, distinct = np.divmod(np.unique(user.astype(np.int64) * width + train.items), width)
     indptr, distinct = np.searchsorted(owner, np.arange(train.num_rows + 1)), distinct.astype(np.int32)
-    return PairData(*map(jnp.asarray, (user, train.items, indptr.astype(np.int32), distinct)))
+    return distribute(PairData(user, train.items, indptr.astype(np.int32), distinct))
 
 
 def sample_negatives(
@@ -350,7 +377,8 @@ def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, 
 
     def epoch_order(data: PairData, key: jax.Array) -> jax.Array:
         order = jax.random.permutation(key, targets)
-        return jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
+        order = jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
+        return jnp.pad(order, ((0, 0), (0, even(size, DATA) - size)), constant_values=targets)
 
     def batch(data: PairData, order: jax.Array, step: jax.Array, key: jax.Array) -> PairBatch:
         chosen = order[step]
@@ -363,7 +391,8 @@ def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, 
     @jax.jit
     def sides(params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
         users = model.apply(params, tables, method="user_vectors")
-        return users, model.apply(params, tables, method="item_vectors")
+        items = model.apply(params, tables, method="item_vectors")
+        return constrain(users, MODEL), constrain(items, MODEL)
 
     return Task(
         model, tables, pairs, steps, targets, epoch_order, batch,

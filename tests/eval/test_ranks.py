@@ -145,7 +145,7 @@ def test_recommend_equals_a_sorted_list(vectors: tuple[np.ndarray, np.ndarray]) 
     users, items = vectors
     users = users[:5] + np.random.default_rng(1).normal(0, 0.1, (5, DIM)).astype(np.float32)
     masked = np.array([[3, 4, 0], [0, 0, 0], [1, 0, 0], [7, 8, 9], [2, 0, 0]], np.int32)
-    found, scores = recommend(scored(users, items), jnp.arange(5), jnp.asarray(masked), 6)
+    found, scores = recommend(scored(users, items), jnp.arange(5), jnp.asarray(masked), 6, NUM_ITEMS)
     for row in range(5):
         value = users[row] @ items.T
         value[[0, *masked[row]]] = -np.inf

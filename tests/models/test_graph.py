@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import ModelConfig
-from reland_jax.models.graph import bipartite_graph, build_propagation, propagate
+from reland_jax.models.graph import Propagation, bipartite_graph, build_propagation, propagate
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.types import Ragged
 from tests.toys import ragged, random_ragged
@@ -40,24 +40,31 @@ def random_nodes(train: Ragged) -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
 
+def hop(propagation: Propagation, nodes: jax.Array) -> jax.Array:
+    """`propagate` on users and items in one array."""
+    users = len(propagation.to_users.indptr) - 1
+    return jnp.concatenate(propagate(propagation, nodes[:users], nodes[users:]))
+
+
 @pytest.mark.parametrize("name", TRAINS)
 def test_propagation_is_the_dense_product(name: str) -> None:
     train, nodes = TRAINS[name], random_nodes(TRAINS[name])
     graph = bipartite_graph(train, NUM_ITEMS)
-    propagation = build_propagation(graph)
-    found = np.asarray(propagate(propagation, nodes))
+    propagation = build_propagation(graph, train.num_rows)
+    found = np.asarray(hop(propagation, nodes))
     np.testing.assert_allclose(found, dense_adjacency(train, NUM_ITEMS) @ np.asarray(nodes), atol=1e-6)
-    messages = propagation.weight[:, None] * nodes[graph.senders]
+    weight = np.concatenate([half.weight for half in propagation])
+    messages = weight[:, None] * nodes[graph.senders]
     summed = jraph.segment_sum(messages, jnp.asarray(graph.receivers), len(nodes))
     np.testing.assert_allclose(found, summed, atol=1e-6)
 
 
 def test_gradient_is_that_of_the_dense_product() -> None:
     train, nodes = TRAINS["random"], random_nodes(TRAINS["random"])
-    propagation = build_propagation(bipartite_graph(train, NUM_ITEMS))
+    propagation = build_propagation(bipartite_graph(train, NUM_ITEMS), train.num_rows)
     matrix = jnp.asarray(dense_adjacency(train, NUM_ITEMS), jnp.float32)
     weight = jnp.asarray(np.random.default_rng(2).normal(size=nodes.shape), jnp.float32)
-    ours = jax.grad(lambda x: (weight * jnp.tanh(propagate(propagation, propagate(propagation, x)))).sum())
+    ours = jax.grad(lambda x: (weight * jnp.tanh(hop(propagation, hop(propagation, x)))).sum())
     dense = jax.grad(lambda x: (weight * jnp.tanh(matrix @ (matrix @ x))).sum())
     np.testing.assert_allclose(ours(nodes), dense(nodes), atol=1e-5)
 
@@ -87,7 +94,7 @@ def test_lightgcn_by_hand() -> None:
     }
     start = {"u0": u0, "u1": u1, "i1": i1, "i2": i2}
     mean = {name: (start[name] + hop1[name] + hop2[name]) / 3 for name in start}
-    propagation = build_propagation(bipartite_graph(ragged([[1], [1, 2], []]), 2))
+    propagation = build_propagation(bipartite_graph(ragged([[1], [1, 2], []]), 2), 3)
     (users,), (items,) = LightGCN(ModelConfig(backbone="lightgcn", layers=2)).apply(
         {}, jnp.array([[u0], [u1], [u2]]), jnp.array([[0.0], [i1], [i2]]), propagation, False
     )

@@ -17,7 +17,7 @@ from tests.toys import random_ragged
 
 NUM_USERS, NUM_ITEMS, DIM, LAYERS = 5, 8, 4, 2
 TRAIN = random_ragged([3, 1, 0, 5, 2], NUM_ITEMS)
-PROPAGATION = build_propagation(bipartite_graph(TRAIN, NUM_ITEMS))
+PROPAGATION = build_propagation(bipartite_graph(TRAIN, NUM_ITEMS), NUM_USERS)
 RNG = np.random.default_rng(0)
 USERS = RNG.normal(size=(NUM_USERS, DIM)).astype(np.float32)
 ITEMS = RNG.normal(size=(NUM_ITEMS + 1, DIM)).astype(np.float32)

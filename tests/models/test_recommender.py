@@ -34,7 +34,7 @@ TABLES = Tables(
     item_text=jnp.asarray(_rng.normal(size=(NUM_ITEMS + 1, TEXT)), jnp.float32),
     rationale=jnp.asarray(_rng.normal(size=(NUM_SEEDS, TEXT)), jnp.float32),
     seed=jnp.asarray([[user % NUM_SEEDS, (user + 1) % NUM_SEEDS] for user in range(NUM_USERS)], jnp.int32),
-    propagation=build_propagation(bipartite_graph(TRAIN, NUM_ITEMS)),
+    propagation=build_propagation(bipartite_graph(TRAIN, NUM_ITEMS), TRAIN.num_rows),
 )
 SEQUENCES = SequenceBatch(
     items=jnp.array([[3, 1, 4, 7, 2], [9, 8, 0, 0, 0]], jnp.int32),

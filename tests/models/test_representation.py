@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 ITEM_TEXT = RNG.normal(size=(NUM_ITEMS + 1, TEXT)).astype(np.float32)
 USER = RNG.normal(size=(BATCH, DIM)).astype(np.float32)
 RATIONALE = RNG.normal(size=(BATCH, TEXT)).astype(np.float32)
-ONE = (RATIONALE[:, None], np.ones((BATCH, 1), np.float32))
+ONE = (RATIONALE, np.arange(BATCH, dtype=np.int32)[:, None], np.ones((BATCH, 1), np.float32))
 
 
 def test_item_representation_is_linear_of_the_concatenation() -> None:
@@ -79,8 +79,9 @@ def test_training_starts_at_the_plain_backbone() -> None:
 def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> None:
     """At evaluation no random key is needed; with everything dropped the user is left beside a zero."""
     module = RationaleFusion(FusionConfig(dropout=0.5))
-    rows = [jnp.asarray(np.repeat(a[:1], 4000, axis=0)) for a in (USER, *ONE)]
-    apply = jax.jit(module.apply, static_argnums=4)
+    user, seed, cosine = (jnp.asarray(np.repeat(a[:1], 4000, axis=0)) for a in (USER, *ONE[1:]))
+    rows = user, jnp.asarray(RATIONALE), seed, cosine
+    apply = jax.jit(module.apply, static_argnums=5)
     certain = apply(fusion_params, *rows, False)
     assert float(jnp.abs(certain - certain[0]).max()) < 1e-6
     dropped = np.asarray(apply(fusion_params, *rows, True, rngs={"dropout": jax.random.key(0)}))
@@ -119,7 +120,8 @@ def test_several_rationales_are_weighed_by_cosine_and_attention(fusion_params: A
     p = fusion_params["params"]
     texts = RNG.normal(size=(BATCH, 3, TEXT)).astype(np.float32)
     cosine = np.tile(np.float32([0.9, 0.3, -0.5]), (BATCH, 1))
-    found = RationaleFusion(FusionConfig()).apply(fusion_params, USER, texts, cosine, False)
+    several = texts.reshape(-1, TEXT), np.arange(BATCH * 3).reshape(BATCH, 3), cosine
+    found = RationaleFusion(FusionConfig()).apply(fusion_params, USER, *several, False)
     for row in range(BATCH):
         projected = texts[row] @ p["project"]["kernel"] + p["project"]["bias"]
         weights = np.array([0.9, 0.3, 1e-3]) * np.exp(projected @ p["attention"])

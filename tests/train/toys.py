@@ -36,7 +36,7 @@ def toy_task(
         tables = Tables()
     if MODELS[backbone].needs_graph:
         graph = bipartite_graph(splits.train, splits.num_items)
-        tables = tables._replace(propagation=build_propagation(graph))
+        tables = tables._replace(propagation=build_propagation(graph, splits.num_users))
     model = create_recommender(
         dataclasses.replace(SIZES, backbone=backbone), FusionConfig(), variant,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=1e-4,

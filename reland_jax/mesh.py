@@ -1,0 +1,144 @@
+"""The device mesh: devices that share the work, along two axes.
+
+The axis `data` shares out a batch, the axis `model` the rows of tables: embeddings, rationales, and
+whatever else has a row per user or item. The mesh is a context, entered once for the whole job; a
+function that has to know asks `active_mesh`. Without a mesh, or with a mesh of one device, everything
+runs as it is written.
+
+Rows are shared out evenly, so a table is filled up to a multiple of the axis `model` (`even`), and a batch
+of the axis `data`. The rows above the last user or item are never looked up; what runs over all rows has to
+leave them out. (The compiler takes uneven shares too, but the gradients of gathers from them were wrong on
+a mesh with two axes, in jax 0.10.2.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from reland_jax.config import MeshConfig
+from reland_jax.types import RelandError
+
+DATA, MODEL = "data", "model"
+
+_log = logging.getLogger(__name__)
+
+
+def join_processes(environment: Mapping[str, str]) -> None:
+    """Joins the processes of a job, each with its own devices; nothing for a single one.
+
+    Args:
+        environment: JAX_NUM_PROCESSES, JAX_COORDINATOR_ADDRESS and JAX_PROCESS_ID, as launch/worker.py
+            exports them. Of a TPU the first is enough: JAX finds the other hosts.
+    """
+    number = int(environment.get("JAX_NUM_PROCESSES", "1"))
+    if number == 1:
+        return
+    if "JAX_PROCESS_ID" not in environment:
+        jax.distributed.initialize()
+        return
+    address, index = environment["JAX_COORDINATOR_ADDRESS"], int(environment["JAX_PROCESS_ID"])
+    jax.distributed.initialize(address, number, index)
+
+
+def create_mesh(config: MeshConfig) -> Mesh:
+    """A mesh over the devices of all processes.
+
+    Args:
+        config: devices along each axis.
+
+    Raises:
+        RelandError: there are fewer devices, or a device of another process would be left out.
+    """
+    found = jax.devices()
+    data = config.data or max(len(found) // config.model, 1)
+    wanted = data * config.model
+    if wanted > len(found) or (jax.process_count() > 1 and wanted != len(found)):
+        raise RelandError(
+            f"config.mesh: data={data} x model={config.model} devices are asked for, and there are "
+            f"{len(found)} ({jax.default_backend()}) in {jax.process_count()} processes; data=0 takes all"
+        )
+    devices = np.asarray(found[:wanted]).reshape(data, config.model)
+    # Auto: rules say where the arrays of a program lie, and the compiler follows.
+    return Mesh(devices, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+@contextlib.contextmanager
+def use_mesh(config: MeshConfig) -> Iterator[None]:
+    """Everything inside runs on the mesh of the config.
+
+    Raises:
+        RelandError: see `create_mesh`.
+    """
+    if config.data == config.model == 1 and jax.process_count() == 1:
+        yield
+        return
+    mesh = create_mesh(config)
+    sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    _log.info("mesh: %s; process %d of %d", sizes, jax.process_index(), jax.process_count())
+    with jax.set_mesh(mesh):
+        yield
+
+
+def on_host(tree: Any) -> Any:
+    """Whole arrays on the host of every process, also of what is shared out among several."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return jax.tree.map(partial(process_allgather, tiled=True), tree)
+
+
+def active_mesh() -> Any | None:
+    """The mesh in use, or None."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty else mesh
+
+
+def axis_size(axis: str) -> int:
+    """Devices along an axis of the mesh in use, 1 without one."""
+    mesh = active_mesh()
+    return mesh.shape[axis] if mesh is not None else 1
+
+
+def even(rows: int, axis: str = MODEL) -> int:
+    """The least number of rows, at least `rows`, that an axis shares out evenly."""
+    size = axis_size(axis)
+    return -(-rows // size) * size
+
+
+def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
+    """Says inside a compiled function along which axes an array is shared out.
+
+    Args:
+        array: of at least as many dimensions as there are axes.
+        axes: the axis of each leading dimension, or None for one that is whole on every device.
+    """
+    if active_mesh() is None:
+        return array
+    return jax.lax.with_sharding_constraint(array, PartitionSpec(*axes))
+
+
+def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
+    """Brings an array of the host to the devices; every process brings what its own devices hold.
+
+    Args:
+        array: the same on every process.
+        axis: along which the rows are shared out, filled up with zeros; None for a copy on every device.
+    """
+    if active_mesh() is None:
+        return jnp.asarray(array)
+    array = np.asarray(array)
+    if axis is not None:
+        short = -len(array) % axis_size(axis)
+        array = np.pad(array, ((0, short),) + ((0, 0),) * (array.ndim - 1))
+    sharding = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(axis) if axis else PartitionSpec())
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
