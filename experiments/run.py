@@ -55,7 +55,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         run(Config.from_dict(values), Path(_WORKDIR.value), _STAGES.value)
     except RelandError as error:
-        sys.exit(f"error: {error}")
+        from reland_jax.mesh import fail
+
+        fail(f"error: {error}")
 
 
 def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, object]:

@@ -255,7 +255,8 @@ class Pipeline:
         task = id_task(dataclasses.replace(self.config, model=encoder.model, train=encoder.train), splits)
         evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
         stamp = fingerprint(encoder, self.config.data.max_length, *splits.train, *splits.valid)
-        checkpoints = self._checkpoints("encode_users", stamp)
+        # Of several processes one does this alone, and Orbax writes only what all of them know of.
+        checkpoints = self._checkpoints("encode_users", stamp) if jax.process_count() == 1 else None
         run = {"made_from": stamp}
         result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
         # "valid" vectors have read the training history and nothing after it.

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
-from reland_jax.mesh import DATA, MODEL, constrain, even, put
+from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, even, put
 from reland_jax.types import Ragged, RelandError, TargetRanks
 
 
@@ -73,8 +74,8 @@ def plan_ranking(targets: Ragged, masked: Ragged | None, num_items: int, tile_by
     users = np.flatnonzero(targets.lengths())
     if not len(users):
         raise RelandError("no user has an item to rank; the evaluated part of the split is empty")
-    rows = even(int(np.clip(tile_bytes // (4 * (num_items + 1)), 1, len(users))), DATA)
-    tiles = -(-len(users) // rows)
+    rows = int(np.clip(tile_bytes // (4 * (num_items + 1)), 1, len(users)))
+    tiles = even(-(-len(users) // rows), DATA)
     # Dealing users out by length makes the ragged parts of all tiles about equally long.
     weight = targets.lengths() + (masked.lengths() if masked is not None else 0)
     dealt = users[np.argsort(-weight[users], kind="stable")]
@@ -112,15 +113,51 @@ def _deal(
 
 @partial(jax.jit, static_argnames="num_items")
 def _rank_tiles(plan_arrays: tuple[jax.Array, ...], vectors: Vectors, num_items: int) -> jax.Array:
+    """Ranks ``<int32>[N, K]``; on a mesh the axis `data` shares out tiles, and `model` the items."""
+    if active_mesh() is None:
+        return _ranks(plan_arrays, vectors, num_items, shared=False)
+    table = PartitionSpec(MODEL)
+    specs = (PartitionSpec(DATA), Vectors(table, table, PartitionSpec()))
+    shares = jax.shard_map(
+        partial(_ranks, num_items=num_items, shared=True),
+        in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False,
+    )  # fmt: skip
+    return constrain(shares(plan_arrays, vectors))
+
+
+def _ranks(
+    plan_arrays: tuple[jax.Array, ...], vectors: Vectors, num_items: int, *, shared: bool
+) -> jax.Array:
+    """The same for the tiles, users and items that one device holds."""
+    count = vectors.items.shape[0]
+    first = jax.lax.axis_index(MODEL) * count if shared else 0
+    number = first + jnp.arange(count)
+    no_item = (number == 0) | (number > num_items)
+
+    def total(values: jax.Array) -> jax.Array:
+        return jax.lax.psum(values, MODEL) if shared else values
+
+    def users_at(user: jax.Array) -> jax.Array:
+        if not shared:
+            return vectors.users[user]
+        row = user - jax.lax.axis_index(MODEL) * len(vectors.users)
+        own = (row >= 0) & (row < len(vectors.users))
+        return total(jnp.where(own[:, None], vectors.users[jnp.where(own, row, 0)], 0.0))
+
     def rank(tile: tuple[jax.Array, ...]) -> jax.Array:
         user, masked_row, masked_item, target_row, target_item = tile
-        scores = _scores(vectors, user, num_items)
-        scores = scores.at[masked_row, masked_item].set(-jnp.inf, mode="drop")
-        own = scores[target_row, target_item]
+        scores = vectors.score(users_at(user), vectors.items)
+        # One column is written in place; the other form reads and writes all of them.
+        scores = jnp.where(no_item, -jnp.inf, scores) if shared else scores.at[:, 0].set(-jnp.inf)
+        column = jnp.where(masked_item >= first, masked_item - first, count)
+        scores = scores.at[masked_row, column].set(-jnp.inf, mode="drop")
+        column = target_item - first
+        own = (column >= 0) & (column < count)
+        mine = total(jnp.where(own, scores[target_row, jnp.where(own, column, 0)], 0.0))
         # "Not lower" and not "at least": a score that is not a number then counts against the target.
-        return jnp.sum(~(scores[target_row] < own[:, None]), -1, dtype=jnp.int32) - 1
+        return total(jnp.sum(~(scores[target_row] < mine[:, None]), -1, dtype=jnp.int32)) - 1
 
-    return constrain(jax.lax.map(rank, plan_arrays))
+    return jax.lax.map(rank, plan_arrays)
 
 
 def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
@@ -162,7 +199,8 @@ def _top(
 ) -> tuple[jax.Array, jax.Array]:
     scores = _scores(vectors, users, num_items)
     scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
-    return jax.lax.top_k(scores, count)
+    best, found = jax.lax.top_k(scores, count)
+    return constrain(best), constrain(found)
 
 
 def recommend(

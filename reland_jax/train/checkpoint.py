@@ -89,11 +89,20 @@ class Checkpoints:
 
 
 def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
-    """Writes the parameters of a trained recommender, whole on this process, to a new folder."""
+    """Writes the parameters of a trained recommender to a new folder.
+
+    Args:
+        params: of several processes only this one writes them, as whole arrays of the host.
+        folder: where they go.
+    """
     import orbax.checkpoint as ocp
 
-    alone = {jax.process_index()} if jax.process_count() > 1 else None
-    options = ocp.options.MultiprocessingOptions(active_processes=alone, barrier_sync_key_prefix="params")
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        this = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=this, active_processes={this}, barrier_sync_key_prefix="params"
+        )
     with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         checkpointer.save(os.path.abspath(folder), params)
 

@@ -1,0 +1,77 @@
+"""The main job in two processes that share the work, against one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.configs.reland import get_config
+from experiments.run import run
+from reland_jax.config import Config
+from tests.e2e.conftest import merged
+from tests.e2e.test_run import epochs_of, flags_of, kill_while_training, newest_checkpoint
+from tests.toys import quick_programs_environment
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("localhost", 0))
+        return listening.getsockname()[1]
+
+
+def start_two(
+    repository: Path, programs: Path, folder: Path, *arguments: str
+) -> list[subprocess.Popen[bytes]]:
+    """Two processes with one device each, which log to ``process-0.log`` and ``process-1.log``."""
+    command = [sys.executable, "-m", "experiments.run", *arguments]
+    common = os.environ | quick_programs_environment(programs) | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    common |= {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}"}
+    processes = []
+    for index in range(2):
+        environment = common | {"JAX_PROCESS_ID": str(index), "PYTHONPATH": str(repository)}
+        with (folder / f"process-{index}.log").open("wb") as out:
+            processes.append(
+                subprocess.Popen(command, cwd=repository, env=environment, stdout=out, stderr=out)
+            )
+    return processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["sasrec", "lightgcn"])
+def test_two_processes_train_to_the_numbers_of_one(
+    repository: Path, programs: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], backbone: str
+) -> None:
+    """The first makes what is trained on and writes the results; both train.
+
+    One is killed in the middle, whereupon the other stops too; started again, both go on.
+    """
+    workdir, changes = tmp_path / "two", settings(train={"max_epochs": 40}, variants=("id", "reland"))
+    arguments = [f"--config=experiments/configs/reland.py:demo,{backbone}", *flags_of(changes)]
+    arguments += ["--config.mesh.data=2", f"--workdir={workdir}"]
+    first, second = start_two(repository, programs, tmp_path, *arguments)
+    kill_while_training(second, workdir, 0.0)
+    assert first.wait(timeout=200) != 0
+    before = epochs_of(newest_checkpoint(workdir))
+    codes = [process.wait(timeout=500) for process in start_two(repository, programs, tmp_path, *arguments)]
+    said = [(tmp_path / f"process-{index}.log").read_text() for index in range(2)]
+    assert codes == [0, 0], "\n\n".join(said)
+    assert all(f"process {index} of 2" in text for index, text in enumerate(said))
+    found = json.loads((workdir / "results.json").read_text())
+    config = merged(get_config(f"demo,{backbone}").to_dict(), changes)
+    expected = run(Config.from_dict(config), tmp_path / "one")
+    for variant in changes["variants"]:
+        ours, theirs = (each["variants"][variant] for each in (found, expected))
+        assert [e["loss"] for e in ours["history"]] == pytest.approx(
+            [e["loss"] for e in theirs["history"]], rel=1e-3
+        )
+        assert ours["test"]["ndcg@10"] == pytest.approx(theirs["test"]["ndcg@10"], abs=0.02)
+    assert before == found["variants"]["id"]["history"][: len(before)]
+    assert (workdir / "report.html").is_file()
