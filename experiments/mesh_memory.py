@@ -1,0 +1,146 @@
+r"""What a training step holds and sends on each device of a mesh, from the compiled program.
+
+    python -m experiments.mesh_memory --backbone=lightgcn --users=200000 --items=100000 --meshes=1x1,1x2,2x4
+
+Nothing is trained and no accelerator is needed: the step is compiled for virtual devices of the CPU, so a
+job can be sized before a machine is rented. The data are generated, as in `experiments.growth`, and the
+settings those of Amazon Beauty, variant `id`. An accelerator's compiler needs other space for what lies
+between the layers; what is held from step to step is the same.
+
+MESH is DATAxMODEL: devices that share a batch, times devices that share the rows of tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from absl import app, flags
+
+from experiments.command_line import parse_flags
+from experiments.configs.reland import get_config
+from experiments.growth import generate
+from reland_jax.config import BACKBONES, Config, MeshConfig
+from reland_jax.types import RelandError, Splits
+
+MEGABYTE = 1e6
+
+
+class Footprint(NamedTuple):
+    """Bytes of one device.
+
+    Attributes:
+        state: parameters and the optimiser's moments.
+        data: interactions, shuffles and the graph.
+        between: what lies between the layers, at most.
+        sent: results of the operations in which devices exchange arrays, each counted once.
+    """
+
+    state: int
+    data: int
+    between: int
+    sent: int
+
+
+def footprint(config: Config, splits: Splits) -> Footprint:
+    """Compiles a step of the variant `id` for the mesh of the config."""
+    import jax
+
+    from reland_jax.mesh import use_mesh
+    from reland_jax.pipeline import id_task
+    from reland_jax.train.placement import replicated, shardings
+    from reland_jax.train.state import init_state, make_dispatch
+
+    with use_mesh(config.mesh):
+        task = id_task(config, splits)
+        state = init_state(task, config.train)
+        order = jax.jit(task.epoch_order)(task.data, jax.random.key(0))
+        step = jax.jit(
+            make_dispatch(task, config.train),
+            donate_argnums=0,
+            out_shardings=(shardings(state), replicated()),
+        )
+        compiled = step.lower(state, task.tables, task.data, order, jax.numpy.arange(1)).compile()
+    between = compiled.memory_analysis().temp_size_in_bytes
+    held = [_held((state,)), _held((task.tables, task.data, order))]
+    return Footprint(*held, between, sent_bytes(compiled.as_text()))
+
+
+def _held(tree: Any) -> int:
+    import jax
+
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def sent_bytes(program: str) -> int:
+    """Bytes of the results of all collective operations in a compiled program."""
+    kinds = "all-gather|all-reduce|collective-permute|all-to-all|reduce-scatter"
+    total = 0
+    for found in re.finditer(rf" = (.*?) (?:{kinds})(?:-start)?\(", program):
+        for bits, shape in re.findall(r"[a-z]+(\d+)\[([\d,]*)\]", found[1]):
+            size = int(bits) // 8
+            for extent in filter(None, shape.split(",")):
+                size *= int(extent)
+            total += size
+    return total
+
+
+def table(backbone: str, meshes: Sequence[MeshConfig], found: Sequence[Footprint]) -> str:
+    """A row per mesh."""
+    rows = ["| backbone | data x model | state, MB | data, MB | between layers, MB | exchanged, MB |"]
+    rows.append("|---|---|---|---|---|---|")
+    for mesh, each in zip(meshes, found, strict=True):
+        cells = " | ".join(f"{part / MEGABYTE:.1f}" for part in each)
+        rows.append(f"| {backbone} | {mesh.data} x {mesh.model} | {cells} |")
+    return "\n".join(rows)
+
+
+def parse_mesh(text: str) -> MeshConfig:
+    """``2x4`` -> data 2, model 4.
+
+    Raises:
+        RelandError: it is no such thing.
+    """
+    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
+        raise RelandError(f"--meshes: {text!r} is not DATAxMODEL, such as 2x4")
+    return MeshConfig(*map(int, found.groups()))
+
+
+def define_flags() -> None:
+    """Registers the flags."""
+    flags.DEFINE_enum("backbone", "lightgcn", BACKBONES, "Backbone.")
+    flags.DEFINE_integer("users", 200_000, "Users.", lower_bound=1)
+    flags.DEFINE_integer("items", 100_000, "Items.", lower_bound=1)
+    flags.DEFINE_list("meshes", ["1x1", "1x2", "1x4", "1x8", "2x4"], "DATAxMODEL of each mesh.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    given = flags.FLAGS
+    try:
+        meshes = [parse_mesh(text) for text in given.meshes]
+        most = max(mesh.data * mesh.model for mesh in meshes)
+        # Before jax is imported. A CPU can be any number of devices.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={most}"
+        from reland_jax.data import split
+
+        config = Config.from_dict(get_config(f"amazon-beauty,{given.backbone}").to_dict())
+        splits = split(generate(given.users, given.items, 0), config.data.protocol)
+        measure = partial(footprint, splits=splits)
+        found = [measure(dataclasses.replace(config, mesh=mesh)) for mesh in meshes]
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+    print(table(given.backbone, meshes, found))
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=parse_flags)
