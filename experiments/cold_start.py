@@ -1,20 +1,29 @@
-r"""Users without history, matched to seed users, against popularity.
+r"""Users without history, who borrow from seed users by profile, against popularity.
 
     python -m experiments.cold_start --dataset=ml-1m --backbones=lightgcn,sasrec --workdir=DIR \
         --out=DIR/cold_start.json [--set=train.max_epochs=5 ...]
 
-A share of the users is held out of training and validation entirely; what is kept of them is their test
-part under the ratio split, as targets. Every recommender is trained on the others. A cold user's vector is
-the weighted mean of those of the k seed users matched to it, by profile where the data have any. Half of
-the cold users choose k by NDCG@10, for matched and for random seed users apart; the other half is reported.
+A share of the users is held out entirely, and every recommender is trained on the others. A cold user's
+vector is the weighted mean of those of seed users, where a user of another profile counts less: for
+each field that differs, by the factor `retrieval.cold_mismatch`.
+
+What a list of ten is held against, for the same cold users:
+
+    first    their first interactions, which come next for somebody who is new; as many as the test part has
+    all      all their interactions
+    last     their test part under the ratio split. They have had most popular items before, and these
+             cannot be found any more, but stand at the top of every list. So it tells methods apart badly
 
 The rows of the table:
 
     popularity           the items with the most training interactions
-    profile popularity   the same among the users of the same profile, where the data have profiles; items
-                         that none of them has follow by popularity
-    BACKBONE VARIANT     matched seed users
-    ... random           as many seed users drawn at random, the mean over a few draws
+    profile popularity   the same among the users of the same profile
+    ... smoothed         the same with users of other profiles too, each counted as in our rows
+    BACKBONE VARIANT     borrowed from seed users by profile
+    ... everybody        the same without profiles: all users count as much
+
+Where a row has the factor as its setting, each half of the cold users is ranked with the one that is best
+for the other half, by NDCG@10 of their first interactions.
 """
 
 from __future__ import annotations
@@ -36,9 +45,8 @@ from experiments.settings import parse_setting, with_settings
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.eval import (
-    RankingPlan,
+    Borrowed,
     Vectors,
-    borrow,
     lend,
     per_user_metrics,
     plan_ranking,
@@ -47,29 +55,34 @@ from reland_jax.eval import (
 from reland_jax.eval.significance import holm, paired_comparison, stars
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
-from reland_jax.retrieval import profiles, represented_users
+from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.storage import Inputs
+from reland_jax.train.tasks import append
 from reland_jax.types import Interactions, Ragged, RelandError, Splits
 
+TARGETS = ("first", "all", "last")
 METRICS = ("hr@10", "ndcg@10")
+CHOICE = "first ndcg@10"
+"""By what the setting of a row is chosen."""
+
+EVERYBODY = 1.0
+"""The factor with which profiles do not matter."""
 
 PerUser = Mapping[str, np.ndarray]
-"""Metric -> its value for every cold user, in the order of their numbers."""
+"""Targets and metric -> its value for every cold user, in the order of their numbers."""
 
 
 class Setup(NamedTuple):
     """What all trainings share.
 
     Attributes:
-        neighbours: values of k to choose from.
+        mismatches: values of `retrieval.cold_mismatch` to choose from.
         share: of the users that are held out.
-        draws: of random seed users.
-        seed: of the hold-out, the halves and the random seed users, and of the trainings.
+        seed: of the hold-out and the halves, and of the trainings.
     """
 
-    neighbours: tuple[int, ...]
+    mismatches: tuple[float, ...]
     share: float
-    draws: int
     seed: int
 
 
@@ -84,7 +97,11 @@ class ColdStart(Pipeline):
 
     def split(self, interactions: Interactions) -> Splits:
         """The split of the config, without what is known of the users that are held out."""
-        return hold_out(super().split(interactions), self._setup.share, self._setup.seed)
+        return hold_out(self.whole(interactions), self._setup.share, self._setup.seed)
+
+    def whole(self, interactions: Interactions) -> Splits:
+        """The split of the config."""
+        return super().split(interactions)
 
 
 def hold_out(splits: Splits, share: float, seed: int) -> Splits:
@@ -107,6 +124,20 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     return splits._replace(train=_rows(splits.train, kept), valid=_rows(splits.valid, kept))
 
 
+def cold_targets(whole: Splits, cold: np.ndarray) -> dict[str, Ragged]:
+    """What cold users' lists are held against, by the name in `TARGETS`; nothing for the others.
+
+    Args:
+        whole: the split before the hold-out; parts follow each other in time.
+        cold: ``<bool>[U]``.
+    """
+    last = _rows(whole.test, cold)
+    every = _rows(append(append(whole.train, whole.valid), whole.test), cold)
+    place = np.arange(len(every.items)) - np.repeat(every.indptr[:-1], every.lengths())
+    begins = place < np.repeat(last.lengths(), every.lengths())
+    return {"first": Ragged(last.indptr, every.items[begins]), "all": every, "last": last}
+
+
 def _rows(lists: Ragged, kept: np.ndarray) -> Ragged:
     """The lists with empty rows where `kept` ``<bool>[U]`` is false."""
     lengths = lists.lengths()
@@ -119,22 +150,30 @@ class ColdUsers:
 
     Attributes:
         user: ``<int32>[C]``, in order.
-        chooses: ``<bool>[C]``, who chooses k; the others are reported.
+        half: ``<bool>[C]``, drawn at random: each half chooses for the other.
         profile: ``<int32>[U, F]``, of all users.
     """
 
-    def __init__(self, inputs: Inputs, config: Config, setup: Setup) -> None:
-        """Halves the cold users at random."""
-        self._inputs, self._setup, splits = inputs, setup, inputs.splits
-        cold = splits.train.lengths() == 0
-        targets = _rows(splits.test, cold)
-        self.user = np.flatnonzero(targets.lengths())
+    def __init__(self, inputs: Inputs, whole: Splits, config: Config, setup: Setup) -> None:
+        """Halves the cold users at random.
+
+        Args:
+            inputs: of the trainings.
+            whole: the split before the hold-out.
+            config: size of a tile.
+            setup: the seed.
+        """
+        self._inputs, splits = inputs, inputs.splits
+        self._activity = splits.train.lengths()
+        targets = cold_targets(whole, self._activity == 0)
+        self.user = np.flatnonzero(targets["last"].lengths())
         drawn = np.random.default_rng([setup.seed, 1]).permutation(len(self.user))
-        self.chooses = drawn < len(self.user) // 2
+        self.half = drawn < len(self.user) // 2
         self.profile = profiles(inputs.interactions.user_features, splits.num_users)
-        num_seeds = len(inputs.built.pool.rationales)
-        self._represented = represented_users(inputs.assignment.seed, splits.train.lengths(), num_seeds)
-        self._plan: RankingPlan = plan_ranking(targets, None, splits.num_items, config.eval.tile_bytes)
+        self._plans = {
+            name: plan_ranking(each, None, splits.num_items, config.eval.tile_bytes)
+            for name, each in targets.items()
+        }
 
     @property
     def has_profiles(self) -> bool:
@@ -143,46 +182,41 @@ class ColdUsers:
 
     def score(self, vectors: Vectors) -> PerUser:
         """Metrics of every cold user."""
-        found = per_user_metrics(rank_targets(self._plan, vectors), (10,))
-        return {name: found[name] for name in METRICS}
+        ranks = {name: rank_targets(plan, vectors) for name, plan in self._plans.items()}
+        found = {name: per_user_metrics(rank, (10,)) for name, rank in ranks.items()}
+        return {f"{name} {metric}": found[name][metric] for name in TARGETS for metric in METRICS}
 
     def popularity(self) -> PerUser:
         """Of the items with the most training interactions."""
-        counts = np.bincount(self._inputs.splits.train.items, minlength=self._inputs.splits.num_items + 1)
-        return self.score(_scored(np.ones((self._inputs.splits.num_users, 1)), counts[:, None]))
+        return self.profile_popularity(EVERYBODY)
 
-    def profile_popularity(self) -> PerUser:
-        """Of the same among the training users of the same profile, ties by popularity."""
+    def profile_popularity(self, mismatch: float) -> PerUser:
+        """Of the same, where users of other profiles count less; ties by popularity.
+
+        Args:
+            mismatch: the factor per field that differs; with 0 the nearest profiles alone count.
+        """
         train, num_items = self._inputs.splits.train, self._inputs.splits.num_items
-        _, group = np.unique(self.profile, axis=0, return_inverse=True)
-        group = group.reshape(-1)
-        counts = np.zeros((num_items + 1, group.max() + 2))
-        np.add.at(counts, (train.items, np.repeat(group, train.lengths())), 1.0)
+        weights = profile_weights(self.profile, self._activity, mismatch)
+        kinds = weights.weight.shape[1]
+        kind = np.zeros(len(self._activity), np.int64)
+        kind[weights.warm] = weights.warm_profile
+        counts = np.zeros((num_items + 1, kinds + 1))
+        np.add.at(counts, (train.items, np.repeat(kind, self._activity)), 1.0)
         overall = counts.sum(1)
         counts[:, -1] = overall / (overall.sum() + 1.0)
-        users = np.eye(group.max() + 2)[group]
-        users[:, -1] = 1.0
+        users = np.ones((len(self._activity), kinds + 1))
+        # A user of the nearest profile counts 1, and what breaks ties altogether less than that.
+        scaled = weights.weight / weights.weight.max(axis=1, keepdims=True)
+        users[weights.cold, :-1] = scaled[weights.cold_profile]
         return self.score(_scored(users, counts))
 
-    def matched(self, vectors: Vectors, k: int) -> PerUser:
-        """Of the k seed users matched to each."""
-        seed, cosine = (each[self.user, :k] for each in self._inputs.assignment)
-        return self._lent(vectors, seed, cosine)
-
-    def random(self, vectors: Vectors, k: int) -> PerUser:
-        """Of k seed users drawn at random for each, the mean over some draws."""
-        rng = np.random.default_rng([self._setup.seed, 2, k])
-        rows = np.arange(len(self._inputs.built.pool.rationales))
-        # Ordering random numbers draws without replacement in every row at once.
-        draws = [
-            rng.random((len(self.user), len(rows))).argsort(axis=1)[:, :k] for _ in range(self._setup.draws)
-        ]
-        found = [self._lent(vectors, rows[draw], np.ones(draw.shape)) for draw in draws]
-        return {name: np.mean([each[name] for each in found], axis=0) for name in METRICS}
-
-    def _lent(self, vectors: Vectors, seed: np.ndarray, cosine: np.ndarray) -> PerUser:
-        source, represented = self._inputs.built.pool.seeds.user[seed], self._represented[seed]
-        return self.score(lend(vectors, borrow(self.user, source, cosine, represented)))
+    def borrowed(self, vectors: Vectors, mismatch: float) -> PerUser:
+        """Of seed users, for whom users of other profiles vote with less weight."""
+        found = profile_weights(self.profile, self._activity, mismatch)
+        source = self._inputs.built.pool.seeds.user[self._inputs.assignment.seed[found.warm, 0]]
+        lent = Borrowed(found.cold, found.cold_profile, found.weight, source, found.warm_profile)
+        return self.score(lend(vectors, lent))
 
 
 def _scored(users: np.ndarray, items: np.ndarray) -> Vectors:
@@ -199,7 +233,7 @@ def _product(users: jax.Array, items: jax.Array) -> jax.Array:
 def run(
     configs: Mapping[str, Config], variants: Sequence[str], setup: Setup, workdir: Path
 ) -> dict[str, Any]:
-    """Trains what is missing, chooses k and compares.
+    """Trains what is missing, chooses and compares.
 
     Args:
         configs: by backbone.
@@ -213,103 +247,108 @@ def run(
     Raises:
         RelandError: bad data or settings.
     """
-    rows: dict[str, dict[int, PerUser]] = {}
+    rows: dict[str, dict[float, PerUser]] = {}
     for backbone, config in configs.items():
         pipeline = ColdStart(config, workdir, setup)
         inputs = pipeline.prepare()
-        cold = ColdUsers(inputs, config, setup)
-        rows["popularity"] = {0: cold.popularity()}
+        cold = ColdUsers(inputs, pipeline.whole(inputs.interactions), config, setup)
+        tried = setup.mismatches if cold.has_profiles else (EVERYBODY,)
+        rows["popularity"] = {EVERYBODY: cold.popularity()}
         if cold.has_profiles:
-            rows["profile popularity"] = {0: cold.profile_popularity()}
+            rows["profile popularity"] = {0.0: cold.profile_popularity(0.0)}
+            rows["profile popularity smoothed"] = {each: cold.profile_popularity(each) for each in tried}
         for variant in variants:
             params = pipeline.train(inputs, variant, setup.seed).params
             vectors = pipeline.task(inputs, variant).vectors(params, "test")
-            for kind, method in (("", cold.matched), (" random", cold.random)):
-                scores = {k: method(vectors, k) for k in setup.neighbours}
-                rows[f"{backbone} {variant}{kind}"] = scores
+            name = f"{backbone} {variant}"
+            rows[name] = {each: cold.borrowed(vectors, each) for each in tried}
+            if cold.has_profiles:
+                rows[f"{name} everybody"] = {EVERYBODY: cold.borrowed(vectors, EVERYBODY)}
     return {
         "dataset": Path(config.data.name).name,
         "users": inputs.splits.num_users,
+        "cold_users": len(cold.user),
         "seed_users": len(inputs.built.pool.rationales),
         "profiles": len(np.unique(cold.profile, axis=0)),
-        "choosing": int(cold.chooses.sum()),
-        "reported": int((~cold.chooses).sum()),
         **setup._asdict(),
-        **judge(rows, cold.chooses),
+        **judge(rows, cold.half),
         "environment": environment() | {"configs": {name: each.to_keep() for name, each in configs.items()}},
     }
 
 
-def judge(rows: Mapping[str, Mapping[int, PerUser]], chooses: np.ndarray) -> dict[str, Any]:
-    """Chooses k on one half of the cold users and compares on the other.
+def judge(rows: Mapping[str, Mapping[float, PerUser]], half: np.ndarray) -> dict[str, Any]:
+    """Lets each half of the cold users choose for the other, and compares.
 
     Args:
-        rows: name -> k -> metrics of every cold user; rows without a k have one entry.
-        chooses: ``<bool>[C]``, the half that chooses.
+        rows: name -> setting -> metrics of every cold user; the other rows have one entry.
+        half: ``<bool>[C]``.
 
     Returns:
-        "methods": the mean metrics of both halves by name, the first for every k; "comparisons": matched
-        seed users with every baseline, of the second half, p-values corrected by Holm over all.
+        "methods": by name the chosen settings ("mismatch", of either half), the mean metrics with them,
+        and with every setting for everybody ("tried"); "comparisons": of our rows with the others by
+        the first and by all interactions, p-values corrected by Holm over those of the same targets.
     """
-    means = {name: {k: _means(found, chooses) for k, found in by_k.items()} for name, by_k in rows.items()}
-    chosen = {name: max(by_k, key=lambda k: by_k[k]["ndcg@10"]) for name, by_k in means.items()}
-    methods = {
-        name: {
-            "k": chosen[name],
-            "choosing": means[name],
-            "reported": _means(by_k[chosen[name]], ~chooses),
+    methods, ranked = {}, {}
+    for name, tried in rows.items():
+        ours, others = (_best(tried, chooses) for chooses in (~half, half))
+        ranked[name] = {
+            metric: np.where(half, tried[ours][metric], tried[others][metric]) for metric in tried[ours]
         }
-        for name, by_k in rows.items()
-    }
-    test = partial(_compare, {name: by_k[chosen[name]] for name, by_k in rows.items()}, ~chooses)
-    comparisons = [test(ours, other, metric) for ours, other in _pairs(rows) for metric in METRICS]
-    for each, p_value in zip(comparisons, holm([each["p_value"] for each in comparisons]), strict=True):
-        each["p_holm"] = float(p_value)
+        everybody = {setting: _means(found) for setting, found in tried.items()}
+        methods[name] = {"mismatch": [ours, others], **_means(ranked[name]), "tried": everybody}
+    comparisons = []
+    for targets in ("first", "all"):
+        test = partial(_compare, ranked)
+        pairs = _pairs(rows)
+        found = [test(ours, other, f"{targets} {metric}") for ours, other in pairs for metric in METRICS]
+        for each, p_value in zip(found, holm([each["p_value"] for each in found]), strict=True):
+            each["p_holm"] = float(p_value)
+        comparisons += found
     return {"methods": methods, "comparisons": comparisons}
 
 
-def _means(found: PerUser, half: np.ndarray) -> dict[str, float]:
-    return {metric: float(values[half].mean()) for metric, values in found.items()}
+def _best(tried: Mapping[float, PerUser], chooses: np.ndarray) -> float:
+    return max(tried, key=lambda setting: tried[setting][CHOICE][chooses].mean())
+
+
+def _means(found: PerUser) -> dict[str, float]:
+    return {metric: float(values.mean()) for metric, values in found.items()}
 
 
 def _pairs(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
-    matched = [name.removesuffix(" random") for name in rows if name.endswith(" random")]
-    plain = [name for name in rows if name.endswith("popularity")]
-    pairs = [(name, other) for name in matched for other in plain]
-    pairs += [(name, f"{name} random") for name in matched]
-    without = {name: name.replace(" reland", " f_item") for name in matched if name.endswith(" reland")}
-    return pairs + [(name, other) for name, other in without.items() if other in matched]
+    plain = [name for name in rows if "popularity" in name]
+    ours = [name for name in rows if name not in plain and not name.endswith(" everybody")]
+    pairs = [(name, other) for name in ours for other in [*plain, f"{name} everybody"] if other in rows]
+    without = {name: name.replace(" reland", " f_item") for name in ours if name.endswith(" reland")}
+    return pairs + [(name, other) for name, other in without.items() if other in ours]
 
 
-def _compare(
-    found: Mapping[str, PerUser], half: np.ndarray, ours: str, other: str, metric: str
-) -> dict[str, Any]:
-    compared = paired_comparison(found[ours][metric][half], found[other][metric][half])
+def _compare(found: Mapping[str, PerUser], ours: str, other: str, metric: str) -> dict[str, Any]:
+    compared = paired_comparison(found[ours][metric], found[other][metric])
     return {"ours": ours, "baseline": other, "metric": metric, **compared._asdict()}
 
 
 def table(found: Mapping[str, Any]) -> str:
     """The results for people."""
+    columns = [f"{targets} {metric}" for targets in TARGETS for metric in METRICS]
     lines = [
-        f"{found['dataset']}: {found['reported']} cold users reported, {found['choosing']} choose k; "
+        f"{found['dataset']}: {found['cold_users']} cold users; "
         f"{found['profiles']} profiles, {found['seed_users']} seed users",
-        f"{'':<28}{'k':>4}{'HR@10':>9}{'NDCG@10':>9}   NDCG@10 of the choosing half by k",
+        f"{'':<30}{'factor':>10}" + "".join(f"{column:>15}" for column in columns),
     ]
     for name, method in found["methods"].items():
-        tried = method["choosing"]
-        by_k = "  ".join((f"{k}: " if k else "") + f"{each['ndcg@10']:.4f}" for k, each in tried.items())
-        hr, ndcg = (method["reported"][metric] for metric in METRICS)
-        lines.append(f"{name:<28}{method['k'] or '':>4}{hr:>9.4f}{ndcg:>9.4f}   {by_k}")
-    lines.append(f"{'ours - baseline, * for p < 0.05 after Holm':<66}{'metric':>8}{'':>3}difference")
+        chosen = "/".join(f"{each:g}" for each in dict.fromkeys(method["mismatch"]))
+        lines.append(f"{name:<30}{chosen:>10}" + "".join(f"{method[column]:>15.4f}" for column in columns))
+    lines.append(f"{'ours - baseline, * for p < 0.05 after Holm':<66}{'':>14}   difference")
     for each in found["comparisons"]:
         interval = f"[{each['low']:+.4f}, {each['high']:+.4f}] p = {each['p_value']:.3g}"
         what = f"{each['ours']} - {each['baseline']}"
         mark = stars(each["p_holm"])
-        lines.append(f"{what:<66}{each['metric']:>8}   {each['difference']:+.4f}{mark:<1} {interval}")
+        lines.append(f"{what:<66}{each['metric']:>14}   {each['difference']:+.4f}{mark:<1} {interval}")
     return "\n".join(lines)
 
 
-def plan(dataset: str, backbones: Sequence[str], changes: Sequence[str], setup: Setup) -> dict[str, Config]:
+def plan(dataset: str, backbones: Sequence[str], changes: Sequence[str]) -> dict[str, Config]:
     """The settings of every backbone: those of its configuration under the ratio split, changed.
 
     Raises:
@@ -318,9 +357,8 @@ def plan(dataset: str, backbones: Sequence[str], changes: Sequence[str], setup: 
     configs = {}
     for backbone in backbones:
         config = Config.from_dict(get_config(f"{dataset},{backbone}").to_dict())
-        ours = {"data.protocol": "ratio", "retrieval.cold_neighbours": max(setup.neighbours)}
-        ours |= dict(parse_setting(each, config) for each in changes)
-        configs[backbone] = with_settings(config, ours)
+        changed = [parse_setting(each, config) for each in changes]
+        configs[backbone] = with_settings(config, {"data.protocol": "ratio"} | dict(changed))
     return configs
 
 
@@ -329,9 +367,8 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", "ml-1m", "Data set: a known name or a path.")
     flags.DEFINE_list("backbones", ["lightgcn", "sasrec"], "Backbones.")
     flags.DEFINE_list("variants", ["f_item", "reland"], "Variants, and the controls permuted and noise.")
-    flags.DEFINE_list("neighbours", ["1", "5", "20", "50"], "Values of k.")
+    flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
-    flags.DEFINE_integer("draws", 5, "Draws of random seed users.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)
     flags.DEFINE_string("workdir", None, "Folder of artefacts.", required=True)
     flags.DEFINE_string("out", None, "JSON file of the results.", required=True)
@@ -345,8 +382,8 @@ def main(arguments: Sequence[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     try:
-        setup = Setup(tuple(map(int, given.neighbours)), given.share, given.draws, given.seed)
-        configs = plan(given.dataset, given.backbones, given.set, setup)
+        setup = Setup(tuple(map(float, given.mismatches)), given.share, given.seed)
+        configs = plan(given.dataset, given.backbones, given.set)
         found = run(configs, given.variants, setup, Path(given.workdir))
     except RelandError as error:
         sys.exit(f"error: {error}")

@@ -8,6 +8,8 @@ r"""The reasoning pool under control: its versions, and what may be done to them
     remove    take out users (--user), or seed users by what their rationale says (--match)
     expire    take out rationales older than a bound
     block     take out rationales by a pattern, and keep such ones out from now on
+    unblock   take patterns off the moderation list
+    readmit   take users off the removal list
     cap       keep the seed users who stand for the most users (--seeds, --tokens)
     show      versions, seed users, and what a user gets (--user)
     stats     figures of a version, as JSON
@@ -109,6 +111,16 @@ def _block_flags(values: Flags) -> None:
     )  # fmt: skip
 
 
+def _readmit_flags(values: Flags) -> None:
+    flags.DEFINE_multi_string("user", [], "External id; may be given again.", flag_values=values)
+
+
+def _unblock_flags(values: Flags) -> None:
+    flags.DEFINE_multi_string(
+        "pattern", [], "Regular expression as it was blocked; may be given again.", flag_values=values
+    )
+
+
 def _cap_flags(values: Flags) -> None:
     flags.DEFINE_integer("seeds", None, "Most seed users.", 1, flag_values=values)
     flags.DEFINE_integer("tokens", None, "Most tokens of prompts and answers.", 1, flag_values=values)
@@ -172,6 +184,16 @@ def _block(given: Flags, _: list[str]) -> int:
     return pool_changes.block(_order(given, "block"), given.pattern)
 
 
+def _unblock(given: Flags, _: list[str]) -> int:
+    _need(given, "unblock", "pattern")
+    return pool_changes.unblock(_order(given, "unblock"), given.pattern)
+
+
+def _readmit(given: Flags, _: list[str]) -> int:
+    _need(given, "readmit", "user")
+    return pool_changes.readmit(_order(given, "readmit"), given.user)
+
+
 def _cap(given: Flags, _: list[str]) -> int:
     _need(given, "cap", "seeds", "tokens")
     return pool_changes.cap(_order(given, "cap"), given.seeds, given.tokens)
@@ -205,6 +227,8 @@ COMMANDS: Mapping[str, Command] = {
     "remove": Command(_remove, _remove_flags, True),
     "expire": Command(_expire, _expire_flags, True),
     "block": Command(_block, _block_flags, True),
+    "unblock": Command(_unblock, _unblock_flags, True),
+    "readmit": Command(_readmit, _readmit_flags, True),
     "cap": Command(_cap, _cap_flags, True),
     "show": Command(_show, _show_flags),
     "stats": Command(_stats, _version_flag),

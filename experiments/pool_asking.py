@@ -54,17 +54,21 @@ def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
     if order.dry_run:
         _tell_estimate(_requests(config, seeding, seeds), config, folder)
         return 0
+    made = None
     if config.pool.provider in WITH_JOURNAL:
-        _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
+        made = _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
     pool, problems = build_pool(
         seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
-        folder=_made(folder), llm=config.llm, cluster=seeding.clusters,
+        folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
     )  # fmt: skip
 
     def plan(before: Content | None) -> Plan:
         removals = read_removals(order.store.folder)
         ids = seeding.interactions.ids.users
-        kept = screened(pool, ids, removals, read_patterns(order.store.folder))
+        # A file may bring seed users without training items; none can be like them.
+        warm = seeding.splits.train.lengths()[pool.seeds.user] > 0
+        kept = control.keep_rows(pool, warm, "the build")
+        kept = screened(kept, ids, removals, read_patterns(order.store.folder))
         population, number = _population(seeding, ~removals.left(ids.tolist()))
         kept = kept._replace(seeds=kept.seeds._replace(user=number[kept.seeds.user]))
         settings = _settings(config, seeding, pool_provenance(config.pool, config.data))
@@ -184,9 +188,10 @@ def _refreshed(
     removals = read_removals(order.store.folder)
     ids = np.asarray(seeding.interactions.ids.users, str)
     population, number = _population(seeding, ~removals.left(ids.tolist()))
-    dense = {user: row for row, user in enumerate(np.asarray(population.user_ids, str).tolist())}
+    named = zip(np.asarray(population.user_ids, str).tolist(), population.seen.tolist(), strict=True)
+    dense = {user: row for row, (user, seen) in enumerate(named) if seen}
     old_ids = np.asarray(now.population.user_ids, str)[now.pool.seeds.user].tolist()
-    why = "the data do not have this seed user any more"
+    why = "the data have no training items of this seed user any more"
     gone = [Problem(user, why) for user in old_ids if user not in dense]
     rows = np.asarray([user in dense for user in old_ids], bool)
     pool = control.keep_rows(now.pool, rows, "the refresh")
@@ -284,6 +289,8 @@ def _note(order: Order, config: Config, made: PoolRequests) -> None:
 
 def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.ndarray]:
     """Whom a version serves, and the row of every user of the data there: ``<int32>[U]``."""
+    from reland_jax.retrieval import profiles
+
     splits, ids = seeding.splits, seeding.interactions.ids
     lengths = splits.train.lengths()
     whole = Population(
@@ -292,6 +299,7 @@ def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.nda
         lengths.astype(np.int32),
         (splits.valid.lengths() + splits.test.lengths()).astype(np.int32),
         history_codes(splits.train, ids.items, lengths),
+        profiles(seeding.interactions.user_features, len(lengths)),
     )
     return Population(*(array[stays] for array in whole)), (np.cumsum(stays) - 1).astype(np.int32)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem
 from reland_jax.pool.keeping import control
 from reland_jax.pool.keeping.asked import read_asked
 from reland_jax.pool.keeping.lists import allowed, compiled, read_patterns, read_removals
-from reland_jax.pool.keeping.purging import purge
-from reland_jax.pool.keeping.version_files import Content, read_record
+from reland_jax.pool.keeping.purging import not_purged, purge
+from reland_jax.pool.keeping.version_files import Content, Population, read_record
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.providers.files import read_pool_file
 from reland_jax.types import RelandError
@@ -51,6 +53,8 @@ class Plan(NamedTuple):
         users: external ids to keep out from now on.
         seeds: external ids that are not to be seed users from now on.
         patterns: what no rationale may have from now on.
+        readmitted: external ids that come off the removal list.
+        unblocked: patterns that come off the moderation list.
         problems: what could not be done.
         always: publish even if the version is the same as before.
     """
@@ -61,6 +65,8 @@ class Plan(NamedTuple):
     users: Sequence[str] = ()
     seeds: Sequence[str] = ()
     patterns: Sequence[str] = ()
+    readmitted: Sequence[str] = ()
+    unblocked: Sequence[str] = ()
     problems: Sequence[Problem] = ()
     always: bool = False
 
@@ -77,7 +83,7 @@ def carry_out(
         first: there need not be a version yet; the plan is given None then.
 
     Returns:
-        The exit status, 0.
+        The exit status: 0, or 1 if something could not be purged.
     """
     if order.dry_run:
         before = _present(order.store, first)
@@ -97,10 +103,12 @@ def carry_out(
         # The lists come first: if this process ends here, nothing comes back that was to go.
         store.remember(users=planned.users, seeds=planned.seeds, patterns=planned.patterns)
         number = store.publish(planned.after, _record(order, before, planned, purging))
+        # And nothing comes off a list before the audit log says so.
+        store.forget(users=planned.readmitted, patterns=planned.unblocked)
         print(f"version {number} is current")
         if purging:
-            _purge(store)
-        elif order.action == "remove" and len(store.numbers()) > 1:
+            return _purge(store)
+        if order.action == "remove" and len(store.numbers()) > 1:
             print("older versions and the journal still hold what was removed; --purge deletes that too")
     return 0
 
@@ -126,7 +134,7 @@ def add(order: Order, file: str, held_out: int) -> int:
         population = before.population
         ids = np.asarray(population.user_ids, str).tolist()
         dense = {user: row for row, user in enumerate(ids)}
-        refused = _refused(order.store, entries, dense, population.held_out, held_out)
+        refused = _refused(order.store, entries, dense, population, held_out)
         pool, problems = control.add_entries(before.pool, entries, dense, population.behaviour, refused)
         arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
         return Plan(_with_pool(before, pool), arguments, problems=problems)
@@ -184,6 +192,34 @@ def block(order: Order, patterns: Sequence[str]) -> int:
     return carry_out(order, plan)
 
 
+def unblock(order: Order, patterns: Sequence[str]) -> int:
+    """Takes patterns off the moderation list; rationales that it took out come back by asking only."""
+
+    def plan(before: Content) -> Plan:
+        known = read_patterns(order.store.folder)
+        for pattern in patterns:
+            if pattern not in known:
+                hint = nearest_name(pattern, known) if known else "the moderation list is empty"
+                raise RelandError(f"--pattern={pattern}: not on the moderation list; {hint}")
+        return Plan(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
+
+    return carry_out(order, plan)
+
+
+def readmit(order: Order, users: Sequence[str]) -> int:
+    """Takes users off the removal list; the next build or refresh serves them again."""
+    _keep_ids_out_of(order.why, users)
+
+    def plan(before: Content) -> Plan:
+        listed = read_removals(order.store.folder).barred(users).tolist()
+        for user, on_list in zip(users, listed, strict=True):
+            if not on_list:
+                raise RelandError(f"--user={user}: not on the removal list of this store")
+        return Plan(before, {}, {"user": list(users)}, readmitted=users, always=True)
+
+    return carry_out(order, plan)
+
+
 def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
     """Keeps the seed users who stand for the most users, up to a number of them or of tokens."""
 
@@ -217,7 +253,7 @@ def _with_pool(before: Content, pool: Any) -> Content:
 
 
 def _refused(
-    store: PoolStore, entries: Sequence[Any], dense: Mapping[str, int], held_out: np.ndarray, left_out: int
+    store: PoolStore, entries: Sequence[Any], dense: Mapping[str, int], population: Population, left_out: int
 ) -> dict[str, str]:
     """External id -> why a line of a file must not be used."""
     ids = [entry.user_id for entry in entries]
@@ -230,10 +266,13 @@ def _refused(
     for entry, good in zip(readable, fine.tolist(), strict=True):
         if not good:
             refused.setdefault(entry.user_id, "a blocked pattern is in its text")
-        hidden = int(held_out[dense[entry.user_id]]) if entry.user_id in dense else 0
+    for user in (entry.user_id for entry in entries if entry.user_id in dense):
+        if not population.seen[dense[user]]:
+            refused.setdefault(user, "no training items: nobody can be like this user")
+        hidden = int(population.held_out[dense[user]])
         if hidden > left_out:
             refused.setdefault(
-                entry.user_id,
+                user,
                 f"held-out items were shown to its writer: {hidden} are held out, --held_out={left_out}",
             )
     return refused
@@ -291,9 +330,13 @@ def _finish_purge(store: PoolStore) -> None:
         _purge(store)
 
 
-def _purge(store: PoolStore) -> None:
+def _purge(store: PoolStore) -> int:
+    """Purges, says what, and returns the exit status: 1 if a journal was not found."""
     done = purge(store)
     print(
         f"purged: {done.versions} older versions, {done.prompts} prompts of the journal, "
         f"{done.files} files of the batch provider"
     )
+    for path in done.missing:
+        print(f"not purged: {not_purged(path)}", file=sys.stderr)
+    return 1 if done.missing else 0

@@ -16,7 +16,7 @@ from reland_jax.config import RetrievalConfig, nearest_name
 from reland_jax.pool.keeping.control import Difference, Side, diff, keep_rows
 from reland_jax.pool.keeping.lists import Removals, allowed
 from reland_jax.pool.keeping.version_files import Content, Origin, Population
-from reland_jax.retrieval import assign
+from reland_jax.retrieval import assign, assign_with_cold, most_voted, profile_weights
 from reland_jax.types import Assignment, ReasoningPool, RelandError
 
 
@@ -38,9 +38,12 @@ def new_content(
             though it is the same as before.
 
     Raises:
-        RelandError: see `retrieval.assign`.
+        RelandError: see `retrieval.assign_with_cold`.
     """
-    assignment = assign(population.behaviour, pool.seeds.user, _retrieval(settings, pool))
+    assignment = assign_with_cold(
+        population.behaviour, pool.seeds.user, population.seen, population.profile,
+        _retrieval(settings, pool),
+    )  # fmt: skip
     origin = _origins(population, pool, before, current)
     return Content(population, pool, origin, assignment, dict(settings))
 
@@ -124,7 +127,12 @@ def _side(content: Content) -> Side:
 def _retrieval(settings: Mapping[str, Any], pool: ReasoningPool) -> RetrievalConfig:
     stored = settings["retrieval"]
     neighbours = min(int(stored["neighbours"]), len(pool.rationales))
-    return RetrievalConfig(engine=stored["engine"], neighbours=neighbours, tile=int(stored["tile"]))
+    return RetrievalConfig(
+        engine=stored["engine"],
+        neighbours=neighbours,
+        cold_mismatch=float(stored["cold_mismatch"]),
+        tile=int(stored["tile"]),
+    )
 
 
 def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
@@ -132,19 +140,28 @@ def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
     row_of_user = {user: row for row, user in enumerate(pool.seeds.user.tolist())}
     new_row = np.asarray([row_of_user.get(user, -1) for user in before.pool.seeds.user.tolist()], np.int32)
     seed, cosine = new_row[before.assignment.seed], before.assignment.cosine.copy()
-    lost = np.flatnonzero((seed < 0).any(axis=1))
+    population, retrieval = before.population, _retrieval(before.settings, pool)
+    lost = (seed < 0).any(axis=1)
+    cold = np.flatnonzero(lost & (population.seen == 0))
+    lost = np.flatnonzero(lost & (population.seen > 0))
     if len(lost):
         # Seed users come first, so that they are matched to themselves as in every assignment.
         others = lost[~np.isin(lost, pool.seeds.user)]
         users = np.concatenate([pool.seeds.user.astype(np.int64), others])
         found = assign(
-            before.population.behaviour[users],
+            population.behaviour[users],
             np.arange(len(pool.rationales)),
-            dataclasses.replace(_retrieval(before.settings, pool), neighbours=seed.shape[1]),
+            dataclasses.replace(retrieval, neighbours=seed.shape[1]),
         )
         place = {user: row for row, user in enumerate(users.tolist())}
         rows = np.asarray([place[user] for user in lost.tolist()])
         seed[lost], cosine[lost] = found.seed[rows], found.cosine[rows]
+    if len(cold):
+        # By the votes of the others, who all have a seed user again.
+        weights = profile_weights(population.profile, population.seen, retrieval.cold_mismatch)
+        voted = most_voted(weights, seed[weights.warm, 0], len(pool.rationales), seed.shape[1])
+        rows = np.searchsorted(weights.cold, cold)
+        seed[cold], cosine[cold] = voted.seed[rows], voted.cosine[rows]
     return Assignment(seed, cosine)
 
 

@@ -76,7 +76,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("seeds.fraction", 1.1, "at most 1"),
         ("data.max_length", 1, "at least 2"),
         ("retrieval.neighbours", 0, "at least 1"),
-        ("retrieval.cold_neighbours", 0, "at least 1"),
+        ("retrieval.cold_mismatch", 1.5, "at most 1"),
         ("fusion.item_scale", -1.0, "at least 0"),
         ("pool.prompt", "step", "did you mean 'steps'"),
         ("pool.cleaning", "rules", "did you mean 'rule'"),

@@ -92,6 +92,44 @@ def test_only_those_who_lost_a_seed_user_are_matched_anew(k: int, monkeypatch: p
     assert (found.removed, found.users) == ([f"user-{gone}"], int(lost.sum()))
 
 
+def with_cold_users(found: Content) -> Content:
+    """The version with some users who have no training items; none of them is a seed user."""
+    users = np.setdiff1d(np.arange(len(found.population.user_ids)), found.pool.seeds.user)[::2]
+    seen = found.population.seen.copy()
+    seen[users] = 0
+    return found._replace(population=found.population._replace(seen=seen))
+
+
+def by_votes(found: Content) -> np.ndarray:
+    """The seed user with most votes for every user without training items, with votes 10 : 1 per field."""
+    population, best = found.population, []
+    warm = np.flatnonzero(population.seen)
+    for user in np.flatnonzero(population.seen == 0).tolist():
+        differ = (population.profile[warm] != population.profile[user]).sum(1)
+        votes = np.bincount(found.assignment.seed[warm, 0], 0.1**differ, len(found.pool.rationales))
+        best.append(int(np.argmax(votes)))
+    return np.asarray(best)
+
+
+def test_users_without_training_items_are_matched_by_profile() -> None:
+    """Their vectors, which nobody trained, play no part: not at first, and not when they lose a seed user."""
+    before = with_cold_users(content(40, 8))
+    cold = before.population.seen == 0
+    before.population.behaviour[cold] = np.nan
+    whole = new_content(before.population, before.pool, before.settings)
+    check_valid(whole)
+    np.testing.assert_array_equal(whole.assignment.seed[cold, 0], by_votes(whole))
+    gone = int(np.bincount(whole.assignment.seed[cold, 0]).argmax())
+    after = with_pool(whole, control.remove_users(whole.pool, [int(whole.pool.seeds.user[gone])]))
+    check_valid(after)
+    lost = whole.assignment.seed[cold, 0] == gone
+    assert 0 < lost.sum()
+    np.testing.assert_array_equal(after.assignment.seed[cold, 0][lost], by_votes(after)[lost])
+    np.testing.assert_array_equal(
+        given_seeds(after)[cold][~lost], given_seeds(whole)[cold][~lost], "nobody else moves"
+    )
+
+
 def test_removing_a_user_leaves_no_trace_in_the_version() -> None:
     before = content(12, 4)
     gone = int(before.pool.seeds.user[1])

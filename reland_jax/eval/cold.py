@@ -1,4 +1,4 @@
-"""Vectors of users without training items, made of those of the seed users they were matched to."""
+"""Vectors of users without training items, made of those of seed users."""
 
 from __future__ import annotations
 
@@ -14,40 +14,26 @@ from reland_jax.eval.ranks import Vectors
 class Borrowed(NamedTuple):
     """Which users borrow their vector, and from whom.
 
+    Each of W other users votes for one source; a user who borrows is of one of P kinds, a voter of one
+    of Q, and the kinds of both say how much the vote counts.
+
     Attributes:
-        user: ``<int32>[C]``, distinct cold users.
-        source: ``<int32>[C, k]``, users with training items.
-        weight: ``<float32>[C, k]`` in [0, 1], of sum 1 in every row.
+        user: ``<int32>[C]``, distinct users who borrow.
+        kind: ``<int32>[C]``, row of `weight`.
+        weight: ``<float32>[P, Q]``, of one vote; over all votes they sum to 1.
+        source: ``<int32>[W]``, user with training items for whom each votes.
+        voter_kind: ``<int32>[W]``, column of `weight`.
     """
 
     user: np.ndarray
-    source: np.ndarray
+    kind: np.ndarray
     weight: np.ndarray
-
-
-def borrow(
-    user: np.ndarray, source: np.ndarray, cosine: np.ndarray, represented: np.ndarray
-) -> Borrowed:
-    """Weights in proportion to the cosine times the users whom a source represents.
-
-    So the mean is near that of all users who are like the cold one, and not of the seed users alone,
-    among whom some kinds of users are more frequent than among all. Where no cosine is above 0, all
-    count as equal.
-
-    Args:
-        user: ``<int32>[C]``.
-        source: ``<int32>[C, k]``.
-        cosine: ``<float32>[C, k]`` in [-1, 1]; a negative one counts as 0.
-        represented: ``<int64>[C, k]``, at least 1.
-    """
-    likeness = np.maximum(cosine, 0.0)
-    weight = represented * np.where(likeness.any(axis=1, keepdims=True), likeness, 1.0)
-    weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Borrowed(user.astype(np.int32), source.astype(np.int32), weight)
+    source: np.ndarray
+    voter_kind: np.ndarray
 
 
 def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
-    """The vectors with those of cold users replaced by the weighted means of their sources' vectors.
+    """The vectors with those of cold users replaced by weighted means of their sources' vectors.
 
     It works on final vectors, so it fits any backbone and variant. With a score that is a dot product, an
     item's score is the weighted mean of the scores that the sources give it. The vectors of all other
@@ -62,11 +48,8 @@ def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
 
 @jax.jit
 def _lent(users: jax.Array, borrowed: Borrowed) -> jax.Array:
-    def add(sums: jax.Array, column: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        source, weight = column
-        return sums + weight[:, None] * users[source], None
-
-    # Neighbour by neighbour: all of them at once would take [C, k, E].
-    zeros = jnp.zeros((len(borrowed.user), users.shape[1]), users.dtype)
-    means, _ = jax.lax.scan(add, zeros, (borrowed.source.T, borrowed.weight.T))
-    return users.at[borrowed.user].set(means)
+    # Summed by the voters' kinds first: a row for every pair of users would take [C, W].
+    kinds = borrowed.weight.shape[1]
+    sums = jax.ops.segment_sum(users[borrowed.source], borrowed.voter_kind, kinds)
+    means = jnp.dot(borrowed.weight, sums, precision=jax.lax.Precision.HIGHEST)
+    return users.at[borrowed.user].set(means[borrowed.kind].astype(users.dtype))

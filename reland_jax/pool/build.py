@@ -14,7 +14,7 @@ from reland_jax.pool.asking.money import ledger
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.versions import PoolStore
-from reland_jax.pool.prompting.requests import pool_requests
+from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
 from reland_jax.pool.prompting.step0 import AnswersPrompts
 from reland_jax.pool.prompting.templates import PROMPT_VERSION
 from reland_jax.pool.providers import make_provider
@@ -40,6 +40,7 @@ def build_pool(
     folder: str | Path,
     llm: LLMConfig | None = None,
     cluster: np.ndarray | None = None,
+    made: PoolRequests | None = None,
 ) -> tuple[ReasoningPool, list[Problem]]:
     """Asks the provider about every seed user and keeps those with a readable rationale.
 
@@ -59,6 +60,7 @@ def build_pool(
         folder: where the journal is, and where a provider may leave files for people.
         llm: how an LLM is asked; the defaults if None.
         cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a file.
+        made: the requests, where the caller has made them already from the same seed users and settings.
 
     Returns:
         The pool, its rows in the order of the seed users, and what a person should know: seeds that
@@ -81,7 +83,9 @@ def build_pool(
     elif seeds is None:
         raise RelandError(f"provider {config.provider!r} needs seed users; file and store bring their own")
     else:
-        seeds, requests, problems = _asked(seeds, provider, splits.train, interactions, config, data)
+        if made is None:
+            made = _requests(seeds, provider, splits.train, interactions, config, data)
+        seeds, requests, problems = made.seeds, made.requests, _unable(provider, config) + made.problems
     result = provider.rationales(requests)
     return _pool(seeds, behaviour, result, problems, config), problems + result.problems
 
@@ -121,22 +125,25 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     return settings
 
 
-def _asked(
+def _requests(
     seeds: SeedSet,
     provider: Provider,
     train: Ragged,
     interactions: Interactions,
     config: PoolConfig,
     data: DataConfig,
-) -> tuple[SeedSet, list[RationaleRequest], list[Problem]]:
+) -> PoolRequests:
     """The requests for the seed users, after step 0, where the provider can do it if it is wanted."""
     able = provider if isinstance(provider, AnswersPrompts) else None
-    made = pool_requests(seeds, train, interactions, config, data, able)
-    remarks = []
-    if config.cleaning == "llm" and able is None:
-        why = f"provider {config.provider!r} asks no LLM for step 0; titles are cleaned by rule"
-        remarks.append(Problem("", f"config.pool.cleaning='llm': {why}"))
-    return made.seeds, made.requests, remarks + made.problems
+    return pool_requests(seeds, train, interactions, config, data, able)
+
+
+def _unable(provider: Provider, config: PoolConfig) -> list[Problem]:
+    """A remark where step 0 is wanted by an LLM and the provider asks none."""
+    if config.cleaning != "llm" or isinstance(provider, AnswersPrompts):
+        return []
+    why = f"provider {config.provider!r} asks no LLM for step 0; titles are cleaned by rule"
+    return [Problem("", f"config.pool.cleaning='llm': {why}")]
 
 
 def _file_seeds(

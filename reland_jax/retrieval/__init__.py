@@ -5,7 +5,7 @@ and `assign_with_cold` also those without training items.
 """
 
 from reland_jax.retrieval.assign import assign
-from reland_jax.retrieval.cold import assign_with_cold, profiles, represented_users
+from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weights, profiles
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
 from reland_jax.retrieval.scann_index import scann_top_k
@@ -15,9 +15,10 @@ __all__ = [
     "assign",
     "assign_with_cold",
     "exact_top_k",
+    "most_voted",
+    "profile_weights",
     "profiles",
     "recall_at_k",
-    "represented_users",
     "scann_top_k",
     "search",
 ]

@@ -1,15 +1,19 @@
-"""Matching users without training items to seed users, by profile or else by popularity.
+"""Users without training items: whose seed users stand for them, by profile.
 
 Such a *cold* user has no behaviour: what an encoder has for it was never trained, and its cosine (Eq. 3)
 means nothing. What may be known is a profile, such as gender, age and occupation. The paper names these
 users among its limits.
+
+Every user with training items votes for its own seed user, with a weight that falls with each field of the
+profile in which it differs from the cold user. So a seed user's part is about its share of the users who
+are like the cold one, and not how alike the profiles of two single users are.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +27,40 @@ from reland_jax.types import Assignment, RelandError
 USERS_PER_VALUE = 5
 """A field that has fewer users per distinct value on average (a name, a zip code) is no part of a profile."""
 
+MOST_PROFILES = 10_000
+"""More distinct profiles than these are too many to weigh each against each."""
+
 MISSING = -1
+
+
+class ProfileWeights(NamedTuple):
+    """How much every user with training items counts for every cold user: by the profiles of both.
+
+    Users of one profile count the same, so weights are kept by pairs of profiles.
+
+    Attributes:
+        cold: ``<int32>[C]``, the cold users.
+        cold_profile: ``<int32>[C]``, row of `weight`.
+        weight: ``<float32>[P, Q]``, of one user; over all users with training items they sum to 1.
+        warm: ``<int32>[W]``, the users with training items.
+        warm_profile: ``<int32>[W]``, column of `weight`.
+    """
+
+    cold: np.ndarray
+    cold_profile: np.ndarray
+    weight: np.ndarray
+    warm: np.ndarray
+    warm_profile: np.ndarray
 
 
 def assign_with_cold(
     behaviour: np.ndarray,
     seed_users: np.ndarray,
     activity: np.ndarray,
-    user_features: Mapping[str, np.ndarray],
+    profile: np.ndarray,
     config: RetrievalConfig,
 ) -> Assignment:
-    """`assign` for users with training items, and `match_profiles` for those without any.
+    """`assign` for users with training items, and `most_voted` for those without any.
 
     Where no user is cold this is `assign`, and nothing else is done.
 
@@ -41,48 +68,35 @@ def assign_with_cold(
         behaviour: ``<float32>[U, D]``; the rows of cold users are not used.
         seed_users: ``<int32>[S]``, each with training items.
         activity: ``<int64>[U]``, training items of every user; who has 0 is cold.
-        user_features: field name -> ``<str>[U]``, "" where a value is missing.
-        config: engine, tile, `neighbours`, and `cold_neighbours` (all seed users where they are fewer).
+        profile: ``<int32>[U, F]``, see `profiles`.
+        config: engine, tile, `neighbours`, and `cold_mismatch`.
 
     Returns:
-        The larger of both numbers of neighbours for every user if any is cold, else ``config.neighbours``.
+        What `assign` does; a cold user has shares of the votes where others have cosines.
 
     Raises:
         RelandError: a seed user is cold, or see `assign`.
     """
-    cold = np.flatnonzero(activity == 0)
-    if not len(cold):
+    if activity.all():
         return assign(behaviour, seed_users, config)
     if not activity[seed_users].all():
         first = seed_users[activity[seed_users] == 0][0]
         raise RelandError(f"assignment: seed user {first} has no training items, so none can be like it")
-    k = max(config.neighbours, min(config.cold_neighbours, len(seed_users)))
     known = np.where((activity > 0)[:, None], behaviour, np.zeros((), np.float32))
-    seed, cosine = assign(known, seed_users, dataclasses.replace(config, neighbours=k))
-    represented = represented_users(seed, activity, len(seed_users))
-    profile = profiles(user_features, len(activity))
-    matched = match_profiles(profile[cold], profile[seed_users], represented, k, config.tile)
-    seed[cold], cosine[cold] = matched
+    seed, cosine = assign(known, seed_users, config)
+    weights = profile_weights(profile, activity, config.cold_mismatch)
+    voted = most_voted(weights, seed[weights.warm, 0], len(seed_users), seed.shape[1])
+    seed[weights.cold], cosine[weights.cold] = voted
     return Assignment(seed, cosine)
-
-
-def represented_users(seed: np.ndarray, activity: np.ndarray, num_seeds: int) -> np.ndarray:
-    """How many users with training items have each seed user as their nearest, ``<int64>[S]``.
-
-    Args:
-        seed: ``<int32>[U, k]``, see `Assignment`.
-        activity: ``<int64>[U]``, training items of every user.
-        num_seeds: S.
-    """
-    return np.bincount(seed[activity > 0, 0], minlength=num_seeds)
 
 
 def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndarray:
     """Profiles as value numbers, ``<int32>[U, F]``, `MISSING` where a value is missing.
 
     Values are compared as text and are equal or not; none lies nearer to one than to another. A field is
-    used if on average at least `USERS_PER_VALUE` users share a value of it. Where no field is, there is
-    one of missing values.
+    used if on average at least `USERS_PER_VALUE` users share a value of it; fields of many values are
+    left out, one after the other, until there are at most `MOST_PROFILES` distinct profiles. Where no
+    field is used, there is one of missing values.
 
     Args:
         user_features: field name -> ``<str>[U]``, "" where a value is missing.
@@ -95,51 +109,67 @@ def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndar
         described = np.count_nonzero(values != "")
         if described and described >= USERS_PER_VALUE * np.count_nonzero(distinct != ""):
             columns.append(np.where(values == "", MISSING, code))
+    columns.sort(key=np.max)
+    while len(columns) > 1 and len(np.unique(np.stack(columns), axis=1).T) > MOST_PROFILES:
+        columns.pop()
     columns = columns or [np.full(num_users, MISSING)]
     return np.stack(columns, axis=1).astype(np.int32)
 
 
-def match_profiles(
-    queries: np.ndarray, seeds: np.ndarray, represented: np.ndarray, k: int, tile: int = 4096
-) -> Assignment:
-    """The k seed users with the most similar profile for every query.
+def profile_weights(profile: np.ndarray, activity: np.ndarray, mismatch: float) -> ProfileWeights:
+    """The weights of users with training items for cold users.
 
-    The cosine is that of profiles written one-hot, every field with the same weight and a missing value
-    as zeros. There are few distinct profiles and so many ties; they go to the seed users who represent
-    the most users, then to the smaller row of the pool. A query without a profile has cosine 0 with
-    all, and so is given the seed users who represent the most users.
+    A user counts `mismatch` to the power of the fields in which it differs from the cold one; a missing
+    value differs from every other. With 0 only users of the nearest profiles count, with 1 all as much.
 
     Args:
-        queries: ``<int32>[C, F]``, see `profiles`.
-        seeds: ``<int32>[S, F]``.
-        represented: ``<int64>[S]``, users whose nearest seed user (Eq. 3) each is.
-        k: seed users per query, in 1 .. S.
-        tile: distinct profiles compared with all seed users at a time.
+        profile: ``<int32>[U, F]``, see `profiles`.
+        activity: ``<int64>[U]``, training items of every user; who has 0 is cold.
+        mismatch: in [0, 1].
+    """
+    cold, warm = np.flatnonzero(activity == 0), np.flatnonzero(activity)
+    ours, cold_profile = np.unique(profile[cold], axis=0, return_inverse=True)
+    theirs, warm_profile = np.unique(profile[warm], axis=0, return_inverse=True)
+    differ = np.zeros((len(ours), len(theirs)), np.int64)
+    for ours_of_field, theirs_of_field in zip(ours.T, theirs.T, strict=True):
+        differ += (ours_of_field[:, None] != theirs_of_field) | (ours_of_field[:, None] == MISSING)
+    # Counted from the nearest profile on, so that many fields cannot make every weight 0.
+    weight = np.power(float(mismatch), differ - differ.min(axis=1, keepdims=True))
+    users = np.bincount(warm_profile.reshape(-1), minlength=len(theirs))
+    weight /= (weight * users).sum(axis=1, keepdims=True)
+    whole = (cold.astype(np.int32), cold_profile.reshape(-1).astype(np.int32), weight.astype(np.float32))
+    return ProfileWeights(*whole, warm.astype(np.int32), warm_profile.reshape(-1).astype(np.int32))
+
+
+def most_voted(weights: ProfileWeights, nearest: np.ndarray, num_seeds: int, k: int) -> Assignment:
+    """The k seed users with the largest shares of the votes for every cold user.
+
+    Of equal shares the smaller row of the pool comes first.
+
+    Args:
+        weights: of C cold and W other users.
+        nearest: ``<int32>[W]``, row of the pool for which each of the others votes.
+        num_seeds: S.
+        k: seed users per cold user, in 1 .. S.
 
     Returns:
-        Rows ``[C, k]`` as `Assignment` has them for users.
+        Rows ``[C, k]`` as `Assignment` has them for users, with shares in [0, 1] in place of cosines.
     """
-    order = np.argsort(-represented, kind="stable")
-    distinct, which = np.unique(queries, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    index, cosine = _nearest(distinct, seeds[order], k=k, tile=max(1, min(tile, len(distinct))))
-    return Assignment(order[np.asarray(index)[which]].astype(np.int32), np.asarray(cosine)[which])
+    pair, count = np.unique(np.stack([weights.warm_profile, nearest]), axis=1, return_counts=True)
+    found = _most_voted(weights.weight, pair, count.astype(np.float32), num_seeds=num_seeds, k=k)
+    seed, share = (np.asarray(each)[weights.cold_profile] for each in found)
+    return Assignment(seed.astype(np.int32), np.minimum(share, 1.0))
 
 
-@functools.partial(jax.jit, static_argnames=("k", "tile"))
-def _nearest(queries: jax.Array, seeds: jax.Array, *, k: int, tile: int) -> tuple[jax.Array, jax.Array]:
-    def known(rows: jax.Array) -> jax.Array:
-        return (rows != MISSING).sum(1)
+@functools.partial(jax.jit, static_argnames=("num_seeds", "k"))
+def _most_voted(
+    weight: jax.Array, pair: jax.Array, count: jax.Array, *, num_seeds: int, k: int
+) -> tuple[jax.Array, jax.Array]:
+    def of_profile(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+        votes = jnp.zeros(num_seeds, row.dtype).at[pair[1]].add(row[pair[0]] * count)
+        # `top_k` puts the smaller row first where values are equal.
+        share, seed = lax.top_k(votes, k)
+        return seed, share
 
-    def one_tile(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # Counting equal values, and not a product of unit vectors, so that ties are exact.
-        shared = ((rows[:, None] == seeds) & (seeds != MISSING)).sum(2)
-        cosine = shared / jnp.sqrt(jnp.maximum(known(rows)[:, None] * known(seeds), 1))
-        # `top_k` puts the smaller column first where values are equal.
-        best, index = lax.top_k(cosine.astype(jnp.float32), k)
-        return index, best
-
-    fields, count = queries.shape[1], len(queries)
-    padded = jnp.pad(queries, ((0, -count % tile), (0, 0)))
-    index, cosine = lax.map(one_tile, padded.reshape(-1, tile, fields))
-    return index.reshape(-1, k)[:count], cosine.reshape(-1, k)[:count]
+    # Profile by profile: the shares of all of them at once would take [P, S].
+    return lax.map(of_profile, weight)

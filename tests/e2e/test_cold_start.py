@@ -10,23 +10,34 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.cold_start import ColdStart, ColdUsers, Setup, hold_out, judge, plan, run, table
+from experiments.cold_start import (
+    METRICS,
+    TARGETS,
+    ColdStart,
+    ColdUsers,
+    Setup,
+    cold_targets,
+    hold_out,
+    judge,
+    plan,
+    run,
+    table,
+)
 from reland_jax import pipeline as stages
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics
-from reland_jax.storage import Inputs
-from reland_jax.types import Interactions, RelandError, TargetRanks
+from reland_jax.types import Interactions, Ragged, RelandError, TargetRanks
 from tests.e2e.conftest import merged
 from tests.toys import planted_splits
 
-SETUP = Setup(neighbours=(1, 3), share=0.2, draws=2, seed=0)
+SETUP = Setup(mismatches=(0.1, 0.5), share=0.2, seed=0)
 
 
 @pytest.fixture
 def config(settings: Callable[..., dict[str, Any]]) -> Config:
     """LightGCN on the small demo, under the ratio split."""
-    values = plan("demo", ["lightgcn"], ["train.max_epochs=2"], SETUP)["lightgcn"].to_dict()
+    values = plan("demo", ["lightgcn"], ["train.max_epochs=2"])["lightgcn"].to_dict()
     return Config.from_dict(merged(values, settings(train={"max_epochs": 2})))
 
 
@@ -44,67 +55,100 @@ def with_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "load_interactions", loaded)
 
 
-def by_hand(inputs: Inputs, scores: np.ndarray, users: np.ndarray) -> dict[str, np.ndarray]:
+def by_hand(targets: Ragged, scores: np.ndarray, users: np.ndarray) -> dict[str, np.ndarray]:
     """Metrics of `users` when items are ranked by their scores, ties losing."""
-    owner = np.repeat(users, inputs.splits.test.lengths()[users])
-    item = np.concatenate([inputs.splits.test.row(user) for user in users])
+    owner = np.repeat(users, targets.lengths()[users])
+    item = np.concatenate([targets.row(user) for user in users])
     rank = [(scores[1:] >= scores[target]).sum() - 1 for target in item]
     return per_user_metrics(TargetRanks(owner, item, np.array(rank)), (10,))
 
 
+def differ(one: int, other: int) -> int:
+    """In how many fields of `with_profiles` two users differ."""
+    return int(one % 3 != other % 3) + int((one < 30) != (other < 30))
+
+
 @pytest.mark.usefixtures("with_profiles")
-def test_a_cold_user_ranks_by_the_seed_users_of_its_profile(config: Config, tmp_path: Path) -> None:
+def test_a_cold_user_ranks_by_the_seed_users_of_those_who_are_like_it(config: Config, tmp_path: Path) -> None:
     pipeline = ColdStart(config, tmp_path, SETUP)
     inputs = pipeline.prepare()
     splits, seeds = inputs.splits, inputs.built.pool.seeds.user
     cold = np.flatnonzero(splits.train.lengths() == 0)
+    warm = np.setdiff1d(np.arange(60), cold)
     assert len(cold) == 12 and not splits.valid.lengths()[cold].any() and splits.test.lengths()[cold].all()
     assert not np.isin(seeds, cold).any()
     np.testing.assert_array_equal(np.flatnonzero(inputs.clusters < 0), cold)
-    nearest, cosine = inputs.assignment.seed[cold, :3], inputs.assignment.cosine[cold, :3]
-    equal = (seeds[nearest] % 3 == cold[:, None] % 3) * 1 + ((seeds[nearest] < 30) == (cold[:, None] < 30))
-    np.testing.assert_allclose(cosine, equal / 2, atol=1e-6)
 
     task = pipeline.task(inputs, "reland")
     params = pipeline.train(inputs, "reland", 0).params
     users = np.asarray(task.vectors(params, "test").users)
     own = task.model.apply(params, task.tables, method="user_vectors")
-    warm = np.setdiff1d(np.arange(60), cold)
-    stands_for = np.array([(inputs.assignment.seed[warm, 0] == row).sum() for row in range(len(seeds))])
-    weight = np.where(cosine.any(1, keepdims=True), cosine, 1.0) * stands_for[nearest]
-    weight /= weight.sum(1, keepdims=True)
-    expected = np.einsum("ck,ckd->cd", weight, own[seeds[nearest]])
-    np.testing.assert_allclose(users[cold], expected, rtol=1e-4, atol=1e-6)
+    source = seeds[inputs.assignment.seed[:, 0]]
+    for user in cold.tolist():
+        votes = np.array([0.1 ** differ(user, voter) for voter in warm])
+        expected = votes @ own[source[warm]] / votes.sum()
+        np.testing.assert_allclose(users[user], expected, rtol=1e-4, atol=1e-6)
+        share = np.bincount(inputs.assignment.seed[warm, 0], votes, len(seeds)) / votes.sum()
+        np.testing.assert_allclose(inputs.assignment.cosine[user, 0], share.max(), rtol=1e-5)
     np.testing.assert_allclose(users[warm], own[warm], rtol=1e-6, atol=1e-7)
 
-    counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)
-    found = ColdUsers(inputs, config, SETUP)
-    assert found.has_profiles and found.chooses.sum() == 6
-    np.testing.assert_array_equal(found.user, cold)
-    for metric, values in found.popularity().items():
-        np.testing.assert_array_equal(values, by_hand(inputs, counts, cold)[metric])
-    for position, user in enumerate(cold.tolist()):
-        same = [u for u in range(60) if u % 3 == user % 3 and (u < 30) == (user < 30)]
-        own_counts = sum(np.bincount(splits.train.row(u), minlength=len(counts)) for u in same)
-        expected = by_hand(inputs, own_counts + counts / (counts.sum() + 1), np.array([user]))
-        for metric, values in found.profile_popularity().items():
-            assert values[position] == pytest.approx(expected[metric][0])
+
+@pytest.mark.usefixtures("with_profiles")
+def test_popularity_among_those_who_are_like_a_user(config: Config, tmp_path: Path) -> None:
+    """With 1 it is that of everybody; the factors are powers of two, so that counts are exact."""
+    pipeline = ColdStart(config, tmp_path, SETUP)
+    inputs = pipeline.prepare()
+    whole, train = pipeline.whole(inputs.interactions), inputs.splits.train
+    found = ColdUsers(inputs, whole, config, SETUP)
+    targets = cold_targets(whole, train.lengths() == 0)
+    assert found.has_profiles and found.half.sum() == 6
+    counts = [np.bincount(train.row(user), minlength=train.items.max() + 99) for user in range(60)]
+    overall = np.sum(counts, axis=0)
+    for mismatch in (0.0, 0.25, 1.0):
+        metrics = found.profile_popularity(mismatch)
+        for position, user in enumerate(found.user.tolist()):
+            ours = sum(mismatch ** differ(user, voter) * counts[voter] for voter in range(60))
+            for name, of_name in targets.items():
+                expected = by_hand(of_name, ours + overall / 1e4, np.array([user]))
+                for metric in METRICS:
+                    assert metrics[f"{name} {metric}"][position] == pytest.approx(expected[metric][0])
+    np.testing.assert_array_equal(found.popularity()["first ndcg@10"], metrics["first ndcg@10"])
 
 
+@pytest.mark.usefixtures("with_profiles")
 def test_the_experiment_on_the_demo(config: Config, tmp_path: Path) -> None:
-    """Without profiles; a second run reads everything back and finds the same."""
+    """A second run reads everything back and finds the same."""
     found = run({"lightgcn": config}, ["f_item", "reland"], SETUP, tmp_path)
-    names = ["popularity"]
+    names = ["popularity", "profile popularity", "profile popularity smoothed"]
     for variant in ("f_item", "reland"):
-        names += [f"lightgcn {variant}", f"lightgcn {variant} random"]
+        names += [f"lightgcn {variant}", f"lightgcn {variant} everybody"]
     assert list(found["methods"]) == names
-    assert (found["choosing"], found["reported"], found["profiles"]) == (6, 6, 1)
-    assert len(found["comparisons"]) == 2 * (2 + 2 + 1)
+    assert (found["cold_users"], found["profiles"]) == (12, 6)
+    assert len(found["comparisons"]) == 2 * 2 * (2 * 4 + 1)
     again = run({"lightgcn": config}, ["f_item", "reland"], SETUP, tmp_path)
     assert again["methods"] == found["methods"]
     write_json(tmp_path / "out.json", found)
-    assert json.loads((tmp_path / "out.json").read_text())["methods"]["popularity"]["k"] == 0
+    assert json.loads((tmp_path / "out.json").read_text())["methods"]["popularity"]["mismatch"] == [1, 1]
     assert all(name in table(found) for name in names)
+
+
+@pytest.mark.slow
+def test_without_profiles_all_users_count_as_much(config: Config, tmp_path: Path) -> None:
+    found = run({"lightgcn": config}, ["f_item"], SETUP, tmp_path)
+    assert list(found["methods"]) == ["popularity", "lightgcn f_item"]
+    assert found["methods"]["lightgcn f_item"]["mismatch"] == [1.0, 1.0]
+
+
+def test_the_first_interactions_are_as_many_as_the_last() -> None:
+    whole = planted_splits()
+    cold = np.arange(whole.num_users) % 3 == 0
+    found = cold_targets(whole, cold)
+    for user in range(whole.num_users):
+        every = [*whole.train.row(user), *whole.valid.row(user), *whole.test.row(user)] if cold[user] else []
+        count = len(whole.test.row(user)) if cold[user] else 0
+        assert found["all"].row(user).tolist() == every
+        assert found["first"].row(user).tolist() == every[:count]
+        assert found["last"].row(user).tolist() == every[len(every) - count :]
 
 
 def test_hold_out_takes_everything_but_the_targets() -> None:
@@ -122,24 +166,26 @@ def test_hold_out_takes_everything_but_the_targets() -> None:
         hold_out(splits, 0.1, seed=0)
 
 
-def test_k_is_chosen_by_one_half_and_reported_on_the_other() -> None:
-    """k = 5 is better for those who choose and worse for the others."""
-    chooses = np.array([True, False] * 10)
+def test_each_half_chooses_for_the_other() -> None:
+    """The even users are better off with 0.1 and the odd ones with 0.2, so all get what is worse for them."""
+    half = np.arange(20) % 2 == 0
     high, low = np.linspace(0.5, 0.9, 20), np.linspace(0.1, 0.2, 20)
 
-    def both(values: np.ndarray) -> dict[str, np.ndarray]:
-        return {"hr@10": values, "ndcg@10": values}
+    def every(values: np.ndarray) -> dict[str, np.ndarray]:
+        return {f"{name} {metric}": values for name in TARGETS for metric in METRICS}
 
     rows = {
-        "popularity": {0: both(np.full(20, 0.3))},
-        "b f_item": {1: both(np.where(chooses, low, high)), 5: both(np.where(chooses, high, low))},
-        "b f_item random": {1: both(np.zeros(20)), 5: both(np.full(20, 0.01))},
+        "popularity": {1.0: every(np.full(20, 0.3))},
+        "b f_item": {0.1: every(np.where(half, high, low)), 0.2: every(np.where(half, low, high))},
+        "b f_item everybody": {1.0: every(np.full(20, 0.01))},
     }
-    found = judge(rows, chooses)
-    assert [found["methods"][name]["k"] for name in rows] == [0, 5, 5]
-    assert found["methods"]["b f_item"]["reported"]["hr@10"] == pytest.approx(low[~chooses].mean())
-    assert found["methods"]["b f_item"]["choosing"][1]["hr@10"] == pytest.approx(low[chooses].mean())
+    found = judge(rows, half)
+    assert [found["methods"][name]["mismatch"] for name in rows] == [[1.0, 1.0], [0.2, 0.1], [1.0, 1.0]]
+    assert found["methods"]["b f_item"]["first hr@10"] == pytest.approx(low.mean())
+    tried = found["methods"]["b f_item"]["tried"]
+    assert tried[0.1]["first hr@10"] == pytest.approx(np.where(half, high, low).mean())
     first = found["comparisons"][0]
-    assert (first["ours"], first["baseline"], first["metric"]) == ("b f_item", "popularity", "hr@10")
-    assert first["difference"] == pytest.approx(low[~chooses].mean() - 0.3)
+    assert (first["ours"], first["baseline"], first["metric"]) == ("b f_item", "popularity", "first hr@10")
+    assert first["difference"] == pytest.approx(low.mean() - 0.3)
     assert all(each["p_holm"] >= each["p_value"] for each in found["comparisons"])
+    assert {each["metric"].split()[0] for each in found["comparisons"]} == {"first", "all"}

@@ -187,6 +187,56 @@ def test_removal_by_match_and_block_are_remembered(asked: Asked) -> None:
     assert {first, second}.isdisjoint(asked.seeds()) and len(asked.seeds()) == 4
 
 
+def test_what_was_removed_and_blocked_may_come_back_when_it_is_off_the_lists(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user, _), (other, text) = list(asked.seeds().items())[:2]
+    word = text.split()[1].rstrip(".")
+    assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
+    assert asked.run("block", f"--pattern={word}", "--why=policy") == 0
+    assert asked.run("readmit", f"--user={user}x", "--why=mistake") == 1
+    assert asked.run("unblock", f"--pattern={word}x", "--why=mistake") == 1
+    said = capsys.readouterr().err
+    assert "not on the removal list" in said and f"did you mean '{word}'?" in said
+    before = asked.store.read()
+    assert asked.run("readmit", f"--user={user}", "--why=came back", "--dry_run") == 0
+    assert asked.run("build", "--why=again") == 0 and {user, other}.isdisjoint(asked.seeds())
+
+    assert asked.run("readmit", f"--user={user}", "--why=came back") == 0
+    assert asked.run("unblock", f"--pattern={word}", "--why=policy 8", "--who=bo") == 0
+    assert same(asked.store.read(), before), "nothing comes back by itself"
+    lines = asked.store.audit()[-2:]
+    assert [line["action"] for line in lines] == ["readmit", "unblock"] and lines[1]["who"] == "bo"
+    assert user not in json.dumps(lines) and lines[1]["arguments"] == {"pattern": [word]}
+    assert asked.run("build", "--why=again") == 0
+    assert {user, other} <= set(asked.seeds()) and user in asked.store.read().population.user_ids
+
+
+def test_a_purge_says_which_journal_it_did_not_find(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user, text = next(iter(asked.seeds().items()))
+    word = text.split()[1].rstrip(".")
+    journal, away = asked.store.folder / "asking" / "journal.sqlite", asked.folder / "away.sqlite"
+    journal.rename(away)
+    assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12") == 1
+    said = capsys.readouterr().err
+    assert f"not purged: {journal}: this journal is not there" in said and "put it back" in said
+    assert asked.run("verify") == 1 and str(journal) in capsys.readouterr().out
+    away.rename(journal)
+    assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12") == 0
+    assert traces(asked.store.folder, user, word) == [] and asked.run("verify") == 0
+
+
+def test_prompts_are_made_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reland_jax.pool.prompting import requests as module
+
+    made, scrubber = [], module.scrubber
+    monkeypatch.setattr(module, "scrubber", lambda *rest: made.append(rest) or scrubber(*rest))
+    assert asked.run("build", "--why=again") == 0
+    assert len(made) == 1
+
+
 def test_add_replaces_adds_and_guards(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     found = asked.store.read()
     ids = found.population.user_ids

@@ -10,7 +10,7 @@ from reland_jax.pool.keeping.version_files import Content, Origin, Population
 from reland_jax.types import Assignment, Rationale, ReasoningPool, SeedSet
 
 SETTINGS: dict[str, Any] = {
-    "retrieval": {"engine": "exact", "neighbours": 1, "tile": 16},
+    "retrieval": {"engine": "exact", "neighbours": 1, "cold_mismatch": 0.1, "tile": 16},
     "protocol": "leave_one_out",
     "provenance": {"provider": "batch", "prompt_version": "1", "data": "toy"},
 }
@@ -45,6 +45,7 @@ def content(users: int = 12, seeds: int = 4, k: int = 1, seed: int = 0) -> Conte
         np.arange(5, 5 + users, dtype=np.int32),
         np.full(users, 2, np.int32),
         rng.integers(2**63, size=users).astype(np.uint64),
+        np.stack([np.arange(users) % 3, np.arange(users) % 2], axis=1).astype(np.int32),
     )
     picked = SeedSet(chosen, np.arange(seeds, dtype=np.int32), (np.arange(seeds) % 2).astype(np.int8))
     pool = ReasoningPool(picked, behaviour[chosen], [rationale(row) for row in range(seeds)])

@@ -29,6 +29,8 @@ _APPLICATION_ID = 0x52656C61
 _VERSION = 1
 _BUSY_SECONDS = 60.0
 _AT_A_TIME = 500
+_CHECKED_BYTES = 100_000_000
+"""Size up to which a journal is checked whenever it is opened."""
 _SCHEMA = """
 CREATE TABLE asked (
     key TEXT PRIMARY KEY, prompt_hash TEXT NOT NULL, model TEXT NOT NULL, settings TEXT NOT NULL,
@@ -71,7 +73,8 @@ class Journal:
         """Opens the journal, or creates it.
 
         Raises:
-            RelandError: the file is damaged, not a journal, or of a newer version of this program.
+            RelandError: the file is damaged (see `check`), not a journal, or of a newer version of this
+                program.
         """
         self.path, self.lease_seconds = Path(path), lease_seconds
         self._lock, self._id, self._alone = threading.RLock(), "", False
@@ -104,6 +107,17 @@ class Journal:
                     database.execute("DELETE FROM owners WHERE id = ?", (self._id,))
                 self._id = ""
             self._database.close()
+
+    def check(self) -> None:
+        """Reads the whole file; opening does so only where it is small.
+
+        Raises:
+            RelandError: a page of it is damaged.
+        """
+        with self._explained():
+            fault = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if fault != "ok":
+            raise RelandError(f"{self.path}: the journal is damaged ({fault}); restore a copy of it")
 
     def answers(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The accepted answers among the keys."""
@@ -259,9 +273,8 @@ class Journal:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {_VERSION}")
-        fault = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if fault != "ok":
-            raise RelandError(f"{self.path}: the journal is damaged ({fault}); restore a copy of it")
+        if self.path.stat().st_size <= _CHECKED_BYTES:
+            self.check()
 
     def _version(self) -> int:
         """Version of the schema, 0 for a new file."""

@@ -58,6 +58,11 @@ class Removals(NamedTuple):
         more_seeds = {self.digest(str(user)) for user in seeds}
         return Removals(self.salt, self.users | more_users, self.seeds | more_seeds)
 
+    def minus(self, users: Iterable[str]) -> Removals:
+        """The list without some external ids, in whichever way they were on it."""
+        gone = {self.digest(str(user)) for user in users}
+        return Removals(self.salt, self.users - gone, self.seeds - gone)
+
 
 def read_removals(folder: Path) -> Removals:
     """The removal list of a store, empty with a new salt where there is none yet.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.records import JOURNAL_FILE
 from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, forget_asked, read_asked
 from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, read_record
@@ -26,11 +28,14 @@ class Purged(NamedTuple):
         versions: older versions.
         prompts: prompts with all their answers, in journals.
         files: files of the batch provider.
+        missing: journals that the notes of those on the removal list name and that are not there: they
+            were moved or deleted. The notes of them stay, for the next purge.
     """
 
     versions: int
     prompts: int
     files: int
+    missing: tuple[Path, ...] = ()
 
 
 def purge(store: PoolStore) -> Purged:
@@ -53,17 +58,29 @@ def purge(store: PoolStore) -> Purged:
             "command that sent it, then purge"
         )
     found, notes = _prompts(store)
+    missing = _missing(found)
     prompts = 0
-    for path, hashes in sorted(found.items()):
-        if path.is_file():
-            with Journal(path) as journal:
-                prompts += journal.purge(sorted(hashes))
+    for path in sorted(found.keys() - set(missing)):
+        with Journal(path) as journal:
+            prompts += journal.purge(sorted(found[path]))
     files = [path for pattern in BATCH_FILES for path in asking.glob(pattern) if path.is_file()]
     for path in files:
         path.unlink()
-    purged = Purged(store.drop_older(), prompts, len(files))
-    forget_asked(store.folder, notes)
+    purged = Purged(store.drop_older(), prompts, len(files), missing)
+    forget_asked(store.folder, [note for note in notes if store.folder / note.journal not in missing])
     return purged
+
+
+def not_purged(path: Path) -> str:
+    """What to do about a journal that a purge did not find."""
+    return (
+        f"{path}: this journal is not there, and prompts of removed users were sent by it: put it back in "
+        "this place and purge again; if it was deleted for good, an empty file does"
+    )
+
+
+def _missing(journals: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in journals if not path.is_file()))
 
 
 def _prompts(store: PoolStore) -> tuple[dict[Path, set[str]], list[Asked]]:
@@ -81,8 +98,8 @@ def _prompts(store: PoolStore) -> tuple[dict[Path, set[str]], list[Asked]]:
 def verify(store: PoolStore) -> list[str]:
     """Everything that is wrong with a store, worst first; nothing is changed.
 
-    Every version is read with all its checks, the current one is held against the lists, and the audit
-    log against the versions.
+    Every version is read with all its checks, the current one is held against the lists, the audit log
+    against the versions, and the journals are read through.
     """
     problems = []
     try:
@@ -91,6 +108,8 @@ def verify(store: PoolStore) -> list[str]:
         removals, patterns = read_removals(store.folder), read_patterns(store.folder)
     except RelandError as error:
         return [str(error)]
+    problems += map(not_purged, _missing(_prompts(store)[0]))
+    problems += _damaged_journals(store)
     current = store.current()
     for number in sorted(store.numbers(), key=lambda number: number != current):
         try:
@@ -105,6 +124,19 @@ def verify(store: PoolStore) -> list[str]:
             problems.append(f"version {number}: its line in the audit log was edited")
         if number == current:
             problems += _against_lists(content, removals, patterns)
+    return problems
+
+
+def _damaged_journals(store: PoolStore) -> list[str]:
+    noted = {store.folder / note.journal for note in read_asked(store.folder)}
+    paths = {store.folder / ASKING_FOLDER / JOURNAL_FILE} | noted
+    problems = []
+    for path in sorted(path for path in paths if path.is_file()):
+        try:
+            with Journal(path) as journal:
+                journal.check()
+        except RelandError as error:
+            problems.append(str(error))
     return problems
 
 

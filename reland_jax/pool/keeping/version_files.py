@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMAT = "reland-pool-version"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 VERSION_FILE = "version.json"
 ASSIGNMENT_FILE = "assignment.parquet"
 ORIGIN_FILE = "origin.parquet"
@@ -45,6 +45,7 @@ class Population(NamedTuple):
         seen: ``<int32>[U]``, number of training interactions.
         held_out: ``<int32>[U]``, number of validation and test interactions.
         history: ``<uint64>[U]``, code of the training interactions (`histories.history_codes`).
+        profile: ``<int32>[U, F]``, numbers for the values of their profiles (`retrieval.profiles`).
     """
 
     user_ids: np.ndarray
@@ -52,6 +53,7 @@ class Population(NamedTuple):
     seen: np.ndarray
     held_out: np.ndarray
     history: np.ndarray
+    profile: np.ndarray
 
 
 class Origin(NamedTuple):
@@ -74,7 +76,7 @@ class Content(NamedTuple):
         pool: the reasoning pool; dense ids are rows of the population.
         origin: aligned with the pool.
         assignment: every user's seed users.
-        settings: "retrieval" (engine, neighbours, tile), "protocol" and "provenance".
+        settings: "retrieval" (engine, neighbours, cold_mismatch, tile), "protocol" and "provenance".
     """
 
     population: Population
@@ -152,10 +154,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise RelandError(f"{path}: not a version of a pool store")
     version = record.get("format_version")
     if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        found = f"{version} is newer than" if newer else f"{version!r} is not"
+        older = isinstance(version, int) and version < FORMAT_VERSION
+        advice = "build the pool again in this store; what its journal answers is not asked" if older else ""
         raise RelandError(
-            f"{path}: format version {found} {FORMAT_VERSION}, which this program reads; update the program"
+            f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}; "
+            f"{advice or 'update the program'}"
         )
     if record.get("sha256") != _own_checksum(record):
         raise RelandError(f"{path}: edited: its checksum is not that of its content; {_ADVICE}")
@@ -208,6 +211,7 @@ def _packed(population: Population) -> bytes:
         "seen": np.asarray(population.seen, np.int32),
         "held_out": np.asarray(population.held_out, np.int32),
         "history": np.asarray(population.history, np.uint64),
+        "profile": np.asarray(population.profile, np.int32),
     }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)

@@ -298,6 +298,15 @@ class PoolStore:
         if new:
             write_patterns(self.folder, [*known, *new])
 
+    def forget(self, *, users: Sequence[str] = (), patterns: Sequence[str] = ()) -> None:
+        """Takes users and patterns off the lists of the store; while `locked`."""
+        assert self._locked, "forget outside of locked()"
+        if users:
+            write_removals(self.folder, read_removals(self.folder).minus(users))
+        if patterns:
+            known = read_patterns(self.folder)
+            write_patterns(self.folder, [pattern for pattern in known if pattern not in patterns])
+
 
 def _take(file: Any, wait: float) -> None:
     deadline = time.monotonic() + wait

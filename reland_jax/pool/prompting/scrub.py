@@ -137,11 +137,17 @@ def _without_names(text: str, names: Mapping[str, Sequence[tuple[str, ...]]]) ->
     return "".join([*pieces, text[position:]])
 
 
+def name_files(names: Sequence[str]) -> list[str]:
+    """The entries of `config.pool.names` that are paths of files: with a slash, or ending in ".txt"."""
+    return [entry for entry in names if "/" in entry or entry.endswith(".txt")]
+
+
 def _listed(names: Sequence[str]) -> list[str]:
     """All names, those in files included."""
     listed: list[str] = []
+    files = name_files(names)
     for entry in names:
-        lines = _lines(Path(entry)) if "/" in entry or entry.endswith(".txt") else [entry]
+        lines = _lines(Path(entry)) if entry in files else [entry]
         listed += [line for line in lines if line.strip()]
         if not all(_words(line) for line in listed):
             raise RelandError(f"config.pool.names: {entry!r} has a name without any letter or digit")

@@ -94,10 +94,10 @@ class BatchProvider:
             RelandError: the response file answers none of these requests; or some of them are in a batch
                 that was sent through the API.
         """
-        self._check_nothing_is_sent()
+        state = self._nothing_sent()
         with Journal(journal_path(self._llm, self._folder)) as journal:
             prompts = [request.prompt for request in requests]
-            work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config))
+            work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config), state)
             brought = self.response_path.exists()
             remarks = work.read(read_bytes(self.response_path), str(self.response_path)) if brought else []
             work.failed(f"{self.response_path}: no answer for this prompt")
@@ -128,12 +128,15 @@ class BatchProvider:
             stale.unlink()
         return paths
 
-    def _check_nothing_is_sent(self) -> None:
-        if BatchState(self._folder).open:
+    def _nothing_sent(self) -> BatchState:
+        """The state, if no batch is under way."""
+        state = BatchState(self._folder)
+        if state.open:
             raise RelandError(
                 f"{self._folder / STATE_FILE}: batches were sent and not yet fetched; set "
                 "config.llm.upload=True to fetch them, or they would be paid twice"
             )
+        return state
 
 
 class UploadedBatchProvider:
@@ -183,8 +186,8 @@ class UploadedBatchProvider:
                 journal.heartbeat()
                 self._sleep(seconds)
 
-            work = BatchWork(prompts, config, llm, journal, judge, sleep)
             state = BatchState(self._folder)
+            work = BatchWork(prompts, config, llm, journal, judge, state, sleep)
             if work.unanswered() or state.open:
                 journal.enlist(alone=bool(llm.budget or llm.budget_tokens))
                 # Claimed before batches of an ended process are fetched, so that nobody else asks them.

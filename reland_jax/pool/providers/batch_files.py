@@ -18,6 +18,10 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 """Size that the OpenAI service takes in one file."""
 
+BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
+"""What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
+services know nothing else."""
+
 _AGAIN = "-again"
 _PASSING = frozenset({408, 409, 425, 429})
 """Client errors that another try may not meet."""
@@ -29,10 +33,12 @@ class Failure(NamedTuple):
     Attributes:
         why: in words, with where it stands.
         passing: whether another try may be answered.
+        setting: the setting of the request that the service refuses, "" where it names none.
     """
 
     why: str
     passing: bool
+    setting: str = ""
 
 
 def custom_id(key: str, again: bool = False) -> str:
@@ -47,12 +53,14 @@ def custom_id(key: str, again: bool = False) -> str:
     return f"reland-{key[:48]}{_AGAIN if again else ''}"
 
 
-def request_line(name: str, messages: Sequence[Mapping[str, str]], config: PoolConfig) -> str:
-    """One line of a request file, with its line end."""
+def request_line(
+    name: str, messages: Sequence[Mapping[str, str]], config: PoolConfig, bound: str = BOUND
+) -> str:
+    """One line of a request file, with its line end; `bound` is `BOUND` or `NEWER_BOUND`."""
     body = {
         "model": config.model,
         "messages": [dict(message) for message in messages],
-        "max_tokens": config.max_tokens,
+        bound: config.max_tokens,
         "temperature": config.temperature,
     }
     line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
@@ -130,5 +138,13 @@ def body_in(line: Mapping[str, Any]) -> Any | Failure:
     status = response.get("status_code", 200)
     if status != 200:
         refused = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
-        return Failure(f"status {status}: {short(response.get('body'))}", not refused)
+        body = response.get("body")
+        return Failure(f"status {status}: {short(body)}", not refused, _setting_refused(body))
     return response.get("body")
+
+
+def _setting_refused(body: Any) -> str:
+    """Name of the setting that an error speaks of, "" where it names none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    setting = error.get("param") if isinstance(error, dict) else None
+    return setting if isinstance(setting, str) else ""

@@ -39,6 +39,7 @@ class BatchState:
     Attributes:
         open: parts that are under way.
         closed: ids of batches that are dealt with.
+        newer_bound: models that refuse `max_tokens` and are asked with `max_completion_tokens`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,6 +51,7 @@ class BatchState:
         self._path, self._sent = folder / STATE_FILE, folder / SENT_FOLDER
         self.open: list[Sent] = []
         self.closed: list[str] = []
+        self.newer_bound: list[str] = []
         if self._path.exists():
             self._load()
 
@@ -60,6 +62,7 @@ class BatchState:
                 raise ValueError(f"format {value['format']!r}, known is {_FORMAT}")
             self.open = [Sent(**part) for part in value["open"]]
             self.closed = [str(name) for name in value["closed"]]
+            self.newer_bound = [str(model) for model in value.get("newer_bound", [])]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RelandError(
                 f"{self._path} is not a readable list of batches ({type(error).__name__}: {error}); it says "
@@ -95,11 +98,17 @@ class BatchState:
         self._save()
         self.path_of(part).unlink(missing_ok=True)
 
+    def bound_by_newer_name(self, model: str) -> None:
+        """Notes that a model refuses `max_tokens`."""
+        if model not in self.newer_bound:
+            self.newer_bound.append(model)
+            self._save()
+
     def path_of(self, part: Sent) -> Path:
         """Where the request file of a part is kept while it is under way."""
         return self._sent / f"{part.digest[:16]}.jsonl"
 
     def _save(self) -> None:
         parts = [part._asdict() for part in self.open]
-        value = {"format": _FORMAT, "open": parts, "closed": self.closed}
+        value = {"format": _FORMAT, "open": parts, "closed": self.closed, "newer_bound": self.newer_bound}
         write_file(self._path, json.dumps(value, indent=1) + "\n")

@@ -17,7 +17,16 @@ from reland_jax.pool.asking.money import Budget
 from reland_jax.pool.asking.records import MALFORMED, UNREADABLE, Reception, RequestRecord, request_record
 from reland_jax.pool.asking.replies import Asked, Judge, first_messages, messages_again, reception_of
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
-from reland_jax.pool.providers.batch_files import Failure, body_in, custom_id, request_line, response_lines
+from reland_jax.pool.providers.batch_files import (
+    BOUND,
+    NEWER_BOUND,
+    Failure,
+    body_in,
+    custom_id,
+    request_line,
+    response_lines,
+)
+from reland_jax.pool.providers.batch_state import BatchState
 from reland_jax.pool.reading.answers import tokens_of
 
 
@@ -47,6 +56,7 @@ class BatchWork:
         llm: LLMConfig,
         journal: Journal,
         judge: Judge,
+        state: BatchState,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Nothing is asked or read yet; equal prompts are one.
@@ -57,9 +67,11 @@ class BatchWork:
             llm: the budget, and how long to wait between looks at another process.
             journal: of the answers.
             judge: says what is wrong with an answer, "" for a usable one.
+            state: knows, and is told, what the model calls the bound of an answer.
             sleep: waits that many seconds.
         """
         self._config, self._llm, self._journal, self._judge, self._sleep = config, llm, journal, judge, sleep
+        self._state = state
         records = (request_record(prompt, config) for prompt in prompts)
         self._records = {record.key: record for record in records}
         self._failures: dict[str, Failure] = {}
@@ -74,8 +86,9 @@ class BatchWork:
     def lines(self, records: Sequence[RequestRecord]) -> list[str]:
         """Request lines of these prompts."""
         malformed = self._journal.malformed(record.key for record in records)
+        bound = NEWER_BOUND if self._config.model in self._state.newer_bound else BOUND
         return [
-            request_line(custom_id(record.key, record.key in malformed), messages, self._config)
+            request_line(custom_id(record.key, record.key in malformed), messages, self._config, bound)
             for record, messages in ((record, _messages(record, malformed)) for record in records)
         ]
 
@@ -185,7 +198,7 @@ class BatchWork:
         """The entry for the journal, None where nothing was written; failures are kept in mind."""
         key, body = entry.record.key, body_in(line)
         if isinstance(body, Failure):
-            self._failures[key] = body._replace(why=f"{where}: {body.why}")
+            self._failures[key] = self._failure(body._replace(why=f"{where}: {body.why}"), entry.record.model)
             return None
         reserved = (0, 0)
         if not any(tokens_of(body)):
@@ -197,6 +210,13 @@ class BatchWork:
         if reception.kind == UNREADABLE:
             self._failures[key] = Failure(f"{where}: {reception.why}", True)
         return reception
+
+    def _failure(self, failure: Failure, model: str) -> Failure:
+        """The failure; one that the newer name of the bound would have spared is passing."""
+        if failure.setting != BOUND:
+            return failure
+        self._state.bound_by_newer_name(model)
+        return failure._replace(why=f"{failure.why}; asked with {NEWER_BOUND} the next time", passing=True)
 
     def _new(self, receptions: Iterable[Reception]) -> list[Reception]:
         """Those that the journal does not have: the same file may have been read before."""
@@ -225,6 +245,8 @@ def _messages(record: RequestRecord, malformed: Mapping[str, tuple[str, str]]) -
 def _sent(line: Mapping[str, Any], config: PoolConfig) -> _Expected:
     """What a request line asked, with the settings it was asked with."""
     body = line["body"]
-    settings = {name: body[name] for name in ("model", "max_tokens", "temperature")}
-    record = request_record(body["messages"][0]["content"], dataclasses.replace(config, **settings))
+    settings = {name: body[name] for name in ("model", "temperature")}
+    bound = body[NEWER_BOUND if NEWER_BOUND in body else BOUND]
+    asked_with = dataclasses.replace(config, max_tokens=bound, **settings)
+    record = request_record(body["messages"][0]["content"], asked_with)
     return _Expected(record, body["messages"])

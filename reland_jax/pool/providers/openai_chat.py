@@ -23,6 +23,7 @@ from reland_jax.pool.asking.limits import retry_after_seconds
 from reland_jax.pool.asking.records import journal_path, request_key, request_record
 from reland_jax.pool.asking.replies import Asked, Judge, provider_result
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class OpenAIChat:
         self._client = async_client(llm)
         self._settings: dict[str, Any] = {
             "model": config.model,
-            "max_tokens": config.max_tokens,
+            BOUND: config.max_tokens,
             "temperature": config.temperature,
         }
 
@@ -81,7 +82,7 @@ class OpenAIChat:
             raw = await self._client.post("/chat/completions", cast_to=str, body=body)
             return without_secrets(raw, _SURELY_SECRET)
         except openai.APIStatusError as error:
-            if error.param == "max_tokens" and "max_tokens" in body:
+            if error.param == BOUND and BOUND in body:
                 self._bound_by_its_newer_name()
                 return await self.ask(messages)
             raise _status_error(error) from None  # the cause would show the request
@@ -91,10 +92,9 @@ class OpenAIChat:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
 
     def _bound_by_its_newer_name(self) -> None:
-        """Some models of OpenAI refuse `max_tokens`, and most other services know nothing else."""
-        bound = self._settings.pop("max_tokens", None)
+        bound = self._settings.pop(BOUND, None)
         if bound is not None:
-            self._settings["max_completion_tokens"] = bound
+            self._settings[NEWER_BOUND] = bound
 
 
 class OpenAIProvider:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.prompting.scrub import name_files
 from reland_jax.types import IdMap, Rationale, SeedSet, Splits
 
 
@@ -95,12 +96,19 @@ class StoreProvider:
         )
 
 
-def pool_state(config: PoolConfig) -> list[Any] | Path:
+def pool_state(config: PoolConfig) -> list[str]:
     """What a stage that builds a pool depends on beyond its settings: for its stamp.
+
+    Those are the present state of the store, or the content of the pool file and of the files of names.
 
     Raises:
         RelandError: provider "store", and there is no sound store.
     """
     if config.provider == "store":
         return PoolStore(config.path).state()
-    return Path(config.path)
+    return [_content_hash(Path(name)) for name in (config.path, *name_files(config.names))]
+
+
+def _content_hash(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, "" for what is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking import journal as module
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Usage
 from reland_jax.pool.asking.owners import Owner, this_process
@@ -268,6 +269,22 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(RelandError, match="j.sqlite: the journal"):
         Journal(path)
+
+
+def test_a_large_journal_is_checked_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of answers is damaged: opening does not read it where the file is large, `check` does."""
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(request, "x" * 3000) for request in REQUESTS])
+        journal.check()
+    content = bytearray(path.read_bytes())
+    content[-4096:] = b"\xff" * 4096
+    path.write_bytes(content)
+    with pytest.raises(RelandError, match="j.sqlite: the journal"):
+        Journal(path)
+    monkeypatch.setattr(module, "_CHECKED_BYTES", 4096)
+    with Journal(path) as journal, pytest.raises(RelandError, match="j.sqlite: the journal"):
+        journal.check()
 
 
 def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:

@@ -79,6 +79,13 @@ def test_what_is_allowed(tmp_path: Path) -> None:
     assert found.tolist() == [True, False, False, False, False, True]
 
 
+def test_a_user_comes_off_both_lists(tmp_path: Path) -> None:
+    removals = read_removals(tmp_path).plus(users=["a", "b"], seeds=["a", "c"])
+    found = removals.minus(["a", "never there"])
+    assert found.left(["a", "b", "c"]).tolist() == [False, True, False]
+    assert found.barred(["a", "b", "c"]).tolist() == [False, True, True]
+
+
 def test_lists_are_plain_json(tmp_path: Path) -> None:
     write_patterns(tmp_path, ["x"])
     assert json.loads((tmp_path / "blocked.json").read_text()) == {"format_version": 1, "patterns": ["x"]}

@@ -100,8 +100,9 @@ def test_every_flipped_bit_of_the_record_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 2}, "format version 2 is newer than 1.*update the program"),
-        ({"format_version": "x"}, "format version 'x' is not 1"),
+        ({"format_version": 3}, "format version 3, this program reads 2; update the program"),
+        ({"format_version": 1}, "format version 1, this program reads 2; build the pool again in this store"),
+        ({"format_version": "x"}, "format version 'x', this program reads 2; update"),
         ({"format": "other"}, "not a version of a pool store"),
         ({"number": 9}, "version.json: edited"),
     ],

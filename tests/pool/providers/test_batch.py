@@ -90,6 +90,35 @@ def test_the_message_says_what_to_do_next(tmp_path: Path) -> None:
     assert f"Then give the same command again: it reads {responses}" in message
 
 
+def refused(letter: str, setting: str) -> dict[str, Any]:
+    """A line as the service writes it for a request with a setting that the model does not take."""
+    error = {"message": "not supported with this model", "param": setting, "code": "unsupported_parameter"}
+    response = {"status_code": 400, "body": {"error": error}}
+    return {"custom_id": name_of(letter), "response": response, "error": None}
+
+
+def bounds(folder: Path) -> list[dict[str, Any]]:
+    """What the request file says of the length of answers."""
+    lines = [json.loads(line) for line in (folder / REQUEST_FILE).read_text("utf-8").splitlines()]
+    return [{name: value for name, value in line["body"].items() if "max_" in name} for line in lines]
+
+
+def test_a_model_that_refuses_max_tokens_is_asked_by_the_newer_name(tmp_path: Path) -> None:
+    """By the first line that says so; it is remembered when the response file says nothing of it any more."""
+    result = read(tmp_path, refused("a", "max_tokens"), answered("c"))
+    assert [bool(each) for each in result.rationales] == [False, False, True]
+    assert "asked with max_completion_tokens the next time" in result.problems[0].why
+    assert bounds(tmp_path) == [{"max_completion_tokens": 99}] * 2
+    result = read(tmp_path, answered("a"))
+    assert [bool(each) for each in result.rationales] == [True, False, True]
+    assert bounds(tmp_path) == [{"max_completion_tokens": 99}]
+
+
+def test_another_refused_setting_changes_nothing(tmp_path: Path) -> None:
+    read(tmp_path, refused("a", "temperature"), answered("c"))
+    assert bounds(tmp_path) == [{"max_tokens": 99}] * 2
+
+
 def test_users_with_the_same_prompt_share_one_request(tmp_path: Path) -> None:
     twins = [RationaleRequest("u1", "prompt a é"), RationaleRequest("u2", "prompt a é")]
     with pytest.raises(AwaitingResponses) as waiting:

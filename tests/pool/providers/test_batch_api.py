@@ -177,6 +177,28 @@ def test_refused_prompts_are_not_asked_again_and_others_are(api: FakeBatchApi, t
     assert api.asked() == [names("abcd"), names("bc")]
 
 
+def test_a_model_that_refuses_max_tokens_is_asked_by_the_newer_name(
+    api: FakeBatchApi, tmp_path: Path
+) -> None:
+    """In the next batch, and in those of later runs at once; the journal knows no difference."""
+
+    def write(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+        old = [line for line in lines if "max_tokens" in line["body"]]
+        errors = [refusal(line, 400) for line in old]
+        for line in errors:
+            line["response"]["body"]["error"]["param"] = "max_tokens"
+        return [good_answer(line) for line in lines if line not in old], errors
+
+    api.plans = [Plan(write=write) for _ in range(3)]
+    assert run(tmp_path) == undisturbed()
+    assert len(api.batches) == 2
+    more = run(tmp_path, letters=[*LETTERS, "new"])
+    assert more.rationales[-1] is not None and len(api.batches) == 3
+    last = api.lines(api.batches["batch-2"]["input_file_id"])
+    assert [line["body"]["max_completion_tokens"] for line in last] == [CONFIG.max_tokens]
+    assert sum(usage[0] for usage in paid(tmp_path).values()) == len(LETTERS) + 1
+
+
 def test_malformed_answers_are_asked_again_once_and_then_left(api: FakeBatchApi, tmp_path: Path) -> None:
     def write(lines: list[Line]) -> tuple[list[Line], list[Line]]:
         sorry = "I'm sorry, I cannot help with that."

@@ -130,7 +130,18 @@ def test_stamp_and_provenance_follow_the_version(tmp_path: Path) -> None:
         store.publish(content(seed=1), CHANGE)
     assert pool_state(config) != first
     assert pool_provenance(config, DataConfig(name="d"))["store_version"] == 2
-    assert pool_state(PoolConfig(provider="file", path="x")) == Path("x")
+
+
+def test_the_stamp_follows_the_content_of_files(tmp_path: Path) -> None:
+    """Of the pool file and of files of names, under the same paths; names are settings already."""
+    pool, names = tmp_path / "pool.jsonl", tmp_path / "names.txt"
+    config = PoolConfig(provider="file", path=str(pool), scrub=("names",), names=("Ann Bo", str(names)))
+    states = [pool_state(config)]
+    for path, text in ((pool, "{}"), (names, "Carl"), (names, "Dora")):
+        path.write_text(text)
+        states.append(pool_state(config))
+    assert len({tuple(state) for state in states}) == 4
+    assert pool_state(PoolConfig(provider="heuristic")) == [""]
 
 
 def test_mistakes(tmp_path: Path) -> None:
