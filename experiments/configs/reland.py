@@ -23,6 +23,7 @@ from reland_jax.config import (
     EvalConfig,
     FusionConfig,
     ModelConfig,
+    RetrievalConfig,
     TextConfig,
     TrainConfig,
     nearest_name,
@@ -69,6 +70,7 @@ def for_sequences() -> Config:
     """Leave-one-out, cross-entropy over all items, history not masked."""
     return Config(
         data=DataConfig(protocol="leave_one_out"),
+        retrieval=RetrievalConfig(neighbours=3),
         model=ModelConfig(layers=2, heads=2, dropout=0.5),
         train=TrainConfig(objective="shifted", learning_rate=1e-3, max_epochs=60),
     )
@@ -79,6 +81,7 @@ def for_sets() -> Config:
     return Config(
         data=DataConfig(protocol="ratio"),
         text=TextConfig(whiten_items=128, whiten_rationales=128),
+        retrieval=RetrievalConfig(neighbours=5),
         model=ModelConfig(layers=3),
         fusion=FusionConfig(item_scale=6.0, projection="shared", dropout=0.1, neighbours=400),
         train=TrainConfig(
