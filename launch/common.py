@@ -1,7 +1,7 @@
-"""What all launchers share: the plan that is printed or run, the common flags, and their checks.
+"""What all launchers share: the common flags, their checks, and the main program.
 
-A launcher is a function from flags to a plan: files to write and commands to run, in order. With
-``--dry_run`` the plan is printed as a bash script that would do the same, and nothing else happens.
+A launcher is a function from flags to a plan (`launch.plan`). With ``--dry_run`` the plan is printed as a
+bash script that would do the same, and nothing else happens.
 
 The flags of the experiment stand behind ``--`` and are handed on as a list of words, unchanged. Every
 launcher starts them through `launch.worker`, which adds the environment for several processes and the
@@ -13,16 +13,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 
+from launch.plan import Plan, execute, script
 from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
@@ -41,43 +41,6 @@ RESTARTS = 10
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
-
-
-@dataclass(frozen=True)
-class File:
-    """A file to write: its path, relative to the current folder, and its text."""
-
-    path: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command to run: its words, and environment variables beyond the launcher's own."""
-
-    words: tuple[str, ...]
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """The command for a shell, quoted."""
-        values = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
-        return " ".join([*values, shlex.join(self.words)])
-
-
-@dataclass(frozen=True)
-class Together:
-    """Commands that run at the same time; when one fails, the others are stopped and all start again.
-
-    Attributes:
-        commands: one per process.
-        restarts: how many times all are started again.
-    """
-
-    commands: tuple[Command, ...]
-    restarts: int = 0
-
-
-Plan = Sequence[File | Command | Together]
 
 
 @dataclass(frozen=True)
@@ -271,101 +234,19 @@ def write_json(value: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def script(plan: Plan) -> str:
-    """The plan as a bash script that does the same."""
-    return "".join(f"{_shell(step)}\n" for step in plan)
-
-
-def _shell(step: File | Command | Together) -> str:
-    if isinstance(step, File):
-        end = "END"
-        while end in step.text:
-            end += "_"
-        path = shlex.quote(step.path)
-        folder = shlex.quote(os.path.dirname(step.path) or ".")
-        return f"mkdir -p {folder}\ncat >{path} <<'{end}'\n{step.text.rstrip()}\n{end}"
-    if isinstance(step, Command):
-        return str(step)
-    note = f"# All at once; if one fails, all are stopped and started again, up to {step.restarts} times."
-    return "\n".join([note, *(f"{command} &" for command in step.commands), "wait"])
-
-
-def execute(plan: Plan) -> None:
-    """Writes the files and runs the commands.
-
-    Raises:
-        RelandError: a command is not installed or fails.
-    """
-    for step in plan:
-        if isinstance(step, File):
-            _write(Path(step.path), step.text)
-        elif isinstance(step, Command):
-            _say(str(step))
-            if status := _start(step).wait():
-                raise RelandError(f"{step.words[0]} ended with status {status}")
-        else:
-            _run_together(step)
-
-
-def _say(text: str) -> None:
-    print(f"[launch] {text}", file=sys.stderr, flush=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-    _say(f"wrote {path}")
-
-
-def _start(command: Command) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(command.words, env=os.environ | dict(command.variables))
-    except FileNotFoundError:
-        raise RelandError(
-            f"{command.words[0]} is not installed here; --dry_run prints what can be run where it is"
-        ) from None
-
-
-def _run_together(step: Together) -> None:
-    for restart in range(step.restarts + 1):
-        processes = [_start(command) for command in step.commands]
-        status = _wait_for_all(processes)
-        if not status:
-            return
-        _say(f"a process ended with status {status}; {step.restarts - restart} restarts left")
-    raise RelandError(f"a process ended with status {status}")
-
-
-def _wait_for_all(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Status of the first that fails, after stopping the others; 0 if none does."""
-    waiting = list(processes)
-    try:
-        while waiting:
-            for process in list(waiting):
-                try:
-                    status = process.wait(timeout=0.2)
-                except subprocess.TimeoutExpired:
-                    continue
-                waiting.remove(process)
-                if status:
-                    return status
-        return 0
-    finally:
-        for process in waiting:
-            process.terminate()
-        for process in waiting:
-            process.wait()
-
-
 Planner = Callable[[flags.FlagValues, Sequence[str]], Plan]
 
 
 def run(define_flags: Callable[[flags.FlagValues], None], plan: Planner) -> None:
     """The main program of a launcher: parses the flags, then prints or carries out the plan."""
     define_flags(flags.FLAGS)
+    signal.signal(signal.SIGTERM, _end)
     app.run(lambda words: carry_out(plan, flags.FLAGS, words[1:]), flags_parser=_parse_flags)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """As an exception, so that what this launcher has started is stopped as well."""
+    sys.exit(128 + number)
 
 
 def carry_out(plan: Planner, values: flags.FlagValues, experiment: Sequence[str]) -> None:

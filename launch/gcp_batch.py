@@ -21,7 +21,8 @@ from absl import flags
 
 from launch import accelerators, common
 from launch.accelerators import CPU_MACHINE, Gpu
-from launch.common import FOLDER, RESTARTS, Command, File, Job, Plan, Storage, secret_version
+from launch.common import FOLDER, RESTARTS, Job, Storage, secret_version
+from launch.plan import Command, File, Plan
 
 
 def define_flags(values: flags.FlagValues) -> None:

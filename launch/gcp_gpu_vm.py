@@ -23,7 +23,8 @@ from absl import flags
 
 from launch import accelerators, common
 from launch.accelerators import Gpu
-from launch.common import FOLDER, PORT, Command, File, Job, Plan
+from launch.common import FOLDER, PORT, Job
+from launch.plan import Command, File, Plan
 from launch.vm import startup_script
 
 

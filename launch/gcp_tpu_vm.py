@@ -22,7 +22,8 @@ from absl import flags
 
 from launch import accelerators, common
 from launch.accelerators import Tpu
-from launch.common import FOLDER, Command, File, Job, Plan
+from launch.common import FOLDER, Job
+from launch.plan import Command, File, Plan
 from launch.vm import startup_script
 
 _WATCH = """\
@@ -37,7 +38,7 @@ state >/dev/null 2>&1 || create || exit 1
 while sleep 60; do
   if ! now="$(state 2>&1)"; then
     if [[ "$now" == *NOT_FOUND* ]]; then
-      echo "{name} is done; results and logs are in the storage"
+      echo "{name} has ended; its log in the storage says how"
       exit 0
     fi
     echo "$now"

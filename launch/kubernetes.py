@@ -25,7 +25,8 @@ from absl import flags
 
 from launch import accelerators, common
 from launch.accelerators import Gpu, Tpu
-from launch.common import FOLDER, PORT, RESTARTS, Command, File, Job, Plan, Storage
+from launch.common import FOLDER, PORT, RESTARTS, Job, Storage
+from launch.plan import Command, File, Plan
 from reland_jax.types import RelandError
 
 GROUP = "worker"

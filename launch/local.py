@@ -3,9 +3,9 @@ r"""Several processes of an experiment on this machine.
     python -m launch.local --processes=2 [--gpus_per_process=1 | --cpu_devices=4] [--dry_run] -- \
         --config=experiments/configs/reland.py:demo,sasrec --workdir=DIR
 
-Every process gets the variables of `launch.worker`. When one fails, all are stopped and, with --restarts,
-started again: the experiment goes on from its last checkpoint, so DIR needs nothing but a disk. Secrets
-are inherited from this shell.
+Every process gets the variables of `launch.worker`. When one fails, all are stopped (SIGTERM, and SIGKILL
+ten seconds later) and, with --restarts, started again: the experiment goes on from its last checkpoint, so
+DIR needs nothing but a disk. They are stopped with the launcher, too. Secrets are inherited from this shell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from launch import common
-from launch.common import PORT, Command, Job, Plan, Together
+from launch.common import PORT, Job
+from launch.plan import Command, Plan, Together
 
 
 def define_flags(values: flags.FlagValues) -> None:

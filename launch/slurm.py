@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from launch import common
-from launch.common import FOLDER, PORT, Command, File, Job, Plan
+from launch.common import FOLDER, PORT, Job
+from launch.plan import Command, File, Plan
 from reland_jax.types import RelandError
 
 

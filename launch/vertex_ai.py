@@ -22,7 +22,8 @@ from absl import flags
 
 from launch import accelerators, common
 from launch.accelerators import CPU_MACHINE, Gpu, Tpu
-from launch.common import FOLDER, Command, File, Job, Plan, secret_version
+from launch.common import FOLDER, Job, secret_version
+from launch.plan import Command, File, Plan
 from reland_jax.types import RelandError
 
 

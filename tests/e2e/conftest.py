@@ -54,12 +54,6 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of compiled programs."""
-    return tmp_path_factory.mktemp("programs")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(programs: Path) -> Iterator[None]:
     """What one test has compiled the next ones find."""

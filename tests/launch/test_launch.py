@@ -112,14 +112,25 @@ def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
     assert done.returncode == 1 and "report.html" not in done.stderr
 
 
-@pytest.mark.parametrize("script", ["launch/test.sh", ".ci/run"])
-def test_tests_get_the_dev_set(machine: Machine, script: str) -> None:
+FAST = "-m pytest -n auto --dist loadfile"
+NOTEBOOKS = f"{FAST} tests/launch/test_notebooks.py -m slow --dist load"
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"), [("launch/test.sh", [FAST]), (".ci/run", [FAST, NOTEBOOKS])]
+)
+def test_tests_get_the_dev_set(machine: Machine, script: str, expected: list[str]) -> None:
     done = machine.run(script, RELAND_VENV="my venv")
     assert done.returncode == 0, done.stderr
-    venv, install, _, tests = machine.calls()
+    venv, install, _, *tests = machine.calls()
     assert venv.endswith(f"-m venv {machine.elsewhere}/my venv")
     assert "requirements.txt" in install and "requirements-dev.txt" in install
-    assert tests == f"{machine.repository}: -m pytest -n auto --dist loadfile"
+    assert tests == [f"{machine.repository}: {arguments}" for arguments in expected]
+
+
+@pytest.mark.parametrize("broken", [FAST, NOTEBOOKS])
+def test_a_failed_test_is_the_exit_status(machine: Machine, broken: str) -> None:
+    assert machine.run(".ci/run", FAKE_BROKEN=broken).returncode == 1
 
 
 def test_dry_run_prints_the_commands_and_does_nothing(machine: Machine) -> None:

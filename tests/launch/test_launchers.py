@@ -20,7 +20,7 @@ import pytest
 from absl import flags
 
 from launch import common, gcp_batch, gcp_gpu_vm, gcp_tpu_vm, kubernetes, local, slurm, vertex_ai, worker
-from launch.common import Command, File, Plan, Together
+from launch.plan import Command, File, Plan, Together, script
 from reland_jax.types import RelandError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,7 +144,7 @@ def test_a_dry_run_prints_a_script_and_does_nothing(
 def test_what_a_dry_run_prints_writes_the_same_files(tmp_path: Path) -> None:
     plan = [step for step in make_plan(gcp_tpu_vm, experiment=[*AWKWARD, "--workdir=/storage/run"])]
     files = [step for step in plan if isinstance(step, File)]
-    subprocess.run(["bash", "-c", common.script(files)], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-c", script(files)], cwd=tmp_path, check=True)
     for file in files:
         assert (tmp_path / file.path).read_text() == file.text
 
@@ -245,7 +245,7 @@ def test_a_tpu_slice_that_was_taken_away_is_asked_for_again(tmp_path: Path) -> N
     done = subprocess.run(
         ["bash", "-c", watch], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30
     )
-    assert done.returncode == 0 and "reland is done" in done.stdout
+    assert done.returncode == 0 and "reland has ended" in done.stdout
     calls = [call for call in (tmp_path / "calls").read_text().splitlines() if "describe" not in call]
     assert calls == ["create reland", "delete reland", "create reland"]
 
@@ -385,7 +385,7 @@ PLACES = dict.fromkeys(GOOGLE, "openai-key") | {slurm: "/shared/me/openai-key", 
 @pytest.mark.parametrize("launcher", [each for each in LAUNCHERS if each is not local])
 def test_secrets_are_named_and_never_written(launcher: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    printed = common.script(make_plan(launcher, f"--secret=OPENAI_API_KEY={PLACES[launcher]}"))
+    printed = script(make_plan(launcher, f"--secret=OPENAI_API_KEY={PLACES[launcher]}"))
     assert SECRET not in printed and "OPENAI_API_KEY" in printed
     named = {kubernetes: '"name": "llm"', slurm: "OPENAI_API_KEY=/shared/me/openai-key"}
     assert named.get(launcher, "projects/p/secrets/openai-key/versions/latest") in printed
@@ -444,28 +444,6 @@ def test_launchers_load_no_jax() -> None:
     program = f"import {names}, sys; print(sorted({{'jax', 'flax', 'pandas'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
-
-
-def test_a_failing_process_stops_the_others_and_all_start_again(tmp_path: Path) -> None:
-    note = "import sys, time; f = open(sys.argv[1], 'a+'); f.write('x'); f.seek(0); n = len(f.read())"
-
-    def process(end: str, name: str) -> Command:
-        return Command((sys.executable, "-c", f"{note}; {end}", str(tmp_path / name)))
-
-    fails_once, waits = process("sys.exit(n == 1)", "a"), process("time.sleep(60 * (n == 1))", "b")
-    common.execute([Together((fails_once, waits), restarts=1)])
-    assert (tmp_path / "a").read_text() == "xx"
-    with pytest.raises(RelandError, match="a process ended with status 3"):
-        common.execute([Together((Command((sys.executable, "-c", "raise SystemExit(3)")),))])
-
-
-def test_commands_that_are_missing_or_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RelandError, match="no-such-program is not installed here"):
-        common.execute([File("a/b.txt", "text\n"), Command(("no-such-program",))])
-    assert (tmp_path / "a" / "b.txt").read_text() == "text\n"
-    with pytest.raises(RelandError, match="false ended with status 1"):
-        common.execute([Command(("false",))])
 
 
 def documented() -> list[list[str]]:
