@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.configs.reland import get_config
-from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.config import BACKBONES, ENCODERS, Config, nearest_name
 from reland_jax.types import RelandError
 
 
@@ -104,7 +104,22 @@ def test_the_width_must_fit_the_heads() -> None:
         Config.from_dict({"model": {"dim": 10, "heads": 4}})
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "ngcf"}, "ngcf is not trained on sampled neighbours, only lightgcn and gat are"),
+        ({"layers": 3}, "a number of at least 1 for each of the model.layers=3"),
+        ({"fanout": (5, 0)}, r"fanout=\(5, 0\) must have a number of at least 1"),
+    ],
+)
+def test_a_fanout_must_fit(settings: dict[str, Any], message: str) -> None:
+    fitting = {"backbone": "lightgcn", "layers": 2, "fanout": (5, 5)}
+    assert Config.from_dict({"model": fitting}).model.fanout == (5, 5)
+    with pytest.raises(RelandError, match=message):
+        Config.from_dict({"model": fitting | settings})
+
+
+@pytest.mark.parametrize("backbone", ENCODERS)
 def test_every_setting_survives_a_file(backbone: str) -> None:
     """Through `to_dict`, JSON and the flags' own dictionary; tuples come back as tuples."""
     values = get_config(f"some/folder,{backbone}").to_dict()

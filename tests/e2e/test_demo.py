@@ -18,7 +18,7 @@ from reland_jax.types import VARIANTS, Ragged, Splits
 from tests.e2e.conftest import Finished
 
 METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("neumf", "ngcf", "duorec")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("neumf", "ngcf", "duorec", "gat")]
 BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec", "gru4rec", *SLOW])
 Finish = Callable[[str], Finished]
 

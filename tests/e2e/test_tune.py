@@ -262,7 +262,8 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
         made = task(self, inputs, variant)
         widths = made.tables.item_text.shape[1], made.tables.rationale.shape[1], made.tables.seed.shape[1]
         text = self.config.text
-        assert widths == (text.whiten_items, text.whiten_rationales, self.config.fusion.neighbours)
+        nearest = max(self.config.fusion.neighbours, self.config.retrieval.neighbours)
+        assert widths == (text.whiten_items, text.whiten_rationales, nearest)
         return made
 
     with monkeypatch.context() as patched:

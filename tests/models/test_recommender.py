@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.config import BACKBONES, VARIANTS, FusionConfig, ModelConfig
+from reland_jax.config import ENCODERS, VARIANTS, FusionConfig, ModelConfig
 from reland_jax.models import (
     MODELS,
     PairBatch,
@@ -20,6 +20,7 @@ from reland_jax.models import (
     Tables,
     Views,
     bipartite_graph,
+    build_graph,
     build_propagation,
     create_recommender,
 )
@@ -36,6 +37,7 @@ TABLES = Tables(
     seed=jnp.asarray([[user % NUM_SEEDS, (user + 1) % NUM_SEEDS] for user in range(NUM_USERS)], jnp.int32),
     propagation=build_propagation(bipartite_graph(TRAIN, NUM_ITEMS), TRAIN.num_rows),
 )
+GRAPH = build_graph(TRAIN, NUM_ITEMS, np.array([[-1, 0, 1, 1, 0, -1, 2, 2, 1, 0]], np.int32))
 SEQUENCES = SequenceBatch(
     items=jnp.array([[3, 1, 4, 7, 2], [9, 8, 0, 0, 0]], jnp.int32),
     position=jnp.array([[0, 1, 2, 0, 1], [0, 1, 0, 0, 0]], jnp.int32),
@@ -71,6 +73,12 @@ def batch_for(backbone: str) -> Any:
     return SEQUENCES if MODELS[backbone].sequential else PAIRS
 
 
+def tables_of(model: Recommender, tables: Tables = TABLES) -> Tables:
+    """With the kind of graph that the backbone reads."""
+    other = MODELS[model.backbone.config.backbone].heterogeneous
+    return tables._replace(propagation=GRAPH) if other else tables
+
+
 def recommender(
     backbone: str, variant: str, projection: str = "own", dropout: float = 0.0, activations: str = "float32",
     rationales: int = 1,
@@ -86,7 +94,7 @@ def recommender(
 def random_params(model: Recommender, batch: Any) -> Any:
     """Parameters of the right shapes and of a size at which every part matters."""
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    shapes = jax.eval_shape(lambda: model.init(rngs, TABLES, batch, method="loss"))
+    shapes = jax.eval_shape(lambda: model.init(rngs, tables_of(model), batch, method="loss"))
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.7, leaf.shape), jnp.float32), shapes)
 
@@ -96,7 +104,7 @@ def parameter_names(params: Any) -> set[str]:
     return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths}
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ENCODERS)
 def test_a_variant_adds_its_parameters_and_no_others(backbone: str) -> None:
     """The same additions, whatever the backbone: that is the one mechanism."""
     batch = batch_for(backbone)
@@ -109,7 +117,7 @@ def test_a_variant_adds_its_parameters_and_no_others(backbone: str) -> None:
 
 
 def test_every_named_backbone_has_a_line_in_the_table() -> None:
-    assert set(BACKBONES) == set(MODELS)
+    assert set(ENCODERS) == set(MODELS)
 
 
 def test_an_unknown_backbone_names_the_nearest() -> None:
@@ -184,7 +192,7 @@ def represented_items(params: Any) -> np.ndarray:
 
 def apply(model: Recommender, params: Any, *arguments: Any, method: str) -> np.ndarray:
     """One compiled call of a method, with the nearest seed user as the only one to draw."""
-    alone = TABLES._replace(seed=TABLES.seed[:, :1])
+    alone = tables_of(model, TABLES._replace(seed=TABLES.seed[:, :1]))
     rngs = {"dropout": jax.random.key(0)}
     return np.asarray(jax.jit(lambda p: model.apply(p, alone, *arguments, method=method, rngs=rngs))(params))
 
@@ -238,7 +246,7 @@ def contrasts(model: Recommender, params: Any, items: np.ndarray, hidden: np.nda
 
 @pytest.mark.parametrize("backbone", SETS)
 def test_collaborative_loss_is_bpr_with_a_penalty(backbone: str) -> None:
-    """Softplus of the differences of the scores that rank, and half the batch's squared id embeddings."""
+    """Softplus of the differences of the scores that rank, and half the pairs' squared id embeddings."""
     model = recommender(backbone, "reland")
     params = random_params(model, PAIRS)
     users, items = (apply(model, params, method=f"{kind}_vectors") for kind in ("user", "item"))
@@ -246,19 +254,20 @@ def test_collaborative_loss_is_bpr_with_a_penalty(backbone: str) -> None:
     chosen = np.concatenate([PAIRS.positive[:, None], PAIRS.negative], 1)
     scores = everything[np.asarray(PAIRS.user)[:, None], chosen]
     each = np.log1p(np.exp(scores[:, 1:] - scores[:, :1])).mean(1)
-    squares = (np.asarray(params["params"]["user_embedding"])[PAIRS.user] ** 2).sum()
-    squares += (np.asarray(params["params"]["items"]["id_embedding"])[chosen] ** 2).sum()
+    squares = (np.asarray(params["params"]["user_embedding"])[PAIRS.user] ** 2).sum(1)
+    squares += (np.asarray(params["params"]["items"]["id_embedding"])[chosen] ** 2).sum((1, 2))
     found = apply(model, params, PAIRS, method="loss")
-    assert float(found) == pytest.approx(each[:3].mean() + 0.5 * 0.3 * squares / 4, rel=1e-4)
+    assert not PAIRS.weight[3], "the last pair is unused"
+    assert float(found) == pytest.approx(np.mean((each + 0.5 * 0.3 * squares)[:3]), rel=1e-4)
 
 
-@pytest.mark.parametrize("backbone", ["lightgcn", "ngcf"])
+@pytest.mark.parametrize("backbone", ["lightgcn", "ngcf", "gat"])
 def test_a_dot_product_is_the_score_where_the_backbone_has_no_other(backbone: str) -> None:
     """Users are fused after propagation, items are as the backbone leaves them."""
     model = recommender(backbone, "reland")
     params = random_params(model, PAIRS)
     nodes = jnp.asarray(params["params"]["user_embedding"]), jnp.asarray(represented_items(params))
-    sides = encoded(model, params, *nodes, TABLES.propagation)
+    sides = encoded(model, params, *nodes, tables_of(model).propagation)
     backbone = {"params": params["params"].get("backbone", {})}
     users, items = (np.asarray(model.backbone.apply(backbone, side, method="readout")) for side in sides)
     users = fused(params, users, np.asarray(TABLES.rationale)[np.asarray(TABLES.seed)[:, 0]])
@@ -288,7 +297,7 @@ def test_a_shared_projection_stands_with_the_embeddings(backbone: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ENCODERS)
 def test_every_parameter_learns_and_no_gradient_is_lost(backbone: str) -> None:
     """With dropout and every part of the method on, each tensor has a finite gradient that is not zero."""
     model = recommender(backbone, "reland", dropout=0.3)
@@ -296,7 +305,8 @@ def test_every_parameter_learns_and_no_gradient_is_lost(backbone: str) -> None:
     params = random_params(model, batch)
     rngs = {"dropout": jax.random.key(0)}
     gradient = jax.jit(jax.grad(lambda *a, rngs: model.apply(*a, method="loss", rngs=rngs)))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params, TABLES, batch, rngs=rngs)):
+    found = gradient(params, tables_of(model), batch, rngs=rngs)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         assert np.isfinite(leaf).all(), name
         assert np.abs(leaf).max() > 1e-8, name
@@ -322,10 +332,10 @@ def loss_and_gradients(model: Recommender) -> tuple[float, Any]:
     batch = batch_for(model.backbone.config.backbone)
     params = random_params(model, batch)
     loss = partial(model.apply, rngs={"dropout": jax.random.key(0)}, method="loss")
-    return jax.jit(jax.value_and_grad(lambda p: loss(p, TABLES, batch)))(params)
+    return jax.jit(jax.value_and_grad(lambda p: loss(p, tables_of(model), batch)))(params)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ENCODERS)
 def test_bfloat16_activations_leave_parameters_and_gradients_in_float32(backbone: str) -> None:
     """And what comes out is the same to the precision of 8 bits."""
     (loss, gradients), (rough_loss, rough) = (

@@ -44,6 +44,22 @@ def test_item_representation_without_text_is_the_embedding() -> None:
     assert not np.asarray(found[0]).any()
 
 
+@pytest.mark.parametrize("with_text", [True, False])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_some_rows_are_those_of_all_items(with_text: bool, copies: int) -> None:
+    """Of 6 and of 18 asked for, which is fewer and more than there are; 0 and 8 and above give zeros."""
+    module = ItemRepresentation(NUM_ITEMS, DIM, with_text=with_text, init_scale=0.5)
+    text = jnp.asarray(ITEM_TEXT) if with_text else None
+    variables = module.init(jax.random.key(0), text)
+    if with_text:
+        variables["params"]["from_id"]["bias"] = jnp.arange(1.0, DIM + 1)
+    index = np.tile([3, 0, 7, 8, 3, 1000], copies)
+    found = np.asarray(module.apply(variables, text, jnp.asarray(index), method="rows"))
+    everything = np.concatenate([module.apply(variables, text), np.zeros((1, DIM))])
+    np.testing.assert_allclose(found, everything[np.minimum(index, 8)], rtol=1e-5, atol=1e-6)
+    assert np.abs(found[0]).max() > 0 and not found[1].any()
+
+
 @pytest.fixture(scope="module")
 def fusion_params() -> Any:
     """Parameters large enough for attention weights that are far from one half."""

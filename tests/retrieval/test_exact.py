@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+import jax
 import numpy as np
 import pytest
 
-from reland_jax.retrieval.exact import _top_k, exact_top_k
+from reland_jax.retrieval.exact import ExactIndex, _on_each, _top_k, exact_top_k
 from reland_jax.types import RelandError
 
 
@@ -105,3 +108,26 @@ def test_faults_are_named() -> None:
         exact_top_k(np.ones((2, 4)), np.eye(3), 1, 4)
     with pytest.raises(RelandError, match=r"retrieval\.tile=0"):
         exact_top_k(np.eye(3), np.eye(3), 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("k", "recall"),
+    [(1, 1.0), pytest.param(3, 1.0, marks=pytest.mark.slow), pytest.param(2, 0.99, marks=pytest.mark.slow)],
+)
+def test_eight_devices_find_what_one_finds(k: int, recall: float) -> None:
+    """Each takes its share of the queries; they tell each other nothing, and the bits are the same."""
+    assert jax.device_count() == 8, "tests/conftest.py asks for virtual ones"
+    rng = np.random.default_rng(0)
+    queries, keys = (rng.normal(size=(n, 6)).astype(np.float32) for n in (5000, 700))
+    one, eight = (ExactIndex(keys, recall, jax.devices()[:count]) for count in (1, 8))
+    index, cosine = eight.search(queries, k)
+    oracle_index, oracle_cosine = brute_force(queries, keys, k)
+    np.testing.assert_array_equal(index, oracle_index)
+    np.testing.assert_allclose(cosine, oracle_cosine, atol=1e-6)
+    for ours, alone in zip((index, cosine), one.search(queries, k), strict=True):
+        np.testing.assert_array_equal(ours, alone)
+    program = _on_each(eight._mesh, k, recall)
+    found, _ = program(queries[:4096], eight._layout)
+    assert {part.data.shape for part in found.addressable_shards} == {(512, k)}
+    text = program.lower(queries[:4096], eight._layout).compile().as_text()
+    assert not re.search(r"all-(gather|reduce|to-all)|collective-permute|reduce-scatter", text)

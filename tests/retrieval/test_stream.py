@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,10 +167,11 @@ def test_finished_shards_are_not_made_again(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in job.out.glob("*.parquet")} == before
 
 
+@pytest.mark.parametrize("engine", ["exact", "ivf"])
 def test_goes_on_after_a_kill_between_and_within_shards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    job, *_ = example(tmp_path)
+    job = changed(example(tmp_path)[0], engine=engine)
     run(changed(job, out=tmp_path / "whole"))
     real, calls = Attacher._table, []
 
@@ -188,6 +190,47 @@ def test_goes_on_after_a_kill_between_and_within_shards(
     assert [progress.shard.name for progress in again] == ["part-1.parquet", "part-2.parquet"]
     assert again[-1].done == again[-1].total == 500 and again[-1].assigned == 250
     assert outputs(job) == outputs(changed(job, out=tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_scann_goes_on_with_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ScaNN trains another index every time; the kept one gives the outputs of a run that was not killed."""
+    pytest.importorskip("scann")
+    job = changed(example(tmp_path, 7000, 6000)[0], engine="scann", recall=0.5)
+    attacher = Attacher(job)
+    real, calls = attacher._table, []
+
+    def table(ids: pa.Array, vectors: np.ndarray) -> pa.Table:
+        calls.append(len(ids))
+        if len(calls) == 150:  # within the third shard
+            raise KeyboardInterrupt
+        return real(ids, vectors)
+
+    monkeypatch.setattr(attacher, "_table", table)
+    with pytest.raises(KeyboardInterrupt):
+        attach_all(attacher, print)
+    assert list(outputs(job)) == ["part-0.parquet", "part-1.parquet"]
+    shutil.copytree(job.out, tmp_path / "whole", ignore=shutil.ignore_patterns("*.parquet"))
+    run(job)
+    run(changed(job, out=tmp_path / "whole"))
+    assert outputs(job) == outputs(changed(job, out=tmp_path / "whole"))
+
+
+def test_ivf_finds_what_its_tuning_says_and_is_kept(tmp_path: Path) -> None:
+    job, behaviour, seed_users, _ = example(tmp_path, 2000, 300)
+    job = changed(job, engine="ivf", recall=0.9, k=2)
+    attacher = Attacher(job)
+    attach_all(attacher, print)
+    oracle = assign(behaviour, seed_users, RetrievalConfig(neighbours=2))
+    own = 1000 + 7 * seed_users
+    found = result(job)["seed_user_id"].to_numpy().reshape(-1, 2)
+    recall = (own[oracle.seed][:, :, None] == found[:, None]).any(axis=2).mean()
+    assert 0.87 < recall < 1.0 and attacher.effort.recall >= 0.9
+    np.testing.assert_array_equal(found[seed_users, 0], own)
+    (kept,) = job.out.glob("_index-*")
+    before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert Attacher(job).effort == attacher.effort
+    assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == before
 
 
 def test_a_killed_process_leaves_nothing_that_counts(tmp_path: Path) -> None:

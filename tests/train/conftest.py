@@ -10,11 +10,6 @@ import pytest
 from tests.toys import quick_programs
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of compiled programs."""
-    return tmp_path_factory.mktemp("programs")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(programs: Path) -> Iterator[None]:

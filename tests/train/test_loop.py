@@ -85,8 +85,12 @@ CHEAP = {
     "ngcf": dataclasses.replace(PAIRS, max_epochs=3),
     "gru4rec": dataclasses.replace(SEQUENTIAL, max_epochs=3),
     "duorec": dataclasses.replace(SEQUENTIAL, max_epochs=3, view_length=4),
+    "gat": dataclasses.replace(PAIRS, max_epochs=3),
+    "lightgcn sampled": dataclasses.replace(PAIRS, max_epochs=3),
+    "gat sampled": dataclasses.replace(PAIRS, max_epochs=3),
 }
-"""Settings of the backbones that have no tests of their own above and below; two dispatches an epoch."""
+"""Settings of the backbones that have no tests of their own above and below, and of those that sample two
+neighbours of every node; two dispatches an epoch."""
 
 
 def fit_and_count(task: Task, evaluator: Evaluator, config: TrainConfig) -> tuple[FitResult, list[int]]:
@@ -105,11 +109,13 @@ def fit_and_count(task: Task, evaluator: Evaluator, config: TrainConfig) -> tupl
     return result, per_epoch
 
 
-@pytest.mark.parametrize("backbone", CHEAP)
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(name, marks=pytest.mark.slow if "gat" in name else []) for name in CHEAP]
+)
 def test_every_backbone_learns_repeats_and_goes_on_after_a_stop(backbone: str, tmp_path: Path) -> None:
     """The loss falls; the same seed gives the same bits, stopped in the middle or not."""
     config = dataclasses.replace(CHEAP[backbone], checkpoint_seconds=0.0)
-    toy = toy_task(backbone, config)
+    toy = toy_task(backbone.split()[0], config, fanout=(2,) if "sampled" in backbone else ())
     whole, per_epoch = fit_and_count(*toy, config)
     assert per_epoch[0] > 0 and per_epoch == [per_epoch[0]] * 3, "an epoch after the first one compiled"
     losses = [entry["loss"] for entry in whole.history]

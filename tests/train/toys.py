@@ -12,7 +12,7 @@ import numpy as np
 
 from reland_jax.config import EvalConfig, FusionConfig, ModelConfig, TrainConfig
 from reland_jax.eval import Vectors
-from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation, create_recommender
+from reland_jax.models import Tables, create_recommender, training_graph
 from reland_jax.models.scores import dot_product
 from reland_jax.train import Evaluator, Task, create_task
 from reland_jax.types import Splits
@@ -28,17 +28,18 @@ SIZES = ModelConfig(dim=8, layers=1, heads=2, inner=16, dropout=0.1, hidden=8, t
 
 
 def toy_task(
-    backbone: str, config: TrainConfig, variant: str = "id", tables: Tables | None = None
+    backbone: str, config: TrainConfig, variant: str = "id", tables: Tables | None = None,
+    fanout: tuple[int, ...] = (),
 ) -> tuple[Task, Evaluator]:
     """A tiny recommender on `planted_splits`, with dropout where the backbone has any."""
     splits = planted_splits()
     if tables is None:
         tables = Tables()
-    if MODELS[backbone].needs_graph:
-        graph = bipartite_graph(splits.train, splits.num_items)
-        tables = tables._replace(propagation=build_propagation(graph, splits.num_users))
+    sizes = dataclasses.replace(SIZES, backbone=backbone, fanout=fanout)
+    if (graph := training_graph(sizes, splits.train, splits.num_items)) is not None:
+        tables = tables._replace(propagation=graph)
     model = create_recommender(
-        dataclasses.replace(SIZES, backbone=backbone), FusionConfig(), variant,
+        sizes, FusionConfig(), variant,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=1e-4,
     )  # fmt: skip
     task = create_task(model, tables, splits, config, MAX_LENGTH)
