@@ -1,6 +1,6 @@
 """Assigns tens of millions of users to seed users: Parquet shards in, Parquet shards out.
 
-    python -m experiments.attach --users=DIR --seeds=SEEDS.parquet --out=DIR --engine=scann --recall=0.99
+    python -m experiments.attach --users=DIR --seeds=SEEDS.parquet --out=DIR --engine=ivf --recall=0.99
 
 Shards and seeds have the columns user_id and vector (a list of float32, all of one width). An output
 has the name of its shard and the columns user_id, seed_user_id and cosine; with --k above 1 also rank.
@@ -28,7 +28,7 @@ _ENGINE = flags.DEFINE_enum("engine", "exact", STREAM_ENGINES, "how the nearest 
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
 _BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
-_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom ScaNN is tuned", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom ivf and scann are tuned", lower_bound=1)
 _PART = flags.DEFINE_integer("part", 0, "which of --parts this process makes, from 0")
 _PARTS = flags.DEFINE_integer("parts", 1, "among how many processes the shards are divided", lower_bound=1)
 _RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Ray workers; 0 does without Ray", lower_bound=0)
@@ -54,9 +54,7 @@ def _here(job: AttachJob) -> None:
     seconds = time.perf_counter() - begin
     print(f"{num_seeds:,} seed users of width {width}; engine {job.engine} ready after {seconds:.1f} s")
     if attacher.effort:
-        leaves, reorder, recall, speed = attacher.effort
-        chosen = f"{leaves} leaves, {reorder} candidates compared again" if leaves else "all keys compared"
-        print(f"ScaNN: {chosen}; on its sample recall {recall:.4f} at {speed:,.0f} users/s")
+        print(f"{job.engine}: {attacher.effort}; recall {attacher.effort.recall:.4f} on the sample")
     last = attach_all(attacher, _print_progress, _PART.value, _PARTS.value)
     print("nothing was left to do" if last is None else f"done: {last.total:,} users in {job.out}")
 

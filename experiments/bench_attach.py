@@ -1,24 +1,30 @@
 """Users per second, recall and memory of the streaming assignment, beside other libraries, in one run.
 
-    python -m experiments.bench_attach --users=100000 --seeds=7500 --vectors=VECTORS.npz
+    python -m experiments.bench_attach --users=200000 --seeds=75000 --vectors=VECTORS.npz
 
 Users are drawn from a mixture of Gaussians fitted on the behaviour vectors of --vectors (the first array
-of two dimensions), so that they are clustered as those are; without it, from planted clusters. Each
-library is given the same vectors in memory, the streaming job the same in Parquet shards; the time of
-the job includes reading and writing, not building the index. A library that cannot be imported is left
-out. For approximate ones the cheapest setting that reaches --recall on the sample is the one timed.
+of two dimensions), so that they are clustered as those are; without it, from planted clusters. The
+streaming job takes all of them from Parquet shards with engine "ivf", the first --timed of them with
+"scann" and the first --exact_timed with "exact"; its time includes reading and writing, not building the
+index. The libraries are given the same first users in memory, as unit vectors, and the best of --repeats
+counts. A library that cannot be imported is left out.
+
+Approximate ones all search just so thoroughly that they find --recall of the exact neighbours, and two
+standard errors, on one sample; the recall in the table is that of the first --checked users.
 """
 
 from __future__ import annotations
 
+import bisect
 import importlib.util
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +32,14 @@ import jax
 import numpy as np
 from absl import app, flags
 
+from experiments.mixture import Mixture, mixture_like
 from reland_jax.retrieval import exact_top_k
 from reland_jax.retrieval.exact import ExactIndex
+from reland_jax.retrieval.ivf import IvfIndex
 from reland_jax.retrieval.scann_index import ScannIndex
-from reland_jax.retrieval.stream import Attacher, AttachJob, attach_all
-from reland_jax.seeds import kmeans
+from reland_jax.retrieval.shards import batches, list_shards
+from reland_jax.retrieval.stream import Attacher, AttachJob, attach_all, tuning_sample
+from reland_jax.retrieval.tuning import wanted_share
 
 _USERS = flags.DEFINE_integer("users", 100_000, "U", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 7500, "S", lower_bound=1)
@@ -38,130 +47,141 @@ _DIM = flags.DEFINE_integer("dim", 64, "D", lower_bound=1)
 _VECTORS = flags.DEFINE_string("vectors", None, ".npz of behaviour vectors whose statistics are taken")
 _COMPONENTS = flags.DEFINE_integer("components", 200, "components of the mixture", lower_bound=1)
 _SHARD = flags.DEFINE_integer("shard", 250_000, "users of a Parquet shard", lower_bound=1)
-_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users whose exact neighbours are compared", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom approximate ones are tuned", lower_bound=1)
+_CHECKED = flags.DEFINE_integer("checked", 100_000, "users whose exact neighbours are known", lower_bound=1)
 _TIMED = flags.DEFINE_integer("timed", 100_000, "users each library is timed on, at most", lower_bound=1)
 _EXACT_TIMED = flags.DEFINE_integer("exact_timed", 20_000, "the same for exact libraries", lower_bound=1)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "times each library is timed", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "recall@1 wanted of approximate engines")
 _THREADS = flags.DEFINE_integer("threads", 0, "threads of FAISS; 0 takes all cores", lower_bound=0)
-_FOLDER = flags.DEFINE_string("folder", None, "where the shards are put and kept; default: a temporary one")
+_FOLDER = flags.DEFINE_string("folder", None, "where shards and outputs are kept; default: they are not")
 _JSON = flags.DEFINE_string("json", None, "file for the numbers")
 
 Search = Callable[[np.ndarray], np.ndarray]
-"""Unit queries ``<float32>[Q, D]`` -> key numbers ``[Q]``."""
+"""Unit queries ``<float32>[Q, D]`` -> key numbers ``[Q]`` or ``[Q, 1]``."""
 
 
-class Mixture(NamedTuple):
-    """Gaussians with a common rotation and a deviation of their own per direction.
+class Data(NamedTuple):
+    """What every side is given.
 
     Attributes:
-        weights: ``<float64>[C]``.
-        centres: ``<float32>[C, D]``.
-        spread: ``<float32>[C, D]``.
+        folder: of the Parquet shards.
+        keys: ``<float32>[S, D]``, seed users.
+        queries: ``<float32>[n, D]``, the first users of the shards.
+        exact: ``<int32>[m]``, the nearest seed users of the first m of them, by `ExactIndex`.
+        sample: ``<float32>[t, D]``, the users that the streaming job is tuned on.
+        sample_exact: ``<int32>[t, 1]``, their nearest seed users.
     """
 
-    weights: np.ndarray
-    centres: np.ndarray
-    spread: np.ndarray
+    folder: Path
+    keys: np.ndarray
+    queries: np.ndarray
+    exact: np.ndarray
+    sample: np.ndarray
+    sample_exact: np.ndarray
 
-    def draw(self, rng: np.random.Generator, rows: int) -> np.ndarray:
-        """``<float32>[rows, D]``."""
-        which = rng.choice(len(self.weights), rows, p=self.weights)
-        noise = rng.standard_normal((rows, self.centres.shape[1]), np.float32)
-        return self.centres[which] + self.spread[which] * noise
+    def recall(self, found: np.ndarray) -> float:
+        """Share of the first users whose nearest seed user is the one found."""
+        size = min(len(found), len(self.exact))
+        return float((found.reshape(-1)[:size] == self.exact[:size]).mean())
 
 
 def main(argv: list[str]) -> None:
     """Prints the table."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    mixture = fitted(_vectors(), _COMPONENTS.value, _DIM.value)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(_FOLDER.value or temporary)
-        rows = [*_streams(folder, mixture), *_libraries(mixture)]
+        load, data = [os.getloadavg()[0]], _data(Path(_FOLDER.value or temporary))
+        rows = [*_streams(data), *_libraries(data)]
     table = {"backend": jax.default_backend(), "cores": len(os.sched_getaffinity(0)), "rows": rows}
+    table |= {"load": [*load, os.getloadavg()[0]], "checked": len(data.exact), "sample": len(data.sample)}
     table |= {"users": _USERS.value, "seeds": _SEEDS.value, "dim": _DIM.value, "recall": _RECALL.value}
     _print(table)
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
-def fitted(vectors: np.ndarray, components: int, width: int) -> Mixture:
-    """A mixture with the statistics of vectors ``<float32>[n, d]`` in their leading ``width`` directions.
-
-    Components are the clusters of K-means; where d is smaller, the other directions stay empty.
-    """
-    middle = vectors.mean(axis=0)
-    _, axes = np.linalg.eigh(np.cov(vectors - middle, rowvar=False))
-    leading = ((vectors - middle) @ axes[:, ::-1][:, :width] + middle @ axes[:, ::-1][:, :width]).astype(
-        np.float32
-    )
-    leading = np.pad(leading, ((0, 0), (0, width - leading.shape[1])))
-    count = min(components, len(leading))
-    found = kmeans(leading, count, jax.random.key(0), iterations=25, tolerance=1e-3)
-    members = np.bincount(found.cluster, minlength=count)
-    squares = np.zeros((count, width))
-    np.add.at(squares, found.cluster, (leading - found.centres[found.cluster]) ** 2)
-    spread = np.sqrt(squares / np.maximum(members, 1)[:, None])
-    return Mixture(members / members.sum(), found.centres, spread.astype(np.float32))
+def _data(folder: Path) -> Data:
+    mixture = mixture_like(_VECTORS.value, _COMPONENTS.value, _DIM.value)
+    keys = mixture.draw(np.random.default_rng(1), _SEEDS.value)
+    _write_shards(folder, mixture, keys)
+    queries = _first(folder / "users", max(_CHECKED.value, _TIMED.value, _EXACT_TIMED.value))
+    index, sample = ExactIndex(keys), tuning_sample(_job(folder, "ivf"), _DIM.value)
+    exact = index.search(queries[: _CHECKED.value], 1)[0][:, 0]
+    return Data(folder, keys, queries, exact, sample, index.search(sample, 1)[0])
 
 
-def _vectors() -> np.ndarray:
-    if _VECTORS.value:
-        with np.load(_VECTORS.value) as stored:
-            return next(stored[name] for name in stored.files if stored[name].ndim == 2)
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(_COMPONENTS.value, _DIM.value))
-    rows = 50 * _COMPONENTS.value
-    return centres[rng.integers(0, len(centres), rows)] + 0.7 * rng.normal(size=(rows, _DIM.value))
+def _first(folder: Path, count: int) -> np.ndarray:
+    """The first users ``<float32>[n, D]`` of the shards, ``count`` of them where there are so many."""
+    parts = (vectors for shard in list_shards(folder) for _, vectors in batches(shard, None, 65536))
+    return np.concatenate(_until(parts, count))[:count]
 
 
-def _streams(folder: Path, mixture: Mixture) -> Iterator[dict[str, Any]]:
+def _until(parts: Iterable[np.ndarray], rows: int) -> list[np.ndarray]:
+    """As many of the parts as have so many rows together."""
+    taken: list[np.ndarray] = []
+    for part in parts:
+        taken.append(part)
+        if sum(map(len, taken)) >= rows:
+            break
+    return taken
+
+
+_FOLDERS = {"ivf": "users", "scann": "timed", "exact": "few"}
+"""The users that the streaming job is given with each engine."""
+
+
+def _job(folder: Path, engine: str) -> AttachJob:
+    users, seeds, out = folder / _FOLDERS[engine], folder / "seeds.parquet", folder / f"out-{engine}"
+    return AttachJob(users, seeds, out, engine, 1, _RECALL.value, sample=_SAMPLE.value)
+
+
+def _streams(data: Data) -> Iterator[dict[str, Any]]:
     """The streaming job with each engine, in a process of its own so that its peak memory is its own."""
-    _write_shards(folder, mixture)
-    for engine in ("scann", "exact") if importlib.util.find_spec("scann") else ("exact",):
-        shards = folder / ("users" if engine == "scann" else "fewer")
-        job = AttachJob(shards, folder / "seeds.parquet", folder / f"out-{engine}", engine, 1, _RECALL.value)
+    for engine in _FOLDERS:
+        if engine == "scann" and not importlib.util.find_spec("scann"):
+            continue
+        job = _job(data.folder, engine)
+        shutil.rmtree(job.out, ignore_errors=True)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            yield pool.apply(streamed, (job,))
+            row = pool.apply(streamed, (job,))
+        yield row | {"recall": data.recall(_assigned(job, len(data.exact)))}
 
 
 def streamed(job: AttachJob) -> dict[str, Any]:
-    """Runs one job to its end; its row of the table."""
+    """Runs one job to its end; its row of the table, but for the recall."""
     begin = time.perf_counter()
     attacher = Attacher(job)
-    attacher.search(np.ones((1, attacher.seeds.vectors.shape[1]), np.float32))
+    # A whole batch compiles what all of them need.
+    attacher.search(np.ones((job.batch, attacher.seeds.vectors.shape[1]), np.float32))
     ready, used = time.perf_counter(), time.process_time()
     done = attach_all(attacher, lambda progress: None)
     seconds, used = time.perf_counter() - ready, time.process_time() - used
-    users = done.assigned if done else 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    row = {"name": f"stream, {job.engine}", "users": users, "seconds": seconds, "cpu_seconds": used}
-    setting = "" if attacher.effort is None else f"leaves {attacher.effort.leaves}, {attacher.effort.reorder}"
-    return row | {"ready": ready - begin, "peak_gib": peak, "recall": _recall_of(job), "setting": setting}
+    row = {"name": f"streaming job, {job.engine}", "users": done.assigned if done else 0, "seconds": seconds}
+    row |= {"cpu_seconds": used, "ready": ready - begin, "peak_gib": peak}
+    return row | {"setting": str(attacher.effort or "")}
 
 
-def _recall_of(job: AttachJob) -> float:
-    """Recall@1 on the sample, from the outputs of the first shard."""
+def _assigned(job: AttachJob, count: int) -> np.ndarray:
+    """Seed users of the first users; their ids are their rows, as `_write_shards` numbers them."""
     import pyarrow.parquet as pq
 
-    from reland_jax.retrieval.shards import batches, list_shards, read_seeds
-
-    first, seeds = list_shards(job.users)[0], read_seeds(job.seeds)
-    _, vectors = next(batches(first, None, 100_000))
-    found = pq.read_table(job.out / first.name)["seed_user_id"].to_numpy()[: len(vectors)]
-    index, _ = ExactIndex(seeds.vectors).search(vectors, 1)
-    return float((found == seeds.ids.to_numpy()[index[:, 0]]).mean())
+    shards = (pq.read_table(shard)["seed_user_id"].to_numpy() for shard in list_shards(job.out))
+    return np.concatenate(_until(shards, count))
 
 
-def _write_shards(folder: Path, mixture: Mixture) -> None:
+def _write_shards(folder: Path, mixture: Mixture, keys: np.ndarray) -> None:
     """Seed users have the ids from 0, users those from S, so that none is its own seed user."""
     rng = np.random.default_rng(2)
-    _write(folder / "seeds.parquet", 0, _seed_vectors(mixture))
+    shutil.rmtree(folder / "users", ignore_errors=True)
+    _write(folder / "seeds.parquet", 0, keys)
     for number, start in enumerate(range(0, _USERS.value, _SHARD.value)):
         rows = mixture.draw(rng, min(_SHARD.value, _USERS.value - start))
-        _write(folder / "users" / f"part-{number:05}.parquet", _SEEDS.value + start, rows)
+        _write(folder / "users" / f"part-{number:05}.parquet", len(keys) + start, rows)
         if number == 0:
-            _write(folder / "fewer" / "part-00000.parquet", _SEEDS.value, rows[: _EXACT_TIMED.value])
+            _write(folder / "timed" / "part-00000.parquet", len(keys), rows[: _TIMED.value])
+            _write(folder / "few" / "part-00000.parquet", len(keys), rows[: _EXACT_TIMED.value])
 
 
 def _write(path: Path, start: int, vectors: np.ndarray) -> None:
@@ -174,44 +194,46 @@ def _write(path: Path, start: int, vectors: np.ndarray) -> None:
     pq.write_table(table, path, use_dictionary=False, row_group_size=65536)
 
 
-def _seed_vectors(mixture: Mixture) -> np.ndarray:
-    return mixture.draw(np.random.default_rng(1), _SEEDS.value)
-
-
-def _libraries(mixture: Mixture) -> Iterator[dict[str, Any]]:
-    keys = _unit(_seed_vectors(mixture))
-    queries = _unit(mixture.draw(np.random.default_rng(3), min(_TIMED.value, _USERS.value)))
-    sample = queries[: _SAMPLE.value]
-    exact = ExactIndex(keys).search(sample, 1)[0]
-    for name, build, most in _contenders(keys, sample, exact):
+def _libraries(data: Data) -> Iterator[dict[str, Any]]:
+    keys, queries = _unit(data.keys), _unit(data.queries)
+    for name, build, most in _contenders(keys, data):
         begin = time.perf_counter()
         search, setting = build()
         ready = time.perf_counter() - begin
-        search(queries[:512])
         timed = queries[:most]
-        begin, used = time.perf_counter(), time.process_time()
-        found = search(timed)
-        seconds, used = time.perf_counter() - begin, time.process_time() - used
-        size = min(len(exact), len(timed))
-        recall = float((np.asarray(found)[:size].reshape(-1) == exact[:size, 0]).mean())
-        row = {"name": name, "users": len(timed), "seconds": seconds, "cpu_seconds": used}
-        yield row | {"ready": ready, "peak_gib": None, "recall": recall, "setting": setting}
+        search(timed)  # compiles, where anything is compiled
+        runs = [_timed(search, timed) for _ in range(_REPEATS.value)]
+        seconds, used = min(run[0] for run in runs), min(run[1] for run in runs)
+        row = {"name": name, "users": len(timed), "seconds": seconds, "cpu_seconds": used, "ready": ready}
+        yield row | {"peak_gib": None, "setting": setting, "recall": data.recall(runs[0][2])}
 
 
-def _contenders(
-    keys: np.ndarray, sample: np.ndarray, exact: np.ndarray
-) -> Iterator[tuple[str, Callable[[], tuple[Search, str]], int]]:
+def _timed(search: Search, queries: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Seconds on the clock, seconds of processor time, and what was found."""
+    begin, used = time.perf_counter(), time.process_time()
+    found = search(queries)
+    return time.perf_counter() - begin, time.process_time() - used, np.asarray(found)
+
+
+def _contenders(keys: np.ndarray, data: Data) -> Iterator[tuple[str, Callable[[], tuple[Search, str]], int]]:
     """Name, what builds it, and on how many users it is timed."""
     few, many = _EXACT_TIMED.value, _TIMED.value
+    yield "IvfIndex", lambda: _ivf(keys, data), many
     yield "exact JAX, ExactIndex", lambda: (_exact_index(keys), "tiles 512 x 512"), few
     yield "exact JAX, exact_top_k", lambda: (lambda q: exact_top_k(q, keys, 1, 512)[0], "tile 512"), few
     yield "NumPy", lambda: (lambda q: _numpy(q, keys), "tile 256"), few
     if importlib.util.find_spec("faiss"):
-        yield "FAISS flat", lambda: _faiss(keys, sample, exact, "Flat"), few
-        yield "FAISS IVF", lambda: _faiss(keys, sample, exact, f"IVF{round(len(keys) ** 0.5)},Flat"), many
-        yield "FAISS HNSW", lambda: _faiss(keys, sample, exact, "HNSW32,Flat"), many
+        yield "FAISS flat", lambda: _faiss(keys, data, "Flat"), few
+        yield "FAISS IVF", lambda: _faiss(keys, data, f"IVF{round(len(keys) ** 0.5)},Flat"), many
+        yield "FAISS HNSW", lambda: _faiss(keys, data, "HNSW32,Flat"), many
     if importlib.util.find_spec("scann"):
-        yield "ScaNN alone", lambda: _scann(keys, sample, exact), many
+        yield "ScaNN", lambda: _scann(keys, data), many
+
+
+def _ivf(keys: np.ndarray, data: Data) -> tuple[Search, str]:
+    index = IvfIndex.build(keys, 1)
+    effort = index.tune(data.sample, data.sample_exact, _RECALL.value)
+    return lambda queries: index.search(queries, 1, effort)[0], str(effort)
 
 
 def _exact_index(keys: np.ndarray) -> Search:
@@ -224,7 +246,7 @@ def _numpy(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return np.concatenate([(tile @ keys.T).argmax(axis=1) for tile in tiles])
 
 
-def _faiss(keys: np.ndarray, sample: np.ndarray, exact: np.ndarray, kind: str) -> tuple[Search, str]:
+def _faiss(keys: np.ndarray, data: Data, kind: str) -> tuple[Search, str]:
     """An index for inner products, with the least nprobe or efSearch that reaches the recall."""
     import faiss
 
@@ -238,25 +260,28 @@ def _faiss(keys: np.ndarray, sample: np.ndarray, exact: np.ndarray, kind: str) -
 
     if kind == "Flat":
         return search, ""
-    name = "nprobe" if kind.startswith("IVF") else "efSearch"
-    for effort in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512):
+    name, most = ("nprobe", index.nlist) if kind.startswith("IVF") else ("efSearch", 4096)
+
+    def found(effort: int) -> float:
         faiss.ParameterSpace().set_index_parameter(index, name, effort)
-        if (search(sample) == exact).mean() >= _RECALL.value:
-            break
-    return search, f"{name} {effort}"
+        return float((search(_unit(data.sample)) == data.sample_exact).mean())
+
+    wanted = wanted_share(_RECALL.value, len(data.sample))
+    least = bisect.bisect_left(range(1, most), wanted, key=found) + 1
+    faiss.ParameterSpace().set_index_parameter(index, name, least)
+    return search, f"{name} {least}"
 
 
-def _scann(keys: np.ndarray, sample: np.ndarray, exact: np.ndarray) -> tuple[Search, str]:
+def _scann(keys: np.ndarray, data: Data) -> tuple[Search, str]:
     """ScaNN's own calls with the effort that the streaming job would choose, and nothing around them."""
     index = ScannIndex.build(keys, 1)
-    effort = index.tune(sample, exact, _RECALL.value)
+    effort = index.tune(data.sample, data.sample_exact, _RECALL.value)
     given = {"leaves_to_search": effort.leaves, "pre_reorder_num_neighbors": effort.reorder}
 
     def search(queries: np.ndarray) -> np.ndarray:
-        searcher = index.searcher
-        return searcher.search_batched_parallel(queries, 1, **(given if effort.leaves else {}))[0]
+        return index.searcher.search_batched_parallel(queries, 1, **(given if effort.leaves else {}))[0]
 
-    return search, f"leaves {effort.leaves}, {effort.reorder}"
+    return search, str(effort)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -266,16 +291,19 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _print(table: dict[str, Any]) -> None:
     rows = table["rows"]
     print(f"U={table['users']:,} S={table['seeds']:,} D={table['dim']} on {table['cores']} cores")
-    titles = f"{'users/s':>10}{'cpu us/user':>12}{'ratio':>7}{'recall@1':>9}{'ready s':>9}{'GiB':>6}"
-    print(f"{'':<24}{titles}  setting")
+    titles = f"{'users':>11}{'users/s':>10}{'cpu us/user':>12}{'ratio':>7}{'recall@1':>9}"
+    print(f"{'':<24}{titles}{'ready s':>9}{'GiB':>6}  setting")
     for row in rows:
-        rate, used = row["users"] / row["seconds"], 1e6 * row["cpu_seconds"] / max(row["users"], 1)
-        ratio = rate / (rows[0]["users"] / rows[0]["seconds"])
+        rate, used = row["users"] / row["seconds"], _microseconds(row)
         peak = "-" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
-        numbers = (
-            f"{rate:>10,.0f}{used:>12.1f}{ratio:>7.2f}{row['recall']:>9.4f}{row['ready']:>9.1f}{peak:>6}"
-        )
-        print(f"{row['name']:<24}{numbers}  {row['setting']}")
+        numbers = f"{row['users']:>11,}{rate:>10,.0f}{used:>12.1f}{used / _microseconds(rows[0]):>7.2f}"
+        rest = f"{row['recall']:>9.4f}{row['ready']:>9.1f}{peak:>6}  {row['setting']}"
+        print(f"{row['name']:<24}{numbers}{rest}")
+
+
+def _microseconds(row: dict[str, Any]) -> float:
+    """Processor time per user, of all cores together."""
+    return 1e6 * row["cpu_seconds"] / max(row["users"], 1)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Exact nearest keys by cosine, on the device, for one tile of queries at a time.
 
-`exact_top_k` is one call; `ExactIndex` keeps the keys for call after call with a stream of queries.
+`exact_top_k` is one call; `ExactIndex` keeps the keys for call after call with a stream of queries, and
+shares the queries out among the devices of the machine.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from reland_jax.retrieval.vectors import checked, unit_rows
 from reland_jax.types import RelandError
@@ -20,6 +23,8 @@ from reland_jax.types import RelandError
 _TILE = {"cpu": (512, 512)}
 _TILE_ACCELERATOR = (4096, 8192)
 
+_USERS = "users"  # the axis along which devices divide the queries
+
 
 class ExactIndex:
     """Keys laid out once for many batches of queries; what it finds is what `exact_top_k` finds.
@@ -27,14 +32,18 @@ class ExactIndex:
     Cosines may differ from those of `exact_top_k` in the last bit, as products of another shape do.
     """
 
-    def __init__(self, keys: np.ndarray, recall: float = 1.0) -> None:
-        """Checks the keys and puts them on the device.
+    def __init__(
+        self, keys: np.ndarray, recall: float = 1.0, devices: Sequence[jax.Device] | None = None
+    ) -> None:
+        """Checks the keys and puts them on every device.
 
         Args:
             keys: ``<float32>[S, D]``, finite.
             recall: below 1, `jax.lax.approx_max_k` picks the nearest keys and is asked for this share
                 of the true ones; it was made for TPUs, and finds all of them on other devices, with equal
                 cosines in any order.
+            devices: each searches its share of the queries; None takes those of this process. What is
+                found does not depend on them.
 
         Raises:
             RelandError: keys that are not finite, or a recall outside (0, 1].
@@ -42,9 +51,12 @@ class ExactIndex:
         if not 0.0 < recall <= 1.0:
             raise RelandError(f"retrieval: recall {recall} must be above 0 and at most 1")
         _, self._given = checked(keys[:1], keys, 1)
-        self._recall, self._rows = recall, _TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[0]
-        self._keys = unit_rows(jnp.asarray(self._given))
-        self._tiles = _key_tiles(self._keys)
+        self._recall = recall
+        self._mesh = Mesh(np.asarray(jax.local_devices() if devices is None else devices), (_USERS,))
+        self._rows = _TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[0] * self._mesh.size
+        unit = unit_rows(jnp.asarray(self._given))
+        layout = (unit, _key_tiles(unit), jnp.asarray(len(unit), jnp.int32))
+        self._layout = jax.device_put(layout, NamedSharding(self._mesh, PartitionSpec()))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k keys of largest cosine for every query; arguments, results and errors as `exact_top_k`.
@@ -57,17 +69,11 @@ class ExactIndex:
         if not count:
             return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
         padded = np.pad(queries, ((0, -count % self._rows), (0, 0)))
-        found = [self._tile(padded[row : row + self._rows], k) for row in range(0, count, self._rows)]
+        search, tiles = _on_each(self._mesh, k, self._recall), range(0, len(padded), self._rows)
+        found = [search(padded[row : row + self._rows], self._layout) for row in tiles]
         index = np.concatenate([np.asarray(part[0]) for part in found])
         cosine = np.concatenate([np.asarray(part[1]) for part in found])
         return index[:count], cosine[:count]
-
-    def _tile(self, rows: np.ndarray, k: int) -> tuple[jax.Array, jax.Array]:
-        if self._recall < 1.0:
-            return _approximate(rows, self._keys, k=k, recall=self._recall)
-        if k == 1:
-            return _nearest(rows, self._tiles, len(self._keys))
-        return _top_k(rows, self._keys, k=k, tile=len(rows))
 
 
 def exact_top_k(
@@ -127,8 +133,27 @@ def _key_tiles(keys: jax.Array) -> jax.Array:
     return jnp.concatenate([keys, fill]).reshape(-1, size, keys.shape[1]).transpose(0, 2, 1)
 
 
-@jax.jit
-def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: int) -> tuple[jax.Array, jax.Array]:
+@functools.lru_cache
+def _on_each(mesh: Mesh, k: int, recall: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The search of one tile of queries per device, among keys that every device holds."""
+
+    def one_tile(
+        rows: jax.Array, layout: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        keys, tiles, num_keys = layout
+        if recall < 1.0:
+            return _approximate(rows, keys, k=k, recall=recall)
+        if k == 1:
+            return _nearest(rows, tiles, num_keys)
+        return _top_k(rows, keys, k=k, tile=len(rows))
+
+    own, whole = PartitionSpec(_USERS), PartitionSpec()
+    return jax.jit(
+        jax.shard_map(one_tile, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)
+    )
+
+
+def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The nearest key ``[q, 1]`` and its cosine, with a running maximum over the tiles of keys."""
     rows, size = unit_rows(rows), tiles.shape[2]
     numbers = jnp.arange(size, dtype=jnp.int32)
@@ -150,7 +175,6 @@ def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: int) -> tuple[jax.Arra
     return index[:, None], jnp.where(cosine == 0.0, 0.0, cosine)[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=("k", "recall"))
 def _approximate(rows: jax.Array, keys: jax.Array, *, k: int, recall: float) -> tuple[jax.Array, jax.Array]:
     cosine = jnp.dot(unit_rows(rows), keys.T, precision=lax.Precision.HIGHEST)
     cosine = jnp.clip(jnp.where(cosine == 0.0, 0.0, cosine), -1.0, 1.0)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.retrieval.exact import exact_top_k
-from reland_jax.retrieval.vectors import checked, unit_rows
+from reland_jax.retrieval.tuning import wanted_share
+from reland_jax.retrieval.vectors import checked, unit_rows_host
 from reland_jax.types import RelandError
 
 BRUTE_FORCE_KEYS = 5000
@@ -20,8 +20,7 @@ BRUTE_FORCE_KEYS = 5000
 # Neighbours asked for beyond k, so that keys tied with the k-th are seen and the smallest number wins.
 _TIES = 8
 
-# What tuning tries: leaves searched, and candidates compared again in full precision.
-_LEAVES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
+# Candidates compared again in full precision that tuning tries.
 _REORDER = (10, 20, 30, 50, 80, 120, 200, 400)
 
 
@@ -32,13 +31,19 @@ class ScannEffort(NamedTuple):
         leaves: leaves searched per query; 0 where all keys are compared.
         reorder: candidates compared again in full precision.
         recall: share of the exact neighbours found on the sample, in [0, 1].
-        queries_per_second: on the sample.
+        microseconds: processor time per query on the sample, all cores together.
     """
 
     leaves: int
     reorder: int
     recall: float
-    queries_per_second: float
+    microseconds: float
+
+    def __str__(self) -> str:
+        """For people."""
+        if not self.leaves:
+            return "all keys compared"
+        return f"{self.leaves} leaves, {self.reorder} compared again"
 
 
 class ScannIndex:
@@ -69,7 +74,7 @@ class ScannIndex:
             RelandError: see `scann_top_k`.
         """
         _, keys = checked(keys[:1], keys, k)
-        return cls(keys, _searcher(np.asarray(unit_rows(jnp.asarray(keys))), k))
+        return cls(keys, _searcher(unit_rows_host(keys), k))
 
     @classmethod
     def load(cls, folder: Path, keys: np.ndarray) -> ScannIndex:
@@ -91,7 +96,8 @@ class ScannIndex:
     def tune(self, queries: np.ndarray, exact: np.ndarray, recall: float) -> ScannEffort:
         """The cheapest effort that finds the wanted share of the exact neighbours on a sample.
 
-        Two standard errors of the sample are added to the wanted share, so that it holds beyond it.
+        The share aimed at is `wanted_share`. The cheapest is that of least processor time, which other
+        programs on the machine disturb less than the time on the clock.
 
         Args:
             queries: ``<float32>[Q, D]``, a random sample.
@@ -103,7 +109,7 @@ class ScannIndex:
         """
         if len(self._keys) < BRUTE_FORCE_KEYS:
             return self._measured(queries, exact, 0, 0)
-        wanted = min(recall + 2 * (recall * (1 - recall) / len(queries)) ** 0.5, 1.0)
+        wanted = wanted_share(recall, len(queries))
         cheapest = (self._fewest_leaves(queries, exact, reorder, wanted) for reorder in _REORDER)
         enough = [effort for effort in cheapest if effort]
         if not enough:
@@ -111,7 +117,7 @@ class ScannIndex:
                 f"ScaNN: no number of leaves finds {wanted:.4f} of the exact neighbours (recall {recall} and "
                 f"two standard errors of a sample of {len(queries)}); lower the recall, or use engine 'exact'"
             )
-        return max(enough, key=lambda effort: effort.queries_per_second)
+        return min(enough, key=lambda effort: effort.microseconds)
 
     def _fewest_leaves(
         self, queries: np.ndarray, exact: np.ndarray, reorder: int, wanted: float
@@ -119,12 +125,10 @@ class ScannIndex:
         """By bisection, as recall grows with the leaves; None where even the most do not suffice."""
         if reorder < exact.shape[1] + _TIES:
             return None
-        most = round(len(self._keys) ** 0.5)
-        choices = [leaves for leaves in _LEAVES if leaves < most] + [most]
-        low, high, best = 0, len(choices) - 1, None
+        low, high, best = 1, round(len(self._keys) ** 0.5), None
         while low <= high:
             middle = (low + high) // 2
-            found = self._measured(queries, exact, choices[middle], reorder)
+            found = self._measured(queries, exact, middle, reorder)
             if found.recall >= wanted:
                 best, high = found, middle - 1
             else:
@@ -132,11 +136,11 @@ class ScannIndex:
         return best
 
     def _measured(self, queries: np.ndarray, exact: np.ndarray, leaves: int, reorder: int) -> ScannEffort:
-        begin = time.perf_counter()
+        begin = time.process_time()
         index, _ = self.search(queries, exact.shape[1], ScannEffort(leaves, reorder, 0.0, 0.0))
-        seconds = time.perf_counter() - begin
+        microseconds = 1e6 * (time.process_time() - begin) / len(queries)
         found = (exact[:, :, None] == index[:, None, :]).any(axis=2).mean()
-        return ScannEffort(leaves, reorder, float(found), len(queries) / seconds)
+        return ScannEffort(leaves, reorder, float(found), microseconds)
 
 
 def scann_top_k(
@@ -162,7 +166,7 @@ def scann_top_k(
         RelandError: as `exact_top_k`; also where ScaNN is not installed.
     """
     queries, keys = checked(queries, keys, k)
-    searcher = _searcher(np.asarray(unit_rows(jnp.asarray(keys))), k)
+    searcher = _searcher(unit_rows_host(keys), k)
     return _nonzero_search(searcher, queries, keys, k, tile, {})
 
 
@@ -171,9 +175,11 @@ def _nonzero_search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`_search` for all queries but those of zeros, which tie with every key: their answer is known, and
     ScaNN would give any of them."""
+    nonzero = np.flatnonzero(queries.any(axis=1))
+    if len(nonzero) == len(queries) > 0:
+        return _search(searcher, queries, keys, k, tile, **effort)
     index = np.tile(np.arange(k, dtype=np.int32), (len(queries), 1))
     cosine = np.zeros((len(queries), k), np.float32)
-    nonzero = np.flatnonzero(queries.any(axis=1))
     if len(nonzero):
         index[nonzero], cosine[nonzero] = _search(searcher, queries[nonzero], keys, k, tile, **effort)
     return index, cosine
@@ -183,7 +189,7 @@ def _search(
     searcher: Any, queries: np.ndarray, keys: np.ndarray, k: int, tile: int, **effort: int
 ) -> tuple[np.ndarray, np.ndarray]:
     found, score = searcher.search_batched_parallel(
-        np.asarray(unit_rows(jnp.asarray(queries))),
+        unit_rows_host(queries),
         final_num_neighbors=min(len(keys), k + _TIES),
         batch_size=tile,
         **effort,

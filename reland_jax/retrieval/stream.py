@@ -23,6 +23,7 @@ import numpy as np
 from reland_jax.config import nearest_name
 from reland_jax.retrieval.assign import own_first
 from reland_jax.retrieval.exact import ExactIndex
+from reland_jax.retrieval.ivf import IvfEffort, IvfIndex
 from reland_jax.retrieval.scann_index import ScannEffort, ScannIndex
 from reland_jax.retrieval.shards import (
     Seeds,
@@ -39,8 +40,18 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STREAM_ENGINES = ("exact", "approx", "scann")
-"""Exact; `jax.lax.approx_max_k`, made for TPUs; ScaNN. The latter two are asked for a recall."""
+Index = ScannIndex | IvfIndex
+Effort = ScannEffort | IvfEffort
+
+KEPT_INDEXES: dict[str, tuple[type[Index], type[Effort]]] = {
+    "ivf": (IvfIndex, IvfEffort),
+    "scann": (ScannIndex, ScannEffort),
+}
+"""Engines whose index is built and tuned once, and kept beside the outputs."""
+
+STREAM_ENGINES = ("exact", "approx", *KEPT_INDEXES)
+"""Exact; `jax.lax.approx_max_k`, made for TPUs; cells of seed users; ScaNN. All but the first are asked for a
+recall."""
 
 MANIFEST, INDEX, EFFORT = "_manifest.json", "_index", "effort.json"
 
@@ -60,7 +71,7 @@ class AttachJob:
         k: seed users per user, in 1 .. S.
         recall: share of the exact neighbours to be found, in (0, 1); "exact" does not read it.
         batch: bound on the users in memory at a time.
-        sample: users on whom ScaNN is tuned.
+        sample: users on whom "ivf" and "scann" are tuned.
     """
 
     users: Path
@@ -107,7 +118,7 @@ class Attacher:
     Attributes:
         job: what is assigned to what.
         seeds: the seed users.
-        effort: how thoroughly ScaNN searches; None with another engine.
+        effort: how thoroughly one of `KEPT_INDEXES` searches; None with another engine.
         search: the k nearest seed users of vectors ``<float32>[n, D]``: rows ``<int32>[n, k]`` and their
             cosines ``<float32>[n, k]``.
     """
@@ -126,7 +137,7 @@ class Attacher:
         manifest = _manifest(job, self.seeds)
         _check_manifest(job.out, manifest)
         self._made_from = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
-        self.effort: ScannEffort | None = None
+        self.effort: Effort | None = None
         self.search = self._engine()
         _write_manifest(job.out, manifest)
 
@@ -174,8 +185,8 @@ class Attacher:
 
     def _engine(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         job = self.job
-        if job.engine == "scann":
-            index, effort = _scann(job, self.seeds.vectors, job.out / f"{INDEX}-{self._made_from}")
+        if job.engine in KEPT_INDEXES:
+            index, effort = _kept(job, self.seeds.vectors, job.out / f"{INDEX}-{self._made_from}")
             self.effort = effort
             return lambda vectors: index.search(vectors, job.k, effort)
         exact = ExactIndex(self.seeds.vectors, 1.0 if job.engine == "exact" else job.recall)
@@ -281,20 +292,21 @@ def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     os.replace(aside, out / MANIFEST)
 
 
-def _scann(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[ScannIndex, ScannEffort]:
+def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index, Effort]:
     """The index in the folder of outputs and its effort, built and tuned first where there is none.
 
-    ScaNN draws its own random numbers, so only the same index gives the same answers after a restart.
+    ScaNN draws its own random numbers, and products differ in their last bits from one processor to another,
+    so only the same index gives the same answers after a restart, and on all machines of a job.
     """
+    index, effort = KEPT_INDEXES[job.engine]
     if not folder.exists():
         _build(job, keys, folder)
-    effort = ScannEffort(**json.loads((folder / EFFORT).read_text(encoding="utf-8")))
-    return ScannIndex.load(folder, keys), effort
+    return index.load(folder, keys), effort(**json.loads((folder / EFFORT).read_text(encoding="utf-8")))
 
 
 def _build(job: AttachJob, keys: np.ndarray, folder: Path) -> None:
-    index = ScannIndex.build(keys, job.k)
-    queries = _sample(job, keys.shape[1])
+    index = KEPT_INDEXES[job.engine][0].build(keys, job.k)
+    queries = tuning_sample(job, keys.shape[1])
     exact, _ = ExactIndex(keys).search(queries, job.k)
     effort = index.tune(queries, exact, job.recall)
     aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
@@ -311,8 +323,12 @@ def _build(job: AttachJob, keys: np.ndarray, folder: Path) -> None:
         shutil.rmtree(aside)
 
 
-def _sample(job: AttachJob, width: int) -> np.ndarray:
-    """About ``job.sample`` users ``<float32>[n, width]``, drawn from the first batches of up to 16 shards."""
+def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
+    """About ``job.sample`` users ``<float32>[n, width]``, drawn from the first batches of up to 16 shards.
+
+    Raises:
+        RelandError: there are no users, or a fault of a shard.
+    """
     shards, rng = list_shards(job.users), np.random.default_rng(0)
     chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, 16).astype(int))]
     share = -(-job.sample // len(chosen))
@@ -321,7 +337,7 @@ def _sample(job: AttachJob, width: int) -> np.ndarray:
         _, vectors = next(batches(shard, width, job.batch), (None, np.zeros((0, width), np.float32)))
         drawn.append(vectors[rng.permutation(len(vectors))[:share]])
     if not sum(map(len, drawn)):
-        raise RelandError(f"{job.users}: no users to tune ScaNN on")
+        raise RelandError(f"{job.users}: no users to tune engine {job.engine!r} on")
     return np.concatenate(drawn)
 
 

@@ -28,8 +28,8 @@ def checked(
             "config.retrieval.neighbours must be between 1 and the number of seed users"
         )
     for name, rows in (("queries", queries), ("keys", keys)):
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        if len(bad):
+        if not np.isfinite(rows).all():
+            bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             raise RelandError(
                 f"retrieval: {len(bad)} of {len(rows)} {name} are not finite, the first at rows "
                 f"{bad[:5].tolist()}; look at the training of the behaviour encoder"
@@ -44,3 +44,14 @@ def unit_rows(rows: jax.Array) -> jax.Array:
     rows = rows / jnp.where(largest > 0, largest, 1.0)
     norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
     return rows / jnp.where(norm > 0, norm, 1.0)
+
+
+def unit_rows_host(rows: np.ndarray) -> np.ndarray:
+    """`unit_rows` in NumPy, which needs no compilation for a new number of rows."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("nd,nd->n", rows, rows)
+    odd = ~((squares > 1e-30) & (squares < 1e30))
+    unit = rows / np.sqrt(np.where(odd, 1.0, squares), dtype=np.float32)[:, None]
+    if odd.any():
+        unit[odd] = np.asarray(unit_rows(jnp.asarray(rows[odd])))
+    return unit
