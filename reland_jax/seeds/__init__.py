@@ -3,12 +3,13 @@
 `add_texts` puts what a user's items are about beside its behaviour. Users are clustered by these
 representations (`kmeans`), then representativeness-aware and
 importance-aware sampling alternate until exactly S seed users are chosen (`sample_seeds`).
-`choose_seeds` does both from a `SeedsConfig`.
+`choose_seeds` does both from a `SeedsConfig`, and takes `kmeans_large` where users and clusters are many.
 """
 
 from reland_jax.seeds.behaviour import add_texts
 from reland_jax.seeds.choose import choose_seeds
 from reland_jax.seeds.kmeans import KMeansResult, kmeans, lloyd
+from reland_jax.seeds.large import kmeans_large
 from reland_jax.seeds.sampling import sample_seeds
 
-__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "lloyd", "sample_seeds"]
+__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "kmeans_large", "lloyd", "sample_seeds"]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from reland_jax.config import SeedsConfig
 from reland_jax.seeds.kmeans import KMeansResult, kmeans
+from reland_jax.seeds.large import kmeans_large
 from reland_jax.seeds.sampling import sample_seeds
 from reland_jax.types import SeedSet
 
+LARGE = 1_000_000_000
+"""Users times clusters from which on `kmeans_large` clusters: with the default settings, 141,000 users."""
+
 
 def choose_seeds(
-    vectors: np.ndarray, activity: np.ndarray, config: SeedsConfig
+    vectors: np.ndarray, activity: np.ndarray, config: SeedsConfig, mesh: Mesh | None = None
 ) -> tuple[SeedSet, KMeansResult]:
     """Clusters all users and samples the seed users (paper, section 3.1.1).
 
@@ -23,18 +28,19 @@ def choose_seeds(
         vectors: ``<float32>[U, D]``, behaviour representations M.
         activity: ``<int>[U]``, training interactions of every user.
         config: the settings.
+        mesh: devices over which users are split where they are many (`LARGE`), see `kmeans_large`.
 
     Raises:
         RelandError: see `kmeans` and `sample_seeds`.
     """
     num_seeds = max(1, round(config.fraction * len(vectors)))
-    clustering = kmeans(
-        vectors,
-        config.clusters or max(1, num_seeds // 2),
-        jax.random.key(config.seed),
-        iterations=config.iterations,
-        tolerance=config.tolerance,
-    )
+    num_clusters = config.clusters or max(1, num_seeds // 2)
+    key = jax.random.key(config.seed)
+    stop = {"iterations": config.iterations, "tolerance": config.tolerance}
+    if len(vectors) * num_clusters < LARGE:
+        clustering = kmeans(vectors, num_clusters, key, **stop)
+    else:
+        clustering = kmeans_large(vectors, num_clusters, key, **stop, mesh=mesh)
     seeds = sample_seeds(
         clustering.cluster,
         clustering.distance,

@@ -69,14 +69,9 @@ def kmeans(
     Raises:
         RelandError: an argument out of range, vectors not finite or so large that their squares are not.
     """
-    vectors = _checked(vectors, iterations, tolerance)
-    if not 1 <= num_clusters <= len(vectors):
-        raise RelandError(
-            f"K-means: {num_clusters} clusters of {len(vectors)} users; the number of clusters "
-            "(config.seeds.clusters) must be between 1 and the number of users"
-        )
+    vectors = checked(vectors, iterations, tolerance, num_clusters)
     state, mean = _start_and_iterate(
-        vectors, key, iterations, tolerance, num_clusters=num_clusters, tile=_tile(num_clusters)
+        jnp.asarray(vectors), key, iterations, tolerance, num_clusters=num_clusters, tile=_tile(num_clusters)
     )
     return _result(state, mean)
 
@@ -99,7 +94,7 @@ def lloyd(
     Raises:
         RelandError: see `kmeans`; also centres of another width than the vectors.
     """
-    vectors = _checked(vectors, iterations, tolerance)
+    vectors = jnp.asarray(checked(vectors, iterations, tolerance))
     centres = jnp.asarray(centres, jnp.float32)
     if centres.ndim != 2 or centres.shape[1] != vectors.shape[1]:
         raise RelandError(
@@ -244,7 +239,10 @@ def _tile(num_clusters: int) -> int:
     return max(1, size // (4 * num_clusters))
 
 
-def _checked(vectors: np.ndarray | jax.Array, iterations: int, tolerance: float) -> jax.Array:
+def checked(
+    vectors: np.ndarray | jax.Array, iterations: int, tolerance: float, num_clusters: int = 1
+) -> np.ndarray:
+    """The vectors as ``<float32>[U, D]`` on the host; raises what `kmeans` does of its arguments."""
     vectors = np.asarray(vectors, np.float32)
     if vectors.ndim != 2 or vectors.size == 0:
         raise RelandError(f"K-means: vectors of shape {vectors.shape}; expected [users, width], not empty")
@@ -258,13 +256,23 @@ def _checked(vectors: np.ndarray | jax.Array, iterations: int, tolerance: float)
         raise RelandError(
             f"K-means: iterations={iterations} must be at least 0 and tolerance={tolerance} in [0, 1)"
         )
-    return jnp.asarray(vectors)
+    if not 1 <= num_clusters <= len(vectors):
+        raise RelandError(
+            f"K-means: {num_clusters} clusters of {len(vectors)} users; the number of clusters "
+            "(config.seeds.clusters) must be between 1 and the number of users"
+        )
+    return vectors
+
+
+def check_inertia(inertia: float) -> None:
+    """Raises `RelandError` where the squares of the vectors were too large for float32."""
+    if not np.isfinite(inertia):
+        raise RelandError("K-means: the squares of the vectors overflow float32; scale the vectors down")
 
 
 def _result(state: _State, mean: jax.Array) -> KMeansResult:
     inertia = float(state.inertia)
-    if not np.isfinite(inertia):
-        raise RelandError("K-means: the squares of the vectors overflow float32; scale the vectors down")
+    check_inertia(inertia)
     return KMeansResult(
         centres=np.asarray(state.centres + mean),
         cluster=np.asarray(state.cluster),
