@@ -16,6 +16,11 @@ from reland_jax.types import CONTROLS, VARIANTS, RelandError
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted")
 BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
+"""The backbones of the paper's Table 2."""
+ENCODERS = (*BACKBONES, "gat")
+"""Everything that can be trained: also the graph encoder of the paper's deployment."""
+SAMPLED = ("lightgcn", "gat")
+"""What can be trained on sampled neighbours."""
 PRECISIONS = ("float32", "bfloat16")
 PROVIDERS = ("heuristic", "file", "store", "openai", "batch", "hf")
 PROMPTS = ("steps", "direct")
@@ -78,16 +83,24 @@ class TrainConfig:
 class ModelConfig:
     """The backbone and its sizes."""
 
-    backbone: str = _setting("sasrec", "neumf, ngcf, lightgcn, gru4rec, sasrec or duorec")
+    backbone: str = _setting("sasrec", "neumf, ngcf, lightgcn, gat, gru4rec, sasrec or duorec")
     dim: int = _setting(64, "model width (D)")
     layers: int = _setting(2, "graph propagation layers, recurrent layers, or Transformer blocks")
-    heads: int = _setting(2, "attention heads of the Transformer blocks")
+    heads: int = _setting(2, "attention heads of the Transformer blocks and of GAT")
     dropout: float = _setting(
-        0.5, "in [0, 1): of embeddings, attention and feed-forward; NGCF: of messages; NeuMF: in the tower"
+        0.5,
+        "in [0, 1): of embeddings, attention and feed-forward; NGCF: of messages; NeuMF: in the tower; "
+        "GAT: of attention",
     )
     inner: int = _setting(256, "feed-forward width of the Transformer blocks")
     hidden: int = _setting(128, "GRU4Rec: width of the recurrent state")
     tower: tuple[int, ...] = _setting((16, 8), "NeuMF: widths of the MLP's hidden layers")
+    fanout: tuple[int, ...] = _setting(
+        (), "LightGCN, GAT: neighbours that training draws per node, a number for each layer; () takes all"
+    )
+    entities: tuple[str, ...] = _setting(
+        ("brand", "categories"), "GAT: item columns whose values are nodes of its graph, where there are any"
+    )
     contrast: float = _setting(0.1, "DuoRec: weight of the unsupervised and of the supervised contrast")
     temperature: float = _setting(1.0, "DuoRec: divides the dot products of the contrast")
     activations: str = _setting(
@@ -102,7 +115,8 @@ class EncoderConfig:
     model: ModelConfig = dataclasses.field(default_factory=lambda: ModelConfig(backbone="lightgcn", layers=3))
     train: TrainConfig = dataclasses.field(
         default_factory=lambda: TrainConfig(
-            learning_rate=5e-3, embedding_l2=1e-3, max_epochs=20, eval_every=4, patience=3
+            learning_rate=5e-3, projection_learning_rate=1e-4, embedding_l2=1e-3, max_epochs=20,
+            eval_every=4, patience=3,
         )
     )
     text_weight: float = _setting(
@@ -307,7 +321,7 @@ class Config:
             for name in _COUNTS:
                 _within(f"{where}.{name}", getattr(train, name), 1, None)
         for where, model in (("encoder.model", self.encoder.model), ("model", self.model)):
-            _one_of(f"{where}.backbone", model.backbone, BACKBONES)
+            _check_backbone(where, model, self.mesh)
             _one_of(f"{where}.activations", model.activations, PRECISIONS)
             _within(f"{where}.dropout", model.dropout, 0.0, 0.99)
             _within(f"{where}.dim", model.dim, 1, None)
@@ -353,6 +367,27 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
 def _one_of(where: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise RelandError(f"config.{where}={value!r} is not known; {nearest_name(str(value), known)}")
+
+
+def _check_backbone(where: str, model: ModelConfig, mesh: MeshConfig) -> None:
+    _one_of(f"{where}.backbone", model.backbone, ENCODERS)
+    if model.backbone == "gat" and not model.fanout and mesh != MeshConfig():
+        raise RelandError(
+            f"config.mesh: several devices train gat on sampled neighbours only; set {where}.fanout, such as "
+            f"{(5,) * model.layers}"
+        )
+    if not model.fanout:
+        return
+    if model.backbone not in SAMPLED:
+        raise RelandError(
+            f"config.{where}.fanout={model.fanout}: {model.backbone} is not trained on sampled neighbours, "
+            f"only {' and '.join(SAMPLED)} are"
+        )
+    if len(model.fanout) != model.layers or min(model.fanout) < 1:
+        raise RelandError(
+            f"config.{where}.fanout={model.fanout} must have a number of at least 1 for each of the "
+            f"{where}.layers={model.layers} layers"
+        )
 
 
 def _within(where: str, value: float, low: float, high: float | None) -> None:

@@ -21,17 +21,15 @@ import numpy as np
 from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
-from reland_jax.data import item_texts, load_interactions, raw_state, split, statistics
+from reland_jax.data import item_entities, item_texts, load_interactions, raw_state, split, statistics
 from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
 from reland_jax.mesh import on_host
 from reland_jax.models import (
     MODELS,
-    Propagation,
     Recommender,
     Tables,
-    bipartite_graph,
-    build_propagation,
     create_recommender,
+    training_graph,
 )
 from reland_jax.pool import build_pool, pool_ledger, pool_state
 from reland_jax.report.tensorboard import scalar_writer
@@ -197,6 +195,8 @@ class Pipeline:
         splits = inputs.splits
         made_from: list[Any] = [self.config.model, config, self.config.eval, self.config.data.max_length]
         made_from += [*splits.train, *splits.valid, *splits.test]
+        if (entities := _entities(self.config.model, inputs.interactions)) is not None:
+            made_from += [entities]
         if variant != "id":
             made_from += [inputs.texts.items, self.config.fusion.item_scale]
         if variant not in ("id", "f_item"):
@@ -221,7 +221,7 @@ class Pipeline:
         model = _recommender(config, inputs.splits, variant)
         tables = Tables(
             item_text=None if variant == "id" else inputs.texts.items,
-            propagation=_propagation(config.model, inputs.splits),
+            propagation=_graph(config.model, inputs.splits, inputs.interactions),
         )
         if variant == "reland":
             k = config.retrieval.neighbours
@@ -241,7 +241,7 @@ class Pipeline:
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """M of Eq. 1, by training interactions only, and beside it what the items are about."""
-        behaviour = self._encode_behaviour(splits)
+        behaviour = self._encode_behaviour(interactions, splits)
         weight = self.config.encoder.text_weight
         if not weight:
             return behaviour
@@ -249,12 +249,16 @@ class Pipeline:
         directions = self.config.encoder.text_directions
         return add_texts(behaviour, splits.train, _whitened(items, items, directions), weight)
 
-    def _encode_behaviour(self, splits: Splits) -> np.ndarray:
+    def _encode_behaviour(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """A lightweight backbone's vectors of all users."""
         encoder = self.config.encoder
-        task = id_task(dataclasses.replace(self.config, model=encoder.model, train=encoder.train), splits)
+        config = dataclasses.replace(self.config, model=encoder.model, train=encoder.train)
+        task = id_task(config, splits, interactions)
         evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
-        stamp = fingerprint(encoder, self.config.data.max_length, *splits.train, *splits.valid)
+        stamp = fingerprint(
+            encoder, self.config.data.max_length, *splits.train, *splits.valid,
+            *([] if (entities := _entities(encoder.model, interactions)) is None else [entities]),
+        )  # fmt: skip
         # Of several processes one does this alone, and Orbax writes only what all of them know of.
         checkpoints = self._checkpoints("encode_users", stamp) if jax.process_count() == 1 else None
         run = {"made_from": stamp}
@@ -322,9 +326,15 @@ class Pipeline:
         return artefact
 
 
-def id_task(config: Config, splits: Splits) -> Task:
-    """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool."""
-    tables = Tables(propagation=_propagation(config.model, splits))
+def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task:
+    """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool.
+
+    Args:
+        config: all settings.
+        splits: of the interactions.
+        interactions: for the entities of GAT's graph; without them it is one of users and items only.
+    """
+    tables = Tables(propagation=_graph(config.model, splits, interactions))
     model = _recommender(config, splits, "id")
     return create_task(model, tables, splits, config.train, config.data.max_length)
 
@@ -338,10 +348,15 @@ def _recommender(config: Config, splits: Splits, variant: str) -> Recommender:
     )  # fmt: skip
 
 
-def _propagation(model: ModelConfig, splits: Splits) -> Propagation | None:
-    if not MODELS[model.backbone].needs_graph:
+def _entities(model: ModelConfig, interactions: Interactions | None) -> np.ndarray | None:
+    """The entities of the items, for a backbone whose graph has any."""
+    if interactions is None or not MODELS[model.backbone].heterogeneous:
         return None
-    return build_propagation(bipartite_graph(splits.train, splits.num_items), splits.num_users)
+    return item_entities(interactions, model.entities)
+
+
+def _graph(model: ModelConfig, splits: Splits, interactions: Interactions | None) -> Any:
+    return training_graph(model, splits.train, splits.num_items, _entities(model, interactions))
 
 
 def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict[str, np.ndarray]:

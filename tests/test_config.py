@@ -119,6 +119,14 @@ def test_a_fanout_must_fit(settings: dict[str, Any], message: str) -> None:
         Config.from_dict({"model": fitting | settings})
 
 
+def test_gat_on_several_devices_must_sample() -> None:
+    encoder = {"model": {"backbone": "gat", "layers": 2}}
+    with pytest.raises(RelandError, match=r"config.mesh: .* set encoder.model.fanout, such as \(5, 5\)"):
+        Config.from_dict({"encoder": encoder, "mesh": {"model": 2}})
+    encoder["model"]["fanout"] = (5, 5)
+    assert Config.from_dict({"encoder": encoder, "mesh": {"model": 2}}).mesh.model == 2
+
+
 @pytest.mark.parametrize("backbone", ENCODERS)
 def test_every_setting_survives_a_file(backbone: str) -> None:
     """Through `to_dict`, JSON and the flags' own dictionary; tuples come back as tuples."""

@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/reland.py:demo,sasrec --workdir=workdir-demo
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
-lastfm, or a path; BACKBONE is one of `BACKBONES`. The settings that differ from the defaults of
+lastfm, or a path; BACKBONE is one of `ENCODERS`. The settings that differ from the defaults of
 `reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the exceptions.
 
 Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
@@ -17,7 +17,7 @@ import ml_collections
 
 from experiments.settings import with_settings
 from reland_jax.config import (
-    BACKBONES,
+    ENCODERS,
     Config,
     DataConfig,
     EvalConfig,
@@ -54,9 +54,9 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
     dataset, comma, backbone = argument.rpartition(",")
     if not comma:
         raise RelandError(f"--config=...:{argument}: expected DATASET,BACKBONE, such as demo,sasrec")
-    if backbone not in BACKBONES:
+    if backbone not in ENCODERS:
         raise RelandError(
-            f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, BACKBONES)}"
+            f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, ENCODERS)}"
         )
     settings = {"data.name": dataset, "data.domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":

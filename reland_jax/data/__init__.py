@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from reland_jax.data.describe import data_fingerprint, item_texts, statistics
+from reland_jax.data.entities import item_entities
 from reland_jax.data.loading import load_interactions, raw_state
 from reland_jax.data.splits import split
 
-__all__ = ["data_fingerprint", "item_texts", "load_interactions", "raw_state", "split", "statistics"]
+__all__ = [
+    "data_fingerprint",
+    "item_entities",
+    "item_texts",
+    "load_interactions",
+    "raw_state",
+    "split",
+    "statistics",
+]

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
 from reland_jax.config import FusionConfig, ModelConfig, nearest_name
 from reland_jax.models.duorec import DuoRec
+from reland_jax.models.gat import GAT
 from reland_jax.models.graph import Propagation, bipartite_graph, build_propagation
 from reland_jax.models.gru4rec import GRU4Rec
+from reland_jax.models.heterogeneous import Graph, build_graph
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.models.neumf import NeuMF
 from reland_jax.models.ngcf import NGCF
@@ -28,11 +31,12 @@ from reland_jax.models.recommender import (
     Views,
 )
 from reland_jax.models.sasrec import SASRec
-from reland_jax.types import RelandError
+from reland_jax.types import Ragged, RelandError
 
 __all__ = [
     "MODELS",
     "CollaborativeRecommender",
+    "Graph",
     "PairBatch",
     "Propagation",
     "Recommender",
@@ -41,8 +45,10 @@ __all__ = [
     "Tables",
     "Views",
     "bipartite_graph",
+    "build_graph",
     "build_propagation",
     "create_recommender",
+    "training_graph",
 ]
 
 
@@ -53,6 +59,7 @@ class Backbone(NamedTuple):
         build: (config, L) -> the encoder module.
         sequential: whether it encodes sequences, rather than sets of interactions.
         needs_graph: whether it propagates over the training graph.
+        heterogeneous: whether that is a `Graph`, which can have entities.
         contrastive: whether it adds a loss over views of sequences.
         embeddings: how many times D wide the embeddings are that it reads.
     """
@@ -60,6 +67,7 @@ class Backbone(NamedTuple):
     build: Callable[[ModelConfig, int], nn.Module]
     sequential: bool = False
     needs_graph: bool = False
+    heterogeneous: bool = False
     contrastive: bool = False
     embeddings: int = 1
 
@@ -68,6 +76,7 @@ MODELS = {
     "neumf": Backbone(lambda config, length: NeuMF(config), embeddings=2),
     "ngcf": Backbone(lambda config, length: NGCF(config), needs_graph=True),
     "lightgcn": Backbone(lambda config, length: LightGCN(config), needs_graph=True),
+    "gat": Backbone(lambda config, length: GAT(config), needs_graph=True, heterogeneous=True),
     "gru4rec": Backbone(lambda config, length: GRU4Rec(config), sequential=True),
     "sasrec": Backbone(lambda config, length: SASRec(config, length), sequential=True),
     "duorec": Backbone(lambda config, length: DuoRec(config, length), sequential=True, contrastive=True),
@@ -110,3 +119,23 @@ def create_recommender(
     if entry.sequential:
         return SequentialRecommender(*parts, contrastive=entry.contrastive)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)
+
+
+def training_graph(
+    model: ModelConfig, train: Ragged, num_items: int, entities: np.ndarray | None = None
+) -> Propagation | Graph | None:
+    """The graph that a backbone reads; None for one that reads none.
+
+    Args:
+        model: backbone, and whether it samples neighbours.
+        train: training items of every user.
+        num_items: I.
+        entities: ``<int32>[F, I + 1]``, the entity of every item in F fields, -1 where there is none; for
+            a heterogeneous graph.
+    """
+    backbone = MODELS[model.backbone]
+    if not backbone.needs_graph:
+        return None
+    if backbone.heterogeneous or model.fanout:
+        return build_graph(train, num_items, entities if backbone.heterogeneous else None)
+    return build_propagation(bipartite_graph(train, num_items), train.num_rows)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, propagate
+from reland_jax.models.heterogeneous import Graph, propagate_in_tiles
+from reland_jax.models.sampling import Tree, propagate_sampled
 from reland_jax.models.scores import DotProduct, Layers
 
 
@@ -18,14 +20,14 @@ class LightGCN(DotProduct):
 
     @nn.compact
     def __call__(
-        self, users: jax.Array, items: jax.Array, propagation: Propagation, train: bool
+        self, users: jax.Array, items: jax.Array, propagation: Propagation | Graph, train: bool
     ) -> tuple[Layers, Layers]:
         """Final representations.
 
         Args:
             users: ``<float32>[U, D]``.
             items: ``<float32>[I + 1, D]``.
-            propagation: the training graph.
+            propagation: the training graph; a `Graph` where training samples neighbours.
             train: unused; LightGCN has no dropout.
 
         Returns:
@@ -33,7 +35,31 @@ class LightGCN(DotProduct):
         """
         hop = total = (users, items)
         for _ in range(self.config.layers):
-            hop = propagate(propagation, *hop)
+            hop = _propagate(propagation, *hop)
             total = tuple(map(jnp.add, total, hop))
         users, items = (side / (self.config.layers + 1) for side in total)
         return (users,), (items,)
+
+    def sampled(self, rows: jax.Array, tree: Tree, graph: Graph, known: int, train: bool) -> Layers:
+        """The same for the nodes of a batch, estimated from sampled neighbours without bias.
+
+        Args:
+            rows: ``<float32>[N, D]``, embeddings of the nodes of a tree.
+            tree: with a hop for each layer.
+            graph: the training graph.
+            known: unused; all nodes are users or items.
+            train: unused.
+
+        Returns:
+            ``<float32>[B, D]``.
+        """
+        return (propagate_sampled(graph, tree, rows) / (self.config.layers + 1),)
+
+
+def _propagate(
+    propagation: Propagation | Graph, users: jax.Array, items: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    if isinstance(propagation, Propagation):
+        return propagate(propagation, users, items)
+    nodes = propagate_in_tiles(propagation, jnp.concatenate([users, items]))
+    return nodes[: len(users)], nodes[len(users) :]

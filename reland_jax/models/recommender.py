@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from reland_jax.config import FusionConfig
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.graph import Propagation
+from reland_jax.models.heterogeneous import Graph
 from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy, targets_per_tile
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
+from reland_jax.models.sampling import sample_tree
 from reland_jax.models.scores import Layers, dot_product
 
 
@@ -30,14 +32,15 @@ class Tables(NamedTuple):
         rationale: ``<float32>[S, T]``, the encoded reasoning pool: S rows, never U.
         seed: ``<int32>[U, n]``, every user's nearest seed users as rows of `rationale`.
         cosine: ``<float32>[U, n]``, how near they are; None where a user is given one rationale.
-        propagation: the training graph, for backbones that use one.
+        propagation: the training graph, for backbones that use one; a `Graph` for attention, and where
+            training samples neighbours.
     """
 
     item_text: jax.Array | None = None
     rationale: jax.Array | None = None
     seed: jax.Array | None = None
     cosine: jax.Array | None = None
-    propagation: Propagation | None = None
+    propagation: Propagation | Graph | None = None
 
 
 class Views(NamedTuple):
@@ -240,9 +243,12 @@ class CollaborativeRecommender(Recommender):
 
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
-        users, items = self._layers(tables, train=True)
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
-        users, items = self._rows(users, batch.user), self._rows(items, chosen)
+        if self.backbone.config.fanout:
+            users, items = self._sampled(tables, batch.user, chosen)
+        else:
+            users, items = self._layers(tables, train=True)
+            users, items = self._rows(users, batch.user), self._rows(items, chosen)
         users = self.attach(tables, batch.user, users, train=True)
         sides = self.backbone.user_side(users), self.backbone.item_side(items)
         scores = self.backbone.score(*sides, train=True)
@@ -257,3 +263,20 @@ class CollaborativeRecommender(Recommender):
 
     def _rows(self, layers: Layers, index: jax.Array) -> jax.Array:
         return self.backbone.readout([constrain(layer[index], DATA) for layer in layers], train=True)
+
+    def _sampled(
+        self, tables: Tables, users: jax.Array, items: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Representations of users ``<int32>[B]`` and items ``[B, n]``, from sampled neighbours."""
+        graph, first_item = tables.propagation, len(self.users)
+        known = first_item + len(self.items.ids)
+        # Pair by pair, so that entries that fill up a batch change nothing of what is drawn for the others.
+        nodes = jnp.concatenate([users[:, None], first_item + items], 1)
+        tree = sample_tree(graph, nodes.reshape(-1), self.backbone.config.fanout, self.make_rng("dropout"))
+        # One lookup for all depths, so that a table has one gradient, and not the sum of several.
+        item = jnp.where(tree.node < first_item, 0, tree.node - first_item)
+        rows = self.users.at[tree.node].get(mode="fill", fill_value=0.0)
+        rows = constrain(rows + self.items.rows(tables.item_text, item), DATA)
+        layers = self.backbone.sampled(rows, tree, graph, known, train=True)
+        rows = self.backbone.readout(layers, train=True).reshape(*nodes.shape, -1)
+        return rows[:, 0], rows[:, 1:]

@@ -67,6 +67,25 @@ class ItemRepresentation(nn.Module):
         items = self.from_id(self.ids) + self.from_text(text) if self.with_text else self.ids
         return items.at[0].set(0.0)
 
+    def rows(self, text: jax.Array | None, index: jax.Array) -> jax.Array:
+        """Some items as the backbone sees them, without the others where these are fewer.
+
+        Args:
+            text: ``<float32>[I + 1, T]``, or None.
+            index: ``<int32>[n]``; 0, and numbers above the last row, give zeros.
+
+        Returns:
+            ``<float32>[n, D]``.
+        """
+        outside = {"mode": "fill", "fill_value": 0.0}
+        index = jnp.where(index > 0, index, len(self.ids))
+        if not self.with_text:
+            return self.ids.at[index].get(**outside)
+        if len(index) > len(self.ids):
+            return self(text).at[index].get(**outside)
+        rows = self.from_id(self.ids.at[index].get(**outside)) + self.from_text(text.at[index].get(**outside))
+        return jnp.where((index < len(self.ids))[:, None], rows, 0.0)
+
     def project(self, text: jax.Array) -> jax.Array:
         """Any text as it enters an item: ``<float32>[B, T]`` -> ``<float32>[B, D]``."""
         return self.from_text(text)

@@ -30,8 +30,8 @@ class TrainState(NamedTuple):
 
 
 SHARED = ("from_id", "from_text", "attention", "tower")
-"""Parameters that all items or all users share: their projections, the attention of the fusion, and
-NeuMF's tower."""
+"""Parameters that all items or all users share: their projections, the attention of the fusion and
+of GAT, and NeuMF's tower."""
 
 
 def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
