@@ -53,10 +53,14 @@ def main(arguments: Sequence[str]) -> None:
     if _SEED.value is not None:
         values["seeds_of_training"] = (_SEED.value,)
     try:
-        run(Config.from_dict(values), Path(_WORKDIR.value), _STAGES.value)
+        config = Config.from_dict(values)
     except RelandError as error:
-        from reland_jax.mesh import fail
+        sys.exit(f"error: {error}")
+    from reland_jax.mesh import fail
 
+    try:
+        run(config, Path(_WORKDIR.value), _STAGES.value)
+    except RelandError as error:
         fail(f"error: {error}")
 
 
