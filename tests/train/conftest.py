@@ -10,7 +10,6 @@ import pytest
 from tests.toys import quick_programs
 
 
-
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(programs: Path) -> Iterator[None]:
     """In force for every module of this folder and for no other."""
