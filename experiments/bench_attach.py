@@ -1,6 +1,6 @@
 """Users per second, recall and memory of the streaming assignment, beside other libraries, in one run.
 
-    python -m experiments.bench_attach --users=200000 --seeds=75000 --vectors=VECTORS.npz
+    python -m experiments.bench_attach --users=200000 --seeds=75000 --vectors=VECTORS.npy
 
 Users are drawn from a mixture of Gaussians fitted on the behaviour vectors of --vectors (the first array
 of two dimensions), so that they are clustered as those are; without it, from planted clusters. The
@@ -44,7 +44,7 @@ from reland_jax.retrieval.tuning import wanted_share
 _USERS = flags.DEFINE_integer("users", 100_000, "U", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 7500, "S", lower_bound=1)
 _DIM = flags.DEFINE_integer("dim", 64, "D", lower_bound=1)
-_VECTORS = flags.DEFINE_string("vectors", None, ".npz of behaviour vectors whose statistics are taken")
+_VECTORS = flags.DEFINE_string("vectors", None, "File of behaviour vectors whose statistics are taken.")
 _COMPONENTS = flags.DEFINE_integer("components", 200, "components of the mixture", lower_bound=1)
 _SHARD = flags.DEFINE_integer("shard", 250_000, "users of a Parquet shard", lower_bound=1)
 _SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom approximate ones are tuned", lower_bound=1)

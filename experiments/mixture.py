@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -31,23 +32,27 @@ class Mixture(NamedTuple):
 
 
 def mixture_like(path: str | None, components: int, width: int) -> Mixture:
-    """A mixture like the vectors of an .npz, its first array of two dimensions; without one, like planted
-    clusters.
+    """A mixture like the vectors of a file; without one, like planted clusters.
 
     Args:
-        path: the .npz.
+        path: an .npy, or an .npz, of which the first array of two dimensions.
         components: Gaussians of the mixture, at most.
         width: D.
     """
     if path:
-        with np.load(path) as stored:
-            vectors = next(stored[name] for name in stored.files if stored[name].ndim == 2)
-        return fitted(vectors, components, width)
+        return fitted(_read_vectors(Path(path)), components, width)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(components, width))
     rows = 50 * components
     vectors = centres[rng.integers(0, components, rows)] + 0.7 * rng.normal(size=(rows, width))
     return fitted(vectors, components, width)
+
+
+def _read_vectors(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path)
+    with np.load(path) as stored:
+        return next(stored[name] for name in stored.files if stored[name].ndim == 2)
 
 
 def fitted(vectors: np.ndarray, components: int, width: int) -> Mixture:

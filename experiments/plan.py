@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,10 +121,16 @@ class Progress:
     backbone on the same data set; a finished one takes none.
     """
 
-    def __init__(self, order: Sequence[Cell], finished: Callable[[Cell], bool]) -> None:
-        """Asks once which cells are finished."""
-        self._order, self._told = list(order), 0
-        self._finished = {cell for cell in order if finished(cell)}
+    def __init__(self, order: Sequence[Cell], finished: Iterable[Cell], *, quiet: bool = False) -> None:
+        """Starts before the first cell.
+
+        Args:
+            order: all cells.
+            finished: those that an earlier process finished.
+            quiet: prints nothing.
+        """
+        self._order, self._told, self._quiet = list(order), 0, quiet
+        self._finished = set(finished)
         self._seconds: dict[Key, list[float]] = {}
 
     def tell(self, cell: Cell, found: str, seconds: float | None = None) -> None:
@@ -141,7 +147,8 @@ class Progress:
             if cell in self._finished:  # of other settings, so its neighbours are to be trained too
                 self._finished = {each for each in self._finished if each.key != cell.key}
         name = f"{cell.dataset} {cell.backbone} {cell.variant} seed {cell.seed}"
-        print(f"{self._told}/{len(self._order)} {name}: {found}, ETA {self.eta()}", flush=True)
+        if not self._quiet:
+            print(f"{self._told}/{len(self._order)} {name}: {found}, ETA {self.eta()}", flush=True)
 
     def eta(self) -> str:
         """Hours, minutes and seconds to come; "over" them where a backbone has not been timed yet."""

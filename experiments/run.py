@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +78,7 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
         RelandError: bad data, settings or stage names.
     """
     # Imported here, so that a mistake in a flag is told without waiting for jax.
-    import jax
-
-    from reland_jax.mesh import join_processes, use_mesh
+    from reland_jax.mesh import join_processes, use_mesh, use_mesh_alone
     from reland_jax.pipeline import Pipeline, StagesDone
     from reland_jax.results import environment
 
@@ -89,10 +86,8 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)
     pipeline = Pipeline(config, workdir, stages)
-    # Of several processes the first makes what is trained on, by itself, and the others wait for it.
-    alone = use_mesh(config.mesh) if jax.process_count() == 1 else nullcontext()
     try:
-        with alone:
+        with use_mesh_alone(config.mesh):
             inputs = pipeline.prepare()
         with use_mesh(config.mesh):
             runs = _train(pipeline, inputs)

@@ -1,10 +1,10 @@
 """How time and memory of seed sampling grow with the number of users.
 
-    python -m experiments.seeds_growth --users=250000,500000,1000000 --vectors=VECTORS.npz --workdir=DIR
+    python -m experiments.seeds_growth --users=250000,500000,1000000 --vectors=VECTORS.npy --workdir=DIR
 
 K-means with --clusters clusters, the same for every number of users, then the two samplings: the pipeline's
 stage as it is (`choose_seeds`). Users are drawn from a mixture of Gaussians fitted on the behaviour vectors
-of --vectors (an .npz, its first array of two dimensions); without it, on planted clusters. Each number of
+of --vectors (such as encode_users/array.npy of a workdir); without it, on planted clusters. Each number of
 users is measured in a process of its own, so that peak memory is its own. Let nothing else run meanwhile,
 or look at processor time only. Every step is shown as it ends.
 
@@ -62,7 +62,7 @@ class Setup:
         iterations: see `SeedsConfig`; `tolerance` too.
         tolerance: see `iterations`.
         components: of the mixture, at most.
-        vectors: .npz that the mixture is fitted on, empty for planted clusters.
+        vectors: file that the mixture is fitted on, empty for planted clusters.
     """
 
     clusters: int
@@ -280,7 +280,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("iterations", 50, "Upper bound on Lloyd iterations.", lower_bound=0)
     flags.DEFINE_float("tolerance", 1e-4, "Relative improvement of the inertia below which Lloyd stops.")
     flags.DEFINE_integer("components", 200, "Gaussians of the mixture.", lower_bound=1)
-    flags.DEFINE_string("vectors", "", ".npz of behaviour vectors that the mixture is fitted on.")
+    flags.DEFINE_string("vectors", "", "File of behaviour vectors that the mixture is fitted on.")
     flags.DEFINE_integer("measure", 0, "Internal: only measures this many users and prints the record.")
 
 

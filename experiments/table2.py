@@ -13,6 +13,7 @@ backbones with the same split share.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from reland_jax.grid import Group
     from reland_jax.pipeline import Pipeline
     from reland_jax.storage import Inputs
+
 
 class Prepared(NamedTuple):
     """All that the trainings of one backbone on one data set share."""
@@ -63,12 +65,20 @@ def main(arguments: Sequence[str]) -> None:
     given = flags.FLAGS
     names = (given.datasets, given.backbones, given.variants)
     try:
-        table = run(plan(*names, given.seeds, given.pools, given.set), Path(given.workdir))
+        configs = plan(*names, given.seeds, given.pools, given.set)
     except RelandError as error:
         sys.exit(f"error: {error}")
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.mesh import fail, join_processes
+
+    join_processes(os.environ)
+    try:
+        table = run(configs, Path(given.workdir))
+    except RelandError as error:
+        fail(f"error: {error}")
     failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
     if failed:
-        sys.exit(f"error: {failed} trainings failed; the tables say which and why")
+        fail(f"error: {failed} trainings failed; the tables say which and why")
 
 
 def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
@@ -84,10 +94,13 @@ def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
     Raises:
         RelandError: bad data or pools.
     """
+    import jax
+
     prepared = prepare(configs, workdir)
     tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
     order = cells(configs)
-    progress = Progress(order, lambda cell: bool(read_stamp(prepared[cell.key].folder(cell))))
+    finished = {cell for cell in order if read_stamp(prepared[cell.key].folder(cell))}
+    progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False
     for cell, following in zip(order, [*order[1:], None], strict=True):
         news |= train(prepared[cell.key], cell, progress)
@@ -102,9 +115,8 @@ def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
 
 def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]:
     """The stages before training, once per data set and backbone."""
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
     from reland_jax.grid import new_group
-    from reland_jax.mesh import use_mesh
+    from reland_jax.mesh import use_mesh_alone
     from reland_jax.pipeline import Pipeline
 
     prepared: dict[Key, Prepared] = {}
@@ -113,7 +125,7 @@ def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]
         start = time.perf_counter()
         folder = workdir / f"{Path(dataset).name}-{config.data.protocol}"
         pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
-        with use_mesh(config.mesh):
+        with use_mesh_alone(config.mesh):
             inputs = pipeline.prepare()
         # Backbones with equal inputs hold them once.
         inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
@@ -158,7 +170,12 @@ class Tables:
         self.outdated = set(groups)
 
     def write(self) -> dict[str, Any]:
-        """Writes table2.json, table2.md and table2.html, and returns the first's content."""
+        """Writes table2.json, table2.md and table2.html, and returns the first's content.
+
+        Of several processes only the first writes.
+        """
+        import jax
+
         from reland_jax.grid import summarise_grid, summarise_group
         from reland_jax.report import write_grid
         from reland_jax.results import environment
@@ -166,8 +183,9 @@ class Tables:
         self._summaries |= {key: summarise_group(self._groups[key]) for key in self.outdated}
         self.outdated.clear()
         table = summarise_grid([self._summaries[key] for key in self._groups], environment())
-        write_json(self._workdir / "table2.json", table)
-        write_grid(self._workdir, table)
+        if jax.process_index() == 0:
+            write_json(self._workdir / "table2.json", table)
+            write_grid(self._workdir, table)
         return table
 
 

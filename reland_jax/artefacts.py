@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def _hashable(part: Any) -> Any:
     if dataclasses.is_dataclass(part):
         return dataclasses.asdict(part)
     if isinstance(part, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(part).view(np.uint8)).hexdigest()
         return [content, str(part.dtype), part.shape]
     if isinstance(part, Path):
         return hashlib.sha256(part.read_bytes()).hexdigest() if part.is_file() else str(part)
@@ -149,15 +150,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Writes named arrays into ``arrays.npz``; strings are stored as fixed-width unicode."""
-    plain = {k: (v.astype(str) if v.dtype == object else v) for k, v in arrays.items()}
-    np.savez(folder / "arrays.npz", **plain)
+    """Writes a file NAME.npy for each array and arrays.json with the names; strings are stored as unicode of
+    fixed width."""
+    for name, array in arrays.items():
+        np.save(_array_file(folder, name), array.astype(str) if array.dtype == object else array)
+    write_json(folder / "arrays.json", list(arrays))
 
 
 def load_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Reads what `save_arrays` wrote."""
-    with np.load(folder / "arrays.npz") as stored:
-        return {name: stored[name] for name in stored.files}
+    """Maps what `save_arrays` wrote into memory: a process reads the rows that it uses, when it uses them.
+
+    What is written into an array stays in memory.
+
+    Raises:
+        FileNotFoundError: an array or the list of names is missing.
+    """
+    names = json.loads((folder / "arrays.json").read_text())
+    return {name: _map_array(_array_file(folder, name)) for name in names}
+
+
+def _array_file(folder: Path, name: str) -> Path:
+    # Columns of a person's data have any name.
+    return folder / f"{quote(name, safe='')}.npy"
+
+
+def _map_array(path: Path) -> np.ndarray:
+    array = np.load(path, mmap_mode="c", allow_pickle=False)
+    return np.asarray(array)  # as an ndarray like any other; `array` is its base
 
 
 def _plain(value: Any) -> Any:

@@ -104,6 +104,36 @@ def use_mesh(config: MeshConfig) -> Iterator[None]:
         yield
 
 
+def use_mesh_alone(config: MeshConfig) -> contextlib.AbstractContextManager[None]:
+    """For what the first of several processes does by itself: no mesh, but for a single process that of
+    the config.
+
+    Raises:
+        RelandError: see `create_mesh`.
+    """
+    return use_mesh(config) if jax.process_count() == 1 else contextlib.nullcontext()
+
+
+def use_mesh_together(config: MeshConfig) -> contextlib.AbstractContextManager[None]:
+    """For what all processes do together amid what the first one does by itself, see `use_mesh_alone`.
+
+    Raises:
+        RelandError: see `create_mesh`.
+    """
+    return use_mesh(config) if jax.process_count() > 1 else contextlib.nullcontext()
+
+
+def own_devices(config: MeshConfig) -> Mesh | None:
+    """The devices of the config's mesh that belong to this process, in a row; None for a single one.
+
+    Raises:
+        RelandError: see `create_mesh`.
+    """
+    devices = create_mesh(config).devices
+    own = [device for device in devices.flat if device.process_index == jax.process_index()]
+    return Mesh(np.asarray(own), (DATA,), axis_types=(AxisType.Auto,)) if len(own) > 1 else None
+
+
 def on_host(tree: Any) -> Any:
     """Whole arrays on the host of every process, also of what is shared out among several."""
     if jax.process_count() == 1:
@@ -147,15 +177,23 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
 def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
     """Brings an array of the host to the devices; every process brings what its own devices hold.
 
+    Of an array mapped from a file (`reland_jax.artefacts.load_arrays`) a process reads these rows only.
+
     Args:
         array: the same on every process.
         axis: along which the rows are shared out, filled up with zeros; None for a copy on every device.
     """
     if active_mesh() is None:
         return jnp.asarray(array)
-    array = np.asarray(array)
-    if axis is not None:
-        short = -len(array) % axis_size(axis)
-        array = np.pad(array, ((0, short),) + ((0, 0),) * (array.ndim - 1))
+    array, rows = np.asarray(array), len(array) if np.ndim(array) else 0
+    shape = (even(rows, axis), *array.shape[1:]) if axis else array.shape
+
+    def share(index: tuple[slice, ...]) -> np.ndarray:
+        own = array[index]
+        if axis is None:
+            return own
+        first, last, _ = index[0].indices(shape[0])
+        return np.pad(own, ((0, last - first - len(own)),) + ((0, 0),) * (array.ndim - 1))
+
     sharding = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(axis) if axis else PartitionSpec())
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    return jax.make_array_from_callback(shape, sharding, share)

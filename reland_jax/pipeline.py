@@ -23,7 +23,7 @@ from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import item_entities, item_texts, load_interactions, raw_state, split, statistics
 from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
-from reland_jax.mesh import on_host
+from reland_jax.mesh import on_host, own_devices, use_mesh_together
 from reland_jax.models import (
     MODELS,
     Recommender,
@@ -72,6 +72,9 @@ STAGES = (
     "train",
     "report",
 )
+
+TOGETHER = ("encode_users", "train")
+"""Stages that all processes of a job compute together; the others are left to the first one."""
 
 NO_CLUSTER = -1
 """Cluster of a user without training items."""
@@ -241,9 +244,11 @@ class Pipeline:
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """M of Eq. 1, by training interactions only, and beside it what the items are about."""
-        behaviour = self._encode_behaviour(interactions, splits)
+        with use_mesh_together(self.config.mesh):
+            behaviour = self._encode_behaviour(interactions, splits)
         weight = self.config.encoder.text_weight
-        if not weight:
+        # Texts are the first process's alone: the others take the artefact, and this stays unused.
+        if not weight or jax.process_index() > 0:
             return behaviour
         items = _encode_items(interactions, self.config, self.workdir / "text_cache")
         directions = self.config.encoder.text_directions
@@ -259,12 +264,12 @@ class Pipeline:
             encoder, self.config.data.max_length, *splits.train, *splits.valid,
             *([] if (entities := _entities(encoder.model, interactions)) is None else [entities]),
         )  # fmt: skip
-        # Of several processes one does this alone, and Orbax writes only what all of them know of.
-        checkpoints = self._checkpoints("encode_users", stamp) if jax.process_count() == 1 else None
-        run = {"made_from": stamp}
-        result = fit(task, evaluator, encoder.train, checkpoints, run=run, label="behaviour encoder")
+        result = fit(
+            task, evaluator, encoder.train, self._checkpoints("encode_users", stamp),
+            run={"made_from": stamp}, label="behaviour encoder",
+        )  # fmt: skip
         # "valid" vectors have read the training history and nothing after it.
-        return np.asarray(task.vectors(result.params, "valid").users)[: splits.num_users]
+        return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
 
     def _fit(self, task: Task, splits: Splits, config: TrainConfig, name: str, stamp: str) -> Trained:
         evaluator = Evaluator(task, splits, self.config.eval)
@@ -311,15 +316,15 @@ class Pipeline:
         first = jax.process_index() == 0
         if not self.start(stage):
             artefact = artefacts.require(folder, stamp, stage, load)
-        elif not first and stage != "train":
-            artefacts.wait_for(folder, stamp)
-            artefact = artefacts.require(folder, stamp, stage, load)
-        else:
+        elif first or stage in TOGETHER:
             # A training is days of work at scale: naming its stage continues it, and never repeats it.
             force = stage in self._stages and stage != "train"
             artefact = artefacts.make(
                 folder, stamp, compute=compute, save=save, load=load, force=force, write=first
             )
+        if not first and stage != "train":
+            artefacts.wait_for(folder, stamp)
+            artefact = artefacts.require(folder, stamp, stage, load)
         done = "done" if artefact.fresh else "up to date, took"
         _log.info("%s: %s %.1f s", name, done, artefact.seconds)
         self.seconds[name] = artefact.seconds
@@ -363,7 +368,8 @@ def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict
     activity = splits.train.lengths()
     # Nothing can be written about a user without training items, and its vector was never trained.
     warm = np.flatnonzero(activity)
-    seeds, clustering = choose_seeds(behaviour[warm], activity[warm], config.seeds)
+    devices = own_devices(config.mesh)
+    seeds, clustering = choose_seeds(behaviour[warm], activity[warm], config.seeds, devices)
     cluster_of_user = np.full(len(activity), NO_CLUSTER, np.int32)
     cluster_of_user[warm] = clustering.cluster
     user = warm[seeds.user].astype(np.int32)

@@ -152,15 +152,38 @@ def test_arrays_come_back_as_they_went(tmp_path: Path) -> None:
         "whole": np.arange(5, dtype=np.int32),
         "real": np.array([[0.1, -np.inf]], np.float32),
         "empty": np.zeros((0, 3), np.int64),
+        "item.a/b ..%": np.arange(3) > 1,
+        "number": np.array(7),
         "text": np.array(["", "Crème", "雪"], dtype=object),
     }
     save_arrays(arrays, tmp_path)
     found = load_arrays(tmp_path)
     assert list(found) == list(arrays)
-    for name in ("whole", "real", "empty"):
+    for name in list(arrays)[:-1]:
+        assert type(found[name]) is np.ndarray
         np.testing.assert_array_equal(found[name], arrays[name])
         assert found[name].dtype == arrays[name].dtype and found[name].shape == arrays[name].shape
     assert found["text"].tolist() == arrays["text"].tolist()
+
+
+def test_arrays_are_read_from_their_files_when_they_are_used(tmp_path: Path) -> None:
+    """And what a stage writes into one stays its own."""
+    save_arrays({"a": np.zeros((1000, 8), np.float32)}, tmp_path)
+    found = load_arrays(tmp_path)["a"]
+    assert isinstance(found.base, np.memmap)
+    with (tmp_path / "a.npy").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(np.float32(5).tobytes())
+    assert found[-1, -1] == 5
+    found[0, 0] = 3
+    assert load_arrays(tmp_path)["a"][0, 0] == 0
+
+
+def test_a_lacking_array_is_told(tmp_path: Path) -> None:
+    save_arrays({"a": np.zeros(1), "b": np.ones(1)}, tmp_path)
+    (tmp_path / "b.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="b.npy"):
+        load_arrays(tmp_path)
 
 
 def test_json_takes_numpy_values_and_keeps_the_old_file_at_a_fault(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def prefix_windows(history: Ragged, max_length: int) -> Windows:
 def _windows(history: Ragged, start: np.ndarray, length: np.ndarray, user: np.ndarray) -> Windows:
     order = np.argsort(-length, kind="stable")
     order = order[length[order] > 0]
-    stream = history.items.astype(np.int32)
+    stream = history.items.astype(np.int32, copy=False)
     return Windows(stream, *(a[order].astype(np.int32) for a in (start, length, user)))
 
 

@@ -95,7 +95,9 @@ def texts_in(folder: Path) -> Iterator[tuple[str, str]]:
         if path.suffix == ".parquet":
             rows = pq.read_table(path, use_threads=False).to_pylist()
             yield str(path), json.dumps(rows, ensure_ascii=False)
-        if path.suffix in (".npz", ".npy"):
+        if path.suffix == ".npy":
+            yield str(path), " ".join(map(str, np.load(path).ravel().tolist()))
+        if path.suffix == ".npz":
             with np.load(path) as arrays:
                 values = (value for name in arrays for value in arrays[name].ravel().tolist())
                 yield str(path), " ".join(map(str, values))

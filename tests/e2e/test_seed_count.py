@@ -14,6 +14,7 @@ import pytest
 from experiments import seed_count_curve, seed_count_training
 from experiments.configs.reland import get_config
 from experiments.seed_count import Options, run
+from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config, DataConfig, PoolConfig
 from reland_jax.data import load_interactions, split
 from reland_jax.storage import load_splits
@@ -42,7 +43,7 @@ def test_curve_then_trainings_then_nothing_again(
         point["covered"] == pytest.approx(point["bought"] + (1 - point["bought"]) * point["others"])
         for point in points[:-1]
     )
-    counted = np.load(tmp_path / "prompt_tokens" / "arrays.npz")
+    counted = load_arrays(tmp_path / "prompt_tokens")
     everyone = {number: tokens for number, tokens in zip(counted["number"], counted["tokens"], strict=True)}
     assert points[-1]["prompt_tokens"] == sum(everyone.values())
     assert points[-1]["response_tokens"] == seed_count_curve.ASSUMED_ANSWER * len(everyone)

@@ -14,8 +14,11 @@ import pytest
 from experiments.configs.reland import get_config
 from experiments.run import run
 from reland_jax import pipeline as stages
+from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
+from reland_jax.seeds import choose, large
+from reland_jax.seeds.passes import place
 from reland_jax.storage import Texts, Trained
 from reland_jax.types import VARIANTS, RelandError, TargetRanks
 from tests.e2e.conftest import Finished, merged
@@ -134,6 +137,25 @@ def test_a_stage_alone_on_an_empty_workdir_names_the_stage_to_add(copied: Finish
         run(copied.config, copied.workdir, ["assign"])
     with pytest.raises(RelandError, match="stage 'load' was made from other settings"):
         run(changed(copied.config, data={"demo_users": 61}), copied.workdir, ["assign"])
+
+
+def test_many_users_are_clustered_on_all_devices(copied: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mesh one device clusters; the users with their clusters are the same."""
+    devices: list[int] = []
+
+    def watched(vectors: np.ndarray, mesh: Any) -> Any:
+        devices.append(mesh.size if mesh else 1)
+        return place(vectors, mesh)
+
+    monkeypatch.setattr(choose, "LARGE", 0)
+    monkeypatch.setattr(large, "place", watched)
+    found = []
+    for mesh in ({}, {"data": 2, "model": 4}):
+        run(changed(copied.config, mesh=mesh), copied.workdir, ["sample_seeds"])
+        found.append(load_arrays(copied.workdir / "sample_seeds"))
+    assert devices == [1, 8]
+    np.testing.assert_array_equal(found[0]["cluster_of_user"], found[1]["cluster_of_user"])
+    np.testing.assert_array_equal(found[0]["user"], found[1]["user"])
 
 
 def test_an_unknown_stage_names_the_nearest(tmp_path: Path) -> None:

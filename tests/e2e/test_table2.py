@@ -209,7 +209,7 @@ def test_cells_come_seed_by_seed() -> None:
 
 def test_time_to_come(capsys: pytest.CaptureFixture[str]) -> None:
     order = [Cell("demo", backbone, "id", seed) for seed in range(4) for backbone in ("a", "b")]
-    progress = Progress(order, finished=lambda cell: cell.seed == 0 or cell == order[-1])
+    progress = Progress(order, [cell for cell in order if cell.seed == 0 or cell == order[-1]])
     progress.tell(order[0], "read")
     progress.tell(order[1], "read")
     progress.tell(order[2], "done", 10.0)  # a; to come: b, a, b, a and a finished b
@@ -223,5 +223,5 @@ def test_time_to_come(capsys: pytest.CaptureFixture[str]) -> None:
 def test_time_to_come_when_settings_have_changed(capsys: pytest.CaptureFixture[str]) -> None:
     """A cell that was finished and is trained again says that the other finished ones will be too."""
     order = [Cell("demo", "a", "id", seed) for seed in range(3)]
-    Progress(order, finished=lambda cell: True).tell(order[0], "done", 60.0)
+    Progress(order, order).tell(order[0], "done", 60.0)
     assert capsys.readouterr().out == "1/3 demo a id seed 0: done, ETA 0:02:00\n"
