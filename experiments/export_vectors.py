@@ -1,0 +1,97 @@
+"""Writes the behaviour vectors of a run as Parquet shards, for `experiments.attach`.
+
+    python -m experiments.export_vectors --workdir=DIR --out=OUT [--rows=1000000]
+
+Reads what the stages up to `build_pool` left in the workdir. OUT/users has a shard for every --rows users
+with the columns user_id and vector, OUT/seeds.parquet the seed users of the reasoning pool. Users without
+training items are left out: no training has touched their vectors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import app, flags
+
+from experiments.command_line import parse_flags
+from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
+from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
+    """Writes the shards.
+
+    Args:
+        workdir: of `experiments.run`.
+        out: folder of the outputs; it must have no shards yet.
+        rows: users of a shard.
+
+    Returns:
+        How many users and how many seed users.
+
+    Raises:
+        RelandError: a stage has not been run, or there are shards already.
+    """
+    try:
+        ids = load_interactions(workdir / "load").ids
+        activity = load_splits(workdir / "split").train.lengths()
+        vectors = load_array(workdir / "encode_users")
+        seeds = load_built_pool(ids, workdir / "build_pool").pool.seeds.user
+    except FileNotFoundError as error:
+        raise RelandError(f"--workdir: {error.filename} is missing; run the stages to build_pool") from error
+    shards = out / "users"
+    if shards.exists() and any(shards.iterdir()):
+        raise RelandError(f"--out: there are files in {shards} already; name another folder")
+    shards.mkdir(parents=True, exist_ok=True)
+    warm = np.flatnonzero(activity)
+    for part, start in enumerate(range(0, len(warm), rows)):
+        chosen = warm[start : start + rows]
+        _write(shards / f"part-{part:05d}.parquet", ids.users[chosen], vectors[chosen])
+    seeds = seeds[activity[seeds] > 0]
+    _write(out / "seeds.parquet", ids.users[seeds], vectors[seeds])
+    return len(warm), len(seeds)
+
+
+def _write(path: Path, users: np.ndarray, vectors: np.ndarray) -> None:
+    import pyarrow.parquet as pq
+
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        pq.write_table(_table(users, vectors), aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _table(users: np.ndarray, vectors: np.ndarray) -> pa.Table:
+    import pyarrow as pa
+
+    values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+    return pa.table({"user_id": pa.array(users.astype(str)), "vector": lists})
+
+
+def main(arguments: list[str]) -> None:
+    """Exports and says what there is."""
+    if len(arguments) > 1:
+        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+    given = flags.FLAGS
+    try:
+        users, seeds = export(Path(given.workdir), Path(given.out), given.rows)
+    except RelandError as error:
+        sys.exit(f"error: {error}")
+    print(f"{users:,} users in {given.out}/users, {seeds:,} seed users in {given.out}/seeds.parquet")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Workdir of a run.", required=True)
+    flags.DEFINE_string("out", None, "Folder of the outputs.", required=True)
+    flags.DEFINE_integer("rows", 1_000_000, "Users of a shard.", lower_bound=1)
+    app.run(main, flags_parser=parse_flags)
