@@ -165,7 +165,7 @@ def _verdict(folder: Path, log: list[list[Any]], kept: list[dict[str, str]]) -> 
     lost = {digest for answers in kept for digest, raw in answers.items() if final.get(digest) != raw}
     good = Counter(row[0] for row in log if row[3] in ("good", "no_step1", "spike"))
     return {
-        "rationales": len(_pool_rows(folder)),
+        "rationales": _rationales(folder),
         "lost": len(lost),
         "asked_after_answered": len(late),
         "requests": len(log),
@@ -264,11 +264,10 @@ def _pool_bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / POOL_FOLDER).iterdir())}
 
 
-def _pool_rows(folder: Path) -> list[str]:
-    import pandas as pd
+def _rationales(folder: Path) -> int:
+    import pyarrow.parquet as pq
 
-    table = pd.read_parquet(next((folder / POOL_FOLDER).glob("*.parquet")))
-    return table.index.tolist()
+    return pq.read_metadata(next((folder / POOL_FOLDER).glob("*.parquet"))).num_rows
 
 
 if __name__ == "__main__":
