@@ -28,10 +28,10 @@ def free_port() -> int:
 
 
 def start_two(
-    repository: Path, programs: Path, folder: Path, *arguments: str
+    repository: Path, programs: Path, folder: Path, *arguments: str, module: str = "experiments.run"
 ) -> list[subprocess.Popen[bytes]]:
     """Two processes with one device each, which log to ``process-0.log`` and ``process-1.log``."""
-    command = [sys.executable, "-m", "experiments.run", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     common = os.environ | quick_programs_environment(programs) | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     common |= {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}"}
     processes = []
@@ -75,3 +75,24 @@ def test_two_processes_train_to_the_numbers_of_one(
         assert ours["test"]["ndcg@10"] == pytest.approx(theirs["test"]["ndcg@10"], abs=0.02)
     assert before == found["variants"]["id"]["history"][: len(before)]
     assert (workdir / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_make_a_table(
+    repository: Path, programs: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]]
+) -> None:
+    """Both train every cell; the first tells of them and writes the tables."""
+    workdir, changes = tmp_path / "two", settings(train={"max_epochs": 2, "eval_every": 1})
+    given = [flag.replace("--config.", "--set=") for flag in flags_of(changes)]
+    arguments = ["--datasets=demo", "--backbones=lightgcn", "--variants=id,reland", "--seeds=1"]
+    arguments += ["--set=mesh.data=2", f"--workdir={workdir}", *given]
+    started = start_two(repository, programs, tmp_path, *arguments, module="experiments.table2")
+    codes = [process.wait(timeout=500) for process in started]
+    first, second = ((tmp_path / f"process-{index}.log").read_text() for index in range(2))
+    assert codes == [0, 0], f"{first}\n\n{second}"
+    assert "2/2 demo lightgcn reland seed 0" in first and "1/2" not in second
+    (group,) = json.loads((workdir / "table2.json").read_text())["groups"]
+    assert [len(group["cells"][name]["seeds"]) for name in ("id", "reland")] == [1, 1]
+    assert sorted(path.name for path in workdir.glob("table2.*")) == [
+        "table2.html", "table2.json", "table2.md",
+    ]  # fmt: skip
