@@ -44,6 +44,7 @@ SPLITS = Splits(
 )  # fmt: skip
 
 
+TABLE_2 = tuple(backbone for backbone in BACKBONES if backbone != "gat")
 SAMPLED = ("lightgcn sampled", "gat sampled")
 """Trained on three neighbours of every node."""
 
@@ -75,7 +76,10 @@ def task_of(backbone: str, config: TrainConfig) -> Task:
 
 def config_of(backbone: str, epochs: int = 2) -> TrainConfig:
     base = SEQUENTIAL if family(backbone).sequential else PAIRS
-    return dataclasses.replace(base, batch_size=300, max_epochs=epochs, steps_per_dispatch=2)
+    # Adam makes a step of the whole learning rate out of a gradient near zero, and so out of its rounding.
+    return dataclasses.replace(
+        base, learning_rate=0.01, batch_size=300, max_epochs=epochs, steps_per_dispatch=2
+    )
 
 
 class Run(NamedTuple):
@@ -136,9 +140,8 @@ def trained(runs: dict[tuple[str, MeshConfig], Run], backbone: str, mesh: MeshCo
     return runs[backbone, mesh]
 
 
-FAST = {("sasrec", BOTH), ("lightgcn", BOTH)}
 EVERYWHERE = [
-    pytest.param(backbone, mesh, marks=[] if (backbone, mesh) in FAST else pytest.mark.slow)
+    pytest.param(backbone, mesh, marks=[] if mesh == BOTH and backbone in TABLE_2 else pytest.mark.slow)
     for backbone in (*BACKBONES, *SAMPLED)
     for mesh in (BOTH, ROWS)
 ]
@@ -149,8 +152,8 @@ def test_a_mesh_trains_to_the_numbers_of_one_device(runs: Any, backbone: str, me
     one, many = (trained(runs, backbone, each) for each in (ONE, mesh))
     np.testing.assert_allclose(many.losses, one.losses, rtol=1e-5)
     assert_close(many.params, one.params, 1e-5)
-    np.testing.assert_allclose(many.users, one.users, atol=1e-5)
-    np.testing.assert_allclose(*(each.items[2:] - each.items[1] for each in (many, one)), atol=1e-5)
+    np.testing.assert_allclose(many.users, one.users, 1e-5, 1e-5)
+    np.testing.assert_allclose(*(each.items[2:] - each.items[1] for each in (many, one)), 1e-5, 1e-5)
     assert many.ndcg == pytest.approx(one.ndcg, abs=2 / USERS)
     assert one.losses[1] < one.losses[0]
 
