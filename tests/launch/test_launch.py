@@ -113,11 +113,12 @@ def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
 
 
 FAST = "-m pytest -n auto --dist loadfile"
-NOTEBOOKS = f"{FAST} tests/launch/test_notebooks.py -m slow --dist load"
+PROCESSES = "tests/e2e/test_processes.py::test_two_processes_train_to_the_numbers_of_one[sasrec]"
+SLOW = f"{FAST} tests/launch/test_notebooks.py {PROCESSES} -m slow --dist load"
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"), [("launch/test.sh", [FAST]), (".ci/run", [FAST, NOTEBOOKS])]
+    ("script", "expected"), [("launch/test.sh", [FAST]), (".ci/run", [FAST, SLOW])]
 )
 def test_tests_get_the_dev_set(machine: Machine, script: str, expected: list[str]) -> None:
     done = machine.run(script, RELAND_VENV="my venv")
@@ -128,7 +129,7 @@ def test_tests_get_the_dev_set(machine: Machine, script: str, expected: list[str
     assert tests == [f"{machine.repository}: {arguments}" for arguments in expected]
 
 
-@pytest.mark.parametrize("broken", [FAST, NOTEBOOKS])
+@pytest.mark.parametrize("broken", [FAST, SLOW])
 def test_a_failed_test_is_the_exit_status(machine: Machine, broken: str) -> None:
     assert machine.run(".ci/run", FAKE_BROKEN=broken).returncode == 1
 
