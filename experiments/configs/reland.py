@@ -45,6 +45,7 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
         "model.layers": 1, "model.dropout": 0.4, "train.learning_rate": 2e-3,
         "text.whiten_items": 64, "fusion.item_scale": 0.5,
     },
+    "duorec": {"train.learning_rate": 2e-3, "train.max_epochs": 100},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 
