@@ -9,7 +9,6 @@ training items are left out: no training has touched their vectors.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ import numpy as np
 from absl import app, flags
 
 from experiments.command_line import parse_flags
+from reland_jax.artefacts import read_stamp
+from reland_jax.retrieval.shards import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
 from reland_jax.types import RelandError
 
@@ -46,28 +47,18 @@ def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
         seeds = load_built_pool(ids, workdir / "build_pool").pool.seeds.user
     except FileNotFoundError as error:
         raise RelandError(f"--workdir: {error.filename} is missing; run the stages to build_pool") from error
-    shards = out / "users"
+    made_from, shards = read_stamp(workdir / "build_pool")["fingerprint"], out / "users"
     if shards.exists() and any(shards.iterdir()):
         raise RelandError(f"--out: there are files in {shards} already; name another folder")
     shards.mkdir(parents=True, exist_ok=True)
     warm = np.flatnonzero(activity)
     for part, start in enumerate(range(0, len(warm), rows)):
         chosen = warm[start : start + rows]
-        _write(shards / f"part-{part:05d}.parquet", ids.users[chosen], vectors[chosen])
+        table = _table(ids.users[chosen], vectors[chosen])
+        write_shard(shards / f"part-{part:05d}.parquet", iter([table]), made_from)
     seeds = seeds[activity[seeds] > 0]
-    _write(out / "seeds.parquet", ids.users[seeds], vectors[seeds])
+    write_shard(out / "seeds.parquet", iter([_table(ids.users[seeds], vectors[seeds])]), made_from)
     return len(warm), len(seeds)
-
-
-def _write(path: Path, users: np.ndarray, vectors: np.ndarray) -> None:
-    import pyarrow.parquet as pq
-
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        pq.write_table(_table(users, vectors), aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _table(users: np.ndarray, vectors: np.ndarray) -> pa.Table:

@@ -185,15 +185,22 @@ def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
     """
     if active_mesh() is None:
         return jnp.asarray(array)
-    array, rows = np.asarray(array), len(array) if np.ndim(array) else 0
-    shape = (even(rows, axis), *array.shape[1:]) if axis else array.shape
-
-    def share(index: tuple[slice, ...]) -> np.ndarray:
-        own = array[index]
-        if axis is None:
-            return own
-        first, last, _ = index[0].indices(shape[0])
-        return np.pad(own, ((0, last - first - len(own)),) + ((0, 0),) * (array.ndim - 1))
-
+    array = np.asarray(array)
+    shape = (even(len(array), axis), *array.shape[1:]) if axis else array.shape
     sharding = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(axis) if axis else PartitionSpec())
-    return jax.make_array_from_callback(shape, sharding, share)
+    return jax.make_array_from_callback(shape, sharding, lambda index: share(array, index, shape))
+
+
+def share(array: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """What a device holds of an array that is filled up with rows of zeros.
+
+    Args:
+        array: of the host; no other rows of it are read.
+        index: the part of the filled array, as JAX asks for it.
+        shape: of the filled array.
+    """
+    own = array[index]
+    if not index:
+        return own
+    missing = len(range(*index[0].indices(shape[0]))) - len(own)
+    return np.pad(own, ((0, missing),) + ((0, 0),) * (array.ndim - 1)) if missing else own

@@ -314,16 +314,16 @@ class Pipeline:
         stage, stamp = stage or name, fingerprint(*made_from)
         folder = self.workdir / name
         first = jax.process_index() == 0
-        if not self.start(stage):
-            artefact = artefacts.require(folder, stamp, stage, load)
-        elif first or stage in TOGETHER:
+        asked = self.start(stage)
+        if asked and (first or stage in TOGETHER):
             # A training is days of work at scale: naming its stage continues it, and never repeats it.
             force = stage in self._stages and stage != "train"
             artefact = artefacts.make(
                 folder, stamp, compute=compute, save=save, load=load, force=force, write=first
             )
-        if not first and stage != "train":
-            artefacts.wait_for(folder, stamp)
+        if not asked or not (first or stage == "train"):
+            if asked:
+                artefacts.wait_for(folder, stamp)
             artefact = artefacts.require(folder, stamp, stage, load)
         done = "done" if artefact.fresh else "up to date, took"
         _log.info("%s: %s %.1f s", name, done, artefact.seconds)

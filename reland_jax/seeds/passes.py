@@ -18,6 +18,8 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from reland_jax.mesh import share
+
 # (users, centres) of one tile of distances: on a CPU its half megabyte should stay in the cache of a core,
 # an accelerator wants big steps.
 _TILE = {"cpu": (256, 512)}
@@ -78,15 +80,9 @@ def place(vectors: np.ndarray, mesh: Mesh | None) -> Placed:
     devices, axes = (mesh.devices, mesh.axis_names) if mesh else (np.array(jax.devices()[:1]), ("data",))
     mesh = Mesh(devices, axes, axis_types=(AxisType.Auto,) * len(axes))
     users, width = vectors.shape
-    total = users + -users % mesh.size
+    shape = (users + -users % mesh.size, width)
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    def part(index: tuple[slice, ...]) -> np.ndarray:
-        rows = vectors[index[0]]
-        wanted = len(range(*index[0].indices(total)))
-        return np.pad(rows, ((0, wanted - len(rows)), (0, 0))) if len(rows) < wanted else rows
-
-    rows = jax.make_array_from_callback((total, width), _by_user(mesh), part)
+    rows = jax.make_array_from_callback(shape, _by_user(mesh), lambda index: share(vectors, index, shape))
     return Placed(rows, jax.device_put(mean, NamedSharding(mesh, P())), users, mesh)
 
 
