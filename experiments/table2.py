@@ -2,7 +2,7 @@ r"""The grid of the paper's Table 2: data sets x backbones x variants x training
 
     python -m experiments.table2 --datasets=amazon-beauty,amazon-sports --backbones=neumf,lightgcn,sasrec \
         --variants=id,f_item,reland,permuted,noise --seeds=5 --workdir=DIR \
-        [--pools=amazon-beauty=pool.jsonl] [--set=train.max_epochs=5 ...]
+        [--pools=amazon-beauty=pool.jsonl] [--set=train.max_epochs=5 ...] [--finished_only]
 
 The settings are those of experiments/configs/reland.py per data set and backbone. Seed comes after seed,
 so a stopped grid leaves whole tables of fewer seeds; started again, it reads back the cells that are
@@ -55,6 +55,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of artefacts and tables.", required=True)
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
+    flags.DEFINE_bool("finished_only", False, "Train nothing; write the tables of the cells finished so far.")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
 
     join_processes(os.environ)
     try:
-        table = run(configs, Path(given.workdir))
+        table = run(configs, Path(given.workdir), finished_only=given.finished_only)
     except RelandError as error:
         fail(f"error: {error}")
     failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
@@ -81,25 +82,29 @@ def main(arguments: Sequence[str]) -> None:
         fail(f"error: {failed} trainings failed; the tables say which and why")
 
 
-def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
+def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = False) -> dict[str, Any]:
     """Trains what is missing and writes the tables.
 
     Args:
         configs: see `experiments.plan.plan`.
         workdir: folder of artefacts and tables.
+        finished_only: train nothing and make no artefact; a cell that is not finished is left out.
 
     Returns:
         The content of table2.json. A training that fails is in it with the reason; the others go on.
 
     Raises:
-        RelandError: bad data or pools.
+        RelandError: bad data or pools; with `finished_only`, also an artefact that is not there.
     """
     import jax
 
-    prepared = prepare(configs, workdir)
+    # Stages that are not asked for are read back, and none before the report is.
+    prepared = prepare(configs, workdir, ("report",) if finished_only else ())
     tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
     order = cells(configs)
     finished = {cell for cell in order if read_stamp(prepared[cell.key].folder(cell))}
+    if finished_only:
+        order = [cell for cell in order if cell in finished]
     progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False
     for cell, following in zip(order, [*order[1:], None], strict=True):
@@ -113,8 +118,8 @@ def run(configs: Mapping[Key, Config], workdir: Path) -> dict[str, Any]:
     return tables.write()
 
 
-def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]:
-    """The stages before training, once per data set and backbone."""
+def prepare(configs: Mapping[Key, Config], workdir: Path, stages: Sequence[str] = ()) -> dict[Key, Prepared]:
+    """The stages before training, once per data set and backbone; `stages` as in `Pipeline`."""
     from reland_jax.grid import new_group
     from reland_jax.mesh import use_mesh_alone
     from reland_jax.pipeline import Pipeline
@@ -124,7 +129,7 @@ def prepare(configs: Mapping[Key, Config], workdir: Path) -> dict[Key, Prepared]
     for (dataset, backbone), config in configs.items():
         start = time.perf_counter()
         folder = workdir / f"{Path(dataset).name}-{config.data.protocol}"
-        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
+        pipeline = Pipeline(config, folder, stages, trainings=f"train/{backbone}")
         with use_mesh_alone(config.mesh):
             inputs = pipeline.prepare()
         # Backbones with equal inputs hold them once.

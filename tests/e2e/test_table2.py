@@ -106,8 +106,17 @@ def test_killed_and_started_again_and_made_larger(
     before = folder_times(tmp_path)
     assert "demo-ratio/train/lightgcn/id-seed0" in before and f"demo-ratio/{killed_in}" not in before
 
-    watched.kill_at, watched.prepared = None, 0
+    watched.kill_at = None
     watched.epochs.clear()
+    (group,) = run(one, tmp_path, finished_only=True)["groups"]
+    assert {variant: cell["seeds"] for variant, cell in group["cells"].items()} == {
+        "id": [0],
+        "reland": [],
+        "permuted": [],
+    }
+    assert not watched.epochs and folder_times(tmp_path) == before
+
+    watched.prepared = 0
     capsys.readouterr()
     table = run(one, tmp_path)
     assert watched.prepared == 1
@@ -135,6 +144,13 @@ def test_killed_and_started_again_and_made_larger(
     assert neumf["cells"]["reland"]["test"]["ndcg@10"] is None
     assert lightgcn["cells"]["id"]["seeds"] == [0]
     assert "neumf" in (tmp_path / "table2.md").read_text(encoding="utf-8").lower()
+
+
+def test_finished_only_makes_nothing(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    one = plan(["demo"], ["lightgcn"], ["id"], 1, changes=list(flags_of(settings())))
+    with pytest.raises(RelandError, match="does not exist"):
+        run(one, tmp_path, finished_only=True)
+    assert not folder_times(tmp_path) and not list(tmp_path.glob("table2*"))
 
 
 def check_table(table: dict[str, Any], workdir: Path) -> None:

@@ -72,6 +72,7 @@ def make_quality(
 ) -> dict[str, Any]:
     """A record of a run for quality; `progress` is of seconds and NDCG@10."""
     record = make_record(library, objective, [], [], model) | {"kind": "quality"}
+    record["learning_rate"] = 0.001
     record["progress"] = [{"seconds": seconds, "ndcg@10": quality} for seconds, quality in progress]
     return record
 
@@ -108,15 +109,18 @@ def test_ratios_are_of_medians_over_the_rounds(bench: ModuleType, records: list[
 
 def test_time_to_quality_is_to_the_best_of_recbole(bench: ModuleType, records: list[dict[str, Any]]) -> None:
     records.append(make_quality("recbole", "prefix", [(100, 0.02), (200, 0.05), (300, 0.04)]))
+    records[-1]["learning_rate"] = 0.005
+    records.append(make_quality("recbole", "prefix", [(100, 0.03), (200, 0.04)]))
+    records.append(make_quality("reland_jax", "shifted", [(9, 0.045)]))  # up to an earlier value
     reached = make_quality("reland_jax", "shifted", [(10, 0.03), (16, 0.05), (22, 0.06)])
     table = bench.make_table([*records, reached])
     row = row_of(table, "sasrec", "shifted")
-    assert row["seconds to NDCG@10"] == "0.0500: 200 / 16 (6.0 of it compiling)"
+    assert row["seconds to NDCG@10"] == "0.0500, RecBole's steps 0.005: 200 / 16 (6.0 of it compiling)"
     assert row["seconds to NDCG@10 ratio"] == "12.50"
     assert row_of(table, "sasrec", "prefix")["seconds to NDCG@10"] == ""
     never = make_quality("reland_jax", "shifted", [(10, 0.03), (16, 0.049)])
     row = row_of(bench.make_table([*records, never]), "sasrec", "shifted")
-    assert row["seconds to NDCG@10"] == "0.0500: 200 / not reached (0.0490)"
+    assert row["seconds to NDCG@10"] == "0.0500, RecBole's steps 0.005: 200 / not reached (0.0490)"
     assert row["seconds to NDCG@10 ratio"] == "none"
 
 
@@ -192,6 +196,22 @@ def test_quality_uses_the_tuned_batch_and_the_best_value(
         "--model=sasrec", "--dataset=x", "--quality_epochs=5", "--evaluation_batch=256",
     ]  # fmt: skip
     assert ours["command"][1:] == ["--model=sasrec", "--dataset=x", "--until=0.3"]
+
+
+def test_quality_gives_recbole_our_learning_rate_too(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRU4Rec's is 0.002 here and 0.001 there; the better run is the opponent."""
+
+    def run(command: list[str]) -> dict[str, Any]:
+        reached = 0.3 if "--learning_rate=0.002" in command else 0.1
+        return make_quality("recbole", "prefix", [(9, reached)], "gru4rec")
+
+    monkeypatch.setattr(bench, "run", run)
+    kept = bench.Records(tmp_path / "records.jsonl")
+    own, given, ours = bench.time_quality(kept, "gru4rec", Path("beauty"), "theirs/python", 0)
+    assert given["command"] == [*own["command"], "--learning_rate=0.002"]
+    assert ours["command"][-1] == "--until=0.3"
 
 
 def test_a_benchmark_goes_on_where_it_was(

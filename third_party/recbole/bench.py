@@ -30,9 +30,11 @@ and those of timing also
     examples            training targets in one epoch
     peak_bytes          largest resident memory of the process
 
-With `--to_quality`, RecBole then trains for a few epochs with a validation after each, and this project's
-tuned settings (`experiments/configs/reland.py`, variant `id`) up to the best NDCG@10 that RecBole had:
+With `--to_quality`, RecBole then trains for a few epochs with a validation after each, once with its own
+learning rate and once with this project's. The better of the two is the opponent: this project's tuned
+settings (`experiments/configs/reland.py`, variant `id`) are trained up to its best NDCG@10.
 
+    learning_rate       (RecBole) what it was trained with
     progress            per epoch: "seconds" from the start to the end of its validation, and "ndcg@10"
     until               (this project) the NDCG@10 to reach
 """
@@ -52,7 +54,8 @@ from typing import Any
 
 from absl import app, flags, logging
 from bench_table import IDLE_CORES, best_quality, make_table, tuned_batch
-from matched import MODELS
+from matched import MODELS, RECBOLE_COMMON
+from reland_side import tuned_config
 
 HERE = Path(__file__).resolve().parent
 COMMON_FIELDS = (
@@ -224,14 +227,23 @@ def time_round(
 
 
 def time_quality(records: Records, model: str, dataset: Path, python: str, epochs: int) -> Iterator[Record]:
-    """RecBole's run for quality, with its fastest evaluation batch, and ours up to its best value."""
+    """RecBole's runs for quality, with its fastest evaluation batch, and ours up to their best value."""
     arguments = (
         f"--quality_epochs={epochs or MODELS[model].quality_epochs}",
         f"--evaluation_batch={tuned_batch(records.listed, model)}",
     )
-    theirs = records.measure(recbole_command(model, dataset, python, *arguments), 0)
-    yield theirs
-    yield records.measure(reland_command(model, dataset, f"--until={best_quality(theirs)[0]!r}"), 0)
+    best = 0.0
+    for steps in learning_rates(model, dataset):
+        theirs = records.measure(recbole_command(model, dataset, python, *arguments, *steps), 0)
+        best = max(best, best_quality(theirs)[0])
+        yield theirs
+    yield records.measure(reland_command(model, dataset, f"--until={best!r}"), 0)
+
+
+def learning_rates(model: str, dataset: Path) -> list[list[str]]:
+    """Arguments for RecBole's own learning rate (none), and for this project's where that is another."""
+    ours = tuned_config(model, str(dataset)).train.learning_rate
+    return [[]] + [[f"--learning_rate={ours!r}"]] * (ours != RECBOLE_COMMON["learning_rate"])
 
 
 def define_flags() -> None:

@@ -120,17 +120,20 @@ def _timing_cells(theirs: Record, ours: Record) -> list[str]:
 
 
 def _quality_cells(records: Sequence[Record], model: str, objective: str) -> list[str]:
-    found = {r["library"]: r for r in records if (r["kind"], r["model"]) == ("quality", model)}
-    theirs, ours = found.get("recbole"), found.get("reland_jax")
+    found = [r for r in records if (r["kind"], r["model"]) == ("quality", model)]
+    theirs = max((r for r in found if r["library"] == "recbole"), key=best_quality, default=None)
+    # The last of ours: one from before RecBole was given another learning rate went up to another value.
+    ours = next((r for r in reversed(found) if r["library"] == "reland_jax"), None)
     if not theirs or not ours or ours["objective"] != objective:
         return ["", ""]
     quality, slow = best_quality(theirs)
     fast = seconds_to(ours, quality)
+    told = f"{quality:.4f}, RecBole's steps {theirs['learning_rate']:g}: {slow:,.3g}"
     if fast is None:
         reached = best_quality(ours)[0]
-        return [f"{quality:.4f}: {slow:,.3g} / not reached ({reached:.4f})", "none"]
+        return [f"{told} / not reached ({reached:.4f})", "none"]
     compiled = f"{ours['compile_seconds']:.1f} of it compiling"
-    return [f"{quality:.4f}: {slow:,.3g} / {fast:,.3g} ({compiled})", f"{slow / fast:.2f}"]
+    return [f"{told} / {fast:,.3g} ({compiled})", f"{slow / fast:.2f}"]
 
 
 def _duorec_lines(pooled: Pooled) -> list[str]:

@@ -28,7 +28,7 @@ from typing import Any
 from matched import MODELS, RECBOLE_COMMON, digest, recbole_settings
 
 
-def prepare(model_name: str, dataset: Path) -> tuple[Any, Any, Any, Any]:
+def prepare(model_name: str, dataset: Path, learning_rate: float) -> tuple[Any, Any, Any, Any]:
     """Builds RecBole's config, loaders, model and trainer.
 
     Returns:
@@ -40,6 +40,7 @@ def prepare(model_name: str, dataset: Path) -> tuple[Any, Any, Any, Any]:
 
     name = MODELS[model_name].recbole
     values = recbole_settings(model_name) | {"data_path": str(dataset.parent)}
+    values["learning_rate"] = learning_rate
     config = Config(model=name, dataset=dataset.name, config_dict=values)
     logging.disable(logging.WARNING)
     init_seed(config["seed"], config["reproducibility"])
@@ -204,6 +205,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--evaluation_batch", type=int, default=0, help="users a step; 0 tries several")
     parser.add_argument("--eval_users", type=int, default=0, help="rank so many users, scale to all; 0: all")
     parser.add_argument("--quality_epochs", type=int, default=0, help="train so many epochs for quality")
+    parser.add_argument("--learning_rate", type=float, default=RECBOLE_COMMON["learning_rate"])
     parser.add_argument("--max_batches", type=int, help="stop epochs early, to try the script out")
     arguments = parser.parse_args()
     arguments.dataset = arguments.dataset.resolve()
@@ -214,12 +216,13 @@ def parse_arguments() -> argparse.Namespace:
 def make_record(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prepares, measures as asked, and returns the record that `bench.py` describes."""
     start = time.perf_counter()
-    trainer, train, valid, test = prepare(arguments.model, arguments.dataset)
+    trainer, train, valid, test = prepare(arguments.model, arguments.dataset, arguments.learning_rate)
     record = {
         "library": "recbole",
         "model": arguments.model,
         "objective": MODELS[arguments.model].recbole_objective,
         "preparation_seconds": time.perf_counter() - start,
+        "learning_rate": arguments.learning_rate,
         "complete": arguments.max_batches is None,
         "held_out": {"valid": held_out(trainer, valid), "test": held_out(trainer, test)},
         "versions": versions(),
