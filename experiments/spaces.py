@@ -77,6 +77,7 @@ _SET_TEXT = (
 _SET_FUSION = (
     Choice("fusion.dropout", (0.0, 0.1, 0.3, 0.5)),
     Choice("fusion.neighbours", (1, 50, 200, 400)),
+    Choice("fusion.withheld", (0.0, 0.25, 0.5)),
 )
 
 # Trained with cross-entropy on sequences.

@@ -234,6 +234,7 @@ class FusionConfig:
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
     projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones")
+    withheld: float = _setting(0.0, "share of training targets that are predicted without a rationale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,6 +344,7 @@ class Config:
         _within("fusion.item_scale", self.fusion.item_scale, 0.0, None)
         _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
         _within("fusion.neighbours", self.fusion.neighbours, 1, None)
+        _within("fusion.withheld", self.fusion.withheld, 0.0, 0.99)
         _within("encoder.text_weight", self.encoder.text_weight, 0.0, None)
         _within("encoder.text_directions", self.encoder.text_directions, 0, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)

@@ -21,7 +21,15 @@ import numpy as np
 from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
 from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
-from reland_jax.data import item_entities, item_texts, load_interactions, raw_state, split, statistics
+from reland_jax.data import (
+    data_fingerprint,
+    item_entities,
+    item_texts,
+    load_interactions,
+    raw_state,
+    split,
+    statistics,
+)
 from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
 from reland_jax.mesh import on_host, own_devices, use_mesh_together
 from reland_jax.models import (
@@ -143,8 +151,9 @@ class Pipeline:
         )  # fmt: skip
         interactions = loaded.value
         _log.info("data: %s", statistics(interactions))
+        # The data themselves: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(
-            "split", [loaded.fingerprint, config.data.protocol],
+            "split", [data_fingerprint(interactions), config.data.protocol],
             lambda: self.split(interactions), save_splits, load_splits,
         )  # fmt: skip
         splits = divided.value

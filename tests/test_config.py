@@ -58,6 +58,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("model.dropout", 1.0, "at most 0.99"),
         ("model.dropout", -0.1, "at least 0"),
         ("fusion.dropout", 1.5, "at most 0.99"),
+        ("fusion.withheld", 1.0, "at most 0.99"),
         ("fusion.neighbours", 0, "at least 1"),
         ("model.dim", 0, "at least 1"),
         ("model.heads", 0, "at least 1"),

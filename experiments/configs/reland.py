@@ -84,7 +84,9 @@ def for_sets() -> Config:
         text=TextConfig(whiten_items=128, whiten_rationales=128),
         retrieval=RetrievalConfig(neighbours=5),
         model=ModelConfig(layers=3),
-        fusion=FusionConfig(item_scale=6.0, projection="shared", dropout=0.1, neighbours=400),
+        fusion=FusionConfig(
+            item_scale=6.0, projection="shared", dropout=0.1, neighbours=400, withheld=0.5
+        ),
         train=TrainConfig(
             objective="bpr",
             learning_rate=5e-3,

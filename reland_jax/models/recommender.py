@@ -141,7 +141,9 @@ class Recommender(nn.Module):
             user: ``<int32>[B]``.
             vectors: ``<float32>[B, D]``, e_u.
             train: in training the seed users are drawn among the user's n nearest, so that a
-                projection cannot learn the targets of the few who share a rationale by heart.
+                projection cannot learn the targets of the few who share a rationale by heart; and a
+                share of the rows is left without a rationale, so that the backbone learns what it would
+                alone.
 
         Returns:
             ``<float32>[B, D]``, e'_u.
@@ -158,7 +160,11 @@ class Recommender(nn.Module):
         cosine = jnp.ones(seed.shape)
         if tables.cosine is not None:
             cosine = jnp.take_along_axis(tables.cosine[user], column, 1)
-        return self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
+        fused = self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
+        if not train or not self.fusion.withheld:
+            return fused
+        given = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.fusion.withheld, (len(user), 1))
+        return jnp.where(given, fused, vectors)
 
 
 class SequentialRecommender(Recommender):

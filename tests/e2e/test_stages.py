@@ -105,6 +105,16 @@ def test_a_changed_setting_reruns_what_hangs_on_it(
     assert sorted(computed) == sorted(expected)
 
 
+def test_files_that_were_touched_are_read_again_and_no_more(
+    copied: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied to another machine, say: their times of change differ, and what they hold does not."""
+    computed = watch_stages(monkeypatch, copied)
+    monkeypatch.setattr(stages, "raw_state", lambda _: [("demo.inter", 1, 2)])
+    Pipeline(copied.config, copied.workdir).prepare()
+    assert computed == ["load"]
+
+
 def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) -> None:
     """The checkpoints of the run before are another run's, and must not get in the way of this one."""
     config = changed(copied.config, train={"learning_rate": 0.003, "max_epochs": 1})

@@ -153,6 +153,26 @@ def test_evaluation_uses_the_nearest_seed_user_and_training_any_of_the_k() -> No
     assert 0.35 < is_second.mean() < 0.65
 
 
+def test_training_withholds_a_share_of_the_rationales() -> None:
+    """What is withheld leaves the backbone's vector as it was; at evaluation nothing is."""
+    model = recommender("lightgcn", "reland")
+    params = random_params(model, PAIRS)
+    user = jnp.tile(jnp.arange(NUM_USERS), 100)
+    vectors = jnp.asarray(np.random.default_rng(2).normal(size=(len(user), DIM)), jnp.float32)
+    tables = TABLES._replace(seed=TABLES.seed[:, :1])
+
+    def attach(withheld: float, train: bool) -> np.ndarray:
+        changed = model.clone(fusion=dataclasses.replace(model.fusion, withheld=withheld))
+        rngs = {"dropout": jax.random.key(3)}
+        return np.asarray(changed.apply(params, tables, user, vectors, train, method="attach", rngs=rngs))
+
+    whole, drawn = attach(0.0, True), attach(0.3, True)
+    without = (drawn == np.asarray(vectors)).all(1)
+    assert 0.25 < without.mean() < 0.35
+    np.testing.assert_array_equal(drawn[~without], whole[~without])
+    np.testing.assert_array_equal(attach(0.3, False), attach(0.0, False))
+
+
 def test_the_rationales_of_a_user_are_different_seed_users() -> None:
     """At evaluation the k nearest, in training one of every k-th part of the n nearest."""
     count, k = 400, 2
