@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -69,8 +70,16 @@ def load_interactions(config: DataConfig) -> Interactions:
     """
     found = locate(config)
     raw = SOURCES[found.source](found.place, config)
-    rows = _kept_rows(raw, config)
-    return _number(raw, rows)
+    interactions = _number(raw, _kept_rows(raw, config))
+    del raw
+    _release()
+    return interactions
+
+
+def _release() -> None:
+    """Gives the system back what Arrow, if it was used, keeps for arrays to come: there are none."""
+    if arrow := sys.modules.get("pyarrow"):
+        arrow.default_memory_pool().release_unused()
 
 
 def locate(config: DataConfig) -> Place:
