@@ -153,7 +153,7 @@ class Pipeline:
         _log.info("data: %s", statistics(interactions))
         # The data themselves: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(
-            "split", [data_fingerprint(interactions), config.data.protocol],
+            "split", [data_fingerprint(interactions), config.data],
             lambda: self.split(interactions), save_splits, load_splits,
         )  # fmt: skip
         splits = divided.value

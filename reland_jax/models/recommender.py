@@ -141,9 +141,8 @@ class Recommender(nn.Module):
             user: ``<int32>[B]``.
             vectors: ``<float32>[B, D]``, e_u.
             train: in training the seed users are drawn among the user's n nearest, so that a
-                projection cannot learn the targets of the few who share a rationale by heart; and a
-                share of the rows is left without a rationale, so that the backbone learns what it would
-                alone.
+                projection cannot learn the targets of the few who share a rationale by heart; and
+                `fusion.withheld` of the rows get none, so that the backbone learns as it would alone.
 
         Returns:
             ``<float32>[B, D]``, e'_u.

@@ -88,6 +88,10 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
         ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
         ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
         (
+            {"data": {"text_fields": ["title"]}},
+            {"load", "split", "encode_users", "sample_seeds"} | FROM_POOL,
+        ),
+        (
             {"text": {"max_tokens": 64}},
             {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"},
         ),
