@@ -41,10 +41,6 @@ class Prepared(NamedTuple):
     inputs: Inputs
     group: Group
 
-    def folder(self, cell: Cell) -> Path:
-        """Where the pipeline leaves a training."""
-        return self.pipeline.workdir / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
-
 
 def define_flags() -> None:
     """Registers the flags; not at import, since the main job has some of the same names."""
@@ -88,23 +84,25 @@ def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = F
     Args:
         configs: see `experiments.plan.plan`.
         workdir: folder of artefacts and tables.
-        finished_only: train nothing and make no artefact; a cell that is not finished is left out.
+        finished_only: train nothing; what is not finished is left out.
 
     Returns:
         The content of table2.json. A training that fails is in it with the reason; the others go on.
 
     Raises:
-        RelandError: bad data or pools; with `finished_only`, also an artefact that is not there.
+        RelandError: bad data or pools; with `finished_only`, also where nothing is finished.
     """
     import jax
 
-    # Stages that are not asked for are read back, and none before the report is.
-    prepared = prepare(configs, workdir, ("report",) if finished_only else ())
-    tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
     order = cells(configs)
-    finished = {cell for cell in order if read_stamp(prepared[cell.key].folder(cell))}
     if finished_only:
-        order = [cell for cell in order if cell in finished]
+        order = [cell for cell in order if read_stamp(folder_of(workdir, configs[cell.key], cell))]
+        configs = {key: configs[key] for key in dict.fromkeys(cell.key for cell in order)}
+        if not configs:
+            raise RelandError(f"{workdir}: no training of this grid is finished; leave out --finished_only")
+    prepared = prepare(configs, workdir, finished_only=finished_only)
+    tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
+    finished = {cell for cell in order if read_stamp(folder_of(workdir, configs[cell.key], cell))}
     progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False
     for cell, following in zip(order, [*order[1:], None], strict=True):
@@ -118,8 +116,20 @@ def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = F
     return tables.write()
 
 
-def prepare(configs: Mapping[Key, Config], workdir: Path, stages: Sequence[str] = ()) -> dict[Key, Prepared]:
-    """The stages before training, once per data set and backbone; `stages` as in `Pipeline`."""
+def shared_folder(workdir: Path, config: Config) -> Path:
+    """Of the artefacts that backbones with the same data and split share."""
+    return workdir / f"{Path(config.data.name).name}-{config.data.protocol}"
+
+
+def folder_of(workdir: Path, config: Config, cell: Cell) -> Path:
+    """Where the pipeline leaves a training."""
+    return shared_folder(workdir, config) / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
+
+
+def prepare(
+    configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = False
+) -> dict[Key, Prepared]:
+    """The stages before training, once per data set and backbone."""
     from reland_jax.grid import new_group
     from reland_jax.mesh import use_mesh_alone
     from reland_jax.pipeline import Pipeline
@@ -128,10 +138,12 @@ def prepare(configs: Mapping[Key, Config], workdir: Path, stages: Sequence[str] 
     shared: dict[tuple[Path, str], Inputs] = {}
     for (dataset, backbone), config in configs.items():
         start = time.perf_counter()
-        folder = workdir / f"{Path(dataset).name}-{config.data.protocol}"
-        pipeline = Pipeline(config, folder, stages, trainings=f"train/{backbone}")
+        folder = shared_folder(workdir, config)
+        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
         with use_mesh_alone(config.mesh):
             inputs = pipeline.prepare()
+        if finished_only:  # a stage that is not asked for is read back, or is an error
+            pipeline = Pipeline(config, folder, ("report",), trainings=f"train/{backbone}")
         # Backbones with equal inputs hold them once.
         inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
         prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs))
@@ -144,7 +156,8 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     from reland_jax.grid import score
     from reland_jax.mesh import use_mesh
 
-    before, start = read_stamp(each.folder(cell)), time.perf_counter()
+    folder = folder_of(each.pipeline.workdir.parent, each.pipeline.config, cell)
+    before, start = read_stamp(folder), time.perf_counter()
     try:
         with use_mesh(each.pipeline.config.mesh):
             scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
@@ -154,7 +167,7 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
         progress.tell(cell, f"failed: {error}")
         return True
     each.group.runs[cell.variant][cell.seed] = scores
-    seconds = time.perf_counter() - start if read_stamp(each.folder(cell)) != before else None
+    seconds = time.perf_counter() - start if read_stamp(folder) != before else None
     found = [f"{part} NDCG@10 {scores.summary[part]['ndcg@10']:.4f}" for part in ("test", "valid")]
     found.append("finished before" if seconds is None else f"{seconds:.0f} s")
     progress.tell(cell, ", ".join(found), seconds)

@@ -148,7 +148,7 @@ def test_killed_and_started_again_and_made_larger(
 
 def test_finished_only_makes_nothing(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     one = plan(["demo"], ["lightgcn"], ["id"], 1, changes=list(flags_of(settings())))
-    with pytest.raises(RelandError, match="does not exist"):
+    with pytest.raises(RelandError, match="no training of this grid is finished"):
         run(one, tmp_path, finished_only=True)
     assert not folder_times(tmp_path) and not list(tmp_path.glob("table2*"))
 
