@@ -334,17 +334,7 @@ class Config:
             _within(f"{where}.temperature", model.temperature, 1e-6, None)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
-        _one_of("fusion.projection", self.fusion.projection, ("own", "shared"))
-        if self.fusion.projection == "shared" and self.text.whiten_items != self.text.whiten_rationales:
-            raise RelandError(
-                "config.fusion.projection='shared' reads items and rationales through one projection: "
-                f"text.whiten_items={self.text.whiten_items} and "
-                f"text.whiten_rationales={self.text.whiten_rationales} must be equal"
-            )
-        _within("fusion.item_scale", self.fusion.item_scale, 0.0, None)
-        _within("fusion.dropout", self.fusion.dropout, 0.0, 0.99)
-        _within("fusion.neighbours", self.fusion.neighbours, 1, None)
-        _within("fusion.withheld", self.fusion.withheld, 0.0, 0.99)
+        _check_fusion(self.fusion, self.text)
         _within("encoder.text_weight", self.encoder.text_weight, 0.0, None)
         _within("encoder.text_directions", self.encoder.text_directions, 0, None)
         _within("seeds.fraction", self.seeds.fraction, 1e-9, 1.0)
@@ -390,6 +380,20 @@ def _check_backbone(where: str, model: ModelConfig, mesh: MeshConfig) -> None:
             f"config.{where}.fanout={model.fanout} must have a number of at least 1 for each of the "
             f"{where}.layers={model.layers} layers"
         )
+
+
+def _check_fusion(fusion: FusionConfig, text: TextConfig) -> None:
+    _one_of("fusion.projection", fusion.projection, ("own", "shared"))
+    if fusion.projection == "shared" and text.whiten_items != text.whiten_rationales:
+        raise RelandError(
+            "config.fusion.projection='shared' reads items and rationales through one projection: "
+            f"text.whiten_items={text.whiten_items} and text.whiten_rationales={text.whiten_rationales} must "
+            "be equal"
+        )
+    _within("fusion.item_scale", fusion.item_scale, 0.0, None)
+    _within("fusion.dropout", fusion.dropout, 0.0, 0.99)
+    _within("fusion.neighbours", fusion.neighbours, 1, None)
+    _within("fusion.withheld", fusion.withheld, 0.0, 0.99)
 
 
 def _within(where: str, value: float, low: float, high: float | None) -> None:
