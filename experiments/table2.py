@@ -96,13 +96,14 @@ def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = F
 
     order = cells(configs)
     if finished_only:
-        order = [cell for cell in order if read_stamp(folder_of(workdir, configs[cell.key], cell))]
+        shared = {key: shared_folder(workdir, config) for key, config in configs.items()}
+        order = [cell for cell in order if read_stamp(folder_of(shared[cell.key], cell))]
         configs = {key: configs[key] for key in dict.fromkeys(cell.key for cell in order)}
         if not configs:
             raise RelandError(f"{workdir}: no training of this grid is finished; leave out --finished_only")
     prepared = prepare(configs, workdir, finished_only=finished_only)
     tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
-    finished = {cell for cell in order if read_stamp(folder_of(workdir, configs[cell.key], cell))}
+    finished = {cell for cell in order if read_stamp(folder_of(prepared[cell.key].pipeline.workdir, cell))}
     progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False
     for cell, following in zip(order, [*order[1:], None], strict=True):
@@ -121,9 +122,9 @@ def shared_folder(workdir: Path, config: Config) -> Path:
     return workdir / f"{Path(config.data.name).name}-{config.data.protocol}"
 
 
-def folder_of(workdir: Path, config: Config, cell: Cell) -> Path:
-    """Where the pipeline leaves a training."""
-    return shared_folder(workdir, config) / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
+def folder_of(shared: Path, cell: Cell) -> Path:
+    """Where the pipeline leaves a training, below its `shared_folder`."""
+    return shared / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
 
 
 def prepare(
@@ -156,7 +157,7 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     from reland_jax.grid import score
     from reland_jax.mesh import use_mesh
 
-    folder = folder_of(each.pipeline.workdir.parent, each.pipeline.config, cell)
+    folder = folder_of(each.pipeline.workdir, cell)
     before, start = read_stamp(folder), time.perf_counter()
     try:
         with use_mesh(each.pipeline.config.mesh):

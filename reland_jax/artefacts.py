@@ -30,7 +30,8 @@ class Artefact(NamedTuple):
     Attributes:
         value: what the stage returned.
         fingerprint: what later stages depend on: the hash of the settings and inputs it was made
-            from, and a new one where it was made again on demand, since files outside may have changed.
+            from, and a new one where it was made again on demand, since files outside may have changed;
+            or the hash of what it holds, where the stage can tell.
         seconds: how long making it took.
         fresh: whether this run made it, rather than an earlier one.
     """
@@ -65,6 +66,7 @@ def make(
     compute: Callable[[], T],
     save: Callable[[T, Path], None],
     load: Callable[[Path], T],
+    identify: Callable[[T], str] | None = None,
     force: bool = False,
     write: bool = True,
 ) -> Artefact:
@@ -78,6 +80,7 @@ def make(
         compute: makes the value.
         save: writes it into an empty folder.
         load: reads it back.
+        identify: hash of what the value holds, for later stages to depend on rather than on `made_from`.
         force: compute even if the artefact is up to date.
         write: whether to write it; of several processes that compute together only one does.
     """
@@ -96,7 +99,10 @@ def make(
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    made = fingerprint(made_from, time.time_ns()) if force and stamp else made_from
+    if identify:
+        made = identify(value)
+    else:
+        made = fingerprint(made_from, time.time_ns()) if force and stamp else made_from
     stamp = {"made_from": made_from, "fingerprint": made, "seconds": seconds}
     try:
         save(value, aside)

@@ -147,13 +147,13 @@ class Pipeline:
         config = self.config
         loaded = self._stage(
             "load", [config.data, raw_state(config.data)], lambda: load_interactions(config.data),
-            save_interactions, load_stored_interactions,
+            save_interactions, load_stored_interactions, identify=data_fingerprint,
         )  # fmt: skip
         interactions = loaded.value
         _log.info("data: %s", statistics(interactions))
-        # The data themselves: files that were copied or touched cost a reading, and not every stage.
+        # Of what the data hold: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(
-            "split", [data_fingerprint(interactions), config.data],
+            "split", [loaded.fingerprint, config.data],
             lambda: self.split(interactions), save_splits, load_splits,
         )  # fmt: skip
         splits = divided.value
@@ -319,6 +319,7 @@ class Pipeline:
         save: Callable[[Any, Path], None],
         load: Callable[[Path], Any],
         stage: str = "",
+        identify: Callable[[Any], str] | None = None,
     ) -> Artefact:
         stage, stamp = stage or name, fingerprint(*made_from)
         folder = self.workdir / name
@@ -328,8 +329,9 @@ class Pipeline:
             # A training is days of work at scale: naming its stage continues it, and never repeats it.
             force = stage in self._stages and stage != "train"
             artefact = artefacts.make(
-                folder, stamp, compute=compute, save=save, load=load, force=force, write=first
-            )
+                folder, stamp, compute=compute, save=save, load=load, identify=identify, force=force,
+                write=first,
+            )  # fmt: skip
         if not asked or not (first or stage == "train"):
             if asked:
                 artefacts.wait_for(folder, stamp)

@@ -92,6 +92,23 @@ def test_an_artefact_made_again_on_demand_is_another_one(tmp_path: Path) -> None
     ] * 2
 
 
+def test_an_artefact_can_be_known_by_what_it_holds(tmp_path: Path) -> None:
+    """Made again, from other inputs or on demand, it is the same to later stages if it holds the same."""
+    stage, folder = Stage(), tmp_path / "load"
+
+    def made(made_from: str, value: str, force: bool = False) -> Artefact:
+        return make(
+            folder, made_from, compute=lambda: value, save=stage.save, load=stage.load,
+            identify=lambda held: f"holds {held}", force=force,
+        )  # fmt: skip
+
+    same = made("a", "x"), made("b", "x"), made("b", "x", force=True), made("b", "y")
+    assert [(one.fingerprint, one.fresh) for one in same] == [
+        ("holds x", True), ("holds x", True), ("holds x", True), ("holds x", False),
+    ]  # fmt: skip
+    assert made("c", "y").fingerprint == "holds y"
+
+
 def test_a_crash_while_saving_leaves_the_old_artefact(tmp_path: Path) -> None:
     """Whole, under its old stamp, with nothing half-written beside it; the next run makes the new one."""
     stage, folder = Stage(), tmp_path / "load"

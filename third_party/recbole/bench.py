@@ -243,7 +243,9 @@ def time_quality(records: Records, model: str, dataset: Path, python: str, epoch
 def learning_rates(model: str, dataset: Path) -> list[list[str]]:
     """Arguments for RecBole's own learning rate (none), and for this project's where that is another."""
     ours = tuned_config(model, str(dataset)).train.learning_rate
-    return [[]] + [[f"--learning_rate={ours!r}"]] * (ours != RECBOLE_COMMON["learning_rate"])
+    if ours == RECBOLE_COMMON["learning_rate"]:
+        return [[]]
+    return [[], [f"--learning_rate={ours!r}"]]
 
 
 def define_flags() -> None:
