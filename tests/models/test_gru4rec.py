@@ -86,6 +86,20 @@ def test_a_layer_is_the_gru_of_flax(params: Any) -> None:
         np.testing.assert_allclose(found[:, step], state, rtol=1e-4, atol=1e-5)
 
 
+def test_the_order_of_the_products_changes_nothing(params: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On accelerators the inputs are multiplied before the scan, on a CPU within it."""
+    ours, items, start = {"params": params["params"]["gru_0"]}, embedded(), POSITION == 0
+
+    def states_and_gradient() -> Any:
+        gradient = jax.grad(lambda p: (GRU(HIDDEN).apply(p, items, start) ** 2).sum())(ours)
+        return GRU(HIDDEN).apply(ours, items, start), gradient
+
+    within = states_and_gradient()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ahead = states_and_gradient()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), within, ahead)
+
+
 @pytest.mark.parametrize("changed", [(0, 1), (0, 4), (0, 8), (1, 0), (1, 7)])
 def test_what_an_item_can_reach(params: Any, changed: tuple[int, int]) -> None:
     """Its own and later states of its own sequence, and nothing else."""
