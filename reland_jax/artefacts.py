@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -69,10 +71,11 @@ def make(
     identify: Callable[[T], str] | None = None,
     force: bool = False,
     write: bool = True,
+    together: bool = False,
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
-    One that lacks a file is computed again.
+    One that lacks a file is computed again. One that another job is making is waited for.
 
     Args:
         folder: where the artefact lives.
@@ -83,27 +86,44 @@ def make(
         identify: hash of what the value holds, for later stages to depend on rather than on `made_from`.
         force: compute even if the artefact is up to date.
         write: whether to write it; of several processes that compute together only one does.
+        together: whether several do. They cannot do without this one, even if it had to wait for another
+            job and finds the artefact made.
     """
-    stamp = read_stamp(folder)
-    if not force and stamp.get("made_from") == made_from:
-        try:
-            return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
-        except FileNotFoundError as error:
-            # Deleted by hand, or written by an earlier program that kept less.
-            _log.warning("%s: %s is missing; the stage is run again", folder, error.filename)
-    start = time.perf_counter()
-    value = compute()
-    seconds = time.perf_counter() - start
+    if not force and (found := _up_to_date(folder, made_from, load)):
+        return found
     if not write:
-        return Artefact(value, made_from, seconds, fresh=True)
+        start = time.perf_counter()
+        return Artefact(compute(), made_from, time.perf_counter() - start, fresh=True)
+    with _alone(folder) as waited:
+        if waited and not force and not together and (found := _up_to_date(folder, made_from, load)):
+            return found
+        start = time.perf_counter()
+        value = compute()
+        seconds = time.perf_counter() - start
+        if identify:
+            made = identify(value)
+        else:
+            made = fingerprint(made_from, time.time_ns()) if force and read_stamp(folder) else made_from
+        _write(folder, {"made_from": made_from, "fingerprint": made, "seconds": seconds}, value, save)
+    return Artefact(value, made, seconds, fresh=True)
+
+
+def _up_to_date(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefact | None:
+    stamp = read_stamp(folder)
+    if stamp.get("made_from") != made_from:
+        return None
+    try:
+        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
+    except FileNotFoundError as error:
+        # Deleted by hand, or written by an earlier program that kept less.
+        _log.warning("%s: %s is missing; the stage is run again", folder, error.filename)
+        return None
+
+
+def _write(folder: Path, stamp: Mapping[str, Any], value: T, save: Callable[[T, Path], None]) -> None:
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    if identify:
-        made = identify(value)
-    else:
-        made = fingerprint(made_from, time.time_ns()) if force and stamp else made_from
-    stamp = {"made_from": made_from, "fingerprint": made, "seconds": seconds}
     try:
         save(value, aside)
         (aside / STAMP).write_text(json.dumps(stamp, indent=1))
@@ -111,7 +131,26 @@ def make(
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Artefact(value, made, seconds, fresh=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Keeps other jobs from making the same artefact, and says whether one of them was waited for.
+
+    The system lets the lock go when the process ends, however it ends.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    waited = False
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.warning("%s: waiting for another job that is making it", folder)
+            waited = True
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            _log.warning("%s: no lock can be had here (%s); do not start a second job here", folder, error)
+        yield waited
 
 
 def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:

@@ -330,7 +330,7 @@ class Pipeline:
             force = stage in self._stages and stage != "train"
             artefact = artefacts.make(
                 folder, stamp, compute=compute, save=save, load=load, identify=identify, force=force,
-                write=first,
+                write=first, together=stage in TOGETHER and jax.process_count() > 1,
             )  # fmt: skip
         if not asked or not (first or stage == "train"):
             if asked:

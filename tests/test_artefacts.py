@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +67,7 @@ def test_an_artefact_is_made_once_until_something_changes(tmp_path: Path) -> Non
     assert stage.make(folder, "b").value == "value 2"
     assert (stage.computed, stage.loaded) == (2, 1)
     assert json.loads((folder / STAMP).read_text())["made_from"] == "b"
-    assert [path.name for path in folder.parent.iterdir()] == ["id"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".id.lock", "id"]
 
 
 def test_an_artefact_that_lacks_a_file_is_made_again(
@@ -117,9 +121,69 @@ def test_a_crash_while_saving_leaves_the_old_artefact(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         stage.make(folder, "b")
     assert require(folder, "a", "load", stage.load).value == "value 1"
-    assert [path.name for path in tmp_path.iterdir()] == ["load"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".load.lock", "load"]
     stage.broken = False
     assert stage.make(folder, "b").value == "value 3"
+
+
+class OtherJob:
+    """A job that makes an artefact and takes its time; a thread will do, as it opens the lock by itself."""
+
+    def __init__(self, folder: Path, broken: bool) -> None:
+        """Starts, and returns when the job is at work."""
+        self._folder, self._at_work, self._go_on = folder, threading.Event(), threading.Event()
+        self._stage = Stage()
+        self._stage.broken = broken
+        self._thread = threading.Thread(target=self._make)
+        self._thread.start()
+        assert self._at_work.wait(60)
+
+    def _make(self) -> None:
+        def compute() -> str:
+            self._at_work.set()
+            assert self._go_on.wait(60)
+            return "the other's"
+
+        with contextlib.suppress(OSError):
+            make(self._folder, "settings", compute=compute, save=self._stage.save, load=self._stage.load)
+
+    def finish_after(self, seconds: float) -> None:
+        """Lets the job finish by and by."""
+        threading.Timer(seconds, self._go_on.set).start()
+
+    def end(self) -> None:
+        """Waits for the job's end."""
+        self._thread.join(60)
+
+
+@pytest.mark.parametrize(
+    ("broken", "together", "value"),
+    [(False, False, "the other's"), (True, False, "value 1"), (False, True, "value 1")],
+)
+def test_what_another_job_is_making_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: bool, together: bool, value: str
+) -> None:
+    """And taken over if it was finished, unless other processes cannot do without this one."""
+    other, ours = OtherJob(tmp_path / "stage", broken), Stage()
+    other.finish_after(0.3)
+    found = make(
+        tmp_path / "stage", "settings",
+        compute=ours.compute, save=ours.save, load=ours.load, together=together,
+    )  # fmt: skip
+    other.end()
+    assert found.value == value and found.fresh == (value == "value 1")
+    assert "stage: waiting for another job" in caplog.text
+
+
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert Stage().make(tmp_path / "stage", "settings").fresh
+    assert "no lock can be had here (" in caplog.text
 
 
 def test_what_is_required_must_be_there_and_up_to_date(tmp_path: Path) -> None:
