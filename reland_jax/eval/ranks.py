@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -179,18 +179,29 @@ def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
         RelandError: a vector is not finite, or so large that a score may not be. Comparisons with NaN
             are false, so every rank would become 0 and a broken model would look perfect.
     """
-    users, items = vectors.users, vectors.items
-    for name, side in (("user", users), ("item", items)):
-        if not bool(jnp.isfinite(side).all()):
-            bad = int(jnp.argmin(jnp.isfinite(side).all(-1)))
-            raise RelandError(f"{name} vector {bad} is not finite: nothing can be ranked by it")
-    sizes = [jnp.abs(side).max(-1) for side in (users, items)]
-    if not bool(jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max())):
-        user, item = (int(jnp.argmax(size)) for size in sizes)
+    finite, broken, largest, bounded = jax.device_get(_soundness(vectors.users, vectors.items))
+    for name, sound, row in zip(("user", "item"), finite, broken, strict=True):
+        if not sound:
+            raise RelandError(f"{name} vector {row} is not finite: nothing can be ranked by it")
+    if not bounded:
+        user, item = largest
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
     ranks = np.asarray(_rank_tiles(tuple(plan[:5]), vectors, plan.num_items)).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks)
+
+
+@jax.jit
+def _soundness(users: jax.Array, items: jax.Array) -> tuple[Any, ...]:
+    """Whether each side is finite, its first row that is not, its largest row; whether scores must be."""
+    finite = [jnp.isfinite(side).all(-1) for side in (users, items)]
+    sizes = [jnp.abs(side).max(-1) for side in (users, items)]
+    return (
+        [rows.all() for rows in finite],
+        [jnp.argmin(rows) for rows in finite],
+        [jnp.argmax(size) for size in sizes],
+        jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max()),
+    )
 
 
 @partial(jax.jit, static_argnames=("count", "num_items"))
