@@ -55,7 +55,7 @@ from reland_jax.config import Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables
 from reland_jax.models.graph import propagate
-from reland_jax.models.losses import TILE, catalogue_cross_entropy
+from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.pipeline import Pipeline, id_task
 from reland_jax.results import environment
 from reland_jax.train import Task
@@ -221,9 +221,7 @@ def _sequence_parts(
     def scored(params: Any, tables: Tables, batch: SequenceBatch) -> tuple[jax.Array, ...]:
         users = task.model.apply(params, tables, batch, method="user_vectors")
         items = task.model.apply(params, tables, method="item_vectors")
-        short = -len(batch.target) % TILE
-        padded = (jnp.pad(each, (0, short)) for each in (batch.target, batch.weight))
-        return jnp.pad(users, ((0, short), (0, 0))), items, *padded
+        return users, items, batch.target, batch.weight
 
     loss = jax.value_and_grad(partial(catalogue_cross_entropy, num_items=task.model.num_items), (0, 1))
     return [

@@ -18,7 +18,7 @@ from reland_jax.config import FusionConfig
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.graph import Propagation
 from reland_jax.models.heterogeneous import Graph
-from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy, targets_per_tile
+from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
 from reland_jax.models.sampling import sample_tree
 from reland_jax.models.scores import Layers, dot_product
@@ -196,12 +196,8 @@ class SequentialRecommender(Recommender):
         items = self.items(tables.item_text)
         hidden = self._hidden(items, batch, train=True)
         users = self.attach(tables, batch.user, hidden[batch.place], train=True)
-        short = -len(batch.target) % targets_per_tile()
-        users, target, weight = (
-            jnp.pad(a, ((0, short),) + ((0, 0),) * (a.ndim - 1)) for a in (users, batch.target, batch.weight)
-        )
         dtype = self.backbone.config.activations
-        loss = catalogue_cross_entropy(users, items, target, weight, self.num_items, dtype)
+        loss = catalogue_cross_entropy(users, items, batch.target, batch.weight, self.num_items, dtype)
         if self.contrastive:
             loss += self._contrast(items, hidden, batch)
         return loss

@@ -72,8 +72,8 @@ def test_cross_entropy_has_three_products() -> None:
     users, items, tiles = jnp.ones((2 * TILE, K)), jnp.ones((N, K)), 2
     loss = jax.value_and_grad(partial(catalogue_cross_entropy, num_items=N - 1), (0, 1))
     done = count(loss, users, items, jnp.ones(2 * TILE, jnp.int32), jnp.ones(2 * TILE))
-    assert done.matmul == 3 * 2 * tiles * TILE * N * K
-    assert done.transcendental == tiles * TILE * (N + 1), "exp of the logits, log of the sums"
+    assert done.matmul == 3 * 2 * tiles * TILE * (N - 1) * K
+    assert done.transcendental == tiles * TILE * N, "exp of the logits, log of the sums"
 
 
 def test_sparse_products_forward_and_backward() -> None:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy
+from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy, tiling
 
 DIM, NUM_ITEMS = 8, 21
+COUNT = TILE + 57
+"""Two tiles, and some room in them."""
 
 
 class Example(NamedTuple):
@@ -25,14 +27,13 @@ class Example(NamedTuple):
 
 
 def example(scale: float, unused: int) -> Example:
-    """Two tiles of weighted targets, the last few entries unused as a padded batch leaves them."""
+    """Weighted targets, the last few entries unused as a padded batch leaves them."""
     rng = np.random.default_rng(0)
-    count = 2 * TILE
-    users, items = (rng.normal(0, scale, (n, DIM)).astype(np.float32) for n in (count, NUM_ITEMS + 1))
-    target = rng.integers(1, NUM_ITEMS + 1, count).astype(np.int32)
-    weight = rng.uniform(0.5, 2.0, count).astype(np.float32)
+    users, items = (rng.normal(0, scale, (n, DIM)).astype(np.float32) for n in (COUNT, NUM_ITEMS + 1))
+    target = rng.integers(1, NUM_ITEMS + 1, COUNT).astype(np.int32)
+    weight = rng.uniform(0.5, 2.0, COUNT).astype(np.float32)
     items[0] = 5 * scale
-    target[count - unused :], weight[count - unused :], users[count - unused :] = 0, 0.0, 0.0
+    target[COUNT - unused :], weight[COUNT - unused :], users[COUNT - unused :] = 0, 0.0, 0.0
     return Example(*map(jnp.asarray, (users, items, target, weight)))
 
 
@@ -48,7 +49,7 @@ gradients_of_ours = jax.jit(jax.value_and_grad(ours_alone, (0, 1)))
 gradients_of_naive = jax.jit(jax.value_and_grad(naive, (0, 1)))
 
 
-@pytest.mark.parametrize(("scale", "unused"), [(0.3, 0), (1.0, 37), (1.0, TILE + 9), (12.0, 3)])
+@pytest.mark.parametrize(("scale", "unused"), [(0.3, 0), (1.0, 37), (1.0, TILE // 2 + 9), (12.0, 3)])
 def test_cross_entropy_and_gradients(scale: float, unused: int) -> None:
     """Scale 12 has logits of several hundred, which overflow an exponential taken without care."""
     arguments = example(scale, unused)
@@ -59,7 +60,13 @@ def test_cross_entropy_and_gradients(scale: float, unused: int) -> None:
     np.testing.assert_allclose(users, of_users, rtol=1e-5, atol=1e-5 * float(jnp.abs(of_users).max()))
     np.testing.assert_allclose(items, of_items, rtol=1e-5, atol=1e-5 * float(jnp.abs(of_items).max()))
     assert not np.asarray(items[0]).any(), "the padding item takes part"
-    assert not np.asarray(users[2 * TILE - unused :]).any(), "an unused entry takes part"
+    assert not np.asarray(users[COUNT - unused :]).any(), "an unused entry takes part"
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, TILE - 1, TILE, TILE + 1, 3 * TILE, 1034])
+def test_tiles_hold_all_targets_and_little_else(count: int) -> None:
+    tiles, size = tiling(count)
+    assert count <= tiles * size < count + 16 * tiles and size <= TILE
 
 
 def test_cross_entropy_scales_with_what_follows_it() -> None:
@@ -71,8 +78,8 @@ def test_cross_entropy_scales_with_what_follows_it() -> None:
 
 def test_cross_entropy_of_a_certain_and_of_a_blind_model() -> None:
     """0 where the target outscores all, log(I) where all items score alike."""
-    target, weight = jnp.full(2 * TILE, 2), jnp.ones(2 * TILE)
-    users, blind = jnp.ones((2 * TILE, DIM)), jnp.zeros((NUM_ITEMS + 1, DIM))
+    target, weight = jnp.full(COUNT, 2), jnp.ones(COUNT)
+    users, blind = jnp.ones((COUNT, DIM)), jnp.zeros((NUM_ITEMS + 1, DIM))
     certain = blind.at[2].set(100.0)
     assert float(gradients_of_ours(users, certain, target, weight)[0]) == pytest.approx(0.0, abs=1e-6)
     assert float(gradients_of_ours(users, blind, target, weight)[0]) == pytest.approx(np.log(NUM_ITEMS))
