@@ -115,8 +115,8 @@ def _tiles(
         mass = jnp.exp(logits - top)
         total = over(MODEL, jax.lax.psum, mass.sum(-1, keepdims=True))
         # Not looked up in the logits: nothing reads them any more, so `mass` is written over them.
-        of_target = tile_own[:, None] * candidates[tile_place]
-        chosen = over(MODEL, jax.lax.psum, jnp.sum(tile_users * of_target, -1))
+        of_target = tile_own[:, None] * multiplied[tile_place].astype(jnp.float32)
+        chosen = over(MODEL, jax.lax.psum, jnp.sum(tile_users.astype(dtype) * of_target, -1))
         losses = tile_scale * ((jnp.log(total) + top)[:, 0] - chosen)
         spread = tile_scale[:, None] / total
         mass = mass.astype(dtype)

@@ -49,9 +49,12 @@ gradients_of_ours = jax.jit(jax.value_and_grad(ours_alone, (0, 1)))
 gradients_of_naive = jax.jit(jax.value_and_grad(naive, (0, 1)))
 
 
-@pytest.mark.parametrize(("scale", "unused"), [(0.3, 0), (1.0, 37), (1.0, TILE // 2 + 9), (12.0, 3)])
+@pytest.mark.parametrize(("scale", "unused"), [(0.3, 0), (1.0, 37), (1.0, COUNT // 2 + 9), (12.0, 3)])
 def test_cross_entropy_and_gradients(scale: float, unused: int) -> None:
-    """Scale 12 has logits of several hundred, which overflow an exponential taken without care."""
+    """Scale 12 has logits of several hundred, which overflow an exponential taken without care.
+
+    Where more than half is unused, the second tile has nothing else.
+    """
     arguments = example(scale, unused)
     (ours, (users, items)), (expected, (of_users, of_items)) = (
         function(*arguments) for function in (gradients_of_ours, gradients_of_naive)
@@ -61,6 +64,14 @@ def test_cross_entropy_and_gradients(scale: float, unused: int) -> None:
     np.testing.assert_allclose(items, of_items, rtol=1e-5, atol=1e-5 * float(jnp.abs(of_items).max()))
     assert not np.asarray(items[0]).any(), "the padding item takes part"
     assert not np.asarray(users[COUNT - unused :]).any(), "an unused entry takes part"
+
+
+def test_sixteen_bit_products_of_all_logits() -> None:
+    """The target's logit is rounded as the others are: the loss is that of the rounded vectors."""
+    users, items, *rest = example(12.0, 3)
+    found = jax.jit(partial(ours_alone, dtype="bfloat16"))(users, items, *rest)
+    rounded = (each.astype(jnp.bfloat16).astype(jnp.float32) for each in (users, items))
+    np.testing.assert_allclose(found, gradients_of_naive(*rounded, *rest)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, TILE - 1, TILE, TILE + 1, 3 * TILE, 1034])
