@@ -182,7 +182,7 @@ def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -
     """The parts of one step, on the arrays of the first batch."""
     key = step_key(config, state.step)
     batch = jax.jit(task.batch)(task.data, order, jnp.int32(0), key)
-    optimizer = create_optimizer(config)
+    optimizer = create_optimizer(config, task.steps)
 
     def loss(params: Any, tables: Tables, batch: Any, key: jax.Array) -> jax.Array:
         return task.model.apply(params, tables, batch, rngs={"dropout": key}, method="loss")

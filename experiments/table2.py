@@ -2,13 +2,15 @@ r"""The grid of the paper's Table 2: data sets x backbones x variants x training
 
     python -m experiments.table2 --datasets=amazon-beauty,amazon-sports --backbones=neumf,lightgcn,sasrec \
         --variants=id,f_item,reland,permuted,noise --seeds=5 --workdir=DIR \
-        [--pools=amazon-beauty=pool.jsonl] [--set=train.max_epochs=5 ...] [--finished_only]
+        [--pools=amazon-beauty=pool.jsonl] [--set=train.max_epochs=5 ...] [--finished_only] [--cells=FOLDER]
 
 The settings are those of experiments/configs/reland.py per data set and backbone. Seed comes after seed,
 so a stopped grid leaves whole tables of fewer seeds; started again, it reads back the cells that are
 finished and goes on with a killed one from its checkpoint. Writes DIR/table2.json, table2.md and
 table2.html, again after every backbone of a seed; the artefacts lie in DIR/DATASET-PROTOCOL, which
-backbones with the same split share.
+backbones with the same split share. The scores of finished cells are small files in DIR/cells, or in the
+folder of --cells; what is found there with the same settings and data is not trained again, wherever it
+was trained.
 """
 
 from __future__ import annotations
@@ -23,23 +25,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import app, flags
 from absl import logging as absl_logging
 
+from experiments.kept import KeptScores, origin_of
 from experiments.plan import Cell, Key, Progress, cells, plan
 from reland_jax.artefacts import read_stamp, write_json
 from reland_jax.config import BACKBONES, Config
 from reland_jax.types import VARIANTS, RelandError
 
 if TYPE_CHECKING:
-    from reland_jax.grid import Group
+    from reland_jax.grid import Group, Scores
     from reland_jax.pipeline import Pipeline
     from reland_jax.storage import Inputs
 
 
 class Prepared(NamedTuple):
-    """All that the trainings of one backbone on one data set share."""
+    """All that the trainings of one backbone on one data set share.
+
+    Attributes:
+        pipeline: with the settings of the backbone.
+        inputs: all that comes before training.
+        group: the scores so far.
+        kept: scores of cells that are finished here or elsewhere.
+        data, pool: what the scores hang on besides settings, see `origin_of`.
+    """
 
     pipeline: Pipeline
     inputs: Inputs
     group: Group
+    kept: KeptScores
+    data: str
+    pool: list[str]
+
+    def origin(self, cell: Cell) -> str:
+        """Of the scores of a cell."""
+        return origin_of(self.pipeline.config, self.data, self.pool, cell)
 
 
 def define_flags() -> None:
@@ -51,6 +69,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of artefacts and tables.", required=True)
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
+    flags.DEFINE_string("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
     flags.DEFINE_bool("finished_only", False, "Train nothing; write the tables of the cells finished so far.")
 
 
@@ -69,8 +88,9 @@ def main(arguments: Sequence[str]) -> None:
     from reland_jax.mesh import fail, join_processes
 
     join_processes(os.environ)
+    kept = Path(given.cells) if given.cells else None
     try:
-        table = run(configs, Path(given.workdir), finished_only=given.finished_only)
+        table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
     except RelandError as error:
         fail(f"error: {error}")
     failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
@@ -78,12 +98,19 @@ def main(arguments: Sequence[str]) -> None:
         fail(f"error: {failed} trainings failed; the tables say which and why")
 
 
-def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = False) -> dict[str, Any]:
+def run(
+    configs: Mapping[Key, Config],
+    workdir: Path,
+    cells_folder: Path | None = None,
+    *,
+    finished_only: bool = False,
+) -> dict[str, Any]:
     """Trains what is missing and writes the tables.
 
     Args:
         configs: see `experiments.plan.plan`.
         workdir: folder of artefacts and tables.
+        cells_folder: of the scores of finished cells; None for "cells" in `workdir`.
         finished_only: train nothing; what is not finished is left out.
 
     Returns:
@@ -94,16 +121,18 @@ def run(configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = F
     """
     import jax
 
-    order = cells(configs)
+    order, kept = cells(configs), KeptScores(cells_folder or workdir / "cells")
+    finished = {
+        cell for cell in order
+        if cell in kept or read_stamp(folder_of(shared_folder(workdir, configs[cell.key]), cell))
+    }  # fmt: skip
     if finished_only:
-        shared = {key: shared_folder(workdir, config) for key, config in configs.items()}
-        order = [cell for cell in order if read_stamp(folder_of(shared[cell.key], cell))]
+        order = [cell for cell in order if cell in finished]
         configs = {key: configs[key] for key in dict.fromkeys(cell.key for cell in order)}
         if not configs:
             raise RelandError(f"{workdir}: no training of this grid is finished; leave out --finished_only")
-    prepared = prepare(configs, workdir, finished_only=finished_only)
+    prepared = prepare(configs, workdir, kept, finished_only=finished_only)
     tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
-    finished = {cell for cell in order if read_stamp(folder_of(prepared[cell.key].pipeline.workdir, cell))}
     progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False
     for cell, following in zip(order, [*order[1:], None], strict=True):
@@ -128,12 +157,13 @@ def folder_of(shared: Path, cell: Cell) -> Path:
 
 
 def prepare(
-    configs: Mapping[Key, Config], workdir: Path, *, finished_only: bool = False
+    configs: Mapping[Key, Config], workdir: Path, kept: KeptScores, *, finished_only: bool = False
 ) -> dict[Key, Prepared]:
     """The stages before training, once per data set and backbone."""
     from reland_jax.grid import new_group
     from reland_jax.mesh import use_mesh_alone
     from reland_jax.pipeline import Pipeline
+    from reland_jax.pool import pool_state
 
     prepared: dict[Key, Prepared] = {}
     shared: dict[tuple[Path, str], Inputs] = {}
@@ -147,21 +177,18 @@ def prepare(
             pipeline = Pipeline(config, folder, ("report",), trainings=f"train/{backbone}")
         # Backbones with equal inputs hold them once.
         inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
-        prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs))
+        data, pool = str(read_stamp(folder / "load")["fingerprint"]), pool_state(config.pool)
+        prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs), kept, data, pool)
         print(f"prepared {dataset} {backbone}, {time.perf_counter() - start:.0f} s", flush=True)
     return prepared
 
 
 def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     """Trains a cell or reads it back, and says whether there is news for the table."""
-    from reland_jax.grid import score
-    from reland_jax.mesh import use_mesh
-
     folder = folder_of(each.pipeline.workdir, cell)
     before, start = read_stamp(folder), time.perf_counter()
     try:
-        with use_mesh(each.pipeline.config.mesh):
-            scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
+        scores = each.kept.find(cell, each.origin(cell)) or _train(each, cell)
     except RelandError as error:
         # A training that diverges must not cost the others.
         each.group.failed[cell.variant][cell.seed] = str(error)
@@ -173,6 +200,19 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     found.append("finished before" if seconds is None else f"{seconds:.0f} s")
     progress.tell(cell, ", ".join(found), seconds)
     return seconds is not None
+
+
+def _train(each: Prepared, cell: Cell) -> Scores:
+    import jax
+
+    from reland_jax.grid import score
+    from reland_jax.mesh import use_mesh
+
+    with use_mesh(each.pipeline.config.mesh):
+        scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
+    if jax.process_index() == 0:
+        each.kept.keep(cell, each.origin(cell), scores)
+    return scores
 
 
 class Tables:

@@ -21,6 +21,7 @@ ENCODERS = (*BACKBONES, "gat")
 """Everything that can be trained: also the graph encoder of the paper's deployment."""
 SAMPLED = ("lightgcn", "gat")
 """What can be trained on sampled neighbours."""
+SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 PROVIDERS = ("heuristic", "file", "store", "openai", "batch", "hf")
 PROMPTS = ("steps", "direct")
@@ -65,6 +66,9 @@ class TrainConfig:
     learning_rate: float = _setting(1e-3, "Adam's step size")
     projection_learning_rate: float = _setting(
         0.0, "step size of item projections, attention and NeuMF's tower; 0 means learning_rate"
+    )
+    schedule: str = _setting(
+        "constant", "step sizes over the training: constant, or cosine (falling to 0 over max_epochs)"
     )
     weight_decay: float = _setting(0.0, "decoupled weight decay of embeddings and kernels")
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings")
@@ -319,6 +323,7 @@ class Config:
             _one_of("variants", variant, VARIANTS + CONTROLS)
         for where, train in (("encoder.train", self.encoder.train), ("train", self.train)):
             _one_of(f"{where}.objective", train.objective, OBJECTIVES)
+            _one_of(f"{where}.schedule", train.schedule, SCHEDULES)
             for name in _COUNTS:
                 _within(f"{where}.{name}", getattr(train, name), 1, None)
         for where, model in (("encoder.model", self.encoder.model), ("model", self.model)):

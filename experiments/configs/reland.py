@@ -35,17 +35,21 @@ SEQUENTIAL = ("gru4rec", "sasrec", "duorec")
 DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
+LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
-    "neumf": {
+    "neumf": LARGE_BATCHES | {
         "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8, "fusion.item_scale": 1.0,
     },
-    "ngcf": {"model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0},
+    "ngcf": LARGE_BATCHES | {
+        "model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0,
+    },
     "gru4rec": {
-        "model.layers": 1, "model.dropout": 0.4, "train.learning_rate": 2e-3,
+        "model.layers": 1, "model.dropout": 0.4,
+        "train.learning_rate": 3e-3, "train.schedule": "cosine", "train.max_epochs": 12,
         "text.whiten_items": 64, "fusion.item_scale": 0.5,
     },
-    "duorec": {"train.learning_rate": 2e-3, "train.max_epochs": 100},
+    "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 

@@ -214,7 +214,7 @@ def _diagnose(
     task: Task, config: TrainConfig, state: TrainState, order: Any, batches: np.ndarray
 ) -> RelandError:
     """Replays a failed dispatch step by step and says which step and tensor went wrong first."""
-    optimizer = create_optimizer(config)
+    optimizer = create_optimizer(config, task.steps)
     for index in batches:
         where = f"step {int(state.step)}"
         for kind, tree in (("input table", task.tables), ("parameter", state.params)):

@@ -34,25 +34,36 @@ SHARED = ("from_id", "from_text", "attention", "tower")
 of GAT, and NeuMF's tower."""
 
 
-def create_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def create_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
     """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it.
 
     What all items or users share may take smaller steps: each of these weights moves all of them at
     once, while an embedding moves its own row only.
+
+    Args:
+        config: how to optimise.
+        steps: steps of an epoch, at least 1.
     """
     if not config.projection_learning_rate:
-        return _adam(config.learning_rate, config.weight_decay)
+        return _adam(_rate(config, config.learning_rate, steps), config.weight_decay)
 
     def labels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(_label, params)
 
     rates = {"shared": config.projection_learning_rate, "other": config.learning_rate}
     return optax.multi_transform(
-        {label: _adam(rate, config.weight_decay) for label, rate in rates.items()}, labels
+        {label: _adam(_rate(config, rate, steps), config.weight_decay) for label, rate in rates.items()},
+        labels,
     )
 
 
-def _adam(learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
+def _rate(config: TrainConfig, rate: float, steps: int) -> optax.ScalarOrSchedule:
+    if config.schedule == "constant":
+        return rate
+    return optax.cosine_decay_schedule(rate, config.max_epochs * steps)
+
+
+def _adam(learning_rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTransformation:
     if not weight_decay:
         return optax.adam(learning_rate)
 
@@ -88,7 +99,7 @@ def _init(task: Task, config: TrainConfig, tables: Any, data: Any) -> TrainState
     batch = task.batch(data, order, jnp.int32(0), key)
     rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
     params = task.model.init(rngs, tables, batch, method="loss")
-    return TrainState(params, create_optimizer(config).init(params), jnp.int32(0))
+    return TrainState(params, create_optimizer(config, task.steps).init(params), jnp.int32(0))
 
 
 def loss_and_gradients(
@@ -128,7 +139,7 @@ def make_dispatch(
         (state, tables, data, order, batches ``<int32>[n]``) -> the new state and the losses
         ``<float32>[n]``. To be jitted.
     """
-    optimizer = create_optimizer(config)
+    optimizer = create_optimizer(config, task.steps)
 
     def dispatch(
         state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,35 @@ def test_killed_and_started_again_and_made_larger(
     assert neumf["cells"]["reland"]["test"]["ndcg@10"] is None
     assert lightgcn["cells"]["id"]["seeds"] == [0]
     assert "neumf" in (tmp_path / "table2.md").read_text(encoding="utf-8").lower()
+
+
+def test_kept_scores_stand_for_a_training_made_elsewhere(
+    settings: Callable[..., dict[str, Any]], watched: Watched, tmp_path: Path
+) -> None:
+    """Copied to another machine they are the same table; of other settings, or damaged, they are not."""
+    changes = [*flags_of(settings(train={"max_epochs": 2})), "retrieval.neighbours=2"]
+    grid = plan(["demo"], ["lightgcn"], VARIANTS[:2], 1, changes=changes)
+    here, there, cells_folder = tmp_path / "here", tmp_path / "there", tmp_path / "cells"
+    table = run(grid, here)
+    shutil.copytree(here / "cells", cells_folder)
+    watched.epochs.clear()
+    assert run(grid, there, cells_folder) == table
+    assert run(grid, there, cells_folder, finished_only=True) == table
+    assert {label for label, _ in watched.epochs} == {"behaviour encoder"}
+    assert not (there / "demo-ratio/train").exists()
+
+    watched.epochs.clear()
+
+    run(plan(["demo"], ["lightgcn"], VARIANTS[:1], 2, changes=changes), there, cells_folder)
+    assert watched.epochs == [("train/lightgcn/id-seed1", epoch) for epoch in (1, 2)]
+    watched.epochs.clear()
+    run(plan(["demo"], ["lightgcn"], ["id"], 1, changes=[*changes, "train.negatives=2"]), there, cells_folder)
+    assert watched.epochs == [("train/lightgcn/id-seed0", epoch) for epoch in (1, 2)]
+
+    damaged = cells_folder / "demo_lightgcn_reland_seed0.npz"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    (group,) = run(grid, there, cells_folder)["groups"]
+    assert f"{damaged}: cannot be read" in group["cells"]["reland"]["failed"]["0"]
 
 
 def test_finished_only_makes_nothing(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

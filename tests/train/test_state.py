@@ -14,7 +14,7 @@ from reland_jax.train.state import create_optimizer, step_key
 @pytest.mark.parametrize(("decay", "shrinkage"), [(0.0, 1.0), (0.5, 0.95)])
 def test_adam_takes_one_learning_rate_a_step_down_a_slope(decay: float, shrinkage: float) -> None:
     """Under a constant gradient; decoupled decay shrinks a matrix by rate x decay a step, and no vector."""
-    optimizer = create_optimizer(TrainConfig(learning_rate=0.1, weight_decay=decay))
+    optimizer = create_optimizer(TrainConfig(learning_rate=0.1, weight_decay=decay), 1)
     params = {"matrix": jnp.full((2, 2), 3.0), "vector": jnp.full(2, 3.0)}
     state = optimizer.init(params)
     expected = {"matrix": 3.0, "vector": 3.0}
