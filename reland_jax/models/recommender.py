@@ -13,6 +13,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from reland_jax.config import FusionConfig
 from reland_jax.mesh import DATA, MODEL, constrain
@@ -142,13 +143,22 @@ class Recommender(nn.Module):
             vectors: ``<float32>[B, D]``, e_u.
             train: in training the seed users are drawn among the user's n nearest, so that a
                 projection cannot learn the targets of the few who share a rationale by heart; and
-                `fusion.withheld` of the rows get none, so that the backbone learns as it would alone.
+                a share `fusion.withheld` of the rows gets none, so that the backbone learns as it would
+                alone.
 
         Returns:
             ``<float32>[B, D]``, e'_u.
         """
         if self.variant != "reland":
             return vectors
+        if not train or not self.fusion.withheld:
+            return self._fused(tables, user, vectors, train)
+        given = _evenly_spread(len(user), 1.0 - self.fusion.withheld)
+        fused = self._fused(tables, user[given], vectors[given], train)
+        return vectors.at[given].set(fused, unique_indices=True, indices_are_sorted=True)
+
+    def _fused(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
+        """What `attach` gives a user that is given rationales."""
         seeds, k = tables.seed[user], self.rationales
         column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
         if train and seeds.shape[1] > k:
@@ -159,11 +169,17 @@ class Recommender(nn.Module):
         cosine = jnp.ones(seed.shape)
         if tables.cosine is not None:
             cosine = jnp.take_along_axis(tables.cosine[user], column, 1)
-        fused = self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
-        if not train or not self.fusion.withheld:
-            return fused
-        given = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.fusion.withheld, (len(user), 1))
-        return jnp.where(given, fused, vectors)
+        return self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
+
+
+def _evenly_spread(count: int, share: float) -> np.ndarray:
+    """Rows ``<int64>[round(count * share)]`` of `count`, as evenly spread as can be.
+
+    A batch is in random order, so the same rows of every batch are other targets each time. What is not
+    among them need not be computed, and devices that share the batch have equally much to do.
+    """
+    chosen = max(round(count * share), 1)
+    return np.arange(chosen) * count // chosen
 
 
 class SequentialRecommender(Recommender):
