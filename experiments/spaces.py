@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.settings import setting_of
-from reland_jax.config import Config
+from reland_jax.config import SCHEDULES, Config
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -69,6 +69,7 @@ _LEARNING_RATE = "train.learning_rate"
 # Trained with BPR on sets.
 _SET_RATE = LogRange(_LEARNING_RATE, 5e-4, 2e-2)
 _SET_L2 = LogRange("train.embedding_l2", 1e-4, 1e-1)
+_SET_BATCH = Choice("train.batch_size", (1024, 4096))
 _SET_TEXT = (
     LogRange(_PROJECTION, 1e-6, 1e-2),
     # Items and rationales go through one projection, so both have one width.
@@ -97,6 +98,7 @@ SPACES: dict[str, Space] = {
         (
             _SET_RATE,
             _SET_L2,
+            _SET_BATCH,
             Choice("model.dropout", (0.0, 0.1, 0.2, 0.5)),
             Choice("model.tower", ((16, 8), (32, 16), (64, 32))),
         ),
@@ -107,17 +109,21 @@ SPACES: dict[str, Space] = {
         (
             _SET_RATE,
             _SET_L2,
+            _SET_BATCH,
             Choice("model.dropout", (0.0, 0.1, 0.3, 0.5)),
             Choice("model.layers", (1, 2, 3)),
         ),
         _SET_TEXT,
         _SET_FUSION,
     ),
-    "lightgcn": Space((_SET_RATE, _SET_L2, Choice("model.layers", (2, 3, 4))), _SET_TEXT, _SET_FUSION),
+    "lightgcn": Space(
+        (_SET_RATE, _SET_L2, _SET_BATCH, Choice("model.layers", (2, 3, 4))), _SET_TEXT, _SET_FUSION
+    ),
     "gru4rec": Space(
         (
             _SEQUENCE_RATE,
             _SEQUENCE_DROPOUT,
+            Choice("train.schedule", SCHEDULES),
             Choice("model.layers", (1, 2)),
             Choice("model.hidden", (64, 128)),
         ),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.data.packing import Windows
+from reland_jax.data.packing import Packed, Windows, pack
+
+Array = TypeVar("Array", np.ndarray, jax.Array)
+
+_SIMULATED = 64
+"""Batches of random inputs by which the width of a row is chosen."""
+
+_EVEN_WIDTH = 128
+"""About where the attention of a token to its row costs as much as the layers around it, at D = 64."""
 
 
 class Inputs(NamedTuple):
@@ -70,27 +78,77 @@ def draw_same_target(inputs: Inputs, target: jax.Array, last: jax.Array, key: ja
     return begin + (inputs.rank[last] - begin + step) % jnp.maximum(count, 1)
 
 
-def padded_inputs(
-    stream: jax.Array, first: jax.Array, last: jax.Array, length: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Inputs in a row each.
+class Shelves(NamedTuple):
+    """How the inputs of a batch share rows.
+
+    Attributes:
+        share: k, inputs to a row.
+        width: W, tokens of a row.
+        length: L, items of an input that are kept, the most recent ones.
+    """
+
+    share: int
+    width: int
+    length: int
+
+
+def plan_shelves(inputs: Inputs, count: int, length: int) -> Shelves:
+    """The shelves that cost least for batches of random inputs: few tokens, in rows that are not too wide.
+
+    Args:
+        inputs: what is drawn from.
+        count: N, inputs of a batch.
+        length: L.
+    """
+    lengths = np.minimum(inputs.last - inputs.first + 1, length)
+    batches = np.sort(np.random.default_rng(0).choice(lengths, (_SIMULATED, count)), axis=1)[:, ::-1]
+    widths = {}
+    for share in range(1, length + 1):
+        filled_up = np.pad(batches, ((0, 0), (0, -count % share)))
+        widths[share] = int(_snake(filled_up, share).sum(-1).max())
+    share = min(widths, key=lambda k: -(-count // k) * widths[k] * (widths[k] + _EVEN_WIDTH))
+    return Shelves(share, widths[share], length)
+
+
+def shelve(
+    stream: jax.Array, first: jax.Array, last: jax.Array, shelves: Shelves, rows: int
+) -> tuple[Packed, jax.Array]:
+    """Packs inputs of which the lengths are known in the step only.
+
+    Sorted by length they are dealt out to the rows to and fro, so that every row has a long one beside
+    short ones. In the rare batch in which a row would need more than W tokens, its last inputs lose their
+    oldest items.
 
     Args:
         stream: ``<int32>[n]``.
-        first: ``<int32>[N]``.
-        last: ``<int32>[N]``, at least `first`.
-        length: L, items of an input that are kept, the most recent ones.
+        first: ``<int32>[N]``, index of the oldest item of each input.
+        last: ``<int32>[N]``, index of its newest item; one below `first` for an input that is not used.
+        shelves: see `plan_shelves`.
+        rows: R, at least N / k.
 
     Returns:
-        Items, position and segment ``<int32>[N, L]`` as in `reland_jax.data.packing.Packed`; the newest
-        item of row ``i`` stands at ``min(last[i] - first[i], L - 1)``.
+        The tokens, and for every input the token (of R * W) of its newest item, 0 if it is not used.
     """
-    first = jnp.maximum(first, last - length + 1)
-    offset = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (len(first), length))
-    used = offset <= (last - first)[:, None]
-    source = jnp.where(used, first[:, None] + offset, 0)
-    return (
-        jnp.where(used, stream[source], 0),
-        jnp.where(used, offset, 0),
-        jnp.where(used, jnp.arange(1, len(first) + 1)[:, None], 0),
-    )
+    count, (share, width, _) = len(first), shelves
+    length = jnp.minimum(last - first + 1, shelves.length)
+    order = jnp.argsort(-length)
+    dealt = _snake(jnp.pad(order, (0, rows * share - count), constant_values=count), share)
+    kept = jnp.pad(length, (0, 1))[dealt]
+    # What is left of a row, less one token for each of the inputs that follow.
+    begun = jnp.minimum(jnp.cumsum(kept, -1) - kept, width - share + jnp.arange(share))
+    kept = jnp.minimum(kept, width - share + 1 + jnp.arange(share) - begun)
+    place = jnp.where(kept > 0, begun + width * jnp.arange(rows)[:, None], rows * width)
+    dealt, kept, place = (each.reshape(-1) for each in (dealt, kept, place))
+    source = jnp.pad(last, (0, 1))[dealt] - kept + 1
+    windows = Windows(stream, source, kept, source)
+    packed = pack(windows, place, kept, jnp.arange(len(dealt), dtype=jnp.int32), rows, width)
+    newest = jnp.zeros(count, jnp.int32).at[dealt].set(jnp.where(kept > 0, place + kept - 1, 0), mode="drop")
+    return packed, newest
+
+
+def _snake(ranked: Array, share: int) -> Array:
+    """Dealt out to the rows to and fro: ``[..., R * k]``, longest first -> ``[..., R, k]``."""
+    dealt = ranked.reshape(*ranked.shape[:-1], share, -1)
+    back = np.arange(share)[:, None] % 2 == 1
+    xp = np if isinstance(ranked, np.ndarray) else jnp
+    return xp.swapaxes(xp.where(back, dealt[..., ::-1], dealt), -1, -2)

@@ -51,8 +51,8 @@ class Views(NamedTuple):
         place: ``<int32>[N]``, token (of R * W) that represents each sequence.
         target: ``<int32>[N]``, its next item.
         weight: ``<float32>[N]``, 1, or 0 for an unused entry.
-        items, position, segment: ``<int32>[N, L]``, another sequence with the same next item.
-        last: ``<int32>[N]``, token (of N * L) that represents it.
+        items, position, segment: ``<int32>[R, W]``, another sequence with the same next item for each.
+        last: ``<int32>[N]``, token (of R * W) that represents it.
     """
 
     place: jax.Array

@@ -25,7 +25,14 @@ from reland_jax.data.packing import (
     shifted_windows,
     shuffle_order,
 )
-from reland_jax.data.views import Inputs, draw_same_target, inputs_by_target, padded_inputs
+from reland_jax.data.views import (
+    Inputs,
+    Shelves,
+    draw_same_target,
+    inputs_by_target,
+    plan_shelves,
+    shelve,
+)
 from reland_jax.eval import Vectors
 from reland_jax.mesh import DATA, MODEL, constrain, even
 from reland_jax.models import (
@@ -204,7 +211,7 @@ def _viewed_batch(
     *,
     shape: tuple[int, int],
     every_token: bool,
-    view_length: int,
+    shelves: Shelves,
 ) -> SequenceBatch:
     """A batch with one input of every window, and another with the same target beside it.
 
@@ -219,11 +226,11 @@ def _viewed_batch(
     target = windows.stream[newest + 1]
     other = draw_same_target(data.inputs, target, newest, view_key)
     first, last = data.inputs.first[other], data.inputs.last[other]
-    items, positions, segment = padded_inputs(windows.stream, first, last, view_length)
-    row = jnp.arange(len(length)) * view_length
+    rows = even(-(-len(length) // shelves.share), DATA)
+    packed, newest = shelve(windows.stream, first, jnp.where(length > 0, last, first - 1), shelves, rows)
     views = Views(
         jnp.minimum(begin + position, shape[0] * shape[1] - 1), target, (length > 0).astype(jnp.float32),
-        items, positions, segment, row + jnp.minimum(last - first, view_length - 1),
+        packed.items, packed.position, packed.segment, newest,
     )  # fmt: skip
     return _sequence_batch(data, order, step, key, shape=shape)._replace(views=views)
 
@@ -254,11 +261,11 @@ def _sequence_task(
     }
     batch, inputs = partial(_sequence_batch, shape=(layout.rows, layout.width)), None
     if model.contrastive:
-        batch = partial(
-            _viewed_batch, shape=(layout.rows, layout.width), every_token=every_token,
-            view_length=min(config.view_length, max_length),
-        )  # fmt: skip
         inputs = inputs_by_target(windows, splits.num_items, every_token)
+        shelves = plan_shelves(inputs, layout.place.shape[1], min(config.view_length, max_length))
+        batch = partial(
+            _viewed_batch, shape=(layout.rows, layout.width), every_token=every_token, shelves=shelves
+        )
     return Task(
         model=model,
         tables=tables,

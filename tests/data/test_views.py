@@ -1,4 +1,5 @@
-"""Inputs with the same target against brute force: each once, drawn uniformly, never oneself without need."""
+"""Inputs with the same target against brute force: each once, drawn uniformly, never oneself without need;
+and how they share rows."""
 
 from __future__ import annotations
 
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax.data.packing import Windows, prefix_windows, shifted_windows
-from reland_jax.data.views import Inputs, draw_same_target, inputs_by_target, padded_inputs
+from reland_jax.data.views import (
+    Inputs,
+    Shelves,
+    draw_same_target,
+    inputs_by_target,
+    plan_shelves,
+    shelve,
+)
 from tests.toys import ragged, random_ragged
 
 NUM_ITEMS = 7
@@ -90,19 +98,60 @@ def test_a_draw_follows_from_the_key() -> None:
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("length", [1, 3, 6])
-def test_padded_inputs_keep_the_newest(length: int) -> None:
-    """Item, position and segment of every place, one row at a time."""
-    stream = np.arange(11, 31, dtype=np.int32)
-    first, last = np.array([0, 4, 4, 9, 19], np.int32), np.array([0, 6, 9, 14, 19], np.int32)
-    rows = [stream[a : b + 1][-length:] for a, b in zip(first, last, strict=True)]
-    arrays = jnp.asarray(stream), jnp.asarray(first), jnp.asarray(last)
-    items, position, segment = map(np.asarray, padded_inputs(*arrays, length))
-    assert items.shape == position.shape == segment.shape == (5, length)
-    for number, row in enumerate(rows):
-        newest = min(last[number] - first[number], length - 1)
-        assert items[number, newest] == stream[last[number]]
-        rest = [0] * (length - len(row))
-        assert items[number].tolist() == [*row.tolist(), *rest]
-        assert position[number].tolist() == [*range(len(row)), *rest]
-        assert segment[number].tolist() == [number + 1] * len(row) + rest
+# --- shelves -------------------------------------------------------------------------------------
+
+RUNS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 9)), min_size=1, max_size=12)
+STREAM = np.arange(11, 41, dtype=np.int32)
+
+
+def shelved(first: list[int], length: list[int], shelves: Shelves, rows: int) -> list[list[int]]:
+    """The items of every input as they lie in the rows, oldest first; [] for an input that is not used."""
+    last = jnp.asarray(first) + jnp.asarray(length) - 1
+    packed, newest = shelve(jnp.asarray(STREAM), jnp.asarray(first), last, shelves, rows)
+    assert packed.items.shape == (rows, shelves.width)
+    items, position, segment = (np.asarray(a).reshape(-1) for a in packed[:3])
+    assert ((items == 0) == (segment == 0)).all()
+    found, tokens = [], 0
+    for at, used in zip(newest.tolist(), length, strict=True):
+        mine = np.flatnonzero(segment == segment[at]) if used else np.zeros(0, int)
+        assert position[mine].tolist() == list(range(len(mine)))
+        assert not used or (mine[-1] == at and len(set(mine // shelves.width)) == 1)
+        found.append(items[mine].tolist())
+        tokens += len(mine)
+    assert tokens == (segment > 0).sum(), "tokens that belong to no input"
+    return found
+
+
+@given(runs=RUNS, share=st.integers(1, 5), kept=st.integers(1, 9))
+def test_shelves_hold_the_newest_items_of_every_input(
+    runs: list[tuple[int, int]], share: int, kept: int
+) -> None:
+    """In rows that are wide enough, with and without rows to spare."""
+    first, length = map(list, zip(*runs, strict=True))
+    rows = -(-len(runs) // share) + len(runs) % 2
+    found = shelved(first, length, Shelves(share, share * kept, kept), rows)
+    assert found == [STREAM[a : a + n][-kept:].tolist() if n else [] for a, n in runs]
+
+
+@given(runs=RUNS, share=st.integers(1, 5), width=st.integers(5, 12))
+def test_a_row_that_is_too_narrow_costs_the_oldest_items(
+    runs: list[tuple[int, int]], share: int, width: int
+) -> None:
+    first, length = map(list, zip(*runs, strict=True))
+    rows = -(-len(runs) // share)
+    for (a, n), items in zip(runs, shelved(first, length, Shelves(share, width, 9), rows), strict=True):
+        whole = STREAM[a : a + n].tolist()
+        assert items == (whole[-len(items) :] if n else []) and bool(items) == bool(n)
+
+
+def test_short_inputs_share_rows_and_long_ones_do_not() -> None:
+    """As wide as random batches need: far fewer tokens than a row each where most inputs are short."""
+    rng = np.random.default_rng(0)
+    for lengths, expected in ((rng.geometric(0.3, 4000), range(2, 16)), (np.full(4000, 30), range(1, 2))):
+        last = np.cumsum(lengths).astype(np.int32) - 1
+        inputs = Inputs((last - lengths + 1).astype(np.int32), last, np.zeros(1), np.zeros(1))
+        shelves = plan_shelves(inputs, 100, 20)
+        assert shelves.share in expected and shelves.length == 20
+        batches = np.minimum(rng.choice(lengths, (200, 100)), 20)
+        tokens = -(-100 // shelves.share) * shelves.width
+        assert batches.sum(1).mean() <= tokens <= 2 * batches.sum(1).mean()

@@ -183,11 +183,8 @@ def test_views_are_sequences_of_the_training_data(objective: str, expected: Coun
             own = context_of(*flat, views.place[slot])
             assert flat[1][views.place[slot]] == slot + 1
             assert (own, target) in known, "the item after it is another one"
-            row, at = divmod(int(views.last[slot]), VIEW_LENGTH)
-            length = int((views.segment[slot] > 0).sum())
-            assert (row, at) == (slot, length - 1)
-            assert views.position[slot, :length].tolist() == list(range(length))
-            other = tuple(views.items[slot, :length].tolist())
+            other = context_of(views.items.reshape(-1), views.segment.reshape(-1), views.last[slot])
+            assert views.position.reshape(-1)[views.last[slot]] == len(other) - 1
             others = Counter(
                 context[-VIEW_LENGTH:] for context, following in known.elements() if following == target
             )
