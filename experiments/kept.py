@@ -1,7 +1,7 @@
 """Scores of finished cells as small files, so that a grid may be trained on several machines.
 
 What a training leaves in its workdir takes megabytes and stays on the machine. The table needs far less of
-it: the metrics of every user, 10 to 20 kB a cell. A folder of them is copied, or committed, and wherever
+it: the metrics of every user, about 10 kB a cell. A folder of them is copied, or committed, and wherever
 it is named the cells in it are finished.
 """
 

@@ -27,6 +27,23 @@ def test_adam_takes_one_learning_rate_a_step_down_a_slope(decay: float, shrinkag
         np.testing.assert_allclose(params[name], value, rtol=1e-5)
 
 
+@pytest.mark.parametrize("projection", [0.0, 0.01])
+def test_steps_fall_along_half_a_cosine_to_nothing(projection: float) -> None:
+    """Over epochs x steps; those of shared parameters as those of the others, from their own size."""
+    config = TrainConfig(
+        learning_rate=0.1, projection_learning_rate=projection, schedule="cosine", max_epochs=2
+    )
+    optimizer = create_optimizer(config, 3)
+    params = {"embedding": jnp.zeros(2), "attention": jnp.zeros(2)}
+    state, taken = optimizer.init(params), []
+    for _ in range(8):
+        updates, state = optimizer.update(jax.tree.map(lambda leaf: leaf - 5.0, params), state, params)
+        taken.append([float(updates[name][0]) for name in params])
+    fall = (1 + np.cos(np.pi * np.minimum(np.arange(8), 6) / 6)) / 2
+    expected = np.stack([0.1 * fall, (projection or 0.1) * fall], 1)
+    np.testing.assert_allclose(taken, expected, rtol=1e-4, atol=1e-7)
+
+
 def test_the_key_of_a_step_depends_on_seed_and_step_alone() -> None:
     keys = [
         tuple(jax.random.key_data(step_key(TrainConfig(seed=seed), jnp.int32(step))).tolist())
