@@ -201,17 +201,19 @@ def test_quality_uses_the_tuned_batch_and_the_best_value(
 def test_quality_gives_recbole_our_learning_rate_too(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GRU4Rec's is 0.002 here and 0.001 there; the better run is the opponent."""
+    """GRU4Rec's is not RecBole's default of 0.001; the better run is the opponent."""
+    ours = f"--learning_rate={bench.tuned_config('gru4rec', 'beauty').train.learning_rate!r}"
+    assert ours != "--learning_rate=0.001"
 
     def run(command: list[str]) -> dict[str, Any]:
-        reached = 0.3 if "--learning_rate=0.002" in command else 0.1
+        reached = 0.3 if ours in command else 0.1
         return make_quality("recbole", "prefix", [(9, reached)], "gru4rec")
 
     monkeypatch.setattr(bench, "run", run)
     kept = bench.Records(tmp_path / "records.jsonl")
-    own, given, ours = bench.time_quality(kept, "gru4rec", Path("beauty"), "theirs/python", 0)
-    assert given["command"] == [*own["command"], "--learning_rate=0.002"]
-    assert ours["command"][-1] == "--until=0.3"
+    own, given, until = bench.time_quality(kept, "gru4rec", Path("beauty"), "theirs/python", 0)
+    assert given["command"] == [*own["command"], ours]
+    assert until["command"][-1] == "--until=0.3"
 
 
 def test_a_benchmark_goes_on_where_it_was(
