@@ -198,21 +198,24 @@ def test_quality_uses_the_tuned_batch_and_the_best_value(
     assert ours["command"][1:] == ["--model=sasrec", "--dataset=x", "--until=0.3"]
 
 
-def test_quality_gives_recbole_our_learning_rate_too(
-    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", ["neumf", "gru4rec"])
+def test_quality_gives_recbole_our_steps_too(
+    bench: ModuleType, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GRU4Rec's is not RecBole's default of 0.001; the better run is the opponent."""
-    ours = f"--learning_rate={bench.tuned_config('gru4rec', 'beauty').train.learning_rate!r}"
-    assert ours != "--learning_rate=0.001"
+    """Both learning rates are not RecBole's, NeuMF's batch neither; the better run is the opponent."""
+    train = bench.tuned_config(model, "beauty").train
+    ours = [f"--learning_rate={train.learning_rate!r}"]
+    ours += [f"--batch_size={train.batch_size}"] if train.batch_size != bench.BATCH_SIZE else []
 
     def run(command: list[str]) -> dict[str, Any]:
-        reached = 0.3 if ours in command else 0.1
-        return make_quality("recbole", "prefix", [(9, reached)], "gru4rec")
+        reached = 0.3 if ours[0] in command else 0.1
+        return make_quality("recbole", "prefix", [(9, reached)], model)
 
     monkeypatch.setattr(bench, "run", run)
     kept = bench.Records(tmp_path / "records.jsonl")
-    own, given, until = bench.time_quality(kept, "gru4rec", Path("beauty"), "theirs/python", 0)
-    assert given["command"] == [*own["command"], ours]
+    own, given, until = bench.time_quality(kept, model, Path("beauty"), "theirs/python", 0)
+    assert train.learning_rate != 0.001
+    assert given["command"] == [*own["command"], *ours]
     assert until["command"][-1] == "--until=0.3"
 
 

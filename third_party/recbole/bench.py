@@ -31,10 +31,10 @@ and those of timing also
     peak_bytes          largest resident memory of the process
 
 With `--to_quality`, RecBole then trains for a few epochs with a validation after each, once with its own
-learning rate and once with this project's. The better of the two is the opponent: this project's tuned
-settings (`experiments/configs/reland.py`, variant `id`) are trained up to its best NDCG@10.
+learning rate and once with this project's and its batch. The better of the two is the opponent: this
+project's tuned settings (`experiments/configs/reland.py`, variant `id`) are trained up to its best NDCG@10.
 
-    learning_rate       (RecBole) what it was trained with
+    learning_rate, batch_size     (RecBole) what it was trained with
     progress            per epoch: "seconds" from the start to the end of its validation, and "ndcg@10"
     until               (this project) the NDCG@10 to reach
 """
@@ -54,7 +54,7 @@ from typing import Any
 
 from absl import app, flags, logging
 from bench_table import IDLE_CORES, best_quality, make_table, tuned_batch
-from matched import MODELS, RECBOLE_COMMON
+from matched import BATCH_SIZE, MODELS, RECBOLE_COMMON
 from reland_side import tuned_config
 
 HERE = Path(__file__).resolve().parent
@@ -233,19 +233,25 @@ def time_quality(records: Records, model: str, dataset: Path, python: str, epoch
         f"--evaluation_batch={tuned_batch(records.listed, model)}",
     )
     best = 0.0
-    for steps in learning_rates(model, dataset):
+    for steps in quality_steps(model, dataset):
         theirs = records.measure(recbole_command(model, dataset, python, *arguments, *steps), 0)
         best = max(best, best_quality(theirs)[0])
         yield theirs
     yield records.measure(reland_command(model, dataset, f"--until={best!r}"), 0)
 
 
-def learning_rates(model: str, dataset: Path) -> list[list[str]]:
-    """Arguments for RecBole's own learning rate (none), and for this project's where that is another."""
-    ours = tuned_config(model, str(dataset)).train.learning_rate
-    if ours == RECBOLE_COMMON["learning_rate"]:
-        return [[]]
-    return [[], [f"--learning_rate={ours!r}"]]
+def quality_steps(model: str, dataset: Path) -> list[list[str]]:
+    """Arguments for RecBole's own steps (none), and for this project's where they are others.
+
+    A learning rate goes with its batch: one that was chosen for 4,096 targets is too large for a quarter.
+    """
+    ours = tuned_config(model, str(dataset)).train
+    given = []
+    if ours.learning_rate != RECBOLE_COMMON["learning_rate"]:
+        given.append(f"--learning_rate={ours.learning_rate!r}")
+    if ours.batch_size != BATCH_SIZE:
+        given.append(f"--batch_size={ours.batch_size}")
+    return [[], given] if given else [[]]
 
 
 def define_flags() -> None:

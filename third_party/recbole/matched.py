@@ -118,11 +118,11 @@ def model_sizes(model: str) -> dict[str, Any]:
     return {field: ours for field, (ours, _) in MODELS[model].sizes.items()}
 
 
-def recbole_settings(model: str) -> dict[str, Any]:
+def recbole_settings(model: str, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
     """RecBole's settings for a backbone.
 
     RecBole counts a negative as a row of the batch where the loss is pointwise (NeuMF), so that batch is
-    twice as large: the targets per step are `BATCH_SIZE` for every backbone.
+    twice as large: the targets per step are `batch_size` for every backbone.
     """
     match = MODELS[model]
     settings: dict[str, Any] = dict(RECBOLE_COMMON)
@@ -135,7 +135,7 @@ def recbole_settings(model: str) -> dict[str, Any]:
     rows = 2 if match.recbole_objective == "bce" else 1
     split = {"LS": "valid_and_test"} if match.sequential else {"RS": [0.8, 0.1, 0.1]}
     evaluation = {"split": split, "group_by": "user", "order": "TO", "mode": "full"}
-    return settings | {"train_batch_size": rows * BATCH_SIZE, "eval_args": evaluation}
+    return settings | {"train_batch_size": rows * batch_size, "eval_args": evaluation}
 
 
 def digest(targets: Iterable[tuple[str, str]], masked: Iterable[tuple[str, str]]) -> str:

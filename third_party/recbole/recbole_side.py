@@ -25,10 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matched import MODELS, RECBOLE_COMMON, digest, recbole_settings
+from matched import BATCH_SIZE, MODELS, RECBOLE_COMMON, digest, recbole_settings
 
 
-def prepare(model_name: str, dataset: Path, learning_rate: float) -> tuple[Any, Any, Any, Any]:
+def prepare(arguments: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     """Builds RecBole's config, loaders, model and trainer.
 
     Returns:
@@ -38,9 +38,9 @@ def prepare(model_name: str, dataset: Path, learning_rate: float) -> tuple[Any, 
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
-    name = MODELS[model_name].recbole
-    values = recbole_settings(model_name) | {"data_path": str(dataset.parent)}
-    values["learning_rate"] = learning_rate
+    name, dataset = MODELS[arguments.model].recbole, arguments.dataset
+    values = recbole_settings(arguments.model, arguments.batch_size) | {"data_path": str(dataset.parent)}
+    values["learning_rate"] = arguments.learning_rate
     config = Config(model=name, dataset=dataset.name, config_dict=values)
     logging.disable(logging.WARNING)
     init_seed(config["seed"], config["reproducibility"])
@@ -206,6 +206,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--eval_users", type=int, default=0, help="rank so many users, scale to all; 0: all")
     parser.add_argument("--quality_epochs", type=int, default=0, help="train so many epochs for quality")
     parser.add_argument("--learning_rate", type=float, default=RECBOLE_COMMON["learning_rate"])
+    parser.add_argument("--batch_size", type=int, default=BATCH_SIZE, help="training targets per step")
     parser.add_argument("--max_batches", type=int, help="stop epochs early, to try the script out")
     arguments = parser.parse_args()
     arguments.dataset = arguments.dataset.resolve()
@@ -216,13 +217,14 @@ def parse_arguments() -> argparse.Namespace:
 def make_record(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prepares, measures as asked, and returns the record that `bench.py` describes."""
     start = time.perf_counter()
-    trainer, train, valid, test = prepare(arguments.model, arguments.dataset, arguments.learning_rate)
+    trainer, train, valid, test = prepare(arguments)
     record = {
         "library": "recbole",
         "model": arguments.model,
         "objective": MODELS[arguments.model].recbole_objective,
         "preparation_seconds": time.perf_counter() - start,
         "learning_rate": arguments.learning_rate,
+        "batch_size": arguments.batch_size,
         "complete": arguments.max_batches is None,
         "held_out": {"valid": held_out(trainer, valid), "test": held_out(trainer, test)},
         "versions": versions(),
