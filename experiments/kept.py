@@ -43,6 +43,9 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
     settings = {name: value for name, value in config.to_dict().items() if name not in _ELSEWHERE}
     for section, name in (("data", "name"), ("data", "root"), ("pool", "path"), ("train", "seed")):
         del settings[section][name]
+    if cell.variant in ("id", "f_item"):
+        # These fuse nothing, and read one setting of the section at most.
+        settings["fusion"] = {"item_scale": config.fusion.item_scale}
     return fingerprint(settings, data, pool, cell.variant, cell.seed)
 
 

@@ -76,6 +76,7 @@ _SET_TEXT = (
     Choice("text.whiten_items", (64, 128, 256), also="text.whiten_rationales"),
 )
 _SET_FUSION = (
+    Choice("fusion.gain", (0.0, 0.1, 0.25, 0.5, 1.0)),
     Choice("fusion.dropout", (0.0, 0.1, 0.3, 0.5)),
     Choice("fusion.neighbours", (1, 50, 200, 400)),
     Choice("fusion.withheld", (0.0, 0.25, 0.5)),

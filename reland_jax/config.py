@@ -237,6 +237,7 @@ class FusionConfig:
     )
     dropout: float = _setting(0.5, "dropout on the rationale, before and after its projection, in [0, 1)")
     projection: str = _setting("own", "the Linear of Eq. 5: own, or shared with the item texts")
+    gain: float = _setting(0.0, "a shared projection of rationales is multiplied by this; 0 learns it")
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones")
     withheld: float = _setting(0.0, "share of training targets that are predicted without a rationale")
 
@@ -394,6 +395,12 @@ def _check_fusion(fusion: FusionConfig, text: TextConfig) -> None:
             "config.fusion.projection='shared' reads items and rationales through one projection: "
             f"text.whiten_items={text.whiten_items} and text.whiten_rationales={text.whiten_rationales} must "
             "be equal"
+        )
+    _within("fusion.gain", fusion.gain, 0.0, None)
+    if fusion.gain and fusion.projection != "shared":
+        raise RelandError(
+            f"config.fusion.gain={fusion.gain} multiplies a shared projection, and "
+            f"config.fusion.projection={fusion.projection!r}: use shared, or a gain of 0"
         )
     _within("fusion.item_scale", fusion.item_scale, 0.0, None)
     _within("fusion.dropout", fusion.dropout, 0.0, 0.99)

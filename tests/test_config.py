@@ -60,6 +60,8 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("fusion.dropout", 1.5, "at most 0.99"),
         ("fusion.withheld", 1.0, "at most 0.99"),
         ("fusion.neighbours", 0, "at least 1"),
+        ("fusion.gain", -0.5, "at least 0"),
+        ("fusion.gain", 0.5, "use shared, or a gain of 0"),
         ("model.dim", 0, "at least 1"),
         ("model.heads", 0, "at least 1"),
         ("encoder.model.layers", -1, "at least"),

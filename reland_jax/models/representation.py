@@ -98,14 +98,15 @@ class RationaleFusion(nn.Module):
     its cosine; what comes of it takes the place of the one rationale of Eq. 5.
 
     The Linear of Eq. 5 is either a projection of its own, or ("shared") the projection that item texts
-    go through, times one learned gain. The shared one reads the rationale in the space of the items,
+    go through, times one gain. The shared one reads the rationale in the space of the items,
     where their product says how alike the texts are; one number cannot learn by heart who shares a
-    rationale. (A gain per dimension could: it soon changed signs, and the likeness was lost.)
+    rationale. (A gain per dimension could: it soon changed signs, and the likeness was lost.) The gain
+    is learned, or given: BPR learns what tells a target from items drawn uniformly, and a text does that
+    better than it ranks the items of one kind among themselves.
 
-    Two choices make the fusion start as the plain backbone and learn what the rationale adds: what is
-    learned of the Linear starts at zero, and the result is scaled by two, the number of its parts, so
-    that equal attention leaves the user's representation as it was. A common scale does not change any
-    ranking.
+    Two choices make a learned fusion start as the plain backbone: what is learned of the Linear starts at
+    zero, and the result is scaled by two, the number of its parts, so that equal attention leaves the
+    user's representation as it was. A common scale does not change any ranking.
     """
 
     config: FusionConfig
@@ -140,7 +141,7 @@ class RationaleFusion(nn.Module):
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         if self.config.projection == "shared":
-            gain = self.param("gain", nn.initializers.zeros, ())
+            gain = self.config.gain or self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationales)
             # Where a backbone appends layers to the embeddings (NGCF), texts stand with the embeddings.
             beside = ((0, 0),) * (projected.ndim - 1)

@@ -129,6 +129,11 @@ def test_a_shared_projection_is_that_of_the_items_times_a_gain() -> None:
     projected = gain * (RATIONALE @ kernel)
     a = 1 / (1 + np.exp(projected @ attention - USER @ attention))[:, None]
     np.testing.assert_allclose(found, 2 * (a * USER + (1 - a) * projected), rtol=1e-4, atol=1e-5)
+    given = RationaleFusion(FusionConfig(projection="shared", dropout=0.0, gain=0.25))
+    assert set(given.init(jax.random.key(1), USER, *ONE, False, project)["params"]) == {"attention"}
+    fixed = given.apply({"params": {"attention": attention}}, USER, *ONE, False, project)
+    learned = {"gain": np.float32(0.25), "attention": attention}
+    np.testing.assert_array_equal(fixed, module.apply({"params": learned}, USER, *ONE, False, project))
 
 
 def test_several_rationales_are_weighed_by_cosine_and_attention(fusion_params: Any) -> None:
