@@ -43,7 +43,9 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
     },
     "ngcf": LARGE_BATCHES | {
         "model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0,
+        "fusion.gain": 0.5,
     },
+    "lightgcn": {"fusion.gain": 0.1},
     "gru4rec": {
         "model.layers": 1, "model.dropout": 0.4,
         "train.learning_rate": 3e-3, "train.schedule": "cosine", "train.max_epochs": 12,
