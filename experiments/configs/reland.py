@@ -36,16 +36,15 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
 LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}
+SMALL_TEXTS = {"fusion.item_scale": 1.0, "fusion.gain": 0.5}
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
-    "neumf": LARGE_BATCHES | {
-        "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8, "fusion.item_scale": 1.0,
+    "neumf": LARGE_BATCHES | SMALL_TEXTS | {
+        "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8,
     },
-    "ngcf": LARGE_BATCHES | {
-        "model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2, "fusion.item_scale": 1.0,
-        "fusion.gain": 0.5,
+    "ngcf": LARGE_BATCHES | SMALL_TEXTS | {
+        "model.dropout": 0.1, "model.layers": 2, "train.embedding_l2": 3e-2,
     },
-    "lightgcn": {"fusion.gain": 0.1},
     "gru4rec": {
         "model.layers": 1, "model.dropout": 0.4,
         "train.learning_rate": 3e-3, "train.schedule": "cosine", "train.max_epochs": 12,
@@ -91,7 +90,7 @@ def for_sets() -> Config:
         retrieval=RetrievalConfig(neighbours=5),
         model=ModelConfig(layers=3),
         fusion=FusionConfig(
-            item_scale=6.0, projection="shared", dropout=0.1, neighbours=400, withheld=0.5
+            item_scale=6.0, projection="shared", gain=0.1, dropout=0.1, neighbours=400, withheld=0.5
         ),
         train=TrainConfig(
             objective="bpr",
