@@ -59,6 +59,15 @@ class Prepared(NamedTuple):
         """Of the scores of a cell."""
         return origin_of(self.pipeline.config, self.data, self.pool, cell)
 
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether a cell was trained here, or its scores were kept with these settings."""
+        if read_stamp(folder_of(self.pipeline.workdir, cell)):
+            return True
+        try:
+            return self.kept.find(cell, self.origin(cell)) is not None
+        except RelandError:
+            return True  # `train` reads it again, and tells what is wrong with it.
+
 
 def define_flags() -> None:
     """Registers the flags; not at import, since the main job has some of the same names."""
@@ -132,6 +141,8 @@ def run(
         if not configs:
             raise RelandError(f"{workdir}: no training of this grid is finished; leave out --finished_only")
     prepared = prepare(configs, workdir, kept, finished_only=finished_only)
+    if finished_only:  # scores that were kept with other settings are not of this grid
+        order = [cell for cell in order if prepared[cell.key].is_finished(cell)]
     tables = Tables(workdir, {key: each.group for key, each in prepared.items()})
     progress = Progress(order, finished, quiet=jax.process_index() > 0)
     news = False

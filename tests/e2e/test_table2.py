@@ -169,10 +169,13 @@ def test_kept_scores_stand_for_a_training_made_elsewhere(
     watched.epochs.clear()
     run(plan(["demo"], ["lightgcn"], ["id"], 1, changes=[*changes, "train.negatives=2"]), there, cells_folder)
     assert watched.epochs == [("train/lightgcn/id-seed0", epoch) for epoch in (1, 2)]
+    (group,) = run(grid, here.with_name("third"), cells_folder, finished_only=True)["groups"]
+    assert (group["cells"]["id"]["seeds"], group["cells"]["id"]["failed"]) == ([], {})
+    assert group["cells"]["reland"]["seeds"] == [0]
 
     damaged = cells_folder / "demo_lightgcn_reland_seed0.npz"
     damaged.write_bytes(damaged.read_bytes()[:300])
-    (group,) = run(grid, there, cells_folder)["groups"]
+    (group,) = run(grid, here.with_name("third"), cells_folder, finished_only=True)["groups"]
     assert f"{damaged}: cannot be read" in group["cells"]["reland"]["failed"]["0"]
 
 
