@@ -61,6 +61,7 @@ class Backbone(NamedTuple):
         needs_graph: whether it propagates over the training graph.
         heterogeneous: whether that is a `Graph`, which can have entities.
         contrastive: whether it adds a loss over views of sequences.
+        attention: whether it compares every two positions of a row.
         embeddings: how many times D wide the embeddings are that it reads.
     """
 
@@ -69,6 +70,7 @@ class Backbone(NamedTuple):
     needs_graph: bool = False
     heterogeneous: bool = False
     contrastive: bool = False
+    attention: bool = False
     embeddings: int = 1
 
 
@@ -78,8 +80,10 @@ MODELS = {
     "lightgcn": Backbone(lambda config, length: LightGCN(config), needs_graph=True),
     "gat": Backbone(lambda config, length: GAT(config), needs_graph=True, heterogeneous=True),
     "gru4rec": Backbone(lambda config, length: GRU4Rec(config), sequential=True),
-    "sasrec": Backbone(lambda config, length: SASRec(config, length), sequential=True),
-    "duorec": Backbone(lambda config, length: DuoRec(config, length), sequential=True, contrastive=True),
+    "sasrec": Backbone(lambda config, length: SASRec(config, length), sequential=True, attention=True),
+    "duorec": Backbone(
+        lambda config, length: DuoRec(config, length), sequential=True, contrastive=True, attention=True
+    ),
 }
 
 
@@ -117,7 +121,7 @@ def create_recommender(
     width = entry.embeddings * model.dim
     parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant, rationales)
     if entry.sequential:
-        return SequentialRecommender(*parts, contrastive=entry.contrastive)
+        return SequentialRecommender(*parts, contrastive=entry.contrastive, attention=entry.attention)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)
 
 

@@ -187,9 +187,11 @@ class SequentialRecommender(Recommender):
 
     Attributes:
         contrastive: whether the backbone adds a loss over views of sequences.
+        attention: whether the backbone compares every two positions of a row.
     """
 
     contrastive: bool = False
+    attention: bool = False
 
     def user_vectors(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
         """Users at the given places of their sequences, ``<float32>[B, D]``."""
