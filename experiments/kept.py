@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _ELSEWHERE = ("variants", "seeds_of_training", "report_users", "llm", "mesh")
 """Sections that differ from job to job and not from cell to cell."""
 
+_OF_RATIONALES = ("encoder", "seeds", "pool", "retrieval", "fusion")
+"""Sections of which `id` and `f_item` read `fusion.item_scale` at most."""
+
 
 def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
     """A hash of all that a cell's scores hang on: settings, data and pool, whatever their paths.
@@ -44,8 +47,10 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
     for section, name in (("data", "name"), ("data", "root"), ("pool", "path"), ("train", "seed")):
         del settings[section][name]
     if cell.variant in ("id", "f_item"):
-        # These fuse nothing, and read one setting of the section at most.
-        settings["fusion"] = {"item_scale": config.fusion.item_scale}
+        for section in _OF_RATIONALES:
+            del settings[section]
+        del settings["text"]["whiten_rationales"]
+        settings["fusion"], pool = {"item_scale": config.fusion.item_scale}, []
     return fingerprint(settings, data, pool, cell.variant, cell.seed)
 
 

@@ -48,7 +48,8 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
     "gru4rec": {
         "model.layers": 1, "model.dropout": 0.4,
         "train.learning_rate": 3e-3, "train.schedule": "cosine", "train.max_epochs": 12,
-        "text.whiten_items": 64, "fusion.item_scale": 0.5,
+        "text.whiten_items": 64, "text.whiten_rationales": 64,
+        "fusion.item_scale": 0.5, "fusion.projection": "shared",
     },
     "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
 }  # fmt: skip
