@@ -89,6 +89,10 @@ _SEQUENCE_TEXT = (
     LogRange(_PROJECTION, 3e-5, 5e-3),
     Choice("text.whiten_items", (0, 64, 128)),
 )
+_RECURRENT_TEXT = (
+    LogRange(_PROJECTION, 3e-5, 5e-3),
+    Choice("text.whiten_items", (0, 64, 128), also="text.whiten_rationales"),
+)
 _SEQUENCE_FUSION = (
     Choice("fusion.dropout", (0.1, 0.3, 0.5, 0.7)),
     Choice("fusion.neighbours", (1, 20, 50, 100)),
@@ -128,7 +132,7 @@ SPACES: dict[str, Space] = {
             Choice("model.layers", (1, 2)),
             Choice("model.hidden", (64, 128)),
         ),
-        _SEQUENCE_TEXT,
+        _RECURRENT_TEXT,
         _SEQUENCE_FUSION,
     ),
     "sasrec": Space(
