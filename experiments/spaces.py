@@ -85,12 +85,11 @@ _SET_FUSION = (
 # Trained with cross-entropy on sequences.
 _SEQUENCE_RATE = LogRange(_LEARNING_RATE, 3e-4, 5e-3)
 _SEQUENCE_DROPOUT = Choice("model.dropout", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
-_SEQUENCE_TEXT = (
-    LogRange(_PROJECTION, 3e-5, 5e-3),
-    Choice("text.whiten_items", (0, 64, 128)),
-)
+_SEQUENCE_PROJECTION = LogRange(_PROJECTION, 3e-5, 5e-3)
+_SEQUENCE_TEXT = (_SEQUENCE_PROJECTION, Choice("text.whiten_items", (0, 64, 128)))
+# GRU4Rec's rationales go through the projection of item texts, so both have one width.
 _RECURRENT_TEXT = (
-    LogRange(_PROJECTION, 3e-5, 5e-3),
+    _SEQUENCE_PROJECTION,
     Choice("text.whiten_items", (0, 64, 128), also="text.whiten_rationales"),
 )
 _SEQUENCE_FUSION = (

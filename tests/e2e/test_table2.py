@@ -169,14 +169,15 @@ def test_kept_scores_stand_for_a_training_made_elsewhere(
     watched.epochs.clear()
     run(plan(["demo"], ["lightgcn"], ["id"], 1, changes=[*changes, "train.negatives=2"]), there, cells_folder)
     assert watched.epochs == [("train/lightgcn/id-seed0", epoch) for epoch in (1, 2)]
-    (group,) = run(grid, here.with_name("third"), cells_folder, finished_only=True)["groups"]
+    (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=True)["groups"]
     assert (group["cells"]["id"]["seeds"], group["cells"]["id"]["failed"]) == ([], {})
     assert group["cells"]["reland"]["seeds"] == [0]
 
     damaged = cells_folder / "demo_lightgcn_reland_seed0.npz"
     damaged.write_bytes(damaged.read_bytes()[:300])
-    (group,) = run(grid, here.with_name("third"), cells_folder, finished_only=True)["groups"]
-    assert f"{damaged}: cannot be read" in group["cells"]["reland"]["failed"]["0"]
+    for finished_only in (True, False):
+        (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=finished_only)["groups"]
+        assert f"{damaged}: cannot be read" in group["cells"]["reland"]["failed"]["0"]
 
 
 def test_finished_only_makes_nothing(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

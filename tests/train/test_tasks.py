@@ -128,9 +128,12 @@ def test_append_puts_rows_behind_rows() -> None:
         assert joined.row(user).tolist() == [*TRAIN.row(user).tolist(), *VALID.row(user).tolist()]
 
 
-@pytest.mark.parametrize("part", ["valid", "test"])
-def test_user_vectors_are_those_of_each_history_alone(part: str) -> None:
+@pytest.mark.parametrize(("part", "at_once"), [("valid", 256), ("test", 256), ("test", 4)])
+def test_user_vectors_are_those_of_each_history_alone(
+    part: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The packed encoder against one unpacked call per user; a user without a history gets zeros."""
+    monkeypatch.setattr("reland_jax.train.tasks._encoded_at_once", lambda model: at_once)
     task = make_task(CONFIG)
     params = jax.tree.map(lambda leaf: leaf * 20, init_state(task, CONFIG).params)
     users, items, _ = task.vectors(params, part)
