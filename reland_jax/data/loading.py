@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from reland_jax.config import DataConfig, nearest_name
 from reland_jax.data.filtering import first_of_duplicates, k_core
 from reland_jax.data.sources import amazon, demo, movielens, recbole, table, tfds
 from reland_jax.data.sources.raw import FeatureTable, RawTable
+from reland_jax.memory import release_memory
 from reland_jax.types import IdMap, Interactions, RelandError
 
 SOURCES: Mapping[str, Callable[[str, DataConfig], RawTable]] = {
@@ -72,14 +72,8 @@ def load_interactions(config: DataConfig) -> Interactions:
     raw = SOURCES[found.source](found.place, config)
     interactions = _number(raw, _kept_rows(raw, config))
     del raw
-    _release()
+    release_memory()
     return interactions
-
-
-def _release() -> None:
-    """Gives the system back what Arrow, if it was used, keeps for arrays to come: there are none."""
-    if arrow := sys.modules.get("pyarrow"):
-        arrow.default_memory_pool().release_unused()
 
 
 def locate(config: DataConfig) -> Place:

@@ -263,19 +263,32 @@ class CollaborativeRecommender(Recommender):
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
-        if self.backbone.config.fanout:
-            users, items = self._sampled(tables, batch.user, chosen)
-        else:
-            users, items = self._layers(tables, train=True)
-            users, items = self._rows(users, batch.user), self._rows(items, chosen)
+        ids = self.users[batch.user], self.items.ids[chosen]
+        users, items = self._batch_rows(tables, batch.user, chosen, ids)
         users = self.attach(tables, batch.user, users, train=True)
         sides = self.backbone.user_side(users), self.backbone.item_side(items)
         scores = self.backbone.score(*sides, train=True)
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
         # cancel the texts.
-        squares = jnp.square(self.users[batch.user]).sum(-1) + jnp.square(self.items.ids[chosen]).sum((1, 2))
+        squares = jnp.square(ids[0]).sum(-1) + jnp.square(ids[1]).sum((1, 2))
         penalty = 0.5 * self.embedding_l2 * (batch.weight @ squares) / batch.weight.sum()
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
+
+    def _batch_rows(
+        self, tables: Tables, user: jax.Array, item: jax.Array, ids: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Representations of users ``<int32>[B]`` and items ``[B, n]``, whose id embeddings are `ids`."""
+        if self.backbone.config.fanout:
+            return self._sampled(tables, user, item)
+        if tables.propagation is None:
+            # Nothing is propagated, so these rows are enough. A table is then looked up once, for the
+            # score and for the penalty: each lookup costs a gradient as large as the table.
+            text = None if tables.item_text is None else tables.item_text[item]
+            known = constrain(ids[0], DATA), constrain(self.items.represent(ids[1], text), DATA)
+            users, items = self.backbone(*known, None, train=True)
+            return self.backbone.readout(users, train=True), self.backbone.readout(items, train=True)
+        users, items = self._layers(tables, train=True)
+        return self._rows(users, user), self._rows(items, item)
 
     def _layers(self, tables: Tables, train: bool) -> tuple[Layers, Layers]:
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)

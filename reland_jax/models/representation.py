@@ -64,8 +64,11 @@ class ItemRepresentation(nn.Module):
 
     def __call__(self, text: jax.Array | None) -> jax.Array:
         """Args: text ``<float32>[I + 1, T]``, or None. Returns ``<float32>[I + 1, D]``, row 0 zero."""
-        items = self.from_id(self.ids) + self.from_text(text) if self.with_text else self.ids
-        return items.at[0].set(0.0)
+        return self.represent(self.ids, text).at[0].set(0.0)
+
+    def represent(self, ids: jax.Array, text: jax.Array | None) -> jax.Array:
+        """Items by what is known of them: ``<float32>[..., D]`` ids, ``[..., T]`` texts -> ``[..., D]``."""
+        return self.from_id(ids) + self.from_text(text) if self.with_text else ids
 
     def rows(self, text: jax.Array | None, index: jax.Array) -> jax.Array:
         """Some items as the backbone sees them, without the others where these are fewer.
@@ -83,7 +86,7 @@ class ItemRepresentation(nn.Module):
             return self.ids.at[index].get(**outside)
         if len(index) > len(self.ids):
             return self(text).at[index].get(**outside)
-        rows = self.from_id(self.ids.at[index].get(**outside)) + self.from_text(text.at[index].get(**outside))
+        rows = self.represent(self.ids.at[index].get(**outside), text.at[index].get(**outside))
         return jnp.where((index < len(self.ids))[:, None], rows, 0.0)
 
     def project(self, text: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.eval import mean_metrics, per_user_metrics, plan_ranking, rank_targets
+from reland_jax.memory import release_memory
 from reland_jax.train.checkpoint import Checkpoints, Saved
 from reland_jax.train.placement import replicated, shardings
 from reland_jax.train.state import (
@@ -105,8 +106,7 @@ def fit(
     Raises:
         RelandError: a loss or a score is not finite; the error names the step and the tensor.
     """
-    state = init_state(task, config)
-    saved = Saved(state, state.params, {"history": [], "best_epoch": 0, "best": -1.0})
+    saved = _beginning(task, config)
     checkpoints = Checkpoints(folder, run or {}) if folder else None
     saved = (checkpoints.restore(saved) if checkpoints else None) or saved
     epoch_fn = _Epoch(task, config, saved.state)
@@ -118,6 +118,8 @@ def fit(
         while not _finished(saved.progress, config):
             saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
             entry = saved.progress["history"][-1]
+            if sum(MONITOR in past for past in saved.progress["history"]) == 1:
+                release_memory()  # of compiling the validation
             on_epoch(entry)
             bar.set_postfix(
                 {k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry}
@@ -133,6 +135,12 @@ def fit(
     history = saved.progress["history"]
     seconds = float(np.median([entry["seconds"] for entry in history]))
     return FitResult(saved.best, history, saved.progress["best_epoch"], epoch_fn.compile_seconds, seconds)
+
+
+def _beginning(task: Task, config: TrainConfig) -> Saved:
+    """What a run begins with; `fit` itself must not name it, or it would be held to the end."""
+    state = init_state(task, config)
+    return Saved(state, state.params, {"history": [], "best_epoch": 0, "best": -1.0})
 
 
 def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
@@ -182,6 +190,7 @@ class _Epoch:
         dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0, out_shardings=outputs)
         self._compiled = dispatch.lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - start
+        release_memory()
 
     def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
         order, losses = self._order(self._task.data, epoch), []

@@ -145,6 +145,18 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_compiles_twice(toy: Toy, 
     assert per_epoch == [per_epoch[0]] * SEQUENTIAL.max_epochs
 
 
+def test_nothing_is_held_of_an_epoch_that_is_over() -> None:
+    """Between epochs there are parameters, Adam's two moments and the best parameters, no state before."""
+    toy, held = toy_task("neumf", PAIRS), list[int]()
+
+    def user_embeddings() -> int:
+        return sum(array.shape == (32, 16) and array.dtype == jnp.float32 for array in jax.live_arrays())
+
+    before = user_embeddings()
+    fit(*toy, PAIRS, on_epoch=lambda entry: held.append(user_embeddings() - before))
+    assert 3 <= min(held[1:]) <= max(held[1:]) <= 4
+
+
 def test_steps_per_dispatch_is_only_about_speed(toy: Toy, trained: FitResult) -> None:
     """One step at a time against four."""
     config = dataclasses.replace(SEQUENTIAL, steps_per_dispatch=1, max_epochs=2)
