@@ -194,8 +194,8 @@ def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
 @jax.jit
 def _soundness(users: jax.Array, items: jax.Array) -> tuple[Any, ...]:
     """Whether each side is finite, its first row that is not, its largest row; whether scores must be."""
-    finite = [jnp.isfinite(side).all(-1) for side in (users, items)]
-    sizes = [jnp.abs(side).max(-1) for side in (users, items)]
+    sizes = [jnp.abs(side).max(-1) for side in (users, items)]  # not a number where one entry is none
+    finite = [jnp.isfinite(size) for size in sizes]
     return (
         [rows.all() for rows in finite],
         [jnp.argmin(rows) for rows in finite],
