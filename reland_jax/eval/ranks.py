@@ -194,7 +194,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors) -> TargetRanks:
 @jax.jit
 def _soundness(users: jax.Array, items: jax.Array) -> tuple[Any, ...]:
     """Whether each side is finite, its first row that is not, its largest row; whether scores must be."""
-    sizes = [jnp.abs(side).max(-1) for side in (users, items)]  # not a number where one entry is none
+    sizes = [jnp.abs(side).max(-1) for side in (users, items)]  # not finite where one entry is not
     finite = [jnp.isfinite(size) for size in sizes]
     return (
         [rows.all() for rows in finite],

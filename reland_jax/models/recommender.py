@@ -283,17 +283,11 @@ class CollaborativeRecommender(Recommender):
         if tables.propagation is None:
             # Nothing is propagated, so these rows are enough. A table is then looked up once, for the
             # score and for the penalty: each lookup costs a gradient as large as the table.
-            known = constrain(ids[0], DATA), constrain(self._item_rows(tables.item_text, item, ids[1]), DATA)
-            users, items = self.backbone(*known, None, train=True)
+            known = ids[0], self.items.looked_up(tables.item_text, item, ids[1])
+            users, items = self.backbone(*(constrain(rows, DATA) for rows in known), None, train=True)
             return self.backbone.readout(users, train=True), self.backbone.readout(items, train=True)
         users, items = self._layers(tables, train=True)
         return self._rows(users, user), self._rows(items, item)
-
-    def _item_rows(self, text: jax.Array | None, item: jax.Array, ids: jax.Array) -> jax.Array:
-        """Items ``[B, n]`` as the backbone sees them; all of them are made where these are no fewer."""
-        if text is None:
-            return self.items.represent(ids, None)
-        return self.items(text)[item] if item.size > len(text) else self.items.represent(ids, text[item])
 
     def _layers(self, tables: Tables, train: bool) -> tuple[Layers, Layers]:
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)

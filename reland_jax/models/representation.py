@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,9 @@ from reland_jax.models.dropout import Dropout
 
 LEAST_COSINE = 1e-3
 """What a seed user counts whose vector points away from the user's."""
+
+_OUTSIDE: dict[str, Any] = {"mode": "fill", "fill_value": 0.0}
+"""How a table is read with row numbers that may lie above its last row."""
 
 
 def identity(scale: float = 1.0) -> nn.initializers.Initializer:
@@ -80,14 +84,20 @@ class ItemRepresentation(nn.Module):
         Returns:
             ``<float32>[n, D]``.
         """
-        outside = {"mode": "fill", "fill_value": 0.0}
         index = jnp.where(index > 0, index, len(self.ids))
+        rows = self.looked_up(text, index, self.ids.at[index].get(**_OUTSIDE))
+        return jnp.where((index < len(self.ids))[:, None], rows, 0.0) if self.with_text else rows
+
+    def looked_up(self, text: jax.Array | None, index: jax.Array, ids: jax.Array) -> jax.Array:
+        """Items ``<int32>[...]`` whose id embeddings are at hand, ``<float32>[..., D]``.
+
+        Where there are texts, and these items are more than all items, all of them are made and then chosen.
+        """
         if not self.with_text:
-            return self.ids.at[index].get(**outside)
-        if len(index) > len(self.ids):
-            return self(text).at[index].get(**outside)
-        rows = self.represent(self.ids.at[index].get(**outside), text.at[index].get(**outside))
-        return jnp.where((index < len(self.ids))[:, None], rows, 0.0)
+            return ids
+        if index.size > len(self.ids):
+            return self(text).at[index].get(**_OUTSIDE)
+        return self.represent(ids, text.at[index].get(**_OUTSIDE))
 
     def project(self, text: jax.Array) -> jax.Array:
         """Any text as it enters an item: ``<float32>[B, T]`` -> ``<float32>[B, D]``."""

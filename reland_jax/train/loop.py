@@ -110,16 +110,17 @@ def fit(
     checkpoints = Checkpoints(folder, run or {}) if folder else None
     saved = (checkpoints.restore(saved) if checkpoints else None) or saved
     epoch_fn = _Epoch(task, config, saved.state)
+    done = len(saved.progress["history"])
     last_saved = time.monotonic()
     with tqdm(
-        total=config.max_epochs, initial=len(saved.progress["history"]), desc=label, unit="epoch",
+        total=config.max_epochs, initial=done, desc=label, unit="epoch",
         disable=jax.process_index() > 0,
     ) as bar:  # fmt: skip
         while not _finished(saved.progress, config):
             saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
             entry = saved.progress["history"][-1]
-            if sum(MONITOR in past for past in saved.progress["history"]) == 1:
-                release_memory()  # of compiling the validation
+            if entry["epoch"] == done + config.eval_every:
+                release_memory()  # what compiling the ranking took, for the first validation
             on_epoch(entry)
             bar.set_postfix(
                 {k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry}
