@@ -64,6 +64,7 @@ class Evaluator:
                 masked[part] if config.mask_history else None,
                 splits.num_items,
                 config.tile_bytes,
+                splits.train,
             )
             for part in ("valid", "test")
         }
@@ -71,15 +72,15 @@ class Evaluator:
     @property
     def users_per_tile(self) -> int:
         """Users ranked at a time."""
-        return self._plans["test"].user.shape[1]
+        return self._plans["test"].users_at_a_time
 
-    def ranks(self, params: Any, part: str) -> TargetRanks:
-        """Ranks of the targets of `part`, "valid" or "test"."""
-        return rank_targets(self._plans[part], self._task.vectors(params, part))
+    def ranks(self, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
+        """Ranks of the targets of `part`, "valid" or "test"; exact below the cutoff, None for all."""
+        return rank_targets(self._plans[part], self._task.vectors(params, part), cutoff)
 
     def metrics(self, params: Any, part: str) -> dict[str, float]:
         """Mean HR, NDCG and MRR at every cutoff."""
-        return mean_metrics(per_user_metrics(self.ranks(params, part), self._cutoffs))
+        return mean_metrics(per_user_metrics(self.ranks(params, part, max(self._cutoffs)), self._cutoffs))
 
 
 def fit(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.eval.ranks import Vectors, plan_ranking, rank_targets, recommend
+from reland_jax.config import MeshConfig
+from reland_jax.eval.ranks import FREQUENT, Vectors, plan_ranking, rank_targets, recommend
+from reland_jax.mesh import MODEL, put, use_mesh
 from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
 
@@ -134,6 +138,82 @@ def test_any_score_can_rank_and_its_parameters_compile_nothing(
         expected = brute_force(scores, np.eye(NUM_ITEMS + 1), *lists)
         np.testing.assert_array_equal(found.rank, expected)
     assert len(calls) == 1, "compiled again for other parameters"
+
+
+class Shop(NamedTuple):
+    """A catalogue in which some items are frequent and score high, and what was bought and is bought next."""
+
+    users: np.ndarray
+    items: np.ndarray
+    history: Ragged
+    targets: Ragged
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    """150 users, 480 items of which 30 are looked at first; whole numbers, so that some scores are tied."""
+    rng = np.random.default_rng(3)
+    users, items = (rng.integers(-2, 5, (n, DIM)).astype(np.float32) for n in (150, 481))
+    users[:, 0] = 3.0
+    items[0] = 100.0
+    items[1:61, 0] += 3
+    weight = np.r_[np.full(60, 20.0), np.ones(420)] / (60 * 20 + 420)
+    rows = [rng.choice(480, 12, replace=False, p=weight) + 1 for _ in range(150)]
+    bought = ragged([row[:9].tolist() for row in rows])
+    return Shop(users, items, bought, ragged([row[9 : 9 + k % 4].tolist() for k, row in enumerate(rows)]))
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, model=4), MeshConfig(model=8)])
+@pytest.mark.parametrize("rows_per_tile", [1, 3, 1000])
+@pytest.mark.parametrize("mask", [True, False])
+def test_frequent_items_settle_most_users(
+    shop: Shop, rows_per_tile: int, mask: bool, mesh: MeshConfig
+) -> None:
+    users, items, history, targets = shop
+    masked = history if mask else None
+    expected = np.array(brute_force(users, items, targets, masked))
+    with use_mesh(mesh):
+        plan = plan_ranking(targets, masked, 480, rows_per_tile * 4 * 481, history)
+        assert len(plan.frequent) == 480 // FREQUENT
+        assert plan.users_at_a_time <= rows_per_tile
+        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
+    np.testing.assert_array_equal(exact, expected)
+    inside = expected < 12
+    assert 10 < inside.sum() < len(inside) / 2
+    np.testing.assert_array_equal(found[inside], expected[inside])
+    assert (found[~inside] >= 12).all()
+    settled = np.mean(found[expected > 12] == 12)
+    assert settled > 0.1 if rows_per_tile < 1000 else settled == 0, "one tile has room for all users"
+
+
+def test_a_first_look_settles_nothing_that_rounding_might(shop: Shop) -> None:
+    """The target is the best, but its score alone comes out lower than many that are computed together."""
+
+    def rounded(users: jax.Array, items: jax.Array) -> jax.Array:
+        return users @ items.T * (1 - 2**-8 if len(items) == 1 else 1)
+
+    items = np.full((481, 1), 99.9, np.float32)
+    items[480] = 100.0
+    plan = plan_ranking(ragged([[480]]), None, 480, 1 << 20, ragged([list(range(1, 31))]))
+    vectors = Vectors(jnp.ones((1, 1)), jnp.asarray(items), jax.tree_util.Partial(rounded))
+    assert rank_targets(plan, vectors, 1).rank.tolist() == [0]
+
+
+def test_another_cutoff_compiles_nothing(shop: Shop) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def traced(users: jax.Array, items: jax.Array) -> jax.Array:
+        calls.append(users.shape)
+        return users @ items.T
+
+    plan = plan_ranking(shop.targets, shop.history, 480, 1 << 20, shop.history)
+    vectors = Vectors(jnp.asarray(shop.users), jnp.asarray(shop.items), jax.tree_util.Partial(traced))
+    rank_targets(plan, vectors, 5)
+    once = len(calls)
+    for cutoff in (7, None):
+        rank_targets(plan, vectors, cutoff)
+    assert len(calls) == once > 0
 
 
 def test_nothing_to_rank_is_an_error() -> None:
