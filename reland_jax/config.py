@@ -256,7 +256,7 @@ class EvalConfig:
 
     mask_history: bool = _setting(False, "leave the user's own history out of the ranking")
     cutoffs: tuple[int, ...] = _setting((5, 10, 20), "K of HR@K, NDCG@K and MRR@K")
-    tile_bytes: int = _setting(16 << 20, "size of one tile of scores on the device")
+    tile_bytes: int = _setting(16 << 20, "memory for a tile of scores on the device, and its masked copy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,8 +34,9 @@ class Vectors(NamedTuple):
     Attributes:
         users: ``<float32>[U, E]``; on a mesh there may be rows above.
         items: ``<float32>[I + 1, E]``; the same.
-        score: (``<float32>[B, E]`` users, items) -> ``<float32>[B, I + 1]``; a pytree, such as
-            `jax.tree_util.Partial`, so that it may carry parameters into a compiled function.
+        score: (``<float32>[B, E]`` users, ``<float32>[n, E]`` items, the same for all, or ``[B, n, E]``)
+            -> ``<float32>[B, n]``; a pytree, such as `jax.tree_util.Partial`, so that it may carry
+            parameters into a compiled function.
     """
 
     users: jax.Array
@@ -80,7 +81,7 @@ def plan_ranking(
         targets: items to find the rank of, ``U`` rows; users without any are not ranked.
         masked: items that may not be recommended to each user (the history), or None.
         num_items: I.
-        tile_bytes: size of a tile of scores; at least one row is ranked at a time.
+        tile_bytes: memory for scores, a tile and its masked copy; at least one row is ranked at a time.
         history: training items, whose most frequent are scored first, or None to score all at once.
 
     Raises:
@@ -91,7 +92,7 @@ def plan_ranking(
         raise RelandError("no user has an item to rank; the evaluated part of the split is empty")
     frequent = _most_frequent(history, num_items)
     at_a_time, rows = (
-        int(np.clip(tile_bytes // (4 * columns), 1, len(users)))
+        int(np.clip(tile_bytes // (2 * 4 * columns), 1, len(users)))
         for columns in (num_items + 1, len(frequent) or num_items + 1)
     )
     tiles = even(-(-len(users) // rows), DATA)
@@ -139,55 +140,68 @@ def _deal(
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
 
 
-@partial(jax.jit, static_argnames=("num_items", "users_at_a_time"))
+Tile = tuple[jax.Array, ...]
+"""A tile of the first fields of `RankingPlan`, without its axis N; or all tiles, with it."""
+
+
+@partial(jax.jit, static_argnames="num_items")
+def _open_rows(
+    tiles: Tile, frequent: jax.Array, vectors: Vectors, cutoff: jax.Array, num_items: int
+) -> jax.Array:
+    """``<bool>[N, B]``, the users whom the frequent items leave open."""
+
+    def look(share: _Share, whole: tuple[jax.Array, jax.Array]) -> Callable[[Tile], jax.Array]:
+        frequent, cutoff = whole
+        column = jnp.full(num_items + 1, len(frequent)).at[frequent].set(jnp.arange(len(frequent)))
+        first = _FirstLook(share.rows(share.vectors.items, frequent), column)
+        return lambda tile: _has_target(tile) & (first.better(share, tile) < cutoff)
+
+    return _for_tiles(look, tiles, vectors, (frequent, cutoff), num_items)
+
+
+@partial(jax.jit, static_argnames=("num_items", "at_a_time"))
 def _rank_tiles(
-    tiles: tuple[jax.Array, ...],
-    frequent: jax.Array,
-    vectors: Vectors,
-    cutoff: jax.Array,
-    num_items: int,
-    users_at_a_time: int,
+    tiles: Tile, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int
 ) -> jax.Array:
-    """Ranks ``<int32>[N, K]``; on a mesh the axis `data` shares out tiles, and `model` the items."""
-    sizes = {"num_items": num_items, "users_at_a_time": users_at_a_time}
-    if active_mesh() is None:
-        return _ranks(tiles, frequent, vectors, cutoff, **sizes, shared=False)
-    table, whole = PartitionSpec(MODEL), PartitionSpec()
-    specs = (PartitionSpec(DATA), whole, Vectors(table, table, whole), whole)
-    shares = jax.shard_map(
-        partial(_ranks, **sizes, shared=True),
-        in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False,
-    )  # fmt: skip
-    return constrain(shares(tiles, frequent, vectors, cutoff))
+    """Ranks ``<int32>[N, K]``; the last of the tiles' arrays says which rows are open."""
+
+    def finish(share: _Share, cutoff: jax.Array) -> Callable[[Tile], jax.Array]:
+        return lambda tile: _rank_open(share, tile[:-1], tile[-1], cutoff, at_a_time)
+
+    return _for_tiles(finish, tiles, vectors, cutoff, num_items)
 
 
-def _ranks(
-    tiles: tuple[jax.Array, ...],
-    frequent: jax.Array,
+@jax.jit
+def _all_rows(tiles: Tile) -> jax.Array:
+    """``<bool>[N, B]``, all users with a target."""
+    return constrain(jax.vmap(_has_target)(tiles), DATA)
+
+
+def _for_tiles(
+    make: Callable[[_Share, Any], Callable[[Tile], jax.Array]],
+    tiles: Tile,
     vectors: Vectors,
-    cutoff: jax.Array,
-    *,
+    whole: Any,
     num_items: int,
-    users_at_a_time: int,
-    shared: bool,
 ) -> jax.Array:
-    """The same for the tiles, users and items that one device holds."""
-    share = _Share(vectors, num_items, shared)
-    first = _FirstLook(
-        share.rows(vectors.items, frequent),
-        jnp.full(num_items + 1, len(frequent)).at[frequent].set(jnp.arange(len(frequent))),
-    )
+    """``make(share, whole)(tile)`` of every tile; a mesh shares out tiles by `data` and items by `model`."""
+    shared = active_mesh() is not None
 
-    def rank(tile: tuple[jax.Array, ...]) -> jax.Array:
-        user, masked_row, masked_item, target_row, target_item = tile
-        users = share.rows(vectors.users, user)
-        masked, targets = (masked_row, masked_item), (target_row, target_item)
-        open_rows = jnp.zeros(len(user), bool).at[target_row].set(True)
-        if len(frequent):
-            open_rows &= first.better(share, users, masked, targets) < cutoff
-        return _rank_open(share, users, masked, targets, open_rows, cutoff, users_at_a_time)
+    def own(tiles: Tile, vectors: Vectors, whole: Any) -> jax.Array:
+        return jax.lax.map(make(_Share(vectors, num_items, shared), whole), tiles)
 
-    return jax.lax.map(rank, tiles)
+    if not shared:
+        return own(tiles, vectors, whole)
+    table, everywhere = PartitionSpec(MODEL), PartitionSpec()
+    specs = (PartitionSpec(DATA), Vectors(table, table, everywhere), everywhere)
+    shares = jax.shard_map(own, in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False)
+    return constrain(shares(tiles, vectors, whole))
+
+
+def _has_target(tile: Tile) -> jax.Array:
+    """``<bool>[B]``."""
+    user, _, _, target_row, _ = tile
+    return jnp.zeros(user.shape, bool).at[target_row].set(True)
 
 
 class _Share(NamedTuple):
@@ -222,10 +236,6 @@ class _Share(NamedTuple):
         return jnp.where((number == 0) | (number > self.num_items), -jnp.inf, scores)
 
 
-Pairs = tuple[jax.Array, jax.Array]
-"""Rows of a tile and items, ``<int32>[n]`` each."""
-
-
 class _FirstLook(NamedTuple):
     """The frequent items.
 
@@ -237,41 +247,37 @@ class _FirstLook(NamedTuple):
     items: jax.Array
     column: jax.Array
 
-    def better(self, share: _Share, users: jax.Array, masked: Pairs, targets: Pairs) -> jax.Array:
+    def better(self, share: _Share, tile: Tile) -> jax.Array:
         """``<int32>[B]``, how many of them are clearly above the best target of each user.
 
         "Clearly", because a score computed here differs from one computed with all items in its last
         digits; products in 16 bits, as on a TPU, have eight of them.
         """
+        user, masked_row, masked_item, target_row, target_item = tile
+        users = share.rows(share.vectors.users, user)
         scores = share.vectors.score(users, self.items)
         margin = 2.0**-6 * jnp.abs(scores).max(-1)
-        row, item = masked
-        scores = scores.at[row, self.column[item]].set(-jnp.inf, mode="drop")
-        row, item = targets
-        items = share.rows(share.vectors.items, item)
-        mine = jax.vmap(lambda user, one: share.vectors.score(user[None], one[None])[0, 0])(users[row], items)
-        best = jax.ops.segment_max(mine, row, len(users))
+        scores = scores.at[masked_row, self.column[masked_item]].set(-jnp.inf, mode="drop")
+        items = share.rows(share.vectors.items, target_item)
+        mine = share.vectors.score(users[target_row], items[:, None])[:, 0]
+        best = jax.ops.segment_max(mine, target_row, len(user))
         return jnp.sum(scores > (best + margin)[:, None], -1, dtype=jnp.int32)
 
 
 def _rank_open(
-    share: _Share,
-    users: jax.Array,
-    masked: Pairs,
-    targets: Pairs,
-    open_rows: jax.Array,
-    cutoff: jax.Array,
-    at_a_time: int,
+    share: _Share, tile: Tile, open_rows: jax.Array, cutoff: jax.Array, at_a_time: int
 ) -> jax.Array:
-    """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, `cutoff` in the others.
+    """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 
     Open rows come first, and so many at a time are scored as a tile of scores has room for. How many times
     is known to the device alone.
     """
+    user, masked_row, masked_item, target_row, target_item = tile
+    users = share.rows(share.vectors.users, user)
     order = jnp.argsort(~open_rows, stable=True)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
-    of_masked = place.at[masked[0]].get(mode="fill", fill_value=len(order))
-    of_target = place[targets[0]]
+    of_masked = place.at[masked_row].get(mode="fill", fill_value=len(order))
+    of_target = place[target_row]
     in_order = jnp.argsort(of_target)
     sorted_places, width = of_target[in_order], min(at_a_time, len(in_order))
 
@@ -279,14 +285,14 @@ def _rank_open(
         begin = jnp.minimum(turn * at_a_time, len(order) - at_a_time)
         scores = share.scores(users[jax.lax.dynamic_slice(order, (begin,), (at_a_time,))])
         row = jnp.where(of_masked >= begin, of_masked - begin, at_a_time)
-        scores = scores.at[row, share.place(share.vectors.items, masked[1])].set(-jnp.inf, mode="drop")
+        scores = scores.at[row, share.place(share.vectors.items, masked_item)].set(-jnp.inf, mode="drop")
 
         def some_targets(turn: jax.Array, ranks: jax.Array) -> jax.Array:
             target = jax.lax.dynamic_slice(in_order, (first + turn * width,), (width,))
             row = of_target[target] - begin
             scored = (row >= 0) & (row < at_a_time)
             row = jnp.where(scored, row, 0)
-            column = share.place(share.vectors.items, targets[1][target])
+            column = share.place(share.vectors.items, target_item[target])
             mine = share.total(scores.at[row, column].get(mode="fill", fill_value=0.0))
             # "Not lower" and not "at least": a score that is not a number then counts against the target.
             rank = share.total(jnp.sum(~(scores[row] < mine[:, None]), -1, dtype=jnp.int32)) - 1
@@ -327,10 +333,14 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     if not bounded:
         user, item = largest
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    bound = jnp.int32(plan.num_items + 1 if cutoff is None else cutoff)
-    ranks = _rank_tiles(
-        tuple(plan[:5]), plan.frequent, vectors, bound, plan.num_items, plan.users_at_a_time
-    )
+    tiles, num_items = tuple(plan[:5]), plan.num_items
+    bound = jnp.int32(num_items if cutoff is None else cutoff)
+    if cutoff is None or not len(plan.frequent):
+        open_rows = _all_rows(tiles)
+    else:
+        # Finished before the next begins, for both have a tile of scores.
+        open_rows = jax.block_until_ready(_open_rows(tiles, plan.frequent, vectors, bound, num_items))
+    ranks = _rank_tiles((*tiles, open_rows), vectors, bound, num_items, plan.users_at_a_time)
     ranks = np.asarray(ranks).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks)

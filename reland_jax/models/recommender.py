@@ -203,7 +203,7 @@ class SequentialRecommender(Recommender):
         return self.items(tables.item_text)
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
-        """Scores of user vectors ``[B, D]`` with item vectors ``[n, D]``, ``<float32>[B, n]``."""
+        """Scores ``<float32>[B, n]`` of users ``[B, D]`` with items ``[n, D]`` or ``[B, n, D]``."""
         return dot_product(users, items)
 
     def loss(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
@@ -257,7 +257,7 @@ class CollaborativeRecommender(Recommender):
         return self.backbone.item_side(self.backbone.readout(items))
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
-        """Scores of user vectors ``[B, E]`` with item vectors ``[n, E]``, ``<float32>[B, n]``."""
+        """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
         return self.backbone.score(users, items)
 
     def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:

@@ -16,11 +16,11 @@ from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
 
 NUM_USERS, NUM_ITEMS, DIM = 23, 31, 4
-ROW_BYTES = 4 * (NUM_ITEMS + 1)
+ROW_BYTES = 2 * 4 * (NUM_ITEMS + 1)
 
 
 def dot_product(users: jax.Array, items: jax.Array) -> jax.Array:
-    return users @ items.T
+    return jnp.einsum("be,ne->bn" if items.ndim == 2 else "be,bne->bn", users, items)
 
 
 def scored(users: np.ndarray, items: np.ndarray) -> Vectors:
@@ -173,7 +173,7 @@ def test_frequent_items_settle_most_users(
     masked = history if mask else None
     expected = np.array(brute_force(users, items, targets, masked))
     with use_mesh(mesh):
-        plan = plan_ranking(targets, masked, 480, rows_per_tile * 4 * 481, history)
+        plan = plan_ranking(targets, masked, 480, rows_per_tile * 2 * 4 * 481, history)
         assert len(plan.frequent) == 480 // FREQUENT
         assert plan.users_at_a_time <= rows_per_tile
         vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
@@ -191,7 +191,7 @@ def test_a_first_look_settles_nothing_that_rounding_might(shop: Shop) -> None:
     """The target is the best, but its score alone comes out lower than many that are computed together."""
 
     def rounded(users: jax.Array, items: jax.Array) -> jax.Array:
-        return users @ items.T * (1 - 2**-8 if len(items) == 1 else 1)
+        return dot_product(users, items) * (1 - 2**-8 if items.ndim == 3 else 1)
 
     items = np.full((481, 1), 99.9, np.float32)
     items[480] = 100.0
@@ -205,7 +205,7 @@ def test_another_cutoff_compiles_nothing(shop: Shop) -> None:
 
     def traced(users: jax.Array, items: jax.Array) -> jax.Array:
         calls.append(users.shape)
-        return users @ items.T
+        return dot_product(users, items)
 
     plan = plan_ranking(shop.targets, shop.history, 480, 1 << 20, shop.history)
     vectors = Vectors(jnp.asarray(shop.users), jnp.asarray(shop.items), jax.tree_util.Partial(traced))

@@ -87,7 +87,7 @@ def test_full_ranking_by_its_score() -> None:
         module.apply(params, side, method=name) for side, name in ((USERS, "user_side"), (ITEMS, "item_side"))
     ]
     score = jax.tree_util.Partial(partial(module.apply, method="score"), params)
-    plan = plan_ranking(targets, masked, NUM_ITEMS, 3 * 4 * (NUM_ITEMS + 1))
+    plan = plan_ranking(targets, masked, NUM_ITEMS, 3 * 8 * (NUM_ITEMS + 1))
     found = rank_targets(plan, Vectors(*sides, score))
     scores, expected = brute_force(params), []
     for user in range(NUM_USERS):
