@@ -335,7 +335,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
     tiles, num_items = tuple(plan[:5]), plan.num_items
     bound = jnp.int32(num_items if cutoff is None else cutoff)
-    if cutoff is None or not len(plan.frequent):
+    if cutoff is None or cutoff > len(plan.frequent):
         open_rows = _all_rows(tiles)
     else:
         # Finished before the next begins, for both have a tile of scores.
