@@ -253,9 +253,9 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
     ranks, task = Evaluator.ranks, Pipeline.task
     hidden = Pipeline(tiny, tmp_path / "prepared").prepare().splits
 
-    def watched_ranks(self: Evaluator, params: Any, part: str) -> TargetRanks:
+    def watched_ranks(self: Evaluator, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
         parts.append(part)
-        return ranks(self, params, part)
+        return ranks(self, params, part, cutoff)
 
     def watched_task(self: Pipeline, inputs: Inputs, variant: str) -> Task:
         np.testing.assert_array_equal(inputs.splits.test.items, hidden.valid.items)
