@@ -204,7 +204,8 @@ class TargetRanks(NamedTuple):
         user: ``<int32>[n]``, sorted; a user with several targets has several rows.
         item: ``<int32>[n]``, the target.
         rank: ``<int32>[n]``, 0 is the top of the list. Ties lose: the rank is the number of other
-            items that score at least as high, so a constant score cannot look like a good one.
+            items that score at least as high, so a constant score cannot look like a good one. Where
+            only ranks below a cutoff were asked for, the others are any number from it on.
     """
 
     user: np.ndarray
