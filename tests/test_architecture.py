@@ -19,11 +19,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-CONTRACTS = {"types", "config"}
+GROUND = {"types", "files", "strings"}
+CONTRACTS = GROUND | {"config"}
 SHARED = CONTRACTS | {"mesh"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
-    "config": {"types"},
+    "files": {"types"},
+    "strings": {"types"},
+    "config": GROUND,
     "mesh": CONTRACTS,
     "memory": set(),
     "data": CONTRACTS | {"memory"},
@@ -35,9 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eval": SHARED,
     "report": CONTRACTS,
     "train": SHARED | {"memory", "models", "data", "eval"},
-    "serve": CONTRACTS | {"models", "retrieval"},
     "control": CONTRACTS | {"pool", "retrieval"},
-    "artefacts": {"types"},
+    "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"storage", "pool", "eval", "report"},
     "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},

@@ -1,0 +1,277 @@
+"""Files and folders that are whole or not there: written aside, forced to the disk, then renamed.
+
+The ground floor: every room may import it. Nothing else in the project writes aside, takes a lock on a
+file, or removes what a killed process left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reland_jax.types import RelandError
+
+_MARK = ".tmp-"
+_FOREIGN_SECONDS = 24 * 3600.0
+"""What another machine wrote aside is taken for abandoned after this long without a change."""
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """A path as a person wrote it, with ``~`` and ``~user`` replaced by the home folder."""
+    return Path(path).expanduser()
+
+
+@contextmanager
+def written_aside(
+    path: Path, *, private: bool = False, ours: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
+    """Yields a path beside `path` to write a file or a folder to; renamed to `path` on success.
+
+    What is written is on the disk (fsync) before it gets its name, and the name when this returns. On an
+    exception `path` is untouched and nothing stays. What killed processes wrote aside for the same path is
+    removed.
+
+    Args:
+        path: the file or folder to make or replace.
+        private: readable by its owner alone (files 0600, folders 0700).
+        ours: whether a folder that stands at `path` may be replaced; by default only an empty one.
+
+    Raises:
+        RelandError: a folder of somebody else's stands at `path`, or a file where a folder is to go.
+    """
+    check_replaceable(path, ours)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    aside = _aside(path)
+    remove(aside)
+    try:
+        yield aside
+        if private:
+            make_private(aside)
+        sync_tree(aside)
+        check_replaceable(path, ours, aside.is_dir())
+        _put_in_place(aside, path)
+    finally:
+        remove(aside)
+    sync(path.parent)
+
+
+def check_replaceable(path: Path, ours: Callable[[Path], bool] | None, by_folder: bool | None = None) -> None:
+    """Refuses to replace a folder that does not carry our mark.
+
+    Args:
+        path: what would be replaced.
+        ours: tells a folder of this project; None accepts an empty folder only.
+        by_folder: whether a folder is to replace it; None where that is not known yet.
+
+    Raises:
+        RelandError: the folder holds something and is not ours, or a file stands where a folder is to go.
+    """
+    if path.is_dir():
+        if any(path.iterdir()) and not (ours and ours(path)):
+            raise RelandError(
+                f"{path}: this folder was not made by this program, so it is not replaced; "
+                "choose another place, or move it away"
+            )
+    elif by_folder and os.path.lexists(path):
+        raise RelandError(f"{path}: a file stands where a folder is needed; move it away")
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    if not path.is_dir() or path.is_symlink():
+        os.replace(aside, path)
+        return
+    # A folder cannot replace one that holds something: the old one steps aside first.
+    old = _aside(path.with_name(f"{path.name}.old"))
+    remove(old)
+    os.replace(path, old)
+    os.replace(aside, path)
+    remove(old)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_MARK}{_machine()}-{os.getpid()}")
+
+
+def _machine() -> str:
+    """Tells this machine since its last start from others that share the folder."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        boot += os.readlink("/proc/self/ns/pid")
+    except OSError:
+        boot = ""
+    return hashlib.sha256(f"{socket.gethostname()} {boot}".encode()).hexdigest()[:8]
+
+
+def sweep(path: Path) -> list[Path]:
+    """Removes what killed processes wrote aside for a path, and returns what was removed."""
+    names = (path.name, f"{path.name}.old")
+    found = [
+        each for each in sorted(path.parent.glob(f".*{_MARK}*"))
+        if each.name.rpartition(_MARK)[0] in {f".{name}" for name in names} and is_abandoned(each)
+    ]  # fmt: skip
+    for each in found:
+        remove(each)
+    return found
+
+
+def sweep_folder(folder: Path) -> list[Path]:
+    """Removes everything that killed processes wrote aside in a folder, and returns what was removed."""
+    found = [each for each in sorted(folder.glob(f".*{_MARK}*")) if is_abandoned(each)]
+    for each in found:
+        remove(each)
+    return found
+
+
+def is_abandoned(aside: Path) -> bool:
+    """Whether the process that wrote something aside is gone.
+
+    Of a process on another machine nothing is known: what it wrote counts as abandoned a day after its last
+    change.
+    """
+    machine, _, process = aside.name.rpartition(_MARK)[2].partition("-")
+    if not machine or not process.isdecimal():
+        return False  # not a name of ours
+    if machine == _machine():
+        return not _is_alive(int(process))
+    try:
+        return time.time() - aside.stat().st_mtime > _FOREIGN_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Replaces a file as a whole."""
+    with written_aside(path, private=private) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Replaces a text file as a whole, in UTF-8."""
+    write_bytes(path, text.encode(), private=private)
+
+
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Replaces a file of indented JSON as a whole; NumPy's numbers and arrays become plain ones."""
+    write_text(path, json.dumps(value, indent=1, default=_plain), private=private)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no place in a JSON file")
+
+
+def append_line(path: Path, line: bytes, *, private: bool = False) -> None:
+    """Appends one line and forces it to the disk."""
+    new = not path.exists()
+    with path.open("ab") as file:
+        if private:
+            os.chmod(path, 0o600)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync(path.parent)
+
+
+def make_private(path: Path) -> None:
+    """Makes a file, or a folder and all that is in it, readable by its owner alone."""
+    if path.is_dir():
+        os.chmod(path, 0o700)
+        for each in path.rglob("*"):
+            os.chmod(each, 0o700 if each.is_dir() else 0o600)
+    else:
+        os.chmod(path, 0o600)
+
+
+def sync(path: Path) -> None:
+    """Forces a file's content, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Forces a file, or a folder and everything below it, to the disk."""
+    if path.is_dir():
+        for each in sorted(path.rglob("*")):
+            sync(each)
+    sync(path)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(
+    path: Path, *, shared: bool = False, wait: bool = True, on_wait: Callable[[], None] | None = None
+) -> Iterator[bool]:
+    """Holds the lock of a file, which is made if need be; the system lets it go when the process ends.
+
+    Args:
+        path: the lock file. It stays: a lock file that is removed can be locked twice.
+        shared: together with others that share it, and with nobody who does not.
+        wait: whether to wait for those who hold it.
+        on_wait: called once before waiting, to tell a person.
+
+    Yields:
+        Whether others were waited for.
+
+    Raises:
+        BlockingIOError: somebody holds it and `wait` is False.
+        OSError: the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind, waited = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            if on_wait:
+                on_wait()
+            waited = True
+            fcntl.flock(file, kind)
+        yield waited

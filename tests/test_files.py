@@ -1,0 +1,143 @@
+"""The ground floor: what is written is whole or not there, and nothing of anybody else is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reland_jax import files
+from reland_jax.types import RelandError
+
+DEAD_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from reland_jax.files import written_aside
+with written_aside(Path(sys.argv[1])) as aside:
+    aside.mkdir()
+    (aside / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_while_writing(path: Path) -> list[Path]:
+    """Lets another process be killed while it writes `path`; returns what it left."""
+    ended = subprocess.run([sys.executable, "-c", DEAD_WRITER, str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    return sorted(path.parent.glob(f".{path.name}.tmp-*"))
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    files.write_text(path, "first ü")
+    with pytest.raises(OSError, match="full"), files.written_aside(path) as aside:
+        aside.write_text("sec")
+        raise OSError("disk full")
+    assert path.read_text() == "first ü"
+    files.write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "load"
+
+    def ours(path: Path) -> bool:
+        return (path / "stamp").exists()
+
+    for value in "ab":
+        with files.written_aside(folder, ours=ours) as aside:
+            aside.mkdir()
+            (aside / "stamp").write_text(value)
+    assert (folder / "stamp").read_text() == "b"
+    (folder / "stamp").rename(folder / "thesis.txt")
+    with (
+        pytest.raises(RelandError, match="was not made by this program"),
+        files.written_aside(folder, ours=ours),
+    ):
+        raise AssertionError("never entered: refused before any work")
+    assert [path.name for path in tmp_path.rglob("*")] == ["load", "thesis.txt"]
+
+
+def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "load"
+    path.write_text("a person's")
+    with pytest.raises(RelandError, match="a file stands where a folder"), files.written_aside(path) as aside:
+        aside.mkdir()
+    assert path.read_text() == "a person's"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    (left,) = kill_while_writing(path)
+    foreign = [tmp_path / name for name in ("folder.tmp-1", ".folder.tmp-old notes", "folder.old")]
+    for each in foreign:
+        each.write_text("a person's")
+    alive = tmp_path / f".folder.tmp-{files._machine()}-{os.getppid()}"
+    other_machine = tmp_path / ".folder.tmp-01234567-1"
+    for each in (alive, other_machine):
+        each.write_text("being written")
+    assert files.sweep(path) == [left]
+    assert sorted(tmp_path.iterdir()) == sorted([*foreign, alive, other_machine])
+    os.utime(other_machine, (0, time.time() - 2 * 24 * 3600))
+    assert files.sweep_folder(tmp_path) == [other_machine]
+
+
+def test_writing_again_sweeps_what_was_left(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    assert len(kill_while_writing(path)) == 1
+    with files.written_aside(path) as aside:
+        aside.mkdir()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_private_things_are_for_their_owner_alone(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        files.write_json(tmp_path / "file", {}, private=True)
+        files.append_line(tmp_path / "log", b"x\n", private=True)
+        with files.written_aside(tmp_path / "folder", private=True) as aside:
+            aside.mkdir()
+            (aside / "inside").write_text("x")
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"file": 0o600, "log": 0o600, "folder": 0o700, "inside": 0o600}
+
+
+def test_numbers_of_numpy_become_plain_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": np.float32(0.5), "b": np.arange(2)})
+    assert json.loads(path.read_text()) == {"a": 0.5, "b": [0, 1]}
+    with pytest.raises(TypeError, match="object has no place"):
+        files.write_json(path, object())
+
+
+def test_a_lock_keeps_others_out_and_sharers_in(tmp_path: Path) -> None:
+    path, told = tmp_path / ".lock", []
+    with files.locked(path, shared=True), files.locked(path, shared=True, wait=False) as waited:
+        assert not waited
+        with pytest.raises(BlockingIOError), files.locked(path, wait=False, on_wait=lambda: told.append(1)):
+            raise AssertionError("held by others")
+    with files.locked(path, wait=False) as waited:
+        assert not waited
+    assert not told
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere/ada")
+    assert files.resolve("~/x") == Path("/somewhere/ada/x")
+    assert files.resolve("x/~") == Path("x/~")
+
+
+def test_checksum_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.checksum(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")

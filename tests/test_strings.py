@@ -1,0 +1,40 @@
+"""Text columns keep every character and cost what they hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reland_jax.strings import STRING, as_strings, packed, unpacked
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()))))
+def test_what_is_packed_comes_back(texts: list[str]) -> None:
+    # A lone surrogate is no text that NumPy can hold; readers refuse it before.
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    column = as_strings(texts)
+    content, starts = packed(column)
+    assert content.nbytes == sum(len(text.encode()) for text in texts)
+    assert unpacked(content, starts).tolist() == texts
+    assert column.dtype == STRING
+
+
+def test_nuls_at_the_end_make_another_text() -> None:
+    column = as_strings(["bob", "bob\0", "bob\0\0"])
+    assert len(np.unique(column)) == 3
+    assert unpacked(*packed(column)).tolist() == ["bob", "bob\0", "bob\0\0"]
+
+
+def test_numbers_are_no_texts() -> None:
+    with pytest.raises(TypeError, match="1.5 is a float, where a text is needed"):
+        as_strings(np.array([1.5]))
+
+
+@pytest.mark.parametrize(
+    "starts", [[], [1, 3], [0, 2], [0, 3, 2, 3]], ids=["none", "late", "short", "backwards"]
+)
+def test_damaged_beginnings_are_refused(starts: list[int]) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        unpacked(np.frombuffer(b"abc", np.uint8), np.array(starts, np.int64))
