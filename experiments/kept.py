@@ -8,8 +8,8 @@ it is named the cells in it are finished.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,63 @@ import numpy as np
 from experiments.plan import Cell
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config
+from reland_jax.files import written_aside
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     from reland_jax.grid import Scores
+
+_DAMAGE = (
+    OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a damaged file may raise."""
 
 _ELSEWHERE = ("variants", "seeds_of_training", "report_users", "llm", "mesh")
 """Sections that differ from job to job and not from cell to cell."""
 
 _OF_RATIONALES = ("encoder", "seeds", "pool", "retrieval", "fusion")
 """Sections of which `id` and `f_item` read `fusion.item_scale` at most."""
+
+_TRAIN = (
+    "objective", "learning_rate", "projection_learning_rate", "schedule", "weight_decay", "embedding_l2",
+    "batch_size", "max_epochs", "patience", "eval_every", "negatives", "view_length", "seed",
+    "steps_per_dispatch", "checkpoint_seconds",
+)  # fmt: skip
+_MODEL = (
+    "backbone", "dim", "layers", "heads", "dropout", "inner", "hidden", "tower", "fanout", "entities",
+    "contrast", "temperature", "activations",
+)  # fmt: skip
+_ALWAYS = {
+    "data": (
+        "name", "root", "source", "user_field", "item_field", "time_field", "text_fields", "domain",
+        "min_interactions", "min_rating", "protocol", "max_length", "demo_users", "demo_items",
+    ),
+    "encoder": ("text_weight", "text_directions"),
+    "encoder.model": _MODEL,
+    "encoder.train": _TRAIN,
+    "seeds": ("fraction", "clusters", "iterations", "tolerance", "rounds", "seed"),
+    "pool": (
+        "provider", "path", "held_out", "history", "prompt", "cleaning", "prompt_tokens", "tokenizer",
+        "scrub", "names", "model", "max_tokens", "temperature",
+    ),
+    "text": ("encoder", "max_tokens", "batch_size", "whiten_items", "whiten_rationales"),
+    "retrieval": ("engine", "neighbours", "cold_mismatch", "tile"),
+    "model": _MODEL,
+    "fusion": ("item_scale", "dropout", "projection", "gain", "neighbours", "withheld"),
+    "train": _TRAIN,
+    "eval": ("mask_history", "cutoffs", "tile_bytes"),
+}  # fmt: skip
+"""Settings that are part of every origin, by section. Those that were added since are part of it where they
+differ from their defaults, which mean what the program did before: so cells that were kept stay found."""
+
+_FIXED = {
+    "encoder.train.checkpoint_seconds": 30.0,
+    "train.checkpoint_seconds": 30.0,
+    "eval.tile_bytes": 16 << 20,
+    "retrieval.tile": 4096,
+    "text.batch_size": 64,
+}
+"""Settings of `_ALWAYS` that change no score, with the values that they have in every origin."""
 
 
 def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
@@ -43,7 +90,7 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
         pool: see `reland_jax.pool.pool_state`.
         cell: which training.
     """
-    settings = {name: value for name, value in config.to_dict().items() if name not in _ELSEWHERE}
+    settings = _settings(config.to_dict(), Config().to_dict())
     for section, name in (("data", "name"), ("data", "root"), ("pool", "path"), ("train", "seed")):
         del settings[section][name]
     if cell.variant in ("id", "f_item"):
@@ -52,6 +99,21 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
         del settings["text"]["whiten_rationales"]
         settings["fusion"], pool = {"item_scale": config.fusion.item_scale}, []
     return fingerprint(settings, data, pool, cell.variant, cell.seed)
+
+
+def _settings(values: Mapping[str, Any], defaults: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """The settings of a section that are part of an origin."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{section}.{name}".strip(".")
+        if path in _ELSEWHERE:
+            continue
+        if isinstance(value, dict):
+            if inner := _settings(value, defaults[name], path):
+                found[name] = inner
+        elif name in _ALWAYS.get(section, ()) or value != defaults[name]:
+            found[name] = _FIXED.get(path, value)
+    return found
 
 
 class KeptScores:
@@ -78,20 +140,17 @@ class KeptScores:
             with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
                 return _scores(about, dict(arrays)) if about["origin"] == origin else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise RelandError(f"{path}: cannot be read ({error}); remove it, to train the cell") from error
 
     def keep(self, cell: Cell, origin: str, scores: Scores) -> None:
         """Writes the scores of a cell aside, then renames them."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._file(cell)
-        aside = path.with_name(f"{path.name}.tmp-{os.getpid()}.npz")
         about = json.dumps({"origin": origin, "summary": scores.summary})
         # Differences of sorted users are nearly all 1, which compresses to nothing.
         users = np.diff(scores.users, prepend=0)
         tests = {f"test.{name}": values for name, values in scores.test.items()}
-        np.savez_compressed(aside, allow_pickle=False, about=np.array(about), users=users, **tests)
-        os.replace(aside, path)
+        with written_aside(self._file(cell)) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, about=np.array(about), users=users, **tests)
 
     def _file(self, cell: Cell) -> Path:
         dataset = Path(cell.dataset).name
@@ -99,7 +158,10 @@ class KeptScores:
 
 
 def _scores(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Scores:
-    from reland_jax.grid import Scores
+    from reland_jax.grid import COMPARED, Scores
 
     test = {name.removeprefix("test."): a for name, a in arrays.items() if name.startswith("test.")}
-    return Scores(about["summary"], np.cumsum(arrays["users"], dtype=np.int32), test)
+    users = np.cumsum(arrays["users"], dtype=np.int32)
+    if set(test) != set(COMPARED) or any(values.shape != users.shape for values in test.values()):
+        raise ValueError("its arrays do not fit together")
+    return Scores(about["summary"], users, test)
