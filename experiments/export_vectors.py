@@ -66,7 +66,7 @@ def _table(users: np.ndarray, vectors: np.ndarray) -> pa.Table:
 
     values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])
-    return pa.table({"user_id": pa.array(users.astype(str)), "vector": lists})
+    return pa.table({"user_id": pa.array(users.tolist(), pa.string()), "vector": lists})
 
 
 def main(arguments: list[str]) -> None:

@@ -44,6 +44,7 @@ from experiments.command_line import parse_flags
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def generate(users: int, items: int, seed: int) -> Interactions:
     lengths = np.minimum(SHORTEST + beyond, min(LONGEST, items // 2)).astype(np.int64)
     user = np.repeat(np.arange(users, dtype=np.int32), lengths)
     item = _draw_items(rng, user, items)
-    ids = IdMap(np.arange(users).astype(str), np.array(["", *map(str, range(items))]))
+    ids = IdMap(as_strings(map(str, range(users))), as_strings(["", *map(str, range(items))]))
     return Interactions(user, item, np.arange(len(user), dtype=np.float64), ids, {}, {})
 
 

@@ -30,6 +30,7 @@ from reland_jax.pool.keeping.version_files import Content, Population
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.prompting.requests import PoolRequests
 from reland_jax.pool.providers.batch import RESPONSE_FILE
+from reland_jax.strings import as_strings
 from reland_jax.types import Rationale, RelandError, SeedSet
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _Stale:
 
     def __init__(self, config: Config, seeding: Seeding, before: Content, bound: datetime | None) -> None:
         self._config, self._seeding, self._bound = config, seeding, bound
-        ids = np.asarray(before.population.user_ids, str)[before.pool.seeds.user].tolist()
+        ids = as_strings(before.population.user_ids)[before.pool.seeds.user].tolist()
         self._texts: dict[str, Rationale] = dict(zip(ids, before.pool.rationales, strict=True))
         self._origin = dict(zip(ids, zip(*before.origin, strict=True), strict=True))
         self.same: set[str] = set()
@@ -186,11 +187,11 @@ def _refreshed(
     from reland_jax.control import new_content, screened
 
     removals = read_removals(order.store.folder)
-    ids = np.asarray(seeding.interactions.ids.users, str)
+    ids = as_strings(seeding.interactions.ids.users)
     population, number = _population(seeding, ~removals.left(ids.tolist()))
-    named = zip(np.asarray(population.user_ids, str).tolist(), population.seen.tolist(), strict=True)
+    named = zip(as_strings(population.user_ids).tolist(), population.seen.tolist(), strict=True)
     dense = {user: row for row, (user, seen) in enumerate(named) if seen}
-    old_ids = np.asarray(now.population.user_ids, str)[now.pool.seeds.user].tolist()
+    old_ids = as_strings(now.population.user_ids)[now.pool.seeds.user].tolist()
     why = "the data have no training items of this seed user any more"
     gone = [Problem(user, why) for user in old_ids if user not in dense]
     rows = np.asarray([user in dense for user in old_ids], bool)
@@ -240,7 +241,7 @@ def _not_barred(order: Order, seeds: SeedSet, seeding: Seeding) -> SeedSet:
 def _seeds_of(content: Content, seeding: Seeding) -> SeedSet:
     """The seed users of a version, with their dense ids in the present data."""
     dense = {str(user): row for row, user in enumerate(seeding.interactions.ids.users)}
-    ids = np.asarray(content.population.user_ids, str)[content.pool.seeds.user].tolist()
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     rows = np.asarray([row for row, user in enumerate(ids) if user in dense], np.int64)
     seeds = SeedSet(*(field[rows] for field in content.pool.seeds))
     return seeds._replace(user=np.asarray([dense[user] for user in ids if user in dense], np.int32))
@@ -294,7 +295,7 @@ def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.nda
     splits, ids = seeding.splits, seeding.interactions.ids
     lengths = splits.train.lengths()
     whole = Population(
-        np.asarray(ids.users, str),
+        as_strings(ids.users),
         np.asarray(seeding.behaviour, np.float32),
         lengths.astype(np.int32),
         (splits.valid.lengths() + splits.test.lengths()).astype(np.int32),

@@ -20,6 +20,7 @@ from reland_jax.pool.keeping.purging import not_purged, purge
 from reland_jax.pool.keeping.version_files import Content, Population, read_record
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.providers.files import read_pool_file
+from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 
 _SHOWN = 5
@@ -132,7 +133,7 @@ def add(order: Order, file: str, held_out: int) -> int:
 
     def plan(before: Content) -> Plan:
         population = before.population
-        ids = np.asarray(population.user_ids, str).tolist()
+        ids = as_strings(population.user_ids).tolist()
         dense = {user: row for row, user in enumerate(ids)}
         refused = _refused(order.store, entries, dense, population, held_out)
         pool, problems = control.add_entries(before.pool, entries, dense, population.behaviour, refused)
@@ -152,7 +153,7 @@ def remove(order: Order, users: Sequence[str], match: str | None, purging: bool)
     def plan(before: Content) -> Plan:
         present, elsewhere = _known(order.store, before, users)
         pool = control.remove_matching(before.pool, expressions, "--match")
-        ids = np.asarray(before.population.user_ids, str)
+        ids = as_strings(before.population.user_ids)
         matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
         after = _with_pool(before, pool)
         if present:
@@ -238,7 +239,7 @@ def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
 
 def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
     """Users that the version serves, and others that were asked about; those removed before are neither."""
-    served = set(np.asarray(before.population.user_ids, str).tolist())
+    served = set(as_strings(before.population.user_ids).tolist())
     asked = {note.user_id for note in read_asked(store.folder)} - served
     gone = read_removals(store.folder).left(users).tolist()
     new = [user for user, left in zip(users, gone, strict=True) if not left or user in served]

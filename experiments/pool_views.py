@@ -14,6 +14,7 @@ from reland_jax.pool.keeping.purging import verify
 from reland_jax.pool.keeping.version_files import Content, read_record
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.reading.parser import parse_response
+from reland_jax.strings import as_strings
 from reland_jax.types import HOW_NAMES, Rationale, RelandError
 
 _SHOWN = 20
@@ -52,7 +53,7 @@ def show_difference(store: PoolStore, first: str, second: str) -> int:
 def export(store: PoolStore, number: int | None, file: str) -> int:
     """Writes a version as a pool file, which provider "file" and `add` read."""
     content, path = store.read(number), Path(file)
-    ids = np.asarray(content.population.user_ids, str)[content.pool.seeds.user].tolist()
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     seeds = content.pool.seeds
     lines = [
         json.dumps(_line(*row), ensure_ascii=False)
@@ -112,7 +113,7 @@ def _show_versions(store: PoolStore) -> None:
 
 def _show_seeds(content: Content, limit: int) -> None:
     users = represented(content.pool, content.assignment)
-    ids = np.asarray(content.population.user_ids, str)[content.pool.seeds.user].tolist()
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     print(f"{len(ids)} seed users for {len(content.population.user_ids)} users; those for the most users:")
     for row in np.argsort(-users, kind="stable")[:limit].tolist():
         how = HOW_NAMES[int(content.pool.seeds.how[row])]
@@ -123,7 +124,7 @@ def _show_user(content: Content, user: str) -> None:
     from reland_jax.control import dense_users
 
     (row,) = dense_users(content.population, [user])
-    ids = np.asarray(content.population.user_ids, str)[content.pool.seeds.user]
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user]
     print(f"user {user}, {content.population.seen[row]} training interactions")
     for seed, cosine in zip(content.assignment.seed[row], content.assignment.cosine[row], strict=True):
         rationale = content.pool.rationales[seed]

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from reland_jax.strings import as_strings, is_text, packed, unpacked
 from reland_jax.types import RelandError
 
 STAMP = "stamp.json"
@@ -54,6 +55,8 @@ def _hashable(part: Any) -> Any:
     if dataclasses.is_dataclass(part):
         return dataclasses.asdict(part)
     if isinstance(part, np.ndarray):
+        if is_text(part):
+            return [_hashable(each) for each in packed(as_strings(part))]
         content = hashlib.sha256(np.ascontiguousarray(part).view(np.uint8)).hexdigest()
         return [content, str(part.dtype), part.shape]
     if isinstance(part, Path):
@@ -195,33 +198,46 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Writes a file NAME.npy for each array and arrays.json with the names; strings are stored as unicode of
-    fixed width."""
+    """Writes NAME.npy for each array, NAME.npz for each column of text, and arrays.json with the names.
+
+    Texts are stored one after the other in UTF-8, so a long one costs its own length and not that of the
+    column.
+    """
     for name, array in arrays.items():
-        np.save(_array_file(folder, name), array.astype(str) if array.dtype == object else array)
+        if is_text(array):
+            content, starts = packed(as_strings(array))
+            np.savez(_array_file(folder, name, "npz"), content=content, starts=starts)
+        else:
+            np.save(_array_file(folder, name), array)
     write_json(folder / "arrays.json", list(arrays))
 
 
 def load_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Maps what `save_arrays` wrote into memory: a process reads the rows that it uses, when it uses them.
+    """Reads what `save_arrays` wrote: columns of text, as ``<str>[n]`` of variable width, and arrays.
 
-    What is written into an array stays in memory.
+    Arrays are mapped into memory: a process reads the rows that it uses, when it uses them. What is written
+    into an array stays in memory.
 
     Raises:
         FileNotFoundError: an array or the list of names is missing.
     """
     names = json.loads((folder / "arrays.json").read_text())
-    return {name: _map_array(_array_file(folder, name)) for name in names}
+    return {name: _load_array(folder, name) for name in names}
 
 
-def _array_file(folder: Path, name: str) -> Path:
+def _array_file(folder: Path, name: str, kind: str = "npy") -> Path:
     # Columns of a person's data have any name.
-    return folder / f"{quote(name, safe='')}.npy"
+    return folder / f"{quote(name, safe='')}.{kind}"
 
 
-def _map_array(path: Path) -> np.ndarray:
-    array = np.load(path, mmap_mode="c", allow_pickle=False)
-    return np.asarray(array)  # as an ndarray like any other; `array` is its base
+def _load_array(folder: Path, name: str) -> np.ndarray:
+    text = _array_file(folder, name, "npz")
+    if text.exists():
+        with np.load(text, allow_pickle=False) as stored:
+            return unpacked(stored["content"], stored["starts"])
+    mapped = np.load(_array_file(folder, name), mmap_mode="c", allow_pickle=False)
+    array = np.asarray(mapped)  # as an ndarray like any other; `mapped` is its base
+    return as_strings(array) if is_text(array) else array
 
 
 def _plain(value: Any) -> Any:

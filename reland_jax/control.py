@@ -17,6 +17,7 @@ from reland_jax.pool.keeping.control import Difference, Side, diff, keep_rows
 from reland_jax.pool.keeping.lists import Removals, allowed
 from reland_jax.pool.keeping.version_files import Content, Origin, Population
 from reland_jax.retrieval import assign, assign_with_cold, most_voted, profile_weights
+from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, ReasoningPool, RelandError
 
 
@@ -95,7 +96,7 @@ def screened(
     Raises:
         RelandError: nothing would be left.
     """
-    seeds = np.asarray(user_ids, str)[pool.seeds.user].tolist()
+    seeds = as_strings(user_ids)[pool.seeds.user].tolist()
     rows = allowed(pool.rationales, seeds, removals, patterns)
     return keep_rows(pool, rows, "what was removed and blocked before")
 
@@ -111,7 +112,7 @@ def dense_users(population: Population, user_ids: Iterable[str]) -> np.ndarray:
     Raises:
         RelandError: a user that the store does not serve; the nearest id is named.
     """
-    known = {user: row for row, user in enumerate(np.asarray(population.user_ids, str).tolist())}
+    known = {user: row for row, user in enumerate(as_strings(population.user_ids).tolist())}
     for user in user_ids:
         if user not in known:
             hint = nearest_name(user, list(known)) if len(known) < 20_000 else ""
@@ -173,9 +174,9 @@ def _origins(
     seen, history = population.seen[users].copy(), population.history[users].copy()
     if before is not None:
         known = set(current)
-        old_ids = np.asarray(before.population.user_ids, str)[before.pool.seeds.user].tolist()
+        old_ids = as_strings(before.population.user_ids)[before.pool.seeds.user].tolist()
         old = {user: row for row, user in enumerate(old_ids)}
-        for row, user in enumerate(np.asarray(population.user_ids, str)[users].tolist()):
+        for row, user in enumerate(as_strings(population.user_ids)[users].tolist()):
             place = None if int(users[row]) in known else old.get(user)
             if place is not None and before.pool.rationales[place] == pool.rationales[row]:
                 seen[row], history[row] = before.origin.seen[place], before.origin.history[place]

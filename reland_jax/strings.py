@@ -7,6 +7,7 @@ no place for ids, titles or answers. `as_strings` makes what is used instead, an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,19 +15,50 @@ STRING = np.dtypes.StringDType()
 """The dtype of text columns, written ``<str>`` in docstrings."""
 
 
+_AT_ONCE = 1 << 16
+"""Texts that are Python objects at the same time while a column is converted."""
+
+
 def as_strings(values: Iterable[str] | np.ndarray) -> np.ndarray:
     """A column of text, ``<str>[n]`` of variable width.
 
     Args:
-        values: texts. Arrays of numbers are refused rather than written out in NumPy's own format.
+        values: texts; a column of variable width is returned as it is. Arrays of numbers are refused rather
+            than written out in NumPy's own format.
 
     Raises:
         TypeError: a value is no text.
     """
-    given = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    if bad := next((value for value in given if not isinstance(value, str)), None):
-        raise TypeError(f"{bad!r} is a {type(bad).__name__}, where a text is needed")
-    return np.array(given, dtype=STRING)
+    if isinstance(values, np.ndarray) and values.dtype == STRING:
+        return values
+    given = values if isinstance(values, np.ndarray | list) else list(values)
+    column = np.empty(len(given), dtype=STRING)
+    for low in range(0, len(given), _AT_ONCE):
+        part = given[low : low + _AT_ONCE]
+        texts = part.tolist() if isinstance(part, np.ndarray) else part
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is a {type(text).__name__}, where a text is needed")
+        column[low : low + _AT_ONCE] = np.array(texts, dtype=STRING)
+    return column
+
+
+def is_text(array: np.ndarray) -> bool:
+    """Whether an array is a column of text, of whichever of NumPy's types for it."""
+    return array.ndim == 1 and (array.dtype == STRING or array.dtype.kind in "OU")
+
+
+def distinct(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct texts of a column in sorted order, and the number of each row's text among them.
+
+    Args:
+        column: ``<str>[n]``.
+
+    Returns:
+        ``<str>[m]`` and ``<int64>[n]``.
+    """
+    names, code = np.unique(as_strings(column), return_inverse=True)
+    return names, code.astype(np.int64)
 
 
 def packed(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -38,10 +70,12 @@ def packed(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         ``<uint8>[bytes]`` and ``<int64>[n + 1]``.
     """
-    texts = [text.encode() for text in column.tolist()]
-    starts = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=starts[1:])
-    return np.frombuffer(b"".join(texts), np.uint8), starts
+    parts, starts = [], np.zeros(len(column) + 1, np.int64)
+    for low in range(0, len(column), _AT_ONCE):
+        texts = [text.encode() for text in column[low : low + _AT_ONCE].tolist()]
+        starts[low + 1 : low + 1 + len(texts)] = [len(text) for text in texts]
+        parts.append(b"".join(texts))
+    return np.frombuffer(b"".join(parts), np.uint8), np.cumsum(starts)
 
 
 def unpacked(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -52,9 +86,11 @@ def unpacked(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """
     if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 0).any():
         raise ValueError("the beginnings of the texts do not fit their bytes")
-    whole, edges = np.asarray(content).tobytes(), starts.tolist()
-    texts = [
-        whole[low:high].decode()
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]  # fmt: skip
-    return np.array(texts, dtype=STRING)
+    column = np.empty(len(starts) - 1, dtype=STRING)
+    for low in range(0, len(column), _AT_ONCE):
+        edges = starts[low : low + _AT_ONCE + 1]
+        whole = np.asarray(content[edges[0] : edges[-1]]).tobytes()
+        edges = (edges - edges[0]).tolist()
+        texts = [whole[start:end].decode() for start, end in pairwise(edges)]
+        column[low : low + _AT_ONCE] = np.array(texts, dtype=STRING)
+    return column

@@ -25,6 +25,7 @@ from reland_jax.artefacts import (
     write_json,
 )
 from reland_jax.config import TrainConfig
+from reland_jax.strings import STRING, as_strings
 from reland_jax.types import RelandError
 
 
@@ -245,6 +246,32 @@ def test_arrays_come_back_as_they_went(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], arrays[name])
         assert found[name].dtype == arrays[name].dtype and found[name].shape == arrays[name].shape
     assert found["text"].tolist() == arrays["text"].tolist()
+
+
+@pytest.mark.parametrize("kind", [object, "U", STRING], ids=["object", "fixed", "variable"])
+def test_texts_come_back_as_they_went_and_cost_their_own_length(tmp_path: Path, kind: Any) -> None:
+    texts = ["", "Crème", "雪", "long " * 20_000, *["short"] * 1000]
+    save_arrays({"item.a/b": np.array(texts, dtype=kind), "none": np.array([], dtype=kind)}, tmp_path)
+    found = load_arrays(tmp_path)
+    assert found["item.a/b"].tolist() == texts and found["none"].tolist() == []
+    assert found["item.a/b"].dtype == found["none"].dtype == STRING
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 * len("".join(texts))
+
+
+def test_a_nul_at_the_end_makes_another_text(tmp_path: Path) -> None:
+    column = as_strings(["bob", "bob\0", "bob\0\0"])
+    save_arrays({"ids": column}, tmp_path)
+    assert load_arrays(tmp_path)["ids"].tolist() == ["bob", "bob\0", "bob\0\0"]
+    others = (column, column[:2], as_strings(["bob", "bob\0\0", "bob\0"]))
+    marks = [fingerprint(each) for each in others]
+    assert len(set(marks)) == 3 and fingerprint(column.astype(object)) == marks[0]
+
+
+def test_texts_that_an_earlier_program_wrote_are_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "ids.npy", np.array(["a", "bé"]))
+    write_json(tmp_path / "arrays.json", ["ids"])
+    found = load_arrays(tmp_path)["ids"]
+    assert found.tolist() == ["a", "bé"] and found.dtype == STRING
 
 
 def test_arrays_are_read_from_their_files_when_they_are_used(tmp_path: Path) -> None:

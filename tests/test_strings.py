@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reland_jax.strings import STRING, as_strings, packed, unpacked
+from reland_jax import strings
+from reland_jax.strings import STRING, as_strings, distinct, packed, unpacked
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()))))
@@ -25,6 +26,26 @@ def test_nuls_at_the_end_make_another_text() -> None:
     column = as_strings(["bob", "bob\0", "bob\0\0"])
     assert len(np.unique(column)) == 3
     assert unpacked(*packed(column)).tolist() == ["bob", "bob\0", "bob\0\0"]
+
+
+def test_a_column_is_converted_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strings, "_AT_ONCE", 3)
+    texts = ["", "é", "x" * 50, "a\0", "", "b", "雪" * 9]
+    for given_as in (texts, np.array(texts, dtype=object), iter(texts), as_strings(texts)):
+        column = as_strings(given_as)
+        assert column.tolist() == texts
+        assert unpacked(*packed(column)).tolist() == texts
+
+
+def test_the_distinct_texts_and_their_numbers() -> None:
+    names, code = distinct(as_strings(["b", "a\0", "a", "b"]))
+    assert names.tolist() == ["a", "a\0", "b"]
+    assert code.tolist() == [2, 1, 0, 2]
+
+
+def test_what_is_missing_is_no_text() -> None:
+    with pytest.raises(TypeError, match="None is a NoneType"):
+        as_strings(np.array(["a", None], dtype=object))
 
 
 def test_numbers_are_no_texts() -> None:

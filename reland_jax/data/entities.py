@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reland_jax.strings import distinct
 from reland_jax.types import Interactions
 
 NO_ENTITY = -1
@@ -30,7 +31,7 @@ def item_entities(interactions: Interactions, fields: Sequence[str]) -> np.ndarr
         values = interactions.item_features.get(name)
         if values is None or not (known := np.flatnonzero(values != "")).size:
             continue
-        names, code = np.unique(values[known].astype(str), return_inverse=True)
+        names, code = distinct(values[known])
         row = np.full(interactions.num_items + 1, NO_ENTITY, np.int32)
         row[known] = first + code
         first += len(names)

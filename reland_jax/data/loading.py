@@ -16,6 +16,7 @@ from reland_jax.data.filtering import first_of_duplicates, k_core
 from reland_jax.data.sources import amazon, demo, movielens, recbole, table, tfds
 from reland_jax.data.sources.raw import FeatureTable, RawTable
 from reland_jax.memory import release_memory
+from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
 SOURCES: Mapping[str, Callable[[str, DataConfig], RawTable]] = {
@@ -186,7 +187,7 @@ def _number(raw: RawTable, rows: np.ndarray) -> Interactions:
     items, item = _dense(raw.item.name, raw.item.code[rows])
     time = rows.astype(np.float64) if raw.time is None else raw.time[rows]
     order = np.lexsort((time, user))
-    ids = IdMap(users.astype(str), np.concatenate(([""], items)).astype(str))
+    ids = IdMap(as_strings(users), as_strings(["", *items]))
     return Interactions(
         user=user[order],
         item=item[order] + np.int32(1),
@@ -227,6 +228,6 @@ def _align(
     if padding:
         rows = np.concatenate(([-1], rows))
     return {
-        name: np.where(rows >= 0, values[rows], "").astype(object)
+        name: as_strings(np.where(rows >= 0, values[rows], ""))
         for name, values in features.fields.items()
     }

@@ -22,6 +22,7 @@ from jax import lax
 
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval.assign import assign
+from reland_jax.strings import as_strings, distinct
 from reland_jax.types import Assignment, RelandError
 
 USERS_PER_VALUE = 5
@@ -104,10 +105,10 @@ def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndar
     """
     columns = []
     for name in sorted(user_features):
-        values = np.asarray(user_features[name]).astype(str)
-        distinct, code = np.unique(values, return_inverse=True)
+        values = as_strings(user_features[name])
+        known, code = distinct(values)
         described = np.count_nonzero(values != "")
-        if described and described >= USERS_PER_VALUE * np.count_nonzero(distinct != ""):
+        if described and described >= USERS_PER_VALUE * np.count_nonzero(known != ""):
             columns.append(np.where(values == "", MISSING, code))
     columns.sort(key=np.max)
     while len(columns) > 1 and len(np.unique(np.stack(columns), axis=1).T) > MOST_PROFILES:

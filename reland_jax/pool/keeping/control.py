@@ -19,6 +19,7 @@ from reland_jax.pool.contract import Problem
 from reland_jax.pool.keeping.lists import matches
 from reland_jax.pool.keeping.store import pool_summary
 from reland_jax.pool.providers.files import FileRationale
+from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, Rationale, ReasoningPool, RelandError, SeedSet
 
 _SPAN = re.compile(r"(\d+)\s*([hdw])")
@@ -271,7 +272,7 @@ def diff(before: Side | None, after: Side) -> Difference:
 
 
 def _texts(side: Side) -> dict[str, Rationale]:
-    seeds = np.asarray(side.user_ids, str)[side.pool.seeds.user].tolist()
+    seeds = as_strings(side.user_ids)[side.pool.seeds.user].tolist()
     return dict(zip(seeds, side.pool.rationales, strict=True))
 
 
@@ -285,7 +286,7 @@ def _touched(before: Side, after: Side, old: Mapping[str, Rationale], new: Mappi
 
     first, second = given(before, old), given(after, new)
     _, a, b = np.intersect1d(
-        np.asarray(before.user_ids, str), np.asarray(after.user_ids, str), True, return_indices=True
+        as_strings(before.user_ids), as_strings(after.user_ids), True, return_indices=True
     )
     alone = len(before.user_ids) + len(after.user_ids) - 2 * len(a)
     if first.shape[1] != second.shape[1]:

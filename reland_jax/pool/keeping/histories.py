@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from reland_jax.strings import as_strings, packed
 from reland_jax.types import Ragged
 
 _BYTES = np.uint64(0x100000001B3)
@@ -36,12 +37,14 @@ def history_codes(train: Ragged, item_ids: np.ndarray, lengths: np.ndarray) -> n
 
 def _codes(texts: np.ndarray) -> np.ndarray:
     """A 64-bit code of every text, ``<uint64>[n]``: the same on every machine."""
-    encoded = np.char.encode(np.asarray(texts, str), "utf-8")
-    width = max(encoded.dtype.itemsize, 1)
-    letters = np.frombuffer(encoded.tobytes(), np.uint8).reshape(len(encoded), -1).astype(np.uint64)
-    powers = np.cumprod(np.full(width, _BYTES, np.uint64), dtype=np.uint64)
-    # Bytes are padded with zeros, which add nothing, so a code does not depend on the longest text.
-    return _mixed(letters @ powers[: letters.shape[1]])
+    content, starts = packed(as_strings(texts))
+    lengths = np.diff(starts)
+    powers = np.cumprod(np.full(lengths.max(initial=0), _BYTES, np.uint64), dtype=np.uint64)
+    # A NUL counts as well, or texts that differ by NULs at the end would have one code.
+    letters = np.where(content == 0, np.uint64(256), content.astype(np.uint64))
+    terms = letters * powers[np.arange(len(content)) - np.repeat(starts[:-1], lengths)]
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+    return _mixed(total[starts[1:]] - total[starts[:-1]])
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:

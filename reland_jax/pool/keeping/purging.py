@@ -15,6 +15,7 @@ from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read
 from reland_jax.pool.keeping.version_files import Content, read_record
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.providers.batch_state import BatchState
+from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 
 BATCH_FILES = ("batch_*.jsonl", "batch_sent/*")
@@ -141,7 +142,7 @@ def _damaged_journals(store: PoolStore) -> list[str]:
 
 
 def _against_lists(content: Content, removals: Removals, patterns: tuple[str, ...]) -> list[str]:
-    ids = np.asarray(content.population.user_ids, str)
+    ids = as_strings(content.population.user_ids)
     problems = []
     if removals.left(ids.tolist()).any():
         problems.append("the current version serves users who were removed")

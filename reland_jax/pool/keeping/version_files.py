@@ -20,6 +20,7 @@ import numpy as np
 
 from reland_jax.pool.keeping.durable import write_durably
 from reland_jax.pool.keeping.store import MANIFEST_FILE, POOL_FILE, load_pool, save_pool
+from reland_jax.strings import as_strings, packed, unpacked
 from reland_jax.types import Assignment, IdMap, ReasoningPool, RelandError
 
 if TYPE_CHECKING:
@@ -205,8 +206,10 @@ def _verified(path: Path, expected: Mapping[str, Any] | None) -> bytes:
 
 def _packed(population: Population) -> bytes:
     """Uncompressed, with ids in UTF-8, so that a plain search of the bytes finds whoever is in it."""
+    content, starts = packed(as_strings(population.user_ids))
     arrays = {
-        "user_ids": np.char.encode(np.asarray(population.user_ids, str), "utf-8"),
+        "user_ids": content,
+        "user_id_starts": starts,
         "behaviour": np.asarray(population.behaviour, np.float32),
         "seen": np.asarray(population.seen, np.int32),
         "held_out": np.asarray(population.held_out, np.int32),
@@ -222,12 +225,19 @@ def _unpacked(content: bytes, path: Path) -> Population:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in Population._fields}
+            arrays["user_ids"] = _user_ids(stored)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise RelandError(f"{path}: not the users of a pool store ({error}); {_ADVICE}") from error
-    arrays["user_ids"] = np.char.decode(arrays["user_ids"], "utf-8")
     if len({len(array) for array in arrays.values()}) != 1:
         raise RelandError(f"{path}: its arrays differ in length; {_ADVICE}")
     return Population(**arrays)
+
+
+def _user_ids(stored: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "user_id_starts" in stored:
+        return unpacked(stored["user_ids"], stored["user_id_starts"])
+    # Stores of earlier programs have a column of fixed width.
+    return as_strings([name.decode() for name in stored["user_ids"].tolist()])
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -236,7 +246,7 @@ def _unpacked(content: bytes, path: Path) -> Population:
 def _tables(content: Content) -> dict[str, pyarrow.Table]:
     import pyarrow as pa
 
-    users = np.asarray(content.population.user_ids, str)
+    users = as_strings(content.population.user_ids)
     seeds = users[content.pool.seeds.user]
     seed, cosine = content.assignment
     k = seed.shape[1]
@@ -276,7 +286,7 @@ def _assignment(
 ) -> Assignment:
     path = folder / ASSIGNMENT_FILE
     columns = _need(table, ("user_id", "seed_user_id", "cosine"), path)
-    users = np.asarray(population.user_ids, str)
+    users = as_strings(population.user_ids)
     k = len(columns["user_id"]) // max(len(users), 1)
     if columns["user_id"] != np.repeat(users, k).tolist():
         raise RelandError(f"{path}: its users are not those that the store serves")
@@ -294,6 +304,6 @@ def _assignment(
 def _origin(table: pyarrow.Table, population: Population, pool: ReasoningPool, folder: Path) -> Origin:
     path = folder / ORIGIN_FILE
     columns = _need(table, ("user_id", "seen", "history"), path)
-    if columns["user_id"] != np.asarray(population.user_ids, str)[pool.seeds.user].tolist():
+    if columns["user_id"] != as_strings(population.user_ids)[pool.seeds.user].tolist():
         raise RelandError(f"{path}: its seed users are not those of the pool")
     return Origin(np.asarray(columns["seen"], np.int32), np.asarray(columns["history"], np.uint64))

@@ -14,6 +14,7 @@ from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.prompting.scrub import name_files
+from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Rationale, SeedSet, Splits
 
 
@@ -32,7 +33,7 @@ class StoreProvider:
         folder = store.path_of()
         self.number = int(folder.name)
         self._content = content = store.read(self.number)
-        user_ids = np.asarray(content.population.user_ids, str)[content.pool.seeds.user].tolist()
+        user_ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
         fine = allowed(content.pool.rationales, user_ids, read_removals(self.path), read_patterns(self.path))
         self._rows = {user_ids[row]: row for row in np.flatnonzero(fine).tolist()}
 

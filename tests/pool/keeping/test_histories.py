@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax.pool.keeping.histories import history_codes
+from reland_jax.strings import as_strings
 from reland_jax.types import Ragged
 from tests.toys import ragged
 
@@ -34,6 +35,18 @@ def test_codes_speak_of_external_ids() -> None:
     codes = history_codes(ragged(rows), IDS, lengths)
     np.testing.assert_array_equal(codes, history_codes(ragged(again), other, lengths))
     assert codes.dtype == np.uint64 and len(set(codes.tolist())) == 3
+
+
+def test_codes_tell_nuls_at_the_end_and_do_not_grow_with_the_longest_id() -> None:
+    items = as_strings(["", "i05", "i05\0", "i05\0\0", "x" * 1_000_000, *map(str, range(2000))])
+    codes = history_codes(ragged([[1], [2], [3], [4]]), items, np.ones(4, int))
+    assert len(set(codes.tolist())) == 4
+
+
+def test_codes_are_those_of_stores_that_exist() -> None:
+    """A change would take every stored rationale for one of another history."""
+    codes = history_codes(ragged([[1, 2], [3]]), IDS, np.asarray([2, 1]))
+    assert codes.tolist() == [9014113437522173162, 9083266451028590981]
 
 
 def test_no_accidents_among_many() -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reland_jax.pool.keeping import version_files
 from reland_jax.pool.keeping.version_files import read_record
 from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, RelandError
 from tests.pool.store_toys import CHANGE, content, same
 
@@ -37,6 +39,26 @@ def test_round_trip(tmp_path: Path, k: int) -> None:
     store = publish(tmp_path / "store", content(k=k))
     assert store.current() == 1 and same(store.read(), content(k=k))
     assert store.read().assignment.cosine.dtype == np.float32
+
+
+def test_users_keep_the_ids_that_they_have(tmp_path: Path) -> None:
+    """Ids that differ by a NUL stay apart, and a long one costs its own length."""
+    toy = content()
+    ids = as_strings(["bob", "bob\0", "bob\0\0", "x" * 100_000, *(f"é-{row}" for row in range(8))])
+    store = publish(tmp_path / "store", toy._replace(population=toy.population._replace(user_ids=ids)))
+    found = store.read()
+    assert found.population.user_ids.tolist() == ids.tolist()
+    assert found.pool.seeds.user.tolist() == toy.pool.seeds.user.tolist()
+    kept = next((tmp_path / "store" / "behaviour").iterdir()).read_bytes()
+    assert len(kept) < 200_000 and "é-7".encode() in kept
+
+
+def test_users_that_an_earlier_program_stored_are_read(tmp_path: Path) -> None:
+    population = content().population
+    arrays = population._asdict() | {"user_ids": np.char.encode(population.user_ids, "utf-8")}
+    np.savez(tmp_path / "old.npz", **arrays)
+    found = version_files._unpacked((tmp_path / "old.npz").read_bytes(), tmp_path / "old.npz")
+    assert found.user_ids.tolist() == population.user_ids.tolist()
 
 
 def test_a_new_version_leaves_the_old_ones_alone(tmp_path: Path) -> None:
