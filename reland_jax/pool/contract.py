@@ -26,6 +26,18 @@ class RationaleRequest(NamedTuple):
     history: tuple[Mapping[str, str], ...] = ()
 
 
+class Flaw(NamedTuple):
+    """Why an answer of an LLM cannot be used, by what the service says of it.
+
+    Attributes:
+        why: in words.
+        cut: whether the bound on tokens ended the answer, so that more room may help.
+    """
+
+    why: str
+    cut: bool = False
+
+
 class Problem(NamedTuple):
     """Something that a person should know about one seed user.
 

@@ -20,7 +20,16 @@ from pathlib import Path
 
 from reland_jax.pool.asking.money import Usage
 from reland_jax.pool.asking.owners import Owner, this_process
-from reland_jax.pool.asking.records import ACCEPTED, SURPLUS, UNANSWERED, Reception, RequestRecord, Sent
+from reland_jax.pool.asking.records import (
+    ACCEPTED,
+    CUT,
+    MALFORMED,
+    SURPLUS,
+    UNANSWERED,
+    Reception,
+    RequestRecord,
+    Sent,
+)
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.types import RelandError
@@ -31,6 +40,7 @@ _BUSY_SECONDS = 60.0
 _AT_A_TIME = 500
 _CHECKED_BYTES = 100_000_000
 """Size up to which a journal is checked whenever it is opened."""
+_FAULTY = f"('{MALFORMED}', '{CUT}')"
 _SCHEMA = """
 CREATE TABLE asked (
     key TEXT PRIMARY KEY, prompt_hash TEXT NOT NULL, model TEXT NOT NULL, settings TEXT NOT NULL,
@@ -126,14 +136,14 @@ class Journal:
         return {key: Answer(*values) for key, *values in rows}
 
     def malformed(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Key -> (content, what is wrong with it) of the first malformed answer, where there is one."""
+        """Key -> (content, what is wrong with it) of the first malformed or cut answer, if there is one."""
         order = "ORDER BY id DESC"  # so that the first one is what stays in the dictionary
-        query = "SELECT key, content, why FROM received WHERE kind = 'malformed' AND messages = '' AND key IN"
+        query = f"SELECT key, content, why FROM received WHERE kind IN {_FAULTY} AND messages = '' AND key IN"
         return {key: (content, why) for key, content, why in self._select(query, keys, order)}
 
     def quarantined(self, keys: Iterable[str]) -> dict[str, str]:
         """Key -> reason, of prompts whose answer was malformed again when they were asked again."""
-        query = "SELECT key, why FROM received WHERE kind = 'malformed' AND messages != '' AND key IN"
+        query = f"SELECT key, why FROM received WHERE kind IN {_FAULTY} AND messages != '' AND key IN"
         rows = dict(self._select(query, keys))
         answered = self.answers(rows)
         return {key: why for key, why in rows.items() if key not in answered}

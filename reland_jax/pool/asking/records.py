@@ -16,6 +16,8 @@ ACCEPTED = "accepted"
 """Kind of a reception: a usable answer. A prompt has at most one."""
 MALFORMED = "malformed"
 """There is a text, but no rationale in it. One to a prompt asked again puts the prompt in quarantine."""
+CUT = "cut"
+"""The bound on its tokens ended the answer. Treated as malformed, but asked again with more room."""
 UNREADABLE = "unreadable"
 """The service says all is well, but what it sent is not an answer."""
 UNANSWERED = "unanswered"
@@ -45,7 +47,7 @@ class Reception(NamedTuple):
 
     Attributes:
         request: what was asked.
-        kind: `ACCEPTED`, `MALFORMED`, `UNREADABLE` or `UNANSWERED`.
+        kind: `ACCEPTED`, `MALFORMED`, `CUT`, `UNREADABLE` or `UNANSWERED`.
         answer: what was read from it; without content for the last two kinds.
         raw: the response body as it came, "" if none did.
         why: what is wrong with it, "" for an accepted answer.

@@ -14,6 +14,7 @@ from reland_jax.config import PoolConfig
 from reland_jax.pool.asking.chat import Messages
 from reland_jax.pool.asking.records import (
     ACCEPTED,
+    CUT,
     MALFORMED,
     UNANSWERED,
     UNREADABLE,
@@ -23,11 +24,24 @@ from reland_jax.pool.asking.records import (
 )
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
-from reland_jax.pool.reading.answers import Answer, answer_of, rationale_of, readable_steps, tokens_of
+from reland_jax.pool.reading.answers import (
+    Answer,
+    answer_of,
+    flaw_of,
+    rationale_of,
+    readable_steps,
+    tokens_of,
+)
 from reland_jax.types import Rationale
 
 Judge = Callable[[str], str]
 """Says of the text of an answer why it cannot be used; "" if it can."""
+
+MORE_ROOM = 4
+"""An answer that was cut off is asked for again with this many times the tokens."""
+
+_SHOWN_AGAIN = 1000
+"""Characters of a malformed answer that the LLM is shown again; it pays for each."""
 
 _AGAIN = """\
 Your answer could not be read: {why}.
@@ -70,13 +84,19 @@ def first_messages(prompt: str) -> Messages:
 def messages_again(prompt: str, content: str, why: str) -> Messages:
     """The chat that asks a prompt again after a malformed answer, with what is wrong with it."""
     again = {"role": "user", "content": _AGAIN.format(why=why.rstrip("."))}
-    return [*first_messages(prompt), {"role": "assistant", "content": content}, again]
+    # Some services refuse an empty message, and some chat templates two of one role in a row.
+    shown = content if len(content) <= _SHOWN_AGAIN else f"{content[:_SHOWN_AGAIN]} …"
+    answered = {"role": "assistant", "content": shown if shown.strip() else "…"}
+    return [*first_messages(prompt), answered, again]
 
 
 def reception_of(
     request: RequestRecord, raw: str, judge: Judge, messages: Messages, reserved: tuple[int, int] = (0, 0)
 ) -> Reception:
     """The entry of the journal for a response body.
+
+    What the service says of the answer counts before its text: one that the bound on tokens ended is
+    `CUT`, one that a filter took away or the model declined is `MALFORMED`, whatever can be read in it.
 
     Args:
         request: what was asked.
@@ -93,6 +113,9 @@ def reception_of(
     read, written = tokens_of(body)
     paid = (read, written) if read + written else reserved
     again = _again(messages)
+    if flaw := flaw_of(body):
+        content = _nothing(request) if isinstance(answer, str) else answer
+        return Reception(request, CUT if flaw.cut else MALFORMED, content, raw, flaw.why, paid, again)
     if isinstance(answer, str):
         return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, again)
     why = judge(answer.content)

@@ -14,7 +14,14 @@ from reland_jax.pool.asking.chat import Messages
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
-from reland_jax.pool.asking.records import MALFORMED, UNREADABLE, Reception, RequestRecord, request_record
+from reland_jax.pool.asking.records import (
+    CUT,
+    MALFORMED,
+    UNREADABLE,
+    Reception,
+    RequestRecord,
+    request_record,
+)
 from reland_jax.pool.asking.replies import Asked, Judge, first_messages, messages_again, reception_of
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
 from reland_jax.pool.providers.batch_files import (
@@ -229,7 +236,7 @@ class BatchWork:
             for reception in every
             if reception.request.key not in closed
             and not (
-                reception.kind == MALFORMED
+                reception.kind in (MALFORMED, CUT)
                 and not reception.messages
                 and reception.request.key in closed_once
             )

@@ -8,13 +8,30 @@ answer in another language of the Latin script is used as it is; its titles and 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from reland_jax.pool.contract import Flaw
 from reland_jax.pool.reading.parser import ParsedRationale, parse_direct, parse_response, plain_text
+from reland_jax.pool.reading.spoken import is_thought
 from reland_jax.types import Rationale
+
+_REASONS = ("finish_reason", "finishReason", "stop_reason", "done_reason")
+_TOKENS_READ = ("prompt_tokens", "input_tokens", "promptTokenCount")
+_TOKENS_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount")
+_ENDINGS = (
+    (
+        "whole",
+        r"^(?:|stop|stop_sequence|end|end_turn|eos|eos_token|tool_calls?|tool_use|function_call|completed?"
+        r"|finish(?:ed)?|done|success|finish_reason_unspecified)$",
+    ),
+    ("cut", r"length|max|limit|trunc|incomplete|exceed|context"),
+    ("filtered", r"filter|safe|refus|block|prohib|recit|spii|sensitiv|guard|polic|moderat|flag|censor"),
+)
+"""What a service means by its reason, told by the first that fits; by any other word it did not finish."""
 
 
 class Answer(NamedTuple):
@@ -38,25 +55,56 @@ class Answer(NamedTuple):
 def answer_of(body: Any, model: str) -> Answer | str:
     """The answer in the body of a chat completion, or in words why there is none.
 
+    The forms of OpenAI, Anthropic, Gemini and Ollama are read. Thoughts that a service hands over apart
+    (`reasoning_content`, parts of a type "thinking") are no content.
+
     Args:
         body: the decoded JSON, whatever it is.
         model: the model that was asked, for a body that does not name one.
     """
-    choices = body.get("choices") if isinstance(body, Mapping) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    choice = _choice(body)
+    if choice is None:
         return "the answer has no choices"
-    content = _content(choices[0].get("message"))
+    content = _content(choice)
     if not content.strip():
-        return "the answer has no content"
-    return Answer(content, str(body.get("model") or model), *tokens_of(body), _iso(body.get("created")))
+        return "the answer has no content" + (", only thoughts" if _thoughts(choice) else "")
+    name = body.get("model") or body.get("modelVersion") or model
+    return Answer(content, str(name), *tokens_of(body), _iso(body.get("created")))
+
+
+def flaw_of(body: Any) -> Flaw | None:
+    """What the service itself says against an answer; None where it says that the answer is whole.
+
+    Args:
+        body: the decoded JSON of a chat completion, whatever it is.
+    """
+    choice = _choice(body)
+    if choice is None:
+        return None
+    message = _message(choice)
+    refusal = message.get("refusal") or next(iter(_texts(message, "refusal")), "")
+    if refusal:
+        return Flaw(f"the model refused: {str(refusal)[:80]!r}")
+    reason = _ended_by(choice)
+    kind = next((kind for kind, words in _ENDINGS if re.search(words, reason)), "")
+    if kind == "cut":
+        where = "" if _content(choice).strip() else " within its thoughts"
+        return Flaw(f"the bound on tokens cut the answer off{where} (finish_reason {reason!r})", cut=True)
+    if kind == "filtered":
+        return Flaw(f"the service filtered the answer (finish_reason {reason!r})")
+    return None if kind else Flaw(f"the service did not finish the answer (finish_reason {reason!r})")
 
 
 def tokens_of(body: Any) -> tuple[int, int]:
     """Tokens read and written, from the body of a chat completion; 0 where it does not say."""
-    usage = body.get("usage") if isinstance(body, Mapping) else None
+    usage = (body.get("usage") or body.get("usageMetadata")) if isinstance(body, Mapping) else None
     if not isinstance(usage, Mapping):
         return 0, 0
-    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    read, written = (
+        next((usage[name] for name in names if name in usage), 0) for names in (_TOKENS_READ, _TOKENS_WRITTEN)
+    )
+    # Gemini counts thoughts apart; the others have them in what was written.
+    return _count(read), _count(written) + _count(usage.get("thoughtsTokenCount"))
 
 
 def rationale_of(answer: Answer, digest: str, prompt: str = "steps") -> tuple[Rationale | None, list[str]]:
@@ -101,13 +149,58 @@ def short(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:200]
 
 
-def _content(message: Any) -> str:
+def _choice(body: Any) -> Mapping[str, Any] | None:
+    """The part of a body that has the message, None if there is none."""
+    if not isinstance(body, Mapping):
+        return None
+    for name in ("choices", "candidates"):
+        if name in body:
+            first = body[name][0] if isinstance(body[name], list) and body[name] else None
+            return first if isinstance(first, Mapping) else None
+    return body if {"content", "message"} & body.keys() else None
+
+
+def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message of a choice; Gemini calls it content, Anthropic has it in the body itself."""
+    for name in ("message", "content"):
+        if isinstance(choice.get(name), Mapping):
+            return choice[name]
+    return choice
+
+
+def _content(choice: Mapping[str, Any]) -> str:
     """Text of a chat message: a string, or a list of parts that have texts."""
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
+    message = _message(choice)
+    content = message.get("content", message.get("text"))
+    return content if isinstance(content, str) else "".join(_texts(message, "text"))
+
+
+def _thoughts(choice: Mapping[str, Any]) -> bool:
+    """Whether the service handed thoughts over apart from the content."""
+    message = _message(choice)
+    apart = any(value for name, value in message.items() if is_thought(str(name)))
+    return apart or any(_is_thought_part(part) for part in _parts(message))
+
+
+def _texts(message: Mapping[str, Any], kind: str) -> list[str]:
+    """The texts of this kind in the parts of a message, without thoughts."""
+    parts = [part for part in _parts(message) if not _is_thought_part(part)]
+    return [part[kind] for part in parts if isinstance(part.get(kind), str)]
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    parts = message.get("content", message.get("parts"))
+    return [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+
+
+def _is_thought_part(part: Mapping[str, Any]) -> bool:
+    return part.get("thought") is True or is_thought(str(part.get("type", "")))
+
+
+def _ended_by(choice: Mapping[str, Any]) -> str:
+    """The service's word for why the answer ended, in small letters; "" where it has none."""
+    reason = next((choice[name] for name in _REASONS if choice.get(name) is not None), "")
+    return str(reason).rpartition(".")[2].strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def _count(value: Any) -> int:

@@ -320,3 +320,22 @@ def test_another_job_on_the_same_journal_shares_the_work(tmp_path: Path) -> None
         journal.close()
     assert one == other and len(one.answers) == 60
     assert len(chat.asked) == 60 and set(chat.asked.values()) == {1}
+
+
+def test_a_cut_or_filtered_answer_is_never_used_and_asked_for_again(tmp_path: Path) -> None:
+    for reason, why in (("length", "cut the answer off"), ("content_filter", "filtered the answer")):
+        body = json.loads(completion(GOOD))
+        body["choices"][0]["finish_reason"] = reason
+        chat = ScriptedChat(json.dumps(body))
+        asked = ask(tmp_path / reason, chat, 1)
+        assert [answer.content for answer in asked.answers.values()] == [GOOD]
+        assert len(chat.chats) == 2 and why in chat.chats[1][2]["content"]
+        never = ScriptedChat(last=json.dumps(body))
+        (problem,) = ask(tmp_path / f"{reason}-never", never, 1).problems.values()
+        assert len(never.chats) == 2 and problem.startswith("in quarantine") and why in problem
+
+
+def test_a_malformed_answer_is_not_paid_for_again_at_any_length(tmp_path: Path) -> None:
+    chat = ScriptedChat(completion(BAD + " soap" * 100_000))
+    ask(tmp_path, chat, 1)
+    assert len(chat.chats[1][1]["content"]) < 1100

@@ -163,10 +163,6 @@ def test_a_response_file_elsewhere(tmp_path: Path) -> None:
         (answered("a", choices=[]), "the answer has no choices"),
         (answered("a", choices=None), "the answer has no choices"),
         (answered("a") | {"response": {"status_code": 200, "body": "text"}}, "the answer has no choices"),
-        (
-            answered("a", choices=[{"message": {"content": None, "refusal": "no"}}]),
-            "the answer has no content",
-        ),
         (answered("a", choices=[{"message": None}]), "the answer has no content"),
         (answered("a", " \n"), "the answer has no content"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from reland_jax.pool.reading.answers import (
     Answer,
     answer_of,
+    flaw_of,
     is_latin,
     rationale_of,
     readable_steps,
@@ -97,3 +98,71 @@ def test_a_missing_step_1_is_a_remark_and_a_missing_step_2_is_not_usable() -> No
     assert remarks == ["used, but step 1 is missing"]
     rationale, why = rationale_of(Answer("Step 1: Likes soap.", "m", 3, 4, "now"), "digest")
     assert rationale is None and "step 2 is missing" in why[-1]
+
+
+def choice(reason: Any, content: Any = "Step 2: b", **message: Any) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content} | message, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize("reason", [None, "", "stop", "STOP", "end_turn", "eos_token", "FinishReason.STOP"])
+def test_whole_answers(reason: Any) -> None:
+    assert flaw_of(choice(reason)) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "why", "cut"),
+    [
+        ("length", "the bound on tokens cut the answer off (finish_reason 'length')", True),
+        ("MAX_TOKENS", "the bound on tokens cut the answer off (finish_reason 'max_tokens')", True),
+        ("model_length", "the bound on tokens cut", True),
+        ("content_filter", "the service filtered the answer (finish_reason 'content_filter')", False),
+        ("SAFETY", "the service filtered", False),
+        ("refusal", "the service filtered", False),
+        ("insufficient_system_resource", "the service did not finish the answer", False),
+        ("error", "the service did not finish the answer (finish_reason 'error')", False),
+    ],
+)
+def test_what_the_service_says_against_an_answer(reason: str, why: str, cut: bool) -> None:
+    flaw = flaw_of(choice(reason))
+    assert flaw is not None and flaw.why.startswith(why) and flaw.cut is cut
+
+
+def test_refusals_and_thoughts_that_are_handed_over_apart() -> None:
+    assert flaw_of(choice("stop", None, refusal="I may not.")) == ("the model refused: 'I may not.'", False)
+    parts = [{"type": "refusal", "refusal": "No."}]
+    assert flaw_of(choice("stop", parts)) == ("the model refused: 'No.'", False)
+    thoughts = choice("stop", "", reasoning_content="Step 1: hm. Step 2: draft.")
+    assert answer_of(thoughts, "m") == "the answer has no content, only thoughts"
+    cut = flaw_of(choice("length", None, reasoning="Step 2: draft"))
+    assert cut is not None and cut.cut and "cut the answer off within its thoughts" in cut.why
+    parts = [{"type": "thinking", "text": "Step 2: draft"}, {"type": "text", "text": "Step 2: oil"}]
+    assert answer_of(choice("stop", parts), "m") == Answer("Step 2: oil", "m", 0, 0, "")
+
+
+def test_the_forms_of_other_services() -> None:
+    gemini = {
+        "candidates": [
+            {
+                "content": {"parts": [{"text": "draft", "thought": True}, {"text": "Step 2: oil"}]},
+                "finishReason": "MAX_TOKENS",
+            }
+        ],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 3, "thoughtsTokenCount": 2},
+        "modelVersion": "g",
+    }
+    assert answer_of(gemini, "m") == Answer("Step 2: oil", "g", 5, 5, "")
+    assert flaw_of(gemini) is not None
+    anthropic = {
+        "content": [{"type": "thinking", "thinking": "draft"}, {"type": "text", "text": "Step 2: oil"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5, "output_tokens": 3},
+    }
+    assert answer_of(anthropic, "m") == Answer("Step 2: oil", "m", 5, 3, "") and flaw_of(anthropic) is None
+    ollama = {"message": {"content": "Step 2: oil"}, "done_reason": "length"}
+    assert answer_of(ollama, "m") == Answer("Step 2: oil", "m", 0, 0, "") and flaw_of(ollama) is not None
+
+
+@given(ANY_JSON)
+def test_a_flaw_has_words(value: Any) -> None:
+    flaw = flaw_of(value)
+    assert flaw is None or flaw.why
