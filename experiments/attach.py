@@ -10,20 +10,20 @@ machines by hand with --part and --parts, or by Ray with --ray_workers (requirem
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments import command_line
+from experiments.command_line import define_path
 from reland_jax.retrieval.cluster import attach_on_ray
 from reland_jax.retrieval.stream import STREAM_ENGINES, Attacher, AttachJob, Progress, attach_all
-from reland_jax.types import RelandError
 
-_USERS = flags.DEFINE_string("users", None, "folder of Parquet shards of user vectors", required=True)
-_SEEDS = flags.DEFINE_string("seeds", None, "Parquet file of the seed users and their vectors", required=True)
-_OUT = flags.DEFINE_string("out", None, "folder of the outputs", required=True)
+_USERS = define_path("users", None, "folder of Parquet shards of user vectors", required=True)
+_SEEDS = define_path("seeds", None, "Parquet file of the seed users and their vectors", required=True)
+_OUT = define_path("out", None, "folder of the outputs", required=True)
 _ENGINE = flags.DEFINE_enum("engine", "exact", STREAM_ENGINES, "how the nearest seed users are found")
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
@@ -35,16 +35,11 @@ _RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Ray workers; 0 does witho
 _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", lower_bound=1)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs the job."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     folders = (Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value))
     job = AttachJob(*folders, _ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value)
-    try:
-        _on_ray(job) if _RAY_WORKERS.value else _here(job)
-    except RelandError as error:
-        sys.exit(f"attach: {error}")
+    _on_ray(job) if _RAY_WORKERS.value else _here(job)
 
 
 def _here(job: AttachJob) -> None:
@@ -75,4 +70,4 @@ def _print_progress(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -30,8 +30,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.mixture import Mixture, mixture_like
 from reland_jax.retrieval import exact_top_k
 from reland_jax.retrieval.exact import ExactIndex
@@ -44,7 +46,7 @@ from reland_jax.retrieval.tuning import wanted_share
 _USERS = flags.DEFINE_integer("users", 100_000, "U", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 7500, "S", lower_bound=1)
 _DIM = flags.DEFINE_integer("dim", 64, "D", lower_bound=1)
-_VECTORS = flags.DEFINE_string("vectors", None, "File of behaviour vectors whose statistics are taken.")
+_VECTORS = define_path("vectors", None, "File of behaviour vectors whose statistics are taken.")
 _COMPONENTS = flags.DEFINE_integer("components", 200, "components of the mixture", lower_bound=1)
 _SHARD = flags.DEFINE_integer("shard", 250_000, "users of a Parquet shard", lower_bound=1)
 _SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom approximate ones are tuned", lower_bound=1)
@@ -54,8 +56,8 @@ _EXACT_TIMED = flags.DEFINE_integer("exact_timed", 20_000, "the same for exact l
 _REPEATS = flags.DEFINE_integer("repeats", 3, "times each library is timed", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "recall@1 wanted of approximate engines")
 _THREADS = flags.DEFINE_integer("threads", 0, "threads of FAISS; 0 takes all cores", lower_bound=0)
-_FOLDER = flags.DEFINE_string("folder", None, "where shards and outputs are kept; default: they are not")
-_JSON = flags.DEFINE_string("json", None, "file for the numbers")
+_FOLDER = define_path("folder", None, "where shards and outputs are kept; default: they are not")
+_JSON = define_path("json", None, "file for the numbers")
 
 Search = Callable[[np.ndarray], np.ndarray]
 """Unit queries ``<float32>[Q, D]`` -> key numbers ``[Q]`` or ``[Q, 1]``."""
@@ -86,10 +88,8 @@ class Data(NamedTuple):
         return float((found.reshape(-1)[:size] == self.exact[:size]).mean())
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prints the table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     with tempfile.TemporaryDirectory() as temporary:
         load, data = [os.getloadavg()[0]], _data(Path(_FOLDER.value or temporary))
         rows = [*_streams(data), *_libraries(data)]
@@ -307,4 +307,4 @@ def _microseconds(row: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments import command_line
+from experiments.command_line import define_path
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool import RationaleRequest, build_prompt, save_pool
 from reland_jax.pool.asking.records import JOURNAL_FILE
@@ -50,8 +52,8 @@ _SPEED_RATE = flags.DEFINE_float(
     "speed_rate", 0.0, "answers per second the server can give there; 0: no bound"
 )
 _SEED = flags.DEFINE_integer("seed", 0, "of the faults and the kills")
-_OUT = flags.DEFINE_string("out", "", "JSON file for the figures")
-_WORKER = flags.DEFINE_string("worker", "", "used by the script itself: folder in which to ask")
+_OUT = define_path("out", "", "JSON file for the figures")
+_WORKER = define_path("worker", "", "used by the script itself: folder in which to ask")
 
 
 class Server:
@@ -85,13 +87,11 @@ class Server:
             return json.load(response)
 
 
-def main(argv: list[str]) -> None:
+def main() -> int:
     """Runs the phases, prints a table and writes the figures."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     if _WORKER.value:
         _ask(Path(_WORKER.value))
-        return
+        return 0
     with tempfile.TemporaryDirectory(prefix="bench_pool-") as name:
         figures = _faults(Path(name))
         if _SPEED_PROMPTS.value:
@@ -103,8 +103,7 @@ def main(argv: list[str]) -> None:
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     whole = figures["identical"] and figures["rationales"] == figures["prompts"]
-    if figures["lost"] or figures["asked_after_answered"] or not whole:
-        raise SystemExit(1)
+    return int(bool(figures["lost"] or figures["asked_after_answered"] or not whole))
 
 
 def _faults(folder: Path) -> dict[str, Any]:
@@ -271,4 +270,4 @@ def _rationales(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from experiments import command_line
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign, exact_top_k, recall_at_k, scann_top_k
 from reland_jax.seeds import kmeans, sample_seeds
@@ -32,10 +33,8 @@ _SCANN_KEYS = flags.DEFINE_integer("scann_keys", 8000, "keys of the ScaNN measur
 _NEIGHBOURS = flags.DEFINE_integer("neighbours", 10, "k of the ScaNN measurement", lower_bound=1)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Prints the table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(_PLANTED.value, _DIM.value))
     vectors = _clustered(rng, centres, _USERS.value)
@@ -104,4 +103,4 @@ def _row(name: str, seconds: tuple[float, float], *, note: str = "", compiles: b
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

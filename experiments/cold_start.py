@@ -28,7 +28,6 @@ for the other half, by NDCG@10 of their first interactions.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,9 +36,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from reland_jax.artefacts import write_json
@@ -370,27 +371,28 @@ def define_flags() -> None:
     flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)
-    flags.DEFINE_string("workdir", None, "Folder of artefacts.", required=True)
-    flags.DEFINE_string("out", None, "JSON file of the results.", required=True)
+    define_path("workdir", None, "Folder of artefacts.", required=True)
+    define_path("out", None, "JSON file of the results.", required=True)
     flags.DEFINE_multi_string("set", [], "section.key=value, for every backbone; may be given again.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RelandError(f"--mismatches: {text!r} is no number; give factors such as 0.02,0.1") from None
+
+
+def main() -> None:
     """Runs the job, prints the table and writes the file."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
-    try:
-        setup = Setup(tuple(map(float, given.mismatches)), given.share, given.seed)
-        configs = plan(given.dataset, given.backbones, given.set)
-        found = run(configs, given.variants, setup, Path(given.workdir))
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    setup = Setup(tuple(map(_factor, given.mismatches)), given.share, given.seed)
+    configs = plan(given.dataset, given.backbones, given.set)
+    found = run(configs, given.variants, setup, Path(given.workdir))
     print(table(found))
     write_json(Path(given.out), found)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command_line.run(main, define_flags)

@@ -1,24 +1,130 @@
-"""Mistakes on a command line, told in one line that names the nearest flag or setting."""
+"""What every command has in common: how it is started, its flags for paths, and what it says when it fails.
+
+A command ends with one line that says what is wrong, where, and what to do: for mistakes on the command line,
+for `RelandError`, for what the system refuses (no space, no permission, no memory), and for Ctrl-C. The
+traceback is shown with ``--debug`` only.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from absl import flags
+from absl import app, flags
 
+from experiments.failures import one_line
+from reland_jax.files import expanded
 from reland_jax.types import RelandError
 
 MISTAKES = (flags.Error, RelandError, AttributeError, KeyError)
 """What parsing raises for a mistake: absl, this project, and ml_collections for an unknown setting."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_BROKEN_PIPE = 141
+_CONFIG_FILE = re.compile(r"(--?config=)(~.*)", re.DOTALL)
+_paths: list[tuple[flags.FlagValues, str]] = []
+
+
+def run(main: Callable[[], int | None], define_flags: Callable[[], None] | None = None) -> None:
+    """The main program of a command without operands.
+
+    Args:
+        main: the work, once the flags are parsed; returns the exit status, None for 0.
+        define_flags: registers the flags that are not registered at import.
+    """
+
+    def without_operands(operands: Sequence[str]) -> int | None:
+        if operands:
+            raise RelandError(f"unexpected arguments: {' '.join(operands)}; flags are written --name=value")
+        return main()
+
+    run_with_operands(without_operands, define_flags)
+
+
+def run_with_operands(
+    main: Callable[[Sequence[str]], int | None], define_flags: Callable[[], None] | None = None
+) -> None:
+    """The main program of a command whose `main` is given the words that are no flags."""
+    if define_flags:
+        define_flags()
+    flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+    app.run(
+        lambda words: leave(status_of(lambda: main(words[1:]), flags.FLAGS.debug)),
+        flags_parser=parse_flags,
+    )
+
+
+def status_of(work: Callable[[], int | None], debug: bool = False) -> int:
+    """Does the work of a command and tells in one line on stderr what goes wrong.
+
+    Args:
+        work: returns the exit status, None for 0. `SystemExit` passes through.
+        debug: whether the traceback is shown as well.
+
+    Returns:
+        The exit status: that of the work, 1 after an error, `INTERRUPTED` after Ctrl-C.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # names of files need not be text
+                stream.reconfigure(errors="backslashreplace")
+        status = work() or 0
+        sys.stdout.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return _BROKEN_PIPE
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second Ctrl-C ends at once
+        with contextlib.suppress(OSError):
+            if debug:
+                traceback.print_exception(error)
+            print(f"error: {one_line(error, path_flags())}", file=sys.stderr, flush=True)
+        return INTERRUPTED if interrupted else 1
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process; with an error at once, if there are other processes of the same job."""
+    mesh = sys.modules.get("reland_jax.mesh")  # where it is not loaded, no others were joined
+    if status and mesh is not None:
+        mesh.leave(status)
+    sys.exit(status)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of stdout is gone, as in ``... | head``; then nothing more is written there."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
 
 def parse_flags(arguments: list[str]) -> list[str]:
     """Parses the flags, for `app.run(main, flags_parser=parse_flags)`; a mistake ends the command."""
-    try:
-        return flags.FLAGS(arguments)
-    except MISTAKES as error:
-        sys.exit(f"error: {told(error)}")
+    left: list[str] = []
+
+    def parse() -> None:
+        words = [_CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word) for word in arguments]
+        try:
+            left.extend(flags.FLAGS(words))
+        except MISTAKES as error:
+            raise RelandError(told(error)) from error
+
+    if status := status_of(parse, "--debug" in arguments):
+        sys.exit(status)
+    return left
 
 
 def told(mistake: Exception) -> str:
@@ -30,3 +136,39 @@ def told(mistake: Exception) -> str:
         return f"--config: {hint}"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()
+
+
+class _PathParser(flags.ArgumentParser[str]):
+    """Reads the value of a flag that is a path."""
+
+    syntactic_help = "a path; ~ is the home folder"
+
+    def parse(self, argument: str) -> str:
+        """The path with ``~`` replaced."""
+        return expanded(super().parse(argument))
+
+    def flag_type(self) -> str:
+        """The kind of value, for --help."""
+        return "path"
+
+
+def define_path(
+    name: str,
+    default: str | None,
+    help_text: str,
+    values: flags.FlagValues = flags.FLAGS,
+    *,
+    required: bool = False,
+) -> flags.FlagHolder[str | None]:
+    """A flag whose value is a path: ``~`` in it is the home folder, whatever the shell makes of it."""
+    _paths.append((values, name))
+    return flags.DEFINE(_PathParser(), name, default, help_text, values, required=required)
+
+
+def path_flags() -> dict[str, str]:
+    """The paths that this command was given, by flag."""
+    return {
+        name: values[name].value
+        for values, name in _paths
+        if values.is_parsed() and name in values and values[name].value
+    }

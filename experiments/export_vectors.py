@@ -9,14 +9,14 @@ training items are left out: no training has touched their vectors.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments.command_line import parse_flags
+from experiments import command_line
+from experiments.command_line import define_path
 from reland_jax.artefacts import read_stamp
 from reland_jax.retrieval.shards import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
@@ -69,20 +69,19 @@ def _table(users: np.ndarray, vectors: np.ndarray) -> pa.Table:
     return pa.table({"user_id": pa.array(users.tolist(), pa.string()), "vector": lists})
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Exports and says what there is."""
-    if len(arguments) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
     given = flags.FLAGS
-    try:
-        users, seeds = export(Path(given.workdir), Path(given.out), given.rows)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    users, seeds = export(Path(given.workdir), Path(given.out), given.rows)
     print(f"{users:,} users in {given.out}/users, {seeds:,} seed users in {given.out}/seeds.parquet")
 
 
-if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Workdir of a run.", required=True)
-    flags.DEFINE_string("out", None, "Folder of the outputs.", required=True)
+def define_flags() -> None:
+    """Registers the flags; not at import, since other commands have some of the same names."""
+    define_path("workdir", None, "Workdir of a run.", required=True)
+    define_path("out", None, "Folder of the outputs.", required=True)
     flags.DEFINE_integer("rows", 1_000_000, "Users of a shard.", lower_bound=1)
-    app.run(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)

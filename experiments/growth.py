@@ -35,12 +35,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
 # Nothing here imports jax before a measurement does, in its own process: on Linux the peak memory of a
 # process begins with that of the one that started it.
-from experiments.command_line import parse_flags
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.config import BACKBONES, Config, nearest_name
@@ -362,7 +363,7 @@ def define_flags() -> None:
     """Registers the flags; not at import, since other commands have some of the same names."""
     flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
     flags.DEFINE_list("factors", ["1", "2", "4", "8"], "How many times the users.")
-    flags.DEFINE_string("workdir", "", "Folder of growth.json and growth.svg.")
+    define_path("workdir", "", "Folder of growth.json and growth.svg.")
     flags.DEFINE_integer("epochs", 2, "Training epochs to time.", lower_bound=1)
     flags.DEFINE_bool("grow_batch", True, "Collaborative backbones: batch in proportion to the users.")
     flags.DEFINE_integer("users", 22_363, "Users at factor 1.", lower_bound=1)
@@ -370,28 +371,21 @@ def define_flags() -> None:
     flags.DEFINE_string("measure", "", "BACKBONE,FACTOR: internal; only measures this and prints its record.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Measures, prints and draws; ends with an error status if a measurement failed."""
-    if len(arguments) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     setup = Setup(given.users, given.items, given.epochs, given.grow_batch)
-    try:
-        if given.measure:
-            (cell,) = plan(*([part] for part in given.measure.split(",")))
-            print(json.dumps(measure(cell, setup)))
-            return
-        if not given.workdir:
-            raise RelandError("--workdir is missing; give the folder of growth.json and growth.svg")
-        cells = plan(given.backbones, given.factors)
-        missing = len(cells) - len(run(cells, setup, Path(given.workdir)))
-    except (RelandError, OSError) as error:
-        sys.exit(f"error: {error}")
-    if missing:
-        sys.exit(f"error: {missing} measurements failed; the lines above say which and why")
+    if given.measure:
+        (cell,) = plan(*([part] for part in given.measure.split(",")))
+        print(json.dumps(measure(cell, setup)))
+        return
+    if not given.workdir:
+        raise RelandError("--workdir is missing; give the folder of growth.json and growth.svg")
+    cells = plan(given.backbones, given.factors)
+    if missing := len(cells) - len(run(cells, setup, Path(given.workdir))):
+        raise RelandError(f"{missing} measurements failed; the lines above say which and why")
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, define_flags)

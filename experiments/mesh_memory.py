@@ -15,14 +15,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 
-from experiments.command_line import parse_flags
+from experiments import command_line
 from experiments.configs.reland import get_config
 from experiments.growth import generate
 from reland_jax.config import BACKBONES, Config, MeshConfig
@@ -119,28 +118,24 @@ def define_flags() -> None:
     flags.DEFINE_list("meshes", ["1x1", "1x2", "1x4", "1x8", "2x4"], "DATAxMODEL of each mesh.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Prints the table."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     given = flags.FLAGS
-    try:
-        meshes = [parse_mesh(text) for text in given.meshes]
-        most = max(mesh.data * mesh.model for mesh in meshes)
-        # Before jax is imported. A CPU can be any number of devices.
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={most}"
-        from reland_jax.data import split
+    meshes = [parse_mesh(text) for text in given.meshes]
+    if not meshes:
+        raise RelandError("--meshes is empty; give such as 1x1,2x4")
+    most = max(mesh.data * mesh.model for mesh in meshes)
+    # Before jax is imported. A CPU can be any number of devices.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={most}"
+    from reland_jax.data import split
 
-        config = Config.from_dict(get_config(f"amazon-beauty,{given.backbone}").to_dict())
-        splits = split(generate(given.users, given.items, 0), config.data.protocol)
-        measure = partial(footprint, splits=splits)
-        found = [measure(dataclasses.replace(config, mesh=mesh)) for mesh in meshes]
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    config = Config.from_dict(get_config(f"amazon-beauty,{given.backbone}").to_dict())
+    splits = split(generate(given.users, given.items, 0), config.data.protocol)
+    measure = partial(footprint, splits=splits)
+    found = [measure(dataclasses.replace(config, mesh=mesh)) for mesh in meshes]
     print(table(given.backbone, meshes, found))
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, define_flags)

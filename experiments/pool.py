@@ -34,7 +34,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import pool_asking, pool_changes, pool_views
-from experiments.command_line import MISTAKES, told
+from experiments.command_line import MISTAKES, define_path, leave, status_of, told
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
 from reland_jax.pool.keeping.versions import PoolStore
@@ -70,7 +70,7 @@ def _asking_flags(values: Flags) -> None:
         "config", None, "Settings, as experiments.run takes them; :DATASET,BACKBONE follows the file.",
         lock_config=True, flag_values=values, sys_argv=_ARGUMENTS,
     )  # fmt: skip
-    flags.DEFINE_string("workdir", None, "Folder of the stages before the pool.", flag_values=values)
+    define_path("workdir", None, "Folder of the stages before the pool.", values)
 
 
 def _refresh_flags(values: Flags) -> None:
@@ -82,7 +82,7 @@ def _refresh_flags(values: Flags) -> None:
 
 
 def _add_flags(values: Flags) -> None:
-    flags.DEFINE_string("file", None, "Pool file (.jsonl) with the rationales to add.", flag_values=values)
+    define_path("file", None, "Pool file (.jsonl) with the rationales to add.", values)
     flags.DEFINE_integer(
         "held_out", 2, "Last items of a user that the writer of the file left out.", 0, flag_values=values
     )
@@ -138,7 +138,7 @@ def _show_flags(values: Flags) -> None:
 
 def _export_flags(values: Flags) -> None:
     _version_flag(values)
-    flags.DEFINE_string("file", None, "Where to write it (.jsonl).", flag_values=values)
+    define_path("file", None, "Where to write it (.jsonl).", values)
 
 
 def _no_flags(values: Flags) -> None:
@@ -250,11 +250,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, 1 for a mistake or a failure told in one line, or what the command found.
     """
-    try:
-        return _run(list(arguments))
-    except (RelandError, flags.Error) as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-    return 1
+    return status_of(lambda: _run(list(arguments)), "--debug" in arguments)
 
 
 def _run(arguments: list[str]) -> int:
@@ -286,7 +282,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _define(command: Command, values: Flags) -> None:
-    flags.DEFINE_string("store", None, "Folder of the pool store.", flag_values=values)
+    define_path("store", None, "Folder of the pool store.", values)
+    flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
     command.flags(values)
     if command.changes:
         flags.DEFINE_string("why", "", "Reason, for the audit log; no user ids.", flag_values=values)
@@ -306,4 +303,4 @@ def _help(name: str, command: Command, values: Flags) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    leave(main(sys.argv))

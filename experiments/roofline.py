@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -44,9 +43,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from absl import app, flags
+from absl import flags
 from jax.extend.core import JaxprEqn
 
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.operations import SPARSE, bytes_of, count, equations, width
 from experiments.roofline_view import plot, table
@@ -413,18 +414,13 @@ def run(
     return found
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Measures and prints the table."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     given = flags.FLAGS
     workdir = Path(given.workdir)
-    try:
-        names = [f"{given.dataset},{backbone}" for backbone in given.backbones]
-        configs = [Config.from_dict(get_config(name).to_dict()) for name in names]
-        print(table(run(configs, given.variant, workdir, given.steps)))
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    names = [f"{given.dataset},{backbone}" for backbone in given.backbones]
+    configs = [Config.from_dict(get_config(name).to_dict()) for name in names]
+    print(table(run(configs, given.variant, workdir, given.steps)))
     print(f"\nresults: {workdir / 'roofline.json'}\nplot:    {workdir / 'roofline.svg'}")
 
 
@@ -434,9 +430,8 @@ def define_flags() -> None:
     flags.DEFINE_list("backbones", ["sasrec", "lightgcn"], "Which recommenders.")
     flags.DEFINE_string("variant", "id", "Which variant.")
     flags.DEFINE_integer("steps", 20, "Steps in one dispatch, and calls of each part.", lower_bound=1)
-    flags.DEFINE_string("workdir", None, "Folder of the results.", required=True)
+    define_path("workdir", None, "Folder of the results.", required=True)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command_line.run(main, define_flags)

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from experiments.command_line import parse_flags
+from experiments import command_line
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
-from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     from reland_jax.pipeline import Pipeline
@@ -36,31 +34,20 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Settings; :DATASET,BACKBONE follows the file.",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of artefacts and results.", required=True)
+_WORKDIR = command_line.define_path("workdir", None, "Folder of artefacts and results.", required=True)
 _STAGES = flags.DEFINE_list(
     "stages", [], "Stages to run, made again but for finished trainings; all that are missing if not given."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Training seed; short for --config.seeds_of_training='(N,)'.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Runs the pipeline and prints the comparison of the variants."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     _log_to_console()
     values = _CONFIG.value.to_dict()
     if _SEED.value is not None:
         values["seeds_of_training"] = (_SEED.value,)
-    try:
-        config = Config.from_dict(values)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
-    from reland_jax.mesh import fail
-
-    try:
-        run(config, Path(_WORKDIR.value), _STAGES.value)
-    except RelandError as error:
-        fail(f"error: {error}")
+    run(Config.from_dict(values), Path(_WORKDIR.value), _STAGES.value)
 
 
 def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, object]:
@@ -143,4 +130,4 @@ def _log_to_console() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main)

@@ -19,16 +19,15 @@ done twice.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from experiments.command_line import parse_flags
+from experiments import command_line
+from experiments.command_line import define_path
 from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.types import RelandError
@@ -158,8 +157,8 @@ def define_flags() -> None:
         "Settings; :DATASET,BACKBONE follows the file.",
         lock_config=True,
     )
-    flags.DEFINE_string("workdir", None, "Folder of artefacts.", required=True)
-    flags.DEFINE_string("out", "", "JSON file of the result; the plot goes beside it.")
+    define_path("workdir", None, "Folder of artefacts.", required=True)
+    define_path("out", "", "JSON file of the result; the plot goes beside it.")
     flags.DEFINE_list("fractions", list(map(str, FRACTIONS)), "Seed users as shares of all users.")
     flags.DEFINE_integer("repeats", defaults.repeats, "Samplings at each fraction.", lower_bound=1)
     flags.DEFINE_float("answer_tokens", defaults.answer_tokens, "Expected of an answer; 0: measured, or 172.")
@@ -170,19 +169,14 @@ def define_flags() -> None:
     flags.DEFINE_string("validation_from", defaults.validation_from, "Fixed splits: train or test.")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Runs the command; a mistake ends it with one line."""
-    if len(arguments) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+def main() -> None:
+    """Runs the command."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     values = {name: given[name].value for name in Options._fields}
-    try:
-        values["fractions"] = tuple(map(_share, given.fractions))
-        config = Config.from_dict(given.config.to_dict())
-        run(config, Path(given.workdir), Options(**values), Path(given.out) if given.out else None)
-    except (RelandError, OSError) as error:
-        sys.exit(f"error: {error}")
+    values["fractions"] = tuple(map(_share, given.fractions))
+    config = Config.from_dict(given.config.to_dict())
+    run(config, Path(given.workdir), Options(**values), Path(given.out) if given.out else None)
 
 
 def _share(text: str) -> float:
@@ -193,5 +187,4 @@ def _share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, define_flags)

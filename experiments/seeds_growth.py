@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
 # Nothing here imports jax before a measurement does: see `experiments.growth`.
-from experiments.command_line import parse_flags
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
 from reland_jax.artefacts import fingerprint, write_json
 from reland_jax.types import RelandError
@@ -272,7 +273,7 @@ def sizes_of(given: Sequence[str], clusters: int) -> list[int]:
 def define_flags() -> None:
     """Registers the flags; not at import, since other commands have some of the same names."""
     flags.DEFINE_list("users", ["250000", "500000", "1000000", "2000000"], "Numbers of users.")
-    flags.DEFINE_string("workdir", "", "Folder of seeds_growth.json and seeds_growth.svg.")
+    define_path("workdir", "", "Folder of seeds_growth.json and seeds_growth.svg.")
     flags.DEFINE_integer("clusters", 37_500, "K at every number of users.", lower_bound=1)
     flags.DEFINE_integer("seeds", 75_000, "S.", lower_bound=1)
     flags.DEFINE_integer("dim", 64, "D.", lower_bound=1)
@@ -280,30 +281,24 @@ def define_flags() -> None:
     flags.DEFINE_integer("iterations", 50, "Upper bound on Lloyd iterations.", lower_bound=0)
     flags.DEFINE_float("tolerance", 1e-4, "Relative improvement of the inertia below which Lloyd stops.")
     flags.DEFINE_integer("components", 200, "Gaussians of the mixture.", lower_bound=1)
-    flags.DEFINE_string("vectors", "", "File of behaviour vectors that the mixture is fitted on.")
+    define_path("vectors", "", "File of behaviour vectors that the mixture is fitted on.")
     flags.DEFINE_integer("measure", 0, "Internal: only measures this many users and prints the record.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Measures, prints and draws."""
-    if len(arguments) > 1:
-        sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     vectors = str(Path(given.vectors).resolve()) if given.vectors else ""
     names = [field.name for field in dataclasses.fields(Setup) if field.name != "vectors"]
     setup = Setup(**{name: given[name].value for name in names}, vectors=vectors)
-    try:
-        if given.measure:
-            print(json.dumps(measure(given.measure, setup)))
-            return
-        if not given.workdir:
-            raise RelandError("--workdir is missing; give the folder of seeds_growth.json and .svg")
-        run(sizes_of(given.users, setup.clusters), setup, Path(given.workdir))
-    except (RelandError, OSError) as error:
-        sys.exit(f"error: {error}")
+    if given.measure:
+        print(json.dumps(measure(given.measure, setup)))
+        return
+    if not given.workdir:
+        raise RelandError("--workdir is missing; give the folder of seeds_growth.json and .svg")
+    run(sizes_of(given.users, setup.clusters), setup, Path(given.workdir))
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    command_line.run(main, define_flags)

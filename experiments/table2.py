@@ -16,15 +16,16 @@ was trained.
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.kept import KeptScores, origin_of
 from experiments.plan import Cell, Key, Progress, cells, plan
 from reland_jax.artefacts import read_stamp, write_json
@@ -75,36 +76,28 @@ def define_flags() -> None:
     flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
     flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the controls permuted and noise.")
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
-    flags.DEFINE_string("workdir", None, "Folder of artefacts and tables.", required=True)
+    define_path("workdir", None, "Folder of artefacts and tables.", required=True)
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
-    flags.DEFINE_string("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
+    define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
     flags.DEFINE_bool("finished_only", False, "Train nothing; write the tables of the cells finished so far.")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Runs the grid; ends with an error status if a training failed."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     names = (given.datasets, given.backbones, given.variants)
-    try:
-        configs = plan(*names, given.seeds, given.pools, given.set)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    configs = plan(*names, given.seeds, given.pools, given.set)
     # Imported here, so that a mistake in a flag is told without waiting for jax.
-    from reland_jax.mesh import fail, join_processes
+    from reland_jax.mesh import join_processes
 
     join_processes(os.environ)
     kept = Path(given.cells) if given.cells else None
-    try:
-        table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
-    except RelandError as error:
-        fail(f"error: {error}")
+    table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
     failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
     if failed:
-        fail(f"error: {failed} trainings failed; the tables say which and why")
+        raise RelandError(f"{failed} trainings failed; the tables say which and why")
 
 
 def run(
@@ -260,5 +253,4 @@ class Tables:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command_line.run(main, define_flags)

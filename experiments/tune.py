@@ -21,16 +21,17 @@ import contextlib
 import dataclasses
 import logging
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 
+from experiments import command_line
+from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from experiments.spaces import Setting, space_of, starting_point, suggest
@@ -59,19 +60,14 @@ Measure = Callable[[str, Mapping[str, Any], Report], float]
 _log = logging.getLogger("reland_jax.tune")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Tunes, and prints the best settings of every variant."""
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("reland_jax").setLevel(logging.INFO)
     given = flags.FLAGS
     workdir = Path(given.workdir)
-    try:
-        config = base_config(given.dataset, given.backbone, given["set"].value, given.pool, given.max_epochs)
-        found = tune(config, given.variants, given.trials, workdir)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    config = base_config(given.dataset, given.backbone, given["set"].value, given.pool, given.max_epochs)
+    found = tune(config, given.variants, given.trials, workdir)
     print(table(found))
     for variant, one in found["variants"].items():
         print(f"\n{variant}:\n{one['best']['command']}")
@@ -377,14 +373,13 @@ def define_flags() -> None:
     flags.DEFINE_string("backbone", None, "Which recommender.", required=True)
     flags.DEFINE_list("variants", list(VARIANTS), "Which variants.")
     flags.DEFINE_integer("trials", 12, "Trials per variant.", lower_bound=1)
-    flags.DEFINE_string("workdir", None, "Folder of this search.", required=True)
+    define_path("workdir", None, "Folder of this search.", required=True)
     flags.DEFINE_integer(
         "max_epochs", None, "Bound on the epochs of a trial; that of the settings if not given."
     )
-    flags.DEFINE_string("pool", "", "File of rationales; the heuristic's if not given.")
+    define_path("pool", "", "File of rationales; the heuristic's if not given.")
     flags.DEFINE_multi_string("set", [], "section.key=value, kept in all trials unless the space has it.")
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command_line.run(main, define_flags)

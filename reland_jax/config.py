@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reland_jax.files import expanded
 from reland_jax.types import CONTROLS, VARIANTS, RelandError
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
@@ -25,6 +26,11 @@ SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 PROVIDERS = ("heuristic", "file", "store", "openai", "batch", "hf")
 PROMPTS = ("steps", "direct")
+PATHS = frozenset({
+    "data.name", "data.root", "pool.path", "pool.names", "pool.tokenizer", "pool.model", "llm.journal",
+    "text.encoder",
+})  # fmt: skip
+"""Settings that are, or may be, paths: ``~`` at their beginning is the home folder."""
 _COUNTS = (
     "batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch", "view_length",
 )  # fmt: skip
@@ -426,5 +432,13 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
             value = _build(type(current), value, f"{where}.{key}")
         elif isinstance(current, tuple):
             value = tuple(value)
+        if f"{where}.{key}".removeprefix("config.") in PATHS:
+            value = _expanded(value)
         arguments[key] = value
     return cls(**arguments)
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):  # names of people or files
+        return tuple(_expanded(each) if "/" in each else each for each in value)
+    return expanded(value) if isinstance(value, str) else value

@@ -28,9 +28,31 @@ _FOREIGN_SECONDS = 24 * 3600.0
 """What another machine wrote aside is taken for abandoned after this long without a change."""
 
 
+def expanded(path: str) -> str:
+    """A path as a person wrote it, with ``~`` and ``~user`` at its beginning replaced by the home folder.
+
+    Anything else, also "", stays as it is.
+
+    Raises:
+        RelandError: there is no such user.
+    """
+    found = os.path.expanduser(path)
+    if path.startswith("~") and found == path:
+        user = path[1:].partition("/")[0]
+        raise RelandError(
+            f"{path}: there is no home folder of {f'a user {user!r}' if user else 'this user'}; a file whose "
+            f"name begins with ~ is written ./{path}"
+        )
+    return found
+
+
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """A path as a person wrote it, with ``~`` and ``~user`` replaced by the home folder."""
-    return Path(path).expanduser()
+    """A path as a person wrote it, with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        RelandError: there is no such user.
+    """
+    return Path(expanded(os.fspath(path)))
 
 
 @contextmanager

@@ -55,14 +55,23 @@ def join_processes(environment: Mapping[str, str]) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Says what is wrong and ends this process, at once if there are others.
+    """Says what is wrong and ends this process, at once if there are others."""
+    if not jax.distributed.is_initialized():
+        sys.exit(message)
+    print(message, file=sys.stderr, flush=True)
+    leave(1)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process after an error, at once if there are others.
 
     An orderly end would wait for them for minutes, while they wait for this one.
     """
-    if jax.process_count() == 1:
-        sys.exit(message)
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
+    if not jax.distributed.is_initialized():
+        sys.exit(status)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)
 
 
 def create_mesh(config: MeshConfig) -> Mesh:

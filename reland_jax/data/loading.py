@@ -15,6 +15,7 @@ from reland_jax.config import DataConfig, nearest_name
 from reland_jax.data.filtering import first_of_duplicates, k_core
 from reland_jax.data.sources import amazon, demo, movielens, recbole, table, tfds
 from reland_jax.data.sources.raw import FeatureTable, RawTable
+from reland_jax.files import resolve
 from reland_jax.memory import release_memory
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
@@ -90,7 +91,7 @@ def locate(config: DataConfig) -> Place:
         return Place("demo", "")
     if config.source == "tfds" or config.name.startswith(_TFDS_PREFIX):
         return Place("tfds", config.name.removeprefix(_TFDS_PREFIX))
-    root = Path(config.root or os.environ.get("RELAND_DATA") or "../shared/data")
+    root = resolve(config.root or os.environ.get("RELAND_DATA") or "../shared/data")
     candidates = [root / config.name]
     if config.name not in KNOWN:
         candidates.insert(0, Path(config.name))
