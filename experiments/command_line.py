@@ -82,19 +82,16 @@ def status_of(work: Callable[[], int | None], debug: bool = False) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return _BROKEN_PIPE
-        interrupted = isinstance(error, KeyboardInterrupt)
-        if interrupted:
-            with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second Ctrl-C ends at once
         with contextlib.suppress(OSError):
             if debug:
                 traceback.print_exception(error)
             print(f"error: {one_line(error, path_flags())}", file=sys.stderr, flush=True)
-        return INTERRUPTED if interrupted else 1
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
 def leave(status: int) -> NoReturn:
     """Ends this process; with an error at once, if there are other processes of the same job."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C from here on needs no further words
     mesh = sys.modules.get("reland_jax.mesh")  # where it is not loaded, no others were joined
     if status and mesh is not None:
         mesh.leave(status)
@@ -119,8 +116,12 @@ def parse_flags(arguments: list[str]) -> list[str]:
         words = [_CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word) for word in arguments]
         try:
             left.extend(flags.FLAGS(words))
+            if "config" in flags.FLAGS:  # where its file cannot be read, ml_collections says so on first use
+                hasattr(flags.FLAGS["config"].value, "to_dict")
         except MISTAKES as error:
             raise RelandError(told(error)) from error
+        except OSError as error:
+            raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
 
     if status := status_of(parse, "--debug" in arguments):
         sys.exit(status)

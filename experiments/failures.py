@@ -25,7 +25,7 @@ _NO_MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED|out of memory|cannot allocate memory|bad_alloc|std::length_error", re.IGNORECASE
 )
 
-_PERMISSIONS = "this user may not do that; change the permissions (ls -ld shows them) or name another place"
+_PERMISSIONS = "permission denied; change the permissions (ls -ld shows them) or name another place"
 
 _ADVICE = {
     errno.EACCES: _PERMISSIONS,
@@ -147,8 +147,9 @@ def _refused(error: BaseException) -> str | None:
     if number == errno.EEXIST and place:  # a folder was to be made
         number = errno.ENOTDIR if not os.path.isdir(place) else errno.ENOTEMPTY
     advice = _ADVICE.get(number, "give the same command again with --debug to see where")
-    reason = error.strerror or os.strerror(number)
-    return f"{place or _at(error)}: {_flat(reason)}: {advice}"
+    if number not in _ADVICE:
+        advice = f"{_flat(error.strerror or os.strerror(number))}; {advice}"
+    return f"{place or _at(error)}: {advice}"
 
 
 def _place(error: BaseException) -> str:
