@@ -181,7 +181,7 @@ class Part(NamedTuple):
 
 def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -> list[Part]:
     """The parts of one step, on the arrays of the first batch."""
-    key = step_key(config, state.step)
+    key = step_key(state)
     batch = jax.jit(task.batch)(task.data, order, jnp.int32(0), key)
     optimizer = create_optimizer(config, task.steps)
 

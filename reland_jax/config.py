@@ -31,6 +31,8 @@ PATHS = frozenset({
     "text.encoder",
 })  # fmt: skip
 """Settings that are, or may be, paths: ``~`` at their beginning is the home folder."""
+MAX_SEED = (2**31 - 1) // 3 - 1
+"""Largest training seed: three streams of random numbers hang on each (`train.state.purpose_key`)."""
 _COUNTS = (
     "batch_size", "max_epochs", "patience", "eval_every", "negatives", "steps_per_dispatch", "view_length",
 )  # fmt: skip

@@ -152,6 +152,22 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(partial(process_allgather, tiled=True), tree)
 
 
+def of_first_process(value: int) -> int:
+    """What the first process decided, on every process.
+
+    For decisions that hang on what processes may see differently, such as a clock or a folder, and that all
+    must share: a collective that only some of them enter ends the job.
+
+    Args:
+        value: this process's own decision, in the range of int32; of the first process it counts.
+    """
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    return int(broadcast_one_to_all(np.int32(value)))
+
+
 def active_mesh() -> Any | None:
     """The mesh in use, or None."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from reland_jax.mesh import of_first_process
 from reland_jax.types import RelandError
 
 
@@ -69,8 +70,10 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        epoch = self._manager.latest_step()
-        if epoch is None:
+        # Several processes must take the same one, whatever each of them sees of a shared folder.
+        newest = self._manager.latest_step()
+        epoch = of_first_process(-1 if newest is None else newest)
+        if epoch < 0:
             return None
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": like.state, "best": like.best})
         notes = self._manager.restore(epoch, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]

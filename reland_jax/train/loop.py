@@ -17,14 +17,17 @@ from tqdm import tqdm
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.eval import mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.memory import release_memory
+from reland_jax.mesh import of_first_process
 from reland_jax.train.checkpoint import Checkpoints, Saved
 from reland_jax.train.placement import replicated, shardings
 from reland_jax.train.state import (
+    Purpose,
     TrainState,
     create_optimizer,
     init_state,
     loss_and_gradients,
     make_dispatch,
+    purpose_key,
     step_key,
 )
 from reland_jax.train.tasks import Task, append
@@ -128,7 +131,8 @@ def fit(
                 | {"targets/s": f"{task.targets / entry['seconds']:.0f}"}
             )
             bar.update()
-            due = time.monotonic() - last_saved >= config.checkpoint_seconds
+            # A checkpoint is a collective, and the clocks of several processes differ: one of them decides.
+            due = of_first_process(time.monotonic() - last_saved >= config.checkpoint_seconds)
             if checkpoints and (due or _finished(saved.progress, config)):
                 checkpoints.save(len(saved.progress["history"]), saved)
                 last_saved = time.monotonic()
@@ -183,11 +187,11 @@ class _Epoch:
 
     def __init__(self, task: Task, config: TrainConfig, state: TrainState) -> None:
         self._task, self._config = task, config
-        self._order = jax.jit(partial(_epoch_order, task, config), out_shardings=replicated())
+        self._order = jax.jit(partial(_epoch_order, task), out_shardings=replicated())
         dispatches = -(-task.steps // config.steps_per_dispatch)
         self._batches = np.arange(task.steps, dtype=np.int32).reshape(dispatches, -1)
         start = time.perf_counter()
-        arguments = (state, task.tables, task.data, self._order(task.data, 1), self._batches[0])
+        arguments = (state, task.tables, task.data, self._order(task.data, state.seed, 1), self._batches[0])
         outputs = (shardings(state), replicated())
         dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0, out_shardings=outputs)
         self._compiled = dispatch.lower(*arguments).compile()
@@ -195,7 +199,7 @@ class _Epoch:
         release_memory()
 
     def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
-        order, losses = self._order(self._task.data, epoch), []
+        order, losses = self._order(self._task.data, state.seed, epoch), []
         # Dispatches write into their input; the epoch's own copy of the state leaves the caller's alone.
         after = jax.tree.map(jnp.copy, state)
         for batches in self._batches:
@@ -217,8 +221,8 @@ class _Epoch:
         return _diagnose(self._task, self._config, state, order, self._batches[dispatches - 1])
 
 
-def _epoch_order(task: Task, config: TrainConfig, data: Any, epoch: jax.Array) -> Any:
-    return task.epoch_order(data, jax.random.fold_in(jax.random.key(config.seed + 2), epoch))
+def _epoch_order(task: Task, data: Any, seed: jax.Array, epoch: jax.Array) -> Any:
+    return task.epoch_order(data, jax.random.fold_in(purpose_key(seed, Purpose.SHUFFLES), epoch))
 
 
 def _diagnose(
@@ -231,7 +235,7 @@ def _diagnose(
         for kind, tree in (("input table", task.tables), ("parameter", state.params)):
             if name := _first_not_finite(tree):
                 return RelandError(f"training stopped at {where}: {kind} {name} is not finite")
-        key = step_key(config, state.step)
+        key = step_key(state)
         loss, gradients = loss_and_gradients(task, state.params, task.tables, task.data, order, index, key)
         if not math.isfinite(float(loss)):
             return RelandError(
@@ -241,7 +245,7 @@ def _diagnose(
             return RelandError(f"training stopped at {where}: the gradient of {name} is not finite")
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
-        state = TrainState(params, opt_state, state.step + 1)
+        state = TrainState(params, opt_state, state.step + 1, state.seed)
     return RelandError(f"training stopped before step {int(state.step)}: a loss was not finite")
 
 

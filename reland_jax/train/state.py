@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,12 +22,39 @@ class TrainState(NamedTuple):
     Attributes:
         params: the model's parameters.
         opt_state: the optimiser's.
-        step: ``<int32>[]``, steps taken; all randomness of a step is folded from it.
+        step: ``<int32>[]``, steps taken.
+        seed: ``<int32>[]``, the training seed. All randomness is folded from it, the step and the epoch, so
+            that one compiled program serves all seeds.
     """
 
     params: Any
     opt_state: Any
     step: jax.Array
+    seed: jax.Array
+
+
+class Purpose(enum.IntEnum):
+    """What random numbers are for; each purpose has streams of its own.
+
+    A new purpose folds its number into the key of one of these: their count is part of every key.
+    """
+
+    PARAMETERS = 0
+    STEPS = 1
+    SHUFFLES = 2
+
+
+def purpose_key(seed: jax.Array | int, purpose: Purpose) -> jax.Array:
+    """The PRNG key of a training seed for a purpose; no two seeds or purposes share one.
+
+    The key's own seed is ``3 seed + purpose``. Training seed 0 thereby keeps the streams that it had when
+    the kept results were made (with ``seed + purpose``, where seeds 0 and 1 shared two of three).
+
+    Args:
+        seed: ``<int32>[]`` in [0, `config.MAX_SEED`].
+        purpose: what the numbers are for.
+    """
+    return jax.random.key(len(Purpose) * seed + purpose)
 
 
 SHARED = ("from_id", "from_text", "attention", "tower")
@@ -81,25 +109,26 @@ def _label(path: Any, leaf: Any) -> str:
 
 def init_state(task: Task, config: TrainConfig) -> TrainState:
     """Fresh parameters from `config.seed`."""
-    init, data = partial(_init, task, config), (task.tables, task.data)
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, *data)))(*data)
+    init, given = partial(_init, task, config), (task.tables, task.data, jnp.int32(config.seed))
+    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, *given)))(*given)
 
 
 def param_shapes(task: Task, config: TrainConfig) -> Any:
     """Shapes, dtypes and placement of the model's parameters, without computing them."""
-    shapes = jax.eval_shape(partial(_init, task, config), task.tables, task.data).params
+    init = partial(_init, task, config)
+    shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed)).params
     if (placed := shardings(shapes)) is None:
         return shapes
     return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, placed)
 
 
-def _init(task: Task, config: TrainConfig, tables: Any, data: Any) -> TrainState:
-    key = jax.random.key(config.seed)
+def _init(task: Task, config: TrainConfig, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+    key = purpose_key(seed, Purpose.PARAMETERS)
     order = task.epoch_order(data, key)
     batch = task.batch(data, order, jnp.int32(0), key)
     rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
     params = task.model.init(rngs, tables, batch, method="loss")
-    return TrainState(params, create_optimizer(config, task.steps).init(params), jnp.int32(0))
+    return TrainState(params, create_optimizer(config, task.steps).init(params), jnp.int32(0), seed)
 
 
 def loss_and_gradients(
@@ -125,9 +154,9 @@ def loss_and_gradients(
     return jax.value_and_grad(loss)(params)
 
 
-def step_key(config: TrainConfig, step: jax.Array) -> jax.Array:
-    """The PRNG key of a step: a function of the seed and the step alone, so a resumed run agrees."""
-    return jax.random.fold_in(jax.random.key(config.seed + 1), step)
+def step_key(state: TrainState) -> jax.Array:
+    """The PRNG key of the next step: a function of the seed and the step alone, so a resumed run agrees."""
+    return jax.random.fold_in(purpose_key(state.seed, Purpose.STEPS), state.step)
 
 
 def make_dispatch(
@@ -145,11 +174,11 @@ def make_dispatch(
         state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array
     ) -> tuple[TrainState, jax.Array]:
         def one(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
-            key = step_key(config, state.step)
+            key = step_key(state)
             loss, gradients = loss_and_gradients(task, state.params, tables, data, order, index, key)
             updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-            return TrainState(params, opt_state, state.step + 1), loss
+            return TrainState(params, opt_state, state.step + 1, state.seed), loss
 
         return jax.lax.scan(one, state, batches)
 

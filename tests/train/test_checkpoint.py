@@ -22,7 +22,7 @@ RUN = {"made_from": "0123"}
 def saved(value: float) -> Saved:
     """Something like a training state, every array filled with its own multiple of `value`."""
     params = {"params": {"a": jnp.full((2, 3), value), "b": {"c": jnp.full(4, 2 * value)}}}
-    state = TrainState(params, {"mu": jnp.full(3, 3 * value)}, jnp.int32(value))
+    state = TrainState(params, {"mu": jnp.full(3, 3 * value)}, jnp.int32(value), jnp.int32(0))
     history = [{"epoch": 1, "loss": value / 3, "ndcg@10": 0.1 + value}]
     return Saved(state, params, {"history": history, "best_epoch": 1, "best": 0.1 + value})
 

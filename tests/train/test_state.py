@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.config import TrainConfig
-from reland_jax.train.state import create_optimizer, step_key
+from reland_jax.config import MAX_SEED, TrainConfig
+from reland_jax.train.state import (
+    Purpose,
+    TrainState,
+    create_optimizer,
+    init_state,
+    make_dispatch,
+    purpose_key,
+    step_key,
+)
+from tests.train.toys import slope_task
 
 
 @pytest.mark.parametrize(("decay", "shrinkage"), [(0.0, 1.0), (0.5, 0.95)])
@@ -44,12 +55,46 @@ def test_steps_fall_along_half_a_cosine_to_nothing(projection: float) -> None:
     np.testing.assert_allclose(taken, expected, rtol=1e-4, atol=1e-7)
 
 
+def numbers_of(key: jax.Array) -> tuple[int, ...]:
+    return tuple(jax.random.key_data(key).tolist())
+
+
+def test_no_two_training_seeds_share_a_stream() -> None:
+    """Keys of the parameters, of many steps and of many shuffles, over neighbouring seeds."""
+    counts = jnp.arange(200)
+    keys = [numbers_of(purpose_key(seed, purpose)) for seed in range(8) for purpose in Purpose]
+    for seed in range(8):
+        for purpose in Purpose:
+            folded = jax.vmap(partial(jax.random.fold_in, purpose_key(seed, purpose)))(counts)
+            keys += map(tuple, jax.random.key_data(folded).tolist())
+    assert len(set(keys)) == len(keys) == 8 * 3 * 201
+
+
+def test_training_seed_0_keeps_the_streams_of_the_kept_results() -> None:
+    keys = [numbers_of(purpose_key(jnp.int32(0), purpose)) for purpose in Purpose]
+    assert keys == [numbers_of(jax.random.key(number)) for number in range(3)]
+
+
+def test_the_largest_seed_has_keys_of_its_own() -> None:
+    keys = {numbers_of(purpose_key(jnp.int32(seed), p)) for seed in (0, MAX_SEED) for p in Purpose}
+    assert len(keys) == 6
+
+
 def test_the_key_of_a_step_depends_on_seed_and_step_alone() -> None:
-    keys = [
-        tuple(jax.random.key_data(step_key(TrainConfig(seed=seed), jnp.int32(step))).tolist())
-        for seed in (0, 1, 2)
-        for step in (0, 1, 1000)
-    ]
+    def of(seed: int, step: int, height: float = 0.0) -> tuple[int, ...]:
+        return numbers_of(step_key(TrainState(height, (), jnp.int32(step), jnp.int32(seed))))
+
+    keys = [of(seed, step) for seed in (0, 1, 2) for step in (0, 1, 1000)]
     assert len(set(keys)) == len(keys)
-    again = step_key(TrainConfig(seed=1, learning_rate=0.5), jnp.int32(1000))
-    assert tuple(jax.random.key_data(again).tolist()) == keys[5]
+    assert of(1, 1000, 5.0) == keys[5]
+
+
+def test_one_program_serves_all_seeds() -> None:
+    """What is lowered for one seed is, word for word, what is lowered for another."""
+    programs = set()
+    for seed in (0, 1):
+        config = TrainConfig(seed=seed)
+        task = slope_task()
+        given = (init_state(task, config), task.tables, task.data, task.data, jnp.arange(4))
+        programs.add(jax.jit(make_dispatch(task, config)).lower(*given).as_text())
+    assert len(programs) == 1
