@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reland_jax.config import Config, nearest_name
+from reland_jax.fields import fitting
 from reland_jax.types import RelandError
 
 
@@ -17,16 +18,22 @@ def setting_of(config: Config, name: str) -> Any:
     Raises:
         RelandError: there is no such setting; the nearest name is given.
     """
+    return getattr(*_place(config, name))
+
+
+def _place(config: Config, name: str) -> tuple[Any, str]:
+    """The section that a setting lies in, and its name there."""
+    section: Any = config
     value: Any = config
     for part in name.split("."):
         known = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
         if part not in known:
             hint = nearest_name(part, known) if known else f"nothing lies below {value!r}"
             raise RelandError(f"config.{name} is not a setting: {part!r}: {hint}")
-        value = getattr(value, part)
+        section, value = value, getattr(value, part)
     if dataclasses.is_dataclass(value):
         raise RelandError(f"config.{name} is a section of settings; name one of them")
-    return value
+    return section, part
 
 
 def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
@@ -37,6 +44,7 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
     """
     changed = config.to_dict()
     for name, value in values.items():
+        _place(config, name)
         *sections, last = name.split(".")
         inner = changed
         for section in sections:
@@ -48,21 +56,34 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
 def parse_setting(text: str, config: Config) -> tuple[str, Any]:
     """Name and value of "section.key=value", the value of the type that the setting has.
 
+    Several texts are written with commas between them: "data.text_fields=title,brand".
+
     Raises:
-        RelandError: the form, the name or the type is wrong.
+        RelandError: the form, the name, the type or the value is wrong.
     """
     name, equals, written = text.partition("=")
     if not equals:
         raise RelandError(f"--set={text}: expected section.key=value, such as train.batch_size=512")
-    current = setting_of(config, name)
+    section, last = _place(config, name)
+    current = getattr(section, last)
     if isinstance(current, str):
-        return name, written
+        value: Any = written
+    else:
+        value = _parsed(written)
+        if isinstance(current, tuple) and not isinstance(value, list | tuple):
+            value = tuple(each.strip() for each in written.split(",")) if isinstance(value, str) else (value,)
     try:
-        value = ast.literal_eval(written)
-    except (SyntaxError, ValueError):
-        value = {"true": True, "false": False}.get(written.lower(), written)
-    if (type(current), type(value)) in ((float, int), (tuple, list)):
-        value = type(current)(value)
-    if type(value) is not type(current):
-        raise RelandError(f"--set={text}: {name} is of type {type(current).__name__}, such as {current!r}")
-    return name, value
+        return name, fitting(section, last, value)
+    except RelandError as error:
+        raise RelandError(f"--set={text}: {error}") from error
+
+
+def _parsed(written: str) -> Any:
+    """What is written as Python or JSON writes it, else as it stands."""
+    plain = {"true": True, "false": False, "none": None, "null": None}
+    if written.lower() in plain:
+        return plain[written.lower()]
+    try:
+        return ast.literal_eval(written)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return written

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from reland_jax.fields import that_matter
 from reland_jax.strings import as_strings, is_text, packed, unpacked
 from reland_jax.types import RelandError
 
@@ -46,14 +47,17 @@ class Artefact(NamedTuple):
 
 
 def fingerprint(*parts: Any) -> str:
-    """Hash of settings (dataclasses), arrays and plain values, as 16 hexadecimal digits."""
+    """Hash of settings, arrays and plain values, as 16 hexadecimal digits.
+
+    Of settings (dataclasses), those that change how the work is done and not what comes out are left out.
+    """
     text = json.dumps([_hashable(part) for part in parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _hashable(part: Any) -> Any:
     if dataclasses.is_dataclass(part):
-        return dataclasses.asdict(part)
+        return that_matter(part)
     if isinstance(part, np.ndarray):
         if is_text(part):
             return [_hashable(each) for each in packed(as_strings(part))]

@@ -19,13 +19,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-GROUND = {"types", "files", "strings"}
+GROUND = {"types", "files", "strings", "fields"}
 CONTRACTS = GROUND | {"config"}
 SHARED = CONTRACTS | {"mesh"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "files": {"types"},
     "strings": {"types"},
+    "fields": {"types", "files"},
     "config": GROUND,
     "mesh": CONTRACTS,
     "memory": set(),

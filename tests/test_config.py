@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from reland_jax.config import BACKBONES, ENCODERS, Config, nearest_name
+from experiments.settings import setting_of
+from reland_jax.artefacts import fingerprint
+from reland_jax.config import BACKBONES, DOMAINS, ENCODERS, PROVIDERS, SOURCES, Config, nearest_name
+from reland_jax.data.loading import SOURCES as LOADING_SOURCES
+from reland_jax.pool import DOMAINS as POOL_DOMAINS
+from reland_jax.pool import PROVIDERS as POOL_PROVIDERS
 from reland_jax.types import RelandError
 
 
@@ -66,7 +73,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("model.heads", 0, "at least 1"),
         ("encoder.model.layers", -1, "at least"),
         ("model.hidden", 0, "at least 1"),
-        ("model.tower", (), "at least 1"),
+        ("model.tower", (), "at least one"),
         ("model.tower", (32, 0), "at least 1"),
         ("encoder.model.tower", (-1, 8), "at least 1"),
         ("model.contrast", -0.1, "at least 0"),
@@ -75,7 +82,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("train.view_length", 0, "at least 1"),
         ("encoder.train.view_length", 0, "at least 1"),
         ("encoder.text_weight", -0.5, "at least 0"),
-        ("seeds.fraction", 0.0, "at least"),
+        ("seeds.fraction", 0.0, "more than 0"),
         ("seeds.fraction", 1.1, "at most 1"),
         ("data.max_length", 1, "at least 2"),
         ("retrieval.neighbours", 0, "at least 1"),
@@ -94,12 +101,126 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("eval.cutoffs", (0, 10), "at least 1"),
         ("seeds_of_training", (), "at least one"),
         ("variants", (), "at least one"),
+        ("variants", ("id", "id"), "names 'id' twice"),
+        ("variants", "id", r"must be a list, such as \('a', 'b'\)"),
+        ("seeds_of_training", (0, 0), "names 0 twice"),
+        ("seeds_of_training", (-1,), "at least 0"),
+        ("eval.cutoffs", (10, 10), "names 10 twice"),
+        ("data.domain", "moveis", "did you mean 'movies'"),
+        ("data.source", "tabel", "did you mean 'table'"),
+        ("data.name", "", "must not be empty"),
+        ("data.name", "a\0b", "must not hold the character NUL"),
+        ("data.max_length", 2.5, "must be a whole number, not a number"),
+        ("data.min_interactions", -1, "at least 0"),
+        ("data.demo_users", 0, "at least 1"),
+        ("data.text_fields", ("title", "title"), "names 'title' twice"),
+        ("data.text_fields", ("title", ""), "must not be empty"),
+        ("train.learning_rate", -1.0, "more than 0"),
+        ("train.learning_rate", 1e6, "at most 10"),
+        ("train.learning_rate", True, "must be a number, not True or False"),
+        ("train.max_epochs", 2.5, "must be a whole number"),
+        ("train.max_epochs", True, "must be a whole number"),
+        ("train.max_epochs", None, "must be a whole number, not a NoneType"),
+        ("train.checkpoint_seconds", "never", "must be a number, not a text"),
+        ("train.checkpoint_seconds", -1, "at least 0"),
+        ("train.weight_decay", -0.1, "at least 0"),
+        ("train.seed", 2**70, "at most"),
+        ("encoder.train.learning_rate", 1e6, "at most 10"),
+        ("encoder.text_directions", -1, "at least 0"),
+        ("seeds.seed", -1, "at least 0"),
+        ("seeds.seed", 2**70, "at most"),
+        ("seeds.iterations", 0, "at least 1"),
+        ("seeds.rounds", 0, "at least 1"),
+        ("pool.history", 0, "at least 1"),
+        ("pool.history", -100, "at least 1"),
+        ("pool.held_out", -1, "at least 0"),
+        ("pool.max_tokens", 0, "at least 1"),
+        ("pool.temperature", -0.1, "at least 0"),
+        ("pool.model", 5, "must be a text"),
+        ("llm.upload", 1, "must be True or False"),
+        ("llm.upload", "yes", "must be True or False"),
+        ("text.batch_size", 0, "at least 1"),
+        ("text.whiten_items", -1, "at least 0"),
+        ("retrieval.tile", 0, "at least 1"),
+        ("eval.tile_bytes", 0, "at least 1"),
+        ("eval.mask_history", "true", "must be True or False"),
+        ("report_users", (1.5,), "must be a text"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(path: str, value: Any, message: str) -> None:
     """The message names the setting, and what would be allowed."""
     with pytest.raises(RelandError, match=f"config.{path}.*{message}"):
         Config.from_dict(nested(path, value))
+
+
+def leaves(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+
+    def walk(section: Any, where: str) -> Iterator[tuple[str, Any]]:
+        for field in dataclasses.fields(section):
+            value, name = getattr(section, field.name), f"{where}{field.name}"
+            if dataclasses.is_dataclass(value):
+                yield from walk(value, f"{name}.")
+            else:
+                yield name, value
+
+    return dict(walk(config, ""))
+
+
+@pytest.mark.parametrize("path", leaves(Config()))
+def test_no_setting_takes_what_is_no_value_of_it(path: str) -> None:
+    """Not a number, infinity, a dictionary, an object or bytes, alone or in a list; whatever its type."""
+    for value in (float("nan"), float("inf"), -float("inf"), {"a": 1}, object(), b"x"):
+        for given in (value, (value,), [value, value]):
+            with pytest.raises(RelandError, match=f"config.{path}"):
+                Config.from_dict(nested(path, given))
+
+
+@pytest.mark.parametrize(("path", "default"), leaves(Config()).items())
+def test_every_setting_tells_what_it_means_and_takes_its_default(path: str, default: Any) -> None:
+    *sections, name = path.split(".")
+    owner: Any = Config()
+    for section in sections:
+        owner = getattr(owner, section)
+    (field,) = (each for each in dataclasses.fields(owner) if each.name == name)
+    assert len(field.metadata["help"]) > 5
+    assert setting_of(Config.from_dict(nested(path, default)), path) == default
+
+
+def test_numbers_of_libraries_and_flags_become_plain_ones() -> None:
+    """A whole number for a number, NumPy's types, and a number that a flag made of an id."""
+    values = {
+        "train": {"learning_rate": 1, "max_epochs": np.int64(3), "weight_decay": np.float32(0.5)},
+        "report_users": [5, "007"],
+        "model": {"tower": [np.int32(4)]},
+    }
+    config = Config.from_dict(values)
+    found = [config.train.learning_rate, config.train.max_epochs, config.train.weight_decay]
+    assert [*map(type, found)] == [float, int, float] and found == [1.0, 3, 0.5]
+    assert config.report_users == ("5", "007")
+    assert [*map(type, config.model.tower)] == [int]
+
+
+def test_a_section_is_no_value() -> None:
+    with pytest.raises(RelandError, match="config.train=3 is a section of settings; name one of objective"):
+        Config.from_dict({"train": 3})
+
+
+def test_the_known_names_are_those_of_the_code() -> None:
+    assert set(SOURCES) == {"auto", *LOADING_SOURCES}
+    assert set(DOMAINS) == set(POOL_DOMAINS)
+    assert set(PROVIDERS) == set(POOL_PROVIDERS)
+
+
+def test_settings_of_the_machine_are_no_part_of_a_fingerprint() -> None:
+    """They change how the work is done, and never what comes out."""
+    machine = {
+        "train": {"checkpoint_seconds": 1.0}, "encoder": {"train": {"checkpoint_seconds": 1.0}},
+        "text": {"batch_size": 3}, "retrieval": {"tile": 5}, "eval": {"tile_bytes": 7},
+    }  # fmt: skip
+    assert fingerprint(Config.from_dict(machine)) == fingerprint(Config())
+    for changes in ({"train": {"patience": 3}}, {"encoder": {"train": {"seed": 1}}}, {"variants": ["id"]}):
+        assert fingerprint(Config.from_dict(changes)) != fingerprint(Config())
 
 
 def test_the_width_must_fit_the_heads() -> None:

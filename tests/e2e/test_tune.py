@@ -71,7 +71,7 @@ def test_a_variant_adds_to_the_shared_space() -> None:
     [
         ("train.batch_size", "expected section.key=value"),
         ("train.batch_sizes=1", "'batch_sizes': did you mean 'batch_size'?"),
-        ("train.batch_size=many", "train.batch_size is of type int"),
+        ("train.batch_size=many", "batch_size='many' must be a whole number, not a text"),
         ("train.batch_size.x=1", "nothing lies below 1024"),
         ("train=1", "config.train is a section"),
     ],
@@ -88,6 +88,8 @@ def test_settings_take_the_type_that_they_have() -> None:
     assert (config.pool.provider, config.pool.path, config.train.max_epochs) == ("file", "a.jsonl", 2)
     assert parse_setting("model.tower=(8, 4)", config) == ("model.tower", (8, 4))
     assert parse_setting("pool.path=a=b", config) == ("pool.path", "a=b")
+    assert parse_setting("data.text_fields=title, brand", config) == ("data.text_fields", ("title", "brand"))
+    assert parse_setting("model.fanout=5", config) == ("model.fanout", (5,))
 
 
 # --- the search, with a made-up training -------------------------------------------------------------

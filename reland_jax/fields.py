@@ -1,0 +1,254 @@
+"""Settings as fields of frozen dataclasses: each says its meaning, and which values it may have.
+
+The ground floor: `config` declares settings with `setting`; one checker reads what they declare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from reland_jax.files import expanded
+from reland_jax.types import RelandError
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    blank: bool = False,
+    filled: bool = False,
+    distinct: bool = False,
+    path: bool = False,
+    machine: bool = False,
+) -> Any:
+    """A dataclass field that carries its own help text and the values that it may have.
+
+    Its annotation is checked, too: int, float, str, bool, tuples of one of these, and "or None". Of a tuple
+    the bounds and choices are those of each entry.
+
+    Args:
+        default: the value if none is given.
+        help_text: what the setting means.
+        low: the least value.
+        above: the value must be more than this.
+        high: the largest value.
+        choices: the known values of a text.
+        blank: whether the text "" has a meaning though the default is not "".
+        filled: whether a tuple must have an entry.
+        distinct: whether a tuple must not name an entry twice.
+        path: whether it is, or may be, a path: ``~`` at its beginning is the home folder; in a tuple, of
+            entries with a slash in them.
+        machine: whether it changes how the work is done and never what comes out; such a setting is no
+            part of a stamp.
+    """
+    metadata = {
+        "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
+        "blank": blank or default == "", "filled": filled, "distinct": distinct,
+        "path": path, "machine": machine,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for an error: the known name most like `name`, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def build(defaults: Any, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass of settings with those of nested dictionaries put in.
+
+    Lists become tuples, whole numbers where numbers are needed become floats, and whole numbers in a tuple
+    of texts become texts: flags make a number of an id.
+
+    Args:
+        defaults: the dataclass with the values of what is left out.
+        values: by name of the setting or section.
+        where: name of the section in errors, such as "config".
+
+    Raises:
+        RelandError: an unknown name; the nearest known one is given.
+    """
+    known = {field.name: field.metadata for field in dataclasses.fields(defaults)}
+    if not isinstance(values, Mapping):
+        raise RelandError(f"{where}={values!r} is a section of settings; name one of {', '.join(known)}")
+    hints, arguments = _hints(type(defaults)), {}
+    for name, value in values.items():
+        if name not in known:
+            raise RelandError(f"{where}.{name} is not a setting; {nearest_name(str(name), list(known))}")
+        current = getattr(defaults, name)
+        if dataclasses.is_dataclass(current):
+            arguments[name] = build(current, value, f"{where}.{name}")
+        else:
+            arguments[name] = _converted(value, hints[name], known[name])
+    return dataclasses.replace(defaults, **arguments)
+
+
+def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
+    kind, of_tuple, _ = _parsed(hint)
+    is_path = declared.get("path")
+    if not of_tuple:
+        value = _plain(value, kind)
+        return expanded(value) if is_path and isinstance(value, str) else value
+    if not _is_list(value):
+        return value
+    entries = (_plain(each, kind, entry=True) for each in value)
+    return tuple(expanded(each) if is_path and "/" in str(each) else each for each in entries)
+
+
+def _plain(value: Any, kind: type, entry: bool = False) -> Any:
+    """The value as the plain type that is needed, where nothing is lost by it."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if kind is int and whole:
+        return int(value)
+    if kind is float and (whole or isinstance(value, numbers.Real)) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and (isinstance(value, str) or (entry and whole)):
+        return str(value)
+    return value
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def check(settings: Any, where: str = "") -> None:
+    """Checks every setting of a dataclass, and of those in it, against what its field declares.
+
+    Args:
+        settings: the dataclass.
+        where: dotted name of its section; "" for the whole.
+
+    Raises:
+        RelandError: a value of another type, out of range or unknown; it is named with what is allowed.
+    """
+    hints = _hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{where}.{field.name}".strip(".")
+        if dataclasses.is_dataclass(value):
+            check(value, name)
+            continue
+        _check_setting(f"config.{name}", value, hints[field.name], field.metadata)
+
+
+def _check_setting(where: str, value: Any, hint: Any, declared: Mapping[str, Any]) -> None:
+    kind, of_tuple, optional = _parsed(hint)
+    if value is None and optional:
+        return
+    if of_tuple:
+        _check_entries(where, value, kind, declared)
+    else:
+        _check_value(f"{where}={value!r}", value, kind, declared)
+
+
+def _check_entries(where: str, values: Any, kind: type, declared: Mapping[str, Any]) -> None:
+    if not isinstance(values, tuple):
+        example = "('a', 'b')" if kind is str else "(1, 2)"
+        raise RelandError(f"{where}={values!r} must be a list, such as {example}")
+    if declared.get("filled") and not values:
+        raise RelandError(f"{where} is empty; it must name at least one")
+    for value in values:
+        told = f"{where}={value!r}" if len(values) == 1 else f"{where}={values!r}: {value!r}"
+        _check_value(told, value, kind, declared)
+    if declared.get("distinct") and len(set(values)) < len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise RelandError(f"{where}={values!r} names {twice!r} twice")
+
+
+def _check_value(told: str, value: Any, kind: type, declared: Mapping[str, Any]) -> None:
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if not fits:
+        raise RelandError(f"{told} must be {_KINDS[kind]}, not {_kind_of(value)}")
+    if kind is str:
+        _check_text(told, value, declared)
+    elif kind is not bool:
+        _check_number(told, value, declared)
+
+
+def _kind_of(value: Any) -> str:
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def _check_text(told: str, value: str, declared: Mapping[str, Any]) -> None:
+    choices = declared.get("choices")
+    if choices and value not in choices:
+        raise RelandError(f"{told} is not known; {nearest_name(value, choices)}")
+    if not value and not declared.get("blank"):
+        raise RelandError(f"{told} must not be empty")
+    if "\0" in value:
+        raise RelandError(f"{told} must not hold the character NUL")
+
+
+def _check_number(told: str, value: float, declared: Mapping[str, Any]) -> None:
+    if not math.isfinite(value):
+        raise RelandError(f"{told} must be a finite number")
+    low, above, high = (declared.get(name) for name in ("low", "above", "high"))
+    bounds = [f"at least {low}"] if low is not None else []
+    bounds += [f"more than {above}"] if above is not None else []
+    bounds += [f"at most {high}"] if high is not None else []
+    too_low = (low is not None and value < low) or (above is not None and value <= above)
+    if too_low or (high is not None and value > high):
+        raise RelandError(f"{told} must be {' and '.join(bounds)}")
+
+
+def fitting(section: Any, name: str, value: Any) -> Any:
+    """A value of one setting, as the type that it needs.
+
+    Args:
+        section: the dataclass that has the setting.
+        name: of the setting in it.
+        value: as `build` takes it.
+
+    Raises:
+        RelandError: it is of another type, out of range or unknown.
+    """
+    hint = _hints(type(section))[name]
+    (field,) = (each for each in dataclasses.fields(section) if each.name == name)
+    value = _converted(value, hint, field.metadata)
+    _check_setting(name, value, hint, field.metadata)
+    return value
+
+
+def that_matter(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass that can change a result, as nested dictionaries."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            found[field.name] = that_matter(value)
+        elif not field.metadata.get("machine"):
+            found[field.name] = value
+    return found
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@cache
+def _parsed(hint: Any) -> tuple[type, bool, bool]:
+    """The plain type of a setting, whether it is a tuple of them, and whether it may be None."""
+    optional = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+        optional = True
+    of_tuple = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if of_tuple else hint
+    if kind not in _KINDS:
+        raise TypeError(f"{hint} is no type of a setting")
+    return kind, of_tuple, optional
