@@ -15,9 +15,11 @@ import numpy as np
 from reland_jax.config import Config
 from reland_jax.eval import Vectors, per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
+from reland_jax.plain import text_columns
 from reland_jax.pool import pool_summary
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
 from reland_jax.storage import PARTS, Inputs, Trained
+from reland_jax.strings import as_strings
 from reland_jax.types import CONTROLS, Interactions, ReasoningPool, Splits
 
 Runs = Mapping[str, Mapping[int, Trained]]
@@ -189,8 +191,8 @@ class _Labels:
 
     def __init__(self, interactions: Interactions) -> None:
         self._ids = interactions.ids.items
-        fields = [name for name in TITLE_FIELDS if name in interactions.item_features]
-        self._titles = interactions.item_features[fields[0]] if fields else np.full(len(self._ids), "")
+        titles = list(text_columns(interactions.item_features, TITLE_FIELDS).values())
+        self._titles = titles[0] if titles else as_strings([""] * len(self._ids))
 
     def all(self, items: Sequence[int] | np.ndarray) -> list[ItemLabel]:
         return [ItemLabel(str(self._ids[item]), str(self._titles[item])) for item in items]

@@ -19,13 +19,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-GROUND = {"types", "files", "strings", "fields"}
+GROUND = {"types", "files", "strings", "plain", "fields"}
 CONTRACTS = GROUND | {"config"}
 SHARED = CONTRACTS | {"mesh"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "files": {"types"},
     "strings": {"types"},
+    "plain": {"strings"},
     "fields": {"types", "files"},
     "config": GROUND,
     "mesh": CONTRACTS,

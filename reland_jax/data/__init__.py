@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reland_jax.data.describe import data_fingerprint, item_texts, statistics
+from reland_jax.data.describe import data_fingerprint, item_texts, statistics, text_coverage
 from reland_jax.data.entities import item_entities
 from reland_jax.data.loading import load_interactions, raw_state
 from reland_jax.data.splits import split
@@ -15,4 +15,5 @@ __all__ = [
     "raw_state",
     "split",
     "statistics",
+    "text_coverage",
 ]

@@ -21,8 +21,9 @@ import numpy as np
 from jax import lax
 
 from reland_jax.config import RetrievalConfig
+from reland_jax.plain import plain_column
 from reland_jax.retrieval.assign import assign
-from reland_jax.strings import as_strings, distinct
+from reland_jax.strings import distinct
 from reland_jax.types import Assignment, RelandError
 
 USERS_PER_VALUE = 5
@@ -105,7 +106,7 @@ def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndar
     """
     columns = []
     for name in sorted(user_features):
-        values = as_strings(user_features[name])
+        values = plain_column(user_features[name]).texts
         known, code = distinct(values)
         described = np.count_nonzero(values != "")
         if described and described >= USERS_PER_VALUE * np.count_nonzero(known != ""):

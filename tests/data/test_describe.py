@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig
-from reland_jax.data import data_fingerprint, item_texts, load_interactions, split, statistics
+from reland_jax.data import data_fingerprint, item_texts, load_interactions, split, statistics, text_coverage
+from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions
 
 
@@ -28,6 +29,27 @@ def test_item_texts_join_what_there_is_in_the_order_asked_for() -> None:
     assert got == ["", "Rose Cream. Quellin. Face > Creams", "Fig Soap"]
     assert item_texts(_interactions(), ("brand", "title")) == ["", "Quellin. Rose Cream", "Fig Soap"]
     assert item_texts(_interactions(), ("nothing",)) == ["", "", ""]
+
+
+def test_item_texts_are_plain() -> None:
+    titles, genres = ["", "R&amp;B &lt;Live&gt;", "nan"], ["", "['A', 'B']", "x"]
+    columns = {"Title": as_strings(titles), "genres": as_strings(genres)}
+    got = item_texts(_interactions()._replace(item_features=columns), ("title", "genres"))
+    assert got == ["", "R&B <Live>. A, B", "x"]
+
+
+def test_how_much_is_described() -> None:
+    columns = {
+        "Title": as_strings(["", "Rose", "nan", " ", "Fig"]),
+        "tags": as_strings(["", "['a']", "['b']", "[]", ""]),
+    }
+    ids = IdMap(as_strings("ab"), as_strings(["", *"wxyz"]))
+    data = _interactions()._replace(item_features=columns, ids=ids)
+    found = text_coverage(data, ("title", "brand", "tags"))
+    assert found == (4, 3, {"title": 2, "tags": 2}, ("brand",), 1, 3)
+    assert found.share == 0.75
+    nothing = text_coverage(data, ("brand",))
+    assert (nothing.described, nothing.share, nothing.by_field) == (0, 0.0, {})
 
 
 def test_statistics_by_hand() -> None:
@@ -51,6 +73,38 @@ def test_fingerprint_changes_with_every_part() -> None:
     prints = [data_fingerprint(variant) for variant in variants]
     assert len(set(prints)) == len(prints)
     assert prints[0] == data_fingerprint(_interactions())
+
+
+SEPARATED = [
+    (["Red\x1fBlue", "hat"], ["Red", "Blue\x1fhat"]),
+    (["a\x1d", "b"], ["a", "\x1db"]),
+    (["", "\x1f"], ["\x1f", ""]),
+    (["\x1c1,1\x1cx", "y"], ["x", "y"]),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), SEPARATED)
+def test_what_separates_texts_may_stand_in_them(left: list[str], right: list[str]) -> None:
+    base = _interactions()
+    prints = set()
+    for texts in (left, right):
+        titles = {"title": as_strings(["", *texts])}
+        changed = {"ids": base.ids._replace(users=as_strings(texts))}, {"item_features": titles}
+        prints |= {data_fingerprint(base._replace(**part)) for part in changed}
+    assert len(prints) == 4
+
+
+def test_a_name_of_a_column_does_not_run_into_its_texts() -> None:
+    base, nothing = _interactions(), as_strings([""] * 3)
+    columns = [{"a": nothing, "b": nothing}, {"a\x1d3\x1d\x1f\x1f\x1d" + "item b": nothing}]
+    prints = {data_fingerprint(base._replace(item_features=each)) for each in columns}
+    assert len(prints) == 2
+
+
+def test_the_fingerprint_is_what_it_was() -> None:
+    """Scores of finished cells are kept by it: another value would have them trained anew."""
+    expected = "5773299ba1397da91520498e8ec7db1a96c380833819e37d3c0c7b84d769c287"
+    assert data_fingerprint(_interactions()) == expected
 
 
 @pytest.mark.shared_data

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from reland_jax.data import item_entities
-from reland_jax.types import IdMap, Interactions
+from reland_jax.types import IdMap, Interactions, RelandError
 
 
 def interactions(features: dict[str, list[str]]) -> Interactions:
@@ -26,6 +27,20 @@ def test_values_are_numbered_column_by_column() -> None:
 
 def test_columns_that_say_nothing_are_left_out() -> None:
     data = interactions({"brand": [""] * 5, "categories": ["", "x", "x", "x", "x"]})
-    found = item_entities(data, ("brand", "genres", "categories"))
+    found = item_entities(data, ("brand", "categories"))
     np.testing.assert_array_equal(found, [[-1, 0, 0, 0, 0]])
     assert item_entities(data, ()).shape == item_entities(data, ("brand",)).shape == (0, 5)
+    assert item_entities(interactions({}), ("brand", "categories")).shape == (0, 5), "the default ones"
+
+
+def test_a_column_that_is_not_there_is_refused() -> None:
+    data = interactions({"genre": ["", "x", "x", "x", "x"]})
+    message = "config.model.entities: .* no column 'genres'; .* did you mean 'genre'"
+    with pytest.raises(RelandError, match=message):
+        item_entities(data, ("genres", "brand"))
+
+
+def test_values_are_read_as_what_they_say() -> None:
+    """A list is what it holds, "nan" is no value, and the case of a name does not matter."""
+    data = interactions({"Brand": ["", "nan", "['X']", "X", "x" * 100_000]})
+    np.testing.assert_array_equal(item_entities(data, ("brand",)), [[-1, -1, 0, 0, 1]])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reland_jax.config import DataConfig, PoolConfig, nearest_name
+from reland_jax.plain import text_columns
 from reland_jax.pool.contract import Problem, RationaleRequest
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, item_text, newest_that_fit, numbered, shown_text
@@ -132,14 +133,14 @@ def _histories(
 
 
 def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np.ndarray]:
-    names = [name for name in data.text_fields if name in interactions.item_features]
-    if not names:
+    columns = text_columns(interactions.item_features, data.text_fields)
+    if not columns:
         raise RelandError(
             f"config.data.text_fields={data.text_fields} names no field of the items; the data have "
             f"{sorted(interactions.item_features) or 'no item fields'}. Prompts need texts; with provider "
             f"'file' they are not needed. Prompt wordings: {', '.join(DOMAINS)}"
         )
-    return {name: interactions.item_features[name] for name in names}
+    return columns
 
 
 def _request(
