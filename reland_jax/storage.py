@@ -202,13 +202,18 @@ def save_trained(trained: Trained, folder: Path) -> None:
     """Writes parameters (Orbax), summary (JSON) and ranks."""
     save_params(trained.params, folder / "params")
     write_json(folder / "summary.json", trained.summary)
-    ranks = {f"{p}.{k}": v for p, r in trained.ranks.items() for k, v in r._asdict().items()}
+    ranks = {
+        f"{p}.{k}": v for p, r in trained.ranks.items() for k, v in r._asdict().items() if v is not None
+    }
     save_arrays(ranks, folder)
 
 
 def load_trained(like: Any, folder: Path) -> Trained:
     """Reads a trained recommender; `like` is a tree of shapes with the structure of its parameters."""
     a = load_arrays(folder)
-    ranks = {p: TargetRanks(*(a[f"{p}.{k}"] for k in TargetRanks._fields)) for p in PARTS}
+    always = ("user", "item", "rank")
+    ranks = {
+        p: TargetRanks(*(a[f"{p}.{k}"] for k in always), a.get(f"{p}.had_before")) for p in PARTS
+    }
     params = load_params(folder / "params", like)
     return Trained(params, json.loads((folder / "summary.json").read_text()), ranks)

@@ -206,8 +206,11 @@ class TargetRanks(NamedTuple):
         rank: ``<int32>[n]``, 0 is the top of the list. Ties lose: the rank is the number of other
             items that score at least as high, so a constant score cannot look like a good one. Where
             only ranks below a cutoff were asked for, the others are any number from it on.
+        had_before: ``<bool>[n]``, targets of a masked history, each ranked as if it alone were not masked;
+            None where there are none. Two of them do not compete with each other.
     """
 
     user: np.ndarray
     item: np.ndarray
     rank: np.ndarray
+    had_before: np.ndarray | None = None

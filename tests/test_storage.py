@@ -92,6 +92,7 @@ def test_trained(tmp_path: Path) -> None:
         part: TargetRanks(*(np.arange(start, start + 3, dtype=np.int32) for start in (0, offset, 7)))
         for part, offset in (("valid", 1), ("test", 2))
     }
+    ranks["test"] = ranks["test"]._replace(had_before=np.array([False, True, False]))
     summary = {"test": {"ndcg@10": 1 / 3}, "history": [{"epoch": 1, "loss": 0.1}], "objective": "bpr"}
     save_trained(Trained(params, summary, ranks), tmp_path)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)

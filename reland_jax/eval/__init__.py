@@ -3,11 +3,17 @@
 from reland_jax.eval.cold import Borrowed, lend
 from reland_jax.eval.metrics import mean_metrics, per_user_metrics
 from reland_jax.eval.ranks import RankingPlan, Vectors, plan_ranking, rank_targets, recommend
+from reland_jax.eval.targets import HeldOut, check_targets, evaluation_notes, had_before, held_out
 
 __all__ = [
     "Borrowed",
+    "HeldOut",
     "RankingPlan",
     "Vectors",
+    "check_targets",
+    "evaluation_notes",
+    "had_before",
+    "held_out",
     "lend",
     "mean_metrics",
     "per_user_metrics",

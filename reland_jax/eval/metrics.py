@@ -15,11 +15,11 @@ def per_user_metrics(ranks: TargetRanks, cutoffs: Sequence[int]) -> dict[str, np
     """Metrics of every user that has a target, in the order of ``np.unique(ranks.user)``.
 
     ``hr@K`` is 1 if any target is among the first K. ``ndcg@K`` is the discounted gain of the targets
-    found, over that of a perfect list. ``mrr@K`` is the reciprocal place of the first target found,
-    else 0.
+    found, over that of a perfect list; targets that the user has had before do not compete with each
+    other, so each of them can be first. ``mrr@K`` is the reciprocal place of the first target found, else 0.
 
     Args:
-        ranks: ranks from 0; a user may have several targets.
+        ranks: ranks from 0; a user may have several targets, all distinct.
         cutoffs: values of K, each at least 1.
 
     Returns:
@@ -35,11 +35,13 @@ def per_user_metrics(ranks: TargetRanks, cutoffs: Sequence[int]) -> dict[str, np
     first = np.full(len(count), np.inf)
     np.minimum.at(first, index, place)
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(max(max(cutoffs), 1)) + 2))])
+    again = 0 if ranks.had_before is None else np.bincount(index, ranks.had_before)
+    count = count - np.asarray(again, np.int64)
     metrics = {}
     for k in cutoffs:
         gain = np.where(place <= k, 1 / np.log2(place + 1), 0.0)
         metrics[f"hr@{k}"] = (first <= k).astype(np.float64)
-        metrics[f"ndcg@{k}"] = np.bincount(index, gain) / ideal[np.minimum(count, k)]
+        metrics[f"ndcg@{k}"] = np.bincount(index, gain) / (ideal[np.minimum(count, k)] + again)
         metrics[f"mrr@{k}"] = np.where(first <= k, 1 / first, 0.0)
     return metrics
 

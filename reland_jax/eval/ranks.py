@@ -7,6 +7,9 @@ host, and no scores are sorted; one int32 per target comes back.
 Metrics at K only need to know which targets are among the first K, and most are far from it. So a few
 frequent items are scored first, for all users. Where K of them beat the best target, no other item can
 bring it back, and only the other users, one in six or so, are scored against all items.
+
+A target may itself be masked, where the user has had that item before. Each such target is ranked as if it
+alone were not: by its score before masking, among the items that are left.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from reland_jax.eval.targets import distinct_targets, had_before
 from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, even, put
-from reland_jax.types import Ragged, RelandError, TargetRanks
+from reland_jax.types import PADDING_ITEM, Ragged, RelandError, TargetRanks
 
 FREQUENT = 16
 """One item in so many is scored first. Of the users of Amazon Beauty 13% (NGCF), 11% (LightGCN) and 8%
@@ -53,9 +57,12 @@ class RankingPlan(NamedTuple):
         masked_item: ``<int32>[N, M]``.
         target_row: ``<int32>[N, K]``, 0 where unused.
         target_item: ``<int32>[N, K]``, 0 where unused.
+        target_masked: ``<int32>[N, K]``, 1 where the target is a masked item of its user, else 0; None
+            where no target is.
         frequent: ``<int32>[F]``, distinct items that are scored first; may be none.
         slot: ``<int64>[n]``, where target ``t`` of the caller's list stands in ``[N * K]``.
-        targets: the targets, one row per user; the host's copy.
+        targets: the distinct targets, one row per user; the host's copy.
+        had_before: ``<bool>[n]``, which of them are masked; None where none is. The host's copy.
         num_items: I.
         users_at_a_time: users who are scored against all items at a time.
     """
@@ -65,9 +72,11 @@ class RankingPlan(NamedTuple):
     masked_item: jax.Array
     target_row: jax.Array
     target_item: jax.Array
+    target_masked: jax.Array | None
     frequent: jax.Array
     slot: np.ndarray
     targets: Ragged
+    had_before: np.ndarray | None
     num_items: int
     users_at_a_time: int
 
@@ -78,8 +87,10 @@ def plan_ranking(
     """Lays out a full ranking.
 
     Args:
-        targets: items to find the rank of, ``U`` rows; users without any are not ranked.
-        masked: items that may not be recommended to each user (the history), or None.
+        targets: items to find the rank of, ``U`` rows; users without any are not ranked. An item that is
+            listed more than once for a user is ranked once.
+        masked: items that may not be recommended to each user (the history), or None. A target among
+            them is ranked all the same, as if it alone were not masked.
         num_items: I.
         tile_bytes: memory for scores, a tile and its masked copy; at least one row is ranked at a time.
         history: training items, whose most frequent are scored first, or None to score all at once.
@@ -90,7 +101,7 @@ def plan_ranking(
     users = np.flatnonzero(targets.lengths())
     if not len(users):
         raise RelandError("no user has an item to rank; the evaluated part of the split is empty")
-    frequent = _most_frequent(history, num_items)
+    targets, frequent = distinct_targets(targets), _most_frequent(history, num_items)
     at_a_time, rows = (
         int(np.clip(tile_bytes // (2 * 4 * columns), 1, len(users)))
         for columns in (num_items + 1, len(frequent) or num_items + 1)
@@ -107,9 +118,15 @@ def plan_ranking(
     user[tile[dealt], row[dealt]] = dealt
     target_row, target_item, slot = _deal(targets, tile, row, tiles, unused_row=0)
     none = Ragged(np.zeros(targets.num_rows + 1, np.int64), np.zeros(0, np.int32))
-    masked_row, masked_item, _ = _deal(none if masked is None else masked, tile, row, tiles, unused_row=rows)
-    arrays = (user, masked_row, masked_item, target_row, target_item, frequent)
-    return RankingPlan(*map(put, arrays), slot, targets, num_items, min(at_a_time, rows))
+    masked_row, masked_item, _ = _deal(masked or none, tile, row, tiles, unused_row=rows)
+    before, target_masked = had_before(targets, masked or none), None
+    if before.any():
+        target_masked = np.zeros(target_item.shape, np.int32)
+        target_masked.reshape(-1)[slot] = before
+    arrays = (user, masked_row, masked_item, target_row, target_item, target_masked, frequent)
+    on_device = (None if array is None else put(array) for array in arrays)
+    before = before if before.any() else None
+    return RankingPlan(*on_device, slot, targets, before, num_items, min(at_a_time, rows))
 
 
 def _most_frequent(history: Ragged | None, num_items: int) -> np.ndarray:
@@ -140,7 +157,7 @@ def _deal(
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
 
 
-Tile = tuple[jax.Array, ...]
+Tile = tuple[jax.Array | None, ...]
 """A tile of the first fields of `RankingPlan`, without its axis N; or all tiles, with it."""
 
 
@@ -200,7 +217,7 @@ def _for_tiles(
 
 def _has_target(tile: Tile) -> jax.Array:
     """``<bool>[B]``."""
-    user, _, _, target_row, _ = tile
+    user, _, _, target_row, *_ = tile
     return jnp.zeros(user.shape, bool).at[target_row].set(True)
 
 
@@ -253,7 +270,7 @@ class _FirstLook(NamedTuple):
         "Clearly", because a score computed here differs from one computed with all items in its last
         digits; products in 16 bits, as on a TPU, have eight of them.
         """
-        user, masked_row, masked_item, target_row, target_item = tile
+        user, masked_row, masked_item, target_row, target_item, _ = tile
         users = share.rows(share.vectors.users, user)
         scores = share.vectors.score(users, self.items)
         margin = 2.0**-6 * jnp.abs(scores).max(-1)
@@ -272,7 +289,7 @@ def _rank_open(
     Open rows come first, and so many at a time are scored as a tile of scores has room for. How many times
     is known to the device alone.
     """
-    user, masked_row, masked_item, target_row, target_item = tile
+    user, masked_row, masked_item, target_row, target_item, target_masked = tile
     users = share.rows(share.vectors.users, user)
     order = jnp.argsort(~open_rows, stable=True)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
@@ -283,9 +300,9 @@ def _rank_open(
 
     def some_users(turn: jax.Array, ranks: jax.Array) -> jax.Array:
         begin = jnp.minimum(turn * at_a_time, len(order) - at_a_time)
-        scores = share.scores(users[jax.lax.dynamic_slice(order, (begin,), (at_a_time,))])
+        unmasked = share.scores(users[jax.lax.dynamic_slice(order, (begin,), (at_a_time,))])
         row = jnp.where(of_masked >= begin, of_masked - begin, at_a_time)
-        scores = scores.at[row, share.place(share.vectors.items, masked_item)].set(-jnp.inf, mode="drop")
+        scores = unmasked.at[row, share.place(share.vectors.items, masked_item)].set(-jnp.inf, mode="drop")
 
         def some_targets(turn: jax.Array, ranks: jax.Array) -> jax.Array:
             target = jax.lax.dynamic_slice(in_order, (first + turn * width,), (width,))
@@ -293,11 +310,15 @@ def _rank_open(
             scored = (row >= 0) & (row < at_a_time)
             row = jnp.where(scored, row, 0)
             column = share.place(share.vectors.items, target_item[target])
-            mine = share.total(scores.at[row, column].get(mode="fill", fill_value=0.0))
+            mine = share.total(own.at[row, column].get(mode="fill", fill_value=0.0))
             # "Not lower" and not "at least": a score that is not a number then counts against the target.
             rank = share.total(jnp.sum(~(scores[row] < mine[:, None]), -1, dtype=jnp.int32)) - 1
+            # A target counts itself, unless it is masked.
+            rank = rank if target_masked is None else rank + target_masked[target]
             return ranks.at[jnp.where(scored, target, len(ranks))].set(rank, mode="drop")
 
+        # Without masked targets one array is enough, and masking may write into it.
+        own = scores if target_masked is None else unmasked
         first, last = jnp.searchsorted(sorted_places, jnp.stack([begin, begin + at_a_time]))
         return jax.lax.fori_loop(0, -(-(last - first) // width), some_targets, ranks)
 
@@ -333,7 +354,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     if not bounded:
         user, item = largest
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    tiles, num_items = tuple(plan[:5]), plan.num_items
+    tiles, num_items = tuple(plan[:6]), plan.num_items
     bound = jnp.int32(num_items if cutoff is None else cutoff)
     if cutoff is None or cutoff > len(plan.frequent):
         open_rows = _all_rows(tiles)
@@ -343,7 +364,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     ranks = _rank_tiles((*tiles, open_rows), vectors, bound, num_items, plan.users_at_a_time)
     ranks = np.asarray(ranks).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
-    return TargetRanks(owner, plan.targets.items, ranks)
+    return TargetRanks(owner, plan.targets.items, ranks, plan.had_before)
 
 
 @jax.jit
@@ -372,17 +393,18 @@ def _top(
 def recommend(
     vectors: Vectors, users: jax.Array, masked: jax.Array, count: int, num_items: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best items of a few users, for people to look at.
+    """The best items of a few users, for people to look at: never a masked item, nor the padding item.
 
     Args:
         vectors: of all users and items.
         users: ``<int32>[B]``.
         masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
-        count: length of a list, K.
+        count: length of a list, K; there are never more than I items in one.
         num_items: I.
 
     Returns:
-        Items ``<int32>[B, K]``, best first, and their scores ``<float32>[B, K]``.
+        Items ``<int32>[B, min(K, I)]``, best first, and their scores ``<float32>``. Where fewer items are
+        left for a user, its list ends with `PADDING_ITEM` and scores of minus infinity.
     """
-    scores, found = _top(vectors, users, masked, count, num_items)
-    return np.asarray(found), np.asarray(scores)
+    scores, found = map(np.asarray, _top(vectors, users, masked, min(count, num_items), num_items))
+    return np.where(np.isneginf(scores), PADDING_ITEM, found), scores

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
-from reland_jax.eval import mean_metrics, per_user_metrics, plan_ranking, rank_targets
+from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.memory import release_memory
 from reland_jax.mesh import of_first_process
 from reland_jax.train.checkpoint import Checkpoints, Saved
@@ -58,7 +58,12 @@ class Evaluator:
     """Ranks the held-out targets of a split for any parameters of a task."""
 
     def __init__(self, task: Task, splits: Splits, config: EvalConfig) -> None:
-        """Plans the full ranking of both parts of the split."""
+        """Plans the full ranking of both parts of the split.
+
+        Raises:
+            RelandError: a part of the split holds no item of anyone.
+        """
+        check_targets(splits)
         self._task, self._cutoffs = task, config.cutoffs
         masked = {"valid": splits.train, "test": append(splits.train, splits.valid)}
         self._plans = {
@@ -78,7 +83,10 @@ class Evaluator:
         return self._plans["test"].users_at_a_time
 
     def ranks(self, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
-        """Ranks of the targets of `part`, "valid" or "test"; exact below the cutoff, None for all."""
+        """Ranks of the distinct targets of `part`, "valid" or "test"; exact below the cutoff, None for all.
+
+        A target that belongs to a masked history is ranked as if it alone did not.
+        """
         return rank_targets(self._plans[part], self._task.vectors(params, part), cutoff)
 
     def metrics(self, params: Any, part: str) -> dict[str, float]:

@@ -23,6 +23,9 @@ def dot_product(users: jax.Array, items: jax.Array) -> jax.Array:
     return jnp.einsum("be,ne->bn" if items.ndim == 2 else "be,bne->bn", users, items)
 
 
+scored_by = jax.tree_util.Partial(dot_product)
+
+
 def scored(users: np.ndarray, items: np.ndarray) -> Vectors:
     """Vectors whose score is the dot product."""
     return Vectors(jnp.asarray(users), jnp.asarray(items), jax.tree_util.Partial(dot_product))
@@ -86,11 +89,43 @@ def test_ties_lose(lists: tuple[Ragged, Ragged]) -> None:
     assert (rank_targets(plan, scored(*constant)).rank == NUM_ITEMS - 1).all()
 
 
-def test_a_masked_target_comes_last(
-    vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged]
+@pytest.mark.parametrize("rows_per_tile", [1, 5, 1000])
+def test_a_target_that_is_masked_is_ranked_among_what_is_left(
+    vectors: tuple[np.ndarray, np.ndarray], lists: tuple[Ragged, Ragged], rows_per_tile: int
 ) -> None:
-    plan = plan_ranking(lists[0], lists[0], NUM_ITEMS, 5 * ROW_BYTES)
-    assert (rank_targets(plan, scored(*vectors)).rank >= NUM_ITEMS - 1).all()
+    """Users with several targets have some of them in the history, and each is masked for the others."""
+    targets, history = lists
+    rows = [[*history.row(u), *targets.row(u)[u % 2 :], *targets.row(u)[:1]] for u in range(NUM_USERS)]
+    masked = ragged(rows)
+    plan = plan_ranking(targets, masked, NUM_ITEMS, rows_per_tile * ROW_BYTES)
+    again = sum(np.isin(targets.row(user), rows[user]).sum() for user in range(NUM_USERS))
+    assert 20 < again == np.asarray(plan.target_masked).sum()
+    expected = brute_force(*vectors, targets, masked)
+    assert expected != brute_force(*vectors, targets, history), "targets compete with those of the history"
+    np.testing.assert_array_equal(rank_targets(plan, scored(*vectors)).rank, expected)
+
+
+def test_a_user_who_has_had_everything_has_the_target_alone_in_the_list(
+    vectors: tuple[np.ndarray, np.ndarray],
+) -> None:
+    everything = ragged([list(range(1, NUM_ITEMS + 1))] * NUM_USERS)
+    targets = ragged([[user % NUM_ITEMS + 1, 31] for user in range(NUM_USERS)])
+    plan = plan_ranking(targets, everything, NUM_ITEMS, 5 * ROW_BYTES)
+    assert rank_targets(plan, scored(*vectors)).rank.tolist() == [0] * 2 * NUM_USERS
+
+
+def test_an_item_that_is_a_target_twice_is_ranked_once(vectors: tuple[np.ndarray, np.ndarray]) -> None:
+    """Two interactions of a user with one item; both gains would make an NDCG above 1."""
+    plan = plan_ranking(ragged([[7, 3, 7], [], [3, 3]]), None, NUM_ITEMS, 5 * ROW_BYTES)
+    found = rank_targets(plan, scored(*vectors))
+    assert (found.user.tolist(), found.item.tolist()) == ([0, 0, 2], [7, 3, 3])
+    assert found.rank.tolist() == brute_force(*vectors, ragged([[7, 3], [], [3]]), None)
+
+
+def test_without_masked_targets_nothing_is_carried_for_them(lists: tuple[Ragged, Ragged]) -> None:
+    """The program, its memory and its speed stay what they are where nobody has an item again."""
+    assert plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES).target_masked is None
+    assert plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES).target_masked is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -187,6 +222,39 @@ def test_frequent_items_settle_most_users(
     assert settled > 0.1 if rows_per_tile < 1000 else settled == 0, "one tile has room for all users"
 
 
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, model=4), MeshConfig(model=8)])
+@pytest.mark.parametrize("rows_per_tile", [3, 1000])
+def test_items_had_again_are_found_by_any_mesh_and_cutoff(
+    shop: Shop, rows_per_tile: int, mesh: MeshConfig
+) -> None:
+    """About every second target is an item of the history."""
+    users, items, history, others = shop
+    targets = ragged([[*others.row(u), *history.row(u)[: (u + 1) % 3]] for u in range(len(users))])
+    expected = np.array(brute_force(users, items, targets, history))
+    with use_mesh(mesh):
+        plan = plan_ranking(targets, history, 480, rows_per_tile * 2 * 4 * 481, history)
+        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
+    np.testing.assert_array_equal(exact, expected)
+    inside = expected < 12
+    again = np.concatenate([np.isin(targets.row(u), history.row(u)) for u in range(len(users))])
+    assert 10 < (inside & again).sum() and 40 < (~inside & ~again).sum()
+    np.testing.assert_array_equal(found[inside], expected[inside])
+    assert (found[~inside] >= 12).all()
+
+
+def test_a_first_look_leaves_out_what_a_user_has_had() -> None:
+    """Twenty frequent items score above the target; who has had them has the target on top."""
+    items = np.zeros((481, 1), np.float32)
+    items[1:21], items[200] = 3.0, 2.0
+    history = ragged([list(range(1, 21)), list(range(1, 31))])
+    plan = plan_ranking(ragged([[200], []]), history, 480, 1 << 20, history)
+    assert set(range(1, 21)) < set(np.asarray(plan.frequent).tolist())
+    assert rank_targets(plan, scored(np.ones((2, 1), np.float32), items), 12).rank.tolist() == [0]
+    unmasked = plan_ranking(ragged([[200], []]), None, 480, 1 << 20, history)
+    assert rank_targets(unmasked, scored(np.ones((2, 1), np.float32), items), 12).rank[0] >= 12
+
+
 def test_a_first_look_settles_nothing_that_rounding_might(shop: Shop) -> None:
     """The target is the best, but its score alone comes out lower than many that are computed together."""
 
@@ -233,3 +301,19 @@ def test_recommend_equals_a_sorted_list(vectors: tuple[np.ndarray, np.ndarray]) 
         np.testing.assert_allclose(scores[row], value[expected], rtol=1e-5)
         np.testing.assert_allclose(value[found[row]], value[expected], rtol=1e-5)
         assert len(set(found[row].tolist()) - {0, *masked[row].tolist()}) == 6
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, model=4)])
+@pytest.mark.parametrize("count", [6, 7, 10])
+def test_recommend_lists_what_is_left_and_nothing_else(mesh: MeshConfig, count: int) -> None:
+    """Seven items: a user who has had four of them, one who has had all, and one who is new."""
+    items = np.arange(8, dtype=np.float32)[:, None]
+    items[0] = 100.0
+    masked = np.array([[7, 5, 1, 2, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7], [0] * 7], np.int32)
+    with use_mesh(mesh):
+        vectors = Vectors(*(put(a, MODEL) for a in (np.ones((8, 1), np.float32), items)), scored_by)
+        found, scores = recommend(vectors, jnp.arange(3), jnp.asarray(masked), count, 7)
+    length = min(count, 7)
+    expected = [[6, 4, 3, 0, 0, 0, 0], [0] * 7, [7, 6, 5, 4, 3, 2, 1]]
+    assert found.tolist() == [row[:length] for row in expected]
+    np.testing.assert_array_equal(scores, np.where(found > 0, found, -np.inf))

@@ -33,6 +33,15 @@ def toy_task(
 ) -> tuple[Task, Evaluator]:
     """A tiny recommender on `planted_splits`, with dropout where the backbone has any."""
     splits = planted_splits()
+    task = tiny_task(backbone, splits, config, variant, tables, fanout)
+    return task, Evaluator(task, splits, EvalConfig())
+
+
+def tiny_task(
+    backbone: str, splits: Splits, config: TrainConfig, variant: str = "id", tables: Tables | None = None,
+    fanout: tuple[int, ...] = (),
+) -> Task:
+    """The same on any split, without an evaluator."""
     if tables is None:
         tables = Tables()
     sizes = dataclasses.replace(SIZES, backbone=backbone, fanout=fanout)
@@ -42,8 +51,7 @@ def toy_task(
         sizes, FusionConfig(), variant,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=1e-4,
     )  # fmt: skip
-    task = create_task(model, tables, splits, config, MAX_LENGTH)
-    return task, Evaluator(task, splits, EvalConfig())
+    return create_task(model, tables, splits, config, MAX_LENGTH)
 
 
 def scored(users: jax.Array, items: jax.Array) -> Vectors:
