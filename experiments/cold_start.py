@@ -43,7 +43,6 @@ from experiments import command_line
 from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
-from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.eval import (
     Borrowed,
@@ -54,6 +53,7 @@ from reland_jax.eval import (
     rank_targets,
 )
 from reland_jax.eval.significance import holm, paired_comparison, stars
+from reland_jax.files import write_json
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
 from reland_jax.retrieval import profile_weights, profiles

@@ -43,8 +43,9 @@ from absl import logging as absl_logging
 from experiments import command_line
 from experiments.command_line import define_path
 from experiments.configs.reland import get_config
-from reland_jax.artefacts import fingerprint, write_json
+from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.files import write_json
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 

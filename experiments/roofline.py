@@ -51,9 +51,9 @@ from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.operations import SPARSE, bytes_of, count, equations, width
 from experiments.roofline_view import plot, table
-from reland_jax.artefacts import write_json
 from reland_jax.config import Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
+from reland_jax.files import write_json
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables
 from reland_jax.models.graph import propagate
 from reland_jax.models.losses import catalogue_cross_entropy

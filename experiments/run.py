@@ -20,8 +20,8 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from experiments import command_line
-from reland_jax.artefacts import write_json
 from reland_jax.config import Config
+from reland_jax.files import write_json
 
 if TYPE_CHECKING:
     from reland_jax.pipeline import Pipeline

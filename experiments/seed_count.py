@@ -28,8 +28,8 @@ from ml_collections import config_flags
 
 from experiments import command_line
 from experiments.command_line import define_path
-from reland_jax.artefacts import write_json
 from reland_jax.config import Config
+from reland_jax.files import write_json
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:

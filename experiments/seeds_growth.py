@@ -34,7 +34,8 @@ from absl import logging as absl_logging
 from experiments import command_line
 from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
-from reland_jax.artefacts import fingerprint, write_json
+from reland_jax.artefacts import fingerprint
+from reland_jax.files import write_json
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from experiments import command_line
 from experiments.command_line import define_path
 from experiments.kept import KeptScores, origin_of
 from experiments.plan import Cell, Key, Progress, cells, plan
-from reland_jax.artefacts import read_stamp, write_json
+from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
+from reland_jax.files import write_json
 from reland_jax.types import VARIANTS, RelandError
 
 if TYPE_CHECKING:

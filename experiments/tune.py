@@ -35,9 +35,10 @@ from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from experiments.spaces import Setting, space_of, starting_point, suggest
-from reland_jax.artefacts import fingerprint, write_json
+from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import raw_state
+from reland_jax.files import write_json
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
 from reland_jax.storage import Inputs

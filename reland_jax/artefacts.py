@@ -1,17 +1,21 @@
-"""Stage artefacts: folders that say what they were made from, so that nothing is made twice."""
+"""Stage artefacts: folders that say what they were made from, so that nothing is made twice.
+
+The stamp of a folder holds size and SHA-256 of every file in it, and its own. They are compared before
+anything is used: what was damaged, or exchanged with a file of another run, is made again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
+import errno
 import hashlib
+import itertools
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -19,10 +23,24 @@ from urllib.parse import quote
 import numpy as np
 
 from reland_jax.fields import that_matter
+from reland_jax.files import (
+    check_replaceable,
+    first_damage,
+    inventory,
+    locked,
+    read_sealed,
+    write_json,
+    write_sealed,
+    written_aside,
+)
 from reland_jax.strings import as_strings, is_text, packed, unpacked
 from reland_jax.types import RelandError
 
 STAMP = "stamp.json"
+_LOOKS = 20
+"""Times that an artefact is looked at which other jobs replace meanwhile."""
+_NO_LOCKS = (errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.ENOSYS)
+"""Errors of a file system that has no locks."""
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -79,10 +97,12 @@ def make(
     force: bool = False,
     write: bool = True,
     together: bool = False,
+    on_damage: Callable[[str], None] = lambda why: None,
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
-    One that lacks a file is computed again. One that another job is making is waited for.
+    One that is damaged is told and computed again. One that another job is making is waited for. A folder
+    that does not carry our stamp, or holds more than was written, is never replaced.
 
     Args:
         folder: where the artefact lives.
@@ -93,17 +113,29 @@ def make(
         identify: hash of what the value holds, for later stages to depend on rather than on `made_from`.
         force: compute even if the artefact is up to date.
         write: whether to write it; of several processes that compute together only one does.
-        together: whether several do. They cannot do without this one, even if it had to wait for another
-            job and finds the artefact made.
+        together: whether several do, and have agreed to. They cannot do without this one, even if the
+            artefact is up to date by now.
+        on_damage: called with what is wrong before a damaged artefact is computed again; it may raise
+            where that is not to be done.
+
+    Raises:
+        RelandError: something that is not ours stands in the place of the artefact.
     """
-    if not force and (found := _up_to_date(folder, made_from, load)):
+    folder = folder.resolve() if folder.is_symlink() else folder
+    if not force and not together and (found := find(folder, made_from, load).artefact):
         return found
     if not write:
         start = time.perf_counter()
         return Artefact(compute(), made_from, time.perf_counter() - start, fresh=True)
-    with _alone(folder) as waited:
-        if waited and not force and not together and (found := _up_to_date(folder, made_from, load)):
+    with _alone(folder):
+        decided = force or together
+        found, damage = find(folder, made_from, _nothing if decided else load)
+        if found and not decided:
             return found
+        if damage and not force:
+            _log.warning("%s is damaged: %s; the stage is run again", folder, damage)
+            on_damage(damage)
+        _make_room(folder)
         start = time.perf_counter()
         value = compute()
         seconds = time.perf_counter() - start
@@ -115,90 +147,164 @@ def make(
     return Artefact(value, made, seconds, fresh=True)
 
 
-def _up_to_date(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefact | None:
-    stamp = read_stamp(folder)
-    if stamp.get("made_from") != made_from:
-        return None
+class Found(NamedTuple):
+    """What there is of an artefact.
+
+    Attributes:
+        artefact: the artefact, whole; or None.
+        damage: what is wrong with it; "" where nothing is, and where it is another one or missing.
+    """
+
+    artefact: Artefact | None
+    damage: str = ""
+
+
+def find(folder: Path, made_from: str, load: Callable[[Path], T]) -> Found:
+    """The artefact that was made from these settings and inputs, if it is there and whole.
+
+    Every byte of it is compared with the checksums of its stamp before it is used. Another job may replace
+    it meanwhile: what is returned is one artefact with its own stamp, and never parts of two.
+    """
+    for _ in range(_LOOKS):
+        stamp = read_stamp(folder)
+        if stamp.get("made_from") != made_from:
+            return Found(None, "" if stamp or not _unreadable(folder) else f"{STAMP} is not what was written")
+        value, fault, damage = None, None, first_damage(folder, stamp["files"])
+        if not damage:
+            try:
+                value = load(folder)
+            except (OSError, ValueError, KeyError, EOFError) as error:
+                damage = f"it cannot be read ({error})"
+            except RelandError as error:
+                fault = error
+        if read_stamp(folder) != stamp:
+            continue
+        if fault:
+            raise fault
+        return Found(None, damage) if damage else Found(_stored(value, stamp))
+    return Found(None)
+
+
+def is_whole(folder: Path, made_from: str) -> bool:
+    """Whether the artefact that was made from these settings and inputs is there and as it was written."""
+    return find(folder, made_from, _nothing).artefact is not None
+
+
+def _nothing(folder: Path) -> None:
+    """Loads nothing, for those who only want to know whether an artefact is whole."""
+
+
+def _stored(value: Any, stamp: Mapping[str, Any]) -> Artefact:
+    return Artefact(value, stamp["fingerprint"], stamp["seconds"], fresh=False)
+
+
+def _unreadable(folder: Path) -> bool:
+    """Whether there is a stamp that says nothing, for it is damaged and not of an earlier program."""
+    return (folder / STAMP).is_file() and not read_stamp(folder) and not _is_of_earlier_program(folder)
+
+
+def _is_of_earlier_program(folder: Path) -> bool:
+    """Whether a stamp is one of those that had no checksums."""
     try:
-        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
-    except FileNotFoundError as error:
-        # Deleted by hand, or written by an earlier program that kept less.
-        _log.warning("%s: %s is missing; the stage is run again", folder, error.filename)
-        return None
+        return set(json.loads((folder / STAMP).read_bytes())) == {"made_from", "fingerprint", "seconds"}
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _make_room(folder: Path) -> None:
+    """Moves a folder with a damaged stamp away, and refuses to replace one that is not ours."""
+    if _unreadable(folder):
+        place = next(
+            place for number in itertools.count(1)
+            if not (place := folder.with_name(f"{folder.name}.damaged-{number}")).exists()
+        )  # fmt: skip
+        os.replace(folder, place)
+        _log.warning("%s: its %s was damaged; it is %s now, which can be removed", folder, STAMP, place)
+    check_replaceable(folder, _is_ours, by_folder=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder carries our stamp and holds nothing beside what was written with it.
+
+    Raises:
+        RelandError: it holds more than that.
+    """
+    if not (stamp := read_stamp(folder)):
+        return _is_of_earlier_program(folder)
+    ours = {STAMP, *stamp["files"]}
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    if more := next((name for name in found if name not in ours), None):
+        raise RelandError(
+            f"{folder / more}: this file was not made by this program, and its folder is to be replaced; "
+            "move it away"
+        )
+    return True
 
 
 def _write(folder: Path, stamp: Mapping[str, Any], value: T, save: Callable[[T, Path], None]) -> None:
-    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    with written_aside(folder, private=True, ours=_is_ours) as aside:
+        aside.mkdir()
         save(value, aside)
-        (aside / STAMP).write_text(json.dumps(stamp, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        # The time tells apart two artefacts of equal content, one of which was replaced while it was read.
+        stamp = {**stamp, "files": inventory(aside), "made_at": time.time_ns()}
+        write_sealed(aside / STAMP, stamp)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Keeps other jobs from making the same artefact, and says whether one of them was waited for.
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other jobs from making the same artefact."""
 
-    The system lets the lock go when the process ends, however it ends.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    waited = False
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+    def tell() -> None:
+        _log.warning("%s: waiting for another job that is making it", folder)
+
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.warning("%s: waiting for another job that is making it", folder)
-            waited = True
-            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.enter_context(locked(folder.with_name(f".{folder.name}.lock"), on_wait=tell))
         except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
             _log.warning("%s: no lock can be had here (%s); do not start a second job here", folder, error)
-        yield waited
+        yield
 
 
 def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:
     """Loads the artefact of a stage that is not to be run now.
 
     Raises:
-        RelandError: it or a part of it is missing, or it was made from other settings or inputs.
+        RelandError: it is missing or damaged, or was made from other settings or inputs.
     """
-    stamp = read_stamp(folder)
-    if stamp.get("made_from") != made_from:
-        state = "was made from other settings or data" if stamp else "does not exist"
-        raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
-    try:
-        return Artefact(load(folder), stamp["fingerprint"], stamp["seconds"], fresh=False)
-    except FileNotFoundError as error:
-        raise RelandError(
-            f"{folder}: the artefact of stage {stage!r} lacks {error.filename}; add {stage!r} to --stages"
-        ) from error
+    for _ in range(_LOOKS):
+        found = find(folder, made_from, load)
+        if found.artefact:
+            return found.artefact
+        if read_stamp(folder) or found.damage:
+            break
+        time.sleep(0.01)  # another job may be replacing it
+    other = "was made from other settings or data" if read_stamp(folder) else "does not exist"
+    if _is_of_earlier_program(folder):
+        other = "was made by an earlier version of this program, without checksums"
+    state = f"is damaged ({found.damage})" if found.damage else other
+    raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
 
 
-def wait_for(folder: Path, made_from: str) -> None:
-    """Returns when another process has made an artefact."""
+def wait_for(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefact:
+    """The artefact that another process is making, as soon as it is there and whole."""
     start = told = time.monotonic()
-    while read_stamp(folder).get("made_from") != made_from:
+    while not (found := find(folder, made_from, load)).artefact:
         time.sleep(0.5)
         if time.monotonic() - told >= 60:
             told = time.monotonic()
-            _log.info("%s: waiting for the first process, %.0f s", folder.name, told - start)
+            why = f" ({found.damage})" if found.damage else ""
+            _log.info("%s: waiting for the first process, %.0f s%s", folder.name, told - start, why)
+    return found.artefact
 
 
 def read_stamp(folder: Path) -> Mapping[str, Any]:
-    """The stamp of a finished artefact, or an empty mapping."""
-    path = folder / STAMP
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON aside, then renames it."""
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    aside.write_text(json.dumps(value, indent=1, default=_plain))
-    os.replace(aside, path)
+    """The stamp of a finished artefact; empty where there is none that can be read."""
+    try:
+        return read_sealed(folder / STAMP)
+    except (OSError, ValueError):
+        return {}
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], folder: Path) -> None:
@@ -242,11 +348,3 @@ def _load_array(folder: Path, name: str) -> np.ndarray:
     mapped = np.load(_array_file(folder, name), mmap_mode="c", allow_pickle=False)
     array = np.asarray(mapped)  # as an ndarray like any other; `mapped` is its base
     return as_strings(array) if is_text(array) else array
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no place in a JSON file")

@@ -31,7 +31,8 @@ from reland_jax.data import (
     statistics,
 )
 from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
-from reland_jax.mesh import on_host, own_devices, use_mesh_together
+from reland_jax.files import sweep_folder
+from reland_jax.mesh import of_first_process, on_host, own_devices, use_mesh_together
 from reland_jax.models import (
     MODELS,
     Recommender,
@@ -84,6 +85,13 @@ STAGES = (
 TOGETHER = ("encode_users", "train")
 """Stages that all processes of a job compute together; the others are left to the first one."""
 
+VERSIONS = dict.fromkeys(STAGES, 1)
+"""Of what a stage computes: one that comes to give other results of equal inputs gets the next number, and
+artefacts that an earlier program made are made again."""
+
+TEXT_CACHE = "text_cache"
+"""Folder of the vectors of texts by encoder."""
+
 NO_CLUSTER = -1
 """Cluster of a user without training items."""
 
@@ -124,6 +132,9 @@ class Pipeline:
         self.config, self.workdir, self._stages = config, Path(workdir), tuple(stages)
         self._trainings = trainings
         self.workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:  # what killed runs were writing
+            for folder in (self.workdir, self.workdir / trainings, self.workdir / TEXT_CACHE):
+                sweep_folder(folder)
         self.seconds: dict[str, float] = {}
 
     def start(self, stage: str) -> bool:
@@ -190,7 +201,7 @@ class Pipeline:
         pool = built.value.pool
         texts = self._stage(
             "encode_text", [built.fingerprint, config.text],
-            lambda: _encode_text(interactions, pool, config, workdir / "text_cache"), save_texts, load_texts,
+            lambda: _encode_text(interactions, pool, config, workdir / TEXT_CACHE), save_texts, load_texts,
         )  # fmt: skip
         assignment = self._stage(
             "assign", [built.fingerprint, config.retrieval, config.fusion.neighbours],
@@ -205,8 +216,8 @@ class Pipeline:
         """Trains and evaluates one variant with one training seed."""
         config = dataclasses.replace(self.config.train, seed=seed)
         splits = inputs.splits
-        made_from: list[Any] = [self.config.model, config, self.config.eval, self.config.data.max_length]
-        made_from += [*splits.train, *splits.valid, *splits.test]
+        made_from: list[Any] = [VERSIONS["train"], self.config.model, config, self.config.eval]
+        made_from += [self.config.data.max_length, *splits.train, *splits.valid, *splits.test]
         if (entities := _entities(self.config.model, inputs.interactions)) is not None:
             made_from += [entities]
         if variant != "id":
@@ -259,7 +270,7 @@ class Pipeline:
         # Texts are the first process's alone: the others take the artefact, and this stays unused.
         if not weight or jax.process_index() > 0:
             return behaviour
-        items = _encode_items(interactions, self.config, self.workdir / "text_cache")
+        items = _encode_items(interactions, self.config, self.workdir / TEXT_CACHE)
         directions = self.config.encoder.text_directions
         return add_texts(behaviour, splits.train, _whitened(items, items, directions), weight)
 
@@ -270,7 +281,7 @@ class Pipeline:
         task = id_task(config, splits, interactions)
         evaluator = Evaluator(task, splits, dataclasses.replace(self.config.eval, mask_history=True))
         stamp = fingerprint(
-            encoder, self.config.data.max_length, *splits.train, *splits.valid,
+            VERSIONS["encode_users"], encoder, self.config.data.max_length, *splits.train, *splits.valid,
             *([] if (entities := _entities(encoder.model, interactions)) is None else [entities]),
         )  # fmt: skip
         result = fit(
@@ -320,22 +331,27 @@ class Pipeline:
         load: Callable[[Path], Any],
         stage: str = "",
         identify: Callable[[Any], str] | None = None,
+        on_damage: Callable[[str], None] = lambda why: None,
     ) -> Artefact:
-        stage, stamp = stage or name, fingerprint(*made_from)
-        folder = self.workdir / name
-        first = jax.process_index() == 0
-        asked = self.start(stage)
-        if asked and (first or stage in TOGETHER):
-            # A training is days of work at scale: naming its stage continues it, and never repeats it.
-            force = stage in self._stages and stage != "train"
+        stage = stage or name
+        stamp, folder = fingerprint(stage, VERSIONS[stage], *made_from), self.workdir / name
+        asked, first = self.start(stage), jax.process_index() == 0
+        # A training is days of work at scale: naming its stage continues it, and never repeats it.
+        force = stage in self._stages and stage != "train"
+        together = stage in TOGETHER and jax.process_count() > 1
+        artefact = None
+        if asked and together:
+            # What each process sees of a shared folder may differ, and all of them compute or none does.
+            due = first and (force or not artefacts.is_whole(folder, stamp))
+            asked = bool(of_first_process(due))
+        if asked and (first or together):
             artefact = artefacts.make(
                 folder, stamp, compute=compute, save=save, load=load, identify=identify, force=force,
-                write=first, together=stage in TOGETHER and jax.process_count() > 1,
+                write=first, together=together, on_damage=on_damage,
             )  # fmt: skip
-        if not asked or not (first or stage == "train"):
-            if asked:
-                artefacts.wait_for(folder, stamp)
-            artefact = artefacts.require(folder, stamp, stage, load)
+        if asked and not first and stage != "train":
+            artefact = artefacts.wait_for(folder, stamp, load)
+        artefact = artefact or artefacts.require(folder, stamp, stage, load)
         done = "done" if artefact.fresh else "up to date, took"
         _log.info("%s: %s %.1f s", name, done, artefact.seconds)
         self.seconds[name] = artefact.seconds

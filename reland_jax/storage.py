@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.artefacts import load_arrays, save_arrays, write_json
+from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.config import Config
 from reland_jax.data import statistics
+from reland_jax.files import write_json
 from reland_jax.pool import load_pool, pool_provenance, save_pool
 from reland_jax.train import load_params, save_params
 from reland_jax.types import (

@@ -6,7 +6,10 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import itertools
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from reland_jax.artefacts import (
     make,
     require,
     save_arrays,
-    write_json,
+    wait_for,
 )
 from reland_jax.config import TrainConfig
 from reland_jax.strings import STRING, as_strings
@@ -80,7 +83,7 @@ def test_an_artefact_that_lacks_a_file_is_made_again(
     (folder / "second").unlink()
     again = stage.make(folder, "a")
     assert again.fresh and again.value == "value 2" and (folder / "second").read_text() == "value 2"
-    assert f"{folder / 'second'} is missing" in caplog.text
+    assert f"{folder} is damaged: second is missing; the stage is run again" in caplog.text
     assert not stage.make(folder, "a").fresh
 
 
@@ -196,8 +199,184 @@ def test_what_is_required_must_be_there_and_up_to_date(tmp_path: Path) -> None:
         require(folder, "b", "assign", stage.load)
     assert require(folder, "a", "assign", stage.load).value == "value 1"
     (folder / "second").unlink()
-    with pytest.raises(RelandError, match=r"'assign' lacks .*second; add 'assign' to --stages"):
+    with pytest.raises(RelandError, match=r"'assign' is damaged \(second is missing\); add 'assign'"):
         require(folder, "a", "assign", stage.load)
+
+
+def damaged(content: bytes, other: bytes) -> dict[str, bytes]:
+    """A file with a bit flipped, cut, emptied, longer, and exchanged with another run's."""
+    place = len(content) // 2
+    return {
+        "bit": content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :],
+        "cut": content[:place],
+        "emptied": b"",
+        "longer": content + b"0",
+        "exchanged": other,
+    }
+
+
+def array_artefact(folder: Path, value: int, made_from: str = "a") -> Artefact:
+    """An artefact of arrays and texts that are all of one value."""
+    arrays = {"a": np.full(50, value), "text": np.array([str(value)] * 3, STRING)}
+    return make(folder, made_from, compute=lambda: arrays, save=save_arrays, load=load_arrays)
+
+
+@pytest.mark.parametrize("kind", ["bit", "cut", "emptied", "longer", "exchanged"])
+@pytest.mark.parametrize("name", ["a.npy", "text.npz", "arrays.json", STAMP])
+def test_a_damaged_file_is_told_and_never_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, kind: str
+) -> None:
+    """Not by a run that makes the artefact again, and not by one that needs it."""
+    folder = tmp_path / "assign"
+    array_artefact(folder, 1)
+    array_artefact(tmp_path / "other", 7, "a")
+    other = (tmp_path / "other" / name).read_bytes()
+    if name == "arrays.json":
+        other = b'["a"]'
+    (folder / name).write_bytes(damaged((folder / name).read_bytes(), other)[kind])
+    unread = name == STAMP and kind != "exchanged"  # that of another artefact can be read, and fits no file
+    told = "a.npy" if (name, kind) == (STAMP, "exchanged") else name
+    with pytest.raises(RelandError, match=rf"is damaged \(.*{told}.*\); add 'assign' to --stages"):
+        require(folder, "a", "assign", load_arrays)
+    again = array_artefact(folder, 2)
+    assert again.fresh and f"{folder} is damaged" in caplog.text and told in caplog.text
+    found = array_artefact(folder, 3)
+    assert (found.fresh, found.value["a"].tolist(), found.value["text"].tolist()) == (
+        False, [2] * 50, ["2"] * 3,
+    )  # fmt: skip
+    aside = folder.with_name("assign.damaged-1")
+    assert aside.is_dir() == unread, "what no stamp tells to be ours is kept"
+    if unread:
+        assert str(aside) in caplog.text and (aside / "a.npy").exists()
+
+
+def test_an_artefact_exchanged_as_a_whole_is_made_again(tmp_path: Path) -> None:
+    array_artefact(tmp_path / "x", 1, "settings x")
+    array_artefact(tmp_path / "y", 2, "settings y")
+    for old, new in (("x", "z"), ("y", "x"), ("z", "y")):
+        (tmp_path / old).rename(tmp_path / new)
+    again = array_artefact(tmp_path / "x", 3, "settings x")
+    assert again.fresh and again.value["a"][0] == 3
+
+
+def test_a_damaged_artefact_that_must_not_be_made_again_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "build_pool"
+    array_artefact(folder, 1)
+    (folder / "a.npy").write_bytes(b"")
+
+    def refuse(why: str) -> None:
+        raise RelandError(f"paid for: {why}")
+
+    with pytest.raises(RelandError, match="paid for: a.npy has 0 bytes, of .* that were written"):
+        make(folder, "a", compute=dict, save=save_arrays, load=load_arrays, on_damage=refuse)
+    assert (folder / "text.npz").exists()
+
+
+@pytest.mark.parametrize("made_by_us", [False, True])
+def test_a_file_of_somebody_else_is_never_removed(tmp_path: Path, made_by_us: bool) -> None:
+    """Neither a folder that has the name of a stage, nor a file that was put into ours."""
+    folder = tmp_path / "load"
+    if made_by_us:
+        array_artefact(folder, 1)
+    folder.mkdir(exist_ok=True)
+    (folder / "thesis.txt").write_text("years of work")
+    told = "this file was not made by" if made_by_us else "this folder was not made by"
+    with pytest.raises(RelandError, match=rf"{folder}.*{told} this program.*move it away"):
+        make(folder, "b", compute=lambda: pytest.fail("computed in vain"), save=save_arrays, load=load_arrays)
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    (folder / "thesis.txt").unlink()
+    assert array_artefact(folder, 2, "b").fresh
+
+
+def test_a_file_in_the_place_of_an_artefact_is_told(tmp_path: Path) -> None:
+    (tmp_path / "load").write_text("notes")
+    with pytest.raises(RelandError, match="a file stands where a folder is needed; move it away"):
+        array_artefact(tmp_path / "load", 1)
+    assert (tmp_path / "load").read_text() == "notes"
+
+
+def test_a_linked_folder_stays_linked(tmp_path: Path) -> None:
+    """A person may keep an artefact on another disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "load").symlink_to(tmp_path / "disk")
+    for value, made_from in ((1, "a"), (2, "b")):
+        assert array_artefact(tmp_path / "load", value, made_from).fresh
+    assert (tmp_path / "load").is_symlink() and load_arrays(tmp_path / "disk")["a"][0] == 2
+    assert not array_artefact(tmp_path / "load", 3, "b").fresh
+
+
+def test_an_artefact_of_an_earlier_program_is_made_again(tmp_path: Path) -> None:
+    """Its stamp had no checksums."""
+    folder = tmp_path / "split"
+    array_artefact(folder, 1)
+    (folder / STAMP).write_text(json.dumps({"made_from": "a", "fingerprint": "a", "seconds": 1.0}))
+    with pytest.raises(RelandError, match="was made by an earlier version of this program"):
+        require(folder, "a", "split", load_arrays)
+    assert array_artefact(folder, 2).fresh
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".split.lock", "split"]
+
+
+def test_what_holds_ids_is_for_its_owner_alone(tmp_path: Path) -> None:
+    array_artefact(tmp_path / "load", 1)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "load", *tmp_path.glob("load/*")]}
+    assert modes.pop("load") == 0o700 and set(modes.values()) == {0o600}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from reland_jax.artefacts import load_arrays, make, save_arrays
+folder, value, times = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+for _ in range(times):
+    arrays = {"a": np.full(9, value), "b": np.full(9, value)}
+    found = make(folder, str(value), compute=lambda: arrays, save=save_arrays, load=load_arrays).value
+    assert all((each == value).all() for each in found.values()), found
+"""
+
+
+@pytest.mark.parametrize("times", [60, pytest.param(1500, marks=pytest.mark.slow)])
+def test_jobs_with_other_settings_never_get_the_value_of_each_other(tmp_path: Path, times: int) -> None:
+    """Each finds its own value or makes it, however often the other replaces the folder meanwhile."""
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "load", value, str(times)], stderr=-1)
+        for value in "12"
+    ]
+    for job in jobs:
+        _, told = job.communicate(timeout=600)
+        assert job.returncode == 0, told.decode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".load.lock", "load"]
+
+
+def test_waiting_survives_that_the_artefact_is_replaced(tmp_path: Path) -> None:
+    """Again and again, by the same and by others: what was waited for is what is returned."""
+    folder, stop = tmp_path / "load", threading.Event()
+
+    def replace() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            array_artefact(folder, number % 2, "ab"[number % 2])
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(10):
+            found = wait_for(folder, "b", load_arrays)
+            assert (found.value["a"] == 1).all() and found.value["text"].tolist() == ["1"] * 3
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_waiting_goes_on_past_a_damaged_artefact(tmp_path: Path) -> None:
+    """The process that makes it makes it again."""
+    array_artefact(tmp_path / "load", 1)
+    (tmp_path / "load" / "a.npy").write_bytes(b"")
+    healer = threading.Timer(0.2, array_artefact, (tmp_path / "load", 2))
+    healer.start()
+    assert wait_for(tmp_path / "load", "a", load_arrays).value["a"][0] == 2
+    healer.join()
 
 
 def variations(path: Path) -> list[tuple[Any, ...]]:
@@ -269,7 +448,7 @@ def test_a_nul_at_the_end_makes_another_text(tmp_path: Path) -> None:
 
 def test_texts_that_an_earlier_program_wrote_are_read(tmp_path: Path) -> None:
     np.save(tmp_path / "ids.npy", np.array(["a", "bé"]))
-    write_json(tmp_path / "arrays.json", ["ids"])
+    (tmp_path / "arrays.json").write_text('["ids"]')
     found = load_arrays(tmp_path)["ids"]
     assert found.tolist() == ["a", "bé"] and found.dtype == STRING
 
@@ -292,14 +471,3 @@ def test_a_lacking_array_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.npy").unlink()
     with pytest.raises(FileNotFoundError, match="b.npy"):
         load_arrays(tmp_path)
-
-
-def test_json_takes_numpy_values_and_keeps_the_old_file_at_a_fault(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": {"d": np.int64(3)}})
-    expected = {"a": 0.5, "b": [0, 1], "c": {"d": 3}}
-    assert json.loads(path.read_text()) == expected
-    with pytest.raises(TypeError, match="set has no place in a JSON file"):
-        write_json(path, {"a": {1, 2}})
-    assert json.loads(path.read_text()) == expected
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]

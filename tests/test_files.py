@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,3 +142,49 @@ def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_checksum_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert files.checksum(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_every_change_of_a_folder_is_noticed(tmp_path: Path) -> None:
+    """A file more is no damage; one less, a byte more or less, another byte, a folder in its place are."""
+    (tmp_path / "below").mkdir()
+    for name in ("a", "below/b"):
+        (tmp_path / name).write_bytes(b"0123456789")
+    was = files.inventory(tmp_path)
+    assert list(was) == ["a", "below/b"] and was["a"]["bytes"] == 10
+    (tmp_path / "more").write_bytes(b"")
+    assert files.first_damage(tmp_path, was) == ""
+    path = tmp_path / "below/b"
+    for content, told in (
+        (b"012345678", "below/b has 9 bytes, of 10 that were written"),
+        (b"", "below/b has 0 bytes"),
+        (b"0123456798", "the content of below/b is not what was written"),
+    ):
+        path.write_bytes(content)
+        assert told in files.first_damage(tmp_path, was)
+    path.unlink()
+    assert files.first_damage(tmp_path, was) == "below/b is missing"
+    path.mkdir()
+    assert "below/b" in files.first_damage(tmp_path, was)
+    shutil.rmtree(path.parent)
+    path.parent.write_bytes(b"")
+    assert files.first_damage(tmp_path, was) == "below/b is missing"
+
+
+def test_every_changed_bit_of_a_sealed_file_is_noticed(tmp_path: Path) -> None:
+    """Or is without effect, such as white space."""
+    path, value = tmp_path / "stamp.json", {"name": "\u00fcber", "seconds": 1.5, "files": {"a": {"bytes": 3}}}
+    files.write_sealed(path, value)
+    whole = path.read_bytes()
+    assert files.read_sealed(path) == value
+    for place in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            assert files.read_sealed(path) == value
+        except ValueError:
+            continue
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError):
+            files.read_sealed(path)

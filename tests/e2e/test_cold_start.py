@@ -24,9 +24,9 @@ from experiments.cold_start import (
     table,
 )
 from reland_jax import pipeline as stages
-from reland_jax.artefacts import write_json
 from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics
+from reland_jax.files import write_json
 from reland_jax.types import Interactions, Ragged, RelandError, TargetRanks
 from tests.e2e.conftest import merged
 from tests.toys import planted_splits
