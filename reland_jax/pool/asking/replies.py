@@ -32,6 +32,7 @@ from reland_jax.pool.reading.answers import (
     readable_steps,
     tokens_of,
 )
+from reland_jax.pool.reading.parser import ends_by_itself
 from reland_jax.types import Rationale
 
 Judge = Callable[[str], str]
@@ -113,12 +114,14 @@ def reception_of(
     read, written = tokens_of(body)
     paid = (read, written) if read + written else reserved
     again = _again(messages)
-    if flaw := flaw_of(body):
-        content = _nothing(request) if isinstance(answer, str) else answer
-        return Reception(request, CUT if flaw.cut else MALFORMED, content, raw, flaw.why, paid, again)
+    flaw, content = flaw_of(body), "" if isinstance(answer, str) else answer.content
+    # The bound may have cut off no more than what the LLM made up behind its answer.
+    if flaw and not (flaw.cut and ends_by_itself(content) and not judge(content)):
+        answer = _nothing(request) if isinstance(answer, str) else answer
+        return Reception(request, CUT if flaw.cut else MALFORMED, answer, raw, flaw.why, paid, again)
     if isinstance(answer, str):
         return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, again)
-    why = judge(answer.content)
+    why = judge(content)
     return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, again)
 
 

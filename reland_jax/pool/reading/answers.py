@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from reland_jax.pool.contract import Flaw
 from reland_jax.pool.reading.parser import ParsedRationale, parse_direct, parse_response, plain_text
 from reland_jax.pool.reading.spoken import is_thought
+from reland_jax.pool.reading.worth import is_latin
 from reland_jax.types import Rationale
 
 _REASONS = ("finish_reason", "finishReason", "stop_reason", "done_reason")
@@ -130,18 +130,15 @@ def readable_steps(content: str, prompt: str = "steps") -> ParsedRationale:
         content: the answer.
         prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2.
     """
-    parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
-    if parsed.step2 and not is_latin(parsed.step2):
-        why = "step 2 is not in English: most of it is not in Latin script"
-        return ParsedRationale("", "", (*parsed.problems, why))
-    return parsed
+    return encodable(parse_direct(content) if prompt == "direct" else parse_response(content))
 
 
-def is_latin(text: str) -> bool:
-    """Whether at least half of the letters are Latin; also true of a text without letters."""
-    letters = [character for character in text if character.isalpha()]
-    foreign = [c for c in letters if not c.isascii() and "LATIN" not in unicodedata.name(c, "")]
-    return 2 * len(foreign) <= len(letters)
+def encodable(parsed: ParsedRationale) -> ParsedRationale:
+    """The same without a step 2 that an English text encoder would turn into noise."""
+    if is_latin(parsed.step2):
+        return parsed
+    why = "step 2 is not in English: most of it is not in Latin script"
+    return ParsedRationale("", "", (*parsed.problems, why))
 
 
 def short(value: Any) -> str:

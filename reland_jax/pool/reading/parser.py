@@ -7,32 +7,28 @@ a step 2 is not readable, because step 2 is the text that gets encoded (paper, s
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from reland_jax.pool.reading.markers import Part, numbered_parts, recommended_part, step_parts
 from reland_jax.pool.reading.readable import readable
-from reland_jax.pool.reading.structured import json_steps
+from reland_jax.pool.reading.spoken import spoken
+from reland_jax.pool.reading.structured import json_steps, json_text
+from reland_jax.pool.reading.worth import (
+    is_refusal,
+    is_template,
+    says_nothing,
+    self_talk,
+    why_worthless,
+)
 
 MAX_CHARACTERS = 50_000
-"""Longest answer that is read; what comes after is not looked at."""
+"""Longest answer that is read, thoughts and other turns apart; what comes after is not looked at."""
 
-_THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning|analysis)>", re.IGNORECASE)
-_REFUSAL = re.compile(
-    r"""\W*(?:
-        (?:(?:i'?m|i\s+am)\s+)?(?:so\s+|very\s+|really\s+|truly\s+)?sorry\b(?=[\s,.!]*(?:$|[,.]|but|i\b|for\s+the))
-      | (?:i\s+)?apologi[sz]e | my\s+apologies
-      | (?:unfortunately,?\s+)?i\s*(?:can'?t|can\s?not|could\s+not|couldn'?t|won'?t|will\s+not|do\s+not|don'?t
-            |'?m\s+(?:not\s+able|unable)|\s*am\s+(?:not\s+able|unable))\s+(?:to\s+)?(?:be\s+able\s+to\s+)?
-            (?:help|assist|provide|recommend|comply|fulfil|do|determine|answer|make|create|generate|see|access
-            |continue|summari[sz]e|infer|identify|have\s+(?:access|enough)|feel\s+comfortable)
-      | as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
-      | (?:es\s+)?tut\s+mir\s+leid | leider\s+kann\s+ich
-      | lo\s+siento | (?:je\s+suis\s+)?désolée? | desculpe | sinto\s+muito | mi\s+dispiace
-      | (?:很)?抱歉 | 对不起 | 對不起 | 我无法 | 我無法 | 申し訳 | 죄송합니다
-    )""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_PLACEHOLDER = re.compile(r"\W*(?:n\s*/\s*a|none|null|nil|undefined|tbd|unknown|nothing)?\W*", re.IGNORECASE)
+_MAX_RAW = 20 * MAX_CHARACTERS
+"""The same, with them."""
+
 _CLOSING = re.compile(
     r"""[\W_]*(?:let\s+me\s+know|i\s+hope|hope\s+(?:this|that|these|it)|feel\s+free|please\s+(?:note|let\s+me)|note\s*:
         |would\s+you\s+like|if\s+you(?:'d|\s+would|\s+need|\s+want|\s+have)|is\s+there\s+anything|enjoy\b.{0,30}!
@@ -57,12 +53,7 @@ class ParsedRationale(NamedTuple):
 
 def parse_response(text: str) -> ParsedRationale:
     """Finds the two steps in a raw answer; never raises, whatever the text."""
-    answer, problems = _answer(text)
-    if not answer.strip():
-        return ParsedRationale("", "", (*problems, "the answer is empty"))
-    parts, remark = _parts(answer)
-    step1, step2 = (readable(_without_closing(part)) for part in _last_complete(parts))
-    return _judged(step1, step2, answer, [*problems, *remark])
+    return _first_readable(text, _from_steps)
 
 
 def parse_direct(text: str) -> ParsedRationale:
@@ -71,20 +62,32 @@ def parse_direct(text: str) -> ParsedRationale:
     An answer that was written in steps all the same is read by its step 2; one without a mark of either
     kind is not readable.
     """
-    answer, problems = _answer(text)
-    part = recommended_part(answer)
-    if not part:
-        return _direct_from_steps(parse_response(text))
-    recommended = readable(_without_closing(part))
-    items = recommended.partition(":")[2].strip()
-    if not any(c.isalnum() for c in items) or _PLACEHOLDER.fullmatch(items[:200]) or is_refusal(items):
-        return ParsedRationale("", "", (*problems, f"nothing is recommended: {recommended[:80]!r}"))
-    return ParsedRationale("", recommended, tuple(problems))
+    return _first_readable(text, _from_recommendations)
 
 
-def is_refusal(text: str) -> bool:
-    """Whether a text begins with an apology or a refusal, in English or a few other languages."""
-    return bool(_REFUSAL.match(text[:400].replace("’", "'")))
+def parse_text(text: str) -> ParsedRationale:
+    """A text about a user from any writer: its steps where it has them, else all of it is step 2.
+
+    Its first sentence is step 1 then. Thoughts, other turns and marks are left out as from any answer.
+    """
+    return _first_readable(text, _from_text)
+
+
+def parse_given(step1: str, step2: str) -> ParsedRationale:
+    """Two steps that are given apart; each is taken as it is, without thoughts, other turns and marks."""
+    one, two = (
+        _first_readable(step, partial(_given, number=number)) for number, step in enumerate((step1, step2), 1)
+    )
+    return _judged(one.step2, two.step2, list(two.problems), _on_one_line)
+
+
+def ends_by_itself(text: str) -> bool:
+    """Whether a mark in a raw answer shows that what is read in it was at its end.
+
+    Then a bound on tokens cut off only what the LLM made up behind it.
+    """
+    turns, _ = spoken(plain_text(text[:_MAX_RAW]))
+    return bool(turns) and turns[0].ended
 
 
 def plain_text(text: str) -> str:
@@ -107,28 +110,38 @@ def first_sentence(text: str) -> str:
     return line
 
 
-def _answer(text: str) -> tuple[str, list[str]]:
-    """The answer proper: without thoughts in front, and not longer than `MAX_CHARACTERS`."""
-    problems = []
-    if len(text) > MAX_CHARACTERS:
-        problems.append(f"only the first {MAX_CHARACTERS} of {len(text)} characters were read")
-    answer, unfinished = _without_thoughts(plain_text(text[:MAX_CHARACTERS]))
-    if unfinished:
-        problems.append("the answer stops inside its thoughts")
-    return answer, problems
+def _first_readable(text: str, read: Callable[[str], ParsedRationale]) -> ParsedRationale:
+    """What is read in the first turn of an answer in which anything can be read."""
+    turns, thinking = spoken(plain_text(text[:_MAX_RAW]))
+    if not turns:
+        why = "the answer stops inside its thoughts" if thinking else "the answer is empty"
+        return ParsedRationale("", "", (why,))
+    found = [read(turn.text[:MAX_CHARACTERS]) for turn in turns]
+    best = next((row for row, parsed in enumerate(found) if parsed.step2), 0)
+    length = max(len(turns[best].text), len(text) if len(text) > _MAX_RAW else 0)
+    if length <= MAX_CHARACTERS:
+        return found[best]
+    why = f"only the first {MAX_CHARACTERS} of {length} characters were read"
+    return found[best]._replace(problems=(why, *found[best].problems))
 
 
-def _without_thoughts(text: str) -> tuple[str, bool]:
-    """The text outside thoughts, and whether it stops inside one."""
-    kept: list[str] = []
-    position, inside = 0, False
-    for tag in _THOUGHT_TAG.finditer(text):
-        if tag[1] and not inside:
-            kept.clear()  # some chat templates write the opening tag into the prompt
-        elif not tag[1] and not inside:
-            kept.append(text[position : tag.start()])
-        position, inside = tag.end(), not tag[1]
-    return "\n".join(kept if inside else [*kept, text[position:]]), inside
+def _from_steps(answer: str) -> ParsedRationale:
+    parts, remarks = _parts(answer)
+    step1, step2, more = _last_complete(parts)
+    problems = [*remarks, *more]
+    if not step2:
+        kind = "the answer is a refusal" if is_refusal(answer) else "step 2 is missing"
+        problems.append(f"{kind}: {readable(answer)[:80]!r}")
+    return _judged(step1, step2, problems)
+
+
+def _from_recommendations(answer: str) -> ParsedRationale:
+    part = recommended_part(answer)
+    if not part:
+        return _direct_from_steps(_from_steps(answer))
+    parsed = _judged("", part, [])
+    problems = [f"nothing is recommended: {why}" for why in parsed.problems if not parsed.step2]
+    return ParsedRationale("", parsed.step2, tuple(problems))
 
 
 def _direct_from_steps(parsed: ParsedRationale) -> ParsedRationale:
@@ -137,6 +150,21 @@ def _direct_from_steps(parsed: ParsedRationale) -> ParsedRationale:
         return ParsedRationale("", parsed.step2, ("it answers in steps, which were not asked for",))
     reasons = [why for why in parsed.problems if not why.startswith("step ")]
     return ParsedRationale("", "", tuple(reasons) or ('"Recommended items:" is missing',))
+
+
+def _from_text(text: str) -> ParsedRationale:
+    parsed = _from_steps(text)
+    if parsed.step2 and not parsed.problems:
+        return parsed
+    text = json_text(text) or text
+    return _judged(first_sentence(text), text, [])
+
+
+def _given(text: str, number: int) -> ParsedRationale:
+    """A text that is known to be one of the steps, whatever it is headed by."""
+    named = [part.text for part in step_parts(text)[0] if part.number == number]
+    text = json_text(text) or (named[-1] if named else text)
+    return ParsedRationale("", text, ())
 
 
 def _parts(answer: str) -> tuple[list[Part], list[str]]:
@@ -149,18 +177,24 @@ def _parts(answer: str) -> tuple[list[Part], list[str]]:
     return numbered_parts(answer)
 
 
-def _last_complete(parts: list[Part]) -> tuple[str, str]:
-    """Steps 1 and 2 of the last attempt that has both; else the last of each that says something."""
+def _last_complete(parts: list[Part]) -> tuple[str, str, list[str]]:
+    """Steps 1 and 2 of the last attempt that has both, and a remark where attempts differ.
+
+    Without such an attempt, the last of each step that says something. Words of a template and echoes of
+    the prompt are no attempts.
+    """
     attempts: list[dict[int, str]] = [{}]
     for part in parts:
         if attempts[-1] and part.number <= max(attempts[-1]):
             attempts.append({})
-        attempts[-1][part.number] = "" if _PLACEHOLDER.fullmatch(part.text[:200]) else part.text
-    for attempt in reversed(attempts):
-        if attempt.get(1) and attempt.get(2):
-            return attempt[1], attempt[2]
+        attempts[-1][part.number] = "" if says_nothing(part.text) else part.text
+    whole = [attempt for attempt in attempts if attempt.get(1) and attempt.get(2)]
+    whole = [attempt for attempt in whole if not is_template(attempt[2])] or whole
+    if whole:
+        differ = len({" ".join(attempt[2].split()) for attempt in whole}) > 1
+        return whole[-1][1], whole[-1][2], ["it answers more than once; the last counts"] if differ else []
     found = {number: text for attempt in attempts for number, text in attempt.items() if text}
-    return found.get(1, ""), found.get(2, "")
+    return found.get(1, ""), found.get(2, ""), []
 
 
 def _without_closing(part: str) -> str:
@@ -171,17 +205,33 @@ def _without_closing(part: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _judged(step1: str, step2: str, answer: str, problems: list[str]) -> ParsedRationale:
-    """The parsed answer, without steps that are refusals or say nothing."""
-    if is_refusal(step2) or (not step2 and is_refusal(answer)):
-        return ParsedRationale("", "", (*problems, f"the answer is a refusal: {readable(answer)[:80]!r}"))
-    if not any(character.isalnum() for character in step2):
-        step2 = ""
-        problems.append(f"step 2 is missing: {readable(answer)[:80]!r}")
-    if is_refusal(step1):
-        step1 = ""
-        problems.append("step 1 is a refusal")
-    elif not any(character.isalnum() for character in step1):
-        step1 = ""
-        problems.append("step 1 is missing")
-    return ParsedRationale(step1, step2, tuple(problems))
+def _judged(
+    step1: str, step2: str, problems: list[str], line: Callable[[str], str] = readable
+) -> ParsedRationale:
+    """The two steps, each as one line, without what cannot be used of them, and why.
+
+    Args:
+        step1: as it was written.
+        step2: as it was written.
+        problems: what there is to say already; where step 2 is "", why.
+        line: makes one line of a step.
+    """
+    first, second = (line(_without_closing(step)) for step in (step1, step2))
+    if not step2 and problems:
+        second = ""
+    elif why := why_worthless(second) or _thoughts_in(step2):
+        problems.append(f"the answer {why}" if why.startswith("is a refusal") else f"step 2 {why}")
+        second = ""
+    if why := why_worthless(first) or _thoughts_in(step1):
+        problems.append(f"step 1 {why}")
+        first = ""
+    return ParsedRationale(first if second else "", second, tuple(problems))
+
+
+def _thoughts_in(step: str) -> str:
+    talk = self_talk(step)
+    return f"has thoughts in it: {talk!r}" if talk else ""
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from reland_jax.pool.reading.markers import Part
+from reland_jax.pool.reading.spoken import is_thought
 
 _STEP_KEYS = {
     1: ("step1", "preferences", "summary", "preferencesummary", "userpreferences", "userpreference"),
     2: ("step2", "recommendations", "recommendation", "recommended"),
 }
 _BROKEN = re.compile(
-    r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)', re.IGNORECASE | re.DOTALL
+    r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
 )
+"""A step in what is no JSON as a whole; one without its closing quote is cut off."""
+_FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*?$", re.MULTILINE)
+_QUOTED_KEY = re.compile(r"\{\s*'")
 _ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
 _MAX_DEPTH = 8
 _MAX_OBJECTS = 20
@@ -31,8 +37,19 @@ def json_steps(answer: str) -> list[Part]:
     return [Part(int(match["number"]), _unescaped(match["text"])) for match in _BROKEN.finditer(answer)]
 
 
+def json_text(answer: str) -> str:
+    """All that an answer says which is nothing but a JSON object or list; "" for any other answer."""
+    bare = _FENCE.sub("", answer).strip()
+    if bare[:1] not in ("{", "["):
+        return ""
+    try:
+        return _text(json.loads(bare, strict=False), 0)
+    except (ValueError, RecursionError):
+        return ""
+
+
 def _values(answer: str) -> Iterator[Any]:
-    """The first JSON objects of a text, whatever stands around them."""
+    """The first JSON objects of a text, whatever stands around them; of Python's dicts, the first one."""
     decoder, position = json.JSONDecoder(strict=False), 0
     for _ in range(_MAX_OBJECTS):
         position = answer.find("{", position)
@@ -41,9 +58,22 @@ def _values(answer: str) -> Iterator[Any]:
         try:
             value, position = decoder.raw_decode(answer, position)
         except (ValueError, RecursionError):
+            if _QUOTED_KEY.match(answer, position):
+                yield _python_value(answer[position : answer.rfind("}") + 1])
+                return
             position += 1
         else:
             yield value
+
+
+def _python_value(text: str) -> Any:
+    """The value that a Python literal stands for, None if it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about backslashes
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _steps(value: Any, depth: int) -> list[Part]:
@@ -52,6 +82,7 @@ def _steps(value: Any, depth: int) -> list[Part]:
         return []
     if isinstance(value, list):
         return [part for inner in value for part in _steps(inner, depth + 1)]
+    value = _without_thoughts(value)
     named = {re.sub(r"[\W_]", "", str(key).lower()): inner for key, inner in value.items()}
     parts = [
         Part(number, _text(named[key], 0))
@@ -72,9 +103,15 @@ def _text(value: Any, depth: int) -> str:
     if isinstance(value, list):
         return "; ".join(filter(None, (_text(inner, depth + 1) for inner in value)))
     if isinstance(value, dict):
-        pairs = [(str(key).replace("_", " "), _text(inner, depth + 1)) for key, inner in value.items()]
+        said = _without_thoughts(value)
+        pairs = [(str(key).replace("_", " "), _text(inner, depth + 1)) for key, inner in said.items()]
         return " ".join(f"{key[:1].upper()}{key[1:]}: {text.rstrip('.')}." for key, text in pairs if text)
     return str(value)
+
+
+def _without_thoughts(value: dict[Any, Any]) -> dict[Any, Any]:
+    """An object without the fields whose names say that thoughts are in them ("reasoning")."""
+    return {key: inner for key, inner in value.items() if not is_thought(str(key))}
 
 
 def _unescaped(text: str) -> str:

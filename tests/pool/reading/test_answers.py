@@ -12,11 +12,11 @@ from reland_jax.pool.reading.answers import (
     Answer,
     answer_of,
     flaw_of,
-    is_latin,
     rationale_of,
     readable_steps,
     tokens_of,
 )
+from reland_jax.pool.reading.worth import is_latin
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

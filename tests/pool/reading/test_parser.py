@@ -6,11 +6,12 @@ import json
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from reland_jax.pool.reading.parser import MAX_CHARACTERS, first_sentence, parse_response, plain_text
 from reland_jax.pool.reading.readable import readable
+from reland_jax.pool.reading.worth import why_worthless
 
 TASTE = "Likes gentle care for dry hair."
 CARE = "Recommended categories: Masks; Oils. Recommended items: Argan Mask; Jojoba Oil."
@@ -154,7 +155,16 @@ CLEAN: dict[str, tuple[str, str, str]] = {
         TASTE,
         "Categories: Masks; Oils. Items: Mask.",
     ),
-    "JSON cut off": (f'{{"step1": "{TASTE}", "step2": "Masks, \\"rich\\" ones', TASTE, 'Masks, "rich" ones'),
+    "JSON without its end": (
+        f'{{"step1": "{TASTE}", "step2": "Masks, \\"rich\\" ones"',
+        TASTE,
+        'Masks, "rich" ones',
+    ),
+    "a dict of Python": (
+        f"{{'step1': '{TASTE}', 'step2': {{'items': ['Mask', \"Men's Oil\"]}}}}",
+        TASTE,
+        "Items: Mask; Men's Oil.",
+    ),
     "German": ("Schritt 1: Mag milde Pflege.\nSchritt 2: Masken; Öle.", "Mag milde Pflege.", "Masken; Öle."),
     "German, number first": ("1. Schritt: Mag Pflege.\n2. Schritt: Masken.", "Mag Pflege.", "Masken."),
     "Spanish": (
@@ -222,6 +232,7 @@ UNREADABLE: dict[str, tuple[str, str]] = {
     "refusal in Chinese": ("抱歉，我无法提供帮助。", "the answer is a refusal"),
     "refusal in German": ("Es tut mir leid, das geht nicht.", "the answer is a refusal"),
     "unfinished thoughts": (f"<think>Step 1: {TASTE} Step 2: {CARE}", "the answer stops inside its thoughts"),
+    "JSON cut off": (f'{{"step1": "{TASTE}", "step2": "Masks, \\"rich\\" on', "step 2 is missing"),
     "other JSON": ('{"error": {"code": 7}}', "step 2 is missing"),
 }
 
@@ -304,6 +315,7 @@ def test_deep_json_does_not_exhaust_the_stack() -> None:
     st.text("fgh ij,.;'", min_size=1).map(str.strip).filter(lambda s: any(map(str.isalpha, s))),
 )
 def test_plain_steps_come_back_unchanged(step1: str, step2: str) -> None:
+    assume(not why_worthless(step1) and not why_worthless(step2))
     parsed = parse_response(f"Step 1: {step1}\nStep 2: {step2}")
     assert parsed == (" ".join(step1.split()), " ".join(step2.split()), ())
 

@@ -1,0 +1,186 @@
+"""Whether the text of a step says anything: no template, no echo of the prompt, no loop, no refusal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+
+from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS, filled
+
+_REFUSAL = re.compile(
+    r"""\W*(?:
+        (?:(?:i'?m|i\s+am)\s+)?(?:so\s+|very\s+|really\s+|truly\s+)?sorry\b(?=[\s,.!]*(?:$|[,.]|but|i\b|for\s+the))
+      | (?:i\s+)?apologi[sz]e | my\s+apologies
+      | (?:unfortunately,?\s+)?i\s*(?:can'?t|can\s?not|could\s+not|couldn'?t|won'?t|will\s+not|do\s+not|don'?t
+            |'?m\s+(?:not\s+able|unable)|\s*am\s+(?:not\s+able|unable))\s+(?:to\s+)?(?:be\s+able\s+to\s+)?
+            (?:help|assist|provide|recommend|comply|fulfil|do|determine|answer|make|create|generate|see|access
+            |continue|summari[sz]e|infer|identify|have\s+(?:access|enough)|feel\s+comfortable)
+      | as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
+      | (?:es\s+)?tut\s+mir\s+leid | leider\s+kann\s+ich
+      | lo\s+siento | (?:je\s+suis\s+)?désolée? | desculpe | sinto\s+muito | mi\s+dispiace
+      | (?:很)?抱歉 | 对不起 | 對不起 | 我无法 | 我無法 | 申し訳 | 죄송합니다
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOTHING = re.compile(r"\W*(?:n\s*/\s*a|none|null|nil|undefined|tbd|unknown|nothing)?\W*", re.IGNORECASE)
+_SELF_TALK = re.compile(
+    r"""(?:^|(?<=[.!?…])\s|\n)[ \t]*(?:hmm+\b|(?:but\s)?wait[,.!…—-]|but\swait\b|hold\son\b|actually,
+        |ok(?:ay)?,?\s(?:so|let)\b
+        |(?:now,?\s)?(?:let(?:'s|\sme|\sus))\s(?:check|re-?|verify|count|double|see\b|think|refine|draft|make\ssure)
+        |(?:but\s|so\s|now\s)?(?:i|we)\s(?:need|should|must|have)\s(?:to\s)?
+            (?:check|make|verify|ensure|include|follow|write|output|provide|answer|produce|give|draft)
+        |now\s(?:check|verify|count|i\b|we\b)
+        |(?:so\s|but\s)?the\s(?:user|prompt|question|instructions?)\s(?:wants?|asks?|asked|says?|said|requires?))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_LABEL = re.compile(
+    r"""(?:(?:recommend(?:ed)?|suggested|next|top|key)\s+)?(?:categor(?:y|ies)|items?|products?|movies?|genres?
+        |artists?(?:\s+or\s+tracks?)?|tracks?|brands?|themes?|moods?|words|recommendations?|suggestions?)
+        (?:\s+and\s+\w+)?\s*[:：]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ENTRIES = re.compile(r"[;,\n|；，、]|[.。]\s|\s[-–—]\s")
+_TEMPLATE_WORD = re.compile(
+    r"item|product|categor(?:y|ies)|genre|theme|mood|movie|film|artist|track|song|album|brand|title|name|sentence"
+    r"|summary|preferences?|placeholder|description|text|recommendations?",
+    re.IGNORECASE,
+)
+_TEMPLATE_FILLER = re.compile(
+    r"insert|your|the|example|sample|of|an?|some|first|second|third|fourth|fifth|another|more|other|next|specific"
+    r"|recommended|relevant|one|two|three|here|etc|and|so|on|s|or|to|in|that|summari[sz]\w+|describ\w+|user|shopper"
+    r"|viewer|listener|goes|go|by|this|[a-z]|i{1,3}|iv|v|\d{1,3}",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(r"[^\W\d_]+|\d+")
+_LETTERS_AGAIN = re.compile(r"(?=\S{0,12}\w)(\S{1,12}?)\1{14}")
+_LONGEST_PERIOD, _REPEATS, _COUNTED_REPEATS, _FEWEST_AGAIN = 12, 4, 12, 12
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text begins with an apology or a refusal, in English or a few other languages."""
+    return bool(_REFUSAL.match(text[:400].replace("’", "'")))
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has no words, or one such as "N/A" in place of any."""
+    return bool(_NOTHING.fullmatch(text[:200]))
+
+
+def why_worthless(text: str) -> str:
+    """What is wrong with the text of a step as a whole, "" for one that may be used.
+
+    A listing behind a label ("Recommended items:") is looked at by itself.
+    """
+    listings = _listings(text)
+    if all(map(says_nothing, listings)):
+        return "is missing"
+    if says_nothing(listings[-1]):
+        return f"stops at a label: {text[-60:]!r}"
+    if any(map(is_refusal, (text, *listings))):
+        return f"is a refusal: {text[:80]!r}"
+    if is_template(text):
+        return f"has only words of a template or of the prompt: {text[:80]!r}"
+    if loop := _loop(text):
+        return f"repeats itself: {loop!r}"
+    return ""
+
+
+def self_talk(text: str) -> str:
+    """Where an LLM goes on thinking aloud ("Hmm, wait, the user wants ..."), "" if nowhere.
+
+    Args:
+        text: with its lines; what is thought stands at the beginning of a line or sentence.
+    """
+    talk = _SELF_TALK.search(text)
+    return text[talk.start() :][:80].strip() if talk else ""
+
+
+def is_template(text: str) -> bool:
+    """Whether a text repeats our prompt, or has words such as "[item 1]" where names are expected."""
+    return repeats_prompt(text) or any(map(_is_template, _listings(text)))
+
+
+def is_latin(text: str) -> bool:
+    """Whether at least half of the letters are Latin, labels apart; also true of a text without letters."""
+    letters = [character for character in "".join(_listings(text)) if character.isalpha()]
+    foreign = [c for c in letters if not c.isascii() and "LATIN" not in unicodedata.name(c, "")]
+    return 2 * len(foreign) <= len(letters)
+
+
+def repeats_prompt(text: str, fewest: int = 6) -> bool:
+    """Whether most of a text stands in our own prompts, outside of their data lines.
+
+    Args:
+        text: one line, or the text of a step.
+        fewest: words below which nothing is said about a text.
+    """
+    words = _UNIT.findall(text.lower())
+    if len(words) < fewest:
+        return False
+    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return sum(run in _prompt_runs() for run in runs) >= 0.7 * len(runs)
+
+
+@cache
+def _prompt_runs() -> frozenset[tuple[str, ...]]:
+    """Every four words in a row of our prompts."""
+    runs: set[tuple[str, ...]] = set()
+    for template in PROMPTS:
+        for domain in DOMAINS:
+            words = _UNIT.findall(filled(template, domain, "").lower())
+            runs |= set(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return frozenset(runs)
+
+
+def _listings(text: str) -> list[str]:
+    """What stands behind the labels of a text; the whole text where it has none."""
+    first, *behind = _LABEL.split(text)
+    return [*([first] if not says_nothing(first) or not behind else []), *behind]
+
+
+def _is_template(listing: str) -> bool:
+    """Whether half of the entries are words that stand for a name: "[item 1]", "Category B", "..."."""
+    entries = [entry.strip() for entry in _ENTRIES.split(listing) if entry.strip(" .")]
+    return 2 * sum(map(_stands_for_a_name, entries)) > len(entries)
+
+
+def _stands_for_a_name(entry: str) -> bool:
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+", entry)
+    if not words:
+        return "." in entry or "…" in entry or "_" in entry
+    if all(re.fullmatch(r"[xX]{2,}|lorem|ipsum", word) for word in words):
+        return True
+    nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
+    others = [word for word in words if not _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
+    bracketed = entry[0] in "[<{(" and entry.rstrip(".")[-1:] in tuple("]>})")
+    return (
+        bool(nouns)
+        and all(map(_TEMPLATE_FILLER.fullmatch, others))
+        and (bracketed or bool(others or nouns[1:]))
+    )
+
+
+def _loop(text: str) -> str:
+    """What a text says over and over, "" if nothing."""
+    entries = [entry.strip().lower() for entry in _ENTRIES.split(text) if entry.strip()]
+    most, times = Counter(entries).most_common(1)[0] if entries else ("", 0)
+    if times >= max(_REPEATS, 0.4 * len(entries)):
+        return most[:60]
+    if found := _LETTERS_AGAIN.search(text):
+        return found[1]
+    words = _UNIT.findall(text.lower())
+    counted = ["#" if word.isdigit() else word for word in words]
+    return _again(words, _REPEATS) or _again(counted, _COUNTED_REPEATS)
+
+
+def _again(words: list[str], repeats: int) -> str:
+    """The first words that come `repeats` times or more in a row, "" if none do."""
+    for period in range(1, _LONGEST_PERIOD + 1):
+        run, least = 0, max(repeats * period, _FEWEST_AGAIN)
+        for place in range(period, len(words)):
+            run = run + 1 if words[place] == words[place - period] else 0
+            if run >= least:
+                return " ".join(words[place - period + 1 : place + 1])
+    return ""
