@@ -6,6 +6,7 @@ functions over them; the loop neither knows nor asks which family of recommender
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -51,14 +52,17 @@ from reland_jax.types import Ragged, RelandError, Splits
 class Task(NamedTuple):
     """A recommender with its data.
 
+    Tasks of the same shapes and settings have equal `model`, `epoch_order` and `batch`, by which compiled
+    programs are found again: training with another seed compiles nothing.
+
     Attributes:
         model: the linen module.
         tables: frozen arrays the model reads.
         data: device arrays the batches are cut from.
         steps: batches per epoch.
         targets: training targets per epoch.
-        epoch_order: (data, key) -> the shuffle of one epoch.
-        batch: (data, order, step in 0 .. steps-1, key) -> one batch.
+        epoch_order: (data, key) -> the shuffle of one epoch; hashable.
+        batch: (data, order, step in 0 .. steps-1, key) -> one batch; hashable.
         vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
     """
 
@@ -99,12 +103,20 @@ def create_task(
     return _pair_task(model, tables, splits, config)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Score:
+    """A recommender's score as a value: two of equal recommenders are equal, and share what is compiled."""
+
+    model: Recommender
+
+    def __call__(self, params: Any, users: jax.Array, items: jax.Array) -> jax.Array:
+        return self.model.apply(params, users, items, method="score")
+
+
 def _vectors(
     model: Recommender, sides: Callable[[Any, Tables, str], tuple[jax.Array, jax.Array]], tables: Tables
 ) -> Callable[[Any, str], Vectors]:
-    def score(params: Any, users: jax.Array, items: jax.Array) -> jax.Array:
-        return model.apply(params, users, items, method="score")
-
+    score = _Score(model)
     return lambda params, part: Vectors(*sides(params, tables, part), jax.tree_util.Partial(score, params))
 
 
@@ -172,26 +184,31 @@ def _sequence_data(
     return distribute(SequenceData(*arrays))
 
 
-def _sequence_batch(
-    data: SequenceData,
-    order: tuple[jax.Array, jax.Array],
-    step: jax.Array,
-    key: jax.Array,
-    *,
-    shape: tuple[int, int],
-) -> SequenceBatch:
-    del key
-    index, chosen = _chosen(data, order, step)
-    packed = pack(data.windows, data.place[index], data.length[index], chosen, *shape)
-    place = data.target_place[index]
-    used = place < shape[0] * shape[1]
-    place = jnp.where(used, place, 0)
-    window, position = packed.window.reshape(-1)[place], packed.position.reshape(-1)[place]
-    target = data.windows.stream[data.windows.start[window] + position + 1]
-    return SequenceBatch(
-        packed.items, packed.position, packed.segment, place,
-        data.windows.user[window], jnp.where(used, target, 1), used.astype(jnp.float32),
-    )  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class _SequenceBatcher:
+    """Cuts batches of packed windows.
+
+    Attributes:
+        shape: rows R and width W of a batch.
+    """
+
+    shape: tuple[int, int]
+
+    def __call__(
+        self, data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array, key: jax.Array
+    ) -> SequenceBatch:
+        del key
+        index, chosen = _chosen(data, order, step)
+        packed = pack(data.windows, data.place[index], data.length[index], chosen, *self.shape)
+        place = data.target_place[index]
+        used = place < self.shape[0] * self.shape[1]
+        place = jnp.where(used, place, 0)
+        window, position = packed.window.reshape(-1)[place], packed.position.reshape(-1)[place]
+        target = data.windows.stream[data.windows.start[window] + position + 1]
+        return SequenceBatch(
+            packed.items, packed.position, packed.segment, place,
+            data.windows.user[window], jnp.where(used, target, 1), used.astype(jnp.float32),
+        )  # fmt: skip
 
 
 def _chosen(
@@ -203,36 +220,43 @@ def _chosen(
     return index, shuffled[jnp.minimum(data.order[index], len(shuffled) - 1)]
 
 
-def _viewed_batch(
-    data: SequenceData,
-    order: tuple[jax.Array, jax.Array],
-    step: jax.Array,
-    key: jax.Array,
-    *,
-    shape: tuple[int, int],
-    every_token: bool,
-    shelves: Shelves,
-) -> SequenceBatch:
-    """A batch with one input of every window, and another with the same target beside it.
+@dataclasses.dataclass(frozen=True)
+class _ViewedBatcher:
+    """Cuts batches with one input of every window, and another with the same target beside it.
 
     Where a window has many targets one is drawn, so that over the epochs all of them take part.
+
+    Attributes:
+        whole: cuts the batch itself.
+        every_token: whether a window has a target at every token.
+        shelves: the layout of the other inputs.
     """
-    index, window = _chosen(data, order, step)
-    begin, length, windows = data.place[index], data.length[index], data.windows
-    target_key, view_key = jax.random.split(key)
-    drawn = jax.random.randint(target_key, length.shape, 0, jnp.maximum(length, 1))
-    position = drawn if every_token else jnp.maximum(length - 1, 0)
-    newest = windows.start[window] + position
-    target = windows.stream[newest + 1]
-    other = draw_same_target(data.inputs, target, newest, view_key)
-    first, last = data.inputs.first[other], data.inputs.last[other]
-    rows = even(-(-len(length) // shelves.share), DATA)
-    packed, newest = shelve(windows.stream, first, jnp.where(length > 0, last, first - 1), shelves, rows)
-    views = Views(
-        jnp.minimum(begin + position, shape[0] * shape[1] - 1), target, (length > 0).astype(jnp.float32),
-        packed.items, packed.position, packed.segment, newest,
-    )  # fmt: skip
-    return _sequence_batch(data, order, step, key, shape=shape)._replace(views=views)
+
+    whole: _SequenceBatcher
+    every_token: bool
+    shelves: Shelves
+
+    def __call__(
+        self, data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array, key: jax.Array
+    ) -> SequenceBatch:
+        index, window = _chosen(data, order, step)
+        begin, length, windows = data.place[index], data.length[index], data.windows
+        target_key, view_key = jax.random.split(key)
+        drawn = jax.random.randint(target_key, length.shape, 0, jnp.maximum(length, 1))
+        position = drawn if self.every_token else jnp.maximum(length - 1, 0)
+        newest = windows.start[window] + position
+        target = windows.stream[newest + 1]
+        other = draw_same_target(data.inputs, target, newest, view_key)
+        first, last = data.inputs.first[other], data.inputs.last[other]
+        rows = even(-(-len(length) // self.shelves.share), DATA)
+        last = jnp.where(length > 0, last, first - 1)
+        packed, newest = shelve(windows.stream, first, last, self.shelves, rows)
+        in_batch = self.whole.shape[0] * self.whole.shape[1] - 1
+        views = Views(
+            jnp.minimum(begin + position, in_batch), target, (length > 0).astype(jnp.float32),
+            packed.items, packed.position, packed.segment, newest,
+        )  # fmt: skip
+        return self.whole(data, order, step, key)._replace(views=views)
 
 
 def _shuffled(data: SequenceData, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -259,13 +283,11 @@ def _sequence_task(
     encoders = {
         part: _history_encoder(model, history, max_length) for part, history in histories.items()
     }
-    batch, inputs = partial(_sequence_batch, shape=(layout.rows, layout.width)), None
+    batch, inputs = _SequenceBatcher((layout.rows, layout.width)), None
     if model.contrastive:
         inputs = inputs_by_target(windows, splits.num_items, every_token)
         shelves = plan_shelves(inputs, layout.place.shape[1], min(config.view_length, max_length))
-        batch = partial(
-            _viewed_batch, shape=(layout.rows, layout.width), every_token=every_token, shelves=shelves
-        )
+        batch = _ViewedBatcher(batch, every_token, shelves)
     return Task(
         model=model,
         tables=tables,
@@ -295,24 +317,32 @@ def _history_encoder(
     batches = -(-len(windows.length) // _encoded_at_once(model))
     layout = _evenly(plan_layout(windows.length, batches, max_length))
     data = _sequence_data(windows, layout, every_token=False)
-    shape = (layout.rows, layout.width)
+    batcher = _SequenceBatcher((layout.rows, layout.width))
+    return lambda params, tables: _encode(model, batcher, history.num_rows, params, tables, data)
 
-    @jax.jit
-    def encode(params: Any, tables: Tables, data: SequenceData) -> tuple[jax.Array, jax.Array]:
-        items = model.apply(params, tables, method="item_vectors")
-        order = (jnp.arange(len(data.windows.length)), jnp.arange(batches))
 
-        def one(users: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
-            batch = _sequence_batch(data, order, step, step, shape=shape)
-            row = jnp.where(batch.weight > 0, batch.user, len(users))
-            vectors = model.apply(params, tables, batch, method="user_vectors")
-            return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _encode(
+    model: SequentialRecommender,
+    batcher: _SequenceBatcher,
+    num_users: int,
+    params: Any,
+    tables: Tables,
+    data: SequenceData,
+) -> tuple[jax.Array, jax.Array]:
+    items = model.apply(params, tables, method="item_vectors")
+    batches = jnp.arange(len(data.place))
+    order = (jnp.arange(len(data.windows.length)), batches)
 
-        users = constrain(jnp.zeros((even(history.num_rows), items.shape[1]), jnp.float32), MODEL)
-        users, _ = jax.lax.scan(one, users, jnp.arange(batches))
-        return users, constrain(items, MODEL)
+    def one(users: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
+        batch = batcher(data, order, step, step)
+        row = jnp.where(batch.weight > 0, batch.user, len(users))
+        vectors = model.apply(params, tables, batch, method="user_vectors")
+        return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
 
-    return lambda params, tables: encode(params, tables, data)
+    users = constrain(jnp.zeros((even(num_users), items.shape[1]), jnp.float32), MODEL)
+    users, _ = jax.lax.scan(one, users, batches)
+    return users, constrain(items, MODEL)
 
 
 def append(first: Ragged, second: Ragged) -> Ragged:
@@ -384,33 +414,62 @@ def sample_negatives(
     return drawn + 1 + jnp.where(left > 0, low - begin, 0)
 
 
-def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, config: TrainConfig) -> Task:
-    targets = len(splits.train.items)
-    steps = _whole_dispatches(targets, config)
-    size = -(-targets // steps)
-    pairs = _pair_data(splits.train)
-    longest = int(jnp.diff(pairs.indptr).max())
+@dataclasses.dataclass(frozen=True)
+class _PairOrder:
+    """Shuffles pairs into ``[steps, size]``, `targets` where a slot stays empty."""
 
-    def epoch_order(data: PairData, key: jax.Array) -> jax.Array:
+    targets: int
+    steps: int
+    size: int
+
+    def __call__(self, data: PairData, key: jax.Array) -> jax.Array:
+        del data
+        targets, steps, size = self.targets, self.steps, self.size
         order = jax.random.permutation(key, targets)
         order = jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
         return jnp.pad(order, ((0, 0), (0, even(size, DATA) - size)), constant_values=targets)
 
-    def batch(data: PairData, order: jax.Array, step: jax.Array, key: jax.Array) -> PairBatch:
+
+@dataclasses.dataclass(frozen=True)
+class _PairBatcher:
+    """Cuts batches of pairs with their negatives.
+
+    Attributes:
+        targets: all pairs.
+        negatives: drawn per pair.
+        num_items: I.
+        longest: the largest number of distinct items of a user.
+    """
+
+    targets: int
+    negatives: int
+    num_items: int
+    longest: int
+
+    def __call__(self, data: PairData, order: jax.Array, step: jax.Array, key: jax.Array) -> PairBatch:
         chosen = order[step]
-        used = chosen < targets
+        used = chosen < self.targets
         row = jnp.where(used, chosen, 0)
         user = data.user[row]
-        negative = sample_negatives(data, user, config.negatives, splits.num_items, longest, key)
+        negative = sample_negatives(data, user, self.negatives, self.num_items, self.longest, key)
         return PairBatch(user, data.item[row], negative, used.astype(jnp.float32))
 
-    @jax.jit
-    def sides(params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
-        users = model.apply(params, tables, method="user_vectors")
-        items = model.apply(params, tables, method="item_vectors")
-        return constrain(users, MODEL), constrain(items, MODEL)
 
+@partial(jax.jit, static_argnums=0)
+def _sides(model: CollaborativeRecommender, params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
+    users = model.apply(params, tables, method="user_vectors")
+    items = model.apply(params, tables, method="item_vectors")
+    return constrain(users, MODEL), constrain(items, MODEL)
+
+
+def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, config: TrainConfig) -> Task:
+    targets = len(splits.train.items)
+    steps = _whole_dispatches(targets, config)
+    pairs = _pair_data(splits.train)
+    longest = int(jnp.diff(pairs.indptr).max())
     return Task(
-        model, tables, pairs, steps, targets, epoch_order, batch,
-        _vectors(model, lambda params, tables, part: sides(params, tables), tables),
+        model, tables, pairs, steps, targets,
+        _PairOrder(targets, steps, -(-targets // steps)),
+        _PairBatcher(targets, config.negatives, splits.num_items, longest),
+        _vectors(model, lambda params, tables, part: _sides(model, params, tables), tables),
     )  # fmt: skip
