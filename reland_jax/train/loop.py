@@ -19,15 +19,15 @@ from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_
 from reland_jax.memory import release_memory
 from reland_jax.mesh import of_first_process
 from reland_jax.train.checkpoint import Checkpoints, Saved
-from reland_jax.train.placement import replicated, shardings
 from reland_jax.train.state import (
-    Purpose,
+    Program,
     TrainState,
+    compiled_dispatch,
     create_optimizer,
     init_state,
     loss_and_gradients,
-    make_dispatch,
-    purpose_key,
+    program_of,
+    shuffled,
     step_key,
 )
 from reland_jax.train.tasks import Task, append
@@ -118,9 +118,8 @@ def fit(
     Raises:
         RelandError: a loss or a score is not finite; the error names the step and the tensor.
     """
-    saved = _beginning(task, config)
     checkpoints = Checkpoints(folder, run or {}) if folder else None
-    saved = (checkpoints.restore(saved) if checkpoints else None) or saved
+    saved = _start(task, config, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
     done = len(saved.progress["history"])
     last_saved = time.monotonic()
@@ -129,7 +128,11 @@ def fit(
         disable=jax.process_index() > 0,
     ) as bar:  # fmt: skip
         while not _finished(saved.progress, config):
-            saved = _one_epoch(task, evaluator, config, epoch_fn, saved)
+            try:
+                saved = _one_epoch(evaluator, config, epoch_fn, saved)
+            except _NotFinite as fault:
+                del saved
+                raise epoch_fn.diagnose(fault, _start(task, config, checkpoints)) from None
             entry = saved.progress["history"][-1]
             if entry["epoch"] == done + config.eval_every:
                 release_memory()  # what compiling the ranking took, for the first validation
@@ -151,10 +154,13 @@ def fit(
     return FitResult(saved.best, history, saved.progress["best_epoch"], epoch_fn.compile_seconds, seconds)
 
 
-def _beginning(task: Task, config: TrainConfig) -> Saved:
-    """What a run begins with; `fit` itself must not name it, or it would be held to the end."""
+def _start(task: Task, config: TrainConfig, checkpoints: Checkpoints | None) -> Saved:
+    """Where a run begins or goes on: fresh, or the newest checkpoint."""
     state = init_state(task, config)
-    return Saved(state, state.params, {"history": [], "best_epoch": 0, "best": -1.0})
+    # Steps write into the state that they are given; the best parameters are a copy of their own.
+    best = jax.tree.map(jnp.copy, state.params)
+    fresh = Saved(state, best, {"history": [], "best_epoch": 0, "best": -1.0})
+    return (checkpoints.restore(fresh) if checkpoints else None) or fresh
 
 
 def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
@@ -163,9 +169,8 @@ def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
     return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
 
 
-def _one_epoch(
-    task: Task, evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: Saved
-) -> Saved:
+def _one_epoch(evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: Saved) -> Saved:
+    """Trains and validates an epoch; the arrays of `saved` are used up."""
     epoch = len(saved.progress["history"]) + 1
     start = time.perf_counter()
     state, loss = epoch_fn(saved.state, epoch)
@@ -176,11 +181,18 @@ def _one_epoch(
         entry |= _validate(evaluator, state)
         entry["evaluation_seconds"] = time.perf_counter() - start
         if entry[MONITOR] > best:
-            best, best_epoch, best_params = entry[MONITOR], epoch, state.params
+            best, best_epoch, best_params = entry[MONITOR], epoch, _copy_over(best_params, state.params)
     progress = {
         "history": [*saved.progress["history"], entry], "best_epoch": best_epoch, "best": best,
     }  # fmt: skip
     return Saved(state, best_params, progress)
+
+
+@partial(jax.jit, donate_argnums=0, keep_unused=True)
+def _copy_over(old: Any, new: Any) -> Any:
+    """A copy of `new` in the memory of `old`, so that there is never a second one."""
+    del old
+    return jax.tree.map(jnp.copy, new)
 
 
 def _validate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
@@ -190,61 +202,89 @@ def _validate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
         raise RelandError(f"validation after step {int(state.step)}: {error}") from error
 
 
+class _NotFinite(Exception):
+    """A loss was not finite.
+
+    Attributes:
+        epoch: from 1.
+        dispatch: of the epoch, from 0.
+    """
+
+    def __init__(self, epoch: int, dispatch: int) -> None:
+        super().__init__(epoch, dispatch)
+        self.epoch, self.dispatch = epoch, dispatch
+
+
 class _Epoch:
-    """Runs epochs with functions compiled once, ahead of the first."""
+    """Runs epochs with functions compiled once, ahead of the first.
+
+    Attributes:
+        compile_seconds: time spent compiling; next to nothing where another seed has compiled the same.
+    """
 
     def __init__(self, task: Task, config: TrainConfig, state: TrainState) -> None:
-        self._task, self._config = task, config
-        self._order = jax.jit(partial(_epoch_order, task), out_shardings=replicated())
+        self._task, self._program = task, program_of(task, config)
         dispatches = -(-task.steps // config.steps_per_dispatch)
         self._batches = np.arange(task.steps, dtype=np.int32).reshape(dispatches, -1)
-        start = time.perf_counter()
-        arguments = (state, task.tables, task.data, self._order(task.data, state.seed, 1), self._batches[0])
-        outputs = (shardings(state), replicated())
-        dispatch = jax.jit(make_dispatch(task, config), donate_argnums=0, out_shardings=outputs)
-        self._compiled = dispatch.lower(*arguments).compile()
+        order, start = self._order(state, 1), time.perf_counter()
+        arguments = (state, task.tables, task.data, order, self._batches[0])
+        self._compiled = compiled_dispatch(self._program, *arguments)
         self.compile_seconds = time.perf_counter() - start
-        release_memory()
 
-    def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
-        order, losses = self._order(self._task.data, state.seed, epoch), []
-        # Dispatches write into their input; the epoch's own copy of the state leaves the caller's alone.
-        after = jax.tree.map(jnp.copy, state)
-        for batches in self._batches:
-            after, loss = self._dispatch(after, order, batches)
-            losses.append(np.asarray(loss))
-            if not np.isfinite(losses[-1]).all():
-                del after
-                raise self._diagnosis(state, order, len(losses))
-        return after, float(np.concatenate(losses).mean())
+    def _order(self, state: TrainState, epoch: int) -> Any:
+        return shuffled(self._program, self._task.data, state.seed, epoch)
 
     def _dispatch(self, state: TrainState, order: Any, batches: np.ndarray) -> tuple[TrainState, jax.Array]:
         return self._compiled(state, self._task.tables, self._task.data, order, batches)
 
-    def _diagnosis(self, state: TrainState, order: Any, dispatches: int) -> RelandError:
-        """Repeats the epoch up to the last of these dispatches, and that one step by step."""
-        state = jax.tree.map(jnp.copy, state)
-        for batches in self._batches[: dispatches - 1]:
-            state, _ = self._dispatch(state, order, batches)
-        return _diagnose(self._task, self._config, state, order, self._batches[dispatches - 1])
+    def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
+        """The state after an epoch, which uses up the given one, and the mean loss.
 
+        Raises:
+            _NotFinite: a loss is not; see `diagnose`.
+        """
+        order, losses = self._order(state, epoch), list[Any]()
+        for number, batches in enumerate(self._batches):
+            state, loss = self._dispatch(state, order, batches)
+            losses.append(loss)
+            # One dispatch behind, so that the device has its next work while the host looks.
+            self._look(losses, epoch, number - 1)
+        self._look(losses, epoch, len(losses) - 1)
+        return state, float(np.concatenate(losses).mean())
 
-def _epoch_order(task: Task, data: Any, seed: jax.Array, epoch: jax.Array) -> Any:
-    return task.epoch_order(data, jax.random.fold_in(purpose_key(seed, Purpose.SHUFFLES), epoch))
+    def _look(self, losses: list[Any], epoch: int, dispatch: int) -> None:
+        if dispatch >= 0:
+            losses[dispatch] = np.asarray(losses[dispatch])
+            if not np.isfinite(losses[dispatch]).all():
+                raise _NotFinite(epoch, dispatch)
+
+    def diagnose(self, fault: _NotFinite, saved: Saved) -> RelandError:
+        """Repeats a run up to the dispatch that failed, and that one step by step.
+
+        Steps use up the state that they are given, so it is repeated from where the run began or was saved,
+        to the same numbers.
+        """
+        state = saved.state
+        for epoch in range(len(saved.progress["history"]) + 1, fault.epoch + 1):
+            order = self._order(state, epoch)
+            last = fault.dispatch if epoch == fault.epoch else len(self._batches)
+            for batches in self._batches[:last]:
+                state, _ = self._dispatch(state, order, batches)
+        return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch])
 
 
 def _diagnose(
-    task: Task, config: TrainConfig, state: TrainState, order: Any, batches: np.ndarray
+    task: Task, program: Program, state: TrainState, order: Any, batches: np.ndarray
 ) -> RelandError:
     """Replays a failed dispatch step by step and says which step and tensor went wrong first."""
-    optimizer = create_optimizer(config, task.steps)
+    optimizer = create_optimizer(program.config, program.steps)
     for index in batches:
         where = f"step {int(state.step)}"
         for kind, tree in (("input table", task.tables), ("parameter", state.params)):
             if name := _first_not_finite(tree):
                 return RelandError(f"training stopped at {where}: {kind} {name} is not finite")
-        key = step_key(state)
-        loss, gradients = loss_and_gradients(task, state.params, task.tables, task.data, order, index, key)
+        given = (state.params, task.tables, task.data, order, index, step_key(state))
+        loss, gradients = loss_and_gradients(program, *given)
         if not math.isfinite(float(loss)):
             return RelandError(
                 f"training stopped at {where}: the loss is {float(loss)}, of finite parameters"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import enum
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from reland_jax.config import TrainConfig
-from reland_jax.train.placement import shardings
+from reland_jax.memory import release_memory
+from reland_jax.mesh import constrain
+from reland_jax.models import Recommender
+from reland_jax.train.placement import replicated, shardings
 from reland_jax.train.tasks import Task
 
 
@@ -107,37 +113,80 @@ def _label(path: Any, leaf: Any) -> str:
     return "shared" if set(names) & set(SHARED) else "other"
 
 
+class Program(NamedTuple):
+    """What a compiled training hangs on besides the shapes and places of its arrays; the same for all seeds.
+
+    Attributes:
+        model: the linen module.
+        epoch_order: see `Task`.
+        batch: see `Task`.
+        steps: batches per epoch.
+        config: how to optimise; what no step hangs on (the seed, when to stop) has its default.
+    """
+
+    model: Recommender
+    epoch_order: Callable[[Any, jax.Array], Any]
+    batch: Callable[[Any, Any, jax.Array, jax.Array], Any]
+    steps: int
+    config: TrainConfig
+
+
+_NOT_OF_A_STEP = ("seed", "patience", "eval_every", "checkpoint_seconds")
+
+
+def program_of(task: Task, config: TrainConfig) -> Program:
+    """The program of a task, without its arrays."""
+    defaults = TrainConfig()
+    config = dataclasses.replace(config, **{name: getattr(defaults, name) for name in _NOT_OF_A_STEP})
+    return Program(task.model, task.epoch_order, task.batch, task.steps, config)
+
+
 def init_state(task: Task, config: TrainConfig) -> TrainState:
     """Fresh parameters from `config.seed`."""
-    init, given = partial(_init, task, config), (task.tables, task.data, jnp.int32(config.seed))
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, *given)))(*given)
+    return _init_placed(program_of(task, config), task.tables, task.data, jnp.int32(config.seed))
+
+
+@partial(jax.jit, static_argnums=0)
+def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+    state = _init(program, tables, data, seed)
+    if (placed := shardings(state)) is None:
+        return state
+    return jax.lax.with_sharding_constraint(state, placed)
 
 
 def param_shapes(task: Task, config: TrainConfig) -> Any:
     """Shapes, dtypes and placement of the model's parameters, without computing them."""
-    init = partial(_init, task, config)
+    init = partial(_init, program_of(task, config))
     shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed)).params
     if (placed := shardings(shapes)) is None:
         return shapes
     return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, placed)
 
 
-def _init(task: Task, config: TrainConfig, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+def _init(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
     key = purpose_key(seed, Purpose.PARAMETERS)
-    order = task.epoch_order(data, key)
-    batch = task.batch(data, order, jnp.int32(0), key)
+    order = program.epoch_order(data, key)
+    batch = program.batch(data, order, jnp.int32(0), key)
     rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
-    params = task.model.init(rngs, tables, batch, method="loss")
-    return TrainState(params, create_optimizer(config, task.steps).init(params), jnp.int32(0), seed)
+    params = program.model.init(rngs, tables, batch, method="loss")
+    optimizer = create_optimizer(program.config, program.steps)
+    return TrainState(params, optimizer.init(params), jnp.int32(0), seed)
+
+
+@partial(jax.jit, static_argnums=0)
+def shuffled(program: Program, data: Any, seed: jax.Array, epoch: jax.Array | int) -> Any:
+    """The shuffle of an epoch, a function of the seed and the epoch alone; whole on every device."""
+    key = jax.random.fold_in(purpose_key(seed, Purpose.SHUFFLES), epoch)
+    return jax.tree.map(constrain, program.epoch_order(data, key))
 
 
 def loss_and_gradients(
-    task: Task, params: Any, tables: Any, data: Any, order: Any, index: jax.Array, key: jax.Array
+    program: Program, params: Any, tables: Any, data: Any, order: Any, index: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Loss and gradients of one batch.
 
     Args:
-        task: see `Task`.
+        program: see `Program`.
         params: the model's parameters.
         tables: frozen arrays.
         data: training arrays.
@@ -146,10 +195,10 @@ def loss_and_gradients(
         key: PRNG key of the step.
     """
     negatives, dropout = jax.random.split(key)
-    batch = task.batch(data, order, index, negatives)
+    batch = program.batch(data, order, index, negatives)
 
     def loss(params: Any) -> jax.Array:
-        return task.model.apply(params, tables, batch, rngs={"dropout": dropout}, method="loss")
+        return program.model.apply(params, tables, batch, rngs={"dropout": dropout}, method="loss")
 
     return jax.value_and_grad(loss)(params)
 
@@ -168,18 +217,53 @@ def make_dispatch(
         (state, tables, data, order, batches ``<int32>[n]``) -> the new state and the losses
         ``<float32>[n]``. To be jitted.
     """
-    optimizer = create_optimizer(config, task.steps)
+    return partial(_dispatch, program_of(task, config))
 
-    def dispatch(
-        state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array
-    ) -> tuple[TrainState, jax.Array]:
-        def one(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
-            key = step_key(state)
-            loss, gradients = loss_and_gradients(task, state.params, tables, data, order, index, key)
-            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            return TrainState(params, opt_state, state.step + 1, state.seed), loss
 
-        return jax.lax.scan(one, state, batches)
+def _dispatch(
+    program: Program, state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    optimizer = create_optimizer(program.config, program.steps)
 
-    return dispatch
+    def one(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
+        key = step_key(state)
+        loss, gradients = loss_and_gradients(program, state.params, tables, data, order, index, key)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, opt_state, state.step + 1, state.seed), loss
+
+    return jax.lax.scan(one, state, batches)
+
+
+_compiled: collections.OrderedDict[Any, jax.stages.Compiled] = collections.OrderedDict()
+_KEPT_PROGRAMS = 16
+
+
+def compiled_dispatch(
+    program: Program, state: TrainState, tables: Any, data: Any, order: Any, batches: np.ndarray
+) -> jax.stages.Compiled:
+    """`make_dispatch`'s function, compiled; the state is donated.
+
+    The programs of this process are kept, the last ones used, so that another seed compiles nothing.
+
+    Args:
+        program: see `Program`.
+        state: it and the others are only looked at for their shapes and places.
+        tables: frozen arrays.
+        data: training arrays.
+        order: the epoch's shuffle.
+        batches: ``<int32>[n]``, the batches of one dispatch.
+    """
+    arguments = (state, tables, data, order, batches)
+    leaves, structure = jax.tree.flatten(arguments)
+    places = [(leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves]
+    key = (program, structure, *places)
+    if key not in _compiled:
+        outputs = (shardings(state), replicated())
+        dispatch = jax.jit(partial(_dispatch, program), donate_argnums=0, out_shardings=outputs)
+        _compiled[key] = dispatch.lower(*arguments).compile()
+        release_memory()
+        while len(_compiled) > _KEPT_PROGRAMS:
+            _compiled.popitem(last=False)
+    _compiled.move_to_end(key)
+    return _compiled[key]

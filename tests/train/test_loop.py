@@ -136,13 +136,32 @@ def test_the_history_says_what_happened(trained: FitResult) -> None:
     assert trained.compile_seconds > 0
 
 
-def test_the_same_seed_gives_the_same_bits_and_nothing_compiles_twice(toy: Toy, trained: FitResult) -> None:
-    """After the first epoch nothing is compiled any more, though every epoch has two dispatches."""
-    again, per_epoch = fit_and_count(*toy, SEQUENTIAL)
+def test_the_same_seed_gives_the_same_bits(toy: Toy, trained: FitResult) -> None:
+    again = fit(*toy, SEQUENTIAL)
     assert without_seconds(again.history) == without_seconds(trained.history)
     assert_same_tree(again.params, trained.params)
-    assert per_epoch[0] > 0, "the listener heard nothing"
-    assert per_epoch == [per_epoch[0]] * SEQUENTIAL.max_epochs
+
+
+@pytest.mark.parametrize("backbone", ["gru4rec", "neumf", "duorec"])
+def test_another_seed_compiles_nothing(backbone: str) -> None:
+    """Neither steps nor shuffles nor ranking, though its task is made anew."""
+    config = dataclasses.replace(CHEAP[backbone], max_epochs=2)
+    # Settings that no other test has, so that what is compiled is compiled here.
+    config = dataclasses.replace(config, learning_rate=config.learning_rate * 1.01)
+    first, compiled = fit_and_count(*toy_task(backbone, config), config)
+    assert compiled[0] > 0 and compiled == [compiled[0]] * 2
+    toy, config = toy_task(backbone, config), dataclasses.replace(config, seed=1, patience=50)
+    other, compiled = fit_and_count(*toy, config)
+    assert compiled == [0, 0]
+    assert other.history[0]["loss"] != first.history[0]["loss"]
+
+
+def test_seeds_one_after_the_other_give_what_each_gives_alone(toy: Toy) -> None:
+    """A program that is shared keeps nothing of the seed before."""
+    config = dataclasses.replace(SEQUENTIAL, max_epochs=2, seed=5)
+    alone = fit(*toy, config)
+    fit(*toy, dataclasses.replace(config, seed=6))
+    assert_same_tree(fit(*toy, config).params, alone.params)
 
 
 def test_nothing_is_held_of_an_epoch_that_is_over() -> None:
@@ -279,6 +298,16 @@ def test_nan_in_the_item_texts_is_named() -> None:
     toy = toy_task("lightgcn", PAIRS, "f_item", Tables(item_text=jnp.asarray(text)))
     with pytest.raises(RelandError, match=r"stopped at step 0: input table item_text is not finite"):
         fit(*toy, PAIRS)
+
+
+def test_a_fault_long_after_a_checkpoint_is_found_again(tmp_path: Path) -> None:
+    """Training is repeated from the checkpoint up to the step that failed, here of the third epoch."""
+    config = dataclasses.replace(SLOPE, learning_rate=0.2, checkpoint_seconds=0.0)
+    with pytest.raises(RelandError, match="stopped at step 8: the gradient of params/height is not finite"):
+        fit(slope_task()._replace(model=Cliff()), Scripted([0.0] * 9), config)
+    with pytest.raises(RelandError, match="stopped at step 8: the gradient of params/height is not finite"):
+        fit(slope_task()._replace(model=Cliff()), Scripted([0.0] * 9), config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name.isdigit()] == ["2"]
 
 
 def test_a_learning_rate_that_explodes_stops_with_its_step() -> None:
