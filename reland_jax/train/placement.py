@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from reland_jax.mesh import DATA, MODEL, active_mesh, put
+from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, put
 
 ROWS = {
     "id_embedding": MODEL,
@@ -44,6 +44,16 @@ def axis_of(path: Any) -> str | None:
 def distribute(tree: Any) -> Any:
     """Arrays of the host, brought to where the rules say."""
     return jax.tree_util.tree_map_with_path(lambda path, array: put(array, axis_of(path)), tree)
+
+
+def constrained(tree: Any) -> Any:
+    """Says inside a compiled function that arrays lie where the rules say."""
+
+    def of(path: Any, leaf: jax.Array) -> jax.Array:
+        axis = axis_of(path) if leaf.ndim else None
+        return constrain(leaf, axis) if axis else constrain(leaf)
+
+    return jax.tree_util.tree_map_with_path(of, tree)
 
 
 def replicated() -> NamedSharding | None:

@@ -18,7 +18,7 @@ from reland_jax.config import TrainConfig
 from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
 from reland_jax.models import Recommender
-from reland_jax.train.placement import replicated, shardings
+from reland_jax.train.placement import constrained, replicated, shardings
 from reland_jax.train.tasks import Task
 
 
@@ -148,10 +148,7 @@ def init_state(task: Task, config: TrainConfig) -> TrainState:
 
 @partial(jax.jit, static_argnums=0)
 def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
-    state = _init(program, tables, data, seed)
-    if (placed := shardings(state)) is None:
-        return state
-    return jax.lax.with_sharding_constraint(state, placed)
+    return constrained(_init(program, tables, data, seed))
 
 
 def param_shapes(task: Task, config: TrainConfig) -> Any:

@@ -134,7 +134,7 @@ def test_products_agree_with_the_compiler() -> None:
 def test_least_bytes() -> None:
     """Of the tables by user the rows of the batch only; everything else once, or read and written."""
     batch = PairBatch(jnp.ones(B), jnp.ones(B), jnp.ones((B, 2)), jnp.ones(B))
-    state = TrainState({"w": jnp.ones((M, K))}, {"mu": jnp.ones((2, M, K))}, jnp.int32(0))
+    state = TrainState({"w": jnp.ones((M, K))}, {"mu": jnp.ones((2, M, K))}, jnp.int32(0), jnp.int32(0))
     tables = Tables(
         item_text=jnp.ones((N, K)), rationale=jnp.ones((100, K)), seed=jnp.ones((2, 9), jnp.int32)
     )
