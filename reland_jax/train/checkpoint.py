@@ -5,14 +5,19 @@ Orbax is imported where it is used: training without checkpoints does without it
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from reland_jax.files import first_damage, inventory, read_sealed, remove, sync_tree, write_sealed
 from reland_jax.mesh import of_first_process
 from reland_jax.types import RelandError
+
+_log = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
@@ -32,21 +37,67 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in one folder; only the newest is kept.
 
-    Orbax writes a checkpoint aside and renames it, so a kill in the middle leaves the one before.
+    Orbax writes a checkpoint aside and renames it. Beside it lies ``EPOCH.files.json`` with the checksums of
+    its files, which is written when they are on the disk; only then the checkpoint before is removed. So a
+    kill in the middle leaves the one before, and one that was damaged is never read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
-        """Opens or creates the folder.
+        """Opens or creates the folder, and removes the checkpoints in it that are damaged or half-written.
 
         Args:
             folder: where the checkpoints are.
             run: plain values that identify the run; a checkpoint of another run is refused.
+
+        Raises:
+            RelandError: something in the folder is no checkpoint of this program.
         """
         import orbax.checkpoint as ocp
 
-        self._run = dict(run)
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(os.path.abspath(folder), options=options)
+        self._run, self._folder = dict(run), Path(os.path.abspath(folder))
+        # Several processes must take the same one, whatever each of them sees of a shared folder.
+        self._newest = of_first_process(self._clear() if jax.process_index() == 0 else -1)
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def _clear(self) -> int:
+        """Removes what cannot be read, and returns the epoch of the newest whole checkpoint, or -1."""
+        newest = -1
+        for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            remove(half)
+        for files in self._folder.glob("*.files.json"):
+            if not (self._folder / files.name.partition(".")[0]).exists():
+                files.unlink()
+        epochs = (int(path.name) for path in self._folder.glob("[0-9]*") if path.name.isdecimal())
+        for epoch in sorted(epochs, reverse=True):
+            damage = self._damage(epoch)
+            if damage:
+                where = self._folder / str(epoch)
+                _log.warning("%s: this checkpoint cannot be used (%s); removed", where, damage)
+            if damage or newest >= 0:
+                self._remove(epoch)
+            else:
+                newest = epoch
+        return newest
+
+    def _damage(self, epoch: int) -> str:
+        """What is wrong with a checkpoint, or ""."""
+        folder, files = self._folder / str(epoch), self._files(epoch)
+        if not files.exists():
+            if not (folder / "_CHECKPOINT_METADATA").exists():
+                raise RelandError(f"{folder}: this is no checkpoint of this program; move it away")
+            return "its writing was not finished"
+        try:
+            return first_damage(folder, read_sealed(files)["files"])
+        except (OSError, ValueError, KeyError) as error:
+            return f"{files.name}: {error}"
+
+    def _remove(self, epoch: int) -> None:
+        remove(self._folder / str(epoch))
+        self._files(epoch).unlink(missing_ok=True)
+
+    def _files(self, epoch: int) -> Path:
+        return self._folder / f"{epoch}.files.json"
 
     def save(self, epoch: int, saved: Saved) -> None:
         """Writes the checkpoint of an epoch, replacing the one before."""
@@ -56,9 +107,17 @@ class Checkpoints:
         notes = {"run": self._run, "progress": saved.progress}
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(notes))
         self._manager.save(epoch, args=items, force=True)
+        if jax.process_index() == 0:
+            sync_tree(self._folder / str(epoch))
+            write_sealed(self._files(epoch), {"files": inventory(self._folder / str(epoch))})
+        for before in set(self._manager.all_steps()) - {epoch}:
+            self._manager.delete(before)
+            if jax.process_index() == 0:
+                self._files(before).unlink(missing_ok=True)
+        self._newest = epoch
 
     def restore(self, like: Saved) -> Saved | None:
-        """The newest checkpoint, or None if there is none.
+        """The newest checkpoint, or None if there is none that is whole.
 
         It may have been saved on another mesh: rows that only fill a table up are added or left out.
 
@@ -70,10 +129,7 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        # Several processes must take the same one, whatever each of them sees of a shared folder.
-        newest = self._manager.latest_step()
-        epoch = of_first_process(-1 if newest is None else newest)
-        if epoch < 0:
+        if (epoch := self._newest) < 0:
             return None
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": like.state, "best": like.best})
         notes = self._manager.restore(epoch, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))["notes"]

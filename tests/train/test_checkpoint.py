@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.train import load_params, save_params
+from reland_jax.train import checkpoint, load_params, save_params
 from reland_jax.train.checkpoint import Checkpoints, Saved
 from reland_jax.train.state import TrainState
 from reland_jax.types import RelandError
@@ -51,6 +52,66 @@ def test_a_half_written_checkpoint_is_not_read(tmp_path: Path) -> None:
     shutil.rmtree(half / "tree")
     found = Checkpoints(tmp_path, RUN).restore(saved(0.0))
     assert found is not None and int(found.state.step) == 1
+    assert not half.exists()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A folder with the checkpoint of epoch 1."""
+    checkpoints = Checkpoints(tmp_path / "run", RUN)
+    checkpoints.save(1, saved(1.0))
+    checkpoints.close()
+    return tmp_path / "run"
+
+
+def test_a_kill_before_its_checksums_are_written_leaves_the_checkpoint_before(
+    written: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(written, RUN)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "write_sealed", Mock(side_effect=KeyboardInterrupt))
+        checkpoints.save(2, saved(2.0))
+    found = Checkpoints(written, RUN).restore(saved(0.0))
+    assert found is not None and int(found.state.step) == 1
+    assert f"{written / '2'}: this checkpoint cannot be used (its writing was not finished)" in caplog.text
+    assert sorted(path.name for path in written.iterdir() if path.name[0].isdigit()) == ["1", "1.files.json"]
+
+
+def test_no_damaged_checkpoint_is_ever_read(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of its files changed, cut, emptied or missing: the training starts anew, and says so."""
+    whole = written.with_name("whole")
+    shutil.copytree(written, whole)
+    names = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file()]
+    names = [name for name in names if name.parts[0] != "_METADATA"]
+    assert Path("1.files.json") in names and len(names) > 5
+    for name in names:
+        content = (whole / name).read_bytes()
+        place = len(content) // 2
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :] if content else b"0"
+        for damaged in (flipped, content[:place], content + b" 0", None):
+            if damaged == content:
+                continue
+            shutil.rmtree(written)
+            shutil.copytree(whole, written)
+            (written / name).unlink() if damaged is None else (written / name).write_bytes(damaged)
+            caplog.clear()
+            again = Checkpoints(written, RUN)
+            assert again.restore(saved(0.0)) is None, f"{name} was damaged"
+            assert f"{written / '1'}: this checkpoint cannot be used" in caplog.text
+            again.close()
+    again = Checkpoints(written, RUN)
+    again.save(1, saved(3.0))
+    again.close()
+    found = Checkpoints(written, RUN).restore(saved(0.0))
+    assert found is not None and int(found.state.step) == 3
+
+
+def test_a_folder_of_somebody_else_is_not_removed(written: Path) -> None:
+    (written / "2025").mkdir()
+    (written / "2025" / "photo.jpg").write_text("a summer")
+    with pytest.raises(RelandError, match="2025: this is no checkpoint of this program; move it away"):
+        Checkpoints(written, RUN)
+    assert (written / "2025" / "photo.jpg").exists()
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
