@@ -13,6 +13,7 @@ from reland_jax.artefacts import fingerprint, load_arrays, make, read_stamp, sav
 from reland_jax.config import Config, RetrievalConfig, SeedsConfig
 from reland_jax.data import load_interactions
 from reland_jax.pipeline import STAGES, Pipeline, StagesDone
+from reland_jax.plain import text_columns
 from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
 from reland_jax.pool.asking.money import Price, price_of
 from reland_jax.pool.prompting.prompts import item_text
@@ -131,10 +132,9 @@ def prompts(encoded: Encoded, config: Config, workdir: Path, answer: float) -> P
 
 def _count(encoded: Encoded, config: Config, counter: TokenCounter) -> dict[str, np.ndarray]:
     pool, data, train = config.pool, config.data, encoded.splits.train
-    fields = {n: v for n, v in encoded.interactions.item_features.items() if n in data.text_fields}
-    order = [name for name in data.text_fields if name in fields]
+    fields = text_columns(encoded.interactions.item_features, data.text_fields)
     texts = [
-        item_text({name: clean_title(str(fields[name][item])) for name in order})
+        item_text({name: clean_title(values[item], data.domain) for name, values in fields.items()})
         for item in range(len(encoded.interactions.ids.items))
     ]
     numbers: dict[str, int] = {}

@@ -231,7 +231,8 @@ def _of_mapping(value: Mapping[Any, Any]) -> str:
 
 def _listed(parts: Iterable[str]) -> str:
     found = list(dict.fromkeys(filter(None, parts)))
-    return ("; " if any("," in part for part in found) else ", ").join(found)
+    # So that the parts can be told from each other.
+    return ("; " if any("," in part or ">" in part for part in found) else ", ").join(found)
 
 
 def _of_scalar(value: Any) -> str:

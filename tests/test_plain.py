@@ -25,7 +25,7 @@ WORDS = LETTERS.filter(lambda text: text not in MARKS)
         (("a", None, float("nan"), ""), "a"),
         (np.array(["a", "b"]), "a, b"),
         (["Bath, Body", "Hair"], "Bath, Body; Hair"),
-        ([["Beauty", "Hair"], ["Gifts"]], "Beauty > Hair, Gifts"),
+        ([["Beauty", "Hair"], ["Gifts"]], "Beauty > Hair; Gifts"),
         ([{"id": 16, "name": "Animation"}, {"id": 18, "name": "Drama"}], "Animation, Drama"),
         ({"Brand": "X", "Colour": None, "Size": 3.0}, "Brand: X, Size: 3"),
         (None, ""), (float("nan"), ""), (np.float64("nan"), ""), (1995.0, "1995"), (b"Rose", "Rose"),

@@ -1,14 +1,21 @@
 """Step 0 by rule: item texts without promotional noise (paper, section 3.1.2).
 
+What shops write around the names of products are names themselves elsewhere: "Best Seller" is a film,
+"Brand New" a band. So films and music keep their words, and lose only markup and what cannot be seen.
+
 The rules enter `PROMPT_VERSION` (see `templates`), as the wording of the prompts does.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable
+
+from reland_jax.plain import without_markup
+
+WITH_PROMOTION = ("products",)
+"""Domains (`config.data.domain`) in whose texts promotional noise is looked for."""
 
 MAX_RAW_CHARACTERS = 3000
 """Longest raw text that is looked at, ten times what is shown; the rest is left out before cleaning."""
@@ -16,7 +23,9 @@ MAX_RAW_CHARACTERS = 3000
 _JOINERS = "\u200c\u200d"
 """Invisible, but Persian, Indic scripts and emoji are written with them."""
 
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>")
+_FRAME = re.compile(r"</?(?:history|titles|think|script)\b[^<>]{0,80}>", re.IGNORECASE)
+"""Elements that mean something to a prompt or its reader."""
+
 _PROMOTION = re.compile(
     r"""\b(?:
         (?:with\s+|plus\s+)?free\s+(?:\w+\s+)?(?:shipping|delivery|s\s?[&/]\s?h)\b
@@ -38,19 +47,45 @@ _SHOUTING = re.compile(r"!{2,}|\*{2,}|~{2,}|\.{4,}|={2,}|#{2,}|_{3,}|\${2,}")
 _EMPTY_BRACKETS = re.compile(r"\(\s*\W?\s*\)+|\[\s*\W?\s*\]|\{\s*\W?\s*\}")
 _GAPS = re.compile(r"\s+(?=[,)\]])|(?<=[(\[])\s*[-–—|]?\s+")
 _DOUBLE_DASH = re.compile(r"\s([-–—|])(?:\s[-–—|])+(?=\s|$)")
+_IN_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+_NAME = re.compile(r"[A-Za-z]{3,}|(?![A-Za-z])[^\W\d_]")
+"""A word; other scripts have words of one letter."""
+
+_AFTER_A_NAME = re.compile(r"\s*(?:[-–—]\s|\((?:1[89]|20)\d\d\))")
 _LOOSE_ENDS = re.compile(r"^(?:[\s,;:|/~–—-]+|[+*]+\s)+|(?:[\s,;:|/~–—-]|\s[+*]+)+$")
 
 
-def clean_title(text: str) -> str:
+def clean_title(text: str, domain: str = "products") -> str:
     """Step 0: one item text without promotional noise, markup and control characters, on one line.
 
     Sizes, quantities, percentages of an ingredient and model numbers stay. A text that is nothing but
-    noise (the band "!!!") keeps its characters. Cleaning twice changes nothing more. Only the first
-    `MAX_RAW_CHARACTERS` are read.
+    noise (the band "!!!"), or that would lose its name with it ("Hot Deals EP"), keeps its characters.
+    Cleaning twice changes nothing more. Only the first `MAX_RAW_CHARACTERS` are read.
+
+    Args:
+        text: of one item.
+        domain: `config.data.domain`; noise is looked for in those of `WITH_PROMOTION` only.
     """
-    plain = _settled(_plain, text[:MAX_RAW_CHARACTERS])
+    plain = one_line(text)
+    if domain not in WITH_PROMOTION:
+        return plain
     cleaned = _settled(lambda title: _plain(_without_noise(title)), plain)
-    return cleaned if any(c.isalnum() for c in cleaned) else plain
+    return cleaned if _names_something(cleaned, plain) else plain
+
+
+def one_line(text: str) -> str:
+    """A text without markup and control characters, on one line, its words as they are."""
+    return _settled(lambda title: _GAPS.sub("", _plain(title)), text[:MAX_RAW_CHARACTERS])
+
+
+def _names_something(cleaned: str, plain: str) -> bool:
+    """Whether a word is left outside of brackets, where there was one."""
+    if cleaned == plain:
+        return True
+    if not any(character.isalnum() for character in cleaned):
+        return False
+    lost = _PROMOTION.search(plain) is not None
+    return not lost or _NAME.search(_IN_BRACKETS.sub(" ", cleaned)) is not None
 
 
 def _settled(shorten: Callable[[str], str], text: str) -> str:
@@ -62,7 +97,7 @@ def _settled(shorten: Callable[[str], str], text: str) -> str:
 
 def _plain(text: str) -> str:
     """Once without entities, tags and control characters, white space collapsed."""
-    text = _TAG.sub(" ", html.unescape(text))
+    text = _FRAME.sub(" ", without_markup(text))
     if not text.isprintable():
         text = "".join(map(_printable, text))
     return " ".join(text.split())
@@ -78,7 +113,13 @@ def _printable(character: str) -> str:
 
 
 def _without_noise(text: str) -> str:
-    text = _PROMOTION.sub(" ", text)
+    text = _PROMOTION.sub(_unless_a_name, text)
     text = _SHOUTING.sub(" ", text)
     text = _GAPS.sub("", " ".join(_EMPTY_BRACKETS.sub(" ", text).split()))
     return _LOOSE_ENDS.sub("", _DOUBLE_DASH.sub(r" \1", text))
+
+
+def _unless_a_name(found: re.Match[str]) -> str:
+    """A blank for promotion; but words that open a text in capitals, set off from the rest, are a name."""
+    opens = not found.string[: found.start()].strip() and _AFTER_A_NAME.match(found.string, found.end())
+    return found[0] if opens and found[0].istitle() else " "

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.cleaning import clean_title, one_line
 from reland_jax.pool.prompting.templates import check_domain, check_prompt, filled
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_tokens
 from reland_jax.types import RelandError
@@ -67,7 +67,7 @@ def build_prompt(history_texts: Sequence[str], domain: str, history: int = 30, *
     check_domain(domain)
     check_prompt(kind)
     recent = list(history_texts)[-history:] if history > 0 else []
-    shown = [text for text in map(shown_text, recent) if text]
+    shown = [shown_text(text) for raw in recent if (text := clean_title(raw, domain))]
     if not shown:
         raise RelandError(
             f"a prompt needs at least one item with a text; none of the last {history} items has one "
@@ -105,11 +105,14 @@ def numbered(shown: Sequence[str]) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A text as it stands in a prompt, without its quotes: cleaned, at most `MAX_ITEM_CHARACTERS`, no "<"."""
-    cleaned = clean_title(text)
-    if len(cleaned) > MAX_ITEM_CHARACTERS:
-        cleaned = cleaned[:MAX_ITEM_CHARACTERS].rsplit(" ", 1)[0] + " …"
-    return cleaned.replace("<", "‹")
+    """A cleaned text as it stands in a prompt, without its quotes.
+
+    On one line, at most `MAX_ITEM_CHARACTERS`, no "<".
+    """
+    line = one_line(text)
+    if len(line) > MAX_ITEM_CHARACTERS:
+        line = line[:MAX_ITEM_CHARACTERS].rsplit(" ", 1)[0] + " …"
+    return line.replace("<", "‹")
 
 
 def prompt_hash(prompt: str) -> str:

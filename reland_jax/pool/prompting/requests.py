@@ -14,9 +14,9 @@ import numpy as np
 from reland_jax.config import DataConfig, PoolConfig, nearest_name
 from reland_jax.plain import text_columns
 from reland_jax.pool.contract import Problem, RationaleRequest
-from reland_jax.pool.prompting.cleaning import clean_title
+from reland_jax.pool.prompting.cleaning import WITH_PROMOTION, clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, item_text, newest_that_fit, numbered, shown_text
-from reland_jax.pool.prompting.scrub import scrubber
+from reland_jax.pool.prompting.scrub import Scrubber, scrubber
 from reland_jax.pool.prompting.step0 import (
     AnswersPrompts,
     TitleList,
@@ -31,6 +31,9 @@ from reland_jax.types import Interactions, Ragged, RelandError, SeedSet
 
 CLEANINGS = ("rule", "llm")
 """Names that `config.pool.cleaning` may have."""
+
+NAME_FIELDS = ("title", "name")
+"""Text fields that hold what an item is called."""
 
 _History = Sequence[Mapping[str, str]]
 
@@ -126,10 +129,25 @@ def _histories(
     rows = [train.row(user)[-config.history :].tolist() for user in users.tolist()]
     # Each item is described once, however many histories it stands in.
     described = {
-        item: {name: scrub(clean_title(str(values[item]))) for name, values in features.items()}
+        item: described_item({name: values[item] for name, values in features.items()}, data.domain, scrub)
         for item in dict.fromkeys(item for row in rows for item in row)
     }
     return [[described[item] for item in row] for row in rows]
+
+
+def described_item(fields: Mapping[str, str], domain: str, scrub: Scrubber) -> dict[str, str]:
+    """The text fields of an item as they are shown: cleaned by rule and scrubbed.
+
+    Args:
+        fields: plain texts (`plain.text_columns`) by name.
+        domain: `config.data.domain`.
+        scrub: of personal data; names of films and music are no telephone numbers, whatever they look like.
+    """
+    named = domain not in WITH_PROMOTION
+    return {
+        name: scrub(clean_title(text, domain), name=named and name in NAME_FIELDS)
+        for name, text in fields.items()
+    }
 
 
 def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np.ndarray]:

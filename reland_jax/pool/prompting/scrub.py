@@ -3,7 +3,8 @@
 Titles are full of numbers that are no telephone numbers: sizes, quantities, model and part numbers,
 ISBNs, years. A number is taken for a telephone number only by its form: an international prefix, an area
 code in North American grouping, the grouping of a national number with its leading zero, or a word such
-as "Tel" before it. A number of ten digits in one piece, and nothing else around it, stays.
+as "Tel" before it. A number of ten digits in one piece, and nothing else around it, stays. So does a
+text that is nothing but a toll-free number: no person has one, and songs are called so.
 User ids are never put into a prompt; one that stands in a title by itself is blanked, too.
 """
 
@@ -52,6 +53,7 @@ _PHONE = re.compile(
     rf"|(?P<word>{_CALL})(?:\+?\(?\d{{2,5}}\)?{_GAP}?){{1,4}}\d{{3,12}}(?![\w%-]|[.,/]\d)",
     re.IGNORECASE,
 )
+_TOLL_FREE = re.compile(r"(?:1[-. ])?8(?:00|33|44|55|66|77|88)[-. ]\d{3}[-. ]\d{4}")
 _SHORTEST, _SHORTEST_INTERNATIONAL, _LONGEST = 7, 10, 15
 _MARK = re.compile(rf"({'|'.join(map(re.escape, (EMAIL, PHONE, NAME, USER)))})")
 _WORD = re.compile(r"[^\W_]+")
@@ -71,11 +73,16 @@ class Scrubber(NamedTuple):
     names: Mapping[str, Sequence[tuple[str, ...]]]
     user_ids: frozenset[str]
 
-    def __call__(self, text: str) -> str:
-        """The text with a mark in place of everything found; doing it twice changes nothing more."""
+    def __call__(self, text: str, *, name: bool = False) -> str:
+        """The text with a mark in place of everything found; doing it twice changes nothing more.
+
+        Args:
+            text: of one item.
+            name: whether it is the name of a work, in which no telephone numbers are looked for.
+        """
         if "email" in self.kinds:
             text = _EMAIL.sub(EMAIL, text)
-        if "phone" in self.kinds:
+        if "phone" in self.kinds and not name and not _TOLL_FREE.fullmatch(text.strip()):
             text = _PHONE.sub(_phone, text)
         if self.names:
             text = "".join(_without_names(part, self.names) for part in _MARK.split(text))

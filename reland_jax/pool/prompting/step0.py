@@ -50,11 +50,13 @@ class TitleList(NamedTuple):
         titles: of every item shown, oldest first; "" where an item has none.
         asked: which of them stand in the prompt, as positions in `titles`.
         prompt: of step 0, "" if it would show no title.
+        domain: of the titles.
     """
 
     titles: Sequence[str]
     asked: Sequence[int]
     prompt: str
+    domain: str
 
 
 def title_list(titles: Sequence[str], domain: str, limit: TokenLimit | None = None) -> TitleList:
@@ -69,7 +71,7 @@ def title_list(titles: Sequence[str], domain: str, limit: TokenLimit | None = No
     count = newest_that_fit(list(shown.values()), CLEANING, domain, limit)
     asked = list(shown)[len(shown) - count :]
     lines = numbered([shown[position] for position in asked])
-    return TitleList(titles, asked, filled(CLEANING, domain, lines) if asked else "")
+    return TitleList(titles, asked, filled(CLEANING, domain, lines) if asked else "", domain)
 
 
 def cleaned_titles(listed: TitleList, answer: str) -> list[str] | str:
@@ -85,7 +87,7 @@ def cleaned_titles(listed: TitleList, answer: str) -> list[str] | str:
         return f"step 0 answered {len(lines)} titles for {len(listed.asked)}"
     titles = list(listed.titles)
     for number, (position, line) in enumerate(zip(listed.asked, lines, strict=True), start=1):
-        cleaned = clean_title(line)
+        cleaned = clean_title(line, listed.domain)
         if not _only_left_out(cleaned, shown_text(titles[position])):
             return f"step 0 did more to title {number} than leave words out"
         titles[position] = cleaned

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 """Goes up with every change of a template here or of the rules of `cleaning`: with the same version, the same
 titles and settings give the same prompt, byte by byte. Pools of different versions are not to be
 compared as if only the LLM had changed, and answers in a journal to prompts of another version are not

@@ -116,15 +116,25 @@ def _kinds(fields: Mapping[str, str]) -> list[str]:
     for name, value in fields.items():
         if name not in _KINDS or not value:
             continue
-        if ">" in value:
-            levels = [level.strip() for level in value.split(">") if level.strip()]
-            kinds.append(" > ".join(levels[-2:]))
-        elif re.search(r"[|,;]", value):
-            kinds += [part.strip() for part in re.split(r"[|,;]", value) if part.strip()]
-        else:
+        parts = [part.strip() for part in _parts(value) if part.strip()]
+        if len(parts) == 1 and ">" not in value and name.startswith("genre"):
             # RecBole writes genres as blank-separated words; a category of a shop may hold blanks.
-            kinds += value.split() if name.startswith("genre") else [value]
+            parts = value.split()
+        kinds += [_deepest(part) for part in parts]
     return kinds
+
+
+def _parts(value: str) -> list[str]:
+    """The parts of a list, at the strongest sign between them; a path is one part, whatever it holds."""
+    for sign in "|;":
+        if sign in value:
+            return value.split(sign)
+    return [value] if ">" in value else value.split(",")
+
+
+def _deepest(path: str) -> str:
+    levels = [level.strip() for level in path.split(">") if level.strip()]
+    return " > ".join(levels[-2:])
 
 
 def _values(fields: Mapping[str, str], names: Sequence[str]) -> list[str]:

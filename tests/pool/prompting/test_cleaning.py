@@ -51,6 +51,41 @@ def test_step_0(title: str, cleaned: str) -> None:
     assert clean_title(title) == cleaned
 
 
+NAMES = [
+    "Best Seller (1987)", "Brand New - Deja Entendu", "Hot Deals EP", "Free Gift (2004)", "Order Now EP",
+    "Buy Now (1999)", "Clearance Sale (2012)", "Special Offer - Live at Home",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*NAMES, "Brand New are", "NEW!", "...And", "The #####", "-Me-", "If...."])
+@pytest.mark.parametrize("domain", ["movies", "music"])
+def test_names_of_works_keep_their_words(name: str, domain: str) -> None:
+    assert clean_title(name, domain) == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_look_like_advertising_stay_in_a_shop_too(name: str) -> None:
+    """Where the rest would name nothing, or where they open a title and are set off from the rest."""
+    assert clean_title(name) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "cleaned"),
+    [
+        ("R&amp;B &lt;Live&gt;", "R&B <Live>"),
+        ("<i>If....</i><br> ( 1968 )", "If.... (1968)"),
+        ("a\x00\u202eb", "a b"),
+    ],
+)
+def test_works_lose_markup_and_what_cannot_be_seen(title: str, cleaned: str) -> None:
+    assert clean_title(title, "movies") == clean_title(title, "music") == cleaned
+
+
+@given(st.text(st.characters(), max_size=60), st.sampled_from(["movies", "music"]))
+def test_cleaning_works_twice_changes_nothing_more(title: str, domain: str) -> None:
+    assert clean_title(clean_title(title, domain), domain) == clean_title(title, domain)
+
+
 NOISE = st.sampled_from(
     ["FREE SHIPPING", "!!!", "&amp;", "&lt;", "b>", "**", " - ", "(", ")", "sale", "big ", "new", "+"]
 )

@@ -123,7 +123,7 @@ def test_a_hostile_title_stays_inside_its_quotes(title: str, kind: str) -> None:
     harmless = build_prompt(["first", "harmless", "last"], "products", kind=kind)
     prompt = build_prompt(["first", title, "last"], "products", kind=kind)
     same_frame(prompt, harmless)
-    between = [text for text in [shown_text(title)] if text]
+    between = [text for text in [shown_text(clean_title(title))] if text]
     assert shown(prompt) == ["first", *between, "last"]
     assert all(len(text) <= MAX_ITEM_CHARACTERS + 2 for text in between)
 
@@ -131,7 +131,8 @@ def test_a_hostile_title_stays_inside_its_quotes(title: str, kind: str) -> None:
 @given(st.lists(TITLES, min_size=1, max_size=6), st.sampled_from(DOMAINS), st.sampled_from(PROMPTS))
 @example(["</history>", "&lt;/history&gt;"], "music", "steps")
 def test_any_titles_keep_the_structure(titles: list[str], domain: str, kind: str) -> None:
-    expected = [clean_title(title).replace("<", "‹") for title in titles if clean_title(title)]
+    cleaned = [clean_title(title, domain) for title in titles]
+    expected = [title.replace("<", "‹") for title in cleaned if title]
     if not expected:
         return
     prompt = build_prompt(titles, domain, kind=kind)
@@ -144,11 +145,12 @@ def test_any_titles_keep_the_structure(titles: list[str], domain: str, kind: str
 
 @given(st.lists(TITLES, min_size=1, max_size=6), st.sampled_from(DOMAINS))
 def test_any_titles_keep_the_structure_of_step_0(titles: list[str], domain: str) -> None:
-    listed = title_list([clean_title(title) for title in titles], domain)
+    listed = title_list([clean_title(title, domain) for title in titles], domain)
     assert (listed.prompt == "") == (not listed.asked)
     if listed.asked:
         same_frame(listed.prompt, title_list(["harmless"], domain).prompt, "titles")
-        assert shown(listed.prompt, "titles") == [shown_text(titles[position]) for position in listed.asked]
+        asked = [listed.titles[position] for position in listed.asked]
+        assert shown(listed.prompt, "titles") == list(map(shown_text, asked))
 
 
 USERS = ("secret-user-42", "A1B2C3D4E5F6", "mixed_case-ID9")

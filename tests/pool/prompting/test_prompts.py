@@ -85,7 +85,7 @@ def test_prompt_hash() -> None:
     assert prompt_hash("é\n") == hashlib.sha256(b"\xc3\xa9\n").hexdigest()
 
 
-def test_the_text_of_version_1() -> None:
+def test_the_text_of_a_prompt() -> None:
     assert build_prompt(["Rose Soap 5 oz; brand: Acme", 'Say "hi" \\ now'], "products") == GOLDEN
 
 
@@ -93,11 +93,11 @@ def test_the_text_of_version_1() -> None:
     ("template", "domain", "digest"),
     [
         ("steps", "products", "e0f0ad40b0b923009b4f3b854366a6f31124563a1c21f1826df2a83fcaddb9b9"),
-        ("steps", "movies", "37289effdbcfb4f4478845cce23a2300f4eec20506b5ef2ca510b6b5a8bfbe34"),
-        ("steps", "music", "3b809d5d29ae9fc8cbc9da1118f28873fe195bb0f660278b3815a39a513805d2"),
+        ("steps", "movies", "248ce943e939c40c087c58815aaa1c1c19528d3c74412022f1b788b7419a22fb"),
+        ("steps", "music", "cc4e1fa6d345ed48591b6024333f609e73fb64810c53e483ca40fe1dba986f76"),
         ("direct", "products", "0af11cb9340d0759e6fca20aa3262b45b4070b28d1a7002281072e68d9b12341"),
-        ("direct", "movies", "11d7f1003ae44ccc614b29763f639c545d4c05dbed805c1baae16c69762a0e3f"),
-        ("direct", "music", "569840165061983982601d2ebd35d6173f22518ca2870517154ee4a7e5bced70"),
+        ("direct", "movies", "483077c4bdecd69e8a7db3bec64fd0294a5198940e38f0595840069315e47e5a"),
+        ("direct", "music", "ec397b33ca7a1a0ee1902d94ae1a3ddb7e3db0987310ea8c9b54bcd927efe88a"),
         (CLEANING, "products", "8fb8fb9eba6350b9fa201e7c6ed2ed809bd993c7f930a1ee023632230271a754"),
         (CLEANING, "movies", "b1b0a98aa585e7e4de66673657609256394c40ae5866d985a988eaef3fa90a29"),
         (CLEANING, "music", "6afb9169ab70bb078788c830ad1fd151a018717c10d1aef2e03d533077be729a"),
@@ -109,7 +109,7 @@ def test_a_change_of_wording_needs_a_new_version(template: str, domain: str, dig
         prompt = filled(CLEANING, domain, numbered(TITLES[:1]))
     else:
         prompt = build_prompt(TITLES, domain, kind=template)
-    assert (PROMPT_VERSION, prompt_hash(prompt)) == ("1", digest)
+    assert (PROMPT_VERSION, prompt_hash(prompt)) == ("2", digest)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

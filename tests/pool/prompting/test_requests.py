@@ -16,9 +16,11 @@ from reland_jax.pool.asking.money import estimate
 from reland_jax.pool.build import build_pool
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import build_prompt
-from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
+from reland_jax.pool.prompting.requests import PoolRequests, described_item, pool_requests
+from reland_jax.pool.prompting.scrub import PHONE, scrubber
 from reland_jax.pool.prompting.step0 import AnswersPrompts
 from reland_jax.pool.prompting.tokens import chat_tokens, token_counter
+from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, Ragged, Rationale, RelandError, SeedSet, Splits
 from tests.pool.prompt_lines import shown
 
@@ -55,6 +57,28 @@ def seeds(*users: int) -> SeedSet:
 def make(*users: int, provider: AnswersPrompts | None = None, **config: Any) -> PoolRequests:
     chosen = PoolConfig(**{"tokenizer": "characters", **config})
     return pool_requests(seeds(*users), train(), interactions(), chosen, DataConfig(), provider)
+
+
+def test_names_are_cleaned_and_scrubbed_by_the_rules_of_their_domain() -> None:
+    name, description = "Brand New - (212) 555-0147 &lt;Live&gt;", "Ask (212) 555-0147. Brand new!"
+    fields = {"name": name, "description": description}
+    scrub = scrubber(("phone",))
+    music = described_item(fields, "music", scrub)
+    assert music == {
+        "name": "Brand New - (212) 555-0147 <Live>", "description": f"Ask {PHONE}. Brand new!",
+    }  # fmt: skip
+    products = described_item({**fields, "name": "Soap, brand new (212) 555-0147"}, "products", scrub)
+    assert products == {"name": f"Soap, {PHONE}", "description": f"Ask {PHONE}."}
+
+
+def test_a_name_survives_beside_other_fields() -> None:
+    """What the rules kept in a title is not taken out when the fields stand on one line."""
+    data = interactions()
+    titles, brands = (["", "Best Seller (1987)", "nan", *[""] * 3], ["", "['A', 'B']", "x", *[""] * 3])
+    data = data._replace(item_features={"Title": as_strings(titles), "brand": as_strings(brands)})
+    made = pool_requests(seeds(0), train(), data, PoolConfig(), DataConfig())
+    assert shown(made.requests[0].prompt) == ["Best Seller (1987); brand: A, B", "x"]
+    assert made.requests[0].history[0] == {"title": "Best Seller (1987)", "brand": "A, B"}
 
 
 class Tidy:

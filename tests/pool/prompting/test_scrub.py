@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from reland_jax.pool.prompting.cleaning import clean_title
@@ -85,6 +85,7 @@ def test_no_address_stays(before: str, address: str, after: str) -> None:
 def test_no_number_of_these_forms_stays(
     form: str, area: int, exchange: int, line: int, before: str, after: str
 ) -> None:
+    assume(before + after or area % 11 or area < 800)  # a toll-free number alone is a name
     number = form.format(area, exchange, f"{line:04}")
     word = "Tel. " if form.startswith("Tel") else ""
     assert DEFAULT(before + number + after) == before + word + PHONE + after
@@ -136,6 +137,16 @@ def test_twice_is_once_and_the_prompt_brings_nothing_back(text: str) -> None:
     scrubbed = scrub(clean_title(text))
     assert scrub(scrubbed) == scrubbed
     assert scrub(shown_text(scrubbed)) == shown_text(scrubbed)
+
+
+@pytest.mark.parametrize("title", ["1-800-273-8255", "800.555.0147", " 888-555-0147 "])
+def test_a_toll_free_number_alone_is_a_name(title: str) -> None:
+    assert DEFAULT(title) == title
+    assert PHONE in DEFAULT(f"Soap {title.strip()}, call now")
+
+
+def test_names_of_works_are_no_telephone_numbers() -> None:
+    assert DEFAULT("(212) 555-0147 by me@example.com", name=True) == f"(212) 555-0147 by {EMAIL}"
 
 
 def test_what_is_not_asked_for_stays() -> None:

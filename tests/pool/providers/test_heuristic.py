@@ -61,6 +61,18 @@ def test_genres_are_counted_one_by_one() -> None:
     assert "Recommended categories: Drama; Comedy; War." in written(*movies).step2
 
 
+def test_lists_are_taken_apart_at_the_strongest_sign_between_their_parts() -> None:
+    """As `plain` writes them: a part with a comma is one, and so is a path."""
+    for value, expected in (
+        ("Skin, Hair", "Hair; Skin"),
+        ("Bath, Body; Hair", "Bath, Body; Hair"),
+        ("Men's Hair", "Men's Hair"),
+        ("Beauty > Bath, Body > Soap", "Bath, Body > Soap"),
+        ("A > B > C; D", "B > C; D"),
+    ):
+        assert f"Recommended categories: {expected}. " in written(item("Soap", categories=value)).step2
+
+
 def test_words_come_from_two_items_at_least_and_mean_something() -> None:
     step2 = written(item("The oil for hair and hair"), item("Oil with the comb"), item("A comb")).step2
     assert step2.endswith("Key words: comb; oil.")
