@@ -109,7 +109,7 @@ class BatchProvider:
                 raise RelandError(
                     f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; "
                     "it belongs to other data, settings or prompts: move it away, or name another "
-                    "config.pool.path"
+                    f"config.pool.path{'; the first remark: ' + remarks[0] if remarks else ''}"
                 )
             result = provider_result(requests, work.asked(), self._config)
         problems = [Problem("", remark) for remark in remarks]

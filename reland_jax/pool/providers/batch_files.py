@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from reland_jax.config import PoolConfig
 from reland_jax.pool.keeping.durable import write_durably
 from reland_jax.pool.reading.answers import short
+from reland_jax.pool.reading.objects import objects_in
 from reland_jax.types import RelandError
 
 ENDPOINT = "/v1/chat/completions"
@@ -107,40 +109,44 @@ def read_bytes(path: Path) -> bytes:
 
 
 def response_lines(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    """Every line as (file:line, object), or what is wrong with it instead of the object.
+    """Every line as (file:line, object), or what is wrong with it instead of the object; see `objects_in`."""
+    for where, value in objects_in(content, name):
+        yield where, f"{value}; the line is not used" if isinstance(value, str) else value
 
-    Args:
-        content: of a response file, in UTF-8 with or without a byte order mark.
-        name: of the file, for the places.
-    """
-    rows = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    for number, raw in enumerate(rows, start=1):
-        if not raw.strip():
-            continue
-        where = f"{name}:{number}"
-        try:
-            value = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            # A file that ends without a line end was cut off while it was written or copied.
-            cut = "the last line is cut off" if number == len(rows) else f"not JSON in UTF-8 ({error})"
-            yield where, f"{cut}; the line is not used"
-        else:
-            yield where, value if isinstance(value, dict) else "not a JSON object; the line is not used"
+
+def label_in(line: Mapping[str, Any]) -> str | None:
+    """Which request a response line answers, None if it does not say; Gemini calls its label "key"."""
+    label = line.get("custom_id", line.get("key"))
+    return label if isinstance(label, str) else None
 
 
 def body_in(line: Mapping[str, Any]) -> Any | Failure:
-    """The body of the chat completion in one response line, unread, or why there is none."""
+    """The body of the chat completion in one response line, unread, or why there is none.
+
+    The envelopes of OpenAI, Gemini (the response is the body) and Anthropic (a result) are known.
+    """
     if line.get("error"):
         return Failure(f"the service reports an error: {short(line['error'])}", True)
+    result = line.get("result")
+    if isinstance(result, dict):
+        done = result.get("type") == "succeeded"
+        return result.get("message") if done else Failure(f"the service reports: {short(result)}", True)
     response = line.get("response")
     if not isinstance(response, dict):
         return Failure("the line has no response", True)
-    status = response.get("status_code", 200)
-    if status != 200:
-        refused = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
-        body = response.get("body")
+    body, status = _decoded(response.get("body", response)), response.get("status_code", 200)
+    if str(status) != "200":
+        refused = re.fullmatch(r"4\d\d", str(status)) and int(status) not in _PASSING
         return Failure(f"status {status}: {short(body)}", not refused, _setting_refused(body))
-    return response.get("body")
+    return body
+
+
+def _decoded(body: Any) -> Any:
+    """The body; some programs write it as a string of JSON."""
+    try:
+        return json.loads(body) if isinstance(body, str) else body
+    except (ValueError, RecursionError):
+        return body
 
 
 def _setting_refused(body: Any) -> str:

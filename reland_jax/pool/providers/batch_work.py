@@ -30,6 +30,7 @@ from reland_jax.pool.providers.batch_files import (
     Failure,
     body_in,
     custom_id,
+    label_in,
     request_line,
     response_lines,
 )
@@ -185,7 +186,7 @@ class BatchWork:
         receptions: dict[str, Reception] = {}
         remarks = []
         for where, line in response_lines(content, name):
-            label = line.get("custom_id") if isinstance(line, Mapping) else None
+            label = label_in(line) if isinstance(line, Mapping) else None
             if not isinstance(line, Mapping):
                 remarks.append(f"{where}: {line}")
             elif label not in expected:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.reading.answers import encodable, flaw_of
+from reland_jax.pool.reading.objects import objects_in
 from reland_jax.pool.reading.parser import (
     ParsedRationale,
-    first_sentence,
-    is_refusal,
+    ends_by_itself,
+    parse_given,
     parse_response,
+    parse_text,
     plain_text,
 )
-from reland_jax.pool.reading.readable import readable
 from reland_jax.types import HOW_NAMES, REPRESENTATIVE, Rationale, RelandError
 
 
@@ -41,12 +42,13 @@ class FileRationale(NamedTuple):
 
 
 def read_pool_file(path: str | Path) -> list[FileRationale]:
-    """Reads a .jsonl pool, in file order.
+    """Reads a .jsonl pool, in file order; one array, or objects over several lines, will do as well.
 
-    Every line is an object with "user_id" and one of: "response" (a raw answer, which is parsed),
-    "step2" with an optional "step1" (taken as they are), or "text" (free text: it becomes step 2, its
-    first sentence step 1). The first of these that is not empty is read. Optional: "sampled_by",
-    "cluster", "model", "prompt_hash", "prompt_tokens", "response_tokens", "created".
+    Every object has "user_id" and one of: "response" (a raw answer, which is parsed), "step2" with an
+    optional "step1" (taken as they are), or "text" (free text: it becomes step 2, its first sentence
+    step 1). The first of these that is not empty is read. Whichever it is, thoughts, other turns, marks and
+    what says nothing are treated as in any answer of an LLM. Optional: "sampled_by", "cluster", "model",
+    "prompt_hash", "prompt_tokens", "response_tokens", "created", "finish_reason", "refusal".
 
     Raises:
         RelandError: no such file, an empty one, or, with file and line, a line that is not such an
@@ -55,14 +57,14 @@ def read_pool_file(path: str | Path) -> list[FileRationale]:
     path = Path(path)
     first_line: dict[str, int] = {}
     entries = []
-    for line, values in _objects(path):
-        entry = _entry(values, path, line)
+    for where, values in _objects(path):
+        entry = _entry(values, path, where)
         if entry.user_id in first_line:
             raise RelandError(
-                f"{path}:{line}: user_id {entry.user_id!r} is already on line {first_line[entry.user_id]}; "
+                f"{where}: user_id {entry.user_id!r} is already on line {first_line[entry.user_id]}; "
                 "a user has one rationale: remove one of the two lines"
             )
-        first_line[entry.user_id] = line
+        first_line[entry.user_id] = entry.line
         entries.append(entry)
     if not entries:
         raise RelandError(f"{path}: the pool file has no lines; it needs one JSON object per seed user")
@@ -99,8 +101,8 @@ class FileProvider:
         return ProviderResult(rationales, problems)
 
 
-def _objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Every line as (line number, object); blank lines are skipped."""
+def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every object with the line on which it begins."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -108,23 +110,20 @@ def _objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             f"config.pool.path={str(path)!r} cannot be read ({error.strerror}); "
             "it must name a pool file (.jsonl)"
         ) from error
-    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        try:
-            values = json.loads(raw.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise RelandError(f"{path}:{line}: not a JSON object in UTF-8 ({error})") from error
-        if not isinstance(values, dict):
-            raise RelandError(f"{path}:{line}: a {type(values).__name__}, where a JSON object is needed")
-        yield line, values
+    for where, value in objects_in(content, str(path)):
+        if isinstance(value, str):
+            raise RelandError(f"{where}: {value}")
+        yield where, value
 
 
-def _entry(values: Mapping[str, Any], path: Path, line: int) -> FileRationale:
-    where = f"{path}:{line}"
+def _entry(values: Mapping[str, Any], path: Path, where: str) -> FileRationale:
     user_id = values.get("user_id")
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int)) or user_id == "":
-        raise RelandError(f"{where}: field 'user_id' must be a non-empty string, not {user_id!r}")
+        why = f"field 'user_id' must be a non-empty string, not {user_id!r}"
+        if "user_id" not in values and values:
+            names = ", ".join(map(repr, values))
+            why = f"no field 'user_id'; the fields are {names}: the one with the user's id needs this name"
+        raise RelandError(f"{where}: {why}")
     how = values.get("sampled_by") or HOW_NAMES[REPRESENTATIVE]
     if how not in HOW_NAMES:
         raise RelandError(f"{where}: sampled_by={how!r} is not known; {nearest_name(str(how), HOW_NAMES)}")
@@ -135,6 +134,7 @@ def _entry(values: Mapping[str, Any], path: Path, line: int) -> FileRationale:
     rationale = None
     if parsed.step2:
         rationale = Rationale(parsed.step1, parsed.step2, raw, **_origin(values, path, where))
+    line = int(where.rpartition(":")[2])
     return FileRationale(str(user_id), HOW_NAMES.index(how), cluster, rationale, parsed.problems, line)
 
 
@@ -147,23 +147,22 @@ def _parsed(values: Mapping[str, Any], where: str) -> tuple[ParsedRationale, str
         plain_text(values.get(field) or "") for field in ("response", "step1", "step2", "text")
     )
     if response.strip():
-        return parse_response(response), response
-    if step2.strip():
-        steps = ParsedRationale(" ".join(step1.split()), " ".join(step2.split()), ())
-        return _checked(steps), f"Step 1: {step1}\nStep 2: {step2}"
-    if text.strip():
-        return _checked(ParsedRationale(first_sentence(text), readable(text), ())), text
-    if not any(field in values for field in ("response", "step2", "text")):
-        raise RelandError(f"{where}: needs one of the fields 'response', 'step2' (with 'step1') or 'text'")
-    return ParsedRationale("", "", ("the text is empty",)), ""
-
-
-def _checked(steps: ParsedRationale) -> ParsedRationale:
-    if is_refusal(steps.step2):
-        return ParsedRationale("", "", (f"the text is a refusal: {steps.step2[:80]!r}",))
-    if not any(character.isalnum() for character in steps.step2):
-        return ParsedRationale("", "", ("step 2 has no words",))
-    return steps if steps.step1 else steps._replace(problems=("step 1 is missing",))
+        parsed, raw = parse_response(response), response
+    elif step2.strip():
+        parsed, raw = parse_given(step1, step2), f"Step 1: {step1}\nStep 2: {step2}"
+    elif text.strip():
+        parsed, raw = parse_text(text), text
+    elif any(field in values for field in ("response", "step2", "text")):
+        return ParsedRationale("", "", ("the text is empty",)), ""
+    else:
+        raise RelandError(
+            f"{where}: needs one of the fields 'response', 'step2' (with 'step1') or 'text'; it has "
+            f"{', '.join(map(repr, values))}"
+        )
+    flaw = flaw_of({"choices": [{**values, "content": raw}]})
+    if flaw and not (flaw.cut and ends_by_itself(raw)):
+        parsed = ParsedRationale("", "", (flaw.why,))
+    return encodable(parsed), raw
 
 
 def _origin(values: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:

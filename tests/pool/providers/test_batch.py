@@ -226,8 +226,8 @@ def test_a_cut_last_line_and_garbage_are_listed(tmp_path: Path) -> None:
     result = read(tmp_path, answered("a"), "not json", "[1]", "", answered("b"), cut, end="")
     assert [r is None for r in result.rationales] == [False, False, True]
     path = tmp_path / RESPONSE_FILE
-    assert result.problems[0].why.startswith(f"{path}:2: not JSON in UTF-8")
-    assert result.problems[1].why == f"{path}:3: not a JSON object; the line is not used"
+    assert result.problems[0].why.startswith(f"{path}:2: not a JSON object in UTF-8")
+    assert result.problems[1].why == f"{path}:3: a list, where a JSON object is needed; the line is not used"
     assert result.problems[2].why == f"{path}:6: the last line is cut off; the line is not used"
     assert result.problems[3] == ("user-c", f"{path}: no answer for this prompt")
 
@@ -326,3 +326,55 @@ def test_killed_while_waiting(tmp_path: Path, moment: str, repository: Path) -> 
     letters = [line["body"]["messages"][0]["content"].split()[1] for line in requests]
     result = read(tmp_path, *(answered(letter) for letter in letters))
     assert all(result.rationales) and result.problems == []
+
+
+def test_response_files_in_other_dress(tmp_path: Path) -> None:
+    lines = [answered("a"), answered("b"), answered("c")]
+    dresses = [
+        "\n".join(map(json.dumps, lines)).encode("utf-16"),
+        json.dumps(lines).encode(),
+        "\n".join(json.dumps(line, indent=1) for line in lines).encode(),
+        "".join(map(json.dumps, lines)).encode(),
+    ]
+    for number, content in enumerate(dresses):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / RESPONSE_FILE).write_bytes(content)
+        result = BatchProvider(CONFIG, LLMConfig(), folder).rationales(REQUESTS)
+        assert [r and r.step2 for r in result.rationales] == ["More a.", "More b.", "More c."]
+        assert result.problems == []
+
+
+def test_envelopes_of_other_services(tmp_path: Path) -> None:
+    body = answered("a")["response"]["body"]
+    text = body["choices"][0]["message"]["content"]
+    gemini = {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]}
+    anthropic = {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"}
+    envelopes = [
+        {"custom_id": name_of("a"), "response": {"status_code": "200", "body": json.dumps(body)}},
+        {"key": name_of("a"), "response": gemini},
+        {"custom_id": name_of("a"), "result": {"type": "succeeded", "message": anthropic}},
+    ]
+    for number, line in enumerate(envelopes):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        expired = {"custom_id": name_of("b"), "result": {"type": "expired"}}
+        result = read(folder, line, expired, {"custom_id": ["b"]})
+        assert [r and r.step2 for r in result.rationales] == ["More a.", None, None]
+        assert any('the service reports: {"type": "expired"}' in problem.why for problem in result.problems)
+
+
+def test_what_is_wrong_with_a_file_that_answers_nothing_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match=r"answers none of .*; the first remark: .*:1: .* not asked"):
+        read(tmp_path, answered("x"))
+
+
+def test_a_cut_or_filtered_answer_is_not_used(tmp_path: Path) -> None:
+    lines = [answered(name) for name in "abc"]
+    for line, reason in zip(lines, ("stop", "length", "content_filter"), strict=True):
+        line["response"]["body"]["choices"][0]["finish_reason"] = reason
+    result = read(tmp_path, *lines)
+    assert [r and r.step2 for r in result.rationales] == ["More a.", None, None]
+    assert "cut the answer off" in result.problems[0].why and "filtered" in result.problems[1].why
+    left = [json.loads(line)["custom_id"] for line in (tmp_path / REQUEST_FILE).read_text().splitlines()]
+    assert left == [f"{name_of('b')}-again", f"{name_of('c')}-again"]

@@ -83,8 +83,8 @@ def test_the_raw_answer_goes_before_the_steps(tmp_path: Path) -> None:
     [
         ({"user_id": "u2", "response": "Step 1: Likes oils."}, "step 2 is missing"),
         ({"user_id": "u2", "response": "I'm sorry, I cannot help."}, "the answer is a refusal"),
-        ({"user_id": "u2", "text": "I'm sorry, but I cannot help."}, "the text is a refusal"),
-        ({"user_id": "u2", "step2": "..."}, "step 2 has no words"),
+        ({"user_id": "u2", "text": "I'm sorry, but I cannot help."}, "the answer is a refusal"),
+        ({"user_id": "u2", "step2": "..."}, "step 2 is missing"),
         ({"user_id": "u2", "response": " "}, "the text is empty"),
     ],
 )
@@ -109,12 +109,14 @@ def test_used_with_a_remark_and_unknown_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second_line", "message"),
     [
-        ('{"user_id": "u2", "respon', ":2: not a JSON object in UTF-8"),
+        ('{"user_id": "u2", "respon', ":2: the last line is cut off"),
+        ('{"user_id": "u2", "respon\n', ":2: not a JSON object in UTF-8"),
         (b'{"user_id": "\xff"}', ":2: not a JSON object in UTF-8"),
-        ("[" * 100_000, ":2: not a JSON object in UTF-8"),
+        ("[" * 100_000 + "\n", ":2: not a JSON object in UTF-8"),
         ("[1, 2]", ":2: a list, where a JSON object is needed"),
         (GOOD, ":2: user_id 'u1' is already on line 1"),
-        ({"response": "x"}, ":2: field 'user_id' must be a non-empty string, not None"),
+        ({"response": "x"}, ""),
+        ({"userId": 1, "text": "x"}, ":2: no field 'user_id'; the fields are 'userId', 'text': the"),
         ({"user_id": "", "text": "x"}, ":2: field 'user_id' must be a non-empty string, not ''"),
         ({"user_id": True, "text": "x"}, ":2: field 'user_id' must be a non-empty string, not True"),
         ({"user_id": "u2", "step1": "x"}, ":2: needs one of the fields 'response', 'step2'"),
@@ -164,3 +166,95 @@ def test_the_real_pools_are_read_without_a_problem(shared_data: Path) -> None:
     free = read_pool_file(shared_data / "lastfm" / "lastfm.rationales.jsonl")
     assert len(free) == 1859 and not any(entry.problems for entry in free)
     assert all(entry.rationale.step2.startswith(entry.rationale.step1) for entry in free)
+
+
+def dresses(objects: list[dict[str, Any]]) -> dict[str, bytes]:
+    """The same objects as files of different programs."""
+    lines = "\n".join(map(json.dumps, objects)) + "\n"
+    return {
+        "UTF-16 with a mark, as PowerShell writes it": lines.encode("utf-16"),
+        "UTF-16 without": lines.encode("utf-16-le"),
+        "UTF-16, the other order": b"\xfe\xff" + lines.encode("utf-16-be"),
+        "UTF-8 with a mark and old line ends": b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode(),
+        "an array": json.dumps(objects).encode(),
+        "an array over many lines": json.dumps(objects, indent=2).encode(),
+        "objects over many lines": "\n".join(json.dumps(one, indent=1) for one in objects).encode(),
+        "joined without line ends": "".join(map(json.dumps, objects)).encode(),
+        "record separators": "\n".join("\x1e" + json.dumps(one) for one in objects).encode(),
+    }
+
+
+PEOPLE = [{"user_id": name, "text": f"{name} likes mild soap."} for name in ("Ana", "Bo", "Çelik")]
+
+
+@pytest.mark.parametrize("dress", dresses(PEOPLE))
+def test_pool_files_in_any_dress(tmp_path: Path, dress: str) -> None:
+    entries = read_pool_file(write(tmp_path, dresses(PEOPLE)[dress]))
+    assert [entry.user_id for entry in entries] == ["Ana", "Bo", "Çelik"]
+    assert [entry.rationale.step2 for entry in entries] == [one["text"] for one in PEOPLE]
+
+
+def test_lines_are_those_of_the_file_in_any_dress(tmp_path: Path) -> None:
+    pretty = json.dumps([*PEOPLE, {"user_id": "Bo", "text": "x"}], indent=2)
+    number = pretty[: pretty.rindex("{")].count("\n") + 1
+    with pytest.raises(RelandError, match=rf"mine.jsonl:{number}: user_id 'Bo' is already on line 6"):
+        read_pool_file(write(tmp_path, pretty))
+
+
+def test_packed_files_and_other_encodings_are_told(tmp_path: Path) -> None:
+    import gzip
+
+    with pytest.raises(RelandError, match="the file is packed with gzip; unpack it"):
+        read_pool_file(write(tmp_path, gzip.compress(json.dumps(PEOPLE[0]).encode())))
+    with pytest.raises(RelandError, match="neither in UTF-8 nor in UTF-16; convert it"):
+        read_pool_file(write(tmp_path, b"\xff\xfe{\x00}"))
+    with pytest.raises(RelandError, match=r":2: not a JSON .* \(it has bytes of another encoding\)"):
+        latin = '{"user_id": "u2", "text": "crème"}'.encode("latin-1")
+        read_pool_file(write(tmp_path, GOOD, latin))
+
+
+LIKES = "Likes soap."
+DRAFT = "Step 1: a draft.\nStep 2: Draft tyres; Draft wheels."
+
+
+@pytest.mark.parametrize(
+    ("fields", "step1", "step2"),
+    [
+        ({"text": "<think>hm</think>Likes soap. Try Rose Soap."}, LIKES, "Likes soap. Try Rose Soap."),
+        ({"text": f"[THINK]{DRAFT}[/THINK]\nStep 1: {LIKES}\nStep 2: Rose Soap"}, LIKES, "Rose Soap"),
+        ({"text": "Likes soap.<|im_end|>\n<|im_start|>user\nmore"}, LIKES, LIKES),
+        ({"step1": "Likes soap.</s>", "step2": "<think>ty</think>Rose Soap<|eot_id|>"}, LIKES, "Rose Soap"),
+        ({"step1": "Step 1: Likes soap.", "step2": "Step 2: Rose Soap"}, LIKES, "Rose Soap"),
+        ({"step2": '```json\n{"categories": ["Soap", "Oil"]}\n```'}, "", "Categories: Soap; Oil."),
+        (
+            {"text": '{"summarization": "Likes soap", "reasoning": "tyres"}'},
+            "Summarization: Likes soap.", "Summarization: Likes soap.",
+        ),
+    ],
+)  # fmt: skip
+def test_one_reader_for_every_field(tmp_path: Path, fields: dict[str, str], step1: str, step2: str) -> None:
+    (entry,) = read_pool_file(write(tmp_path, {"user_id": "u"} | fields))
+    assert entry.rationale is not None and entry.rationale[:2] == (step1, step2)
+
+
+@pytest.mark.parametrize("field", ["response", "text", "step2"])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"<think>{DRAFT}", "the answer stops inside its thoughts"),
+        ("Step 2: Recommended categories: [category 1]; [category 2]", "step 2 has only words of a template"),
+        ("Step 2: " + "Soap; " * 50, "step 2 repeats itself"),
+        ("Step 2: 该用户喜欢护肤品。推荐玫瑰洁面乳。", "step 2 is not in English"),
+        ("Step 2: Recommended categories: Soap. Recommended items:", "step 2 stops at a label"),
+    ],
+)
+def test_no_field_lets_anything_through(tmp_path: Path, field: str, text: str, why: str) -> None:
+    (entry,) = read_pool_file(write(tmp_path, {"user_id": "u", field: text}))
+    assert entry.rationale is None and any(why in problem for problem in entry.problems), entry.problems
+
+
+def test_a_line_may_say_how_its_answer_ended(tmp_path: Path) -> None:
+    lines = [GOOD | {"user_id": name, "finish_reason": name} for name in ("stop", "length", "content_filter")]
+    whole, cut, filtered = read_pool_file(write(tmp_path, *lines))
+    assert whole.rationale and not cut.rationale and not filtered.rationale
+    assert "cut the answer off" in cut.problems[0] and "filtered" in filtered.problems[0]
