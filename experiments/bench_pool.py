@@ -32,7 +32,8 @@ from experiments.command_line import define_path
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool import RationaleRequest, build_prompt, save_pool
 from reland_jax.pool.asking.records import JOURNAL_FILE
-from reland_jax.pool.providers.openai_chat import API_KEY, BASE_URL, OpenAIProvider
+from reland_jax.pool.asking.secrets import API_KEY, BASE_URL
+from reland_jax.pool.providers.openai_chat import OpenAIProvider
 from reland_jax.types import IMPORTANT, ReasoningPool, SeedSet
 
 SERVER = Path(__file__).resolve().parents[1] / "tests" / "pool" / "fault_server.py"

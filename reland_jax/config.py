@@ -240,6 +240,10 @@ class LLMConfig:
     requests_per_minute: int = _setting(0, "bound on requests sent per minute; 0 means none", low=0)
     tokens_per_minute: int = _setting(0, "bound on tokens read and written per minute; 0 means none", low=0)
     timeout_seconds: float = _setting(60.0, "longest wait for one answer", low=1e-3)
+    longest_wait: float = _setting(
+        600.0, "how long a service may make the job wait (Retry-After) with no answer meanwhile, in seconds",
+        low=1e-3,
+    )  # fmt: skip
     attempts: int = _setting(6, "tries of one prompt before its seed user goes without a rationale", low=1)
     breaker_failures: int = _setting(
         20, "failures in a row, of all requests, after which the job stops", low=1

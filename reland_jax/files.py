@@ -76,7 +76,7 @@ def written_aside(
     check_replaceable(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path)
-    aside = _aside(path)
+    aside = aside_name(path)
     remove(aside)
     try:
         yield aside
@@ -116,14 +116,15 @@ def _put_in_place(aside: Path, path: Path) -> None:
         os.replace(aside, path)
         return
     # A folder cannot replace one that holds something: the old one steps aside first.
-    old = _aside(path.with_name(f"{path.name}.old"))
+    old = aside_name(path.with_name(f"{path.name}.old"))
     remove(old)
     os.replace(path, old)
     os.replace(aside, path)
     remove(old)
 
 
-def _aside(path: Path) -> Path:
+def aside_name(path: Path) -> Path:
+    """Where this process writes aside for a path; `sweep` removes it once the process is gone."""
     return path.with_name(f".{path.name}{_MARK}{_machine()}-{os.getpid()}")
 
 

@@ -44,10 +44,35 @@ class Problem(NamedTuple):
     Attributes:
         user_id: external id, "" where the problem belongs to no known user.
         why: what happened, with file and line where there is one.
+        again: whether the same command can put it right, see `Unanswered`.
     """
 
     user_id: str
     why: str
+    again = False
+
+
+class Unanswered(Problem):
+    """A problem that the same command can put right: no answer came, or none was asked for."""
+
+    __slots__ = ()
+    again = True
+
+
+class NoAnswer(NamedTuple):
+    """What stands in place of an answer.
+
+    Attributes:
+        why: there is none.
+        again: whether it may come when the prompt is asked again, see `Unanswered`.
+    """
+
+    why: str
+    again: bool
+
+    def problem(self, user_id: str, remark: str) -> Problem:
+        """The problem that it is for a user, in other words."""
+        return (Unanswered if self.again else Problem)(user_id, remark)
 
 
 class ProviderResult(NamedTuple):

@@ -43,8 +43,12 @@ class ChatError(Exception):
 class Chat(Protocol):
     """An LLM service."""
 
-    async def ask(self, messages: Messages) -> str:
+    async def ask(self, messages: Messages, max_tokens: int) -> str:
         """The body of a chat completion in the OpenAI format, as it came, unread.
+
+        Args:
+            messages: of the chat.
+            max_tokens: bound of the answer.
 
         Raises:
             ChatError: there is none.

@@ -8,6 +8,7 @@ the order in which answers arrived, nor on how often it was stopped.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -16,23 +17,26 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.pool.asking.chat import Chat, ChatError, Messages, Trouble
+from reland_jax.pool.asking.chat import Chat, ChatError, Trouble
 from reland_jax.pool.asking.journal import Journal
-from reland_jax.pool.asking.limits import Backoff, Breaker, RateLimit
+from reland_jax.pool.asking.limits import Backoff, Breaker, Patience, RateLimit
 from reland_jax.pool.asking.money import Budget
 from reland_jax.pool.asking.recorder import Recorder
-from reland_jax.pool.asking.records import ACCEPTED, UNREADABLE, Reception, RequestRecord, Sent
+from reland_jax.pool.asking.records import ACCEPTED, UNREADABLE, Malformed, Reception, RequestRecord, Sent
 from reland_jax.pool.asking.replies import (
     Asked,
     Judge,
-    first_messages,
+    Turn,
     judge_for,
-    messages_again,
     no_reception,
     reception_of,
+    turn_of,
 )
+from reland_jax.pool.asking.reserve import BYTES_PER_REQUEST
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, chat_tokens, token_counter
 from reland_jax.types import RelandError
+
+_log = logging.getLogger(__name__)
 
 LIMITED_TRIES = 10
 """How often "too many requests" counts as one of `config.llm.attempts`."""
@@ -42,6 +46,9 @@ _OPEN_PER_SLOT = 4
 
 _LOOK_SECONDS = 0.5
 """Time between looks at prompts that another process is asking."""
+
+_TOLD_FROM_SECONDS, _TELL_SECONDS = 5.0, 30.0
+"""A wait from the first length on is told, and the next one not before the second time has passed."""
 
 _QUARANTINE = "in quarantine, malformed when asked again too: {}"
 
@@ -58,9 +65,9 @@ async def ask_all(
 ) -> Asked:
     """Asks every prompt that has no accepted answer in the journal, and returns the answers to all.
 
-    An answer that the judge does not accept is asked for again once, with what is wrong with it; after a
-    second one the prompt is in quarantine and is not asked any more. Prompts that another process is
-    asking with the same journal are left to it.
+    An answer that the judge does not accept is asked for again once, with what is wrong with it, one that
+    was cut off with more room; after a second one the prompt is in quarantine and is not asked any more.
+    Prompts that another process is asking with the same journal are left to it.
 
     Args:
         requests: the prompts; the same one may stand there several times and is asked once.
@@ -76,9 +83,10 @@ async def ask_all(
         RelandError: the service is dead or refuses to work for this key or model (then too), or the
             journal cannot be written.
     """
-    job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
     distinct = list({request.key: request for request in requests}.values())
     await asyncio.to_thread(journal.enlist, bool(llm.budget or llm.budget_tokens))
+    # After that: what processes that have ended had under way counts as paid now.
+    job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
     return await job.run(distinct)
 
 
@@ -101,16 +109,12 @@ def _in_a_loop() -> bool:
 
 
 class _Item(NamedTuple):
-    """A claimed prompt: the chat to send, its probable and its largest number of tokens."""
+    """A claimed prompt: how it is asked, and the probable and the largest number of tokens of that."""
 
     request: RequestRecord
-    messages: Messages
+    turn: Turn
     tokens: int
     bound: int
-
-    @property
-    def again(self) -> bool:
-        return len(self.messages) > 1
 
 
 class _Stopped(Exception):
@@ -138,6 +142,7 @@ class _Source:
         if self._left:
             some = [self._left.popleft() for _ in range(min(size, len(self._left)))]
         else:
+            self._job.tell_of_others(len(self._elsewhere))
             await self._job.pause(_LOOK_SECONDS)
             some, self._elsewhere = self._elsewhere, []
         items, asked = await asyncio.to_thread(self._take, some)
@@ -153,7 +158,7 @@ class _Source:
         held = job.journal.claim(some)
         malformed = job.journal.malformed(held)
         mine = [request for request in some if request.key in held]
-        items = [job.item(request, *malformed.get(request.key, ())) for request in mine]
+        items = [job.item(request, malformed.get(request.key)) for request in mine]
         return items, known([request.key for request in some if request.key not in held], job.journal)
 
 
@@ -161,7 +166,7 @@ def known(keys: Sequence[str], journal: Journal) -> Asked:
     """What the journal says about prompts, without asking: answers, and why some are in quarantine."""
     quarantined = journal.quarantined(keys)
     problems = {key: _QUARANTINE.format(why) for key, why in quarantined.items()}
-    return Asked(journal.answers(keys), problems)
+    return Asked(journal.answers(keys), problems, frozenset(problems))
 
 
 class _Job:
@@ -175,9 +180,9 @@ class _Job:
         self._chat, self._config, self._judge, self._backoff = chat, config, judge, backoff
         self._counter: TokenCounter = token_counter(config)
         self._budget = Budget(llm, config.model, journal.usage())
-        self._bounded = bool(llm.budget or llm.budget_tokens)
         self._requests, self._tokens = RateLimit(llm.requests_per_minute), RateLimit(llm.tokens_per_minute)
-        self._breaker = Breaker(llm.breaker_failures)
+        self._breaker, self._patience = Breaker(llm.breaker_failures), Patience(llm.longest_wait)
+        self._told, self._told_of_others = -_TELL_SECONDS, False
         self._slots, self._under_way, self._room = asyncio.Semaphore(llm.concurrency), 0, asyncio.Event()
         self._recorder, self._asked = Recorder(journal), Asked({}, {})
         self._why_stopped: Callable[[int], RelandError] | None = None
@@ -187,6 +192,9 @@ class _Job:
         self._asked = await asyncio.to_thread(known, [request.key for request in requests], self.journal)
         to_ask = [request for request in requests if not self._is_settled(request.key)]
         source, done = _Source(self, to_ask), len(requests) - len(to_ask)
+        if to_ask:
+            room = BYTES_PER_REQUEST * min(self.llm.concurrency, len(to_ask))
+            await asyncio.to_thread(self.journal.hold_room, room)
         workers = min(_OPEN_PER_SLOT * self.llm.concurrency, len(to_ask))
         with tqdm(
             total=len(requests), initial=done, desc="ask", unit="prompt", disable=None
@@ -200,17 +208,16 @@ class _Job:
             raise self._why_stopped(sum(not self._is_settled(request.key) for request in requests))
         return self._asked
 
-    def item(self, request: RequestRecord, content: str = "", why: str = "") -> _Item:
+    def item(self, request: RequestRecord, malformed: Malformed | None = None) -> _Item:
         """The prompt with its chat: asked for the first time, or again after a malformed answer."""
-        messages = messages_again(request.prompt, content, why) if why else first_messages(request.prompt)
-        return _Item(
-            request, messages, chat_tokens(self._counter, messages), chat_bound(self._counter, messages)
-        )
+        turn, counter = turn_of(request.prompt, malformed, self._config), self._counter
+        return _Item(request, turn, chat_tokens(counter, turn.messages), chat_bound(counter, turn.messages))
 
     def settled(self, asked: Asked) -> None:
         """Takes over what is known now."""
         self._asked.answers.update(asked.answers)
         self._asked.problems.update(asked.problems)
+        self._asked = self._asked._replace(closed=self._asked.closed | asked.closed)
         self.held -= asked.answers.keys()
         money = "" if self._budget.spent is None else f", {self._budget.spent:.4f} {self.llm.currency}"
         self._progress.set_postfix_str(f"{self._budget.spent_tokens} tokens{money}", refresh=False)
@@ -253,22 +260,50 @@ class _Job:
                 limited += error.trouble is Trouble.LIMITED
                 failures += error.trouble is not Trouble.LIMITED
                 if error.trouble is Trouble.REFUSED:
-                    await self._give_up(item, error.why)
+                    await self._give_up(item, error.why, closed=True)
                     return
                 tries = failures + limited
                 if failures + limited // LIMITED_TRIES >= self.llm.attempts:
                     await self._give_up(item, f"no answer in {tries} tries; the last: {error.why}")
                     return
-                await self.pause(self._backoff.wait(tries, error.retry_after))
+                await self._wait(self._backoff.wait(tries, error.retry_after), error)
                 continue
-            if reception.kind == ACCEPTED or item.again:
+            if reception.kind == ACCEPTED or item.turn.again:
                 self.settled(_outcome(reception))
                 return
-            item, failures, limited = self.item(item.request, reception.answer.content, reception.why), 0, 0
+            malformed = Malformed(reception.answer.content, reception.why, reception.kind)
+            item, failures, limited = self.item(item.request, malformed), 0, 0
 
-    async def _give_up(self, item: _Item, why: str) -> None:
+    async def _give_up(self, item: _Item, why: str, closed: bool = False) -> None:
         await asyncio.to_thread(self.journal.release, [item.request.key])
-        self.settled(Asked({}, {item.request.key: why}))
+        key = item.request.key
+        self.settled(Asked({}, {key: why}, frozenset({key} if closed else ())))
+
+    async def _wait(self, seconds: float, error: ChatError) -> None:
+        """Waits for another try, and says so where it is long; stops the job where it would be too long."""
+        if error.retry_after is not None and not self._patience.allows(seconds):
+            self._stop(lambda left: RelandError(
+                f"{error.why}; the service asks to wait for {error.retry_after:.0f} s, and with no answer "
+                f"meanwhile this job waits {self.llm.longest_wait:g} s at most (config.llm.longest_wait); "
+                f"{left} prompts are still to ask. Every answer so far is in {self.journal.path}: give the "
+                "same command again then"
+            ))  # fmt: skip
+            return
+        now = asyncio.get_running_loop().time()
+        if seconds >= _TOLD_FROM_SECONDS and now - self._told >= _TELL_SECONDS:
+            self._told = now
+            said = "as the service asks" if error.retry_after is not None else "before another try"
+            _log.warning("waiting for %.0f s %s: %s", seconds, said, error.why)
+        await self.pause(seconds)
+
+    def tell_of_others(self, prompts: int) -> None:
+        """Says once that prompts are waited for that another process is asking."""
+        if not self._told_of_others:
+            self._told_of_others = True
+            _log.warning(
+                "%d prompts are being asked by another process on %s; waiting for it",
+                prompts, self.journal.path,
+            )  # fmt: skip
 
     async def _once(self, item: _Item) -> Reception:
         """One request, and its answer on disk; the place in the service is free while it is written.
@@ -277,21 +312,23 @@ class _Job:
             ChatError: there is no answer.
             _Stopped: nothing was sent.
         """
-        reserved = (item.bound, self._config.max_tokens)
+        reserved = (item.bound, item.turn.max_tokens)
         async with self._slots:
             await self._reserve(reserved)
             await self._turn(item)
             if self.stopped.is_set():
                 self._release(reserved, (0, 0))
                 raise _Stopped
-            if self._bounded:
-                await self._recorder.record(Sent(item.request.key, *reserved))
+            # On disk before it is sent: should this process be killed, it counts as paid.
+            await self._recorder.record(Sent(item.request.key, *reserved))
             reception, error = await self._send(item, reserved)
             self._release(reserved, reception.paid if reception else (0, 0))
-        if reception:
-            await self._recorder.record(reception)
-        elif self._bounded:
-            await self._recorder.record(Sent(item.request.key, 0, 0))
+        await self._recorder.record(reception or Sent(item.request.key, 0, 0))
+        if self.journal.out_of_room:
+            self._stop(lambda left: RelandError(
+                f"{self.journal.path}: the disk is full; {left} prompts are still to ask. Every answer so "
+                "far is in the journal: make room and give the same command again"
+            ))  # fmt: skip
         if error:
             raise error
         assert reception is not None
@@ -304,20 +341,21 @@ class _Job:
         reception, sent = None, self._breaker.now()
         try:
             async with asyncio.timeout(self.llm.timeout_seconds):
-                raw = await self._chat.ask(item.messages)
+                raw = await self._chat.ask(item.turn.messages, item.turn.max_tokens)
         except TimeoutError:
             error = ChatError(Trouble.UNANSWERED, f"no answer in {self.llm.timeout_seconds:g} s")
         except ChatError as raised:
             error = raised
         else:
-            reception = reception_of(item.request, raw, self._judge, item.messages, reserved)
+            reception = reception_of(item.request, raw, self._judge, item.turn, reserved)
             if reception.kind != UNREADABLE:
                 self._breaker.succeeded()
+                self._patience.answered()
                 self._correct(item, reception)
                 return reception, None
             error = ChatError(Trouble.FAILED, reception.why)
         if error.trouble is Trouble.UNANSWERED:
-            reception = no_reception(item.request, error.why, item.messages, reserved)
+            reception = no_reception(item.request, error.why, item.turn, reserved)
         self._failed(error, sent)
         return reception, error
 
@@ -360,7 +398,7 @@ class _Job:
     async def _turn(self, item: _Item) -> None:
         """Waits until the limits per minute allow the request."""
         delay = self._requests.reserve(1)
-        delay = max(delay, self._tokens.reserve(item.tokens + self._config.max_tokens))
+        delay = max(delay, self._tokens.reserve(item.tokens + item.turn.max_tokens))
         if delay:
             await self.pause(delay)
 
@@ -368,7 +406,7 @@ class _Job:
         """Tells the limit on tokens what was really used, where the service says it."""
         used = reception.answer.prompt_tokens + reception.answer.response_tokens
         if used:
-            self._tokens.give_back(item.tokens + self._config.max_tokens - used)
+            self._tokens.give_back(item.tokens + item.turn.max_tokens - used)
 
 
 def _outcome(reception: Reception) -> Asked:
@@ -376,7 +414,7 @@ def _outcome(reception: Reception) -> Asked:
     key = reception.request.key
     if reception.kind == ACCEPTED:
         return Asked({key: reception.answer}, {})
-    return Asked({}, {key: _QUARANTINE.format(reception.why)})
+    return Asked({}, {key: _QUARANTINE.format(reception.why)}, frozenset({key}))
 
 
 async def _together(work: Sequence[Coroutine[None, None, None]], beside: Coroutine[None, None, None]) -> None:

@@ -9,6 +9,7 @@ a local disk: keep the journal off network file systems.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -18,54 +19,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from reland_jax.files import aside_name
 from reland_jax.pool.asking.money import Usage
-from reland_jax.pool.asking.owners import Owner, this_process
+from reland_jax.pool.asking.owners import Owner, Watch, this_process
 from reland_jax.pool.asking.records import (
     ACCEPTED,
     CUT,
     MALFORMED,
     SURPLUS,
     UNANSWERED,
+    Malformed,
     Reception,
     RequestRecord,
     Sent,
+)
+from reland_jax.pool.asking.reserve import DiskReserve
+from reland_jax.pool.asking.schema import (
+    CHECKED,
+    SOUND,
+    bring_up_to_date,
+    fault_in,
+    install_functions,
+    new_file,
+    version_of,
 )
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.types import RelandError
 
-_APPLICATION_ID = 0x52656C61
-_VERSION = 1
 _BUSY_SECONDS = 60.0
 _AT_A_TIME = 500
 _CHECKED_BYTES = 100_000_000
 """Size up to which a journal is checked whenever it is opened."""
-_FAULTY = f"('{MALFORMED}', '{CUT}')"
-_SCHEMA = """
-CREATE TABLE asked (
-    key TEXT PRIMARY KEY, prompt_hash TEXT NOT NULL, model TEXT NOT NULL, settings TEXT NOT NULL,
-    prompt TEXT NOT NULL
-);
-CREATE INDEX asked_prompt ON asked (prompt_hash);
-CREATE TABLE received (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL REFERENCES asked (key), kind TEXT NOT NULL,
-    paid_prompt INTEGER NOT NULL, paid_response INTEGER NOT NULL, received REAL NOT NULL,
-    model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, response_tokens INTEGER NOT NULL,
-    created TEXT NOT NULL, why TEXT NOT NULL, content TEXT NOT NULL, messages TEXT NOT NULL,
-    raw TEXT NOT NULL
-);
-CREATE INDEX received_key ON received (key, kind);
-CREATE UNIQUE INDEX received_accepted ON received (key) WHERE kind = 'accepted';
-CREATE TABLE owners (
-    id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
-    alone INTEGER NOT NULL, beat REAL NOT NULL
-);
-CREATE TABLE claims (
-    key TEXT PRIMARY KEY, owner TEXT NOT NULL REFERENCES owners (id),
-    sent_prompt INTEGER NOT NULL DEFAULT 0, sent_response INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX claims_owner ON claims (owner);
-"""
+_FAULTY = f"kind IN ('{MALFORMED}', '{CUT}')"
+_NO_SPACE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
+
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -75,22 +64,24 @@ class Journal:
 
     Attributes:
         path: the SQLite file; its prompts and answers are personal data, so only the user may read it.
-        lease_seconds: silence after which the claims of a process that cannot be seen from here (in
-            another container) are free.
+        lease_seconds: silence after which others that cannot see this process (from another container)
+            take it for ended.
+        out_of_room: whether the disk was full, so that what was set aside for answers had to be used.
     """
 
     def __init__(self, path: str | Path, *, lease_seconds: float = 60.0) -> None:
         """Opens the journal, or creates it.
 
         Raises:
-            RelandError: the file is damaged (see `check`), not a journal, or of a newer version of this
-                program.
+            RelandError: the file is damaged (see `check`), emptied, not a journal, or of a newer version of
+                this program; or its folder cannot be written.
         """
-        self.path, self.lease_seconds = Path(path), lease_seconds
-        self._lock, self._id, self._alone = threading.RLock(), "", False
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.lease_seconds, self.out_of_room = Path(path), lease_seconds, False
+        self._lock, self._id, self._alone, self._watch = threading.RLock(), "", False, Watch()
+        self._reserve, self._told = DiskReserve(self.path), False
         with self._explained():
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._create()
             self._database = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -116,35 +107,35 @@ class Journal:
                     self._free("owner = ?", (self._id,))
                     database.execute("DELETE FROM owners WHERE id = ?", (self._id,))
                 self._id = ""
+            self._reserve.release()
             self._database.close()
 
     def check(self) -> None:
         """Reads the whole file; opening does so only where it is small.
 
         Raises:
-            RelandError: a page of it is damaged.
+            RelandError: a page, an answer or a prompt in it is damaged.
         """
         with self._explained():
-            fault = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if fault != "ok":
-            raise RelandError(f"{self.path}: the journal is damaged ({fault}); restore a copy of it")
+            fault = fault_in(self._database)
+        if fault:
+            raise self._damaged(fault)
 
     def answers(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The accepted answers among the keys."""
         fields = "content, model, prompt_tokens, response_tokens, created"
-        rows = self._select(f"SELECT key, {fields} FROM received WHERE kind = 'accepted' AND key IN", keys)
+        rows = self._received(fields, "kind = 'accepted'", keys)
         return {key: Answer(*values) for key, *values in rows}
 
-    def malformed(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Key -> (content, what is wrong with it) of the first malformed or cut answer, if there is one."""
+    def malformed(self, keys: Iterable[str]) -> dict[str, Malformed]:
+        """Key -> the first malformed or cut answer, where there is one."""
         order = "ORDER BY id DESC"  # so that the first one is what stays in the dictionary
-        query = f"SELECT key, content, why FROM received WHERE kind IN {_FAULTY} AND messages = '' AND key IN"
-        return {key: (content, why) for key, content, why in self._select(query, keys, order)}
+        rows = self._received("content, why, kind", f"{_FAULTY} AND messages = ''", keys, order)
+        return {key: Malformed(*values) for key, *values in rows}
 
     def quarantined(self, keys: Iterable[str]) -> dict[str, str]:
         """Key -> reason, of prompts whose answer was malformed again when they were asked again."""
-        query = f"SELECT key, why FROM received WHERE kind IN {_FAULTY} AND messages != '' AND key IN"
-        rows = dict(self._select(query, keys))
+        rows = dict(self._received("why", f"{_FAULTY} AND messages != ''", keys))
         answered = self.answers(rows)
         return {key: why for key, why in rows.items() if key not in answered}
 
@@ -180,16 +171,31 @@ class Journal:
         Raises:
             RelandError: others are at work, and this process or one of them has to be alone.
         """
-        self._alone = alone
-        with self._explained(), self._transaction() as database:
-            self._free_the_dead()
-            rows = database.execute("SELECT pid, alone FROM owners WHERE id != ?", (self._id,)).fetchall()
-            if rows and (alone or any(row[1] for row in rows)):
-                raise RelandError(
-                    f"{self.path}: process {rows[0][0]} is at work on this journal. A budget holds for the "
-                    "whole journal, so with one there may be only one process: wait until it ends, or end it"
-                )
-            self._enlist()
+        self._alone, first = alone, dict[str, float]()
+        while others := self._in_the_way():
+            for name, pid, runs, beat in others:
+                if runs or first.setdefault(name, beat) != beat:
+                    raise RelandError(
+                        f"{self.path}: process {pid} is at work on this journal. A budget holds for the "
+                        "whole journal, so with one there may be only one process: wait until it ends, or "
+                        "end it"
+                    )
+            if len(first) == len(others) and not self._told:
+                self._told = True
+                _log.warning(
+                    "%s: process %d, which cannot be seen from here, was at work on this journal; waiting to "
+                    "see whether it still is", self.path, others[0][1],
+                )  # fmt: skip
+            time.sleep(0.2)
+
+    def hold_room(self, size: int) -> None:
+        """Sets bytes of the disk aside, so that answers under way can be written though it becomes full.
+
+        Raises:
+            RelandError: there is no room for them now.
+        """
+        with self._explained():
+            self._reserve.hold(size)
 
     def heartbeat(self) -> None:
         """Tells processes that cannot see this one that it is still at work."""
@@ -204,9 +210,19 @@ class Journal:
             sent: requests that are about to be sent. Should this process end before their receptions
                 are recorded, they count as paid, so that a budget holds.
         """
+        with self._explained():
+            try:
+                self._record(receptions, sent)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFFFF not in _NO_SPACE or not self._reserve.release():
+                    raise
+                self.out_of_room = True
+                self._record(receptions, sent)
+
+    def _record(self, receptions: Sequence[Reception], sent: Sequence[Sent]) -> None:
         mark = "UPDATE claims SET sent_prompt = ?, sent_response = ? WHERE key = ? AND owner = ?"
         done = [Sent(reception.request.key, 0, 0) for reception in receptions]
-        with self._explained(), self._transaction() as database:
+        with self._transaction() as database:
             requests = (_asked(reception.request) for reception in receptions)
             database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", requests)
             for reception in receptions:
@@ -236,6 +252,8 @@ class Journal:
                 retired += database.execute(change, (SURPLUS, ACCEPTED, key, before)).fetchall()
             # What went wrong before that answer is past too: the prompt is asked as for the first time.
             database.executemany(f"UPDATE received SET kind = '{SURPLUS}' WHERE key = ?", retired)
+            seal = f"UPDATE received SET checksum = checksum_of({CHECKED}) WHERE key = ?"
+            database.executemany(seal, retired)
         return len(retired)
 
     def usage(self) -> dict[str, Usage]:
@@ -272,34 +290,35 @@ class Journal:
 
     def _set_up(self) -> None:
         database = self._database
-        version = self._version()
+        install_functions(database)
+        version_of(database, self.path)
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA secure_delete = ON")
         self._write_ahead()
         with self._transaction():
-            # Another process may have created the tables in the meantime.
-            if not version and not self._version():
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                database.execute(f"PRAGMA user_version = {_VERSION}")
+            # Within the transaction: another process may have made the tables in the meantime.
+            bring_up_to_date(database, version_of(database, self.path))
         if self.path.stat().st_size <= _CHECKED_BYTES:
             self.check()
 
-    def _version(self) -> int:
-        """Version of the schema, 0 for a new file."""
-        database = self._database
-        application = database.execute("PRAGMA application_id").fetchone()[0]
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        if (tables or version) and application != _APPLICATION_ID:
-            raise RelandError(f"{self.path}: an SQLite file, but not a journal; see config.llm.journal")
-        if version > _VERSION:
+    def _create(self) -> None:
+        """Makes the file, readable by its owner alone, if there is none.
+
+        A journal is made aside and gets its name when it has tables, so an empty one was emptied.
+        """
+        if not os.path.lexists(self.path):
+            made = aside_name(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}"))
+            try:
+                with os.fdopen(os.open(made, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+                    file.write(new_file())
+                _name_if_free(made, self.path)
+            finally:
+                made.unlink(missing_ok=True)
+        if self.path.is_file() and not self.path.stat().st_size:
             raise RelandError(
-                f"{self.path}: a journal of version {version}, written by a newer program; this one reads "
-                f"up to version {_VERSION}: update it, or name another file in config.llm.journal"
+                f"{self.path}: the journal is empty (0 bytes), which this program never leaves it. If it "
+                "held answers, restore a copy; else remove the file, and every prompt is asked, and paid"
             )
-        return version
 
     def _write_ahead(self) -> None:
         """Switches to WAL; SQLite does not wait by itself when two processes do so at once."""
@@ -318,16 +337,27 @@ class Journal:
     def _enlist(self) -> None:
         """Writes this process, or that it is still at work, into the table of owners."""
         self._id = self._id or uuid.uuid4().hex
-        row = (self._id, *this_process(), self._alone, time.time())
-        self._database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?)", row)
+        row = (self._id, *this_process(), self._alone, time.time(), self.lease_seconds)
+        self._database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _in_the_way(self) -> list[tuple[str, int, bool | None, float]]:
+        """Enlists this process, or says who is at work instead: (id, pid, whether it runs, beat)."""
+        query = "SELECT id, machine, pid, started, beat, alone FROM owners WHERE id != ?"
+        with self._explained(), self._transaction() as database:
+            self._free_the_dead()
+            rows = database.execute(query, (self._id,)).fetchall()
+            if rows and (self._alone or any(row[-1] for row in rows)):
+                return [(row[0], row[2], Owner(*row[1:4]).runs(), row[4]) for row in rows]
+            self._enlist()
+        return []
 
     def _free_the_dead(self) -> None:
         """Frees the claims of processes that have ended, or that cannot be seen and are silent."""
-        database, silent = self._database, time.time() - self.lease_seconds
-        query = "SELECT id, machine, pid, started, beat FROM owners WHERE id != ?"
-        for name, machine, pid, started, beat in database.execute(query, (self._id,)).fetchall():
+        database = self._database
+        query = "SELECT id, machine, pid, started, beat, lease FROM owners WHERE id != ?"
+        for name, machine, pid, started, beat, lease in database.execute(query, (self._id,)).fetchall():
             runs = Owner(machine, pid, started).runs()
-            if runs is False or (runs is None and beat < silent):
+            if runs is False or (runs is None and self._watch.is_silent(name, beat, lease)):
                 self._free("owner = ?", (name,))
                 database.execute("DELETE FROM owners WHERE id = ?", (name,))
 
@@ -346,8 +376,31 @@ class Journal:
         if kind == ACCEPTED and self.answers([key]):
             kind = SURPLUS
         values = (key, kind, *reception.paid, time.time(), *answer[1:], reception.why, answer.content)
-        values = tuple(map(_storable, (*values, reception.messages, reception.raw)))
-        self._database.execute(f"INSERT INTO received VALUES (NULL{', ?' * len(values)})", values)
+        values = (*values, reception.messages, reception.raw)
+        marks = ", ".join(f"?{place + 1}" for place in range(len(values)))
+        self._database.execute(
+            f"INSERT INTO received ({CHECKED}, checksum) VALUES ({marks}, checksum_of({marks}))",
+            tuple(map(_storable, values)),
+        )
+
+    def _received(self, fields: str, which: str, keys: Iterable[str], order: str = "") -> list[tuple]:
+        """Key and fields of answers.
+
+        Raises:
+            RelandError: one of them is not what was written.
+        """
+        query = f"SELECT {SOUND}, id, key, {fields} FROM received WHERE {which} AND key IN"
+        rows = self._select(query, keys, order)
+        damaged = [row[1] for row in rows if not row[0]]
+        if damaged:
+            raise self._damaged(f"answer {damaged[0]} is not the one that was written")
+        return [row[2:] for row in rows]
+
+    def _damaged(self, fault: str) -> RelandError:
+        return RelandError(
+            f"{self.path}: the journal is damaged ({fault}); restore a copy of it, or name another file in "
+            "config.llm.journal (its answers would be asked, and paid, again)"
+        )
 
     def _select(self, query: str, keys: Iterable[str], order: str = "") -> list[tuple]:
         """Rows of a query that ends in IN, for all the keys."""
@@ -383,6 +436,16 @@ class Journal:
                     "if the disk is full, make room; if the file is damaged, restore a copy, or name another "
                     "file in config.llm.journal (its answers would be asked, and paid, again)"
                 ) from error
+
+
+def _name_if_free(made: Path, path: Path) -> None:
+    """Gives a file its name, unless another process was faster."""
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.rename(made, path)
 
 
 def _asked(request: RequestRecord) -> tuple[str, ...]:

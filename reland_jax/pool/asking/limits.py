@@ -8,9 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST_WAIT = 3600.0
-"""Seconds that a `Retry-After` may ask for at most; more counts as this."""
-
 
 class RateLimit:
     """Bounds a quantity per minute (requests, or tokens), spread evenly with bursts of one second.
@@ -64,9 +61,33 @@ class Backoff:
         more than the first wait, so that not all come back at the same moment.
         """
         if retry_after is not None:
-            asked = min(max(retry_after, 0.0), LONGEST_WAIT)
+            asked = max(retry_after, 0.0)
             return asked + self._random.uniform(0.0, self._first + asked / 10)
         return self._random.uniform(0.0, min(self._longest, self._first * 2.0 ** min(failures - 1, 60)))
+
+
+class Patience:
+    """Bounds how long a service may make a job wait (`Retry-After`) while no answer comes."""
+
+    def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nobody waits yet.
+
+        Args:
+            longest: seconds.
+            clock: seconds that never go back.
+        """
+        self._longest, self._clock = longest, clock
+        self._since: float | None = None
+
+    def answered(self) -> None:
+        """An answer came."""
+        self._since = None
+
+    def allows(self, seconds: float) -> bool:
+        """Whether to wait for so long from now, as the service asks."""
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        return now + seconds - self._since <= self._longest
 
 
 class Breaker:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +36,35 @@ class Owner(NamedTuple):
         except PermissionError:
             pass
         return None  # a process has this number, but perhaps another one
+
+
+class Watch:
+    """Tells which processes that cannot be seen from here are silent."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is seen yet.
+
+        Args:
+            clock: seconds that never go back.
+        """
+        self._clock, self._seen = clock, dict[str, tuple[float, float]]()
+
+    def is_silent(self, name: str, beat: float, lease: float) -> bool:
+        """Whether a process has not told that it is at work for as long as it promised to.
+
+        Clocks may be wrong: one that tells a time to come is silent when what it tells has not changed for
+        so long as seen from here.
+
+        Args:
+            name: of the process.
+            beat: Unix time at which it told last, by its own clock.
+            lease: seconds within which it tells again.
+        """
+        now = self._clock()
+        told, since = self._seen.setdefault(name, (beat, now))
+        if told != beat:
+            self._seen[name], since = (beat, now), now
+        return now - since > lease or time.time() - beat > lease
 
 
 def this_process() -> Owner:

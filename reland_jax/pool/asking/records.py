@@ -52,7 +52,7 @@ class Reception(NamedTuple):
         raw: the response body as it came, "" if none did.
         why: what is wrong with it, "" for an accepted answer.
         paid: prompt and response tokens that were paid, or at most were where the service did not say.
-        messages: the chat messages as JSON where they were not just the prompt: it was asked again.
+        messages: the chat messages as JSON where the prompt was asked again, "" the first time.
     """
 
     request: RequestRecord
@@ -62,6 +62,20 @@ class Reception(NamedTuple):
     why: str = ""
     paid: tuple[int, int] = (0, 0)
     messages: str = ""
+
+
+class Malformed(NamedTuple):
+    """The first answer to a prompt, which could not be used.
+
+    Attributes:
+        content: its text.
+        why: what is wrong with it.
+        kind: `MALFORMED` or `CUT`.
+    """
+
+    content: str
+    why: str
+    kind: str = MALFORMED
 
 
 class Sent(NamedTuple):

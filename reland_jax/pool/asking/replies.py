@@ -6,7 +6,7 @@ The same for every provider that asks an LLM, whether answer by answer, in batch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,11 +18,13 @@ from reland_jax.pool.asking.records import (
     MALFORMED,
     UNANSWERED,
     UNREADABLE,
+    Malformed,
     Reception,
     RequestRecord,
     request_key,
 )
-from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.asking.secrets import SURELY_SECRET, without_secrets
+from reland_jax.pool.contract import NoAnswer, Problem, ProviderResult, RationaleRequest, Unanswered
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import (
     Answer,
@@ -43,22 +45,38 @@ MORE_ROOM = 4
 
 _SHOWN_AGAIN = 1000
 """Characters of a malformed answer that the LLM is shown again; it pays for each."""
-
+_MOST_TOKENS = 1 << 40
 _AGAIN = """\
 Your answer could not be read: {why}.
 Answer the first message again, completely, and in exactly the form that it asks for."""
 
 
 class Asked(NamedTuple):
-    """What asking came to; every key is in exactly one of the two.
+    """What asking came to; every key is in exactly one of the first two.
 
     Attributes:
         answers: request key -> usable answer.
         problems: request key -> why there is none.
+        closed: keys among the problems that are not asked again: in quarantine, or refused by the service.
     """
 
     answers: dict[str, Answer]
     problems: dict[str, str]
+    closed: frozenset[str] = frozenset()
+
+
+class Turn(NamedTuple):
+    """How a prompt is asked.
+
+    Attributes:
+        messages: of the chat.
+        max_tokens: bound of the answer.
+        again: whether it is the second time, after an answer that could not be used.
+    """
+
+    messages: Messages
+    max_tokens: int
+    again: bool
 
 
 def judge_for(config: PoolConfig) -> Judge:
@@ -91,8 +109,25 @@ def messages_again(prompt: str, content: str, why: str) -> Messages:
     return [*first_messages(prompt), answered, again]
 
 
+def first_turn(prompt: str, config: PoolConfig) -> Turn:
+    """How a prompt is asked for the first time."""
+    return Turn(first_messages(prompt), config.max_tokens, False)
+
+
+def turn_again(prompt: str, malformed: Malformed, config: PoolConfig) -> Turn:
+    """How a prompt is asked again: with what is wrong with the answer; with more room after one cut off."""
+    if malformed.kind == CUT:
+        return Turn(first_messages(prompt), MORE_ROOM * config.max_tokens, True)
+    return Turn(messages_again(prompt, malformed.content, malformed.why), config.max_tokens, True)
+
+
+def turn_of(prompt: str, malformed: Malformed | None, config: PoolConfig) -> Turn:
+    """How a prompt is asked next, by what the journal knows of it."""
+    return turn_again(prompt, malformed, config) if malformed else first_turn(prompt, config)
+
+
 def reception_of(
-    request: RequestRecord, raw: str, judge: Judge, messages: Messages, reserved: tuple[int, int] = (0, 0)
+    request: RequestRecord, raw: str, judge: Judge, turn: Turn, reserved: tuple[int, int] = (0, 0)
 ) -> Reception:
     """The entry of the journal for a response body.
 
@@ -103,17 +138,18 @@ def reception_of(
         request: what was asked.
         raw: the body, which should be a chat completion as JSON.
         judge: of its text.
-        messages: the chat that was sent.
+        turn: how it was asked.
         reserved: tokens that count as paid where the body does not say.
     """
+    raw = without_secrets(raw, SURELY_SECRET)
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
         body = None
     answer = answer_of(body, request.model) if body is not None else "the body is not JSON"
-    read, written = tokens_of(body)
-    paid = (read, written) if read + written else reserved
-    again = _again(messages)
+    read, written = paid_tokens(body)
+    paid = read or reserved[0], written or reserved[1]
+    again = _again(turn)
     flaw, content = flaw_of(body), "" if isinstance(answer, str) else answer.content
     # The bound may have cut off no more than what the LLM made up behind its answer.
     if flaw and not (flaw.cut and ends_by_itself(content) and not judge(content)):
@@ -125,11 +161,22 @@ def reception_of(
     return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, again)
 
 
-def no_reception(
-    request: RequestRecord, why: str, messages: Messages, reserved: tuple[int, int]
-) -> Reception:
+def paid_tokens(body: Any) -> tuple[int, int]:
+    """Tokens read and written by the service's own count; 0 for what it does not say.
+
+    A service may count thoughts in the total alone.
+    """
+    read, written = tokens_of(body)
+    usage = body.get("usage") if isinstance(body, Mapping) else None
+    total = usage.get("total_tokens") if isinstance(usage, Mapping) else None
+    if isinstance(total, int) and read and total > read + written:
+        written = min(total, _MOST_TOKENS) - read
+    return read, written
+
+
+def no_reception(request: RequestRecord, why: str, turn: Turn, reserved: tuple[int, int]) -> Reception:
     """The entry of the journal where no answer came but one may have been billed."""
-    return Reception(request, UNANSWERED, _nothing(request), "", why, reserved, _again(messages))
+    return Reception(request, UNANSWERED, _nothing(request), "", why, reserved, _again(turn))
 
 
 def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: PoolConfig) -> ProviderResult:
@@ -137,22 +184,40 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
     rationales: list[Rationale | None] = []
     problems = []
     for request in requests:
-        key, rationale = request_key(request.prompt, config), None
+        key, rationale, kind = request_key(request.prompt, config), None, Problem
         if key in asked.answers:
             digest = prompt_hash(request.prompt)
             rationale, remarks = rationale_of(asked.answers[key], digest, config.prompt)
         else:
             remarks = [asked.problems.get(key, "the prompt was not asked")]
-        rationales.append(rationale)
-        problems += [Problem(request.user_id, remark) for remark in remarks]
+            kind = Problem if key in asked.closed else Unanswered
+        rationales.append(rationale and rationale._replace(**_plain(rationale)))
+        problems += [kind(request.user_id, remark) for remark in remarks]
     return ProviderResult(rationales, problems)
+
+
+def texts_of(prompts: Sequence[str], asked: Asked, config: PoolConfig) -> list[str | NoAnswer]:
+    """The texts of the answers to prompts, in their order."""
+    keys = [request_key(prompt, config) for prompt in prompts]
+    return [
+        asked.answers[key].content
+        if key in asked.answers
+        else NoAnswer(asked.problems.get(key, "the prompt was not asked"), key not in asked.closed)
+        for key in keys
+    ]
+
+
+def _plain(rationale: Rationale) -> dict[str, str]:
+    """The texts of a rationale without secrets: reading an answer may have put one together."""
+    texts = {name: getattr(rationale, name) for name in ("step1", "step2", "response", "model")}
+    return {name: without_secrets(text, SURELY_SECRET) for name, text in texts.items()}
 
 
 def _nothing(request: RequestRecord) -> Answer:
     return Answer("", request.model, 0, 0, "")
 
 
-def _again(messages: Messages) -> str:
-    """The messages as JSON where they are more than the prompt, which the journal has."""
-    plain: list[dict[str, Any]] = [dict(message) for message in messages]
-    return json.dumps(plain, ensure_ascii=False) if len(plain) > 1 else ""
+def _again(turn: Turn) -> str:
+    """The messages as JSON where the prompt, which the journal has, is asked again; else ""."""
+    plain: list[dict[str, Any]] = [dict(message) for message in turn.messages]
+    return json.dumps(plain, ensure_ascii=False) if turn.again else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from reland_jax.config import DataConfig, PoolConfig, nearest_name
 from reland_jax.plain import text_columns
-from reland_jax.pool.contract import Problem, RationaleRequest
+from reland_jax.pool.contract import NoAnswer, Problem, RationaleRequest
 from reland_jax.pool.prompting.cleaning import WITH_PROMOTION, clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, item_text, newest_that_fit, numbered, shown_text
 from reland_jax.pool.prompting.scrub import Scrubber, scrubber
@@ -201,19 +201,22 @@ def _step0(
     cleaned, problems = [], []
     for user, history, one in zip(users, histories, listed, strict=True):
         titles = _answered(one, by_prompt)
-        if isinstance(titles, str):
-            problems.append(Problem(user, f"{titles}; its titles are cleaned by rule"))
+        if isinstance(titles, NoAnswer):
+            problems.append(titles.problem(user, f"{titles.why}; its titles are cleaned by rule"))
             titles = list(one.titles)
         cleaned.append(_with_titles(history, titles))
     return cleaned, prompt_of, problems
 
 
-def _answered(listed: TitleList, answers: Mapping[str, str | None]) -> list[str] | str:
+def _answered(listed: TitleList, answers: Mapping[str, str | NoAnswer]) -> list[str] | NoAnswer:
     if not listed.prompt:
         full = "step 0 has no room for any title in config.pool.prompt_tokens"
-        return full if any(listed.titles) else list(listed.titles)
+        return NoAnswer(full, False) if any(listed.titles) else list(listed.titles)
     answer = answers[listed.prompt]
-    return "step 0 has no answer" if answer is None else cleaned_titles(listed, answer)
+    if isinstance(answer, NoAnswer):
+        return NoAnswer(f"step 0 has no answer: {answer.why}", answer.again)
+    titles = cleaned_titles(listed, answer)
+    return NoAnswer(titles, False) if isinstance(titles, str) else titles
 
 
 def _title(fields: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from reland_jax.pool.contract import NoAnswer
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, newest_that_fit, numbered, shown_text
 from reland_jax.pool.prompting.templates import CLEANING, filled
@@ -32,8 +33,8 @@ class AnswersPrompts(Protocol):
 
     def answers(
         self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
-    ) -> list[str | None]:
-        """The raw answer to every prompt, in their order; None where there is no usable one.
+    ) -> list[str | NoAnswer]:
+        """The raw answer to every prompt, in their order, or why there is no usable one.
 
         Args:
             prompts: each sent as one message of the user.

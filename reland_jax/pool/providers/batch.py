@@ -9,21 +9,27 @@ Either way the answers go into the journal, and prompts that are answered there 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.files import locked
 from reland_jax.pool.asking.journal import Journal
-from reland_jax.pool.asking.records import journal_path, request_key
-from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result
-from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.asking.records import journal_path
+from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
+from reland_jax.pool.contract import NoAnswer, Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
-from reland_jax.pool.providers.batch_files import ENDPOINT, read_bytes, split_lines, write_file
+from reland_jax.pool.providers.batch_files import (
+    ENDPOINT,
+    is_request_file,
+    read_bytes,
+    split_lines,
+    write_file,
+)
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState
 from reland_jax.pool.providers.batch_work import BatchWork
 from reland_jax.types import RelandError
@@ -122,10 +128,12 @@ class BatchProvider:
         names = [f"{stem}-{number + 1}{suffix}" if number else REQUEST_FILE for number in range(len(parts))]
         paths = [self._folder / name for name in names]
         for path, rows in zip(paths, parts, strict=True):
+            if path.exists() and not is_request_file(path):
+                raise RelandError(f"{path}: not a file of requests of this program; move it away")
             write_file(path, "".join(rows))
-        pattern = f"{stem}*{suffix}"
-        for stale in set(self._folder.glob(pattern)) - set(paths):
-            stale.unlink()
+        for stale in set(self._folder.glob(f"{stem}*{suffix}")) - set(paths):
+            if is_request_file(stale):
+                stale.unlink()
         return paths
 
     def _nothing_sent(self) -> BatchState:
@@ -170,12 +178,10 @@ class UploadedBatchProvider:
         asked = self._ask(prompts, self._config, judge_for(self._config))
         return provider_result(requests, asked, self._config)
 
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
-        """Raw answers aligned with the prompts, None where there is no usable one."""
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
+        """Answers to prompts that are not about rationales; see `AnswersPrompts`."""
         config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        answers = self._ask(prompts, config, judge).answers
-        found = (answers.get(request_key(prompt, config)) for prompt in prompts)
-        return [answer.content if answer else None for answer in found]
+        return texts_of(prompts, self._ask(prompts, config, judge), config)
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         llm = self._llm
@@ -196,14 +202,10 @@ class UploadedBatchProvider:
             return work.asked()
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[bool]:
     """Waits until no other process sends batches from this folder; the lock of a killed one is gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"waiting for another process that sends batches from {folder}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+
+    def tell() -> None:
+        print(f"waiting for another process that sends batches from {folder}", file=sys.stderr)
+
+    return locked(folder / LOCK_FILE, on_wait=tell)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from tqdm import tqdm
 
 from reland_jax.config import LLMConfig
-from reland_jax.pool.providers.batch_files import ENDPOINT
+from reland_jax.pool.asking.secrets import without_secrets
+from reland_jax.pool.providers.batch_files import ENDPOINT, MOST_BYTES
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState, Sent
-from reland_jax.pool.providers.openai_chat import async_client, without_secrets
+from reland_jax.pool.providers.openai_chat import async_client, redirected
 from reland_jax.pool.reading.answers import short
+from reland_jax.pool.reading.objects import LONGEST
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ METADATA = "reland_requests"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _MOST_LISTED = 20_000
 _TRANSFER_SECONDS = 600.0
+_OTHER_BYTES = 16_000_000
+"""Bound of what the service says about files and batches."""
 _GO_ON = ". Nothing that was sent or answered is lost: the same command goes on from here"
 
 
@@ -47,12 +51,14 @@ class Progress(NamedTuple):
         done: requests answered or failed.
         files: ids of the output file and of the error file, those that exist.
         why: what the service says about a batch that did not complete, "" for others.
+        unknown: whether the service does not know the batch any more, so that its answers are lost.
     """
 
     ended: bool
     done: int
     files: tuple[str, ...] = ()
     why: str = ""
+    unknown: bool = False
 
 
 class Work(Protocol):
@@ -62,8 +68,10 @@ class Work(Protocol):
         """Request lines of everything that is still to ask, each with its line end."""
         ...
 
-    def receive(self, requests: bytes, answers: Sequence[bytes]) -> int:
+    def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
         """Keeps the answers to a request file for good; how many prompts got an answer now.
+
+        A file of answers that is gone is None.
 
         The same answers may come again after a kill, and must then change nothing.
         """
@@ -83,14 +91,18 @@ class BatchService:
         Raises:
             RelandError: the package openai is missing, or the environment names neither key nor service.
         """
-        plain = async_client(llm)
+        plain = async_client(llm, 0)
         import openai
 
+        from reland_jax.pool.providers.clients import Bound, http_client
+
+        self._bound = Bound(_OTHER_BYTES)
         self._client = openai.OpenAI(
             api_key=plain.api_key,
             base_url=plain.base_url,
             timeout=llm.timeout_seconds,
             max_retries=llm.attempts - 1,
+            http_client=http_client(self._bound),
         )
         self._llm, self._sleep = llm, sleep
 
@@ -155,15 +167,24 @@ class BatchService:
         with _plain_errors("looking at a batch"):
             batch = _unless_gone(lambda: self._client.batches.retrieve(batch_id))
             if batch is None:
-                return Progress(True, 0, (), f"batch {batch_id} is not known to the service")
+                return Progress(True, 0, (), f"batch {batch_id} is not known to the service", unknown=True)
             return _progress(batch)
 
-    def content(self, file_id: str) -> bytes:
-        """The content of a file, empty if the service does not have it any more."""
+    def content(self, file_id: str, requests: int) -> bytes | None:
+        """The content of a file, None if the service does not have it any more.
+
+        Args:
+            file_id: its name there.
+            requests: how many lines it can have.
+        """
         patient = self._client.with_options(timeout=max(_TRANSFER_SECONDS, self._llm.timeout_seconds))
         with _plain_errors("fetching a file"):
-            found = _unless_gone(lambda: patient.files.content(file_id))
-            return b"" if found is None else found.content
+            self._bound.size = min(MOST_BYTES, _OTHER_BYTES + requests * LONGEST)
+            try:
+                found = _unless_gone(lambda: patient.files.content(file_id))
+            finally:
+                self._bound.size = _OTHER_BYTES
+            return None if found is None else found.content
 
 
 def ask_in_batches(
@@ -245,9 +266,9 @@ def _collect(
 def _take(service: BatchService, state: BatchState, work: Work, part: Sent, look: Progress) -> int:
     """Receives what an ended batch answered; only then it is dealt with."""
     path = state.path_of(part)
-    requests = path.read_bytes() if path.exists() else service.content(part.file_id)
-    answers = [service.content(name) for name in look.files]
-    received = work.receive(requests, answers)
+    requests = path.read_bytes() if path.exists() else service.content(part.file_id, part.requests)
+    answers = [service.content(name, part.requests) for name in look.files]
+    received = work.receive(requests or b"", [None] if look.unknown else answers)
     if look.why:
         work.failed(look.why)
     state.close(part)
@@ -293,6 +314,8 @@ def _plain_errors(doing: str) -> Iterator[None]:
     """Turns errors of the client into short ones, which never show the endpoint or the key."""
     import openai
 
+    from reland_jax.pool.providers.clients import Redirected, TooLong, Unpackable
+
     try:
         yield
     except openai.APIStatusError as error:
@@ -303,6 +326,10 @@ def _plain_errors(doing: str) -> Iterator[None]:
         said = "look at OPENAI_API_KEY" if key else without_secrets(short(error.body or ""))
         raise kind(f"{doing}: the service answered {error.status_code} ({said}){_GO_ON}") from None
     except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
+        if isinstance(error.__cause__, Redirected):
+            raise RelandError(f"{doing}: {redirected(error.__cause__)}{_GO_ON}") from None
+        if isinstance(error.__cause__, TooLong | Unpackable):
+            raise RelandError(f"{doing}: {error.__cause__}{_GO_ON}") from None
         raise Unreachable(f"{doing}: {type(error).__name__}, no answer from the service{_GO_ON}") from None
     except (AttributeError, TypeError, ValueError):
         # The client gives what it got, a web page for example, where it expected an object.

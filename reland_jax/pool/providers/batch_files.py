@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reland_jax.config import PoolConfig
-from reland_jax.pool.keeping.durable import write_durably
+from reland_jax.files import write_bytes
+from reland_jax.pool.asking.replies import Turn
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import objects_in
 from reland_jax.types import RelandError
@@ -24,7 +25,11 @@ BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
 """What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
 services know nothing else."""
 
+MOST_BYTES = 1_000_000_000
+"""Size of a response file that is read."""
+
 _AGAIN = "-again"
+_START = '{"custom_id": "reland-'
 _PASSING = frozenset({408, 409, 425, 429})
 """Client errors that another try may not meet."""
 
@@ -55,14 +60,17 @@ def custom_id(key: str, again: bool = False) -> str:
     return f"reland-{key[:48]}{_AGAIN if again else ''}"
 
 
-def request_line(
-    name: str, messages: Sequence[Mapping[str, str]], config: PoolConfig, bound: str = BOUND
-) -> str:
+def is_again(name: str) -> bool:
+    """Whether a request of this name asks a prompt for the second time."""
+    return name.endswith(_AGAIN)
+
+
+def request_line(name: str, turn: Turn, config: PoolConfig, bound: str = BOUND) -> str:
     """One line of a request file, with its line end; `bound` is `BOUND` or `NEWER_BOUND`."""
     body = {
         "model": config.model,
-        "messages": [dict(message) for message in messages],
-        bound: config.max_tokens,
+        "messages": [dict(message) for message in turn.messages],
+        bound: turn.max_tokens,
         "temperature": config.temperature,
     }
     line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
@@ -92,17 +100,27 @@ def write_file(path: Path, content: str) -> None:
     """Writes a file as a whole; one that already has this content stays untouched."""
     if path.exists() and path.read_bytes() == content.encode("utf-8"):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, content.encode("utf-8"))
+    write_bytes(path, content.encode("utf-8"), private=True)
+
+
+def is_request_file(path: Path) -> bool:
+    """Whether a file holds requests that this program wrote: the name of its first one says so."""
+    with path.open("rb") as file:
+        return file.read(len(_START)) == _START.encode()
 
 
 def read_bytes(path: Path) -> bytes:
     """The content of a response file.
 
     Raises:
-        RelandError: it cannot be read.
+        RelandError: it cannot be read, or is larger than answers can be.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RelandError(
+                f"{path}: the response file has {path.stat().st_size} bytes, more than {MOST_BYTES}; "
+                "divide it"
+            )
         return path.read_bytes()
     except OSError as error:
         raise RelandError(f"{path}: the response file cannot be read ({error.strerror})") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from reland_jax.files import sweep_folder
 from reland_jax.pool.providers.batch_files import MAX_BYTES, MAX_REQUESTS, split_lines, write_file
 from reland_jax.types import RelandError
 
@@ -15,6 +16,7 @@ STATE_FILE = "batch_state.json"
 SENT_FOLDER = "batch_sent"
 
 _FORMAT = 1
+_NAMES = f"{'[0-9a-f]' * 16}.jsonl"
 
 
 class Sent(NamedTuple):
@@ -72,7 +74,8 @@ class BatchState:
     def plan(self, lines: Sequence[str]) -> list[Sent]:
         """Writes the request files of new parts, within the bounds of the service."""
         parts = []
-        for stale in set(self._sent.glob("*")) - {self.path_of(part) for part in self.open}:
+        sweep_folder(self._sent)
+        for stale in set(self._sent.glob(_NAMES)) - {self.path_of(part) for part in self.open}:
             stale.unlink()
         for rows in split_lines(lines, MAX_REQUESTS, MAX_BYTES):
             content = "".join(rows)

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.pool.asking.chat import Messages
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
@@ -18,11 +17,23 @@ from reland_jax.pool.asking.records import (
     CUT,
     MALFORMED,
     UNREADABLE,
+    Malformed,
     Reception,
     RequestRecord,
     request_record,
 )
-from reland_jax.pool.asking.replies import Asked, Judge, first_messages, messages_again, reception_of
+from reland_jax.pool.asking.replies import (
+    MORE_ROOM,
+    Asked,
+    Judge,
+    Turn,
+    first_turn,
+    no_reception,
+    paid_tokens,
+    reception_of,
+    turn_again,
+    turn_of,
+)
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
 from reland_jax.pool.providers.batch_files import (
     BOUND,
@@ -30,12 +41,12 @@ from reland_jax.pool.providers.batch_files import (
     Failure,
     body_in,
     custom_id,
+    is_again,
     label_in,
     request_line,
     response_lines,
 )
 from reland_jax.pool.providers.batch_state import BatchState
-from reland_jax.pool.reading.answers import tokens_of
 
 
 class _Expected(NamedTuple):
@@ -43,11 +54,11 @@ class _Expected(NamedTuple):
 
     Attributes:
         record: the prompt.
-        messages: the chat.
+        turn: how it is asked.
     """
 
     record: RequestRecord
-    messages: Messages
+    turn: Turn
 
 
 class BatchWork:
@@ -95,9 +106,10 @@ class BatchWork:
         """Request lines of these prompts."""
         malformed = self._journal.malformed(record.key for record in records)
         bound = NEWER_BOUND if self._config.model in self._state.newer_bound else BOUND
+        turns = [self._turn(record, malformed) for record in records]
         return [
-            request_line(custom_id(record.key, record.key in malformed), messages, self._config, bound)
-            for record, messages in ((record, _messages(record, malformed)) for record in records)
+            request_line(custom_id(record.key, turn.again), turn, self._config, bound)
+            for record, turn in zip(records, turns, strict=True)
         ]
 
     def remaining(self) -> list[str]:
@@ -115,14 +127,26 @@ class BatchWork:
                 return self.lines(self._affordable([record for record in left if record.key in mine]))
             self._sleep(self._llm.poll_seconds)
 
-    def receive(self, requests: bytes, answers: Sequence[bytes]) -> int:
+    def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
         """Records the answers to a request file that was sent; how many answers are new.
 
-        The prompts and settings are those of the request file, which may be of an earlier run.
+        The prompts and settings are those of the request file, which may be of an earlier run. Where a file
+        of answers is gone (None), or a line of one cannot be read, requests without an answer count as
+        paid: they may have been answered.
         """
         lines = (line for _, line in response_lines(requests, "requests") if isinstance(line, Mapping))
         expected = {str(line["custom_id"]): _sent(line, self._config) for line in lines}
-        return sum(self._take(content, "answers", expected, billed=True)[0] for content in answers)
+        told, lost, new = set[str](), None in answers, 0
+        for content in (content for content in answers if content is not None):
+            new += self._take(content, "answers", expected, billed=True)[0]
+            for _, line in response_lines(content, "answers"):
+                lost |= isinstance(line, str)
+                told.add((label_in(line) or "") if isinstance(line, Mapping) else "")
+        if lost:
+            missing = [entry for name, entry in expected.items() if name not in told]
+            why = "the answer in a batch was lost"
+            self._journal.record([no_reception(e.record, why, e.turn, self._most(e)) for e in missing])
+        return new
 
     def read(self, content: bytes, name: str) -> list[str]:
         """Records the answers in a response file that a person brought; remarks on lines that are not used.
@@ -134,8 +158,8 @@ class BatchWork:
         malformed = self._journal.malformed(self._records)
         expected = {}
         for key, record in self._records.items():
-            expected[custom_id(key)] = _Expected(record, first_messages(record.prompt))
-            again = messages_again(record.prompt, *malformed.get(key, ("", "")))
+            expected[custom_id(key)] = _Expected(record, first_turn(record.prompt, self._config))
+            again = turn_again(record.prompt, malformed.get(key, Malformed("", "")), self._config)
             expected[custom_id(key, again=True)] = _Expected(record, again)
         return self._take(content, name, expected, billed=False)[1]
 
@@ -145,18 +169,25 @@ class BatchWork:
 
     def asked(self) -> Asked:
         """Answers and, for the other prompts, why there is none."""
-        answers, problems = known(list(self._records), self._journal)
+        answers, problems, closed = known(list(self._records), self._journal)
         malformed = self._journal.malformed(self._records)
         for key in (key for key in self._records if key not in answers and key not in problems):
             failure = self._failures[key].why if key in self._failures else self._batch_failure
             problems[key] = failure or "no answer for this prompt"
             if key in malformed:
-                problems[key] = f"{malformed[key][1]}; and when asked again: {problems[key]}"
-        return Asked(answers, problems)
+                problems[key] = f"{malformed[key].why}; and when asked again: {problems[key]}"
+        return Asked(answers, problems, closed | set(filter(self._refused, problems)))
 
     @cached_property
     def _counter(self) -> TokenCounter:
         return token_counter(self._config)
+
+    def _turn(self, record: RequestRecord, malformed: Mapping[str, Malformed]) -> Turn:
+        return turn_of(record.prompt, malformed.get(record.key), self._config)
+
+    def _most(self, entry: _Expected) -> tuple[int, int]:
+        """Tokens that a request can have cost."""
+        return chat_bound(self._counter, entry.turn.messages), entry.turn.max_tokens
 
     def _refused(self, key: str) -> bool:
         return key in self._failures and not self._failures[key].passing
@@ -168,8 +199,8 @@ class BatchWork:
         budget = Budget(self._llm, self._config.model, self._journal.usage())
         malformed = self._journal.malformed(record.key for record in records)
         for place, record in enumerate(records):
-            bound = chat_bound(self._counter, _messages(record, malformed))
-            if not budget.reserve(bound, self._config.max_tokens):
+            turn = self._turn(record, malformed)
+            if not budget.reserve(chat_bound(self._counter, turn.messages), turn.max_tokens):
                 if not place:
                     raise budget.reached(len(records))
                 return list(records[:place])
@@ -208,12 +239,9 @@ class BatchWork:
         if isinstance(body, Failure):
             self._failures[key] = self._failure(body._replace(why=f"{where}: {body.why}"), entry.record.model)
             return None
-        reserved = (0, 0)
-        if not any(tokens_of(body)):
-            settings = json.loads(entry.record.settings)
-            reserved = (chat_bound(self._counter, entry.messages), settings["max_tokens"])
+        reserved = (0, 0) if all(paid_tokens(body)) else self._most(entry)
         raw = json.dumps(body, ensure_ascii=False)
-        reception = reception_of(entry.record, raw, self._judge, entry.messages, reserved)
+        reception = reception_of(entry.record, raw, self._judge, entry.turn, reserved)
         self._failures.pop(key, None)
         if reception.kind == UNREADABLE:
             self._failures[key] = Failure(f"{where}: {reception.why}", True)
@@ -244,17 +272,13 @@ class BatchWork:
         ]
 
 
-def _messages(record: RequestRecord, malformed: Mapping[str, tuple[str, str]]) -> Messages:
-    if record.key in malformed:
-        return messages_again(record.prompt, *malformed[record.key])
-    return first_messages(record.prompt)
-
-
 def _sent(line: Mapping[str, Any], config: PoolConfig) -> _Expected:
     """What a request line asked, with the settings it was asked with."""
-    body = line["body"]
-    settings = {name: body[name] for name in ("model", "temperature")}
+    body, again = line["body"], is_again(line["custom_id"])
     bound = body[NEWER_BOUND if NEWER_BOUND in body else BOUND]
-    asked_with = dataclasses.replace(config, max_tokens=bound, **settings)
+    # One chat message, asked again: the first answer was cut off, and there is more room than the setting.
+    more = again and len(body["messages"]) == 1
+    settings = {name: body[name] for name in ("model", "temperature")}
+    asked_with = dataclasses.replace(config, max_tokens=bound // MORE_ROOM if more else bound, **settings)
     record = request_record(body["messages"][0]["content"], asked_with)
-    return _Expected(record, body["messages"])
+    return _Expected(record, Turn(body["messages"], bound, again))

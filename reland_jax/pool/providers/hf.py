@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.pool.asking.chat import Messages
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
@@ -20,13 +19,14 @@ from reland_jax.pool.asking.records import UNREADABLE, RequestRecord, journal_pa
 from reland_jax.pool.asking.replies import (
     Asked,
     Judge,
-    first_messages,
+    Turn,
     judge_for,
-    messages_again,
     provider_result,
     reception_of,
+    texts_of,
+    turn_of,
 )
-from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
 
 LOOK_SECONDS = 2.0
@@ -37,7 +37,7 @@ class _Task(NamedTuple):
     """One prompt as the model sees it."""
 
     record: RequestRecord
-    messages: Messages
+    turn: Turn
     tokens: list[int]
 
 
@@ -73,12 +73,10 @@ class HfProvider:
         asked = self._ask(prompts, self._config, judge_for(self._config))
         return provider_result(requests, asked, self._config)
 
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
-        """Raw answers aligned with the prompts, None where there is no usable one."""
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
+        """Answers to prompts that are not about rationales; see `AnswersPrompts`."""
         config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        answers = self._ask(prompts, config, judge).answers
-        found = (answers.get(request_record(prompt, config).key) for prompt in prompts)
-        return [answer.content if answer else None for answer in found]
+        return texts_of(prompts, self._ask(prompts, config, judge), config)
 
     def _ask(self, prompts: Iterable[str], config: PoolConfig, judge: Judge) -> Asked:
         with Journal(journal_path(self._llm, self._folder)) as journal:
@@ -111,11 +109,12 @@ class _Job:
     def run(self, records: Mapping[str, RequestRecord]) -> Asked:
         """Writes until every prompt is answered, in quarantine, or given up."""
         while True:
-            answers, problems = known(list(records), self._journal)
+            answers, problems, _ = known(list(records), self._journal)
             problems = {**self._given_up, **problems}
             left = [record for key, record in records.items() if key not in answers and key not in problems]
             if not left:
-                return Asked(answers, {key: why for key, why in problems.items() if key not in answers})
+                problems = {key: why for key, why in problems.items() if key not in answers}
+                return Asked(answers, problems, frozenset(problems))
             if not self._round(left):
                 time.sleep(LOOK_SECONDS)
 
@@ -125,7 +124,7 @@ class _Job:
         tasks = self._tasks(records, writer)
         held, done, written, started = 0, 0, 0, time.monotonic()
         with tqdm(total=len(tasks), desc="write", unit="prompt", disable=None) as progress:
-            for rows in by_length([len(task.tokens) for task in tasks], self._llm.concurrency):
+            for rows in _batches(tasks, self._llm.concurrency):
                 # Claimed as late as this, so that processes on one journal share the prompts.
                 mine = self._journal.claim([tasks[row].record for row in rows])
                 batch = [tasks[row] for row in rows if tasks[row].record.key in mine]
@@ -142,10 +141,12 @@ class _Job:
         malformed = self._journal.malformed(record.key for record in records)
         tasks = []
         for record in records:
-            messages = first_messages(record.prompt)
-            if record.key in malformed:
-                messages = messages_again(record.prompt, *malformed[record.key])
-            task = _Task(record, messages, list(writer.encode(messages)))
+            turn = turn_of(record.prompt, malformed.get(record.key), self._config)
+            tokens = list(writer.encode(turn.messages))
+            if turn.again and writer.context:
+                room = max(self._config.max_tokens, min(turn.max_tokens, writer.context - len(tokens)))
+                turn = turn._replace(max_tokens=room)
+            task = _Task(record, turn, tokens)
             if 0 < writer.context < len(task.tokens) + self._config.max_tokens:
                 self._given_up[record.key] = (
                     f"the prompt has {len(task.tokens)} tokens, and with config.pool.max_tokens="
@@ -158,13 +159,13 @@ class _Job:
 
     def _write(self, batch: Sequence[_Task], writer: Writer, left: int) -> int:
         """Writes and records one batch; tokens written."""
-        reserved = [(len(task.tokens), self._config.max_tokens) for task in batch]
+        reserved = [(len(task.tokens), task.turn.max_tokens) for task in batch]
         if not all([self._budget.reserve(*bound) for bound in reserved]):
             raise self._budget.reached(left)
-        seeds = [prompt_seed(task.messages) for task in batch]
-        texts = writer.write([task.tokens for task in batch], seeds, self._config.max_tokens)
+        seeds = [prompt_seed(task.turn.messages) for task in batch]
+        texts = writer.write([task.tokens for task in batch], seeds, batch[0].turn.max_tokens)
         receptions = [
-            reception_of(task.record, _body(writer.name, task, text), self._judge, task.messages)
+            reception_of(task.record, _body(writer.name, task, text), self._judge, task.turn)
             for task, text in zip(batch, texts, strict=True)
         ]
         self._journal.record(receptions)
@@ -175,6 +176,14 @@ class _Job:
                 # The same prompt would be answered with the same nothing again.
                 self._given_up[reception.request.key] = reception.why
         return sum(text.tokens for text in texts)
+
+
+def _batches(tasks: Sequence[_Task], size: int) -> Iterator[list[int]]:
+    """Tasks to write at a time, as places: of about one length, and with one bound of the answer."""
+    for bound in sorted({task.turn.max_tokens for task in tasks}):
+        places = [place for place, task in enumerate(tasks) if task.turn.max_tokens == bound]
+        for rows in by_length([len(tasks[place].tokens) for place in places], size):
+            yield [places[row] for row in rows]
 
 
 def _body(model: str, task: _Task, text: Written) -> str:

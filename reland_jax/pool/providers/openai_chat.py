@@ -17,26 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.chat import ChatError, Messages, Trouble
-from reland_jax.pool.asking.engine import ask_all, run_apart
+from reland_jax.pool.asking.engine import ask_all, known, run_apart
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import retry_after_seconds
-from reland_jax.pool.asking.records import journal_path, request_key, request_record
-from reland_jax.pool.asking.replies import Asked, Judge, provider_result
-from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.asking.records import journal_path, request_record
+from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge, provider_result, texts_of
+from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
+from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     import openai
 
-BASE_URL, API_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
-
 _PASSING = frozenset({408, 409, 425, 429})
 """Client errors that another try may not meet."""
 _FOR_ALL = frozenset({401, 402, 403, 404, 405})
 """Client errors that every prompt would meet: the key, the account, the address or the model."""
-_SURELY_SECRET = 16
-"""Length from which a key is not a word of an answer: services on this machine are given "EMPTY" and such."""
+_MAYBE_PAID = frozenset({408, 502, 504, 520, 522, 524})
+"""What a gateway says when the service behind it may have answered, too late or not as it should."""
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|hf|gsk)[-_][\w*.-]{6,}|Bearer\s+\S+|(?<=://)[^/\s@]+@", re.IGNORECASE)
 
@@ -53,12 +52,9 @@ class OpenAIChat:
         Raises:
             RelandError: the package is missing, or the environment names neither a key nor a service.
         """
-        self._client = async_client(llm)
-        self._settings: dict[str, Any] = {
-            "model": config.model,
-            BOUND: config.max_tokens,
-            "temperature": config.temperature,
-        }
+        self._client = async_client(llm, MORE_ROOM * config.max_tokens)
+        self._settings: dict[str, Any] = {"model": config.model, "temperature": config.temperature}
+        self._bound = BOUND
 
     async def __aenter__(self) -> OpenAIChat:
         """The chat itself."""
@@ -68,7 +64,7 @@ class OpenAIChat:
         """Closes the connections."""
         await self._client.close()
 
-    async def ask(self, messages: Messages) -> str:
+    async def ask(self, messages: Messages, max_tokens: int) -> str:
         """The body of the chat completion, unread.
 
         Raises:
@@ -76,25 +72,20 @@ class OpenAIChat:
         """
         import openai
 
-        body = {"messages": list(messages), **self._settings}
+        bound = self._bound
+        body = {"messages": list(messages), **self._settings, bound: max_tokens}
         try:
             # The body as text: it goes into the journal as it came, and a broken one is no exception.
-            raw = await self._client.post("/chat/completions", cast_to=str, body=body)
-            return without_secrets(raw, _SURELY_SECRET)
+            return await self._client.post("/chat/completions", cast_to=str, body=body)
         except openai.APIStatusError as error:
-            if error.param == BOUND and BOUND in body:
-                self._bound_by_its_newer_name()
-                return await self.ask(messages)
+            if error.param == BOUND and bound == BOUND:
+                self._bound = NEWER_BOUND
+                return await self.ask(messages, max_tokens)
             raise _status_error(error) from None  # the cause would show the request
         except openai.APIConnectionError as error:
             raise _connection_error(error) from None
         except openai.OpenAIError as error:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
-
-    def _bound_by_its_newer_name(self) -> None:
-        bound = self._settings.pop(BOUND, None)
-        if bound is not None:
-            self._settings[NEWER_BOUND] = bound
 
 
 class OpenAIProvider:
@@ -120,30 +111,22 @@ class OpenAIProvider:
         asked = ask_openai(prompts, self._config, self._llm, self._folder)
         return provider_result(requests, asked, self._config)
 
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | None]:
-        """Asks prompts that are not about rationales (step 0 by the LLM).
-
-        Args:
-            prompts: the prompts.
-            max_tokens: bound of an answer.
-            judge: which answers are usable.
-
-        Returns:
-            The texts of the answers, aligned with the prompts; None where there is none.
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
+        """Asks prompts that are not about rationales (step 0 by the LLM); see `AnswersPrompts`.
 
         Raises:
             RelandError: see `ask_openai`.
         """
         config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        asked = ask_openai(prompts, config, self._llm, self._folder, judge=judge)
-        found = (asked.answers.get(request_key(prompt, config)) for prompt in prompts)
-        return [answer.content if answer else None for answer in found]
+        return texts_of(prompts, ask_openai(prompts, config, self._llm, self._folder, judge=judge), config)
 
 
 def ask_openai(
     prompts: Sequence[str], config: PoolConfig, llm: LLMConfig, folder: Path, *, judge: Judge | None = None
 ) -> Asked:
     """Asks the service every prompt that has no accepted answer in the journal.
+
+    Where there is nothing to ask, neither the service nor its key is needed.
 
     Args:
         prompts: the prompts; the same one may stand there several times.
@@ -164,11 +147,18 @@ def ask_openai(
             return await ask_all(records, chat, journal, config, llm, judge=judge)
 
     with Journal(journal_path(llm, folder)) as journal:
+        found = known(list({record.key: record for record in records}), journal)
+        if all(record.key in found.answers or record.key in found.problems for record in records):
+            return found
         return run_apart(ask)
 
 
-def async_client(llm: LLMConfig) -> openai.AsyncOpenAI:
+def async_client(llm: LLMConfig, max_tokens: int) -> openai.AsyncOpenAI:
     """The official asynchronous client, by the environment, without retries of its own.
+
+    Args:
+        llm: time-out.
+        max_tokens: of the longest answer; what is longer than that can be is refused.
 
     Raises:
         RelandError: the package is missing, or the environment names neither a key nor a service.
@@ -180,6 +170,8 @@ def async_client(llm: LLMConfig) -> openai.AsyncOpenAI:
             "the package openai is not installed; pip install -r requirements-llm.txt, or choose another "
             "config.pool.provider"
         ) from error
+    from reland_jax.pool.providers.clients import Bound, answer_bytes, async_http_client
+
     # They log the address of every single request, at a level that jobs show.
     for name in ("httpx", "httpx2", "openai"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -192,23 +184,11 @@ def async_client(llm: LLMConfig) -> openai.AsyncOpenAI:
     try:
         # A service that needs no key takes any; the client insists on one.
         return openai.AsyncOpenAI(
-            api_key=key or "none", base_url=address or None, max_retries=0, timeout=llm.timeout_seconds
-        )
+            api_key=key or "none", base_url=address or None, max_retries=0, timeout=llm.timeout_seconds,
+            http_client=async_http_client(Bound(answer_bytes(max_tokens))),
+        )  # fmt: skip
     except Exception as error:  # an address that is none
         raise RelandError(f"{BASE_URL} is not usable ({type(error).__name__})") from None
-
-
-def without_secrets(text: str, shortest: int = 4) -> str:
-    """The text without the key, and without the user and password in the address of the service.
-
-    Args:
-        text: for people, or for the journal.
-        shortest: shorter secrets stay, because they are words ("none", "test") that a text may have.
-    """
-    for secret in (os.environ.get(API_KEY, ""), _password(os.environ.get(BASE_URL, ""))):
-        if len(secret) >= shortest:
-            text = text.replace(secret, "***")
-    return text
 
 
 def shown(said: object) -> str:
@@ -216,12 +196,6 @@ def shown(said: object) -> str:
     # Removed before the text is cut: half a key would not be found.
     text = json.dumps(said, ensure_ascii=False, default=str)
     return _KEY_LIKE.sub("***", without_secrets(text))[:200]
-
-
-def _password(address: str) -> str:
-    """User and password of an address, "" without."""
-    found = re.search(r"://([^/@]+)@", address)
-    return found[1] if found else ""
 
 
 def _status_error(error: openai.APIStatusError) -> ChatError:
@@ -235,6 +209,10 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
         why += "; see config.pool.temperature (some models take 1 only)"
     if status == 429 or status in _FOR_ALL or error.param == "temperature":
         return ChatError(Trouble.FATAL, why)
+    if status < 400:
+        return ChatError(Trouble.FATAL, f"{why}; {BASE_URL} is not the address of a chat service")
+    if status in _MAYBE_PAID:
+        return ChatError(Trouble.UNANSWERED, why, wait)
     if status >= 500 or status in _PASSING:
         return ChatError(Trouble.FAILED, why, wait)
     return ChatError(Trouble.REFUSED, why)
@@ -242,9 +220,22 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
 
 def _connection_error(error: openai.APIConnectionError) -> ChatError:
     """A connection that could not be made cost nothing; one that was lost may have."""
+    from reland_jax.pool.providers.clients import Redirected
+
     cause = error.__cause__
+    if isinstance(cause, Redirected):
+        return ChatError(Trouble.FATAL, redirected(cause))
     name = type(cause).__name__ if cause else type(error).__name__
     detail = f": {cause}" if cause and str(cause) else ""
     why = without_secrets(f"no whole answer ({name}{detail})")
     unmade = name in ("ConnectError", "ConnectTimeout", "PoolTimeout")
     return ChatError(Trouble.FAILED if unmade else Trouble.UNANSWERED, why)
+
+
+def redirected(to: Exception) -> str:
+    """What to say of a service that redirects to somebody else."""
+    said = without_secrets(str(to))
+    return (
+        f"the service redirects to another address, {said}; nothing was sent there, since the prompts are "
+        f"personal data: if it is the right one, set {BASE_URL} to it"
+    )

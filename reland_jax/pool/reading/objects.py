@@ -13,6 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+LONGEST = 4_000_000
+"""Characters of one object that is used: an answer or a rationale has a few thousand."""
+
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # begins like the mark of UTF-16
@@ -80,6 +83,8 @@ def _value(text: str, position: int) -> tuple[Mapping[str, Any] | str, int]:
             # A file that ends without a line end was cut off while it was written or copied.
             return "the last line is cut off", len(text)
         return f"not a JSON object in UTF-8 ({error})", following.end() if following else len(text)
+    if end - position > LONGEST:
+        return f"{end - position} characters, more than {LONGEST}", end
     if _NO_TEXT.search(text, position, end):
         return "not a JSON object in UTF-8 (it has bytes of another encoding)", end
     if not isinstance(value, dict):

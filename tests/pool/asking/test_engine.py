@@ -18,7 +18,7 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import Backoff
 from reland_jax.pool.asking.money import BudgetReached, Usage
 from reland_jax.pool.asking.records import Reception, RequestRecord, request_record
-from reland_jax.pool.asking.replies import Asked
+from reland_jax.pool.asking.replies import MORE_ROOM, Asked
 from reland_jax.types import RelandError
 
 CONFIG = PoolConfig(provider="openai", model="m", max_tokens=10, tokenizer="characters")
@@ -40,14 +40,16 @@ class ScriptedChat:
         self.script, self.last = script, last or completion(GOOD)
         self.asked: Counter[str] = Counter()
         self.chats: list[Messages] = []
+        self.rooms: list[int] = []
         self.under_way = self.most = 0
         self.delay: Callable[[str], float] = lambda prompt: 0.0
 
-    async def ask(self, messages: Messages) -> str:
+    async def ask(self, messages: Messages, max_tokens: int) -> str:
         prompt = messages[0]["content"]
         number = self.asked[prompt]
         self.asked[prompt] += 1
         self.chats.append(messages)
+        self.rooms.append(max_tokens)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -223,8 +225,8 @@ def test_answers_under_way_at_a_stop_are_kept(tmp_path: Path) -> None:
     chat.delay = lambda prompt: 0.2 if prompt == "prompt 0" else 0.0
     scripted = chat.ask
 
-    async def mixed(messages: Messages) -> str:
-        body = await scripted(messages)
+    async def mixed(messages: Messages, max_tokens: int) -> str:
+        body = await scripted(messages, max_tokens)
         if messages[0]["content"] != "prompt 0":
             raise failed(Trouble.FATAL)
         return body
@@ -329,7 +331,11 @@ def test_a_cut_or_filtered_answer_is_never_used_and_asked_for_again(tmp_path: Pa
         chat = ScriptedChat(json.dumps(body))
         asked = ask(tmp_path / reason, chat, 1)
         assert [answer.content for answer in asked.answers.values()] == [GOOD]
-        assert len(chat.chats) == 2 and why in chat.chats[1][2]["content"]
+        assert len(chat.chats) == 2
+        if reason == "length":  # the same prompt, and more room
+            assert chat.chats[1] == chat.chats[0] and chat.rooms == [10, 10 * MORE_ROOM]
+        else:
+            assert why in chat.chats[1][2]["content"] and chat.rooms == [10, 10]
         never = ScriptedChat(last=json.dumps(body))
         (problem,) = ask(tmp_path / f"{reason}-never", never, 1).problems.values()
         assert len(never.chats) == 2 and problem.startswith("in quarantine") and why in problem

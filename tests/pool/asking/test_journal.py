@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,13 @@ from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking import journal as module
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Usage
-from reland_jax.pool.asking.owners import Owner, this_process
+from reland_jax.pool.asking.owners import Owner, Watch, this_process
 from reland_jax.pool.asking.records import (
     ACCEPTED,
     MALFORMED,
     UNANSWERED,
     UNREADABLE,
+    Malformed,
     Reception,
     RequestRecord,
     Sent,
@@ -29,6 +32,7 @@ from reland_jax.pool.asking.records import (
     request_key,
     request_record,
 )
+from reland_jax.pool.asking.reserve import DiskReserve
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.types import RelandError
@@ -41,7 +45,7 @@ NOTHING = Answer("", "m", 0, 0, "")
 HOLDER = """
 import sys, time
 from reland_jax.config import PoolConfig
-from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.journal import Journal, Malformed
 from reland_jax.pool.asking.records import Sent, request_record
 journal = Journal(sys.argv[1])
 requests = [request_record(f"prompt {number}", PoolConfig(model="m")) for number in range(3)]
@@ -97,7 +101,7 @@ def test_every_raw_response_is_kept_and_counted(tmp_path: Path) -> None:
     with open_journal(tmp_path) as journal:
         malformed = Reception(REQUESTS[0], MALFORMED, Answer("no", "m", 1, 1, ""), "raw-1", "bad", (1, 1))
         journal.record([malformed, Reception(REQUESTS[0], UNREADABLE, NOTHING, "raw-2", "not JSON", (9, 9))])
-        assert journal.malformed(KEYS) == {KEYS[0]: ("no", "bad")}
+        assert journal.malformed(KEYS) == {KEYS[0]: Malformed("no", "bad")}
         assert journal.answers(KEYS) == journal.quarantined(KEYS) == {}
         journal.record([malformed._replace(messages="[again]", why="still bad", raw="raw-3")])
         assert journal.quarantined(KEYS) == {KEYS[0]: "still bad"}
@@ -178,14 +182,49 @@ def test_owners_elsewhere_have_a_lease(tmp_path: Path, monkeypatch: pytest.Monke
     elsewhere = Owner("another machine", os.getpid(), "1")
     assert elsewhere.runs() is None and this_process().runs() is True
     assert this_process()._replace(started="1").runs() is False
-    other = open_journal(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("reland_jax.pool.asking.journal.this_process", lambda: elsewhere)
-        other.claim(REQUESTS[:1])
-    with open_journal(tmp_path) as journal:
-        assert journal.claim(REQUESTS[:1]) == set()
-        journal.lease_seconds = -1.0
-        assert journal.claim(REQUESTS[:1]) == set(KEYS[:1])
+    for lease, held in ((60.0, set()), (-1.0, set(KEYS[:1]))):
+        other = Journal(tmp_path / "j.sqlite", lease_seconds=lease)
+        with monkeypatch.context() as patch:
+            patch.setattr("reland_jax.pool.asking.journal.this_process", lambda: elsewhere)
+            other.claim(REQUESTS[:1])
+        with open_journal(tmp_path) as journal:
+            assert journal.claim(REQUESTS[:1]) == held
+        other.close()
+
+
+def test_a_beat_of_a_time_to_come_holds_only_while_it_changes() -> None:
+    now = [0.0]
+    watch, tomorrow = Watch(lambda: now[0]), time.time() + 86_400
+    for second in range(200):  # at work, with a clock that is wrong by a day
+        now[0] += 1.0
+        assert not watch.is_silent("at work", tomorrow + second // 15, 60.0)
+        assert watch.is_silent("dead", tomorrow, 60.0) == (second > 60)
+    assert watch.is_silent("never seen, silent for long", time.time() - 61, 60.0)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_budget_waits_to_see_whether_a_process_elsewhere_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_work: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The claim of a process that cannot be seen, whose clock is a day ahead."""
+    with open_journal(tmp_path) as gone:
+        gone.claim(REQUESTS[:1])
+        gone.record([], [Sent(KEYS[0], 30, 20)])
+        tomorrow = time.time() + 86_400
+        change = "UPDATE owners SET machine = 'elsewhere', beat = ?, lease = 0.6"
+        gone._database.execute(change, (tomorrow,))
+        beat = threading.Timer(0.3, lambda: gone._database.execute("UPDATE owners SET beat = beat + 1"))
+        if at_work:
+            beat.start()
+        with open_journal(tmp_path) as journal:
+            if at_work:
+                with pytest.raises(RelandError, match="is at work on this journal"):
+                    journal.enlist(alone=True)
+                beat.join()
+            else:
+                journal.enlist(alone=True)
+                assert journal.usage() == {"m": Usage(1, 30, 20)} and journal.claim(REQUESTS[:1]) == {KEYS[0]}
+    assert "cannot be seen from here" in caplog.text
 
 
 def test_one_with_a_budget_works_alone(tmp_path: Path) -> None:
@@ -287,7 +326,117 @@ def test_a_large_journal_is_checked_on_demand(tmp_path: Path, monkeypatch: pytes
         journal.check()
 
 
-def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
-    (tmp_path / "j.sqlite").touch()
+@pytest.mark.parametrize("column", ["content", "model", "created", "key", "kind", "paid_prompt"])
+def test_an_answer_that_was_changed_is_never_used(tmp_path: Path, column: str) -> None:
+    """SQLite sees nothing wrong with a bit that flips within a text."""
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(request) for request in REQUESTS])
+    changed = {"key": f"'{KEYS[0][:-1]}x'", "kind": "'acceptee'", "paid_prompt": "2"}.get(column, "'x'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(f"UPDATE received SET {column} = {changed} WHERE key = ?", (KEYS[2],))
+    with pytest.raises(RelandError, match="j.sqlite: the journal is damaged .answer 3 is not the one"):
+        Journal(path)
+
+
+def test_an_answer_is_checked_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a journal too large to be read through when it is opened, and bit by bit."""
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        bad = Reception(REQUESTS[1], MALFORMED, Answer("MALFORMED", "m", 1, 1, ""), "raw", "bad", (1, 1))
+        journal.record([accepted(REQUESTS[0], "Step 2: UNIQUE"), bad])
+        twice = bad._replace(request=REQUESTS[2], answer=Answer("TWICE", "m", 1, 1, ""))
+        journal.record([twice, twice._replace(messages="[again]")])
+    whole = path.read_bytes()
+    monkeypatch.setattr(module, "_CHECKED_BYTES", 0)
+    texts = {b"Step 2: UNIQUE": "answers", b"MALFORMED": "malformed", b"[again]": "quarantined"}
+    for text, read in texts.items():
+        damaged = bytearray(whole)
+        damaged[whole.index(text)] ^= 1
+        path.write_bytes(damaged)
+        with Journal(path) as journal, pytest.raises(RelandError, match="the journal is damaged"):
+            getattr(journal, read)(KEYS)
+
+
+def test_prompts_are_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(REQUESTS[0])])
+    for change, fault in (
+        ("prompt = 'another'", "prompt 1 is not the one"), ("key = 'x'", "answer 1 belongs to no prompt")
+    ):  # fmt: skip
+        content = path.read_bytes()
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute(f"UPDATE asked SET {change}")
+        with pytest.raises(RelandError, match=fault):
+            Journal(path)
+        path.write_bytes(content)
+
+
+def test_retired_answers_are_sound(tmp_path: Path) -> None:
     with open_journal(tmp_path) as journal:
-        assert journal.claim(REQUESTS) == set(KEYS)
+        journal.record([accepted(REQUESTS[0])])
+        assert journal.retire(KEYS, "9999") == 1
+        journal.check()
+
+
+def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(request) for request in REQUESTS])
+        before = journal.answers(KEYS)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for table, column in (("received", "checksum"), ("owners", "lease")):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    with Journal(path) as journal:
+        assert journal.answers(KEYS) == before and journal.usage() == {"m": Usage(5, 15, 20)}
+        journal.check()
+        assert journal.claim(REQUESTS) == set()
+
+
+def test_an_emptied_journal_is_refused(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.record([accepted(REQUESTS[0])])
+    (tmp_path / "j.sqlite").write_bytes(b"")
+    with pytest.raises(RelandError, match="j.sqlite: the journal is empty .0 bytes.*paid"):
+        open_journal(tmp_path)
+    assert (tmp_path / "j.sqlite").read_bytes() == b""
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RelandError, match="file/j.sqlite: the journal cannot be used .*(exists|directory)"):
+        Journal(tmp_path / "file" / "j.sqlite")
+
+
+def test_answers_under_way_are_written_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound on pages raises the very error of a full disk."""
+    with open_journal(tmp_path) as journal:
+        journal.claim(REQUESTS)
+        journal.hold_room(1 << 16)
+        room = next(tmp_path.glob(".*room*"))
+        assert room.stat().st_blocks * 512 >= 1 << 16
+        pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+        journal._database.execute(f"PRAGMA max_page_count = {pages}")
+        release = DiskReserve.release
+
+        def released(reserve: DiskReserve) -> bool:
+            journal._database.execute(f"PRAGMA max_page_count = {pages + 16}")
+            return release(reserve)
+
+        monkeypatch.setattr(DiskReserve, "release", released)
+        assert not journal.out_of_room
+        journal.record([accepted(REQUESTS[0], "x" * 9000)])
+        assert journal.out_of_room and set(journal.answers(KEYS)) == {KEYS[0]} and not room.exists()
+        with pytest.raises(RelandError, match="if the disk is full, make room"):
+            journal.record([accepted(REQUESTS[1], "x" * 90_000)])
+
+
+def test_without_room_for_answers_nothing_begins(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        with pytest.raises(RelandError, match="the journal cannot be used"):
+            journal.hold_room(1 << 60)
+        assert not list(tmp_path.glob(".*room*"))

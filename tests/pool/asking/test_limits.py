@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reland_jax.pool.asking.limits import LONGEST_WAIT, Backoff, Breaker, RateLimit, retry_after_seconds
+from reland_jax.pool.asking.limits import Backoff, Breaker, Patience, RateLimit, retry_after_seconds
 
 
 class Clock:
@@ -69,8 +69,20 @@ def test_a_wait_is_never_shorter_than_asked_for() -> None:
     backoff = Backoff(first=0.5, seed=0)
     waits = [backoff.wait(1, 20.0) for _ in range(200)]
     assert min(waits) >= 20.0 and max(waits) <= 22.5 and len(set(waits)) > 100
-    assert backoff.wait(1, 1e9) <= 1.1 * LONGEST_WAIT + 0.5
     assert 0.0 <= backoff.wait(1, -5.0) <= 0.5
+
+
+def test_a_service_may_make_a_job_wait_for_so_long_and_no_longer() -> None:
+    clock = Clock()
+    patience = Patience(100.0, clock)
+    assert patience.allows(100.0) and not patience.allows(100.5)
+    clock.now += 60.0
+    assert patience.allows(40.0) and not patience.allows(41.0), "no answer came since the first wait"
+    patience.answered()
+    assert patience.allows(100.0)
+    clock.now += 1e9  # the service was slow, and did not ask to wait
+    patience.answered()
+    assert patience.allows(100.0) and not patience.allows(float("inf"))
 
 
 def test_the_breaker_opens_after_failures_in_a_row() -> None:

@@ -14,7 +14,7 @@ from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool import build as build_module
 from reland_jax.pool.asking.money import estimate
 from reland_jax.pool.build import build_pool
-from reland_jax.pool.contract import ProviderResult, RationaleRequest
+from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import build_prompt
 from reland_jax.pool.prompting.requests import PoolRequests, described_item, pool_requests
 from reland_jax.pool.prompting.scrub import PHONE, scrubber
@@ -84,12 +84,12 @@ def test_a_name_survives_beside_other_fields() -> None:
 class Tidy:
     """Answers step 0 by leaving out the words " free for all"; or with a fixed answer."""
 
-    def __init__(self, answer: str | None = "") -> None:
+    def __init__(self, answer: str | NoAnswer = "") -> None:
         self.answer, self.calls = answer, list[tuple[tuple[str, ...], int]]()
 
     def answers(
         self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
-    ) -> list[str | None]:
+    ) -> list[str | NoAnswer]:
         self.calls.append((tuple(prompts), max_tokens))
         if self.answer != "":
             return [self.answer] * len(prompts)
@@ -197,11 +197,16 @@ def test_the_key_of_step_0_does_not_depend_on_the_other_seeds() -> None:
     assert one.calls[0][0] == both.calls[0][0][:1] and one.calls[0][1] == both.calls[0][1]
 
 
-@pytest.mark.parametrize("answer", [None, "1. Rose Soap", "1. Gold\n2. Gold\n3. Gold", "no"])
-def test_an_answer_that_is_not_used_leaves_the_titles_of_the_rules(answer: str | None) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [NoAnswer("late", True), NoAnswer("refused", False), "1. Rose Soap", "1. Gold\n2. Gold\n3. Gold", "no"],
+)
+def test_an_answer_that_is_not_used_leaves_the_titles_of_the_rules(answer: str | NoAnswer) -> None:
     made = make(0, cleaning="llm", provider=Tidy(answer))
     assert made.requests == make(0).requests
-    ((user, why),) = made.problems
+    (problem,) = made.problems
+    user, why = problem
+    assert problem.again == (answer == NoAnswer("late", True)), "only one that may come is asked for again"
     assert user == "A1B2C3D4E5" and why.startswith("step 0 ") and why.endswith("titles are cleaned by rule")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.files import aside_name
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import BudgetReached
 from reland_jax.pool.asking.records import request_key
@@ -390,14 +392,18 @@ def test_killed_at_any_moment(
 ) -> None:
     """Killed before or after any call: no prompt is in two batches that were paid, and nothing is lost."""
     api.plans = [answering("ab")]
-    (tmp_path / "batch_sent").mkdir()
-    (tmp_path / "batch_sent" / "half.jsonl.tmp-1").write_text("of a process that was killed while it wrote")
+    sent = tmp_path / "batch_sent"
+    sent.mkdir()
+    aside = aside_name(sent / f"{'a' * 16}.jsonl").name.removesuffix(str(os.getpid()))
+    (sent / f"{aside}999999999").write_text("of a process that was killed while it wrote")
+    (sent / f"{'b' * 16}.jsonl").write_text("of one that was killed before it noted it down")
+    (sent / "notes.txt").write_text("somebody else's")
     assert run_until_killed(CONFIG, LLM, tmp_path, requests(), call, after=after, time=time)
     result = run(tmp_path)
     assert result == undisturbed() and result.problems == []
     assert api.asked() == [names("abcd"), names("cd")]
     assert paid(tmp_path) == {"some-llm": (4, 44, 28)}
-    assert not list(tmp_path.glob("batch_sent/*"))
+    assert [path.name for path in sent.iterdir()] == ["notes.txt"]
 
 
 def undisturbed() -> ProviderResult:

@@ -16,7 +16,7 @@ import pytest
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import BudgetReached
-from reland_jax.pool.contract import RationaleRequest
+from reland_jax.pool.contract import NoAnswer, RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.providers import hf
 from reland_jax.pool.providers.hf import HfProvider
@@ -146,7 +146,9 @@ def test_the_budget_in_tokens_holds(tmp_path: Path) -> None:
 def test_prompts_of_step_0(tmp_path: Path) -> None:
     stub = Stub(lambda messages: messages[0]["content"].upper())
     writer = provider(tmp_path, stub)
-    assert writer.answers(["x", "y", "x"], 9, lambda text: "" if text == "X" else "no") == ["X", None, "X"]
+    one, other, same = writer.answers(["x", "y", "x"], 9, lambda text: "" if text == "X" else "no")
+    assert one == same == "X" and isinstance(other, NoAnswer) and not other.again
+    assert other.why == "in quarantine, malformed when asked again too: no"
 
 
 def test_two_at_a_time_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.chat import ChatError, Trouble
-from reland_jax.pool.contract import RationaleRequest
+from reland_jax.pool.contract import NoAnswer, RationaleRequest
 from reland_jax.pool.providers.openai_chat import (
     OpenAIChat,
     OpenAIProvider,
@@ -77,7 +77,7 @@ def trouble_of(**llm: object) -> ChatError:
     async def once() -> ChatError:
         async with OpenAIChat(CONFIG, LLMConfig(**llm)) as chat:  # type: ignore[arg-type]
             with pytest.raises(ChatError) as raised:
-                await chat.ask([{"role": "user", "content": "a prompt"}])
+                await chat.ask([{"role": "user", "content": "a prompt"}], 50)
             return raised.value
 
     return asyncio.run(once())
@@ -179,7 +179,8 @@ def test_answers_to_prompts_of_another_kind(server: StartServer, tmp_path: Path)
     server()
     provider = OpenAIProvider(CONFIG, LLMConfig(), tmp_path)
     texts = provider.answers(["x", f"y {REFUSED_MARK}"], 5, lambda text: "")
-    assert texts[0] is not None and texts[0].startswith("Step 1") and texts[1] is None
+    assert isinstance(texts[0], str) and texts[0].startswith("Step 1")
+    assert isinstance(texts[1], NoAnswer) and not texts[1].again and texts[1].why.startswith("status 400")
 
 
 def test_hundreds_of_prompts_and_every_fault(server: StartServer, tmp_path: Path) -> None:
@@ -235,8 +236,9 @@ def test_a_model_that_wants_the_bound_under_its_newer_name(monkeypatch: pytest.M
     async def ask(temperature: float) -> None:
         chat = OpenAIChat(dataclasses.replace(CONFIG, temperature=temperature), LLMConfig())
         monkeypatch.setattr(chat, "_client", service)
-        await asyncio.gather(*(chat.ask([{"role": "user", "content": "p"}]) for _ in range(3)))
-        await chat.ask([{"role": "user", "content": "p"}])
+        messages = [{"role": "user", "content": "p"}]
+        await asyncio.gather(*(chat.ask(messages, CONFIG.max_tokens) for _ in range(3)))
+        await chat.ask(messages, CONFIG.max_tokens)
 
     asyncio.run(ask(1.0))
     assert ["max_tokens" in body for body in service.bodies] == [True] * 3 + [False] * 4

@@ -1,0 +1,46 @@
+"""Room on the disk that is kept for answers: what was paid can be written though the disk becomes full."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reland_jax.files import aside_name, sweep
+
+BYTES_PER_REQUEST = 64 * 1024
+"""Room for one answer under way with its prompt and what SQLite writes around them."""
+
+
+class DiskReserve:
+    """A file of no meaning beside the journal, removed when its room is needed or the journal is closed."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is set aside yet.
+
+        Args:
+            path: of the journal.
+        """
+        self._path, self._held = path.with_name(f"{path.name}-room"), False
+
+    def hold(self, size: int) -> None:
+        """Sets that many bytes aside; what a killed process had set aside is given back.
+
+        Raises:
+            OSError: the disk has no room.
+        """
+        sweep(self._path)
+        file, self._held = os.open(aside_name(self._path), os.O_CREAT | os.O_RDWR, 0o600), True
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError:
+            self.release()
+            raise
+        finally:
+            os.close(file)
+
+    def release(self) -> bool:
+        """Gives the room back; whether there was any."""
+        held, self._held = self._held, False
+        if held:
+            aside_name(self._path).unlink(missing_ok=True)
+        return held

@@ -1,0 +1,65 @@
+"""The key of a service, and the password in its address, taken out of whatever is kept or shown.
+
+A service may send the key back: in an error about it, or in an answer, as it is or in one of the ways in
+which a character can be written.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from functools import lru_cache
+
+BASE_URL, API_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+SURELY_SECRET = 16
+"""Length from which a key is not a word of an answer: services on this machine are given "EMPTY" and such."""
+
+_UNSEEN = r"(?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\\+u(?:00ad|200[b-f]|206[0-4]|feff))*"
+"""Characters that nobody sees, which the reading of an answer takes out."""
+
+
+def without_secrets(text: str, shortest: int = 4) -> str:
+    """The text without the key, and without the user and password in the address of the service.
+
+    They are found also where characters are escaped as in JSON (however often), URLs or HTML, in Base64, in
+    capitals, or with invisible characters between.
+
+    Args:
+        text: for people, or for the journal.
+        shortest: shorter secrets stay, because they are words ("none", "test") that a text may have.
+    """
+    for secret in (os.environ.get(API_KEY, ""), _password(os.environ.get(BASE_URL, ""))):
+        if len(secret) >= shortest:
+            text = _pattern(secret).sub("***", text)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _pattern(secret: str) -> re.Pattern[str]:
+    """Finds a secret in any of its forms."""
+    forms = [_UNSEEN.join(map(_written, secret))]
+    if len(secret) >= SURELY_SECRET:
+        # Within a longer text its Base64 depends on what stands before it: the middle is the same.
+        for shift in range(3):
+            encoded = base64.b64encode(b"\0" * shift + secret.encode()).decode()
+            whole = encoded[4 if shift else 0 : len(encoded) // 4 * 4 - 4]
+            forms.append(re.escape(whole) + r"[A-Za-z0-9+/]{0,4}={0,2}")
+    return re.compile("|".join(forms), re.IGNORECASE)
+
+
+def _written(character: str) -> str:
+    """Regular expression of one character, escaped or not."""
+    code, octets = ord(character), character.encode("utf-8", "surrogatepass")
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    unicode = "".join(rf"\\+u{units[start : start + 4]}" for start in range(0, len(units), 4))
+    percent = "".join(f"%{octet:02x}" for octet in octets)
+    wide = re.escape(chr(code + 0xFEE0)) if 0x21 <= code <= 0x7E else "(?!)"
+    plain = re.escape(character)
+    return rf"(?:\\*{plain}|{unicode}|{percent}|&#0*{code};|&#x0*{code:x};|{wide})"
+
+
+def _password(address: str) -> str:
+    """User and password of an address, "" without."""
+    found = re.search(r"://([^/@]+)@", address)
+    return found[1] if found else ""
