@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from absl import app, flags
@@ -50,15 +51,23 @@ def run(main: Callable[[], int | None], define_flags: Callable[[], None] | None 
 
 
 def run_with_operands(
-    main: Callable[[Sequence[str]], int | None], define_flags: Callable[[], None] | None = None
+    main: Callable[[Sequence[str]], int | None],
+    define_flags: Callable[[], None] | None = None,
+    hint: str = "",
 ) -> None:
-    """The main program of a command whose `main` is given the words that are no flags."""
+    """The main program of a command whose `main` is given the words that are no flags.
+
+    Args:
+        main: as of `run`.
+        define_flags: as of `run`.
+        hint: said of an unknown flag, beyond that it is unknown.
+    """
     if define_flags:
         define_flags()
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
     app.run(
         lambda words: leave(status_of(lambda: main(words[1:]), flags.FLAGS.debug)),
-        flags_parser=parse_flags,
+        flags_parser=partial(parse_flags, hint=hint),
     )
 
 
@@ -108,7 +117,7 @@ def _nobody_reads() -> bool:
     return False
 
 
-def parse_flags(arguments: list[str]) -> list[str]:
+def parse_flags(arguments: list[str], hint: str = "") -> list[str]:
     """Parses the flags, for `app.run(main, flags_parser=parse_flags)`; a mistake ends the command."""
     left: list[str] = []
 
@@ -119,7 +128,8 @@ def parse_flags(arguments: list[str]) -> list[str]:
             if "config" in flags.FLAGS:  # where its file cannot be read, ml_collections says so on first use
                 hasattr(flags.FLAGS["config"].value, "to_dict")
         except MISTAKES as error:
-            raise RelandError(told(error)) from error
+            more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
+            raise RelandError(told(error) + more) from error
         except OSError as error:
             raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
 

@@ -10,7 +10,7 @@ values of secrets on the machine where the job runs.
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import re
 import signal
@@ -18,12 +18,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from absl import app, flags
+from absl import flags
 
+from experiments.command_line import run_with_operands
 from launch.plan import Plan, execute, script
 from reland_jax.config import nearest_name
+from reland_jax.files import expanded
 from reland_jax.types import RelandError
 
 flags.disclaim_key_flags()
@@ -37,6 +39,9 @@ PORT = 8476
 
 RESTARTS = 10
 """How often a platform starts a failed job again, where it lets us say; 10 is the most that Batch takes."""
+
+IMAGE = re.compile(r"\w[\w.-]*(:\d+)?(/\w[\w.-]*)*(:\w[\w.-]*)?(@\w+:[0-9a-fA-F]+)?", re.ASCII)
+"""The name of a container image: [HOST[:PORT]/]PATH[:TAG][@DIGEST]."""
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -127,30 +132,47 @@ def job_from_flags(values: flags.FlagValues, experiment: Sequence[str], mount: s
         )
     check_module(values.module)
     check_workdir(experiment, mount)
+    if "image" in values:
+        check_image(values.image)
     secrets = parse_secrets(values.secret) if "secret" in values else {}
     check_no_secrets([*experiment, *secrets.values()])
     return Job(values.name, values.module, tuple(experiment), secrets)
 
 
 def check_module(module: str) -> None:
-    """Raises `RelandError` unless the module is a file of experiments/."""
-    known = [f"experiments.{path.stem}" for path in sorted((REPOSITORY / "experiments").glob("*.py"))]
+    """Raises `RelandError` unless the module is a command: a file of experiments/ that can be run."""
+    files = sorted((REPOSITORY / "experiments").glob("*.py"))
+    known = [f"experiments.{path.stem}" for path in files if is_command(path)]
+    if module in {f"experiments.{path.stem}" for path in files} - set(known):
+        raise RelandError(f"--module={module}: no command but a part of others; known are {', '.join(known)}")
     if module not in known:
         raise RelandError(f"--module={module}: {nearest_name(module, known)}")
 
 
+def is_command(path: Path) -> bool:
+    """Whether a file does something when it is run: it has a block for the name ``__main__``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+
+
+def workdir_of(experiment: Sequence[str]) -> str | None:
+    """The last --workdir among the experiment's flags, with ``~`` replaced; None if there is none."""
+    given = [word.partition("=")[2] for word in experiment if re.match(r"--?workdir=", word)]
+    return expanded(given[-1]) if given else None
+
+
 def check_workdir(experiment: Sequence[str], mount: str | None) -> None:
     """Raises `RelandError` if the experiment has no --workdir, or one that is lost with the machine."""
-    workdirs = [word.partition("=")[2] for word in experiment if re.match(r"--?workdir=", word)]
+    workdir = workdir_of(experiment)
     below = f", a folder below {mount}, which survives the machine" if mount else ""
-    if not workdirs:
+    if not workdir:
         raise RelandError(
             f"the experiment's flags need --workdir=DIR{below}; they stand behind --, as in"
             " ... -- --config=experiments/configs/reland.py:demo,sasrec --workdir=DIR"
         )
-    if mount and not workdirs[-1].startswith(mount.rstrip("/") + "/"):
+    if mount and not os.path.normpath(workdir).startswith(mount.rstrip("/") + "/"):
         raise RelandError(
-            f"--workdir={workdirs[-1]} would be lost with the machine, and with it the checkpoints: give a"
+            f"--workdir={workdir} would be lost with the machine, and with it the checkpoints: give a"
             f" folder below {mount}, such as --workdir={mount.rstrip('/')}/workdir"
         )
 
@@ -173,6 +195,15 @@ def parse_secrets(given: Sequence[str]) -> dict[str, str]:
             )
         secrets[variable] = place
     return secrets
+
+
+def check_image(image: str) -> None:
+    """Raises `RelandError` unless this can be the name of a container image."""
+    if not IMAGE.fullmatch(image):
+        raise RelandError(
+            f"--image={image!r} is no name of a container image, such as"
+            " us-docker.pkg.dev/PROJECT/REPOSITORY/reland-cuda:1"
+        )
 
 
 def check_no_secrets(words: Sequence[str]) -> None:
@@ -222,16 +253,11 @@ def parse_storage(url: str, kinds: Sequence[str] = ("gs", "nfs")) -> Storage:
     Raises:
         RelandError: another kind of storage, or one without a name.
     """
-    found = re.fullmatch(r"(\w+)://([\w.-]+)(?:/([\w./-]*))?", url)
+    found = re.fullmatch(r"(\w+)://(\w[\w.-]*)(?:/([\w./-]*))?", url, re.ASCII)
     if not found or found[1] not in kinds:
         examples = {"gs": "gs://BUCKET[/FOLDER]", "nfs": "nfs://HOST/SHARE", "pvc": "pvc://CLAIM"}
         raise RelandError(f"--storage={url}: expected {' or '.join(examples[kind] for kind in kinds)}")
     return Storage(found[1], found[2], (found[3] or "").strip("/"))
-
-
-def write_json(value: Any) -> str:
-    """A manifest: indented JSON, which is YAML as well."""
-    return json.dumps(value, indent=2) + "\n"
 
 
 Planner = Callable[[flags.FlagValues, Sequence[str]], Plan]
@@ -241,7 +267,9 @@ def run(define_flags: Callable[[flags.FlagValues], None], plan: Planner) -> None
     """The main program of a launcher: parses the flags, then prints or carries out the plan."""
     define_flags(flags.FLAGS)
     signal.signal(signal.SIGTERM, _end)
-    app.run(lambda words: carry_out(plan, flags.FLAGS, words[1:]), flags_parser=_parse_flags)
+    run_with_operands(
+        lambda words: carry_out(plan, flags.FLAGS, words), hint="Flags of the experiment stand behind --"
+    )
 
 
 def _end(number: int, frame: object) -> NoReturn:
@@ -250,22 +278,13 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def carry_out(plan: Planner, values: flags.FlagValues, experiment: Sequence[str]) -> None:
-    """Prints the plan under --dry_run, else carries it out; an error ends the program with one line."""
-    try:
-        steps = plan(values, experiment)
-        if values.dry_run:
-            print(script(steps), end="")
-        else:
-            execute(steps)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    """Prints the plan under --dry_run, else carries it out.
 
-
-def _parse_flags(words: list[str]) -> list[str]:
-    """Parses the launcher's flags; a mistake ends it with one line."""
-    try:
-        return flags.FLAGS(words)
-    except flags.UnrecognizedFlagError as error:
-        sys.exit(f"error: {error}. Flags of the experiment stand behind --")
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
+    Raises:
+        RelandError: flags that do not fit, or a command that cannot be run or fails.
+    """
+    steps = plan(values, experiment)
+    if values.dry_run:
+        print(script(steps), end="")
+    else:
+        execute(steps)

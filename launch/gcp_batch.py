@@ -23,6 +23,7 @@ from launch import accelerators, common
 from launch.accelerators import CPU_MACHINE, Gpu
 from launch.common import FOLDER, RESTARTS, Job, Storage, secret_version
 from launch.plan import Command, File, Plan
+from launch.quoting import for_manifest
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -40,7 +41,7 @@ def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
         "gcloud", "batch", "jobs", "submit", job.name, f"--location={values.region}",
         f"--project={values.project}", f"--config={path}",
     ]  # fmt: skip
-    return [File(path, common.write_json(description(job, values, storage))), Command(tuple(submit))]
+    return [File(path, for_manifest(description(job, values, storage))), Command(tuple(submit))]
 
 
 def description(job: Job, values: flags.FlagValues, storage: Storage) -> dict[str, Any]:

@@ -16,7 +16,6 @@ Engine.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from absl import flags
@@ -49,10 +48,9 @@ def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
     startup = f"{FOLDER}/{job.name}-startup.sh"
     group = ["gcloud", "compute", "instance-groups", "managed"]
     where = [f"--zone={values.zone}", f"--project={values.project}"]
-    finish = shlex.join([*group, "delete", job.name, *where, "--quiet"])
     text = startup_script(
         job, values.image, values.project, storage, ["--gpus=all", *_several(job, values.hosts)],
-        _NUMBER_IN_NAME, finish,
+        _NUMBER_IN_NAME, [*group, "delete", job.name, *where, "--quiet"], is_numbered=values.hosts > 1,
     )  # fmt: skip
     add = (*group, "create-instance", job.name)
     return [
@@ -71,7 +69,7 @@ def _several(job: Job, hosts: int) -> list[str]:
     if hosts == 1:
         return []
     address = f"JAX_COORDINATOR_ADDRESS={job.name}-0:{PORT}"
-    return [f"--env=JAX_NUM_PROCESSES={hosts}", f"--env={address}", '--env=JAX_PROCESS_ID="$index"']
+    return [f"--env=JAX_NUM_PROCESSES={hosts}", f"--env={address}"]
 
 
 def _template(job: Job, values: flags.FlagValues, gpu: Gpu, startup: str) -> list[str]:

@@ -15,7 +15,6 @@ Fields: the pages "Manage queued resources" and "Manage TPU Spot VMs" of Cloud T
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from absl import flags
@@ -24,6 +23,7 @@ from launch import accelerators, common
 from launch.accelerators import Tpu
 from launch.common import FOLDER, Job
 from launch.plan import Command, File, Plan
+from launch.quoting import for_shell
 from launch.vm import startup_script
 
 _WATCH = """\
@@ -72,7 +72,7 @@ def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
     several = [f"--env=JAX_NUM_PROCESSES={hosts}", "--env=RELAND_TPU=1"] if hosts > 1 else []
     text = startup_script(
         job, values.image, values.project, storage, ["--privileged", *several], _WORKER_NUMBER,
-        f"{_delete(job, values)} --async",
+        [*_delete(job, values), "--async"],
     )  # fmt: skip
     return [
         File(startup, text),
@@ -91,9 +91,9 @@ def _where(values: flags.FlagValues) -> list[str]:
     return [f"--zone={values.zone}", f"--project={values.project}"]
 
 
-def _delete(job: Job, values: flags.FlagValues) -> str:
+def _delete(job: Job, values: flags.FlagValues) -> list[str]:
     words = ["gcloud", "compute", "tpus", "queued-resources", "delete", job.name, *_where(values)]
-    return shlex.join([*words, "--force", "--quiet"])
+    return [*words, "--force", "--quiet"]
 
 
 def _watch_script(job: Job, values: flags.FlagValues, tpu: Tpu, startup: str) -> str:
@@ -108,8 +108,9 @@ def _watch_script(job: Job, values: flags.FlagValues, tpu: Tpu, startup: str) ->
     ]  # fmt: skip
     describe = [*resource, "describe", job.name, *_where(values), "--format=value(state.state)"]
     return _WATCH.format(
-        name=job.name, create=shlex.join(create), describe=shlex.join(describe), delete=_delete(job, values)
-    )
+        name=job.name, create=for_shell(create), describe=for_shell(describe),
+        delete=for_shell(_delete(job, values)),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from launch import accelerators, common
 from launch.accelerators import Gpu, Tpu
 from launch.common import FOLDER, PORT, RESTARTS, Job, Storage
 from launch.plan import Command, File, Plan
+from launch.quoting import for_manifest
 from reland_jax.types import RelandError
 
 GROUP = "worker"
@@ -53,7 +54,7 @@ def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
     make = manifest_of_job if hosts == 1 else manifest_of_jobset
     path = f"{FOLDER}/{job.name}-kubernetes.json"
     return [
-        File(path, common.write_json(make(job, values, storage, hosts))),
+        File(path, for_manifest(make(job, values, storage, hosts))),
         Command(("kubectl", "apply", f"--filename={path}")),
     ]
 

@@ -6,7 +6,6 @@ Printed, it is a bash script that does the same.
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launch.quoting import check_word, for_shell
+from reland_jax.files import write_text
 from reland_jax.types import RelandError
 
 GRACE = 10
@@ -38,8 +39,8 @@ class Command:
 
     def __str__(self) -> str:
         """The command for a shell, quoted."""
-        values = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
-        return " ".join([*values, shlex.join(self.words)])
+        values = [f"{name}={for_shell([value])}" for name, value in self.variables.items()]
+        return " ".join([*values, for_shell(self.words)])
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def _shell(step: File | Command | Together) -> str:
         end = "END"
         while end in step.text:
             end += "_"
-        path = shlex.quote(step.path)
-        folder = shlex.quote(os.path.dirname(step.path) or ".")
+        path = for_shell([step.path])
+        folder = for_shell([os.path.dirname(step.path) or "."])
         return f"mkdir -p {folder}\ncat >{path} <<'{end}'\n{step.text.rstrip()}\n{end}"
     if isinstance(step, Command):
         return str(step)
@@ -125,14 +126,13 @@ def _say(text: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, text)
     _say(f"wrote {path}")
 
 
 def _start(command: Command) -> subprocess.Popen[bytes]:
+    for word in (*command.words, *command.variables.values()):
+        check_word(word)
     try:
         return subprocess.Popen(command.words, env=os.environ | dict(command.variables))
     except FileNotFoundError:

@@ -14,14 +14,15 @@ Directives: the manual page sbatch.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from absl import flags
 
+from experiments.command_line import define_path
 from launch import common
 from launch.common import FOLDER, PORT, Job
 from launch.plan import Command, File, Plan
+from launch.quoting import for_directive, for_shell
 from reland_jax.types import RelandError
 
 
@@ -36,15 +37,17 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("time", "24:00:00", "Time limit, as Slurm writes it.", values)
     flags.DEFINE_string("partition", None, "Partition; the cluster's default if not given.", values)
     flags.DEFINE_string("account", None, "Account; yours if not given.", values)
-    flags.DEFINE_string("python", ".venv/bin/python", "Interpreter, from the repository's root.", values)
+    define_path("python", ".venv/bin/python", "Interpreter, from the repository's root.", values)
 
 
 def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
     """The batch script, and its submission."""
     job = common.job_from_flags(values, experiment)
-    workdir = next(word.partition("=")[2] for word in reversed(experiment) if "workdir=" in word)
+    workdir = common.workdir_of(experiment) or ""
     if not workdir.startswith("/") or workdir.startswith("/tmp/"):
         raise RelandError(f"--workdir={workdir}: give an absolute path on a file system that all nodes see")
+    if values.python.startswith("-") or not values.python:
+        raise RelandError(f"--python={values.python}: give the path of an interpreter")
     path = f"{FOLDER}/{job.name}.sbatch"
     return [File(path, batch_script(job, values)), Command(("sbatch", path))]
 
@@ -55,14 +58,14 @@ def batch_script(job: Job, values: flags.FlagValues) -> str:
     return "\n".join(
         [
             "#!/usr/bin/env bash",
-            *(f"#SBATCH {directive}" for directive in _directives(job, values)),
+            *_directives(job, values),
             "set -euo pipefail",
             "",
             f'JAX_COORDINATOR_ADDRESS="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{PORT}"',
             "export JAX_COORDINATOR_ADDRESS",
             "# Before the time limit: back into the queue, to go on from the last checkpoint.",
             """trap 'scontrol requeue "$SLURM_JOB_ID"' USR1""",
-            f"srun --kill-on-bad-exit=1 {shlex.join(words)} &",
+            f"srun --kill-on-bad-exit=1 {for_shell(words)} &",
             "wait $!",
             "",
         ]
@@ -70,23 +73,23 @@ def batch_script(job: Job, values: flags.FlagValues) -> str:
 
 
 def _directives(job: Job, values: flags.FlagValues) -> list[str]:
-    chosen = [f"--{name}={values[name].value}" for name in ("partition", "account") if values[name].value]
-    gpus = [f"--gpus-per-node={values.devices}"] if values.devices else []
-    return [
-        f"--job-name={job.name}",
-        f"--nodes={values.hosts}",
-        "--ntasks-per-node=1",
-        f"--cpus-per-task={values.cpus}",
-        f"--mem={values.memory}",
-        *gpus,
-        f"--time={values.time}",
-        *chosen,
-        "--requeue",
-        "--open-mode=append",
-        f"--output={job.name}-%j.log",
-        "--signal=B:USR1@300",
-        f"--chdir={common.REPOSITORY}",
-    ]
+    chosen = {name: values[name].value for name in ("partition", "account") if values[name].value}
+    gpus = {"gpus-per-node": values.devices} if values.devices else {}
+    given = {
+        "job-name": job.name,
+        "nodes": values.hosts,
+        "ntasks-per-node": 1,
+        "cpus-per-task": values.cpus,
+        "mem": values.memory,
+        **gpus,
+        "time": values.time,
+        **chosen,
+        "open-mode": "append",
+        "output": f"{job.name}-%j.log",
+        "signal": "B:USR1@300",
+        "chdir": common.REPOSITORY,
+    }
+    return [*(for_directive(name, value) for name, value in given.items()), "#SBATCH --requeue"]
 
 
 if __name__ == "__main__":

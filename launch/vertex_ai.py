@@ -24,6 +24,7 @@ from launch import accelerators, common
 from launch.accelerators import CPU_MACHINE, Gpu, Tpu
 from launch.common import FOLDER, Job, secret_version
 from launch.plan import Command, File, Plan
+from launch.quoting import for_manifest
 from reland_jax.types import RelandError
 
 
@@ -43,7 +44,7 @@ def plan(values: flags.FlagValues, experiment: Sequence[str]) -> Plan:
         "gcloud", "ai", "custom-jobs", "create", f"--display-name={job.name}", f"--region={values.region}",
         f"--project={values.project}", f"--config={path}",
     ]  # fmt: skip
-    return [File(path, common.write_json(job_spec(job, values))), Command(tuple(create))]
+    return [File(path, for_manifest(job_spec(job, values))), Command(tuple(create))]
 
 
 def job_spec(job: Job, values: flags.FlagValues) -> dict[str, Any]:

@@ -7,10 +7,10 @@ success, so that nothing is left that costs money. The log of every machine is l
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from launch.common import Job, Storage, secret_version
+from launch.quoting import for_shell
 
 _SCRIPT = """\
 #!/usr/bin/env bash
@@ -52,7 +52,15 @@ mountpoint -q {mount} || mount -t nfs {share} {mount}"""
 
 
 def startup_script(
-    job: Job, image: str, project: str, storage: Storage, docker: Sequence[str], index: str, finish: str
+    job: Job,
+    image: str,
+    project: str,
+    storage: Storage,
+    docker: Sequence[str],
+    index: str,
+    finish: Sequence[str],
+    *,
+    is_numbered: bool = False,
 ) -> str:
     """The text of the script.
 
@@ -61,37 +69,39 @@ def startup_script(
         image: the container's image.
         project: the project that keeps the secrets.
         storage: what is mounted at `Storage.MOUNT`, on the machine and in the container.
-        docker: further options of docker run; words may use the shell's ``$index``.
+        docker: further options of docker run.
         index: a shell expression for the index of this machine.
-        finish: a shell command of machine 0 that gives all machines back.
+        finish: the command of machine 0 that gives all machines back.
+        is_numbered: whether the container is told the index, as JAX_PROCESS_ID.
     """
     secrets = {variable: secret_version(project, place) for variable, place in job.secrets.items()}
-    words = [image, *job.worker_arguments(secrets)]
+    docker_run = [
+        "docker", "run", "--rm", f"--name={job.name}", "--net=host",
+        f"--volume={Storage.MOUNT}:{Storage.MOUNT}", *docker,
+    ]  # fmt: skip
+    numbered = ['--env=JAX_PROCESS_ID="$index"'] if is_numbered else []
     host = image.partition("/")[0]
-    private = host.endswith(("-docker.pkg.dev", "gcr.io"))
-    login = f"gcloud auth configure-docker {host} --quiet\n" if private else ""
+    login = [for_shell(["docker", "pull", image])]
+    if host.endswith(("-docker.pkg.dev", "gcr.io")):
+        login.insert(0, for_shell(["gcloud", "auth", "configure-docker", host, "--quiet"]))
     return _SCRIPT.format(
         name=job.name,
         index=index,
         mount=Storage.MOUNT,
         mounting=_mounting(storage),
-        login=login + f"docker pull {shlex.quote(image)}",
+        login="\n".join(login),
         run=" ".join(
-            [
-                f"docker run --rm --name={job.name} --net=host",
-                f"--volume={Storage.MOUNT}:{Storage.MOUNT}",
-                *docker,
-                shlex.join(words),
-            ]
+            [for_shell(docker_run), *numbered, for_shell([image, *job.worker_arguments(secrets)])]
         ),
-        finish=finish,
+        finish=for_shell(finish),
     )
 
 
 def _mounting(storage: Storage) -> str:
     if storage.kind == "nfs":
-        return _SHARE.format(mount=Storage.MOUNT, share=shlex.quote(f"{storage.host}:/{storage.path}"))
-    options = [*(f"--{option}" for option in storage.FUSE_OPTIONS), "-o allow_other"]
+        share = for_shell([f"{storage.host}:/{storage.path}"])
+        return _SHARE.format(mount=Storage.MOUNT, share=share)
+    options = [*(f"--{option}" for option in storage.FUSE_OPTIONS), "-o", "allow_other"]
     if storage.path:
-        options.append(f"--only-dir={shlex.quote(storage.path)}")
-    return _BUCKET.format(mount=Storage.MOUNT, options=" ".join(options), bucket=storage.host)
+        options.append(f"--only-dir={storage.path}")
+    return _BUCKET.format(mount=Storage.MOUNT, options=for_shell(options), bucket=for_shell([storage.host]))

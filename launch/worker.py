@@ -25,6 +25,7 @@ as the machine's service account. Values are never printed.
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import sys
@@ -34,9 +35,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from launch.common import PORT, parse_secrets
+from experiments.command_line import run_with_operands
+from launch.common import PORT, is_command, parse_secrets
+from reland_jax.files import resolve
 from reland_jax.types import RelandError
 
 METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
@@ -50,20 +53,34 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(words: Sequence[str]) -> None:
-    """Becomes the experiment."""
-    try:
-        variables = process_variables(os.environ)
-        secrets = read_secrets(flags.FLAGS.secret)
-    except RelandError as error:
-        sys.exit(f"error: {error}")
+    """Becomes the experiment.
+
+    Raises:
+        RelandError: the module is no command, it cannot be told which process this is, or a secret cannot
+            be read.
+    """
+    _check_module(flags.FLAGS.module)
+    variables = process_variables(os.environ)
+    secrets = read_secrets(flags.FLAGS.secret)
     number = variables.get("JAX_NUM_PROCESSES", "1")
     found = "found by JAX" if variables else "none needed"
     index, address = (variables.get(name, found) for name in ("JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS"))
     names = ", ".join(secrets) or "none"
     print(f"[worker] processes: {number}, this one: {index}, coordinator: {address}", flush=True)
     print(f"[worker] secrets: {names}", flush=True)
-    command = [sys.executable, "-m", flags.FLAGS.module, *words[1:]]
+    command = [sys.executable, "-m", flags.FLAGS.module, *words]
     os.execve(sys.executable, command, {**os.environ, **variables, **secrets})
+
+
+def _check_module(module: str) -> None:
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin:
+        raise RelandError(f"--module={module}: there is no such module here; such as experiments.run")
+    if not is_command(Path(found.origin)):
+        raise RelandError(f"--module={module}: no command but a part of others; such as experiments.run")
 
 
 def process_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -125,7 +142,7 @@ def read_secrets(given: Sequence[str], fetch: Callable[[str], str] | None = None
 
 def _read_file(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return resolve(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise RelandError(f"--secret={variable}={path}: {error.strerror or error}") from None
 
@@ -155,4 +172,4 @@ def _get(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(main)
+    run_with_operands(main)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -43,7 +44,9 @@ if not again:
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose one experiment is `PROBE`; the current folder."""
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "probe.py").write_text(PROBE)
+    (tmp_path / "experiments" / "probe.py").write_text(
+        f'if __name__ == "__main__":{textwrap.indent(PROBE, "    ")}'
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(common, "REPOSITORY", tmp_path)
     monkeypatch.setattr(plan, "GRACE", 1)

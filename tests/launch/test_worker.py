@@ -105,7 +105,8 @@ def test_the_worker_becomes_the_experiment(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(
         "import json, os, sys\n"
         "names = ('JAX_PROCESS_ID', 'MY_KEY')\n"
-        "print(json.dumps([sys.argv[1:], [os.environ[name] for name in names]]))\n"
+        "if __name__ == '__main__':\n"
+        "    print(json.dumps([sys.argv[1:], [os.environ[name] for name in names]]))\n"
     )
     environment = {
         **os.environ, "PYTHONPATH": str(tmp_path), "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1",

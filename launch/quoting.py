@@ -1,0 +1,76 @@
+"""How a value gets into what a launcher writes: one function for each kind of target, used for every value.
+
+A value is whatever stands behind a flag: it may hold quotes, dollars, line breaks or anything else, and
+arrives as it was written, or is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from reland_jax.types import RelandError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+# What readers of YAML take for the end of a line, or do not take at all; JSON itself escapes those below 32.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def for_shell(words: Sequence[str]) -> str:
+    """A command for a shell: words with everything in them quoted.
+
+    Raises:
+        RelandError: a word that no command can be given.
+    """
+    for word in words:
+        check_word(word)
+    return shlex.join(words)
+
+
+def for_directive(name: str, value: object) -> str:
+    """A line ``#SBATCH --name=value``; Slurm reads quotes and backslashes as a shell does.
+
+    Raises:
+        RelandError: a value with a line break or another character that does not show.
+    """
+    text = str(value)
+    if bad := next((each for each in text if _is_control(each)), None):
+        raise RelandError(
+            f"--{name}={text!r}: holds {bad!r}, and a directive of Slurm is one line; take it out"
+        )
+    if not _PLAIN.fullmatch(text):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"#SBATCH --{name}={text}"
+
+
+def for_manifest(value: Any) -> str:
+    """A manifest: indented JSON, which every reader of YAML reads as the same.
+
+    Raises:
+        RelandError: a text that is no Unicode.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    check_word(text)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def check_word(word: str) -> None:
+    """Refuses what cannot be a word of a command, or stand in a file of UTF-8.
+
+    Raises:
+        RelandError: a NUL, or bytes that are no UTF-8.
+    """
+    if "\0" in word:
+        raise RelandError(f"{word!r} holds a NUL, which no command can be given")
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise RelandError(f"{word!r} is no text in UTF-8; rename what it names") from None
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
