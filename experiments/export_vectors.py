@@ -9,6 +9,7 @@ training items are left out: no training has touched their vectors.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from absl import flags
 
 from experiments import command_line
 from experiments.command_line import define_path
-from reland_jax.artefacts import read_stamp
+from reland_jax.artefacts import stored
 from reland_jax.retrieval.shards import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
 from reland_jax.types import RelandError
@@ -40,14 +41,11 @@ def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
     Raises:
         RelandError: a stage has not been run, or there are shards already.
     """
-    try:
-        ids = load_interactions(workdir / "load").ids
-        activity = load_splits(workdir / "split").train.lengths()
-        vectors = load_array(workdir / "encode_users")
-        seeds = load_built_pool(ids, workdir / "build_pool").pool.seeds.user
-    except FileNotFoundError as error:
-        raise RelandError(f"--workdir: {error.filename} is missing; run the stages to build_pool") from error
-    made_from, shards = read_stamp(workdir / "build_pool")["fingerprint"], out / "users"
+    ids = stored(workdir / "load", load_interactions).value.ids
+    activity = stored(workdir / "split", load_splits).value.train.lengths()
+    vectors = stored(workdir / "encode_users", load_array).value
+    built = stored(workdir / "build_pool", partial(load_built_pool, ids))
+    seeds, made_from, shards = built.value.pool.seeds.user, built.fingerprint, out / "users"
     if shards.exists() and any(shards.iterdir()):
         raise RelandError(f"--out: there are files in {shards} already; name another folder")
     shards.mkdir(parents=True, exist_ok=True)

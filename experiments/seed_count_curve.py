@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.artefacts import fingerprint, load_arrays, make, read_stamp, save_arrays
+from reland_jax.artefacts import fingerprint, load_arrays, make, save_arrays, stored
 from reland_jax.config import Config, RetrievalConfig, SeedsConfig
 from reland_jax.data import load_interactions
 from reland_jax.pipeline import STAGES, Pipeline, StagesDone
@@ -100,9 +100,8 @@ def encode(config: Config, workdir: Path) -> Encoded:
         _UntilEncoded(config, workdir).prepare()
     except StagesDone:
         pass
-    folders = (workdir / stage for stage in ENCODED)
-    loaded = [load(folder) for load, folder in zip(_LOADERS, folders, strict=True)]
-    return Encoded(*loaded, stamp=str(read_stamp(workdir / ENCODED[-1])["fingerprint"]))
+    found = [stored(workdir / stage, load) for stage, load in zip(ENCODED, _LOADERS, strict=True)]
+    return Encoded(*(each.value for each in found), stamp=found[-1].fingerprint)
 
 
 _LOADERS = (load_stored_interactions, load_splits, load_array)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from experiments.seed_count_curve import ENCODED, VALID, Encoded, Prompts, point, sampled
-from reland_jax.artefacts import read_stamp
+from reland_jax.artefacts import is_ours, read_stamp
 from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics
 from reland_jax.eval.significance import paired_comparison
+from reland_jax.files import write_text, written_aside
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool import read_pool_file
 from reland_jax.storage import PARTS, Inputs, Trained
@@ -163,9 +164,7 @@ def _write_subset(source: Path, path: Path, users: set[str]) -> None:
     """The lines of a pool file that belong to some users, left as they are."""
     lines = source.read_text(encoding="utf-8-sig").split("\n")
     kept = [line for line in lines if line.strip() and str(json.loads(line)["user_id"]) in users]
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    aside.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, "\n".join(kept) + "\n", private=True)
 
 
 def _share(workdir: Path, folder: Path) -> None:
@@ -173,9 +172,9 @@ def _share(workdir: Path, folder: Path) -> None:
     for stage in ENCODED:
         source, target = workdir / stage, folder / stage
         if read_stamp(source) != read_stamp(target):
-            shutil.rmtree(target, ignore_errors=True)
             # Artefacts are replaced whole and never written to, so a linked file stays what it is.
-            shutil.copytree(source, target, copy_function=os.link)
+            with written_aside(target, ours=is_ours) as aside:
+                shutil.copytree(source, aside, copy_function=os.link)
     texts = workdir / "text_cache"
     texts.mkdir(exist_ok=True)
     if not (folder / texts.name).exists():

@@ -220,10 +220,10 @@ def _make_room(folder: Path) -> None:
         )  # fmt: skip
         os.replace(folder, place)
         _log.warning("%s: its %s was damaged; it is %s now, which can be removed", folder, STAMP, place)
-    check_replaceable(folder, _is_ours, by_folder=True)
+    check_replaceable(folder, is_ours, by_folder=True)
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
     """Whether a folder carries our stamp and holds nothing beside what was written with it.
 
     Raises:
@@ -242,7 +242,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _write(folder: Path, stamp: Mapping[str, Any], value: T, save: Callable[[T, Path], None]) -> None:
-    with written_aside(folder, private=True, ours=_is_ours) as aside:
+    with written_aside(folder, private=True, ours=is_ours) as aside:
         aside.mkdir()
         save(value, aside)
         # The time tells apart two artefacts of equal content, one of which was replaced while it was read.
@@ -285,6 +285,15 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
         other = "was made by an earlier version of this program, without checksums"
     state = f"is damaged ({found.damage})" if found.damage else other
     raise RelandError(f"{folder}: the artefact of stage {stage!r} {state}; add {stage!r} to --stages")
+
+
+def stored(folder: Path, load: Callable[[Path], T]) -> Artefact:
+    """Loads an artefact of whatever settings.
+
+    Raises:
+        RelandError: it is missing or damaged.
+    """
+    return require(folder, str(read_stamp(folder).get("made_from", "")), folder.name, load)
 
 
 def wait_for(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefact:

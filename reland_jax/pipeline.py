@@ -40,7 +40,7 @@ from reland_jax.models import (
     create_recommender,
     training_graph,
 )
-from reland_jax.pool import build_pool, pool_ledger, pool_state
+from reland_jax.pool import WITH_JOURNAL, build_pool, journal_path, pool_ledger, pool_state
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
 from reland_jax.seeds import add_texts, choose_seeds
@@ -54,9 +54,11 @@ from reland_jax.storage import (
     load_array,
     load_assignment,
     load_built_pool,
+    load_seeding,
     load_splits,
     load_texts,
     load_trained,
+    pool_identity,
     save_array,
     save_assignment,
     save_built_pool,
@@ -177,7 +179,7 @@ class Pipeline:
         seeds = self._stage(
             "sample_seeds", [behaviour.fingerprint, config.seeds],
             lambda: _sample_seeds(behaviour.value, splits, config),
-            artefacts.save_arrays, artefacts.load_arrays,
+            artefacts.save_arrays, partial(load_seeding, interactions.num_users),
         )  # fmt: skip
         chosen = SeedSet(*(seeds.value[name] for name in SeedSet._fields))
         clusters = seeds.value["cluster_of_user"]
@@ -197,6 +199,9 @@ class Pipeline:
             "build_pool", [seeding.fingerprint, config.pool, pool_state(config.pool), config.data],
             lambda: _build_pool(seeding, config, workdir),
             partial(save_built_pool, config, interactions.ids), partial(load_built_pool, interactions.ids),
+            # Asked for again with the same answers, it is the same to later stages; with more, it is not.
+            identify=lambda made: fingerprint(seeding.fingerprint, config.data, pool_identity(made)),
+            on_damage=partial(_refuse_to_pay_again, config, workdir),
         )  # fmt: skip
         pool = built.value.pool
         texts = self._stage(
@@ -205,7 +210,8 @@ class Pipeline:
         )  # fmt: skip
         assignment = self._stage(
             "assign", [built.fingerprint, config.retrieval, config.fusion.neighbours],
-            lambda: _assign(seeding, pool, config), save_assignment, load_assignment,
+            lambda: _assign(seeding, pool, config), save_assignment,
+            partial(load_assignment, interactions.num_users, len(pool.rationales)),
         )  # fmt: skip
         both = fingerprint(texts.fingerprint, assignment.fingerprint)
         return Inputs(
@@ -413,6 +419,17 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, folder)
     return BuiltPool(pool, [problem._asdict() for problem in problems], paid)
+
+
+def _refuse_to_pay_again(config: Config, workdir: Path, damage: str) -> None:
+    """Lets a damaged pool be built again where that costs nothing: from the answers in the journal."""
+    if config.pool.provider not in WITH_JOURNAL or (journal := journal_path(config.llm, workdir)).exists():
+        return
+    raise RelandError(
+        f"{workdir / 'build_pool'}: {damage}. Its rationales were paid for, and the journal {journal}, from "
+        "which it could be built again, is not there: restore one of them from a copy, or ask for all of "
+        "them again with --stages=build_pool"
+    )
 
 
 def _encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.artefacts import load_arrays, save_arrays
+from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
 from reland_jax.config import Config
 from reland_jax.data import statistics
 from reland_jax.files import write_json
@@ -132,13 +132,35 @@ def save_interactions(interactions: Interactions, folder: Path) -> None:
     write_json(folder / "statistics.json", statistics(interactions))
 
 
+def check_range(what: str, values: np.ndarray, low: int, high: int) -> None:
+    """Checks numbers that are read back and looked up by: out of range they would be clipped in silence.
+
+    Args:
+        what: what they number, for the error.
+        values: whole numbers of any shape.
+        low, high: the least and the largest there may be.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    if values.size and (values.min() < low or values.max() > high):
+        found = f"{values.min()} to {values.max()}"
+        raise ValueError(f"the numbers of {what} must be {low} to {high}, and are {found}")
+
+
 def load_interactions(folder: Path) -> Interactions:
-    """Reads interactions."""
+    """Reads interactions.
+
+    Raises:
+        ValueError: a user or an item is out of range.
+    """
     arrays = load_arrays(folder)
 
     def features(prefix: str) -> dict[str, np.ndarray]:
         return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
+    check_range("users", arrays["user"], 0, len(arrays["ids.users"]) - 1)
+    check_range("items", arrays["item"], 1, len(arrays["ids.items"]) - 1)
     return Interactions(
         arrays["user"],
         arrays["item"],
@@ -159,9 +181,17 @@ def save_splits(splits: Splits, folder: Path) -> None:
 
 
 def load_splits(folder: Path) -> Splits:
-    """Reads splits."""
+    """Reads splits.
+
+    Raises:
+        ValueError: an item is out of range, or the rows do not fit.
+    """
     a = load_arrays(folder)
-    parts = (Ragged(a[f"{part}.indptr"], a[f"{part}.items"]) for part in ("train", *PARTS))
+    parts = [Ragged(a[f"{part}.indptr"], a[f"{part}.items"]) for part in ("train", *PARTS)]
+    for part in parts:
+        check_range("items", part.items, 1, int(a["num_items"]))
+        if part.indptr[0] != 0 or part.indptr[-1] != len(part.items) or (part.lengths() < 0).any():
+            raise ValueError("the rows of a part do not fit its items")
     return Splits(*parts, int(a["num_items"]), str(a["protocol"]))
 
 
@@ -171,6 +201,13 @@ def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) 
     save_pool(built.pool, ids.users, folder / "pool", provenance=provenance)
     write_json(folder / "problems.json", built.problems)
     write_json(folder / "ledger.json", built.ledger)
+
+
+def pool_identity(built: BuiltPool) -> str:
+    """A hash of what a pool says of whom, whenever and however it was asked for."""
+    pool = built.pool
+    said = [[rationale.step1, rationale.step2] for rationale in pool.rationales]
+    return fingerprint(*pool.seeds, pool.behaviour, said)
 
 
 def load_built_pool(ids: IdMap, folder: Path) -> BuiltPool:
@@ -194,9 +231,30 @@ def save_assignment(assignment: Assignment, folder: Path) -> None:
     save_arrays(assignment._asdict(), folder)
 
 
-def load_assignment(folder: Path) -> Assignment:
-    """Reads an assignment."""
-    return Assignment(**load_arrays(folder))
+def load_assignment(users: int, seeds: int, folder: Path) -> Assignment:
+    """Reads the assignment of a number of users to the rows of a pool.
+
+    Raises:
+        ValueError: there is no row for each user, or a seed user is none of the pool.
+    """
+    assignment = Assignment(**load_arrays(folder))
+    if len(assignment.seed) != users:
+        raise ValueError(f"it is of {len(assignment.seed)} users, and there are {users}")
+    check_range("seed users", assignment.seed, 0, seeds - 1)
+    return assignment
+
+
+def load_seeding(users: int, folder: Path) -> dict[str, np.ndarray]:
+    """Reads the seed users chosen among a number of users, and the cluster of every user.
+
+    Raises:
+        ValueError: there is no cluster for each user, or a seed user is none of them.
+    """
+    arrays = load_arrays(folder)
+    if len(arrays["cluster_of_user"]) != users:
+        raise ValueError(f"it is of {len(arrays['cluster_of_user'])} users, and there are {users}")
+    check_range("seed users", arrays["user"], 0, users - 1)
+    return arrays
 
 
 def save_trained(trained: Trained, folder: Path) -> None:

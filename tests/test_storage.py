@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.storage import (
     Texts,
     Trained,
     load_array,
     load_assignment,
     load_interactions,
+    load_seeding,
     load_splits,
     load_texts,
     load_trained,
@@ -77,13 +80,54 @@ def test_arrays_texts_and_assignment(tmp_path: Path) -> None:
     cases = [
         (array, save_array, load_array),
         (Texts(array, other), save_texts, load_texts),
-        (Assignment(rng.integers(9, size=(4, 2)).astype(np.int32), array), save_assignment, load_assignment),
+        (
+            Assignment(rng.integers(9, size=(4, 2)).astype(np.int32), array),
+            save_assignment,
+            partial(load_assignment, 4, 9),
+        ),
     ]
     for number, (value, save, load) in enumerate(cases):
         folder = tmp_path / str(number)
         folder.mkdir()
         save(value, folder)
         assert_same(value, load(folder))
+
+
+def with_arrays(folder: Path, **changed: np.ndarray) -> Path:
+    """The folder of arrays with some of them replaced."""
+    save_arrays({name: np.array(array) for name, array in load_arrays(folder).items()} | changed, folder)
+    return folder
+
+
+def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    """An index that is out of range is clipped or wrapped where it is used on a device, in silence."""
+    for name in ("split", "load", "assign", "seeds"):
+        (tmp_path / name).mkdir()
+    splits = planted_splits()
+    save_splits(splits, tmp_path / "split")
+    wrong = splits.train.items.copy()
+    wrong[3] = splits.num_items + 1
+    with pytest.raises(ValueError, match=f"items must be 1 to {splits.num_items}, and are"):
+        load_splits(with_arrays(tmp_path / "split", **{"train.items": wrong}))
+    wrong[3] = -5
+    with pytest.raises(ValueError, match="and are -5 to"):
+        load_splits(with_arrays(tmp_path / "split", **{"train.items": wrong}))
+    turned = splits.train.indptr[::-1].copy()
+    with pytest.raises(ValueError, match="rows of a part do not fit"):
+        good = {"train.items": splits.train.items, "train.indptr": turned}
+        load_splits(with_arrays(tmp_path / "split", **good))
+    for seed in (10**6, -1):
+        assignment = Assignment(np.array([[0], [seed]], np.int32), np.ones((2, 1), np.float32))
+        save_assignment(assignment, tmp_path / "assign")
+        with pytest.raises(ValueError, match="seed users must be 0 to 2, and are"):
+            load_assignment(2, 3, tmp_path / "assign")
+    with pytest.raises(ValueError, match="it is of 2 users, and there are 3"):
+        load_assignment(3, 10**7, tmp_path / "assign")
+    save_arrays({"user": np.array([0, 7]), "cluster_of_user": np.zeros(3)}, tmp_path / "seeds")
+    with pytest.raises(ValueError, match="seed users must be 0 to 2, and are 0 to 7"):
+        load_seeding(3, tmp_path / "seeds")
+    with pytest.raises(ValueError, match="it is of 3 users, and there are 8"):
+        load_seeding(8, tmp_path / "seeds")
 
 
 def test_trained(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reland_jax.pool.build import build_pool, pool_ledger, pool_provenance
+from reland_jax.pool.asking.records import journal_path
+from reland_jax.pool.build import WITH_JOURNAL, build_pool, pool_ledger, pool_provenance
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.store import load_pool, pool_summary, read_manifest, save_pool
 from reland_jax.pool.keeping.versions import PoolStore
@@ -27,9 +28,11 @@ __all__ = [
     "Provider",
     "ProviderResult",
     "RationaleRequest",
+    "WITH_JOURNAL",
     "build_pool",
     "build_prompt",
     "clean_title",
+    "journal_path",
     "load_pool",
     "make_provider",
     "parse_response",
