@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reland_jax.config import Config, nearest_name
-from reland_jax.fields import fitting
+from reland_jax.fields import fitting, kind_of
 from reland_jax.types import RelandError
 
 
@@ -66,7 +66,7 @@ def parse_setting(text: str, config: Config) -> tuple[str, Any]:
         raise RelandError(f"--set={text}: expected section.key=value, such as train.batch_size=512")
     section, last = _place(config, name)
     current = getattr(section, last)
-    if isinstance(current, str):
+    if not isinstance(current, tuple) and kind_of(section, last) is str:
         value: Any = written
     else:
         value = _parsed(written)

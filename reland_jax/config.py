@@ -32,36 +32,70 @@ DOMAINS = ("products", "movies", "music")
 SOURCES = ("auto", "demo", "recbole", "amazon", "movielens", "tfds", "table")
 MAX_SEED = (2**31 - 1) // 3 - 1
 """Largest training seed: three streams of random numbers hang on each (`train.state.purpose_key`)."""
+TEXT_FIELDS = ("title", "name", "brand", "genres", "categories", "description")
+"""Item columns that describe an item, where nothing else is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which interactions, how they are filtered and how they are split."""
 
-    name: str = _setting("demo", "name of a known data set, or a path to a file or folder", path=True)
+    name: str = _setting(
+        "demo", "name of a known data set, or a path to a file or folder, or several paths with commas", path=True
+    )
     root: str = _setting("", "folder of the data sets; '' means $RELAND_DATA, else ../shared/data", path=True)
     source: str = _setting(
         "auto", "reader: auto, demo, recbole, amazon, movielens, tfds or table", choices=SOURCES
     )
-    user_field: str = _setting("user_id", "user column of a CSV or Parquet table")
-    item_field: str = _setting("item_id", "item column of a CSV or Parquet table")
-    time_field: str = _setting(
-        "timestamp", "time column of a CSV or Parquet table; '' means file order", blank=True
+    encoding: str = _setting(
+        "", "of text files, such as utf-16 or cp1252; '' means UTF-8, or what their byte order mark says"
+    )
+    delimiter: str = _setting(
+        "", "between the fields of text files, such as ';' or tab; '' goes by the name and the header"
+    )
+    item_table: str = _setting(
+        "", "CSV or Parquet file that describes the items, by their id; '' means what the format has for it",
+        path=True,
+    )
+    user_table: str = _setting("", "the same for users", path=True)
+    user_field: str | None = _setting(None, "user column; None means the format's own (user_id in a table)")
+    item_field: str | None = _setting(None, "item column; None means the format's own (item_id in a table)")
+    time_field: str | None = _setting(
+        None, "time column; None means the format's own (timestamp in a table), '' the order of the file",
+        blank=True,
+    )
+    rating_field: str | None = _setting(
+        None, "column that min_rating is about; None means the format's own (rating in a table)"
     )
     text_fields: tuple[str, ...] = _setting(
-        ("title", "name", "brand", "genres", "categories", "description"),
-        "item columns that describe an item, in the order in which they are read out",
+        TEXT_FIELDS,
+        "item columns that describe an item, in the order in which they are read out; those that are named "
+        "must be there, of the default ones those count that are; () means none",
         distinct=True,
     )
     domain: str = _setting("products", "wording of prompts: products, movies or music", choices=DOMAINS)
     min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all", low=0)
-    min_rating: float = _setting(0.0, "interactions rated lower are dropped, where there is a rating")
+    min_rating: float | None = _setting(
+        None, "interactions rated lower, or not at all, are left out; None keeps all"
+    )
+    repeats: str = _setting(
+        "auto",
+        "rows with the user, item and time of an earlier row: keep, drop, or auto: drop where there are "
+        "times, else keep, since the order of the file tells them apart",
+        choices=("auto", "keep", "drop"),
+    )
     protocol: str = _setting(
         "leave_one_out", "leave_one_out, ratio (per user 80/10/10) or fixed", choices=PROTOCOLS
     )
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)", low=2)
     demo_users: int = _setting(1000, "users of the generated demo data set", low=1)
     demo_items: int = _setting(600, "items of the generated demo data set", low=1)
+
+    def __post_init__(self) -> None:
+        """Takes ``title,brand``, as a command line writes it, for two columns."""
+        if isinstance(self.text_fields, tuple) and all(isinstance(name, str) for name in self.text_fields):
+            fields = [name.strip() for written in self.text_fields for name in written.split(",")]
+            object.__setattr__(self, "text_fields", tuple(filter(None, fields)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -223,6 +223,11 @@ def fitting(section: Any, name: str, value: Any) -> Any:
     return value
 
 
+def kind_of(section: Any, name: str) -> type:
+    """The plain type of a setting, or of each entry where it is a tuple: int, float, str or bool."""
+    return _parsed(_hints(type(section))[name])[0]
+
+
 def that_matter(settings: Any) -> dict[str, Any]:
     """The settings of a dataclass that can change a result, as nested dictionaries."""
     found: dict[str, Any] = {}

@@ -72,6 +72,48 @@ class Ragged(NamedTuple):
         return self.items[self.indptr[index] : self.indptr[index + 1]]
 
 
+class LoadReport(NamedTuple):
+    """What was read, what was taken away, and what is left: the accounting of a data set.
+
+    Attributes:
+        where: the file, folder or generator.
+        rows: rows read.
+        dropped: why rows were taken away, in words, and how many, in the order of the filters.
+        left: interactions left.
+        columns: what the columns in use are called, by what they are ("user", "item", "time", "rating").
+        time_unit: such as "seconds"; "" where it is not known, or there are no times.
+        first_time: the earliest time read, for people.
+        last_time: the latest.
+        ties: rows whose user has another row at the same time, so that the order of the file decides.
+        repeats: rows whose user has had the item before.
+        users: users left.
+        items: items left.
+        text_fields: columns that describe the items.
+        items_with_text: items of which one of them says something.
+        matched_items: items that the table of items has a row for; None where there is no such table.
+        evaluated_users: users with a test item.
+        notes: what else a person should be told.
+    """
+
+    where: str
+    rows: int
+    dropped: tuple[tuple[str, int], ...]
+    left: int
+    columns: Mapping[str, str]
+    time_unit: str
+    first_time: str
+    last_time: str
+    ties: int
+    repeats: int
+    users: int
+    items: int
+    text_fields: tuple[str, ...]
+    items_with_text: int
+    matched_items: int | None
+    evaluated_users: int
+    notes: tuple[str, ...]
+
+
 class Interactions(NamedTuple):
     """Every observed (user, item, time), after filtering, with dense ids.
 
@@ -80,12 +122,14 @@ class Interactions(NamedTuple):
     Attributes:
         user: ``<int32>[n]`` in ``0 .. U-1``.
         item: ``<int32>[n]`` in ``1 .. I``.
-        time: ``<float64>[n]``; only its order within a user is ever used.
+        time: ``<float64>[n]``; only its order within a user is ever used. Rows are sorted by the exact times
+            of the raw data, of which two may be one float64.
         ids: external ids.
         item_features: field name -> ``<str>[I + 1]`` (row 0 is ""); "" where a value is missing.
         user_features: field name -> ``<str>[U]``; "" where a value is missing.
         fixed_split: ``<int8>[n]`` with 0 train, 1 valid, 2 test where the raw data fixes the split,
             else None.
+        report: what was done to get them, or None where nobody kept account.
     """
 
     user: np.ndarray
@@ -95,6 +139,7 @@ class Interactions(NamedTuple):
     item_features: Mapping[str, np.ndarray]
     user_features: Mapping[str, np.ndarray]
     fixed_split: np.ndarray | None = None
+    report: LoadReport | None = None
 
     @property
     def num_users(self) -> int:

@@ -11,6 +11,7 @@ Expected on two CPU cores are the files of ``experiments/results/``, which say w
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import ml_collections
@@ -28,6 +29,7 @@ from reland_jax.config import (
     TrainConfig,
     nearest_name,
 )
+from reland_jax.fields import kind_of
 from reland_jax.types import RelandError
 
 SEQUENTIAL = ("gru4rec", "sasrec", "duorec")
@@ -70,7 +72,7 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
         settings["data.protocol"] = "fixed"
     settings |= {"model.backbone": backbone} | OF_BACKBONE.get(backbone, {})
     config = with_settings(for_sequences() if backbone in SEQUENTIAL else for_sets(), settings)
-    return ml_collections.ConfigDict(_plain(config.to_dict()))
+    return ml_collections.ConfigDict(_plain(config))
 
 
 def for_sequences() -> Config:
@@ -107,5 +109,14 @@ def for_sets() -> Config:
     )
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) if isinstance(value, dict) else value for key, value in values.items()}
+def _plain(section: Any) -> dict[str, Any]:
+    """A section of the settings; one that is None by default gets a place that knows what may stand there."""
+    values = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _plain(value)
+        elif value is None:
+            value = ml_collections.config_dict.placeholder(kind_of(section, field.name))
+        values[field.name] = value
+    return values

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from reland_jax.data.accounting import report_lines, report_text
 from reland_jax.data.describe import data_fingerprint, item_texts, statistics, text_coverage
 from reland_jax.data.entities import item_entities
-from reland_jax.data.loading import load_interactions, raw_state
+from reland_jax.data.finding import raw_state
+from reland_jax.data.loading import load_interactions
 from reland_jax.data.splits import split
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "item_texts",
     "load_interactions",
     "raw_state",
+    "report_lines",
+    "report_text",
     "split",
     "statistics",
     "text_coverage",

@@ -1,8 +1,60 @@
-"""Which interactions stay: the rating threshold, exact duplicates and the k-core."""
+"""Which interactions stay: the rating threshold, repeated rows and the k-core; and how many each took away."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+from reland_jax.config import DataConfig
+from reland_jax.data.sources.raw import RawTable
+from reland_jax.types import RelandError
+
+
+class Kept(NamedTuple):
+    """What the filters left.
+
+    Attributes:
+        rows: ``<int64>[m]``, increasing row numbers.
+        dropped: why rows were taken away, in words, and how many, in the order of the filters; filters that
+            took none too.
+    """
+
+    rows: np.ndarray
+    dropped: tuple[tuple[str, int], ...]
+
+
+def kept_rows(raw: RawTable, config: DataConfig) -> Kept:
+    """Applies `min_rating`, `repeats` and `min_interactions`, in this order.
+
+    Raises:
+        RelandError: no row is left; what each filter took is said.
+    """
+    rows = np.arange(len(raw.user.code))
+    dropped: list[tuple[str, int]] = []
+
+    def keep(left: np.ndarray, why: str) -> None:
+        nonlocal rows
+        dropped.append((why, len(rows) - len(left)))
+        rows = left
+
+    if config.min_rating is not None and raw.rating is not None:
+        keep(rows[~np.isnan(raw.rating[rows])], "without a rating")
+        keep(rows[raw.rating[rows] >= config.min_rating], f"rated below {config.min_rating:g}")
+    if config.repeats == "drop" or (config.repeats == "auto" and raw.time is not None):
+        time = None if raw.time is None else raw.time[rows]
+        unique = first_of_duplicates(raw.user.code[rows], raw.item.code[rows], time)
+        keep(rows[unique], "repeated rows: same user, item" + (" and time" if raw.time is not None else ""))
+    core = k_core(raw.user.code[rows], raw.item.code[rows], config.min_interactions)
+    keep(rows[core], f"outside of the {config.min_interactions}-core: users or items with fewer rows")
+    if not len(rows):
+        took = "; ".join(f"{count:,} {why}" for why, count in dropped if count)
+        raise RelandError(
+            f"{raw.where}: no interaction is left of {len(raw.user.code)} after filtering ({took or 'none taken'}); "
+            f"lower config.data.min_interactions={config.min_interactions} or "
+            f"config.data.min_rating={config.min_rating}"
+        )
+    return Kept(rows, tuple(dropped))
 
 
 def k_core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
@@ -37,7 +89,7 @@ def first_of_duplicates(user: np.ndarray, item: np.ndarray, time: np.ndarray | N
     Args:
         user: ``<int>[n]``, codes from 0.
         item: ``<int>[n]``, codes from 0.
-        time: ``<float64>[n]``, or None where there are no times (then user and item decide).
+        time: ``[n]`` numbers, or None to go by user and item alone.
 
     Returns:
         ``<int64>[m]``, increasing row numbers.

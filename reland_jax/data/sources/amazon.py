@@ -8,26 +8,25 @@ last a list of paths from the root). The metadata file is optional; without it i
 from __future__ import annotations
 
 import ast
-import gzip
 import html
+import itertools
 import json
 import math
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reland_jax.config import DataConfig
-from reland_jax.data.sources import delimited
-from reland_jax.data.sources.raw import FeatureTable, RawTable, feature_table, tokens
+from reland_jax.data.sources import opened, table
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.raw import RawTable
 from reland_jax.types import RelandError
 
-_IDS = ("reviewerID", "asin")
-_NUMBERS = ("overall", "unixReviewTime")
+_USUAL = Usual(user=("reviewerID",), item=("asin",), time=("unixReviewTime",), rating=("overall",))
 _ASIN = re.compile(rb"""['"]asin['"]\s*:\s*['"]([^'"]*)['"]""")
+_PRODUCT = ("asin", "title", "brand", "categories")
 _BLOCK = 1 << 24
 
 
@@ -39,47 +38,91 @@ def read(place: str, config: DataConfig) -> RawTable:
             a product or a time; with file and line.
     """
     path = Path(place)
-    reviews = _read_reviews(path)
-    item = tokens(reviews["asin"])
-    name = path.name.removeprefix("reviews_").removesuffix(".json.gz").removesuffix("_5")
-    return RawTable(
-        where=place,
-        user=tokens(reviews["reviewerID"]),
-        item=item,
-        time=reviews["unixReviewTime"].to_numpy(),
-        rating=reviews["overall"].to_numpy(),
-        item_features=_read_products(path.with_name(f"meta_{name}.json.gz"), set(item.name)),
-    )
+    meta, items, users = _meta(path), None, None
+    asked = [table.beside(each, path.parent, name) for name, each in _tables(config).items()]
+    wanted: set[str] = set()
+    if asked[0]:
+        items = table.of_file(asked[0], config)
+    elif meta.is_file():
+        items = Frame(str(meta), _PRODUCT, lambda used: _read_products(meta, wanted).select(used), _line_of(meta))
+    if asked[1]:
+        users = table.of_file(asked[1], config)
+    return assemble(_reviews(path, wanted), config, _USUAL, items, users)
 
 
-def _read_reviews(path: Path) -> Any:
-    """The four columns in use, as a ``pyarrow.Table``."""
+def files(place: str, config: DataConfig) -> list[Path]:
+    """Every file that `read` reads."""
+    path = Path(place)
+    asked = [table.beside(each, path.parent, name) for name, each in _tables(config).items()]
+    meta = _meta(path)
+    items = asked[0] or (meta if meta.is_file() else None)
+    return [path, *(each for each in (items, asked[1]) if each is not None)]
+
+
+def _tables(config: DataConfig) -> dict[str, str]:
+    return {"item_table": config.item_table, "user_table": config.user_table}
+
+
+def _meta(path: Path) -> Path:
+    """The metadata file that belongs to a file of reviews."""
+    name, packed = path.name.removeprefix("reviews_").removesuffix(".gz"), ".gz" * path.name.endswith(".gz")
+    return path.with_name(f"meta_{name.removesuffix('.json').removesuffix('_5')}.json{packed}")
+
+
+def _reviews(path: Path, wanted: set[str]) -> Frame:
+    """The reviews as a frame; reading it adds the products to `wanted`."""
+    first = next(opened.lines(path), None)
+    try:
+        review = json.loads(first[1]) if first else {}
+    except (ValueError, RecursionError) as error:
+        raise RelandError(f"{path}:1: not a line of JSON ({error})") from None
+    if not isinstance(review, dict):
+        raise RelandError(f"{path}:1: not a JSON object")
+    usual = [name for names in (_USUAL.user, _USUAL.item, _USUAL.time, _USUAL.rating) for name in names]
+
+    def read(used: Sequence[str]) -> Any:
+        table = _read_reviews(path, used, review)
+        if "asin" in used:
+            wanted.update(table["asin"].unique().to_pylist())
+        return table
+
+    # The usual columns count as there, so that the first review without one is told with its line.
+    return Frame(str(path), list(dict.fromkeys([*review, *usual])), read, _line_of(path))
+
+
+def _line_of(path: Path) -> Callable[[int], str]:
+    def place(row: int) -> str:
+        number, _ = next(itertools.islice(opened.lines(path), row, None), (0, b""))
+        return f"{path}:{number}"
+
+    return place
+
+
+def _read_reviews(path: Path, used: Sequence[str], example: Mapping[str, Any]) -> Any:
+    """The columns in use, as a ``pyarrow.Table``; `example` is a review, which tells numbers from texts."""
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
-    fields = [(name, pa.string()) for name in _IDS] + [(name, pa.float64()) for name in _NUMBERS]
+    numbers = {name for name in used if _is_number(example.get(name))} | {*_USUAL.time, *_USUAL.rating}
+    schema = pa.schema([(name, pa.float64() if name in numbers else pa.string()) for name in used])
     try:
-        with pa.input_stream(str(path), compression="gzip") as stream:
-            table = arrow_json.read_json(
-                stream,
+        with opened.Bounded(path) as stream:
+            return arrow_json.read_json(
+                pa.PythonFile(stream, mode="r"),
                 read_options=arrow_json.ReadOptions(block_size=_BLOCK),
                 parse_options=arrow_json.ParseOptions(
-                    explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore"
+                    explicit_schema=schema, unexpected_field_behavior="ignore"
                 ),
-            )
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _first_fault(path, str(error)) from None
-    kinds = {**dict.fromkeys(_IDS, delimited.ID), **dict.fromkeys(_NUMBERS, delimited.NUMBER)}
-    if not all(delimited.fits(table[name], kind) for name, kind in kinds.items()):
-        raise _first_fault(path, "a field is missing")
-    return table
+            ).select(list(used))
+    except (pa.ArrowException, OSError) as error:
+        raise _first_fault(path, used, numbers, str(error)) from None
 
 
-def _first_fault(path: Path, otherwise: str) -> RelandError:
+def _first_fault(path: Path, used: Sequence[str], numbers: Collection[str], otherwise: str) -> RelandError:
     """The error to raise: the first review that cannot be used, else the words in `otherwise`."""
     try:
-        for number, line in _lines(path):
-            fault = _review_fault(line)
+        for number, line in opened.lines(path):
+            fault = _review_fault(line, used, numbers)
             if fault:
                 return RelandError(f"{path}:{number}: {fault}")
     except RelandError as error:
@@ -87,66 +130,43 @@ def _first_fault(path: Path, otherwise: str) -> RelandError:
     return RelandError(f"{path}: cannot be read: {otherwise}")
 
 
-def _review_fault(line: bytes) -> str:
+def _review_fault(line: bytes, used: Sequence[str], numbers: Collection[str]) -> str:
     """What is wrong with one review, "" if nothing is."""
     try:
         review = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"not a line of JSON ({error})"
     if not isinstance(review, dict):
         return "not a JSON object"
-    for name in _IDS:
-        if not isinstance(review.get(name), str) or not review[name]:
-            return f"{name!r} is {review.get(name)!r}; a nonempty string is needed"
-    for name in _NUMBERS:
+    for name in used:
         value = review.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if name in numbers and value is not None and not _is_number(value):
             return f"{name!r} is {value!r}, which is not a finite number"
+        if name not in numbers and value is not None and not isinstance(value, str):
+            return f"{name!r} is {value!r}; a nonempty string is needed"
     return ""
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Line number and text of every nonempty line of a gzip file.
-
-    Raises:
-        RelandError: the file ends in the middle, or is no gzip file.
-    """
-    number = 0
-    try:
-        with gzip.open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line
-    except EOFError:
-        raise RelandError(
-            f"{path}:{number + 1}: the gzip file ends in the middle of its data; download it again"
-        ) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise RelandError(
-            f"{path}:{number + 1}: damaged, or not a gzip file ({error}); download it again"
-        ) from None
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _read_products(path: Path, wanted: set[str]) -> FeatureTable | None:
-    """Title, brand and category path of the products in `wanted`, None when there is no such file."""
-    if not path.is_file():
-        return None
-    products, numbers = [], []
-    for number, line in _lines(path):
+def _read_products(path: Path, wanted: Collection[str]) -> Any:
+    """Title, brand and category path of the products in `wanted`, as a ``pyarrow.Table``."""
+    import pyarrow as pa
+
+    columns: dict[str, list[str]] = {name: [] for name in _PRODUCT}
+    for number, line in opened.lines(path):
         found = _ASIN.search(line)
         # Most products of a metadata file have no review left; parsing them all would take minutes.
-        if found and found.group(1).decode("utf-8", "replace") not in wanted:
+        if wanted and found and found.group(1).decode("utf-8", "replace") not in wanted:
             continue
-        products.append(_parse_product(line, f"{path}:{number}"))
-        numbers.append(number)
-    ids = np.array([product["asin"] for product in products], dtype=object)
-    fields = {
-        "title": [_clean(product.get("title")) for product in products],
-        "brand": [_clean(product.get("brand")) for product in products],
-        "categories": [_category_path(product.get("categories")) for product in products],
-    }
-    columns = {name: np.array(values, dtype=object) for name, values in fields.items()}
-    return feature_table(ids, columns, str(path), lambda row: f"line {numbers[row]}")
+        product = _parse_product(line, f"{path}:{number}")
+        columns["asin"].append(product["asin"])
+        columns["title"].append(_clean(product.get("title")))
+        columns["brand"].append(_clean(product.get("brand")))
+        columns["categories"].append(_category_path(product.get("categories")))
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def _parse_product(line: bytes, where: str) -> dict[str, Any]:
@@ -157,8 +177,9 @@ def _parse_product(line: bytes, where: str) -> dict[str, Any]:
             product = json.loads(text)
         except ValueError:
             product = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError) as error:
-        raise RelandError(f"{where}: neither JSON nor a Python literal ({error})") from None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        why = str(error) or "nested too deeply"
+        raise RelandError(f"{where}: neither JSON nor a Python literal ({why})") from None
     if not isinstance(product, dict) or not isinstance(product.get("asin"), str):
         raise RelandError(f"{where}: no product with an 'asin'")
     return product

@@ -3,99 +3,129 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
-import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from reland_jax.data.sources import opened
+from reland_jax.data.sources.columns import Frame, listed
 from reland_jax.types import RelandError
-
-ID = "id"
-NUMBER = "number"
-TEXT = "text"
 
 _SEPARATOR = "\x1f"
 """Stands in for a delimiter of several characters, which Arrow does not read."""
 
 
 class Layout(NamedTuple):
-    """How a delimited file is written and what its columns must hold.
+    """How a delimited file is written.
 
     Attributes:
-        kinds: column name -> `ID` (a string, not empty), `NUMBER` (finite) or `TEXT`, in file order.
+        names: of the columns, in file order.
         delimiter: between two fields; may be several characters.
         header_lines: lines before the first row.
-        encoding: of the text.
+        encoding: of the text; "" as in `opened.content`.
+        fallback: as in `opened.content`.
         quoted: whether fields may be quoted as in CSV; otherwise a quote character is text.
     """
 
-    kinds: Mapping[str, str]
+    names: Sequence[str]
     delimiter: str = "\t"
     header_lines: int = 1
-    encoding: str = "utf-8"
+    encoding: str = ""
+    fallback: str = ""
     quoted: bool = False
 
 
-def read_columns(path: Path, layout: Layout) -> Any:
-    """All rows as a ``pyarrow.Table`` of strings and float64.
+def frame(path: Path, layout: Layout) -> Frame:
+    """A delimited file as a frame of strings.
+
+    Raises:
+        RelandError: a column name appears twice.
+    """
+    names = list(layout.names)
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise RelandError(f"{path}:{layout.header_lines}: a column name appears twice: {listed(twice)}")
+    where = f"{path}:{layout.header_lines}" if layout.header_lines else str(path)
+    return Frame(
+        where, names,
+        lambda used: read_columns(path, layout, used),
+        lambda row: place(path, layout, row),
+    )  # fmt: skip
+
+
+def read_columns(path: Path, layout: Layout, used: Sequence[str]) -> Any:
+    """The named columns of all rows as a ``pyarrow.Table`` of strings.
 
     Raises:
         RelandError: the file and line of the first row that does not fit `layout`.
     """
     import pyarrow as pa
+
+    data = opened.content(path, layout.encoding, layout.fallback)
+    delimiter = layout.delimiter
+    if len(delimiter.encode()) > 1:
+        data, delimiter = data.replace(delimiter.encode(), _SEPARATOR.encode()), _SEPARATOR
+    data = pa.py_buffer(data).slice(_start_of_rows(data, layout.header_lines))
+    try:
+        try:
+            return _parse(data, layout, delimiter, used, 1 << 20)
+        except pa.ArrowInvalid as error:
+            if "block" not in str(error):
+                raise
+            # A field is longer than a block.
+            return _parse(data, layout, delimiter, used, min(len(data) + 1, (1 << 31) - 1))
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise first_fault(path, layout, used, str(error)) from None
+
+
+def _parse(data: Any, layout: Layout, delimiter: str, used: Sequence[str], block: int) -> Any:
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    types = {name: pa.float64() if kind == NUMBER else pa.string() for name, kind in layout.kinds.items()}
-    data = path.read_bytes()
-    delimiter = layout.delimiter
-    if len(delimiter) > 1:
-        data, delimiter = data.replace(delimiter.encode(), _SEPARATOR.encode()), _SEPARATOR
-    try:
-        table = arrow_csv.read_csv(
-            pa.BufferReader(data),
-            read_options=arrow_csv.ReadOptions(
-                column_names=list(types), skip_rows=layout.header_lines, encoding=layout.encoding
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if layout.quoted else False,
-                double_quote=layout.quoted,
-                newlines_in_values=layout.quoted,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=types, null_values=[], strings_can_be_null=False
-            ),
-            # Arrow's own allocator keeps what it was given back: 36 MiB after Amazon Beauty.
-            memory_pool=pa.system_memory_pool(),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise first_fault(path, layout, str(error)) from None
-    for name, kind in layout.kinds.items():
-        if not fits(table[name], kind):
-            raise first_fault(path, layout, f"column {name!r} does not hold what it must")
-    return table
+    names = list(layout.names)
+    if not len(data):
+        return pa.table({name: pa.array([], pa.string()) for name in used})
+    return arrow_csv.read_csv(
+        pa.BufferReader(data),
+        read_options=arrow_csv.ReadOptions(column_names=names, block_size=block),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if layout.quoted else False,
+            double_quote=layout.quoted,
+            newlines_in_values=layout.quoted,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(used, pa.string()), include_columns=list(used),
+            null_values=[], strings_can_be_null=False,
+        ),
+        # Arrow's own allocator keeps what it was given back: 36 MiB after Amazon Beauty.
+        memory_pool=pa.system_memory_pool(),
+    )  # fmt: skip
 
 
-def fits(column: Any, kind: str) -> bool:
-    """Whether a column of strings or float64 holds only what its kind allows."""
-    from pyarrow import compute
-
-    if column.null_count:
-        return False
-    if kind == NUMBER:
-        return bool(np.isfinite(column.to_numpy()).all())
-    return kind != ID or not compute.any(compute.equal(column, "")).as_py()
+def _start_of_rows(data: bytes, header_lines: int) -> int:
+    """Where the rows begin."""
+    start = 0
+    for _ in range(header_lines):
+        ends = [end for mark in (b"\n", b"\r") if (end := data.find(mark, start)) >= 0]
+        if not ends:
+            return len(data)
+        start = min(ends) + 1
+        if data[start - 1 : start + 1] == b"\r\n":
+            start += 1
+    return start
 
 
 def rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of every row; slow, for messages only."""
-    with open(path, encoding=layout.encoding, errors="surrogateescape", newline=None) as lines:
+    data = opened.content(path, layout.encoding, layout.fallback)
+    # Line ends within quotes stay as they are, so that lines are counted as in the file.
+    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape") as lines:
         for _ in range(layout.header_lines):
             next(lines, None)
-        if layout.quoted:
+        if layout.quoted and len(layout.delimiter) == 1:
             reader = csv.reader(lines, delimiter=layout.delimiter)
             for fields in reader:
                 if fields:
@@ -108,41 +138,26 @@ def rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 def place(path: Path, layout: Layout, row: int) -> str:
     """``file:line`` of a row."""
-    number, _ = next(itertools.islice(rows(path, layout), row, None), (0, []))
+    number, _ = next(itertools.islice(rows(path, layout), row, None), (layout.header_lines, []))
     return f"{path}:{number}"
 
 
-def first_fault(path: Path, layout: Layout, otherwise: str) -> RelandError:
+def first_fault(path: Path, layout: Layout, used: Sequence[str], otherwise: str) -> RelandError:
     """The error to raise: the first row that does not fit, else the words in `otherwise`."""
-    names = list(layout.kinds)
-    for number, fields in rows(path, layout):
-        if len(fields) != len(names):
-            return RelandError(
-                f"{path}:{number}: {len(fields)} fields where the columns are {len(names)}: "
-                f"{', '.join(names)}"
-            )
-        for name, value in zip(names, fields, strict=True):
-            fault = _value_fault(value, layout.kinds[name])
-            if fault:
-                return RelandError(f"{path}:{number}: {name!r} {fault}")
-    return RelandError(f"{path}: cannot be read: {otherwise}")
-
-
-def _value_fault(value: str, kind: str) -> str:
-    """What is wrong with one value, "" if nothing is."""
-    if any("\udc80" <= character <= "\udcff" for character in value):
-        return "holds bytes that are not in the file's text encoding (UTF-8 is expected)"
-    if kind == ID and not value:
-        return "is empty; every interaction needs a user and an item"
-    if kind != NUMBER:
-        return ""
+    names = list(layout.names)
     try:
-        finite = math.isfinite(float(value))
-    except ValueError:
-        return f"is {value!r}, which is not a number"
-    return "" if finite else f"is {value!r}; a finite number is needed"
-
-
-def text_column(table: Any, name: str) -> np.ndarray:
-    """A string column as ``<object>[n]`` of str."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=object)
+        for number, fields in rows(path, layout):
+            if len(fields) != len(names):
+                shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+                return RelandError(
+                    f"{path}:{number}: {len(fields)} fields where the columns are {len(names)}: {shown}"
+                )
+            for name, value in zip(names, fields, strict=True):
+                if name in used and any("\udc80" <= character <= "\udcff" for character in value):
+                    return RelandError(
+                        f"{path}:{number}: {name!r} holds bytes that are not in the file's text encoding (UTF-8 "
+                        "is expected); set --config.data.encoding, such as cp1252 or latin-1"
+                    )
+    except csv.Error as error:
+        otherwise = str(error)
+    return RelandError(f"{path}: cannot be read: {otherwise}")

@@ -9,12 +9,16 @@ item than its few purchases do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.raw import RawTable
 
 _SEED = 20240914
 _CATEGORIES = {
@@ -79,18 +83,29 @@ def read(place: str, config: DataConfig) -> RawTable:
     users = np.array([f"U{number:06d}" for number in range(config.demo_users)], dtype=object)
     items = np.array([f"P{number:05d}" for number in range(config.demo_items)], dtype=object)
     paths = np.array([" > ".join(names) for names in _CATEGORIES], dtype=object)
-    fields = {
+    purchases = _frame({"user_id": users[user], "item_id": items[item], "timestamp": time})
+    described = {
+        "item_id": items,
         "title": shop.titles,
         "brand": np.array(_BRANDS, dtype=object)[shop.brand],
         "categories": paths[shop.category],
     }
-    return RawTable(
-        where="the generated demo data",
-        user=Tokens(user, users),
-        item=Tokens(item, items),
-        time=time,
-        item_features=FeatureTable(items, fields),
-    )
+    return assemble(purchases, config, Usual(), _frame(described))
+
+
+def files(place: str, config: DataConfig) -> list[Path]:
+    """There are none."""
+    return []
+
+
+def _frame(columns: Mapping[str, np.ndarray]) -> Frame:
+    import pyarrow as pa
+
+    where = "the generated demo data"
+    return Frame(
+        where, list(columns), lambda used: pa.table({name: pa.array(columns[name]) for name in used}),
+        lambda row: f"{where}: row {row + 1}",
+    )  # fmt: skip
 
 
 def _make_shop(num_items: int, rng: np.random.Generator) -> _Shop:

@@ -1,28 +1,31 @@
-"""MovieLens ``.dat`` files (``::`` between fields, no header): ratings, and movies and users beside them."""
+"""MovieLens' files without a header: ``ratings.dat`` (``::`` between fields) and ``u.data`` (tabs).
+
+Movies and users lie beside them: ``movies.dat`` and ``users.dat``, or ``u.item`` and ``u.user`` (bars between
+fields). ``ratings.csv`` of later editions has a header and is read as a table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources import delimited
-from reland_jax.data.sources.raw import FeatureTable, RawTable, feature_table, tokens
+from reland_jax.data.sources import delimited, parts, table
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.raw import RawTable
 
-_RATINGS = {
-    "user_id": delimited.ID,
-    "item_id": delimited.ID,
-    "rating": delimited.NUMBER,
-    "timestamp": delimited.NUMBER,
-}
-_MOVIES = {"item_id": delimited.ID, "title": delimited.TEXT, "genres": delimited.TEXT}
-_USERS = {
-    "user_id": delimited.ID,
-    "gender": delimited.TEXT,
-    "age": delimited.TEXT,
-    "occupation": delimited.TEXT,
-    "zip": delimited.TEXT,
+_RATINGS = ("user_id", "item_id", "rating", "timestamp")
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+    "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+_BESIDE = {
+    "movies.dat": ("item_id", "title", "genres"),
+    "users.dat": ("user_id", "gender", "age", "occupation", "zip"),
+    "u.item": ("item_id", "title", "release_date", "video_release_date", "url", *_GENRES),
+    "u.user": ("user_id", "age", "gender", "occupation", "zip"),
 }
 _AGES = {
     "1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+",
@@ -30,51 +33,67 @@ _AGES = {
 
 
 def read(place: str, config: DataConfig) -> RawTable:
-    """Reads ``place`` (``ratings.dat``) and ``movies.dat`` and ``users.dat`` beside it, where present.
+    """Reads ``place`` and the movies and users beside it, where present.
 
-    Ages become words; occupations stay the numbers of the data set's own README.
+    Ages of ``users.dat`` become words; occupations stay the numbers of the data set's own README.
 
     Raises:
         RelandError: a row that does not fit, with file and line.
     """
     path = Path(place)
-    table = delimited.read_columns(path, _layout(path, _RATINGS))
-    movies = _features(path.with_name("movies.dat"), _MOVIES)
-    if movies is not None:
-        genres = [value.replace("|", ", ") for value in movies.fields["genres"]]
-        movies = movies._replace(fields={**movies.fields, "genres": np.array(genres, dtype=object)})
-    users = _features(path.with_name("users.dat"), _USERS)
-    if users is not None:
-        ages = [_AGES.get(value, value) for value in users.fields["age"]]
-        users = users._replace(fields={**users.fields, "age": np.array(ages, dtype=object)})
-    return RawTable(
-        where=place,
-        user=tokens(table["user_id"]),
-        item=tokens(table["item_id"]),
-        time=table["timestamp"].to_numpy(),
-        rating=table["rating"].to_numpy(),
-        item_features=movies,
-        user_features=users,
+    items, users = (None if each is None else _of_features(each, config) for each in _features(path, config))
+    return assemble(_frame(path, _RATINGS, config), config, Usual(), items, users)
+
+
+def files(place: str, config: DataConfig) -> list[Path]:
+    """Every file that `read` reads."""
+    path = Path(place)
+    return [path, *(each for each in _features(path, config) if each is not None)]
+
+
+def _features(path: Path, config: DataConfig) -> list[Path | None]:
+    """The tables of items and users: those the settings name, else those beside it."""
+    names = ("u.item", "u.user") if path.name == "u.data" else ("movies.dat", "users.dat")
+    found = []
+    for setting, name in zip(("item_table", "user_table"), names, strict=True):
+        asked = table.beside(getattr(config, setting), path.parent, setting)
+        default = path.with_name(name)
+        found.append(asked or (default if default.is_file() else None))
+    return found
+
+
+def _of_features(path: Path, config: DataConfig) -> Frame:
+    names = _BESIDE.get(path.name)
+    if names is None:
+        return table.of_file(path, config)
+    frame = _frame(path, names, config)
+    if path.name == "u.item":
+        return _with_genres(frame)
+    if path.name == "users.dat":
+        return parts.with_written(frame, "age", lambda age: _AGES.get(age, age))
+    return parts.with_written(frame, "genres", table.spelled_out)
+
+
+def _frame(path: Path, names: tuple[str, ...], config: DataConfig) -> Frame:
+    """A file as a frame: UTF-8 where it is that (ML-10M), else Latin-1 (ML-1M)."""
+    usual = "::" if path.suffix == ".dat" else "\t" if path.name == "u.data" else "|"
+    layout = delimited.Layout(
+        names, table.delimiter_of(config) or usual, header_lines=0, encoding=config.encoding, fallback="latin-1"
     )
+    return delimited.frame(path, layout)
 
 
-def _layout(path: Path, kinds: dict[str, str]) -> delimited.Layout:
-    """UTF-8 where the file is that (ML-10M), else Latin-1 (ML-1M)."""
-    try:
-        path.read_bytes().decode("utf-8")
-        encoding = "utf-8"
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-    return delimited.Layout(kinds, delimiter="::", header_lines=0, encoding=encoding)
+def _with_genres(frame: Frame) -> Frame:
+    """The names of the genres whose column is 1, in place of those columns."""
 
+    def read(used: Sequence[str]) -> Any:
+        import pyarrow as pa
 
-def _features(path: Path, kinds: dict[str, str]) -> FeatureTable | None:
-    """Features of movies or users (the first column is the id), None when there is no such file."""
-    if not path.is_file():
-        return None
-    layout = _layout(path, kinds)
-    table = delimited.read_columns(path, layout)
-    id_column, *names = kinds
-    fields = {name: delimited.text_column(table, name) for name in names}
-    ids = delimited.text_column(table, id_column)
-    return feature_table(ids, fields, str(path), lambda row: delimited.place(path, layout, row))
+        plain = frame.read([*(name for name in used if name != "genres"), *_GENRES])
+        flags = zip(*(plain[name].to_pylist() for name in _GENRES), strict=True)
+        genres = [
+            ", ".join(name for name, flag in zip(_GENRES[1:], row[1:], strict=True) if flag == "1") for row in flags
+        ]
+        return plain.append_column("genres", pa.array(genres, pa.string())).select(list(used))
+
+    return Frame(frame.where, ("item_id", "title", "genres"), read, frame.place)

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
-SPLIT_CODES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
+SPLIT_CODES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 """Words of a split column and the value of `Interactions.fixed_split` each stands for."""
 
 
@@ -45,11 +44,16 @@ class RawTable(NamedTuple):
         where: the file (or generator) they came from, for messages.
         user: external user ids, ``n`` rows.
         item: external item ids, ``n`` rows.
-        time: ``<float64>[n]``, or None where the file order is the only order.
-        rating: ``<float64>[n]``, or None.
+        time: ``[n]`` numbers that compare as the times do (int64, uint64 or float64), or None where the file
+            order is the only order.
+        rating: ``<float64>[n]``, NaN where there is none, or None where ratings are not looked at.
         split: ``<int8>[n]``, values as in `Interactions.fixed_split`, or None.
         item_features: what describes the items, or None.
         user_features: what describes the users, or None.
+        item_table: ``<object>[m]``, ids that a table of items of its own has, or None where there is none.
+        columns: what the columns in use are called, by what they are ("user", "item", "time", "rating").
+        span: unit, earliest and latest time in words, "" where not known.
+        notes: what a person should be told.
     """
 
     where: str
@@ -60,17 +64,17 @@ class RawTable(NamedTuple):
     split: np.ndarray | None = None
     item_features: FeatureTable | None = None
     user_features: FeatureTable | None = None
+    item_table: np.ndarray | None = None
+    columns: Mapping[str, str] = {}
+    span: tuple[str, str, str] = ("", "", "")
+    notes: tuple[str, ...] = ()
 
 
 def tokens(column: Any) -> Tokens:
-    """`Tokens` of an Arrow (chunked) array of strings, or of any sequence of str."""
+    """`Tokens` of a sequence of str."""
     import pyarrow as pa
 
-    if not isinstance(column, (pa.Array, pa.ChunkedArray)):
-        column = pa.array(column, type=pa.string())
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    encoded = column.dictionary_encode()
+    encoded = pa.array(column, type=pa.string()).dictionary_encode()
     return Tokens(
         np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int32),
         encoded.dictionary.to_numpy(zero_copy_only=False).astype(object),
@@ -78,46 +82,55 @@ def tokens(column: Any) -> Tokens:
 
 
 def feature_table(
-    ids: np.ndarray, fields: Mapping[str, np.ndarray], where: str, line_of: Callable[[int], str]
+    ids: Tokens, fields: Mapping[str, Tokens], where: str, place: Callable[[int], str], way_out: str = ""
 ) -> FeatureTable:
-    """One row per id; a repeated row is dropped when it says the same again.
+    """One row per id. Rows of one id may repeat a value or lack it, and not contradict each other.
 
     Args:
-        ids: ``<object>[m]`` of str, possibly repeated.
-        fields: field name -> ``<object>[m]`` of str.
+        ids: of the rows, possibly repeated.
+        fields: field name -> values of the rows, "" where there is none.
         where: the file, for the message.
-        line_of: words for the place of a row, asked only for the message.
+        place: words for the place of a row, asked only for the message.
+        way_out: what can be done about rows that contradict each other.
 
     Raises:
-        RelandError: two rows of one id differ; both places are named.
+        RelandError: rows of one id contradict each other; it is said how many ids have such rows, and two
+            places are named.
     """
-    code = tokens(ids).code
-    _, first = np.unique(code, return_index=True)
-    if len(first) == len(ids):
-        return FeatureTable(ids, dict(fields))
-    first_row = first[code]
-    for name, values in fields.items():
-        different = np.flatnonzero(values != values[first_row])
-        if len(different):
-            row = int(different[0])
-            raise RelandError(
-                f"{where}: id {ids[row]!r} is described twice, and {name!r} differs: "
-                f"{line_of(int(first_row[row]))} and {line_of(row)}; keep one of them"
-            )
-    keep = np.sort(first)
-    return FeatureTable(ids[keep], {name: values[keep] for name, values in fields.items()})
+    described = {
+        name: _one_each(ids, values, name, where, place, way_out) for name, values in fields.items()
+    }
+    return FeatureTable(ids.name, described)
 
 
-def require_column(name: str, found: list[str], where: str) -> None:
-    """Raises `RelandError` naming the columns there are when `name` is not one of them."""
-    if name not in found:
+def _one_each(
+    ids: Tokens, values: Tokens, name: str, where: str, place: Callable[[int], str], way_out: str
+) -> np.ndarray:
+    """The value of every id, ``<object>[m]``."""
+    rows = np.flatnonzero((values.name != "")[values.code]) if len(values.name) else np.zeros(0, np.int64)
+    first = np.full(len(ids.name), -1)
+    first[ids.code[rows[::-1]]] = rows[::-1]
+    other = rows[values.code[rows] != values.code[first[ids.code[rows]]]]
+    if len(other):
+        row = int(other[0])
+        before, count = int(first[ids.code[row]]), len(np.unique(ids.code[other]))
         raise RelandError(
-            f"{where}: no column {name!r}; the columns are {', '.join(map(repr, found)) or 'none'}; "
-            f"{nearest_name(name, found) if found else 'the file is empty'}"
+            f"{where}: column {name!r} differs between the rows of {count:,} of {len(first):,} ids; "
+            f"{ids.name[ids.code[row]]!r} is described twice: {_shown(values, before)} ({place(before)}) and "
+            f"{_shown(values, row)} ({place(row)}); {way_out or 'keep one of them'}"
         )
+    result = np.full(len(first), "", dtype=object)
+    known = first >= 0
+    result[known] = values.name[values.code[first[known]]]
+    return result
 
 
-def split_codes(column: Tokens, line_of: Callable[[int], str]) -> np.ndarray:
+def _shown(values: Tokens, row: int) -> str:
+    text = values.name[values.code[row]]
+    return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+def split_codes(column: Tokens, place: Callable[[int], str]) -> np.ndarray:
     """Values of `Interactions.fixed_split`, ``<int8>[n]``, of a split column.
 
     Raises:
@@ -129,7 +142,6 @@ def split_codes(column: Tokens, line_of: Callable[[int], str]) -> np.ndarray:
     if len(bad):
         row = int(bad[0])
         raise RelandError(
-            f"{line_of(row)}: split {column.name[column.code[row]]!r} is not one of "
-            f"{', '.join(SPLIT_CODES)}"
+            f"{place(row)}: split {column.name[column.code[row]]!r} is not one of {', '.join(SPLIT_CODES)}"
         )
     return result

@@ -1,8 +1,9 @@
 """RecBole atomic files: tab separated, a typed header, no quoting.
 
-``NAME.inter`` holds ``user_id:token item_id:token`` and may hold ``rating:float``, ``timestamp:float``
-and ``split:token`` (train, valid or test). ``NAME.item`` and ``NAME.user`` beside it are optional; their
-other columns become features.
+``NAME.inter`` holds a user, an item and, where there are any, a rating, a time and a split (train, valid or
+test), as ``user_id:token item_id:token rating:float timestamp:float split:token``. Benchmark files
+``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` are one data set with a fixed split.
+``NAME.item`` and ``NAME.user`` beside them are optional; their other columns become features.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources import delimited
-from reland_jax.data.sources.raw import (
-    FeatureTable,
-    RawTable,
-    feature_table,
-    require_column,
-    split_codes,
-    tokens,
-)
+from reland_jax.data.sources import delimited, opened, parts, table
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual, listed
+from reland_jax.data.sources.raw import SPLIT_CODES, RawTable
 from reland_jax.types import RelandError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
-_NUMBERS = ("timestamp", "rating")
+_USUAL = Usual(
+    user=("user_id",), item=("item_id",), time=("timestamp",), rating=("rating",), split=(parts.SPLIT,),
+    ordered=True,
+)  # fmt: skip
 
 
 def read(place: str, config: DataConfig) -> RawTable:
@@ -31,64 +30,96 @@ def read(place: str, config: DataConfig) -> RawTable:
     Raises:
         RelandError: bad header, missing column, or a row that does not fit, with file and line.
     """
-    path = Path(place)
-    layout = _layout(path, ("user_id", "item_id"))
-    table = delimited.read_columns(path, layout)
-    split = None
-    if "split" in layout.kinds:
-        split = split_codes(tokens(table["split"]), lambda row: delimited.place(path, layout, row))
-    time, rating = (table[name].to_numpy() if name in layout.kinds else None for name in _NUMBERS)
-    return RawTable(
-        where=str(path),
-        user=tokens(table["user_id"]),
-        item=tokens(table["item_id"]),
-        time=time,
-        rating=rating,
-        split=split,
-        item_features=_features(path.with_suffix(".item"), "item_id"),
-        user_features=_features(path.with_suffix(".user"), "user_id"),
+    notes: list[str] = []
+    inter = _inter(Path(place))
+    words = parts.split_of(inter)
+    frames = [_frame(path, config, number="float") for path in inter]
+    if words:
+        frames = [
+            parts.with_constants(frame, {parts.SPLIT: word}) for frame, word in zip(frames, words, strict=True)
+        ]
+        notes.append(f"{len(inter)} files were read as one data set: {listed([path.name for path in inter])}")
+    frame = parts.combined(frames, place)
+    if sequences := [name for name in frame.columns if name.endswith("_list")]:
+        notes.append(f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item")
+    items, users = (
+        None if path is None else _of_features(path, config) for path in _features(Path(place), config)
     )
+    return assemble(frame, config, _USUAL, items, users, notes)
 
 
-def _features(path: Path, id_column: str) -> FeatureTable | None:
-    """Features of items or users, None when there is no such file."""
-    if not path.is_file():
-        return None
-    layout = _layout(path, (id_column,))
-    table = delimited.read_columns(path, layout)
-    fields = {
-        name: delimited.text_column(table, name) for name in layout.kinds if name != id_column
-    }
-    ids = delimited.text_column(table, id_column)
-    return feature_table(ids, fields, str(path), lambda row: delimited.place(path, layout, row))
+def files(place: str, config: DataConfig) -> list[Path]:
+    """Every file that `read` reads."""
+    path = Path(place)
+    return [*_inter(path), *(each for each in _features(path, config) if each is not None)]
 
 
-def _layout(path: Path, id_columns: tuple[str, ...]) -> delimited.Layout:
-    """Column names and kinds from the typed header."""
-    with open(path, encoding="utf-8-sig", errors="replace") as lines:
-        header = lines.readline().rstrip("\r\n")
-    columns = [_typed(field, path) for field in header.split("\t")] if header else []
-    for name in id_columns:
-        require_column(name, columns, f"{path}:1")
-    if len(set(columns)) != len(columns):
-        raise RelandError(f"{path}:1: a column name appears twice: {', '.join(columns)}")
-    is_inter = path.suffix == ".inter"
-    kinds = {}
-    for name in columns:
-        number = is_inter and name in _NUMBERS
-        kinds[name] = (
-            delimited.ID if name in id_columns else delimited.NUMBER if number else delimited.TEXT
+def base(path: Path) -> str:
+    """``shop`` for ``shop.inter`` and for ``shop.train.inter``."""
+    stem = path.name[: -len(".inter")]
+    head, _, word = stem.rpartition(".")
+    return head if head and word.lower() in SPLIT_CODES else stem
+
+
+def _inter(path: Path) -> list[Path]:
+    """The file itself, or all parts of the split of which it is one.
+
+    Raises:
+        RelandError: it is a part, and those for training and testing are not both there.
+    """
+    name = base(path)
+    if f"{name}.inter" == path.name:
+        return [path]
+    found = sorted(each for each in path.parent.glob("*.inter") if base(each) == name and each.name != f"{name}.inter")
+    present = {SPLIT_CODES[each.name.split(".")[-2].lower()] for each in found}
+    if not {0, 2} <= present or len(present) < len(found):
+        raise RelandError(
+            f"{path}: a part of a split by its name, of which {listed([each.name for each in found])} are here; "
+            f"{name}.train.inter, {name}.test.inter and, if there is one, {name}.valid.inter are needed, each once. "
+            f"If it is all there is, rename it to {name}.inter"
         )
-    return delimited.Layout(kinds)
+    return found
 
 
-def _typed(field: str, path: Path) -> str:
+def _features(path: Path, config: DataConfig) -> list[Path | None]:
+    """The tables of items and users: those the settings name, else those beside it."""
+    found = []
+    for setting, suffix in (("item_table", ".item"), ("user_table", ".user")):
+        asked = table.beside(getattr(config, setting), path.parent, setting)
+        default = path.with_name(base(path) + suffix)
+        found.append(asked or (default if default.is_file() else None))
+    return found
+
+
+def _of_features(path: Path, config: DataConfig) -> Frame:
+    atomic = path.suffix in (".item", ".user")
+    return _frame(path, config) if atomic else table.of_file(path, config)
+
+
+def _frame(path: Path, config: DataConfig, number: str = "") -> Frame:
+    """A file as a frame, its typed header checked.
+
+    Args:
+        path: the file.
+        config: `encoding` and `delimiter`.
+        number: the type that times and ratings must have, where they are of interest.
+    """
+    delimiter = table.delimiter_of(config) or "\t"
+    with opened.text(path, config.encoding) as lines:
+        header = lines.readline().rstrip("\r\n")
+    columns = [_typed(field, path, number) for field in header.split(delimiter)] if header else []
+    layout = delimited.Layout(columns, delimiter, encoding=config.encoding)
+    return delimited.frame(path, layout)
+
+
+def _typed(field: str, path: Path, number: str) -> str:
     """The name in ``name:type``, with the type checked."""
     name, colon, kind = field.rpartition(":")
     if not colon or kind not in _TYPES or not name:
         raise RelandError(
-            f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}"
+            f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and fields "
+            "have a tab between them (config.data.delimiter names another)"
         )
-    if name in _NUMBERS and kind != "float":
-        raise RelandError(f"{path}:1: column {name!r} must have type float, not {kind}")
+    if number and name in ("timestamp", "rating") and kind != number:
+        raise RelandError(f"{path}:1: column {name!r} must have type {number}, not {kind}")
     return name

@@ -1,113 +1,197 @@
-"""Any CSV (quoted or not, with a header line) or Parquet table whose columns the config names."""
+"""CSV and its kin, and Parquet: any table with named columns, in one file or several."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources import delimited
-from reland_jax.data.sources.raw import RawTable, feature_table, require_column, tokens
+from reland_jax.data.sources import delimited, opened, parquet_files, parts
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual, listed
+from reland_jax.data.sources.raw import RawTable
+from reland_jax.files import resolve
 from reland_jax.types import RelandError
 
-_RATING = "rating"
+TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
+PARQUET_ENDINGS = (".parquet", ".pq")
+PACKED_ENDINGS = (".gz", ".bz2", ".xz")
+
+_USUAL = Usual()
+_SNIFFED = (",", ";", "\t", "|")
+_NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
+_ALONE = ("ratings", "interactions")
+"""Names of the one file of a folder that holds the interactions."""
+_MOVIES = "movieId"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is a table."""
+    return ending(path) in (*TEXT_ENDINGS, *PARQUET_ENDINGS)
+
+
+def ending(path: Path) -> str:
+    """The ending of a file's name in small letters, without that of a packer."""
+    name = path.name.lower()
+    for packed in PACKED_ENDINGS:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
 
 
 def read(place: str, config: DataConfig) -> RawTable:
-    """Reads ``place``: the columns named by `config`, and ``rating`` where there is one.
+    """Reads the interactions at ``place``, and the tables of items and users that `config` names.
 
-    Columns listed in `config.text_fields` describe the item of their row; all rows of an item must
-    agree on them. Other columns are ignored.
-
-    Raises:
-        RelandError: missing column, empty id, non-numeric time or rating, with file and line (or row).
-    """
-    path = Path(place)
-    reader = _read_parquet if path.suffix == ".parquet" else _read_csv
-    table, place_of = reader(path, config)
-    names = table.column_names
-    time = config.time_field
-    texts = {
-        name: delimited.text_column(table, name) for name in config.text_fields if name in names
-    }
-    items = delimited.text_column(table, config.item_field)
-    return RawTable(
-        where=place,
-        user=tokens(table[config.user_field]),
-        item=tokens(table[config.item_field]),
-        time=table[time].to_numpy() if time else None,
-        rating=table[_RATING].to_numpy() if _RATING in names else None,
-        item_features=feature_table(items, texts, place, place_of) if texts else None,
-    )
-
-
-def _kinds(found: list[str], config: DataConfig, where: str) -> dict[str, str]:
-    """What each column of the table must hold."""
-    ids = (config.user_field, config.item_field)
-    numbers = tuple(name for name in (config.time_field, _RATING) if name)
-    for name in (*ids, *([config.time_field] if config.time_field else [])):
-        require_column(name, found, where)
-    return {
-        name: delimited.ID if name in ids else delimited.NUMBER if name in numbers else delimited.TEXT
-        for name in found
-    }
-
-
-def _read_csv(path: Path, config: DataConfig) -> tuple[Any, Callable[[int], str]]:
-    """The table and the words for the place of a row."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        names = next(csv.reader(lines), [])
-    if len(set(names)) != len(names):
-        raise RelandError(f"{path}:1: a column name appears twice: {', '.join(names)}")
-    layout = delimited.Layout(_kinds(names, config, f"{path}:1"), delimiter=",", quoted=True)
-    table = delimited.read_columns(path, layout)
-    return table, lambda row: delimited.place(path, layout, row)
-
-
-def _read_parquet(path: Path, config: DataConfig) -> tuple[Any, Callable[[int], str]]:
-    """The table and the words for the place of a row."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        schema = parquet.read_schema(path)
-        kinds = _kinds(schema.names, config, str(path))
-        used = [name for name, kind in kinds.items() if kind != delimited.TEXT]
-        used += [name for name in config.text_fields if kinds.get(name) == delimited.TEXT]
-        table = parquet.read_table(path, columns=used)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RelandError(f"{path}: not a readable Parquet file ({error})") from None
-    columns = {name: _convert(table[name], kinds[name], f"{path}: column {name!r}") for name in used}
-    return pa.table(columns), lambda row: f"{path}: row {row + 1}"
-
-
-def _convert(column: Any, kind: str, where: str) -> Any:
-    """A Parquet column as strings or float64, checked.
+    ``place`` is a file, a folder of parts (also in folders like ``day=1``, which give a column), or several
+    paths with commas between them. Columns listed in `config.text_fields` describe the item of their row, unless
+    the table of the items has them. ``movies.csv`` beside a table with a column ``movieId`` is its table of
+    items.
 
     Raises:
-        RelandError: a type that cannot be converted, or the first row with a forbidden value.
+        RelandError: missing column, empty id, or a value that is no number or time, with file and line or row.
     """
-    import pyarrow as pa
-    from pyarrow import compute
+    notes: list[str] = []
+    frame = _interactions(place, config, notes)
+    described = _described(place, config, frame)
+    items, users = (None if path is None else of_file(path, config) for path in described)
+    if items is not None and not config.item_table:
+        items = parts.with_written(items, "genres", spelled_out)
+    usual = _USUAL._replace(split=(parts.SPLIT,)) if config.protocol == "fixed" else _USUAL
+    return assemble(frame, config, usual, items, users, notes)
 
-    try:
-        if pa.types.is_temporal(column.type):
-            column = compute.cast(column, pa.timestamp("us")).cast(pa.int64())
-        column = column.cast(pa.float64() if kind == delimited.NUMBER else pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RelandError(f"{where}: cannot be read as {kind}: {error}") from None
-    if kind == delimited.TEXT:
-        return compute.fill_null(column, "")
-    if delimited.fits(column, kind):
-        return column
-    if kind == delimited.ID:
-        bad = column.is_null().to_numpy() | (delimited.text_column({"": column}, "") == "")
-        needed = "a nonempty id"
-    else:
-        bad, needed = ~np.isfinite(column.to_numpy()), "a finite number"
-    row = int(np.flatnonzero(bad)[0])
-    raise RelandError(f"{where}, row {row + 1}: {column[row].as_py()!r} where {needed} is needed")
+
+def files(place: str, config: DataConfig) -> list[Path]:
+    """Every file that `read` reads.
+
+    Raises:
+        RelandError: there is none, or one that was asked for is missing.
+    """
+    frame = _interactions(place, config, []) if Path(place).with_name("movies.csv").is_file() else None
+    beside = _described(place, config, frame)
+    return [*_files(place, config), *(path for path in beside if path is not None)]
+
+
+def of_file(path: Path, config: DataConfig) -> Frame:
+    """One file, CSV or Parquet, as a frame.
+
+    Raises:
+        RelandError: it cannot be read, or has no header.
+    """
+    if not path.is_file():
+        raise RelandError(f"{path}: there is no such file")
+    if ending(path) in PARQUET_ENDINGS:
+        return parquet_files.frame(path)
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            return parquet_files.frame(path)
+    return _text(path, config)
+
+
+def beside(written: str, folder: Path, setting: str) -> Path | None:
+    """The file that a setting names, as seen from here or from the folder of the data; None for "".
+
+    Raises:
+        RelandError: there is no such file.
+    """
+    if not written:
+        return None
+    path = resolve(written)
+    candidates = [path, folder / path]
+    for each in candidates:
+        if each.is_file():
+            return each
+    looked = " and ".join(str(each.absolute()) for each in dict.fromkeys(candidates))
+    raise RelandError(f"config.data.{setting}={written!r} was not found; looked for {looked}")
+
+
+def _interactions(place: str, config: DataConfig, notes: list[str]) -> Frame:
+    found = _files(place, config)
+    folder = Path(place) if Path(place).is_dir() else found[0].parent
+    words = parts.split_of(found)
+    frames = []
+    for number, path in enumerate(found):
+        constants = parts.partition(path, folder) | ({parts.SPLIT: words[number]} if words else {})
+        frames.append(parts.with_constants(of_file(path, config), constants))
+    if len(found) > 1:
+        notes.append(f"{len(found)} files were read as one table: {listed([path.name for path in found])}")
+    return parts.combined(frames, place)
+
+
+def _files(place: str, config: DataConfig) -> list[Path]:
+    """The files of the interactions."""
+    if not Path(place).exists() and "," in place:
+        return [Path(each.strip()) for each in place.split(",")]
+    if not Path(place).is_dir():
+        return [Path(place)]
+    folder = Path(place)
+    described = {beside(getattr(config, name), folder, name) for name in ("item_table", "user_table")}
+    named = [path for path in sorted(folder.iterdir()) if path not in described and _counts(path, folder)]
+    nested = [path for path in sorted(folder.glob("*=*/**/*")) if _counts(path, folder)]
+    for wanted in ((folder.name,), _ALONE):
+        alone = [path for path in named if path.name.split(".")[0] in wanted]
+        if len(alone) == 1 and not nested:
+            return alone
+    if not named and not nested:
+        endings = ", ".join((*TEXT_ENDINGS, *PARQUET_ENDINGS))
+        raise RelandError(f"{folder}: no table in this folder ({endings}, also packed by {', '.join(PACKED_ENDINGS)})")
+    return [*named, *nested]
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    """Whether a file may be a part: programs mark theirs, such as ``_SUCCESS``, by their first letter."""
+    hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return not hidden and path.is_file() and is_table(path)
+
+
+def _described(place: str, config: DataConfig, frame: Frame | None) -> tuple[Path | None, Path | None]:
+    """The tables of items and users."""
+    folder = Path(place.partition(",")[0])
+    folder = folder if folder.is_dir() else folder.parent
+    items = beside(config.item_table, folder, "item_table")
+    if items is None and frame is not None and _MOVIES in frame.columns:
+        movies = folder / "movies.csv"
+        items = movies if movies.is_file() else None
+    return items, beside(config.user_table, folder, "user_table")
+
+
+def spelled_out(genres: str) -> str:
+    """MovieLens' "Action|Comedy" as "Action, Comedy"."""
+    return "" if genres == "(no genres listed)" else genres.replace("|", ", ")
+
+
+def delimiter_of(config: DataConfig) -> str:
+    """The delimiter that the settings name, which may do so in words; "" for none."""
+    return _NAMED.get(config.delimiter, config.delimiter)
+
+
+def _text(path: Path, config: DataConfig) -> Frame:
+    """A text file with a header, whose delimiter the settings, its ending or its header tell."""
+    asked = delimiter_of(config)
+    sniffed = ("\t",) if ending(path) in (".tsv", ".tab") else _SNIFFED
+    found = [_header(path, delimiter, config) for delimiter in ((asked,) if asked else sniffed)]
+    settings = (config.user_field, config.item_field, *_USUAL.user, *_USUAL.item)
+    wanted = {name.strip().casefold() for name in settings if name}
+
+    def fit(each: tuple[list[str], str, int]) -> tuple[int, bool]:
+        return sum(name.strip().casefold() in wanted for name in each[0]), len(each[0]) > 1
+
+    names, delimiter, lines = max(found, key=fit)
+    # Quotes are marks of CSV, with whatever delimiter of one character.
+    layout = delimited.Layout(names, delimiter, lines, config.encoding, quoted=len(delimiter) == 1)
+    return delimited.frame(path, layout)
+
+
+def _header(path: Path, delimiter: str, config: DataConfig) -> tuple[list[str], str, int]:
+    """Column names, the delimiter, and the lines up to the first row."""
+    with opened.text(path, config.encoding) as lines:
+        try:
+            if len(delimiter) > 1:
+                return lines.readline().rstrip("\r\n").split(delimiter), delimiter, 1
+            reader = csv.reader(lines, delimiter=delimiter)
+            names = next((fields for fields in reader if any(fields)), [])
+            if len(names) <= 2 and names[0:1] and names[0].startswith("sep="):  # as Excel writes it
+                delimiter = names[0][4:] or delimiter
+                reader = csv.reader(lines, delimiter=delimiter)
+                return next(reader, []), delimiter, 1 + reader.line_num
+        except csv.Error as error:
+            raise RelandError(f"{path}:1: no header that can be read ({error})") from None
+    return names, delimiter, reader.line_num

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources.raw import FeatureTable, RawTable, feature_table, tokens
+from reland_jax.data.sources import table
+from reland_jax.data.sources.assemble import assemble
+from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.raw import RawTable
 from reland_jax.types import RelandError
 
 _SUFFIX = "-ratings"
+_USUAL = Usual(user=("user_id",), item=("movie_id",), time=("timestamp",), rating=("user_rating",))
 
 
 def read(place: str, config: DataConfig) -> RawTable:
@@ -21,25 +27,49 @@ def read(place: str, config: DataConfig) -> RawTable:
     Raises:
         RelandError: another kind of data set, or TensorFlow Datasets is not installed.
     """
+    library = _import_library(place)
+    ratings = library.as_numpy(library.load(place, split="train", batch_size=-1))
+    frame = _frame(f"tfds:{place}", ratings)
+    asked = _tables(config)
+    items = table.of_file(asked[0], config) if asked[0] else _read_movies(library, _movies(place))
+    users = table.of_file(asked[1], config) if asked[1] else None
+    return assemble(frame, config, _USUAL, items, users)
+
+
+def files(place: str, config: DataConfig) -> list[Path]:
+    """The prepared files of the ratings and the movies, and the tables that the settings name.
+
+    Raises:
+        RelandError: see `read`.
+    """
+    library = _import_library(place)
+    found = []
+    for name in (place, _movies(place)):
+        builder = library.builder(name)
+        builder.download_and_prepare()
+        folder = Path(builder.data_dir)
+        found += sorted(path for path in folder.rglob("*") if path.is_file())
+    return [*found, *(path for path in _tables(config) if path is not None)]
+
+
+def _tables(config: DataConfig) -> list[Path | None]:
+    here = Path()
+    return [
+        table.beside(config.item_table, here, "item_table"), table.beside(config.user_table, here, "user_table")
+    ]  # fmt: skip
+
+
+def _movies(place: str) -> str:
+    return place.removesuffix(_SUFFIX) + "-movies"
+
+
+def _import_library(place: str) -> Any:
+    """TensorFlow Datasets, with TensorFlow kept off the accelerators that JAX uses."""
     if not place.startswith("movielens/") or not place.endswith(_SUFFIX):
         raise RelandError(
             f"config.data.name: 'tfds:{place}' is not read here; expected tfds:movielens/NAME{_SUFFIX}, "
             "such as tfds:movielens/100k-ratings"
         )
-    library = _import_library()
-    ratings = library.as_numpy(library.load(place, split="train", batch_size=-1))
-    return RawTable(
-        where=f"tfds:{place}",
-        user=tokens(_strings(ratings["user_id"])),
-        item=tokens(_strings(ratings["movie_id"])),
-        time=np.asarray(ratings["timestamp"], dtype=np.float64),
-        rating=np.asarray(ratings["user_rating"], dtype=np.float64),
-        item_features=_read_movies(library, place.removesuffix(_SUFFIX) + "-movies"),
-    )
-
-
-def _import_library() -> Any:
-    """TensorFlow Datasets, with TensorFlow kept off the accelerators that JAX uses."""
     try:
         import tensorflow as tf
         import tensorflow_datasets
@@ -52,20 +82,25 @@ def _import_library() -> Any:
     return tensorflow_datasets
 
 
-def _read_movies(library: Any, name: str) -> FeatureTable:
+def _read_movies(library: Any, name: str) -> Frame:
     """Title and genres of every movie."""
     movies, info = library.load(name, split="train", with_info=True)
     genre_name = info.features["movie_genres"].feature.int2str
-    ids, titles, genres = [], [], []
+    columns: dict[str, list[Any]] = {"movie_id": [], "title": [], "genres": []}
     # Batches would pad the genres with 0, which is a genre; there are few movies, so one at a time.
     for movie in library.as_numpy(movies):
-        ids.append(movie["movie_id"])
-        titles.append(movie["movie_title"])
-        genres.append(", ".join(genre_name(int(code)) for code in movie["movie_genres"]))
-    fields = {"title": _strings(titles), "genres": np.array(genres, dtype=object)}
-    return feature_table(_strings(ids), fields, f"tfds:{name}", lambda row: f"example {row + 1}")
+        columns["movie_id"].append(movie["movie_id"])
+        columns["title"].append(movie["movie_title"])
+        columns["genres"].append(", ".join(genre_name(int(code)) for code in movie["movie_genres"]))
+    return _frame(f"tfds:{name}", columns)
 
 
-def _strings(values: Any) -> np.ndarray:
-    """``<object>[n]`` of str from bytes."""
-    return np.array([value.decode("utf-8") for value in values], dtype=object)
+def _frame(where: str, columns: Mapping[str, Any]) -> Frame:
+    """Arrays of bytes, texts or numbers as a frame."""
+    import pyarrow as pa
+
+    def read(used: Sequence[str]) -> Any:
+        arrays = {name: pa.array(np.asarray(columns[name]).tolist()) for name in used}
+        return pa.table(arrays)
+
+    return Frame(where, list(columns), read, lambda row: f"{where}: example {row + 1}")

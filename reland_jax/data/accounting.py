@@ -1,0 +1,124 @@
+"""What was done to the data, for people: the `LoadReport` of a data set, and its lines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reland_jax.config import DataConfig
+from reland_jax.data.filtering import Kept
+from reland_jax.data.sources.raw import RawTable
+from reland_jax.data.splits import split
+from reland_jax.types import Interactions, LoadReport
+
+_TIME_UNKNOWN = "of no known unit; only their order counts"
+
+
+def load_report(raw: RawTable, kept: Kept, interactions: Interactions, config: DataConfig) -> LoadReport:
+    """What a person should know about the loading of a data set.
+
+    Args:
+        raw: what was read.
+        kept: what the filters left of it, and what each took.
+        interactions: what it became.
+        config: the protocol, by which users are counted that will be evaluated, and the text fields.
+    """
+    rows = kept.rows
+    splits = split(interactions, config.protocol)
+    fields = tuple(name for name in config.text_fields if name in interactions.item_features)
+    described = np.zeros(interactions.num_items, bool)
+    for name in fields:
+        described |= np.asarray(interactions.item_features[name][1:] != "", bool)
+    return LoadReport(
+        where=raw.where,
+        rows=len(raw.user.code),
+        dropped=kept.dropped,
+        left=len(rows),
+        columns=dict(raw.columns),
+        time_unit=raw.span[0],
+        first_time=raw.span[1],
+        last_time=raw.span[2],
+        ties=0 if raw.time is None else _ties(raw.user.code[rows], raw.time[rows]),
+        repeats=_repeats(interactions),
+        users=interactions.num_users,
+        items=interactions.num_items,
+        text_fields=fields,
+        items_with_text=int(described.sum()),
+        matched_items=_matched(raw, interactions),
+        evaluated_users=int((splits.test.lengths() > 0).sum()),
+        notes=(*raw.notes, *_notes(raw, config)),
+    )
+
+
+def report_lines(report: LoadReport) -> list[tuple[str, str]]:
+    """The report as labels and values, in the order in which things were done."""
+    lines = [("data", report.where)]
+    lines += [(f"column of the {what}", name) for what, name in report.columns.items()]
+    lines.append(("rows read", f"{report.rows:,}"))
+    lines += [(f"- {why}", f"{count:,}") for why, count in report.dropped]
+    lines += [
+        ("interactions left", f"{report.left:,}"),
+        ("- same user and item as an earlier one", f"{report.repeats:,}"),
+        ("times", _times(report)),
+    ]
+    if "time" in report.columns:
+        lines.append(("- same user and time as another, in file order", f"{report.ties:,}"))
+    lines += [
+        ("users", f"{report.users:,}"),
+        ("- to be evaluated", f"{report.evaluated_users:,}"),
+        ("items", f"{report.items:,}"),
+    ]
+    if report.matched_items is not None:
+        lines.append(("- in the table of items", _share(report.matched_items, report.items)))
+    named = ", ".join(report.text_fields) or "no column of texts"
+    lines.append((f"- with a text ({named})", _share(report.items_with_text, report.items)))
+    return lines + [("note", note) for note in report.notes]
+
+
+def report_text(report: LoadReport) -> str:
+    """The report as a table of plain text."""
+    lines = report_lines(report)
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"  {label:<{width}}  {value}" for label, value in lines)
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} ({count / total:.1%})"
+
+
+def _times(report: LoadReport) -> str:
+    if "time" not in report.columns:
+        return "none; the order of the file is the order of time"
+    unit = report.time_unit or _TIME_UNKNOWN
+    return f"{report.first_time} to {report.last_time} ({unit})"
+
+
+def _ties(user: np.ndarray, time: np.ndarray) -> int:
+    """Rows whose user has another row at the same time, so that the order of the file decides."""
+    order = np.lexsort((time, user))
+    same = (user[order][1:] == user[order][:-1]) & (time[order][1:] == time[order][:-1])
+    return int((np.append(same, False) | np.append(False, same)).sum())
+
+
+def _repeats(interactions: Interactions) -> int:
+    pair = interactions.user.astype(np.int64) * (interactions.num_items + 1) + interactions.item
+    pair.sort()
+    return int((pair[1:] == pair[:-1]).sum())
+
+
+def _matched(raw: RawTable, interactions: Interactions) -> int | None:
+    """Items that the table of items has a row for; None where items have no table of their own."""
+    if raw.item_table is None:
+        return None
+    known = set(raw.item_table.tolist())
+    return sum(name in known for name in interactions.ids.items[1:].tolist())
+
+
+def _notes(raw: RawTable, config: DataConfig) -> list[str]:
+    notes = []
+    if raw.split is not None and config.protocol != "fixed":
+        notes.append(
+            f"the data fix a split, and config.data.protocol={config.protocol!r} makes another; 'fixed' uses theirs"
+        )
+    if raw.item_features is None or not raw.item_features.fields:
+        notes.append("items have no texts: f_item and reland have nothing to read about them")
+    return notes

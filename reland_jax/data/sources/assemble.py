@@ -1,0 +1,157 @@
+"""From frames to a `RawTable`: the same rules for the columns of every format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.config import TEXT_FIELDS, DataConfig
+from reland_jax.data.sources.columns import Column, Frame, Roles, Usual, find, listed, roles_of, text_columns
+from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens, feature_table, split_codes
+from reland_jax.data.sources.times import Times, times
+from reland_jax.data.sources.values import ids, ratings, texts
+from reland_jax.types import RelandError
+
+
+def assemble(
+    frame: Frame,
+    config: DataConfig,
+    usual: Usual,
+    items: Frame | None = None,
+    users: Frame | None = None,
+    notes: Sequence[str] = (),
+) -> RawTable:
+    """Reads interactions, and what describes items and users.
+
+    Args:
+        frame: the interactions.
+        config: the settings that name columns, and `min_rating`.
+        usual: what the format calls its columns.
+        items: the table of the items: a column of ids, and others that become features.
+        users: the same for the users.
+        notes: what a person should be told already.
+
+    Raises:
+        RelandError: a column that is not there, or a value that cannot be used, with its place.
+    """
+    told = list(notes)
+    roles = roles_of(frame, usual, config, told)
+    of_items = None if items is None else _features(items, roles.item, usual.item, config.text_fields, told)
+    of_users = None if users is None else _features(users, roles.user, usual.user, (), told)
+    inline = text_columns(frame, config, roles.used(), told, list(of_items.fields) if of_items else [])
+    # The items' table may ask for those items alone that the interactions have, so it is read after them.
+    table = frame.read(list(dict.fromkeys([*roles.used(), *inline.values()])))
+    user, item = (ids(_column(frame, table, name)) for name in (roles.user, roles.item))
+    told += [note for name, each in (("user", user), ("item", item)) if (note := _spaces(name, each))]
+    item_features = None if of_items is None else _described(of_items)
+    item_table = None if item_features is None else item_features.ids
+    if inline:
+        columns = {field: texts(_column(frame, table, name)) for field, name in inline.items()}
+        own = feature_table(item, columns, frame.where, frame.place, _leave_out(config, inline))
+        item_features = own if item_features is None else _joined(item_features, own)
+    time = None if roles.time is None else times(_column(frame, table, roles.time), told)
+    split = None
+    if roles.split:
+        split = split_codes(texts(_column(frame, table, roles.split)), frame.place)
+    return RawTable(
+        where=frame.where,
+        user=user,
+        item=item,
+        time=None if time is None else time.order,
+        rating=None if roles.rating is None else ratings(_column(frame, table, roles.rating)),
+        split=split,
+        item_features=item_features,
+        user_features=None if of_users is None else _described(of_users),
+        item_table=item_table,
+        columns=_named(roles),
+        span=_span(time),
+        notes=tuple(told),
+    )
+
+
+def _column(frame: Frame, table: Any, name: str) -> Column:
+    return Column(name, table[name], frame.place)
+
+
+def _named(roles: Roles) -> dict[str, str]:
+    return {what: name for what, name in roles._asdict().items() if name is not None}
+
+
+def _span(time: Times | None) -> tuple[str, str, str]:
+    return ("", "", "") if time is None else (time.unit, time.first, time.last)
+
+
+class _Features(NamedTuple):
+    """A table of items or users, its columns found: the ids, and field name -> column."""
+
+    frame: Frame
+    id_column: str
+    fields: dict[str, str]
+
+
+def _features(
+    frame: Frame, name: str, usual: Sequence[str], wanted: Sequence[str], notes: list[str]
+) -> _Features:
+    """The columns of a table of items or users.
+
+    A field that is wanted gets its name from the settings also where the column differs in case.
+    """
+    known = [name, *usual]
+    id_column = next((found for each in known if (found := find(each, "id", frame, notes))), None)
+    if id_column is None:
+        raise RelandError(
+            f"{frame.where}: no column {name!r}, by which it would be matched to the interactions; the columns "
+            f"are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
+        )
+    fields = {column: column for column in frame.columns if column != id_column}
+    for field in wanted:
+        column = None if field in fields else find(field, "config.data.text_fields", frame, notes)
+        if column in fields:
+            fields = {field if each == column else key: each for key, each in fields.items()}
+    return _Features(frame, id_column, fields)
+
+
+def _described(features: _Features) -> FeatureTable:
+    """One row per id of a table of items or users."""
+    frame = features.frame
+    table = frame.read([features.id_column, *features.fields.values()])
+    values = {field: texts(_column(frame, table, each)) for field, each in features.fields.items()}
+    return feature_table(ids(_column(frame, table, features.id_column)), values, frame.where, frame.place)
+
+
+def _spaces(what: str, column: Tokens) -> str:
+    """A remark on ids that begin or end in a space, as those of a hand-made file may by accident."""
+    odd = [name for name in column.name if name != name.strip()]
+    return f"{len(odd)} {what} ids begin or end in a space, such as {odd[0]!r}; they are kept so" if odd else ""
+
+
+def _joined(beside: FeatureTable | None, inline: FeatureTable) -> FeatureTable:
+    """Both tables, for the ids of either."""
+    if beside is None:
+        return inline
+    row = {name: place for place, name in enumerate(beside.ids)}
+    new = [place for place, name in enumerate(inline.ids) if name not in row]
+    all_ids = np.concatenate((beside.ids, inline.ids[new])).astype(object)
+    fields = {
+        name: np.concatenate((values, np.full(len(new), "", dtype=object)))
+        for name, values in beside.fields.items()
+    }
+    place = {name: number for number, name in enumerate(all_ids)}
+    rows = np.array([place[name] for name in inline.ids], np.int64)
+    for name, values in inline.fields.items():
+        fields[name] = np.full(len(all_ids), "", dtype=object)
+        fields[name][rows] = values
+    return FeatureTable(all_ids, fields)
+
+
+def _leave_out(config: DataConfig, inline: dict[str, str]) -> str:
+    """What can be done where rows of an item contradict each other."""
+    others = "one of " + ", ".join(inline) if len(inline) > 1 else "none"
+    asked = "" if config.text_fields != TEXT_FIELDS else " (a default name)"
+    return (
+        f"such a column may describe the row, as a review's title does, and not the item: leave it out by naming "
+        f"the columns that do describe items in config.data.text_fields{asked}, here {others}, or none at all "
+        "(--config.data.text_fields=); if it is the item's, keep one value of each"
+    )

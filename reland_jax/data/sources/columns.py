@@ -1,0 +1,245 @@
+"""Which column of a table is the user, the item, the time: what the settings name, else the usual names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from reland_jax.config import TEXT_FIELDS, DataConfig, nearest_name
+from reland_jax.types import RelandError
+
+_LIKE_A_TIME = re.compile(r"time|date|stamp|(?:^|_)(?:ts|day|at)$", re.IGNORECASE)
+_SHOWN = 20
+
+
+class Frame(NamedTuple):
+    """A table whose columns are known before its rows are read.
+
+    Attributes:
+        where: the file or files, for messages.
+        columns: names of its columns, distinct.
+        read: gives the columns that are named as a ``pyarrow.Table``, with values as they are stored: strings
+            in a text file, any type in Parquet.
+        place: words for where a row is, such as ``ratings.csv:17``; slow, for messages only.
+    """
+
+    where: str
+    columns: Sequence[str]
+    read: Callable[[Sequence[str]], Any]
+    place: Callable[[int], str]
+
+
+class Column(NamedTuple):
+    """One column of a frame.
+
+    Attributes:
+        name: as the file has it.
+        values: Arrow (chunked) array.
+        place: see `Frame`.
+    """
+
+    name: str
+    values: Any
+    place: Callable[[int], str]
+
+
+class Usual(NamedTuple):
+    """What a format calls its columns where the settings do not say; the first that is there is taken.
+
+    Attributes:
+        user: names of the user column.
+        item: names of the item column.
+        time: names of the time column.
+        rating: names of the rating column.
+        split: names of the column that says train, valid or test.
+        ordered: whether a file without a time column is in the order of time by its nature, as sets are.
+    """
+
+    user: tuple[str, ...] = ("user_id", "userId", "userid")
+    item: tuple[str, ...] = ("item_id", "itemId", "itemid", "movieId")
+    time: tuple[str, ...] = ("timestamp",)
+    rating: tuple[str, ...] = ("rating",)
+    split: tuple[str, ...] = ()
+    ordered: bool = False
+
+
+class Roles(NamedTuple):
+    """Columns of a frame by what they are; None where there is none, or none is needed.
+
+    Attributes:
+        user: of the users.
+        item: of the items.
+        time: of the times.
+        rating: of the ratings, where there is a threshold.
+        split: of the parts of a fixed split.
+    """
+
+    user: str
+    item: str
+    time: str | None
+    rating: str | None
+    split: str | None
+
+    def used(self) -> list[str]:
+        """The names of all of them."""
+        return [name for name in self if name is not None]
+
+
+def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -> Roles:
+    """The columns that the settings name, else those of the usual names.
+
+    Args:
+        frame: the interactions.
+        usual: names of the format.
+        config: `user_field`, `item_field`, `time_field`, `rating_field` and `min_rating`.
+        notes: what a person should be told is added to it.
+
+    Raises:
+        RelandError: a column that was asked for or is needed is not there; those that are there are named.
+    """
+    roles = Roles(
+        _needed("user_field", config.user_field, usual.user, frame, notes),
+        _needed("item_field", config.item_field, usual.item, frame, notes),
+        _time(config, usual, frame, notes),
+        _rating(config, usual, frame, notes),
+        next((name for each in usual.split if (name := find(each, "split", frame, notes))), None),
+    )
+    used = roles.used()
+    for name in used:
+        if used.count(name) > 1:
+            raise RelandError(f"{frame.where}: column {name!r} cannot be two things; {_how_to_name(frame)}")
+    return roles
+
+
+def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
+    """The column of a name, or of one that differs from it in case or spaces alone, which is noted.
+
+    Raises:
+        RelandError: several columns differ from it in case or spaces alone.
+    """
+    if name in frame.columns:
+        return name
+    alike = [column for column in frame.columns if column.strip().casefold() == name.strip().casefold()]
+    if len(alike) > 1:
+        raise RelandError(
+            f"{frame.where}: no column {name!r}, and {listed(alike)} are like it; name the one that is meant "
+            f"by its exact name ({setting})"
+        )
+    if alike:
+        notes.append(f"{frame.where}: column {alike[0]!r} was taken for {name!r} ({setting})")
+    return alike[0] if alike else None
+
+
+def require(name: str, setting: str, frame: Frame, notes: list[str]) -> str:
+    """`find`, where the column must be there.
+
+    Raises:
+        RelandError: it is not; those that are there are named.
+    """
+    found = find(name, setting, frame, notes)
+    if found is None:
+        hint = nearest_name(name, list(frame.columns)) if 0 < len(frame.columns) <= _SHOWN else ""
+        hint = f"; {hint}" if hint.startswith("did") else ""
+        raise RelandError(f"{frame.where}: no column {name!r} ({setting}); {_there_are(frame)}{hint}")
+    return found
+
+
+def text_columns(
+    frame: Frame, config: DataConfig, taken: Sequence[str], notes: list[str], elsewhere: Sequence[str] = ()
+) -> dict[str, str]:
+    """The columns of the interactions that describe items: field name -> column.
+
+    Args:
+        frame: the interactions.
+        config: `text_fields`.
+        taken: columns that are something else.
+        notes: what a person should be told is added to it.
+        elsewhere: fields that the table of the items has.
+
+    Raises:
+        RelandError: a field that was asked for is nowhere; the columns that are there are named.
+    """
+    found = {}
+    for field in config.text_fields:
+        if field in elsewhere:
+            continue
+        column = find(field, "config.data.text_fields", frame, notes)
+        if column is not None and column not in taken:
+            found[field] = column
+        elif config.text_fields != TEXT_FIELDS:
+            names = [*elsewhere, *(name for name in frame.columns if name not in taken)]
+            what = "is no text of an item" if column else "is not there"
+            raise RelandError(
+                f"{frame.where}: column {field!r} of config.data.text_fields {what}; columns that can describe "
+                f"items are {listed(names) or 'none'}{_hint(field, names)}"
+            )
+    return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names in quotes, and how many more there are."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
+
+
+def _needed(
+    setting: str, asked: str | None, usual: Sequence[str], frame: Frame, notes: list[str]
+) -> str:
+    """The user or item column."""
+    where = f"config.data.{setting}"
+    if asked:
+        return require(asked, where, frame, notes)
+    exact = next((name for name in usual if name in frame.columns), None)
+    found = exact or next((name for each in usual if (name := find(each, where, frame, notes))), None)
+    if found is None:
+        raise RelandError(
+            f"{frame.where}: no column {usual[0]!r}; {_there_are(frame)}; say which it is by --{where}=COLUMN"
+        )
+    return found
+
+
+def _time(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> str | None:
+    where = "config.data.time_field"
+    if config.time_field is not None:
+        return require(config.time_field, where, frame, notes) if config.time_field else None
+    found = next((name for each in usual.time if (name := find(each, where, frame, notes))), None)
+    if found is not None:
+        return found
+    alike = [name for name in frame.columns if _LIKE_A_TIME.search(name)]
+    if usual.ordered and not alike:
+        return None
+    which = f"{listed(alike)} looks like one: " if alike else ""
+    raise RelandError(
+        f"{frame.where}: no column {usual.time[0]!r} for the times; {which}{_there_are(frame)}; say which it is "
+        f"by --{where}=COLUMN, or --{where}= for the order of the file"
+    )
+
+
+def _rating(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> str | None:
+    where = "config.data.rating_field"
+    if config.rating_field:
+        found: str | None = require(config.rating_field, where, frame, notes)
+        return found if config.min_rating is not None else None
+    if config.min_rating is None:
+        return None
+    found = next((name for each in usual.rating if (name := find(each, where, frame, notes))), None)
+    if found is None:
+        raise RelandError(
+            f"{frame.where}: config.data.min_rating={config.min_rating} needs a column {usual.rating[0]!r}; "
+            f"{_there_are(frame)}; say which it is by --{where}=COLUMN, or leave min_rating out"
+        )
+    return found
+
+
+def _there_are(frame: Frame) -> str:
+    return f"the columns are {listed(frame.columns)}" if frame.columns else "the file is empty"
+
+
+def _how_to_name(frame: Frame) -> str:
+    return f"{_there_are(frame)}; user_field, item_field, time_field and rating_field name different ones"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    hint = nearest_name(name, known[:_SHOWN]) if known else ""
+    return f"; {hint}" if hint.startswith("did") else ""

@@ -1,0 +1,191 @@
+"""Times as numbers whose order is exact: integers, decimals, dates, ISO texts, and Parquet's types."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.data.sources.columns import Column
+from reland_jax.data.sources.values import is_number, is_text, plain
+from reland_jax.types import RelandError
+
+_UNITS = {"seconds": ("s", 1), "milliseconds": ("ms", 10**3), "microseconds": ("us", 10**6)}
+_UNITS |= {"nanoseconds": ("ns", 10**9)}
+_EARLIEST, _LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100
+_DIGITS = 15
+"""Decimal digits that a float64 always keeps."""
+
+
+class Times(NamedTuple):
+    """When interactions happened.
+
+    Attributes:
+        order: ``<int64>[n]``, ``<uint64>[n]`` or ``<float64>[n]``; compares as the times do.
+        unit: in words, such as "seconds"; "" where it is not known, which does no harm.
+        first: the earliest, for people.
+        last: the latest, for people.
+    """
+
+    order: np.ndarray
+    unit: str
+    first: str
+    last: str
+
+
+def times(column: Column, notes: list[str]) -> Times:
+    """The times of a column.
+
+    Args:
+        column: numbers of any type, timestamps with or without a zone, dates, durations, or texts of numbers
+            or ISO times.
+        notes: what a person should be told is added to it.
+
+    Raises:
+        RelandError: a missing or meaningless value, with its place, or a type that holds no times.
+    """
+    import pyarrow as pa
+
+    values = plain(column)
+    if is_text(values.type):
+        return _of_texts(column, values, notes)
+    if len(missing := np.flatnonzero(values.is_null().to_numpy())):
+        raise RelandError(f"{column.place(int(missing[0]))}: {column.name!r} is empty; {_NEEDED}")
+    if pa.types.is_temporal(values.type) and not pa.types.is_time(values.type):
+        return _of_type(values)
+    if pa.types.is_decimal(values.type):
+        return _of_decimals([Decimal(value) for value in values.to_pylist()], column.name, notes)
+    if pa.types.is_integer(values.type):
+        return _of_numbers(values.to_numpy(), column.name, notes)
+    if pa.types.is_floating(values.type):
+        numbers = values.cast(pa.float64()).to_numpy()
+        if len(bad := np.flatnonzero(~np.isfinite(numbers))):
+            row = int(bad[0])
+            raise RelandError(f"{column.place(row)}: {column.name!r} is {numbers[row]}; {_NEEDED}")
+        return _of_numbers(numbers, column.name, notes)
+    raise RelandError(f"{column.place(0)}: column {column.name!r} holds {values.type}, which is no time; {_OTHER}")
+
+
+_NEEDED = "every interaction needs a time, or set config.data.time_field= for the order of the file"
+_OTHER = "name another column by config.data.time_field, or leave it empty for the order of the file"
+
+
+def _of_type(values: Any) -> Times:
+    """Times of an Arrow type that says what they are."""
+    import pyarrow as pa
+
+    if pa.types.is_date(values.type):
+        unit, letter = ("days", "D") if values.type == pa.date32() else ("milliseconds", "ms")
+        values = values.cast(pa.int32()) if unit == "days" else values
+    else:
+        letter = values.type.unit
+        unit = next(name for name, (short, _) in _UNITS.items() if short == letter)
+    order = values.cast(pa.int64()).to_numpy()
+    if not len(order):
+        return Times(order, unit, "", "")
+    return Times(order, unit, _iso(int(order.min()), letter), _iso(int(order.max()), letter))
+
+
+def _of_numbers(numbers: np.ndarray, name: str, notes: list[str]) -> Times:
+    """Times of which only the size tells the unit."""
+    if numbers.dtype.kind in "iu" and numbers.dtype != np.uint64:
+        numbers = numbers.astype(np.int64)
+    if not len(numbers):
+        return Times(numbers, "", "", "")
+    low, high = numbers.min(), numbers.max()
+    first, last = _unit(low), _unit(high)
+    if first and first == last:
+        letter, _ = _UNITS[first]
+        return Times(numbers, first, _iso(int(low), letter), _iso(int(high), letter))
+    if first and last:
+        notes.append(
+            f"column {name!r}: the earliest time looks like {first} and the latest like {last}; mixed units have "
+            "no common order"
+        )
+    return Times(numbers, "", f"{low}", f"{high}")
+
+
+def _unit(number: Any) -> str:
+    for unit, (_, scale) in _UNITS.items():
+        if _EARLIEST * scale <= number <= _LATEST * scale:
+            return unit
+    return ""
+
+
+def _iso(number: int, letter: str) -> str:
+    return str(np.datetime64(number, letter))
+
+
+def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
+    """Times of a text file, or of strings in Parquet."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    trimmed = compute.utf8_trim_whitespace(values)
+    if not trimmed.null_count:
+        hexadecimal = compute.any(compute.match_substring(trimmed, "x", ignore_case=True)).as_py()
+        for kind in () if hexadecimal else (pa.int64(), pa.uint64(), pa.float64()):
+            try:
+                numbers = trimmed.cast(kind).to_numpy(zero_copy_only=False)
+            except pa.ArrowInvalid:
+                continue
+            if kind == pa.float64() and not np.isfinite(numbers).all():
+                break
+            longest = compute.max(compute.utf8_length(trimmed)).as_py() or 0
+            if kind == pa.float64() and longest > _DIGITS:
+                return _of_decimals([Decimal(text) for text in trimmed.to_pylist()], column.name, notes)
+            return _of_numbers(numbers, column.name, notes)
+        for kind in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+            try:
+                return _of_type(trimmed.cast(kind))
+            except pa.ArrowInvalid:
+                continue
+    raise _first_fault(column, trimmed)
+
+
+def _first_fault(column: Column, trimmed: Any) -> RelandError:
+    """The error that names the first text that is not what the first row is, a number or an ISO time."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    texts = trimmed.to_pylist()
+    numbers = bool(texts) and is_number(texts[0] or "")
+    zone = ""
+    if not numbers and texts and texts[0]:
+        zone = "UTC" if compute.match_substring_regex(texts[0], r"\d(?:Z|[+-]\d\d:?\d\d)$").as_py() else ""
+    kind = pa.timestamp("us", zone) if zone else pa.timestamp("us")
+    for row, text in enumerate(texts):
+        if not text:
+            return RelandError(f"{column.place(row)}: {column.name!r} is empty; {_NEEDED}")
+        if is_number(text) if numbers else _is_time(text, kind):
+            continue
+        what = "not a number, as the times before it are" if numbers and row else (
+            "neither a number nor an ISO time such as 2024-05-31T12:00:00"
+        )
+        if is_number(text) or (zone and row):
+            what = f"not written as the times before it are, such as {texts[0]!r}"
+        return RelandError(f"{column.place(row)}: {column.name!r} is {text!r}, which is {what}; {_OTHER}")
+    return RelandError(f"{column.place(0)}: column {column.name!r} cannot be read as times; {_OTHER}")
+
+
+def _is_time(text: str, kind: Any) -> bool:
+    import pyarrow as pa
+
+    try:
+        pa.scalar(text).cast(kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _of_decimals(numbers: list[Decimal], name: str, notes: list[str]) -> Times:
+    """Numbers with more digits than a float64 keeps: their ranks, which keep the order."""
+    try:
+        distinct = sorted(set(numbers))
+    except InvalidOperation:  # signalling NaNs
+        raise RelandError(f"column {name!r}: not all times are numbers; {_OTHER}") from None
+    rank = {number: place for place, number in enumerate(distinct)}
+    order = np.array([rank[number] for number in numbers], np.int64)
+    rough = _of_numbers(np.array(distinct[:1] + distinct[-1:], np.float64), name, notes)
+    return rough._replace(order=order)
