@@ -41,7 +41,7 @@ class DataConfig:
     """Which interactions, how they are filtered and how they are split."""
 
     name: str = _setting(
-        "demo", "name of a known data set, or a path to a file or folder, or several paths with commas", path=True
+        "demo", "name of a known data set, a path to a file or folder, or several with commas", path=True
     )
     root: str = _setting("", "folder of the data sets; '' means $RELAND_DATA, else ../shared/data", path=True)
     source: str = _setting(

@@ -27,6 +27,7 @@ from reland_jax.data import (
     item_texts,
     load_interactions,
     raw_state,
+    report_text,
     split,
     statistics,
 )
@@ -164,6 +165,8 @@ class Pipeline:
         )  # fmt: skip
         interactions = loaded.value
         _log.info("data: %s", statistics(interactions))
+        if interactions.report is not None:
+            _log.info("loading:\n%s", report_text(interactions.report))
         # Of what the data hold: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(
             "split", [loaded.fingerprint, config.data],

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import Config
+from reland_jax.data import report_lines
 from reland_jax.eval import Vectors, per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.plain import text_columns
@@ -58,6 +59,7 @@ def summarise(
         "training_seeds": list(config.seeds_of_training),
         "variants": {variant: _variant(trained) | cost[variant] for variant, trained in runs.items()},
         "significance": _significance(config, runs),
+        "data": None if inputs.interactions.report is None else inputs.interactions.report._asdict(),
         "pool": pool,
         "stage_seconds": dict(stage_seconds),
         "environment": environment() | {"config": config.to_keep()},
@@ -137,6 +139,7 @@ def report_content(
         assignment=inputs.assignment,
         cases=_cases(config, inputs, vectors, _choose_cases(config, inputs, num_cases)),
         problems=problems,
+        data=() if inputs.interactions.report is None else report_lines(inputs.interactions.report),
     )
 
 

@@ -18,6 +18,7 @@ from reland_jax.types import (
     Assignment,
     IdMap,
     Interactions,
+    LoadReport,
     Ragged,
     ReasoningPool,
     SeedSet,
@@ -129,7 +130,8 @@ def save_interactions(interactions: Interactions, folder: Path) -> None:
     if interactions.fixed_split is not None:
         arrays["fixed_split"] = interactions.fixed_split
     save_arrays(arrays, folder)
-    write_json(folder / "statistics.json", statistics(interactions))
+    told = {} if interactions.report is None else {"loading": interactions.report._asdict()}
+    write_json(folder / "statistics.json", statistics(interactions) | told)
 
 
 def check_range(what: str, values: np.ndarray, low: int, high: int) -> None:
@@ -169,7 +171,17 @@ def load_interactions(folder: Path) -> Interactions:
         features("item."),
         features("user."),
         arrays.get("fixed_split"),
+        _load_report(json.loads((folder / "statistics.json").read_text()).get("loading")),
     )
+
+
+def _load_report(values: dict[str, Any] | None) -> LoadReport | None:
+    """The accounting of the loading from plain values."""
+    if values is None:
+        return None
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    dropped = tuple((str(why), int(count)) for why, count in values["dropped"])
+    return LoadReport(**(values | lists | {"dropped": dropped}))
 
 
 def save_splits(splits: Splits, folder: Path) -> None:

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": CONTRACTS | {"pool", "retrieval"},
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
-    "results": CONTRACTS | {"storage", "pool", "eval", "report"},
+    "results": CONTRACTS | {"data", "storage", "pool", "eval", "report"},
     "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
     "pipeline": SHARED
     | {"artefacts", "storage"}

@@ -13,16 +13,18 @@ from reland_jax.types import Interactions, LoadReport
 _TIME_UNKNOWN = "of no known unit; only their order counts"
 
 
-def load_report(raw: RawTable, kept: Kept, interactions: Interactions, config: DataConfig) -> LoadReport:
+def load_report(
+    raw: RawTable, kept: Kept, rows: np.ndarray, interactions: Interactions, config: DataConfig
+) -> LoadReport:
     """What a person should know about the loading of a data set.
 
     Args:
         raw: what was read.
         kept: what the filters left of it, and what each took.
+        rows: ``<int64>[n]``, the row of the raw table that each interaction was.
         interactions: what it became.
         config: the protocol, by which users are counted that will be evaluated, and the text fields.
     """
-    rows = kept.rows
     splits = split(interactions, config.protocol)
     fields = tuple(name for name in config.text_fields if name in interactions.item_features)
     described = np.zeros(interactions.num_items, bool)
@@ -37,7 +39,7 @@ def load_report(raw: RawTable, kept: Kept, interactions: Interactions, config: D
         time_unit=raw.span[0],
         first_time=raw.span[1],
         last_time=raw.span[2],
-        ties=0 if raw.time is None else _ties(raw.user.code[rows], raw.time[rows]),
+        ties=0 if raw.time is None else _ties(interactions.user, raw.time[rows]),
         repeats=_repeats(interactions),
         users=interactions.num_users,
         items=interactions.num_items,
@@ -93,9 +95,8 @@ def _times(report: LoadReport) -> str:
 
 
 def _ties(user: np.ndarray, time: np.ndarray) -> int:
-    """Rows whose user has another row at the same time, so that the order of the file decides."""
-    order = np.lexsort((time, user))
-    same = (user[order][1:] == user[order][:-1]) & (time[order][1:] == time[order][:-1])
+    """Rows, sorted by both, whose user has another at the same time: the order of the file decides."""
+    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     return int((np.append(same, False) | np.append(False, same)).sum())
 
 
@@ -117,7 +118,8 @@ def _notes(raw: RawTable, config: DataConfig) -> list[str]:
     notes = []
     if raw.split is not None and config.protocol != "fixed":
         notes.append(
-            f"the data fix a split, and config.data.protocol={config.protocol!r} makes another; 'fixed' uses theirs"
+            f"the data fix a split, and config.data.protocol={config.protocol!r} makes another; 'fixed' "
+            "uses theirs"
         )
     if raw.item_features is None or not raw.item_features.fields:
         notes.append("items have no texts: f_item and reland have nothing to read about them")

@@ -1,4 +1,5 @@
-"""Which interactions stay: the rating threshold, repeated rows and the k-core; and how many each took away."""
+"""Which interactions stay: the rating threshold, repeated rows and the k-core; and how many each took "
+"away."""
 
 from __future__ import annotations
 
@@ -46,11 +47,13 @@ def kept_rows(raw: RawTable, config: DataConfig) -> Kept:
         unique = first_of_duplicates(raw.user.code[rows], raw.item.code[rows], time)
         keep(rows[unique], "repeated rows: same user, item" + (" and time" if raw.time is not None else ""))
     core = k_core(raw.user.code[rows], raw.item.code[rows], config.min_interactions)
-    keep(rows[core], f"outside of the {config.min_interactions}-core: users or items with fewer rows")
+    if config.min_interactions > 1:
+        keep(rows[core], f"outside of the {config.min_interactions}-core: users or items with fewer rows")
     if not len(rows):
         took = "; ".join(f"{count:,} {why}" for why, count in dropped if count)
         raise RelandError(
-            f"{raw.where}: no interaction is left of {len(raw.user.code)} after filtering ({took or 'none taken'}); "
+            f"{raw.where}: no interaction is left of {len(raw.user.code)} after filtering "
+            f"({took or 'none taken'}); "
             f"lower config.data.min_interactions={config.min_interactions} or "
             f"config.data.min_rating={config.min_rating}"
         )

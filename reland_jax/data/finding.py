@@ -87,8 +87,8 @@ def locate(config: DataConfig) -> Place:
 def raw_state(config: DataConfig) -> list[tuple[str, int, str]]:
     """Name, size and SHA-256 of every file that is read, to notice that one has changed.
 
-    The content decides, since a file may change and keep its size and time. That costs a reading of all files:
-    about a second per gigabyte.
+    The content decides, since a file may change and keep its size and time. That costs a reading of all
+    files: about a second per gigabyte.
 
     Raises:
         RelandError: see `locate`.
@@ -100,7 +100,9 @@ def raw_state(config: DataConfig) -> list[tuple[str, int, str]]:
             for path in SOURCES[found.source].files(found.place, config)
         ]
     except OSError as error:
-        raise RelandError(f"{error.filename or found.place}: cannot be read ({error.strerror or error})") from None
+        raise RelandError(
+            f"{error.filename or found.place}: cannot be read ({error.strerror or error})"
+        ) from None
 
 
 def _located(config: DataConfig) -> Place:
@@ -157,7 +159,8 @@ def _known_files(paths: list[Path], source: str) -> Place:
     """The reader of several files that are given one by one."""
     if source not in ("auto", "table") or not all(map(table.is_table, paths)):
         raise RelandError(
-            f"config.data.name names several files, {', '.join(path.name for path in paths)}; only tables (CSV, "
+            f"config.data.name names several files, {', '.join(path.name for path in paths)}; only tables "
+            "(CSV, "
             "Parquet) can be read together"
         )
     return Place("table", ",".join(map(str, paths)))

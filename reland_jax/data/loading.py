@@ -21,8 +21,8 @@ def load_interactions(config: DataConfig) -> Interactions:
     order of a file's rows. Features of users and items that have no interaction left are dropped.
 
     Args:
-        config: `name`, `root` and `source` say what to read; the ``*_field``, ``*_table`` and text settings how;
-            `min_rating`, `repeats` and `min_interactions` what to keep.
+        config: `name`, `root` and `source` say what to read; the settings of fields, tables and text files
+            how; `min_rating`, `repeats` and `min_interactions` what to keep.
 
     Raises:
         RelandError: nothing found (the message says where it looked and how to get it), a fault in a
@@ -32,23 +32,26 @@ def load_interactions(config: DataConfig) -> Interactions:
     try:
         raw = SOURCES[found.source].read(found.place, config)
     except OSError as error:
-        raise RelandError(f"{error.filename or found.place}: cannot be read ({error.strerror or error})") from None
+        raise RelandError(
+            f"{error.filename or found.place}: cannot be read ({error.strerror or error})"
+        ) from None
     kept = kept_rows(raw, config)
-    interactions = _number(raw, kept.rows)
-    interactions = interactions._replace(report=load_report(raw, kept, interactions, config))
+    interactions, rows = _number(raw, kept.rows)
+    interactions = interactions._replace(report=load_report(raw, kept, rows, interactions, config))
     del raw
     release_memory()
     return interactions
 
 
-def _number(raw: RawTable, rows: np.ndarray) -> Interactions:
-    """Dense ids in sorted order of the external ids; rows by user, time and file order."""
+def _number(raw: RawTable, rows: np.ndarray) -> tuple[Interactions, np.ndarray]:
+    """Dense ids in sorted order of the external ids; rows by user, time and file order, and which they "
+    "were."""
     users, user = _dense(raw.user.name, raw.user.code[rows])
     items, item = _dense(raw.item.name, raw.item.code[rows])
     time = rows.astype(np.float64) if raw.time is None else raw.time[rows]
     order = np.lexsort((time, user))
     ids = IdMap(as_strings(users), as_strings(["", *items]))
-    return Interactions(
+    interactions = Interactions(
         user=user[order],
         item=item[order] + np.int32(1),
         time=time[order].astype(np.float64),
@@ -57,6 +60,7 @@ def _number(raw: RawTable, rows: np.ndarray) -> Interactions:
         user_features=_align(raw.user_features, users, raw.where, "users", padding=False),
         fixed_split=None if raw.split is None else raw.split[rows][order],
     )
+    return interactions, rows[order]
 
 
 def _dense(names: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +92,5 @@ def _align(
     if padding:
         rows = np.concatenate(([-1], rows))
     return {
-        name: as_strings(np.where(rows >= 0, values[rows], ""))
-        for name, values in features.fields.items()
+        name: as_strings(np.where(rows >= 0, values[rows], "")) for name, values in features.fields.items()
     }

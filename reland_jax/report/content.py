@@ -72,6 +72,7 @@ class ReportContent(NamedTuple):
         assignment: the seed users matched to every user.
         cases: users to show in full; may be empty.
         problems: rationales set aside; may be empty.
+        data: labels and values of what was done to load the data; may be empty.
     """
 
     results: Mapping[str, Any]
@@ -82,3 +83,4 @@ class ReportContent(NamedTuple):
     assignment: Assignment
     cases: Sequence[Case] = ()
     problems: Sequence[Problem] = ()
+    data: Sequence[tuple[str, str]] = ()

@@ -14,6 +14,7 @@ from reland_jax.report.tables import Table, result_tables
 
 SECTIONS = (
     ("results", "Results"),
+    ("data", "Data"),
     ("validation", "Validation"),
     ("seeds", "Seed users"),
     ("assignment", "Matching"),
@@ -64,6 +65,7 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "warning": words.writer_warning(results),
         "sections": SECTIONS,
         "tables": result_tables(results),
+        "data": Table("What was read, taken away and left.", ("what", "value"), content.data),
         "plots": _plots(content),
         "seeds_words": words.seeds_words(content),
         "assignment_words": words.assignment_words(content.assignment, content.seeds),

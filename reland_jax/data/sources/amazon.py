@@ -44,7 +44,9 @@ def read(place: str, config: DataConfig) -> RawTable:
     if asked[0]:
         items = table.of_file(asked[0], config)
     elif meta.is_file():
-        items = Frame(str(meta), _PRODUCT, lambda used: _read_products(meta, wanted).select(used), _line_of(meta))
+        items = Frame(
+            str(meta), _PRODUCT, lambda used: _read_products(meta, wanted).select(used), _line_of(meta)
+        )
     if asked[1]:
         users = table.of_file(asked[1], config)
     return assemble(_reviews(path, wanted), config, _USUAL, items, users)

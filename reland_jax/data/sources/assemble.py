@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens, feature_
 from reland_jax.data.sources.times import Times, times
 from reland_jax.data.sources.values import ids, ratings, texts
 from reland_jax.types import RelandError
+
+_WITH_POINT = re.compile(r"-?\d+\.0")
 
 
 def assemble(
@@ -44,11 +47,17 @@ def assemble(
     # The items' table may ask for those items alone that the interactions have, so it is read after them.
     table = frame.read(list(dict.fromkeys([*roles.used(), *inline.values()])))
     user, item = (ids(_column(frame, table, name)) for name in (roles.user, roles.item))
-    told += [note for name, each in (("user", user), ("item", item)) if (note := _spaces(name, each))]
+    told += [note for name, each in (("user", user), ("item", item)) for note in _odd_ids(name, each)]
     item_features = None if of_items is None else _described(of_items)
     item_table = None if item_features is None else item_features.ids
     if inline:
         columns = {field: texts(_column(frame, table, name)) for field, name in inline.items()}
+        if len(item.name) == len(item.code) > 1:
+            told.append(
+                f"no item has two rows, so nothing tells whether {listed(list(inline))} describe the items "
+                "or the "
+                "rows, as a review's title does; config.data.text_fields leaves columns out"
+            )
         own = feature_table(item, columns, frame.where, frame.place, _leave_out(config, inline))
         item_features = own if item_features is None else _joined(item_features, own)
     time = None if roles.time is None else times(_column(frame, table, roles.time), told)
@@ -102,7 +111,8 @@ def _features(
     id_column = next((found for each in known if (found := find(each, "id", frame, notes))), None)
     if id_column is None:
         raise RelandError(
-            f"{frame.where}: no column {name!r}, by which it would be matched to the interactions; the columns "
+            f"{frame.named}: no column {name!r}, by which it would be matched to the interactions; the "
+            "columns "
             f"are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
         )
     fields = {column: column for column in frame.columns if column != id_column}
@@ -121,10 +131,18 @@ def _described(features: _Features) -> FeatureTable:
     return feature_table(ids(_column(frame, table, features.id_column)), values, frame.where, frame.place)
 
 
-def _spaces(what: str, column: Tokens) -> str:
-    """A remark on ids that begin or end in a space, as those of a hand-made file may by accident."""
-    odd = [name for name in column.name if name != name.strip()]
-    return f"{len(odd)} {what} ids begin or end in a space, such as {odd[0]!r}; they are kept so" if odd else ""
+def _odd_ids(what: str, column: Tokens) -> list[str]:
+    """Remarks on ids that are kept as they were written, and may have been meant otherwise."""
+    notes = []
+    if odd := [name for name in column.name if name != name.strip()]:
+        notes.append(f"{len(odd):,} {what} ids begin or end in a space, such as {odd[0]!r}; they are kept so")
+    if len(column.name) and all(_WITH_POINT.fullmatch(name) for name in column.name):
+        notes.append(
+            f"the {what} ids are whole numbers written with a point, such as {column.name[0]!r}; they are "
+            "kept so, "
+            f"and {column.name[0][:-2]!r} in another file is another id"
+        )
+    return notes
 
 
 def _joined(beside: FeatureTable | None, inline: FeatureTable) -> FeatureTable:
@@ -151,7 +169,9 @@ def _leave_out(config: DataConfig, inline: dict[str, str]) -> str:
     others = "one of " + ", ".join(inline) if len(inline) > 1 else "none"
     asked = "" if config.text_fields != TEXT_FIELDS else " (a default name)"
     return (
-        f"such a column may describe the row, as a review's title does, and not the item: leave it out by naming "
-        f"the columns that do describe items in config.data.text_fields{asked}, here {others}, or none at all "
+        "such a column may describe the row, as a review's title does, and not the item: leave it out by "
+        "naming "
+        f"the columns that do describe items in config.data.text_fields{asked}, here {others}, or none at "
+        "all "
         "(--config.data.text_fields=); if it is the item's, keep one value of each"
     )

@@ -22,12 +22,19 @@ class Frame(NamedTuple):
         read: gives the columns that are named as a ``pyarrow.Table``, with values as they are stored: strings
             in a text file, any type in Parquet.
         place: words for where a row is, such as ``ratings.csv:17``; slow, for messages only.
+        header: where the names of its columns stand, for messages; "" for `where`.
     """
 
     where: str
     columns: Sequence[str]
     read: Callable[[Sequence[str]], Any]
     place: Callable[[int], str]
+    header: str = ""
+
+    @property
+    def named(self) -> str:
+        """Where the names of its columns stand."""
+        return self.header or self.where
 
 
 class Column(NamedTuple):
@@ -108,7 +115,7 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
     used = roles.used()
     for name in used:
         if used.count(name) > 1:
-            raise RelandError(f"{frame.where}: column {name!r} cannot be two things; {_how_to_name(frame)}")
+            raise RelandError(f"{frame.named}: column {name!r} cannot be two things; {_how_to_name(frame)}")
     return roles
 
 
@@ -123,11 +130,11 @@ def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
     alike = [column for column in frame.columns if column.strip().casefold() == name.strip().casefold()]
     if len(alike) > 1:
         raise RelandError(
-            f"{frame.where}: no column {name!r}, and {listed(alike)} are like it; name the one that is meant "
+            f"{frame.named}: no column {name!r}, and {listed(alike)} are like it; name the one that is meant "
             f"by its exact name ({setting})"
         )
     if alike:
-        notes.append(f"{frame.where}: column {alike[0]!r} was taken for {name!r} ({setting})")
+        notes.append(f"{frame.named}: column {alike[0]!r} was taken for {name!r} ({setting})")
     return alike[0] if alike else None
 
 
@@ -141,7 +148,7 @@ def require(name: str, setting: str, frame: Frame, notes: list[str]) -> str:
     if found is None:
         hint = nearest_name(name, list(frame.columns)) if 0 < len(frame.columns) <= _SHOWN else ""
         hint = f"; {hint}" if hint.startswith("did") else ""
-        raise RelandError(f"{frame.where}: no column {name!r} ({setting}); {_there_are(frame)}{hint}")
+        raise RelandError(f"{frame.named}: no column {name!r} ({setting}); {_there_are(frame)}{hint}")
     return found
 
 
@@ -171,7 +178,8 @@ def text_columns(
             names = [*elsewhere, *(name for name in frame.columns if name not in taken)]
             what = "is no text of an item" if column else "is not there"
             raise RelandError(
-                f"{frame.where}: column {field!r} of config.data.text_fields {what}; columns that can describe "
+                f"{frame.named}: column {field!r} of config.data.text_fields {what}; columns that can "
+                "describe "
                 f"items are {listed(names) or 'none'}{_hint(field, names)}"
             )
     return found
@@ -183,9 +191,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
-def _needed(
-    setting: str, asked: str | None, usual: Sequence[str], frame: Frame, notes: list[str]
-) -> str:
+def _needed(setting: str, asked: str | None, usual: Sequence[str], frame: Frame, notes: list[str]) -> str:
     """The user or item column."""
     where = f"config.data.{setting}"
     if asked:
@@ -194,7 +200,7 @@ def _needed(
     found = exact or next((name for each in usual if (name := find(each, where, frame, notes))), None)
     if found is None:
         raise RelandError(
-            f"{frame.where}: no column {usual[0]!r}; {_there_are(frame)}; say which it is by --{where}=COLUMN"
+            f"{frame.named}: no column {usual[0]!r}; {_there_are(frame)}; say which it is by --{where}=COLUMN"
         )
     return found
 
@@ -211,7 +217,8 @@ def _time(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> s
         return None
     which = f"{listed(alike)} looks like one: " if alike else ""
     raise RelandError(
-        f"{frame.where}: no column {usual.time[0]!r} for the times; {which}{_there_are(frame)}; say which it is "
+        f"{frame.named}: no column {usual.time[0]!r} for the times; {which}{_there_are(frame)}; say which "
+        "it is "
         f"by --{where}=COLUMN, or --{where}= for the order of the file"
     )
 
@@ -226,7 +233,7 @@ def _rating(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) ->
     found = next((name for each in usual.rating if (name := find(each, where, frame, notes))), None)
     if found is None:
         raise RelandError(
-            f"{frame.where}: config.data.min_rating={config.min_rating} needs a column {usual.rating[0]!r}; "
+            f"{frame.named}: config.data.min_rating={config.min_rating} needs a column {usual.rating[0]!r}; "
             f"{_there_are(frame)}; say which it is by --{where}=COLUMN, or leave min_rating out"
         )
     return found

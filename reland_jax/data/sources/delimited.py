@@ -47,11 +47,11 @@ def frame(path: Path, layout: Layout) -> Frame:
     names = list(layout.names)
     if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise RelandError(f"{path}:{layout.header_lines}: a column name appears twice: {listed(twice)}")
-    where = f"{path}:{layout.header_lines}" if layout.header_lines else str(path)
     return Frame(
-        where, names,
+        str(path), names,
         lambda used: read_columns(path, layout, used),
         lambda row: place(path, layout, row),
+        f"{path}:{layout.header_lines}" if layout.header_lines else "",
     )  # fmt: skip
 
 
@@ -155,7 +155,8 @@ def first_fault(path: Path, layout: Layout, used: Sequence[str], otherwise: str)
             for name, value in zip(names, fields, strict=True):
                 if name in used and any("\udc80" <= character <= "\udcff" for character in value):
                     return RelandError(
-                        f"{path}:{number}: {name!r} holds bytes that are not in the file's text encoding (UTF-8 "
+                        f"{path}:{number}: {name!r} holds bytes that are not in the file's text encoding "
+                        "(UTF-8 "
                         "is expected); set --config.data.encoding, such as cp1252 or latin-1"
                     )
     except csv.Error as error:

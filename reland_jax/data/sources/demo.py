@@ -122,9 +122,7 @@ def _make_shop(num_items: int, rng: np.random.Generator) -> _Shop:
     return _Shop(category, trait, brand, manner, popularity.astype(np.float32), titles)
 
 
-def _make_tastes(
-    num_users: int, shop: _Shop, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _make_tastes(num_users: int, shop: _Shop, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Log taste of every user for every item, and for every category: ``<float32>[U, I]``, ``[U, C]``."""
     num_categories = len(_CATEGORIES)
     liked = np.argsort(rng.random((num_users, num_categories)), axis=1)[:, :3]

@@ -78,7 +78,11 @@ def _frame(path: Path, names: tuple[str, ...], config: DataConfig) -> Frame:
     """A file as a frame: UTF-8 where it is that (ML-10M), else Latin-1 (ML-1M)."""
     usual = "::" if path.suffix == ".dat" else "\t" if path.name == "u.data" else "|"
     layout = delimited.Layout(
-        names, table.delimiter_of(config) or usual, header_lines=0, encoding=config.encoding, fallback="latin-1"
+        names,
+        table.delimiter_of(config) or usual,
+        header_lines=0,
+        encoding=config.encoding,
+        fallback="latin-1",
     )
     return delimited.frame(path, layout)
 
@@ -92,8 +96,9 @@ def _with_genres(frame: Frame) -> Frame:
         plain = frame.read([*(name for name in used if name != "genres"), *_GENRES])
         flags = zip(*(plain[name].to_pylist() for name in _GENRES), strict=True)
         genres = [
-            ", ".join(name for name, flag in zip(_GENRES[1:], row[1:], strict=True) if flag == "1") for row in flags
+            ", ".join(name for name, flag in zip(_GENRES[1:], row[1:], strict=True) if flag == "1")
+            for row in flags
         ]
         return plain.append_column("genres", pa.array(genres, pa.string())).select(list(used))
 
-    return Frame(frame.where, ("item_id", "title", "genres"), read, frame.place)
+    return frame._replace(columns=("item_id", "title", "genres"), read=read)

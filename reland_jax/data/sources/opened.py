@@ -18,6 +18,7 @@ _MOST = 100
 """Times its own size that a packed file may have unpacked: text has 3 to 30."""
 _FREE = 64 << 20
 """Bytes that any packed file may have."""
+_PIECE = 1 << 22
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -60,7 +61,9 @@ class Bounded(io.RawIOBase):
         try:
             content = self._file.read(len(buffer))
         except EOFError:
-            raise RelandError(f"{self._path}: the packed file ends in the middle of its data; download it again") from None
+            raise RelandError(
+                f"{self._path}: the packed file ends in the middle of its data; download it again"
+            ) from None
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
             raise RelandError(f"{self._path}: damaged ({error}); download it again") from None
         self._read += len(content)
@@ -71,6 +74,14 @@ class Bounded(io.RawIOBase):
             )
         buffer[: len(content)] = content
         return len(content)
+
+    def readall(self) -> bytes:
+        """All that is left, in large pieces."""
+        pieces = []
+        buffer = bytearray(_PIECE)
+        while count := self.readinto(buffer):
+            pieces.append(bytes(buffer[:count]))
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Closes the file."""
@@ -93,7 +104,7 @@ def content(path: Path, encoding: str, fallback: str = "") -> bytes:
         RelandError: the file cannot be read, or is not in the encoding; with the line.
     """
     with Bounded(path) as file:
-        data = file.read() or b""
+        data = file.readall()
     if encoding:
         known(encoding)
     mark = next((name for bytes_, name in _MARKS.items() if data.startswith(bytes_)), "")
@@ -163,7 +174,9 @@ def lines(path: Path, longest: int = 1 << 26) -> Iterator[tuple[int, bytes]]:
                 return
             number += 1
             if len(line) == longest:
-                raise RelandError(f"{path}:{number}: a line of more than {longest >> 20} MiB; is this the right file?")
+                raise RelandError(
+                    f"{path}:{number}: a line of more than {longest >> 20} MiB; is this the right file?"
+                )
             if line.strip():
                 yield number, line
 
@@ -183,5 +196,6 @@ def _refuse_wide(path: Path, data: bytes) -> None:
     if start.count(0) > len(start) // 4:
         order = "le" if start[1:2] == b"\0" else "be"
         raise RelandError(
-            f"{path}: looks like UTF-16, not UTF-8; set --config.data.encoding=utf-16-{order}, or save it as UTF-8"
+            f"{path}: looks like UTF-16, not UTF-8; set --config.data.encoding=utf-16-{order}, or save it "
+            "as UTF-8"
         )

@@ -27,7 +27,10 @@ def frame(path: Path, partition: dict[str, str] | None = None) -> Frame:
         names = list(parquet.read_schema(path).names)
     fixed = {name: value for name, value in (partition or {}).items() if name not in names}
     return Frame(
-        str(path), [*names, *fixed], lambda used: _read(path, used, fixed), lambda row: f"{path}: row {row + 1}"
+        str(path),
+        [*names, *fixed],
+        lambda used: _read(path, used, fixed),
+        lambda row: f"{path}: row {row + 1}",
     )
 
 

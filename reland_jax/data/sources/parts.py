@@ -30,7 +30,8 @@ def combined(frames: Sequence[Frame], where: str) -> Frame:
             differ = sorted(set(other.columns) ^ set(first.columns))
             raise RelandError(
                 f"{where}: several files to choose from, and they are not parts of one table: column "
-                f"{listed(differ)} is not in both of {first.where} and {other.where}; give the path of one, or of "
+                f"{listed(differ)} is not in both of {first.where} and {other.where}; give the path of "
+                "one, or of "
                 "those that belong together with commas between them, as config.data.name"
             )
     lengths: list[int] = []
@@ -67,10 +68,12 @@ def with_constants(frame: Frame, values: Mapping[str, str]) -> Frame:
         table = frame.read([name for name in used if name not in new])
         for name in used:
             if name in new:
-                table = table.append_column(name, pa.array(itertools.repeat(new[name], len(table)), pa.string()))
+                table = table.append_column(
+                    name, pa.array(itertools.repeat(new[name], len(table)), pa.string())
+                )
         return table.select(list(used))
 
-    return Frame(frame.where, [*frame.columns, *new], read, frame.place)
+    return frame._replace(columns=[*frame.columns, *new], read=read)
 
 
 def with_written(frame: Frame, name: str, written: Callable[[str], str]) -> Frame:
@@ -87,7 +90,7 @@ def with_written(frame: Frame, name: str, written: Callable[[str], str]) -> Fram
         values = pa.array([None if value is None else written(value) for value in table[name].to_pylist()])
         return table.set_column(table.column_names.index(name), name, values.cast(pa.string()))
 
-    return Frame(frame.where, frame.columns, read, frame.place)
+    return frame._replace(read=read)
 
 
 def partition(path: Path, folder: Path) -> dict[str, str]:

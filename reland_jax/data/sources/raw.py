@@ -97,9 +97,7 @@ def feature_table(
         RelandError: rows of one id contradict each other; it is said how many ids have such rows, and two
             places are named.
     """
-    described = {
-        name: _one_each(ids, values, name, where, place, way_out) for name, values in fields.items()
-    }
+    described = {name: _one_each(ids, values, name, where, place, way_out) for name, values in fields.items()}
     return FeatureTable(ids.name, described)
 
 

@@ -36,12 +36,15 @@ def read(place: str, config: DataConfig) -> RawTable:
     frames = [_frame(path, config, number="float") for path in inter]
     if words:
         frames = [
-            parts.with_constants(frame, {parts.SPLIT: word}) for frame, word in zip(frames, words, strict=True)
+            parts.with_constants(frame, {parts.SPLIT: word})
+            for frame, word in zip(frames, words, strict=True)
         ]
-        notes.append(f"{len(inter)} files were read as one data set: {listed([path.name for path in inter])}")
+        notes.append(f"{len(inter)} files were read as one data set: {table.some_of(inter)}")
     frame = parts.combined(frames, place)
     if sequences := [name for name in frame.columns if name.endswith("_list")]:
-        notes.append(f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item")
+        notes.append(
+            f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item"
+        )
     items, users = (
         None if path is None else _of_features(path, config) for path in _features(Path(place), config)
     )
@@ -70,12 +73,16 @@ def _inter(path: Path) -> list[Path]:
     name = base(path)
     if f"{name}.inter" == path.name:
         return [path]
-    found = sorted(each for each in path.parent.glob("*.inter") if base(each) == name and each.name != f"{name}.inter")
+    found = sorted(
+        each for each in path.parent.glob("*.inter") if base(each) == name and each.name != f"{name}.inter"
+    )
     present = {SPLIT_CODES[each.name.split(".")[-2].lower()] for each in found}
     if not {0, 2} <= present or len(present) < len(found):
         raise RelandError(
-            f"{path}: a part of a split by its name, of which {listed([each.name for each in found])} are here; "
-            f"{name}.train.inter, {name}.test.inter and, if there is one, {name}.valid.inter are needed, each once. "
+            f"{path}: a part of a split by its name, of which {listed([each.name for each in found])} are "
+            "here; "
+            f"{name}.train.inter, {name}.test.inter and, if there is one, {name}.valid.inter are needed, "
+            "each once. "
             f"If it is all there is, rename it to {name}.inter"
         )
     return found
@@ -114,10 +121,11 @@ def _frame(path: Path, config: DataConfig, number: str = "") -> Frame:
 
 def _typed(field: str, path: Path, number: str) -> str:
     """The name in ``name:type``, with the type checked."""
-    name, colon, kind = field.rpartition(":")
-    if not colon or kind not in _TYPES or not name:
+    name, _, kind = field.rpartition(":")
+    if kind not in _TYPES or not name or ":" in name:
         raise RelandError(
-            f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and fields "
+            f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and "
+            "fields "
             "have a tab between them (config.data.delimiter names another)"
         )
     if number and name in ("timestamp", "rating") and kind != number:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from reland_jax.config import DataConfig
 from reland_jax.data.sources import delimited, opened, parquet_files, parts
 from reland_jax.data.sources.assemble import assemble
-from reland_jax.data.sources.columns import Frame, Usual, listed
+from reland_jax.data.sources.columns import Frame, Usual
 from reland_jax.data.sources.raw import RawTable
 from reland_jax.files import resolve
 from reland_jax.types import RelandError
@@ -42,12 +44,12 @@ def read(place: str, config: DataConfig) -> RawTable:
     """Reads the interactions at ``place``, and the tables of items and users that `config` names.
 
     ``place`` is a file, a folder of parts (also in folders like ``day=1``, which give a column), or several
-    paths with commas between them. Columns listed in `config.text_fields` describe the item of their row, unless
-    the table of the items has them. ``movies.csv`` beside a table with a column ``movieId`` is its table of
-    items.
+    paths with commas between them. Columns listed in `config.text_fields` describe the item of their row,
+    unless the table of the items has them. ``movies.csv`` beside a table with a column ``movieId`` is its
+    table of items.
 
     Raises:
-        RelandError: missing column, empty id, or a value that is no number or time, with file and line or row.
+        RelandError: missing column, empty id, or a value that is no number or time, with its place.
     """
     notes: list[str] = []
     frame = _interactions(place, config, notes)
@@ -103,6 +105,15 @@ def beside(written: str, folder: Path, setting: str) -> Path | None:
     raise RelandError(f"config.data.{setting}={written!r} was not found; looked for {looked}")
 
 
+def some_of(paths: Sequence[Path]) -> str:
+    """The names of some files, and how many more there are; with the folder where names alone are the "
+    "same."""
+    same = len({path.name for path in paths}) < len(paths)
+    names = [f"{path.parent.name}/{path.name}" if same else path.name for path in paths]
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def _interactions(place: str, config: DataConfig, notes: list[str]) -> Frame:
     found = _files(place, config)
     folder = Path(place) if Path(place).is_dir() else found[0].parent
@@ -112,7 +123,7 @@ def _interactions(place: str, config: DataConfig, notes: list[str]) -> Frame:
         constants = parts.partition(path, folder) | ({parts.SPLIT: words[number]} if words else {})
         frames.append(parts.with_constants(of_file(path, config), constants))
     if len(found) > 1:
-        notes.append(f"{len(found)} files were read as one table: {listed([path.name for path in found])}")
+        notes.append(f"{len(found)} files were read as one table: {some_of(found)}")
     return parts.combined(frames, place)
 
 
@@ -132,7 +143,9 @@ def _files(place: str, config: DataConfig) -> list[Path]:
             return alone
     if not named and not nested:
         endings = ", ".join((*TEXT_ENDINGS, *PARQUET_ENDINGS))
-        raise RelandError(f"{folder}: no table in this folder ({endings}, also packed by {', '.join(PACKED_ENDINGS)})")
+        raise RelandError(
+            f"{folder}: no table in this folder ({endings}, also packed by {', '.join(PACKED_ENDINGS)})"
+        )
     return [*named, *nested]
 
 
@@ -167,31 +180,45 @@ def _text(path: Path, config: DataConfig) -> Frame:
     """A text file with a header, whose delimiter the settings, its ending or its header tell."""
     asked = delimiter_of(config)
     sniffed = ("\t",) if ending(path) in (".tsv", ".tab") else _SNIFFED
-    found = [_header(path, delimiter, config) for delimiter in ((asked,) if asked else sniffed)]
     settings = (config.user_field, config.item_field, *_USUAL.user, *_USUAL.item)
     wanted = {name.strip().casefold() for name in settings if name}
+    found, fault = [], ""
+    for delimiter in (asked,) if asked else sniffed:
+        try:
+            found.append(_header(path, delimiter, config))
+        except csv.Error as error:
+            fault = fault or str(error)
+    if not found:
+        raise RelandError(f"{path}:1: no header that can be read ({fault})")
 
-    def fit(each: tuple[list[str], str, int]) -> tuple[int, bool]:
-        return sum(name.strip().casefold() in wanted for name in each[0]), len(each[0]) > 1
+    def fit(each: _Header) -> tuple[int, bool]:
+        return sum(name.strip().casefold() in wanted for name in each.names), len(each.names) > 1
 
     names, delimiter, lines = max(found, key=fit)
     # Quotes are marks of CSV, with whatever delimiter of one character.
-    layout = delimited.Layout(names, delimiter, lines, config.encoding, quoted=len(delimiter) == 1)
-    return delimited.frame(path, layout)
+    return delimited.frame(
+        path, delimited.Layout(names, delimiter, lines, config.encoding, quoted=len(delimiter) == 1)
+    )
 
 
-def _header(path: Path, delimiter: str, config: DataConfig) -> tuple[list[str], str, int]:
-    """Column names, the delimiter, and the lines up to the first row."""
-    with opened.text(path, config.encoding) as lines:
-        try:
-            if len(delimiter) > 1:
-                return lines.readline().rstrip("\r\n").split(delimiter), delimiter, 1
-            reader = csv.reader(lines, delimiter=delimiter)
-            names = next((fields for fields in reader if any(fields)), [])
-            if len(names) <= 2 and names[0:1] and names[0].startswith("sep="):  # as Excel writes it
-                delimiter = names[0][4:] or delimiter
-                reader = csv.reader(lines, delimiter=delimiter)
-                return next(reader, []), delimiter, 1 + reader.line_num
-        except csv.Error as error:
-            raise RelandError(f"{path}:1: no header that can be read ({error})") from None
-    return names, delimiter, reader.line_num
+class _Header(NamedTuple):
+    """Column names, the delimiter between them, and the lines up to the first row."""
+
+    names: list[str]
+    delimiter: str
+    lines: int
+
+
+def _header(path: Path, delimiter: str, config: DataConfig) -> _Header:
+    """The header of a file, read with a delimiter; one that Excel names in a line of its own goes before."""
+    with opened.text(path, config.encoding) as text:
+        if len(delimiter) > 1:
+            return _Header(text.readline().rstrip("\r\n").split(delimiter), delimiter, 1)
+        reader = csv.reader(text, delimiter=delimiter)
+        names = next((fields for fields in reader if any(fields)), [])
+        before = reader.line_num
+        if len(names) <= 2 and names and names[0].startswith("sep="):
+            delimiter = names[0][4:] or delimiter
+            reader = csv.reader(text, delimiter=delimiter)
+            return _Header(next(reader, []), delimiter, before + reader.line_num)
+        return _Header(names, delimiter, before)

@@ -53,10 +53,8 @@ def files(place: str, config: DataConfig) -> list[Path]:
 
 
 def _tables(config: DataConfig) -> list[Path | None]:
-    here = Path()
-    return [
-        table.beside(config.item_table, here, "item_table"), table.beside(config.user_table, here, "user_table")
-    ]  # fmt: skip
+    names = ("item_table", "user_table")
+    return [table.beside(getattr(config, name), Path(), name) for name in names]
 
 
 def _movies(place: str) -> str:

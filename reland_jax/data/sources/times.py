@@ -64,7 +64,9 @@ def times(column: Column, notes: list[str]) -> Times:
             row = int(bad[0])
             raise RelandError(f"{column.place(row)}: {column.name!r} is {numbers[row]}; {_NEEDED}")
         return _of_numbers(numbers, column.name, notes)
-    raise RelandError(f"{column.place(0)}: column {column.name!r} holds {values.type}, which is no time; {_OTHER}")
+    raise RelandError(
+        f"{column.place(0)}: column {column.name!r} holds {values.type}, which is no time; {_OTHER}"
+    )
 
 
 _NEEDED = "every interaction needs a time, or set config.data.time_field= for the order of the file"
@@ -100,7 +102,8 @@ def _of_numbers(numbers: np.ndarray, name: str, notes: list[str]) -> Times:
         return Times(numbers, first, _iso(int(low), letter), _iso(int(high), letter))
     if first and last:
         notes.append(
-            f"column {name!r}: the earliest time looks like {first} and the latest like {last}; mixed units have "
+            f"column {name!r}: the earliest time looks like {first} and the latest like {last}; mixed "
+            "units have "
             "no common order"
         )
     return Times(numbers, "", f"{low}", f"{high}")
@@ -136,7 +139,12 @@ def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
             if kind == pa.float64() and longest > _DIGITS:
                 return _of_decimals([Decimal(text) for text in trimmed.to_pylist()], column.name, notes)
             return _of_numbers(numbers, column.name, notes)
-        for kind in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        for kind in (
+            pa.timestamp("ns"),
+            pa.timestamp("ns", "UTC"),
+            pa.timestamp("us"),
+            pa.timestamp("us", "UTC"),
+        ):
             try:
                 return _of_type(trimmed.cast(kind))
             except pa.ArrowInvalid:
@@ -160,8 +168,10 @@ def _first_fault(column: Column, trimmed: Any) -> RelandError:
             return RelandError(f"{column.place(row)}: {column.name!r} is empty; {_NEEDED}")
         if is_number(text) if numbers else _is_time(text, kind):
             continue
-        what = "not a number, as the times before it are" if numbers and row else (
-            "neither a number nor an ISO time such as 2024-05-31T12:00:00"
+        what = (
+            "not a number, as the times before it are"
+            if numbers and row
+            else ("neither a number nor an ISO time such as 2024-05-31T12:00:00")
         )
         if is_number(text) or (zone and row):
             what = f"not written as the times before it are, such as {texts[0]!r}"

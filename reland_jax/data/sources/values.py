@@ -57,7 +57,10 @@ def _id_of(value: Any) -> tuple[str, str]:
         if not math.isfinite(value):
             return "", f"is {value}, a missing value; {_REMOVE}"
         if isinstance(value, float) and abs(value) >= _EXACT:
-            return "", f"is {value!r}: numbers with a point do not tell such ids apart; store them as integers"
+            return (
+                "",
+                f"is {value!r}: numbers with a point do not tell such ids apart; store them as integers",
+            )
         return str(int(value)) if value == int(value) else str(value), ""
     return str(value), ""
 
@@ -85,7 +88,9 @@ def ratings(column: Column) -> np.ndarray:
         raise _not_numbers(column, values, "config.data.rating_field") from None
     numbers = np.asarray(numbers, np.float64)
     if len(bad := np.flatnonzero(np.isinf(numbers))):
-        raise RelandError(f"{column.place(int(bad[0]))}: {column.name!r} is infinite; a finite number is needed")
+        raise RelandError(
+            f"{column.place(int(bad[0]))}: {column.name!r} is infinite; a finite number is needed"
+        )
     return numbers
 
 
@@ -148,7 +153,9 @@ def plain(column: Column) -> Any:
         if values.type in (pa.string_view(), pa.binary_view()):
             return values.cast(pa.large_string())
     except pa.ArrowInvalid as error:
-        raise RelandError(f"{column.place(0)}: column {column.name!r} holds no UTF-8 text ({error})") from None
+        raise RelandError(
+            f"{column.place(0)}: column {column.name!r} holds no UTF-8 text ({error})"
+        ) from None
     return values
 
 
@@ -173,7 +180,9 @@ def _encode(column: Column) -> Any:
 
     values = plain(column)
     if pa.types.is_nested(values.type):
-        raise RelandError(f"{column.place(0)}: column {column.name!r} holds {values.type}; ids are texts or numbers")
+        raise RelandError(
+            f"{column.place(0)}: column {column.name!r} holds {values.type}; ids are texts or numbers"
+        )
     if pa.types.is_temporal(values.type):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type) and values.nbytes >= 1 << 30:
@@ -187,4 +196,6 @@ def _python(values: Any, column: Column) -> list[Any]:
     try:
         return values.to_pylist()
     except UnicodeDecodeError as error:
-        raise RelandError(f"{column.place(0)}: column {column.name!r} holds no UTF-8 text ({error})") from None
+        raise RelandError(
+            f"{column.place(0)}: column {column.name!r} holds no UTF-8 text ({error})"
+        ) from None
