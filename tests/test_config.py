@@ -14,7 +14,7 @@ from experiments.configs.reland import get_config
 from experiments.settings import setting_of
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, DOMAINS, ENCODERS, PROVIDERS, SOURCES, Config, nearest_name
-from reland_jax.data.loading import SOURCES as LOADING_SOURCES
+from reland_jax.data.finding import SOURCES as LOADING_SOURCES
 from reland_jax.pool import DOMAINS as POOL_DOMAINS
 from reland_jax.pool import PROVIDERS as POOL_PROVIDERS
 from reland_jax.types import RelandError
@@ -114,7 +114,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("data.min_interactions", -1, "at least 0"),
         ("data.demo_users", 0, "at least 1"),
         ("data.text_fields", ("title", "title"), "names 'title' twice"),
-        ("data.text_fields", ("title", ""), "must not be empty"),
+        ("data.text_fields", ("title", 5.5), "must be a text"),
         ("train.learning_rate", -1.0, "more than 0"),
         ("train.learning_rate", 1e6, "at most 10"),
         ("train.learning_rate", True, "must be a number, not True or False"),

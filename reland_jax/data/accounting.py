@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reland_jax.config import DataConfig
+from reland_jax.data.describe import TextCoverage, text_coverage
 from reland_jax.data.filtering import Kept
 from reland_jax.data.sources.raw import RawTable
 from reland_jax.data.splits import split
@@ -26,10 +27,7 @@ def load_report(
         config: the protocol, by which users are counted that will be evaluated, and the text fields.
     """
     splits = split(interactions, config.protocol)
-    fields = tuple(name for name in config.text_fields if name in interactions.item_features)
-    described = np.zeros(interactions.num_items, bool)
-    for name in fields:
-        described |= np.asarray(interactions.item_features[name][1:] != "", bool)
+    texts = text_coverage(interactions, config.text_fields)
     return LoadReport(
         where=raw.where,
         rows=len(raw.user.code),
@@ -43,11 +41,11 @@ def load_report(
         repeats=_repeats(interactions),
         users=interactions.num_users,
         items=interactions.num_items,
-        text_fields=fields,
-        items_with_text=int(described.sum()),
+        text_fields=tuple(texts.by_field),
+        items_with_text=texts.described,
         matched_items=_matched(raw, interactions),
         evaluated_users=int((splits.test.lengths() > 0).sum()),
-        notes=(*raw.notes, *_notes(raw, config)),
+        notes=(*raw.notes, *_notes(raw, texts, config)),
     )
 
 
@@ -114,8 +112,12 @@ def _matched(raw: RawTable, interactions: Interactions) -> int | None:
     return sum(name in known for name in interactions.ids.items[1:].tolist())
 
 
-def _notes(raw: RawTable, config: DataConfig) -> list[str]:
+def _notes(raw: RawTable, texts: TextCoverage, config: DataConfig) -> list[str]:
     notes = []
+    if texts.marks:
+        notes.append(f"{texts.marks:,} texts only say that there is none, such as 'nan'; they are no texts")
+    if texts.written_out:
+        notes.append(f"{texts.written_out:,} texts are lists written out; they are read as what they hold")
     if raw.split is not None and config.protocol != "fixed":
         notes.append(
             f"the data fix a split, and config.data.protocol={config.protocol!r} makes another; 'fixed' "

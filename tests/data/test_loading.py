@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig
-from reland_jax.data.loading import Place, load_interactions, locate
+from reland_jax.data.loading import load_interactions
 from reland_jax.types import RelandError
 
 HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
@@ -97,20 +97,6 @@ def test_nothing_left_after_filtering(tmp_path: Path) -> None:
         load_interactions(DataConfig(name="empty", root=str(tmp_path)))
 
 
-def test_formats_are_told_by_their_files(tmp_path: Path) -> None:
-    for name in ("a.csv", "b.parquet", "ratings.dat", "reviews_Toys_5.json.gz", "x.inter"):
-        folder = tmp_path / name.split(".")[0]
-        folder.mkdir()
-        (folder / name).write_bytes(b"")
-    sources = {"a": "table", "b": "table", "ratings": "movielens", "reviews_Toys_5": "amazon", "x": "recbole"}
-    for name, source in sources.items():
-        found = locate(DataConfig(name=name, root=str(tmp_path)))
-        assert found.source == source and Path(found.place).parent == tmp_path / name
-        assert locate(DataConfig(name=found.place)) == found
-    assert locate(DataConfig(name="tfds:movielens/100k-ratings")) == Place("tfds", "movielens/100k-ratings")
-    assert locate(DataConfig(name="demo")) == Place("demo", "")
-
-
 def test_amazon_files_end_to_end(tmp_path: Path) -> None:
     reviews = [
         {"reviewerID": user, "asin": item, "overall": 5, "unixReviewTime": time}
@@ -120,34 +106,3 @@ def test_amazon_files_end_to_end(tmp_path: Path) -> None:
     (tmp_path / "reviews_Toys_5.json.gz").write_bytes(gzip.compress(text.encode()))
     got = load_interactions(DataConfig(name=str(tmp_path), min_interactions=2))
     assert got.item.tolist() == [2, 1, 2, 1] and got.time.tolist() == [0, 2, 1, 3]
-
-
-def test_the_environment_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _folder(tmp_path, "ml-1m")
-    monkeypatch.setenv("RELAND_DATA", str(tmp_path))
-    assert Path(locate(DataConfig(name="ml-1m")).place) == tmp_path / "ml-1m" / "ml-1m.inter"
-    with pytest.raises(RelandError, match="was not found"):
-        locate(DataConfig(name="ml-1m", root=str(tmp_path / "elsewhere")))
-
-
-def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match=r"looked for .*amazon-beauty.*third_party/datasets/README\.md"):
-        locate(DataConfig(name="amazon-beauty", root=str(tmp_path)))
-    with pytest.raises(RelandError, match=r"did you mean 'amazon-beauty'"):
-        locate(DataConfig(name="amazon-beaty", root=str(tmp_path)))
-
-
-def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match=r"no interaction file .*expected \*\.inter \(recbole\)"):
-        locate(DataConfig(name=str(tmp_path)))
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(RelandError, match=r"notes\.txt: no reader for such a file name"):
-        locate(DataConfig(name=str(tmp_path / "notes.txt")))
-    for name in ("a.inter", "b.inter"):
-        (tmp_path / name).write_text("x")
-    with pytest.raises(RelandError, match=r"several files to choose from \(a\.inter, b\.inter\)"):
-        locate(DataConfig(name=str(tmp_path)))
-    with pytest.raises(RelandError, match=r"expected ratings\.dat \(movielens\)"):
-        locate(DataConfig(name=str(tmp_path), source="movielens"))
-    with pytest.raises(RelandError, match=r"source='recbol' is not known; did you mean 'recbole'"):
-        locate(DataConfig(name=str(tmp_path), source="recbol"))

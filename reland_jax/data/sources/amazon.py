@@ -116,7 +116,7 @@ def _read_reviews(path: Path, used: Sequence[str], example: Mapping[str, Any]) -
                     explicit_schema=schema, unexpected_field_behavior="ignore"
                 ),
             ).select(list(used))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, RelandError) as error:
         raise _first_fault(path, used, numbers, str(error)) from None
 
 

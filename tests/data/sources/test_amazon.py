@@ -15,6 +15,9 @@ from reland_jax.data.sources import amazon
 from reland_jax.types import RelandError
 
 
+DEEP = ("-" * 300_000 + "1", "1" + "+1j" * 50_000, "[" * 100_000, "9" * 5000 + "**9")
+
+
 def _review(user: str, item: str, time: int, **changes: Any) -> dict[str, Any]:
     review = {"reviewerID": user, "asin": item, "helpful": [0, 1], "reviewText": "ok \"so\"",
               "overall": 4.0, "unixReviewTime": time}  # fmt: skip
@@ -39,7 +42,7 @@ def test_reads_reviews_and_the_metadata_of_their_products(tmp_path: Path) -> Non
         tmp_path, "meta_Toys.json.gz", "{'asin': 'Z9', 'title': broken but not wanted",
         repr(literal), json.dumps({"asin": "A1", "brand": "Quellin", "categories": [["Toys"]]}),
     )  # fmt: skip
-    table = amazon.read(place, DataConfig())
+    table = amazon.read(place, DataConfig(min_rating=1.0))
     assert table.user.name[table.user.code].tolist() == ["u", "v"]
     assert table.item.name[table.item.code].tolist() == ["A1", "B2"]
     assert table.time is not None and table.time.tolist() == [30, 20]
@@ -58,16 +61,16 @@ def test_metadata_is_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("review", "message"),
     [
-        (_review("u", "", 1), r":2: 'asin' is ''; a nonempty string"),
+        (_review("u", "", 1), r":2: 'asin' is empty; every interaction needs"),
         (_review("u", "A", 1, reviewerID=7), r":2: 'reviewerID' is 7; a nonempty string"),
         (_review("u", "A", 1, unixReviewTime="soon"), r":2: 'unixReviewTime' is 'soon', which is not"),
-        (_review("u", "A", 1, overall=None), r":2: 'overall' is None, which is not a finite number"),
-        (_review("u", "A", 1, overall=float("nan")), r":2: 'overall' is nan, which is not a finite number"),
+        (_review("u", "A", 1, unixReviewTime=None), r":2: 'unixReviewTime' is empty; every"),
+        (_review("u", "A", 1, overall="good"), r":2: 'overall' is 'good', which is not a finite number"),
     ],
 )
 def test_review_that_cannot_be_used(tmp_path: Path, review: dict[str, Any], message: str) -> None:
     with pytest.raises(RelandError, match=r"reviews_Toys_5\.json\.gz" + message):
-        amazon.read(_write_reviews(tmp_path, _review("u", "A", 1), review), DataConfig())
+        amazon.read(_write_reviews(tmp_path, _review("u", "A", 1), review), DataConfig(min_rating=1.0))
 
 
 def test_review_line_that_is_no_json(tmp_path: Path) -> None:
@@ -82,11 +85,11 @@ def test_truncated_gzip_names_the_line(tmp_path: Path) -> None:
     path = Path(place)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RelandError, match=r"5\.json\.gz:(\d+): the gzip file ends in the middle") as caught:
+    with pytest.raises(RelandError, match=r"5\.json\.gz:(\d+): the packed file ends in the middle") as caught:
         amazon.read(place, DataConfig())
     assert 5000 < int(str(caught.value).split(":")[1]) < 15000
     path.write_bytes(b"plain text\n")
-    with pytest.raises(RelandError, match=r"5\.json\.gz:1: damaged, or not a gzip file"):
+    with pytest.raises(RelandError, match=r"5\.json\.gz:1: not a line of JSON"):
         amazon.read(place, DataConfig())
 
 
@@ -99,9 +102,37 @@ def test_metadata_faults(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match=r"meta_Toys\.json\.gz:1: no product with an 'asin'"):
         amazon.read(place, DataConfig())
     _write(tmp_path, "meta_Toys.json.gz", "{'asin': 'A', 'title': 'x'}", "", "{'asin': 'A', 'title': 'y'}")
-    with pytest.raises(RelandError, match=r"'A' is described twice, and 'title' differs: line 1 and line 3"):
+    with pytest.raises(RelandError, match=r"'A' is described twice: 'x' \(.*gz:1\) and 'y' \(.*gz:3\)"):
         amazon.read(place, DataConfig())
     whole = meta.read_bytes()
     meta.write_bytes(whole[:-9])
-    with pytest.raises(RelandError, match=r"meta_Toys\.json\.gz:\d+: the gzip file ends in the middle"):
+    with pytest.raises(RelandError, match=r"meta_Toys\.json\.gz:\d+: the packed file ends in the middle"):
         amazon.read(place, DataConfig())
+
+
+@pytest.mark.parametrize("line", DEEP)
+def test_a_product_that_no_parser_can_take_is_told_with_its_line(tmp_path: Path, line: str) -> None:
+    place = _write_reviews(tmp_path, _review("u", "A", 1))
+    _write(tmp_path, "meta_Toys.json.gz", "{'asin': 'A'}", "{'asin': 'A', 'price': " + line + "}")
+    with pytest.raises(RelandError, match=r"meta_Toys\.json\.gz:2: neither JSON nor a Python literal"):
+        amazon.read(place, DataConfig())
+
+
+def test_columns_are_those_of_the_reviews(tmp_path: Path) -> None:
+    place = _write_reviews(tmp_path, _review("u", "A1", 30, parent="P"), _review("v", "B2", 20, parent="P"))
+    _write(tmp_path, "meta_Toys.json.gz", "{'asin': 'P', 'title': 'Puzzle'}")
+    table = amazon.read(place, DataConfig(item_field="parent", time_field="", text_fields=("title",)))
+    assert table.item.name.tolist() == ["P"] and table.time is None
+    assert table.item_features is not None and table.item_features.fields["title"].tolist() == ["Puzzle"]
+    with pytest.raises(RelandError, match=r"no column 'who' .*user_field.*'reviewerID', 'asin'"):
+        amazon.read(place, DataConfig(user_field="who"))
+    with pytest.raises(RelandError, match=r"'plot' of .*text_fields is not there; .*'title', 'brand'"):
+        amazon.read(place, DataConfig(text_fields=("plot",)))
+
+
+def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "reviews_Toys_5.json.gz"
+    review = json.dumps(_review("u", "A", 1)).encode() + b"\n"
+    path.write_bytes(gzip.compress(review + b" " * (80 << 20)))
+    with pytest.raises(RelandError, match=r"5\.json\.gz:2: (a line of more|unpacks to more)"):
+        amazon.read(str(path), DataConfig())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig
+from reland_jax.data.finding import raw_state
 from reland_jax.data.sources import tfds
 from reland_jax.types import RelandError
 
@@ -43,7 +45,7 @@ def test_reads_ratings_and_movies(monkeypatch: pytest.MonkeyPatch) -> None:
     library = types.SimpleNamespace(load=_load, as_numpy=lambda values: values)
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
-    table = tfds.read("movielens/tiny-ratings", DataConfig())
+    table = tfds.read("movielens/tiny-ratings", DataConfig(min_rating=1.0))
     assert hidden == [([], "GPU")]
     assert table.user.name[table.user.code].tolist() == ["7", "8", "7"]
     assert table.item.name[table.item.code].tolist() == ["50", "50", "51"]
@@ -52,6 +54,29 @@ def test_reads_ratings_and_movies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.item_features is not None
     assert table.item_features.fields["title"].tolist() == ["Café (1999)", "Other (2000)"]
     assert table.item_features.fields["genres"].tolist() == ["Action, Drama", ""]
+
+
+def test_its_files_and_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Builder:
+        def __init__(self, name: str) -> None:
+            self.data_dir = str(tmp_path / name)
+
+        def download_and_prepare(self) -> None:
+            Path(self.data_dir).mkdir(parents=True, exist_ok=True)
+            (Path(self.data_dir) / "part-0").write_text("x")
+
+    config = types.SimpleNamespace(set_visible_devices=lambda *arguments: None)
+    library = types.SimpleNamespace(load=_load, as_numpy=lambda values: values, builder=Builder)
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", library)
+    data = DataConfig(name="tfds:movielens/tiny-ratings")
+    before = raw_state(data)
+    assert [name for name, _, _ in before] == ["part-0", "part-0"]
+    (tmp_path / "movielens/tiny-movies/part-0").write_text("y")
+    monkeypatch.setattr(Builder, "download_and_prepare", lambda self: None)
+    assert raw_state(data) != before
+    with pytest.raises(RelandError, match=r"no column 'item' .*'user_id', 'movie_id', 'user_rating'"):
+        tfds.read("movielens/tiny-ratings", DataConfig(item_field="item"))
 
 
 def test_missing_package_names_the_requirements_file(monkeypatch: pytest.MonkeyPatch) -> None:
