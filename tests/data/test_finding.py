@@ -13,7 +13,8 @@ from reland_jax.types import RelandError
 
 
 def test_formats_are_told_by_their_files(tmp_path: Path) -> None:
-    for name in ("a.csv", "b.parquet", "c.TSV", "d.csv.gz", "ratings.dat", "reviews_Toys_5.json.gz", "x.inter"):
+    tables = ("a.csv", "b.parquet", "c.TSV", "d.csv.gz")
+    for name in (*tables, "ratings.dat", "reviews_Toys_5.json.gz", "x.inter"):
         folder = tmp_path / name.split(".")[0]
         folder.mkdir()
         (folder / name).write_bytes(b"")

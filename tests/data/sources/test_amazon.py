@@ -14,7 +14,6 @@ from reland_jax.config import DataConfig
 from reland_jax.data.sources import amazon
 from reland_jax.types import RelandError
 
-
 DEEP = ("-" * 300_000 + "1", "1" + "+1j" * 50_000, "[" * 100_000, "9" * 5000 + "**9")
 
 

@@ -49,7 +49,7 @@ def test_time_rating_split_and_features_are_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["user_id:token\titem:token", "u\ti"], r"x\.inter:1: no column 'item_id'; .*'user_id', 'item'; .*item_field"),
+        (["user_id:token\titem:token", "u\ti"], r"x\.inter:1: no column 'item_id'; .*'item'; .*item_field"),
         ([], r"x\.inter:1: no column 'user_id'; the file is empty"),
         (["user_id:token\titem_id:text", "u\ti"], r"x\.inter:1: header field 'item_id:text' must be"),
         (["user_id\titem_id:token", "u\ti"], r"x\.inter:1: header field 'user_id' must be"),
@@ -115,7 +115,7 @@ def test_a_threshold_needs_a_rating_and_a_gap_matters_with_one_alone(tmp_path: P
     got = recbole.read(place, DataConfig(min_rating=0.0)).rating
     assert got is not None and str(got.tolist()) == "[nan, -1.0]"
     place = _write(tmp_path, "y.inter", HEADER, "u\ti\t1")
-    with pytest.raises(RelandError, match=r"min_rating=0.0 needs a column 'rating'; the columns are .*rating_field"):
+    with pytest.raises(RelandError, match=r"min_rating=0.0 needs a column 'rating'; .*rating_field"):
         recbole.read(place, DataConfig(min_rating=0.0))
 
 
@@ -125,12 +125,13 @@ def test_the_files_of_a_benchmark_are_one_data_set_with_a_split(tmp_path: Path) 
     _write(tmp_path, "x.item", "item_id:token\ttitle:token_seq", "a\tSoap")
     for name in ("x.train.inter", "x.test.inter"):
         got = recbole.read(str(tmp_path / name), DataConfig())
-        parts = dict(zip(got.item.name[got.item.code], got.split.tolist(), strict=True))  # type: ignore[union-attr]
+        assert got.split is not None
+        parts = dict(zip(got.item.name[got.item.code], got.split.tolist(), strict=True))
         assert parts == {"a": 0, "b": 1, "c": 2}
         assert "3 files were read as one data set" in got.notes[0]
     assert len(recbole.files(str(tmp_path / "x.test.inter"), DataConfig())) == 4
     (tmp_path / "x.test.inter").unlink()
-    with pytest.raises(RelandError, match=r"x\.train\.inter: a part of a split by its name, .*x\.test\.inter"):
+    with pytest.raises(RelandError, match=r"x\.train\.inter: a part of a split by its name, .*x\.test"):
         recbole.read(str(tmp_path / "x.train.inter"), DataConfig())
 
 
