@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import bisect
 import importlib.util
-import json
 import multiprocessing
 import os
 import resource
@@ -35,6 +34,7 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from experiments.mixture import Mixture, mixture_like
+from reland_jax.files import write_json
 from reland_jax.retrieval import exact_top_k
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.retrieval.ivf import IvfIndex
@@ -98,7 +98,7 @@ def main() -> None:
     table |= {"users": _USERS.value, "seeds": _SEEDS.value, "dim": _DIM.value, "recall": _RECALL.value}
     _print(table)
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(table, indent=1), encoding="utf-8")
+        write_json(Path(_JSON.value), table)
 
 
 def _data(folder: Path) -> Data:

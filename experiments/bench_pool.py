@@ -30,6 +30,7 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.files import write_json
 from reland_jax.pool import RationaleRequest, build_prompt, save_pool
 from reland_jax.pool.asking.records import JOURNAL_FILE
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL
@@ -102,7 +103,7 @@ def main() -> int:
     for key, value in figures.items():
         print(f"{key:<34} {json.dumps(value)}")
     if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        write_json(Path(_OUT.value), figures)
     whole = figures["identical"] and figures["rationales"] == figures["prompts"]
     return int(bool(figures["lost"] or figures["asked_after_answered"] or not whole))
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -45,7 +44,7 @@ from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
-from reland_jax.files import write_json
+from reland_jax.files import read_json, write_json, written_aside
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
@@ -236,7 +235,7 @@ def run(cells: Sequence[Cell], setup: Setup, workdir: Path) -> dict[Cell, Record
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "growth.json"
-    records = json.loads(path.read_text())["records"] if path.exists() else {}
+    records = read_json(path)["records"] if path.exists() else {}
     keys, found = {cell: key_of(cell, setup) for cell in cells}, {}
     for number, cell in enumerate(cells, 1):
         said = "measured before"
@@ -323,10 +322,9 @@ def draw(found: Mapping[Cell, Record], path: Path) -> None:
     panels[0].plot([], [], ":", color="#6b7280", label="in proportion to users")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "growth"}):
+    style = {"svg.fonttype": "none", "svg.hashsalt": "growth"}
+    with written_aside(path) as aside, matplotlib.rc_context(style):
         figure.savefig(aside, format="svg", metadata={"Date": None})
-    os.replace(aside, path)
 
 
 def _draw_panel(axes: Axes, found: Mapping[Cell, Record], name: str, unit: int, title: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from reland_jax.files import written_aside
 
 
 def table(found: dict[str, Any]) -> str:
@@ -88,7 +89,6 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axes.plot([unfused, least], [reached] * 2, "-", color=f"C{number}", linewidth=1)
         axes.plot(least, reached, "o", color=f"C{number}", label=label)
     axes.legend(frameon=False, fontsize=9)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline"}):
+    style = {"svg.fonttype": "none", "svg.hashsalt": "roofline"}
+    with written_aside(path) as aside, matplotlib.rc_context(style):
         figure.savefig(aside, format="svg", metadata={"Date": None})
-    os.replace(aside, path)

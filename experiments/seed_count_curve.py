@@ -12,6 +12,7 @@ import numpy as np
 from reland_jax.artefacts import fingerprint, load_arrays, make, save_arrays, stored
 from reland_jax.config import Config, RetrievalConfig, SeedsConfig
 from reland_jax.data import load_interactions
+from reland_jax.files import write_text
 from reland_jax.pipeline import STAGES, Pipeline, StagesDone
 from reland_jax.plain import text_columns
 from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
@@ -273,7 +274,7 @@ def fresh_validation(config: Config, folder: Path) -> Config:
             target.symlink_to(source.with_suffix(other).absolute())
     written, text = folder / source.name, _relabelled(source.read_text(encoding="utf-8-sig"))
     if not written.exists() or written.read_text(encoding="utf-8") != text:
-        written.write_text(text, encoding="utf-8")
+        write_text(written, text)
     data = dataclasses.replace(config.data, name=str(folder), source="recbole")
     return dataclasses.replace(config, data=data)
 

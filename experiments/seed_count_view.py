@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from reland_jax.files import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,10 +106,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.axvline(result["recommended"][result["rule"]]["cost"] / 1e6, color=GREY, ls="--", lw=1)
         axes.grid(color="#d1d5db", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "seed_count"}):
+    style = {"svg.fonttype": "none", "svg.hashsalt": "seed_count"}
+    with written_aside(path) as aside, matplotlib.rc_context(style):
         figure.savefig(aside, format="svg", metadata={"Date": None})
-    os.replace(aside, path)
 
 
 def _plot_coverage(axes: Axes, result: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ from experiments import command_line
 from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
 from reland_jax.artefacts import fingerprint
-from reland_jax.files import write_json
+from reland_jax.files import read_json, write_json, written_aside
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def run(sizes: Sequence[int], setup: Setup, workdir: Path) -> dict[int, Record]:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "seeds_growth.json"
-    records = json.loads(path.read_text())["records"] if path.exists() else {}
+    records = read_json(path)["records"] if path.exists() else {}
     found = {}
     for users in sorted(set(sizes)):
         key = f"{users} {fingerprint(users, setup)}"
@@ -233,10 +233,9 @@ def draw(found: Mapping[int, Record], setup: Setup, path: Path) -> None:
     sizes = {label: [each[name] / GIBIBYTE for each in records] for label, name in memory.items()}
     _panel(right, found, sizes, "resident memory, GiB")
     figure.suptitle(f"K = {setup.clusters:,} at every size, D = {setup.dim}", fontsize=10)
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "seeds_growth"}):
+    style = {"svg.fonttype": "none", "svg.hashsalt": "seeds_growth"}
+    with written_aside(path) as aside, matplotlib.rc_context(style):
         figure.savefig(aside, format="svg", metadata={"Date": None})
-    os.replace(aside, path)
 
 
 def _panel(axes: Axes, found: Mapping[int, Record], lines: Mapping[str, Sequence[float]], title: str) -> None:

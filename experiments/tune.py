@@ -38,7 +38,7 @@ from experiments.spaces import Setting, space_of, starting_point, suggest
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import raw_state
-from reland_jax.files import write_json
+from reland_jax.files import locked, write_json
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
 from reland_jax.storage import Inputs
@@ -358,11 +358,9 @@ def _require_optuna() -> None:
 @contextlib.contextmanager
 def _sole_use(workdir: Path) -> Iterator[None]:
     """Holds a lock that the system lets go when the process ends, however it ends."""
-    import fcntl
-
-    with (workdir / "tune.lock").open("w") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(workdir / "tune.lock", wait=False))
         except BlockingIOError as error:
             raise RelandError(f"{workdir}: another process is tuning here; give this one its own") from error
         yield

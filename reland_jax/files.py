@@ -209,6 +209,18 @@ def write_json(path: Path, value: Any, *, private: bool = False) -> None:
     write_text(path, json.dumps(value, indent=1, default=_plain), private=private)
 
 
+def read_json(path: Path) -> Any:
+    """Reads a file of JSON that this program keeps.
+
+    Raises:
+        RelandError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RelandError(f"{path}: damaged ({error}); move it away, to start anew") from error
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()

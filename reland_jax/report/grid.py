@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reland_jax.files import write_text
 from reland_jax.report.paper import BACKBONE_NAMES, NOTES
-from reland_jax.report.render import render, write_text
+from reland_jax.report.render import render
 from reland_jax.report.tables import MISSING, Table, p_value, to_markdown
 from reland_jax.report.words import writer_warning
 from reland_jax.types import CONTROLS, VARIANTS

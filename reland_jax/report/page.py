@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reland_jax.files import write_text
 from reland_jax.report import plots, words
 from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
-from reland_jax.report.render import render, write_text
+from reland_jax.report.render import render
 from reland_jax.report.tables import Table, result_tables
 
 SECTIONS = (

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reland_jax.files import written_aside
+
 
 class VectorCache(NamedTuple):
     """Vectors by text key.
@@ -43,15 +45,9 @@ def add_rows(cache: VectorCache, keys: Sequence[bytes], vectors: np.ndarray) -> 
     kept; of two processes that replace it at the same moment one wins, which costs time and no truth.
     """
     rows = _read(cache.path) | cache.rows | dict(zip(keys, vectors, strict=True))
-    cache.path.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.path.with_name(f"{cache.path.name}.tmp-{os.getpid()}")
     packed = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), 32)
-    try:
-        with aside.open("wb") as file:
-            np.savez(file, keys=packed, vectors=np.stack(list(rows.values())))
-        os.replace(aside, cache.path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(cache.path) as aside, aside.open("wb") as file:
+        np.savez(file, keys=packed, vectors=np.stack(list(rows.values())))
     return VectorCache(cache.path, rows)
 
 

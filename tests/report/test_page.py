@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_the_old_page(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("reland_jax.report.render.os.replace", fail)
+    monkeypatch.setattr("reland_jax.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(path, content)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["report.html"]
