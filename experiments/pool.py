@@ -16,6 +16,7 @@ r"""The reasoning pool under control: its versions, and what may be done to them
     diff      what is different between two versions: diff A B
     export    write a version as a pool file
     verify    check every version, the lists and the audit log
+    seal      accept the lists and the audit log as they are, where something was lost for good
 
 What changes a pool makes a new version, matches the users who lost their seed user to the nearest of the
 others, and writes a line into the audit log: it needs --why, records --who (the user of the operating
@@ -99,6 +100,12 @@ def _remove_flags(values: Flags) -> None:
         flag_values=values,
     )  # fmt: skip
 
+    flags.DEFINE_float(
+        "wait", pool_changes.PURGE_WAIT_SECONDS,
+        "Seconds that a purge waits for processes that ask in this store; they are told to stop.", 0,
+        flag_values=values,
+    )  # fmt: skip
+
 
 def _expire_flags(values: Flags) -> None:
     flags.DEFINE_string("older_than", None, "Bound: 90d, 12h, 6w or a date.", flag_values=values)
@@ -171,7 +178,8 @@ def _add(given: Flags, _: list[str]) -> int:
 
 def _remove(given: Flags, _: list[str]) -> int:
     _need(given, "remove", "user", "match")
-    return pool_changes.remove(_order(given, "remove"), given.user, given.match, given.purge)
+    order = _order(given, "remove")._replace(wait=given.wait)
+    return pool_changes.remove(order, given.user, given.match, given.purge)
 
 
 def _expire(given: Flags, _: list[str]) -> int:
@@ -220,6 +228,10 @@ def _verify(given: Flags, _: list[str]) -> int:
     return pool_views.show_problems(PoolStore(given.store))
 
 
+def _seal(given: Flags, _: list[str]) -> int:
+    return pool_changes.seal(_order(given, "seal"))
+
+
 COMMANDS: Mapping[str, Command] = {
     "build": Command(_build, _asking_flags, True),
     "refresh": Command(_refresh, _refresh_flags, True),
@@ -235,6 +247,7 @@ COMMANDS: Mapping[str, Command] = {
     "diff": Command(_diff, _no_flags, operands=("A", "B")),
     "export": Command(_export, _export_flags),
     "verify": Command(_verify, _no_flags),
+    "seal": Command(_seal, _no_flags, True),
 }
 
 _ARGUMENTS: list[str] = []

@@ -7,6 +7,7 @@ them is sent.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from reland_jax.pool.build import WITH_JOURNAL
 from reland_jax.pool.contract import Problem, Provider, RationaleRequest
 from reland_jax.pool.keeping import control
 from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, note_asked
+from reland_jax.pool.keeping.builders import asking
 from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, Population
@@ -51,17 +53,19 @@ def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
     config = _config(settings, "build")
     seeding = _seeding(config, workdir)
     folder = order.store.folder / ASKING_FOLDER
-    seeds = _not_barred(order, seeding.seeds, seeding)
     if order.dry_run:
+        seeds = _not_barred(order, seeding.seeds, seeding)
         _tell_estimate(_requests(config, seeding, seeds), config, folder)
         return 0
     made = None
-    if config.pool.provider in WITH_JOURNAL:
-        made = _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
-    pool, problems = build_pool(
-        seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
-        folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
-    )  # fmt: skip
+    with asking(order.store):
+        seeds = _not_barred(order, seeding.seeds, seeding)
+        if config.pool.provider in WITH_JOURNAL:
+            made = _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
+        pool, problems = build_pool(
+            seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
+            folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
+        )  # fmt: skip
 
     def plan(before: Content | None) -> Plan:
         removals = read_removals(order.store.folder)
@@ -85,25 +89,29 @@ def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than:
     A seed user without a usable new rationale keeps the old one. Nobody becomes a seed user here; seed
     users that the data do not have any more go.
     """
+    from reland_jax.control import read_version
+
     config = _config(settings, "refresh")
     if config.pool.provider in ("file", "store"):
         raise RelandError(
             f"refresh: config.pool.provider={config.pool.provider!r} cannot be asked again; name the one "
             "that wrote the pool, or use add"
         )
-    before = order.store.read()
+    before = read_version(order.store)
     bound = control.time_bound(older_than, datetime.now(UTC)) if older_than else None
     seeding = _seeding(config, workdir)
     folder = order.store.folder / ASKING_FOLDER
-    seeds = _not_barred(order, _seeds_of(before, seeding), seeding)
-    provider = None if order.dry_run else _provider(config, _made(folder))
     stale = _Stale(config, seeding, before, bound)
-    again = stale.among(_noted_requests(order, config, seeding, seeds, provider))
-    print(f"refresh: {len(again.requests)} of {len(before.pool.rationales)} seed users are to be asked about")
-    if provider is None:
-        _tell_estimate(again, config, folder)
-        return 0
-    fresh, problems = stale.answers(again, provider, folder)
+    with contextlib.nullcontext() if order.dry_run else asking(order.store):
+        seeds = _not_barred(order, _seeds_of(before, seeding), seeding)
+        provider = None if order.dry_run else _provider(config, _made(folder))
+        again = stale.among(_noted_requests(order, config, seeding, seeds, provider))
+        seed_users = f"{len(again.requests)} of {len(before.pool.rationales)} seed users"
+        print(f"refresh: {seed_users} are to be asked about")
+        if provider is None:
+            _tell_estimate(again, config, folder)
+            return 0
+        fresh, problems = stale.answers(again, provider, folder)
 
     def plan(now: Content) -> Plan:
         after, kept = _refreshed(order, now, seeding, config, fresh, stale)
@@ -227,7 +235,7 @@ def _provider(config: Config, folder: Path) -> Provider:
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

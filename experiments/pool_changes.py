@@ -15,13 +15,18 @@ from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem
 from reland_jax.pool.keeping import control
 from reland_jax.pool.keeping.asked import read_asked
-from reland_jax.pool.keeping.lists import allowed, compiled, read_patterns, read_removals
-from reland_jax.pool.keeping.purging import not_purged, purge
-from reland_jax.pool.keeping.version_files import Content, Population, read_record
+from reland_jax.pool.keeping.builders import nobody_asks
+from reland_jax.pool.keeping.lists import allowed, lists_as_they_lie, read_patterns, read_removals
+from reland_jax.pool.keeping.patterns import check_patterns
+from reland_jax.pool.keeping.purging import Purged, is_current_clean, not_purged, purge, to_purge
+from reland_jax.pool.keeping.version_files import Content, Population
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.providers.files import read_pool_file
 from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
+
+PURGE_WAIT_SECONDS = 120.0
+"""How long a purge waits for processes that ask in the store, once they were told to stop."""
 
 _SHOWN = 5
 
@@ -35,6 +40,7 @@ class Order(NamedTuple):
         who: for the audit log.
         why: for the audit log.
         dry_run: whether to tell only.
+        wait: seconds that a purge waits for processes that ask in the store.
     """
 
     store: PoolStore
@@ -42,6 +48,7 @@ class Order(NamedTuple):
     who: str
     why: str
     dry_run: bool
+    wait: float = PURGE_WAIT_SECONDS
 
 
 class Plan(NamedTuple):
@@ -73,7 +80,11 @@ class Plan(NamedTuple):
 
 
 def carry_out(
-    order: Order, plan: Callable[[Content], Plan], purging: bool = False, first: bool = False
+    order: Order,
+    plan: Callable[[Content], Plan],
+    purging: bool = False,
+    first: bool = False,
+    ignoring: Sequence[str] = (),
 ) -> int:
     """Works out the next version from the current one, tells what it touches, and publishes it.
 
@@ -82,19 +93,23 @@ def carry_out(
         plan: what to do; it is given the current version.
         purging: delete what older versions and journals hold of those on the removal list.
         first: there need not be a version yet; the plan is given None then.
+        ignoring: patterns of the moderation list that are not searched for any more.
 
     Returns:
         The exit status: 0, or 1 if something could not be purged.
     """
     if order.dry_run:
-        before = _present(order.store, first)
-        _tell(order, before, plan(before))
-        print("dry run: nothing was changed" + (", and nothing would be purged yet" if purging else ""))
+        before = _present(order.store, first, ignoring)
+        planned = plan(before)
+        _tell(order, before, planned)
+        if purging:
+            _tell_purge(order.store, planned)
+        print("dry run: nothing was changed")
         return 0
     with order.store.locked() as store:
-        before = _present(store, first)
+        before = _present(store, first, ignoring)
         if before is not None:
-            _finish_purge(store)
+            _finish_purge(order, before)
         planned = plan(before)
         anything = _tell(order, before, planned)
         remembered = planned.users or planned.seeds or planned.patterns
@@ -107,19 +122,21 @@ def carry_out(
         # And nothing comes off a list before the audit log says so.
         store.forget(users=planned.readmitted, patterns=planned.unblocked)
         print(f"version {number} is current")
-        if purging:
-            return _purge(store)
-        if order.action == "remove" and len(store.numbers()) > 1:
+        if order.action == "remove" and len(store.numbers()) > 1 and not purging:
             print("older versions and the journal still hold what was removed; --purge deletes that too")
-    return 0
+    return _purge(order) if purging else 0
 
 
-def _present(store: PoolStore, first: bool) -> Content | None:
+def _present(store: PoolStore, first: bool, ignoring: Sequence[str] = ()) -> Content | None:
     """The current version; None where there is none, or none that can be read, if that is allowed."""
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.control import read_version
+
     if first and store.current() is None:
         return None
+    read_removals(store.folder), read_patterns(store.folder)  # damage to the lists is never passed over
     try:
-        return store.read()
+        return read_version(store, ignoring=ignoring)
     except RelandError as error:
         if not first:
             raise
@@ -147,12 +164,13 @@ def remove(order: Order, users: Sequence[str], match: str | None, purging: bool)
     """Takes users out altogether, and seed users by what their rationales say."""
     from reland_jax.control import dense_users, without_users
 
-    expressions = [compiled(match, "--match")] if match else []
+    patterns = [match] if match else []
+    check_patterns(patterns, "--match")
     _keep_ids_out_of(order.why, users)
 
     def plan(before: Content) -> Plan:
         present, elsewhere = _known(order.store, before, users)
-        pool = control.remove_matching(before.pool, expressions, "--match")
+        pool = control.remove_matching(before.pool, patterns, "--match")
         ids = as_strings(before.population.user_ids)
         matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
         after = _with_pool(before, pool)
@@ -182,11 +200,11 @@ def expire(order: Order, older_than: str) -> int:
 
 def block(order: Order, patterns: Sequence[str]) -> int:
     """Takes out the rationales that have a pattern, and remembers it."""
-    expressions = [compiled(pattern) for pattern in patterns]
+    check_patterns(patterns)
 
     def plan(before: Content) -> Plan:
         known = read_patterns(order.store.folder)
-        pool = control.remove_matching(before.pool, expressions, "--pattern")
+        pool = control.remove_matching(before.pool, patterns)
         new = [pattern for pattern in patterns if pattern not in known]
         return Plan(_with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
 
@@ -204,7 +222,7 @@ def unblock(order: Order, patterns: Sequence[str]) -> int:
                 raise RelandError(f"--pattern={pattern}: not on the moderation list; {hint}")
         return Plan(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, ignoring=patterns)
 
 
 def readmit(order: Order, users: Sequence[str]) -> int:
@@ -323,21 +341,66 @@ def _keep_ids_out_of(why: str, users: Sequence[str]) -> None:
             raise RelandError(f"--why names user {user}: the audit log must not keep the id of the removed")
 
 
-def _finish_purge(store: PoolStore) -> None:
-    """Ends a purge during which the process was killed."""
-    record = read_record(store.path_of())
-    if record["change"].get("purging") and len(store.numbers()) > 1:
-        print("a purge was interrupted: it is finished first")
-        _purge(store)
+def _finish_purge(order: Order, before: Content) -> None:
+    """Ends a purge that was interrupted, or that could not be done; while locked."""
+    store = order.store
+    if not store.unfinished_purge():
+        return
+    try:
+        with nobody_asks(store, 0):
+            print("a purge was interrupted: it is finished first")
+            if not is_current_clean(store):
+                store.publish(before, _record(order._replace(action="purge"), before, Plan(before, {}), True))
+            _told(purge(store))
+    except RelandError as error:
+        print(f"a purge was interrupted, and cannot be finished yet: {error}", file=sys.stderr)
 
 
-def _purge(store: PoolStore) -> int:
+def _purge(order: Order) -> int:
     """Purges, says what, and returns the exit status: 1 if a journal was not found."""
-    done = purge(store)
+
+    def waiting() -> None:
+        print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
+
+    with nobody_asks(order.store, order.wait, waiting), order.store.locked() as store:
+        return _told(purge(store))
+
+
+def _told(done: Purged) -> int:
     print(
-        f"purged: {done.versions} older versions, {done.prompts} prompts of the journal, "
-        f"{done.files} files of the batch provider"
+        f"purged: {len(done.versions)} older versions, {sum(done.prompts.values())} prompts of the journal, "
+        f"{len(done.files)} files of the batch provider"
     )
+    for folder in done.foreign:
+        print(f"{folder}: holds files that this program did not write; they stay", file=sys.stderr)
     for path in done.missing:
         print(f"not purged: {not_purged(path)}", file=sys.stderr)
     return 1 if done.missing else 0
+
+
+def _tell_purge(store: PoolStore, plan: Plan) -> None:
+    """Says all that a purge would delete once the planned version is current."""
+    removals = read_removals(store.folder).plus(users=plan.users, seeds=plan.seeds)
+    would = to_purge(store, removals)
+    versions = ", ".join(map(str, would.versions))
+    print(f"purge: {len(would.versions)} versions would be deleted, all but the new one: {versions}")
+    for path, prompts in would.prompts.items():
+        print(f"purge: {prompts} prompts with all their answers would be deleted from {path}")
+    for path in would.files:
+        print(f"purge: {path} would be deleted")
+    for path in would.missing:
+        print(f"purge: {not_purged(path)}")
+
+
+def seal(order: Order) -> int:
+    """Accepts the audit log and the lists as they lie in the store, where something was lost for good."""
+    if not order.dry_run:
+        order.store.seal({"who": order.who, "why": order.why})
+    removals, patterns = lists_as_they_lie(order.store.folder)
+    print(
+        f"accepted as they lie there: {len(removals.users | removals.seeds)} removed users, {len(patterns)} "
+        "blocked patterns; whoever stood on a list that was lost may come back by the next build"
+    )
+    if order.dry_run:
+        print("dry run: nothing was changed")
+    return 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from reland_jax.files import write_text
+from reland_jax.pool.keeping.audit import read_log
 from reland_jax.pool.keeping.control import Side, diff, represented, stats
 from reland_jax.pool.keeping.purging import verify
 from reland_jax.pool.keeping.version_files import Content, read_record
@@ -22,7 +23,7 @@ _SHOWN = 20
 
 def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int) -> int:
     """Prints what users get, or the versions and the seed users who stand for the most users."""
-    content = store.read(number)
+    content = _read(store, number)
     if users:
         for user in users:
             _show_user(content, user)
@@ -34,14 +35,14 @@ def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int)
 
 def show_stats(store: PoolStore, number: int | None) -> int:
     """Prints the figures of a version as JSON."""
-    content = store.read(number)
+    content = _read(store, number)
     print(json.dumps(stats(content.pool, content.assignment), indent=1, ensure_ascii=False))
     return 0
 
 
 def show_difference(store: PoolStore, first: str, second: str) -> int:
     """Prints what is different between two versions."""
-    a, b = (store.read(_number(text)) for text in (first, second))
+    a, b = (_read(store, _number(text)) for text in (first, second))
     found = diff(_side(a), _side(b))
     for name, users in (("removed", found.removed), ("added", found.added), ("changed", found.changed)):
         listed = ", ".join(users[:_SHOWN]) + (", ..." if len(users) > _SHOWN else "")
@@ -51,17 +52,15 @@ def show_difference(store: PoolStore, first: str, second: str) -> int:
 
 
 def export(store: PoolStore, number: int | None, file: str) -> int:
-    """Writes a version as a pool file, which provider "file" and `add` read."""
-    content, path = store.read(number), Path(file)
+    """Writes a version as a pool file, which provider "file" and `add` read; only its owner may read it."""
+    content, path = _read(store, number), Path(file)
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     seeds = content.pool.seeds
     lines = [
         json.dumps(_line(*row), ensure_ascii=False)
         for row in zip(ids, seeds.how.tolist(), seeds.cluster.tolist(), content.pool.rationales, strict=True)
     ]
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    aside.write_text("\n".join(lines) + "\n", "utf-8")
-    os.replace(aside, path)
+    write_text(path, "\n".join(lines) + "\n", private=True)
     print(f"{len(lines)} rationales: {path}")
     return 0
 
@@ -69,11 +68,21 @@ def export(store: PoolStore, number: int | None, file: str) -> int:
 def show_problems(store: PoolStore) -> int:
     """Prints everything that is wrong with a store; the exit status is 1 if anything is."""
     problems = verify(store)
+    if not problems and not read_log(store.folder).chained:
+        print("made by an earlier version of this program: the next change chains the audit log")
     for problem in problems:
         print(problem)
     if not problems:
         print(f"{len(store.numbers())} versions, version {store.current()} is current: all is sound")
     return int(bool(problems))
+
+
+def _read(store: PoolStore, number: int | None) -> Content:
+    """A version without what the lists of the store forbid."""
+    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.control import read_version
+
+    return read_version(store, number)
 
 
 def _line(user: str, how: int, cluster: int, rationale: Rationale) -> dict[str, object]:

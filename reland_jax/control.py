@@ -14,8 +14,9 @@ import numpy as np
 
 from reland_jax.config import RetrievalConfig, nearest_name
 from reland_jax.pool.keeping.control import Difference, Side, diff, keep_rows
-from reland_jax.pool.keeping.lists import Removals, allowed
+from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, Origin, Population
+from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.retrieval import assign, assign_with_cold, most_voted, profile_weights
 from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, ReasoningPool, RelandError
@@ -86,6 +87,34 @@ def without_users(before: Content, users: np.ndarray) -> Content:
         pool=pool._replace(seeds=pool.seeds._replace(user=number[pool.seeds.user])),
         assignment=Assignment(*(array[stays] for array in after.assignment)),
     )
+
+
+def read_version(store: PoolStore, number: int | None = None, ignoring: Iterable[str] = ()) -> Content:
+    """A version with the lists of the store applied: as it would be, had all that is on them not been in it.
+
+    A version is older than what was removed and blocked after it, also the current one, where somebody
+    wrote an older number into CURRENT. Whoever lost their seed user has the nearest of the others.
+
+    Args:
+        store: the store.
+        number: of the version; the current one unless given.
+        ignoring: patterns of the moderation list that are not searched for.
+
+    Raises:
+        RelandError: see `PoolStore.read_as_written`; a list is damaged; or nothing of the version is left.
+    """
+    content, removals = store.read_as_written(number), read_removals(store.folder)
+    without = set(ignoring)
+    patterns = [pattern for pattern in read_patterns(store.folder) if pattern not in without]
+    ids = as_strings(content.population.user_ids)
+    left = np.flatnonzero(removals.left(ids.tolist()))
+    if len(left):
+        content = without_users(content, left)
+        ids = as_strings(content.population.user_ids)
+    rows = allowed(content.pool.rationales, ids[content.pool.seeds.user].tolist(), removals, patterns)
+    if rows.all():
+        return content
+    return with_pool(content, keep_rows(content.pool, rows, "what was removed and blocked since then"))
 
 
 def screened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from experiments.configs.reland import get_config
 from experiments.pool import COMMANDS, main
 from reland_jax.config import Config
+from reland_jax.control import read_version
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool.keeping.versions import PoolStore
 from tests.e2e.conftest import merged
@@ -64,7 +66,7 @@ class Asked:
 
     def seeds(self, number: int | None = None) -> dict[str, str]:
         """External id -> step 1 of every seed user."""
-        found = self.store.read(number)
+        found = self.store.read_as_written(number)
         users = found.population.user_ids[found.pool.seeds.user].tolist()
         return {user: each.step1 for user, each in zip(users, found.pool.rationales, strict=True)}
 
@@ -110,7 +112,7 @@ def traces(folder: Path, *words: str) -> list[str]:
 
 
 def test_build_publishes_everybody(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    found = asked.store.read()
+    found = asked.store.read_as_written()
     check_valid(found)
     assert len(found.population.user_ids) == 60 and len(found.pool.rationales) == 6
     (line,) = asked.store.audit()
@@ -123,13 +125,13 @@ def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixt
     user, text = next(iter(asked.seeds().items()))
     word = text.split()[1].rstrip(".")
     assert traces(asked.store.path_of(), user, word), "the search finds what is there"
-    before = asked.store.read()
+    before = asked.store.read_as_written()
     touched = int((before.assignment.seed == 0).any(axis=1).sum())
     assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
     said = capsys.readouterr().out
     assert f"1 removed, 0 added, 0 changed, 5 in the pool; {touched} of 60 users touched" in said
     assert "--purge deletes that too" in said
-    check_valid(asked.store.read())
+    check_valid(asked.store.read_as_written())
     behaviour = asked.store.folder / "behaviour" / json.loads(
         (asked.store.path_of() / "version.json").read_text())["behaviour"]["name"]  # fmt: skip
     assert traces(asked.store.path_of(), user, word) == [] and traces(behaviour.parent, user) != []
@@ -152,7 +154,7 @@ def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixt
 
     assert asked.run("build", "--why=again") == 0, "nothing is asked: all others are in the journal"
     assert user not in asked.seeds() and traces(asked.store.folder, user, word) == []
-    assert len(asked.seeds()) == 5 and user not in asked.store.read().population.user_ids
+    assert len(asked.seeds()) == 5 and user not in asked.store.read_as_written().population.user_ids
 
 
 def test_a_purge_that_was_killed_is_finished(
@@ -177,7 +179,8 @@ def test_removal_by_match_and_block_are_remembered(asked: Asked) -> None:
     (first, one), (second, two) = list(asked.seeds().items())[:2]
     words = [text.split()[1].rstrip(".") for text in (one, two)]
     assert asked.run("remove", f"--match={words[0]}", "--why=wrong", "--purge") == 0
-    assert traces(asked.store.folder, words[0]) == [] and first in asked.store.read().population.user_ids
+    assert traces(asked.store.folder, words[0]) == []
+    assert first in asked.store.read_as_written().population.user_ids
     assert asked.run("block", f"--pattern={words[1].lower()}", "--why=policy") == 0
     assert {first, second}.isdisjoint(asked.seeds())
     file = asked.folder / "more.jsonl"
@@ -199,18 +202,18 @@ def test_what_was_removed_and_blocked_may_come_back_when_it_is_off_the_lists(
     assert asked.run("unblock", f"--pattern={word}x", "--why=mistake") == 1
     said = capsys.readouterr().err
     assert "not on the removal list" in said and f"did you mean '{word}'?" in said
-    before = asked.store.read()
+    before = asked.store.read_as_written()
     assert asked.run("readmit", f"--user={user}", "--why=came back", "--dry_run") == 0
     assert asked.run("build", "--why=again") == 0 and {user, other}.isdisjoint(asked.seeds())
 
     assert asked.run("readmit", f"--user={user}", "--why=came back") == 0
     assert asked.run("unblock", f"--pattern={word}", "--why=policy 8", "--who=bo") == 0
-    assert same(asked.store.read(), before), "nothing comes back by itself"
+    assert same(asked.store.read_as_written(), before), "nothing comes back by itself"
     lines = asked.store.audit()[-2:]
     assert [line["action"] for line in lines] == ["readmit", "unblock"] and lines[1]["who"] == "bo"
     assert user not in json.dumps(lines) and lines[1]["arguments"] == {"pattern": [word]}
     assert asked.run("build", "--why=again") == 0
-    assert {user, other} <= set(asked.seeds()) and user in asked.store.read().population.user_ids
+    assert {user, other} <= set(asked.seeds()) and user in asked.store.read_as_written().population.user_ids
 
 
 def test_a_purge_says_which_journal_it_did_not_find(
@@ -229,6 +232,90 @@ def test_a_purge_says_which_journal_it_did_not_find(
     assert traces(asked.store.folder, user, word) == [] and asked.run("verify") == 0
 
 
+def test_the_lists_hold_for_every_version_also_after_a_rollback(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing shows, exports, publishes or trains on who was removed and what was blocked."""
+    (user, one), (_, two) = list(asked.seeds().items())[:2]
+    words = [text.split()[1].rstrip(".") for text in (one, two)]
+    assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
+    assert asked.run("block", f"--pattern={words[1]}", "--why=policy") == 0
+    (asked.store.folder / "CURRENT").write_text("1\n")
+    capsys.readouterr()
+    assert asked.run("show", f"--user={user}") == 1
+    assert "does not serve this user" in capsys.readouterr().err
+    file = asked.folder / "out.jsonl"
+    for command in (["show"], ["show", "--version=1"], ["stats"], ["diff", "1", "2"],
+                    ["export", f"--file={file}"], ["cap", "--seeds=4", "--why=x", "--dry_run"]):  # fmt: skip
+        assert asked.run(*command) == 0
+        said = capsys.readouterr().out
+        assert user not in said and not [word for word in words if word in said], command
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and len(file.read_text().splitlines()) == 4
+    assert user not in file.read_text() and words[1] not in file.read_text()
+    found = read_version(asked.store)
+    check_valid(found)
+    assert user not in found.population.user_ids.tolist() and len(found.pool.rationales) == 4
+
+    changes = ["cap", "--seeds=3"], ["expire", "--older_than=2020-01-01"], ["block", "--pattern=nowhere"]
+    for change in changes:
+        (asked.store.folder / "CURRENT").write_text("1\n")
+        assert asked.run(*change, "--why=x") == 0
+        number = asked.store.current()
+        assert number == 1 or traces(asked.store.path_of(), user, *words) == [], change
+        assert number == 1 or asked.run("verify") == 0, change
+    assert asked.store.current() == 5
+
+
+def test_a_purge_after_a_rollback_leaves_nothing(asked: Asked) -> None:
+    user, text = next(iter(asked.seeds().items()))
+    word = text.split()[1].rstrip(".")
+    assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
+    (asked.store.folder / "CURRENT").write_text("1\n")
+    assert asked.run("remove", f"--user={user}", "--why=request 12", "--purge") == 0
+    assert traces(asked.store.folder, user, word) == [] and asked.run("verify") == 0
+
+
+def test_a_dry_run_of_a_purge_says_what_goes(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    user = next(iter(asked.seeds()))
+    assert asked.run("cap", "--seeds=5", "--why=x") == 0
+    before = {str(path): path.read_bytes() for path in asked.store.folder.rglob("*.*") if path.is_file()}
+    capsys.readouterr()
+    assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12", "--dry_run") == 0
+    said = capsys.readouterr().out
+    journal = asked.store.folder / "asking" / "journal.sqlite"
+    assert "2 versions would be deleted, all but the new one: 1, 2" in said
+    assert f"1 prompts with all their answers would be deleted from {journal}" in said
+    assert "batch_responses.jsonl would be deleted" in said and "dry run: nothing was changed" in said
+    after = {str(path): path.read_bytes() for path in asked.store.folder.rglob("*.*") if path.is_file()}
+    assert {name for name in before if after[name] != before[name]} <= {str(journal)}
+    assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12") == 0
+    assert "purged: 2 older versions, 1 prompts of the journal, 1 files" in capsys.readouterr().out
+
+
+def test_a_pattern_that_never_ends_is_refused_and_can_be_unblocked(
+    asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reland_jax.pool.keeping.patterns.SECONDS", 0.3)
+    endless = r"(\w+\s?)+!"
+    assert asked.run("add", f"--file={_long_texts(asked)}", "--held_out=99", "--why=longer") == 0
+    for command in ([f"--match={endless}", "remove"], [f"--pattern={endless}", "block"]):
+        assert asked.run(command[1], command[0], "--why=x") == 1
+        assert "takes longer than" in capsys.readouterr().err
+    with asked.store.locked() as store:
+        store.remember(patterns=[endless])  # by an earlier version of this program
+    assert asked.run("cap", "--seeds=2", "--why=x") == 1 and "unblock it" in capsys.readouterr().err
+    assert asked.run("unblock", f"--pattern={endless}", "--why=x") == 0
+    assert asked.run("cap", "--seeds=2", "--why=x") == 0
+
+
+def _long_texts(asked: Asked) -> Path:
+    file = asked.folder / "long.jsonl"
+    texts = {"step1": "one thing and another " * 9, "step2": "two"}
+    lines = [{"user_id": user, **texts} for user in asked.seeds()]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
 def test_prompts_are_made_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     from reland_jax.pool.prompting import requests as module
 
@@ -239,16 +326,16 @@ def test_prompts_are_made_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_add_replaces_adds_and_guards(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    found = asked.store.read()
+    found = asked.store.read_as_written()
     ids = found.population.user_ids
     old = str(ids[found.pool.seeds.user[0]])
     others = np.setdiff1d(np.arange(60), found.pool.seeds.user)
     new, leaked = (str(ids[user]) for user in others[:2])
     file = asked.folder / "more.jsonl"
     file.write_text("\n".join(json.dumps({"user_id": u, "step1": "one", "step2": "two"}) for u in (old, new)))
-    before = asked.store.read()
+    before = asked.store.read_as_written()
     assert asked.run("add", f"--file={file}", "--held_out=99", "--why=better texts") == 0
-    after = asked.store.read()
+    after = asked.store.read_as_written()
     check_valid(after)
     assert list(after.pool.rationales[1:6]) == list(before.pool.rationales[1:])
     assert asked.seeds()[old] == asked.seeds()[new] == "one" and len(asked.seeds()) == 7
@@ -266,11 +353,11 @@ def test_refresh_asks_about_what_is_out_of_date(asked: Asked, capsys: pytest.Cap
     assert asked.run("refresh", "--why=daily") == 0 and asked.store.current() == 1
     assert asked.run("refresh", "--why=daily", "--dry_run", "--config.pool.history=2") == 0
     assert "6 of 6 seed users are to be asked about" in capsys.readouterr().out
-    before = asked.store.read()
+    before = asked.store.read_as_written()
     assert asked.run("refresh", "--why=old", "--older_than=1d") == 1, "the prompts wait for answers"
     assert asked.answer("Second", created=4_000_000_000) == 6
     assert asked.run("refresh", "--why=old", "--older_than=1d") == 0
-    after = asked.store.read()
+    after = asked.store.read_as_written()
     assert all("Second" in each.step1 for each in after.pool.rationales) and asked.store.current() == 2
     np.testing.assert_array_equal(after.assignment.seed, before.assignment.seed)
     assert "First" in asked.seeds(1).popitem()[1], "the old version is what it was"
@@ -278,7 +365,7 @@ def test_refresh_asks_about_what_is_out_of_date(asked: Asked, capsys: pytest.Cap
 
 def test_refresh_keeps_the_others_to_the_byte(asked: Asked) -> None:
     """One rationale is made old by hand: it alone is asked about, the others keep every byte."""
-    found = asked.store.read()
+    found = asked.store.read_as_written()
     old = found.pool.rationales[2]._replace(created="2020-01-01T00:00:00+00:00", prompt_hash="0" * 64)
     texts = [*found.pool.rationales[:2], old, *found.pool.rationales[3:]]
     with asked.store.locked() as store:
@@ -287,14 +374,14 @@ def test_refresh_keeps_the_others_to_the_byte(asked: Asked) -> None:
             "seeds_added": 0, "seeds_changed": 1, "users_touched": 0,
         })  # fmt: skip
     assert asked.run("refresh", "--why=daily") == 0, "its present prompt is answered in the journal"
-    assert list(asked.store.read().pool.rationales) == list(found.pool.rationales)
+    assert list(asked.store.read_as_written().pool.rationales) == list(found.pool.rationales)
 
 
 def test_cap_and_expire(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked.run("expire", "--older_than=2020-01-01", "--why=old") == 0
     assert "nothing changes" in capsys.readouterr().out and asked.store.current() == 1
     assert asked.run("cap", "--seeds=4", "--tokens=200", "--why=cost") == 0
-    check_valid(asked.store.read())
+    check_valid(asked.store.read_as_written())
     assert len(asked.seeds()) == 3, "60 tokens each"
     assert asked.run("expire", "--older_than=1h", "--why=old") == 1
     assert "the bound would take out all 3 seed users" in capsys.readouterr().err
@@ -351,30 +438,35 @@ def test_looking(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_export_is_a_pool_file(asked: Asked) -> None:
     file = asked.folder / "out.jsonl"
     assert asked.run("export", f"--file={file}") == 0
-    before = asked.store.read()
+    before = asked.store.read_as_written()
     assert asked.run("cap", "--seeds=1", "--why=to one") == 0
     assert asked.run("add", f"--file={file}", "--held_out=99", "--why=back") == 0
     users = sorted(asked.seeds(1))
     assert sorted(asked.seeds()) == users
-    texts = {each.response: each for each in asked.store.read().pool.rationales}
+    texts = {each.response: each for each in asked.store.read_as_written().pool.rationales}
     assert all(texts[each.response] == each for each in before.pool.rationales)
 
 
 def test_verify_finds_what_is_wrong(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = asked.store.read()
+    whole = asked.store.read_as_written()
     with asked.store.locked() as store:
         store.remember(patterns=["First"])
     assert asked.run("verify") == 1
     assert "has 6 seed users or texts that were removed or blocked" in capsys.readouterr().out
     (asked.store.folder / "blocked.json").unlink()
+    assert asked.run("verify") == 1 and "blocked.json: missing" in capsys.readouterr().out
+    assert asked.run("build", "--why=x") == 1 and "blocked.json: missing" in capsys.readouterr().err
     audit = asked.store.folder / "audit.jsonl"
     audit.write_text(audit.read_text().replace("first pool", "other pool"))
-    assert asked.run("verify") == 1 and "was edited" in capsys.readouterr().out
+    assert asked.run("verify") == 1 and "edited or lost" in capsys.readouterr().out
     (asked.store.path_of() / "pool.parquet").write_bytes(b"")
     assert asked.run("verify") == 1 and "pool.parquet: truncated or edited" in capsys.readouterr().out
+    assert asked.run("cap", "--seeds=2", "--why=x") == 1, "no change of a damaged store"
+    assert asked.run("seal", "--why=no copy", "--dry_run") == 0 and asked.run("build", "--why=x") == 1
+    assert asked.run("seal", "--why=no copy") == 0 and "0 blocked patterns" in capsys.readouterr().out
     assert asked.run("cap", "--seeds=2", "--why=x") == 1, "no change of a damaged version"
     assert asked.run("build", "--why=damage") == 0, "only a new pool instead of it"
-    assert same(asked.store.read(), whole)
+    assert same(asked.store.read_as_written(), whole)
 
 
 @pytest.mark.parametrize(

@@ -270,12 +270,20 @@ class Journal:
             How many prompts were removed; one asked of two models counts twice.
 
         Raises:
-            RelandError: another process is reading the journal, so its old pages have to stay.
+            RelandError: another process is at work on the journal, and may write what is removed again; or
+                is reading it, so that its old pages have to stay.
         """
         hashes = [(digest,) for digest in prompt_hashes]
         keys = "(SELECT key FROM asked WHERE prompt_hash = ?)"
         with self._explained():
             with self._transaction() as database:
+                self._free_the_dead()
+                others = database.execute("SELECT pid FROM owners WHERE id != ?", (self._id,)).fetchone()
+                if others:
+                    raise RelandError(
+                        f"{self.path}: not purged: process {others[0]} is at work on this journal, and may "
+                        "write what is to be removed again; purge again when it has ended"
+                    )
                 for table in ("received", "claims"):
                     database.executemany(f"DELETE FROM {table} WHERE key IN {keys}", hashes)
                 removed = database.executemany("DELETE FROM asked WHERE prompt_hash = ?", hashes).rowcount
@@ -287,6 +295,10 @@ class Journal:
                 "remain in its -wal file; end that process and purge again"
             )
         return max(removed, 0)
+
+    def count(self, prompt_hashes: Iterable[str]) -> int:
+        """How many prompts `purge` would remove."""
+        return len(self._select("SELECT key FROM asked WHERE prompt_hash IN", prompt_hashes))
 
     def _set_up(self) -> None:
         database = self._database

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from reland_jax.pool.keeping.durable import append_durably, write_durably
+from reland_jax.files import append_line, write_bytes
 from reland_jax.types import RelandError
 
 ASKING_FOLDER = "asking"
@@ -44,7 +44,7 @@ def read_asked(store: Path) -> list[Asked]:
     for number, line in enumerate(lines, start=1):
         try:
             found[Asked(**json.loads(line))] = None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise RelandError(f"{path}:{number}: not a note of a prompt ({error}); remove it") from error
     return list(found)
 
@@ -59,7 +59,7 @@ def note_asked(store: Path, notes: Iterable[Asked]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         forget_asked(store, ())  # writes the whole lines again, without the one that was cut off
-    append_durably(path, _lines(new))
+    append_line(path, _lines(new), private=True)
 
 
 def forget_asked(store: Path, notes: Iterable[Asked]) -> None:
@@ -67,7 +67,8 @@ def forget_asked(store: Path, notes: Iterable[Asked]) -> None:
     gone = set(notes)
     path = store / ASKING_FOLDER / ASKED_FILE
     if path.exists():
-        write_durably(path, _lines(note for note in read_asked(store) if note not in gone))
+        kept = _lines(note for note in read_asked(store) if note not in gone)
+        write_bytes(path, kept, private=True)
 
 
 def _lines(notes: Iterable[Asked]) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 
 from reland_jax.pool.build import UNKNOWN_CLUSTER
 from reland_jax.pool.contract import Problem
-from reland_jax.pool.keeping.lists import matches
+from reland_jax.pool.keeping.patterns import found_in
 from reland_jax.pool.keeping.store import pool_summary
 from reland_jax.pool.providers.files import FileRationale
 from reland_jax.strings import as_strings
@@ -56,16 +56,18 @@ def remove_users(pool: ReasoningPool, users: Iterable[int]) -> ReasoningPool:
     return keep_rows(pool, ~np.isin(pool.seeds.user, np.asarray([*users], np.int64)), "the removal")
 
 
-def remove_matching(
-    pool: ReasoningPool, expressions: Iterable[re.Pattern[str]], why: str = "the pattern"
-) -> ReasoningPool:
-    """The pool without the rationales in whose step 1, step 2 or raw answer an expression is found.
+def remove_matching(pool: ReasoningPool, patterns: Sequence[str], flag: str = "--pattern") -> ReasoningPool:
+    """The pool without the rationales in whose step 1, step 2 or raw answer a pattern is found.
+
+    Args:
+        pool: a pool.
+        patterns: regular expressions; upper and lower case are the same.
+        flag: how the person who wrote them named them, for messages.
 
     Raises:
-        RelandError: nothing would be left.
+        RelandError: nothing would be left, or see `patterns.found_in`.
     """
-    expressions = tuple(expressions)
-    return keep_rows(pool, [not matches(each, expressions) for each in pool.rationales] or [False], why)
+    return keep_rows(pool, ~found_in(pool.rationales, patterns, flag), flag)
 
 
 def expire(pool: ReasoningPool, before: datetime) -> ReasoningPool:
@@ -100,7 +102,12 @@ def time_bound(text: str, now: datetime) -> datetime:
     """
     span = _SPAN.fullmatch(text.strip())
     if span:
-        return now - timedelta(hours=int(span[1]) * _HOURS[span[2]])
+        try:
+            return now - timedelta(hours=int(span[1]) * _HOURS[span[2]])
+        except (OverflowError, ValueError) as error:
+            raise RelandError(
+                f"--older_than={text}: longer ago than time is counted; give a shorter span"
+            ) from error
     try:
         bound = datetime.fromisoformat(text.strip())
     except ValueError as error:
@@ -199,7 +206,8 @@ def add_entries(
             fresh[dense[entry.user_id]] = entry
     rationales = {user: entry.rationale for user, entry in fresh.items() if entry.rationale}
     pool = replace_rationales(pool, rationales)
-    new = [user for user in fresh if user not in set(pool.seeds.user.tolist())]
+    known = set(pool.seeds.user.tolist())
+    new = [user for user in fresh if user not in known]
     own = [fresh[user].cluster for user in new]
     clusters = [UNKNOWN_CLUSTER if cluster is None else cluster for cluster in own]
     seeds = SeedSet(
@@ -285,9 +293,9 @@ def _touched(before: Side, after: Side, old: Mapping[str, Rationale], new: Mappi
         return of_seed[side.assignment.seed]
 
     first, second = given(before, old), given(after, new)
-    _, a, b = np.intersect1d(
-        as_strings(before.user_ids), as_strings(after.user_ids), True, return_indices=True
-    )
+    row = {user: number for number, user in enumerate(as_strings(before.user_ids).tolist())}
+    both = [(row[user], b) for b, user in enumerate(as_strings(after.user_ids).tolist()) if user in row]
+    a, b = np.asarray(both, np.int64).reshape(-1, 2).T
     alone = len(before.user_ids) + len(after.user_ids) - 2 * len(a)
     if first.shape[1] != second.shape[1]:
         return alone + len(a)

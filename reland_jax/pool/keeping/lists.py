@@ -3,6 +3,11 @@
 Both outlive every version, so that no later build, refresh or addition brings back what was taken out.
 The removal list holds no external id: only a hash of each with a salt of the store. Who has the store
 can test whether an id is on the list, which is what the list is for, but cannot read ids from it.
+
+The last line of the audit log that has them keeps the checksums of both (see `audit`): a list that was
+deleted, edited or replaced by an older one is refused. To change one, its new text is put aside in
+`NEXT_FILE`, then the audit log has its checksum, and then it gets its name: a process that is killed in
+between leaves either the old lists or what the next one needs to finish.
 """
 
 from __future__ import annotations
@@ -10,20 +15,29 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.pool.keeping.durable import write_durably
+from reland_jax.files import write_bytes, write_json
+from reland_jax.pool.keeping.audit import AUDIT_FILE, Log, append, read_log
+from reland_jax.pool.keeping.patterns import found_in
 from reland_jax.types import Rationale, RelandError
 
 REMOVALS_FILE = "removed.json"
 PATTERNS_FILE = "blocked.json"
+LIST_FILES = (REMOVALS_FILE, PATTERNS_FILE)
+NEXT_FILE = "lists.next.json"
 LIST_VERSION = 1
+
+_TRIES = 5
+_WAIT_SECONDS = 0.05
+_ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
 
 
 class Removals(NamedTuple):
@@ -41,7 +55,8 @@ class Removals(NamedTuple):
 
     def digest(self, user_id: str) -> str:
         """Salted hash of an external id, hexadecimal."""
-        return hmac.new(bytes.fromhex(self.salt), user_id.encode("utf-8"), hashlib.sha256).hexdigest()
+        name = user_id.encode("utf-8", "surrogatepass")
+        return hmac.new(bytes.fromhex(self.salt), name, hashlib.sha256).hexdigest()
 
     def left(self, user_ids: Iterable[str]) -> np.ndarray:
         """Which of the users left, ``<bool>[n]``."""
@@ -68,62 +83,173 @@ def read_removals(folder: Path) -> Removals:
     """The removal list of a store, empty with a new salt where there is none yet.
 
     Raises:
-        RelandError: the file is damaged or of a newer format.
+        RelandError: the file is not the one that the audit log tells of, damaged, or of a newer format.
     """
-    values = _read(folder / REMOVALS_FILE)
-    if values is None:
-        return Removals(secrets.token_hex(16), frozenset(), frozenset())
-    try:
-        return Removals(str(values["salt"]), frozenset(values["users"]), frozenset(values["seeds"]))
-    except (KeyError, TypeError) as error:
-        raise RelandError(f"{folder / REMOVALS_FILE}: lacks {error}; restore it from a copy") from error
-
-
-def write_removals(folder: Path, removals: Removals) -> None:
-    """Replaces the removal list on disk."""
-    values = {"salt": removals.salt, "users": sorted(removals.users), "seeds": sorted(removals.seeds)}
-    _write(folder / REMOVALS_FILE, values)
+    return removals_of(read_lists(folder)[REMOVALS_FILE], folder)
 
 
 def read_patterns(folder: Path) -> tuple[str, ...]:
     """The blocked patterns of a store, in the order in which they were blocked.
 
     Raises:
-        RelandError: the file is damaged or of a newer format.
+        RelandError: the file is not the one that the audit log tells of, damaged, or of a newer format.
     """
-    values = _read(folder / PATTERNS_FILE)
-    if values is None:
-        return ()
-    patterns = values.get("patterns")
-    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
-        raise RelandError(f"{folder / PATTERNS_FILE}: lacks its patterns; restore it from a copy")
-    return tuple(patterns)
+    return patterns_of(read_lists(folder)[PATTERNS_FILE], folder)
 
 
-def write_patterns(folder: Path, patterns: Sequence[str]) -> None:
-    """Replaces the moderation list on disk."""
-    _write(folder / PATTERNS_FILE, {"patterns": list(patterns)})
+def read_lists(folder: Path) -> dict[str, bytes]:
+    """Name -> content of both lists, b"" for one that was never written; held against the audit log.
 
-
-def compiled(pattern: str, flag: str = "--pattern") -> re.Pattern[str]:
-    """A pattern as it is searched for: upper and lower case are the same.
+    No lock is needed: a change that is under way is waited for.
 
     Raises:
-        RelandError: not a regular expression, or one that finds the empty text and so everything.
+        RelandError: a list is missing or is not the one that the audit log tells of; or the log is damaged.
     """
+    tries = _TRIES
+    while True:
+        tries -= 1
+        try:
+            return _held_against(read_log(folder), folder)
+        except RelandError:
+            if not tries:
+                raise
+            time.sleep(_WAIT_SECONDS)
+
+
+def checksums(lists: Mapping[str, bytes]) -> dict[str, str]:
+    """What the audit log keeps of the lists: SHA-256 by name, "" for one that was never written."""
+    return {name: hashlib.sha256(text).hexdigest() if text else "" for name, text in lists.items()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Name -> content of both lists as they lie there, b"" for a missing one."""
+    return {name: _bytes(folder / name) for name in LIST_FILES}
+
+
+def lists_as_they_lie(folder: Path) -> tuple[Removals, tuple[str, ...]]:
+    """Both lists, whatever the audit log tells of them.
+
+    Raises:
+        RelandError: a list that is there is damaged or of a newer format.
+    """
+    texts = contents(folder)
+    return removals_of(texts[REMOVALS_FILE], folder), patterns_of(texts[PATTERNS_FILE], folder)
+
+
+def change_lists(
+    folder: Path, log: Log, *, removals: Removals | None = None, patterns: Sequence[str] | None = None
+) -> Log:
+    """Replaces lists, and writes a line about it into the audit log; to be called while locked.
+
+    Args:
+        folder: the store.
+        log: its audit log as it is.
+        removals: the new removal list, if it changes.
+        patterns: the new moderation list, if it changes.
+
+    Returns:
+        The audit log as it is now.
+    """
+    lists = read_lists(folder)
+    if removals is not None:
+        values = {"salt": removals.salt, "users": sorted(removals.users), "seeds": sorted(removals.seeds)}
+        lists[REMOVALS_FILE] = _text(values)
+    if patterns is not None:
+        lists[PATTERNS_FILE] = _text({"patterns": list(patterns)})
+    write_json(folder / NEXT_FILE, {name: text.decode() for name, text in lists.items()}, private=True)
+    log = append(folder, log, {"action": "lists", "when": now(), "lists": checksums(lists)})
+    finish_lists(folder, log)
+    return log
+
+
+def finish_lists(folder: Path, log: Log) -> None:
+    """Puts lists in place that a killed process only announced; to be called while locked.
+
+    Raises:
+        RelandError: what it put aside is damaged, and the lists are not those of the audit log.
+    """
+    aside = folder / NEXT_FILE
+    if not aside.exists():
+        return
+    lists = _announced(folder)
+    if lists and checksums(lists) == log.lists:
+        for name, text in lists.items():
+            if text and _bytes(folder / name) != text:
+                write_bytes(folder / name, text, private=True)
+    _held_against(log, folder)
+    aside.unlink()
+
+
+def now() -> str:
+    """The time for a line of the audit log, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
+    """The lists, if they are those of the audit log; announced ones count."""
+    lists = contents(folder)
+    if log.lists is None:
+        return lists
+    announced = _announced(folder)
+    if announced and checksums(announced) == log.lists:
+        return announced
+    found = checksums(lists)
+    for name in LIST_FILES:
+        expected = log.lists.get(name, "")
+        if found[name] != expected:
+            what = "missing" if not found[name] else "edited or replaced" if expected else "not made here"
+            raise RelandError(
+                f"{folder / name}: {what}: it is not the list that {AUDIT_FILE} tells of; without it, "
+                f"whoever was removed, and what was blocked, would come back: {_ADVICE}"
+            )
+    return lists
+
+
+def _announced(folder: Path) -> dict[str, bytes] | None:
     try:
-        expression = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise RelandError(f"{flag}={pattern!r} is not a regular expression: {error}") from error
-    if expression.search(""):
-        raise RelandError(f"{flag}={pattern!r} finds the empty text, and so would every rationale")
-    return expression
+        values = json.loads((folder / NEXT_FILE).read_text("utf-8"))
+        return {name: str(values[name]).encode() for name in LIST_FILES}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
-def matches(rationale: Rationale, expressions: Iterable[re.Pattern[str]]) -> bool:
-    """Whether any expression is found in step 1, step 2 or the raw answer."""
-    texts = (rationale.step1, rationale.step2, rationale.response)
-    return any(expression.search(text) for expression in expressions for text in texts)
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise RelandError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
+
+
+def removals_of(text: bytes, folder: Path) -> Removals:
+    """The removal list with this content; `folder` is for the message.
+
+    Raises:
+        RelandError: it is damaged or of a newer format.
+    """
+    path = folder / REMOVALS_FILE
+    if not text:
+        return Removals(secrets.token_hex(16), frozenset(), frozenset())
+    values = _values(text, path)
+    try:
+        bytes.fromhex(values["salt"])
+        return Removals(str(values["salt"]), frozenset(values["users"]), frozenset(values["seeds"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RelandError(f"{path}: lacks {error}; {_ADVICE}") from error
+
+
+def patterns_of(text: bytes, folder: Path) -> tuple[str, ...]:
+    """The patterns of a moderation list with this content; `folder` is for the message.
+
+    Raises:
+        RelandError: it is damaged or of a newer format.
+    """
+    path = folder / PATTERNS_FILE
+    patterns = _values(text, path).get("patterns") if text else []
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+        raise RelandError(f"{path}: lacks its patterns; {_ADVICE}")
+    return tuple(patterns)
 
 
 def allowed(
@@ -137,19 +263,15 @@ def allowed(
         removals: the removal list.
         patterns: the moderation list.
     """
-    expressions = [compiled(pattern) for pattern in patterns]
-    blocked = np.asarray([matches(each, expressions) for each in rationales], bool)
-    return ~(removals.barred(user_ids) | blocked)
+    return ~(removals.barred(user_ids) | found_in(rationales, tuple(patterns)))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _values(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         # Going on without the list would bring back what it keeps out.
-        raise RelandError(f"{path}: cannot be read ({error}); restore it from a copy") from error
+        raise RelandError(f"{path}: cannot be read ({error}); {_ADVICE}") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != LIST_VERSION:
         raise RelandError(
@@ -159,6 +281,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     return values
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
-    text = json.dumps({"format_version": LIST_VERSION, **values}, indent=1, ensure_ascii=False)
-    write_durably(path, text.encode("utf-8"))
+def _text(values: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format_version": LIST_VERSION, **values}, indent=1, ensure_ascii=False).encode()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import JOURNAL_FILE
+from reland_jax.pool.keeping import audit
 from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, forget_asked, read_asked
 from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, read_record
@@ -18,39 +20,42 @@ from reland_jax.pool.providers.batch_state import BatchState
 from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 
-BATCH_FILES = ("batch_*.jsonl", "batch_sent/*")
+_BATCH_FILE = re.compile(r"batch_(requests(-\d+)?|responses)\.jsonl|batch_sent/[0-9a-f]{16}\.jsonl")
 """What the batch provider leaves in its folder: prompts and answers, which are in the journal too."""
 
 
+Found = TypeVar("Found")
+
+
 class Purged(NamedTuple):
-    """What a purge deleted.
+    """What a purge deletes.
 
     Attributes:
-        versions: older versions.
-        prompts: prompts with all their answers, in journals.
+        versions: numbers of older versions.
+        prompts: journal -> prompts of it, with all their answers.
         files: files of the batch provider.
         missing: journals that the notes of those on the removal list name and that are not there: they
             were moved or deleted. The notes of them stay, for the next purge.
+        foreign: folders of versions that hold something else too, which stays.
     """
 
-    versions: int
-    prompts: int
-    files: int
+    versions: tuple[int, ...]
+    prompts: dict[Path, int]
+    files: tuple[Path, ...]
     missing: tuple[Path, ...] = ()
+    foreign: tuple[Path, ...] = ()
 
 
-def purge(store: PoolStore) -> Purged:
-    """Deletes what other files than the current version hold of those on the removal list; while locked.
-
-    Those are the older versions, the batch provider's files, the prompts of removed users and seed users
-    in the journals with all that came back for them, and the notes of them. Doing it again after it was
-    interrupted, or for nothing, does no harm.
+def to_purge(store: PoolStore, removals: Removals | None = None, kept: int | None = None) -> Purged:
+    """What `purge` would delete; nothing is changed.
 
     Args:
         store: the store.
+        removals: the removal list to go by; that of the store unless given.
+        kept: number of the version that would be kept.
 
     Raises:
-        RelandError: a journal that is in use, or damaged; a batch that is under way.
+        RelandError: a batch is under way, or a journal cannot be read.
     """
     asking = store.folder / ASKING_FOLDER
     if BatchState(asking).open:
@@ -58,18 +63,60 @@ def purge(store: PoolStore) -> Purged:
             f"{asking}: a batch is under way and may bring what is to be purged; fetch its answers with the "
             "command that sent it, then purge"
         )
-    found, notes = _prompts(store)
+    found, _ = _prompts(store, removals or read_removals(store.folder))
     missing = _missing(found)
-    prompts = 0
+    prompts = {}
     for path in sorted(found.keys() - set(missing)):
-        with Journal(path) as journal:
-            prompts += journal.purge(sorted(found[path]))
-    files = [path for pattern in BATCH_FILES for path in asking.glob(pattern) if path.is_file()]
-    for path in files:
+        prompts[path] = _count(path, found[path])
+    versions = tuple(number for number in store.numbers() if number != kept)
+    return Purged(versions, prompts, tuple(_batch_files(asking)), missing)
+
+
+def purge(store: PoolStore) -> Purged:
+    """Deletes what other files than the current version hold of those on the removal list; while locked.
+
+    Those are the older versions, the batch provider's files, the prompts of removed users and seed users
+    in the journals with all that came back for them, and the notes of them. Doing it again after it was
+    interrupted, or for nothing, does no harm. Nobody may ask in the store meanwhile (`builders`).
+
+    Args:
+        store: the store.
+
+    Returns:
+        What was deleted, after looking again that nothing is left.
+
+    Raises:
+        RelandError: a journal that is in use, or damaged; a batch that is under way; the current version
+            itself has somebody who was removed; or something is left.
+    """
+    _check_current(store)
+    planned = to_purge(store, kept=store.current())
+    found, notes = _prompts(store, read_removals(store.folder))
+    for path in planned.prompts:
+        if not _stands_in(path):
+            with Journal(path) as journal:
+                journal.purge(sorted(found[path]))
+    for path in planned.files:
         path.unlink()
-    purged = Purged(store.drop_older(), prompts, len(files), missing)
+    _, foreign = store.drop_older()
+    _check_gone(to_purge(store, kept=store.current()))
+    for path in planned.prompts:
+        if _stands_in(path):
+            path.unlink()
+    missing = set(planned.missing)
     forget_asked(store.folder, [note for note in notes if store.folder / note.journal not in missing])
-    return purged
+    counts = {"versions": len(planned.versions), "prompts": sum(planned.prompts.values())}
+    counts |= {"files": len(planned.files), "journals_missing": len(missing)}
+    store.note("purged", {"purged": True, **counts})
+    return planned._replace(foreign=tuple(foreign))
+
+
+def is_current_clean(store: PoolStore) -> bool:
+    """Whether the current version, as it was written, has nobody who was removed."""
+    content, removals = store.read_as_written(), read_removals(store.folder)
+    ids = as_strings(content.population.user_ids)
+    left = removals.left(ids.tolist()).any()
+    return not (left or removals.barred(ids[content.pool.seeds.user].tolist()).any())
 
 
 def not_purged(path: Path) -> str:
@@ -80,13 +127,47 @@ def not_purged(path: Path) -> str:
     )
 
 
+def _stands_in(path: Path) -> bool:
+    """Whether a person put an empty file in the place of a journal that was deleted for good."""
+    return path.stat().st_size == 0
+
+
+def _count(path: Path, prompt_hashes: set[str]) -> int:
+    if _stands_in(path):
+        return 0
+    with Journal(path) as journal:
+        return journal.count(prompt_hashes)
+
+
+def _check_current(store: PoolStore) -> None:
+    if not is_current_clean(store):
+        raise RelandError(
+            f"{store.folder}: version {store.current()} is current and has users who were removed since it "
+            "was made; a new version has to take its place: give the command again"
+        )
+
+
+def _check_gone(left: Purged) -> None:
+    prompts = sum(left.prompts.values())
+    if left.versions or prompts or left.files:
+        raise RelandError(
+            f"not purged: {len(left.versions)} older versions, {prompts} prompts in journals and "
+            f"{len(left.files)} files came back while they were deleted; end what writes them, and give the "
+            "command again"
+        )
+
+
+def _batch_files(asking: Path) -> list[Path]:
+    paths = [*asking.glob("batch_*.jsonl"), *asking.glob("batch_sent/*")]
+    return sorted(path for path in paths if _BATCH_FILE.fullmatch(path.relative_to(asking).as_posix()))
+
+
 def _missing(journals: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(path for path in journals if not path.is_file()))
 
 
-def _prompts(store: PoolStore) -> tuple[dict[Path, set[str]], list[Asked]]:
+def _prompts(store: PoolStore, removals: Removals) -> tuple[dict[Path, set[str]], list[Asked]]:
     """Journal -> hashes of the prompts of everybody on the removal list, and the notes of them."""
-    removals = read_removals(store.folder)
     notes = read_asked(store.folder)
     gone = removals.barred([note.user_id for note in notes]).tolist()
     notes = [note for note, barred in zip(notes, gone, strict=True) if barred]
@@ -99,33 +180,65 @@ def _prompts(store: PoolStore) -> tuple[dict[Path, set[str]], list[Asked]]:
 def verify(store: PoolStore) -> list[str]:
     """Everything that is wrong with a store, worst first; nothing is changed.
 
-    Every version is read with all its checks, the current one is held against the lists, the audit log
-    against the versions, and the journals are read through.
+    Every version is read with all its checks, the current one is held against the lists, the lists against
+    the audit log, the log against the versions, and the journals are read through.
     """
-    problems = []
     try:
         store.path_of()
-        audited = {record["version"]: record for record in store.audit()}
-        removals, patterns = read_removals(store.folder), read_patterns(store.folder)
     except RelandError as error:
         return [str(error)]
-    problems += map(not_purged, _missing(_prompts(store)[0]))
-    problems += _damaged_journals(store)
+    problems: list[str] = []
+    audited = _tried(problems, lambda: _audited(store))
+    lists = _tried(problems, lambda: (read_removals(store.folder), read_patterns(store.folder)))
+    if audited and store.unfinished_purge():
+        problems.append("a purge was interrupted or could not be done: give the command again")
+    if lists:
+        missing = _tried(problems, lambda: _missing(_prompts(store, lists[0])[0]))
+        problems += map(not_purged, missing or ())
+    problems += _tried(problems, lambda: _damaged_journals(store)) or []
     current = store.current()
     for number in sorted(store.numbers(), key=lambda number: number != current):
-        try:
-            content = store.read(number)
-            change = read_record(store.path_of(number))["change"]
-        except RelandError as error:
-            problems.append(str(error))
+        content = _tried(problems, lambda number=number: store.read_as_written(number))
+        if content is None:
             continue
-        if number not in audited:
-            problems.append(f"version {number} is not in the audit log; the next change puts that right")
-        elif audited[number] != change:
-            problems.append(f"version {number}: its line in the audit log was edited")
-        if number == current:
-            problems += _against_lists(content, removals, patterns)
-    return problems
+        if audited:
+            problems += _against_log(store, number, *audited)
+        if lists and number == current:
+            problems += _tried(problems, lambda content=content: _against_lists(content, *lists)) or []
+    return list(dict.fromkeys(problems))
+
+
+def _tried(problems: list[str], look: Callable[[], Found]) -> Found | None:
+    """What a look finds; None where it fails, which is a problem then."""
+    try:
+        return look()
+    except RelandError as error:
+        problems.append(str(error))
+        return None
+
+
+def _against_log(
+    store: PoolStore, number: int, audited: Mapping[int, dict[str, Any]], sealed: set[int]
+) -> list[str]:
+    change = read_record(store.path_of(number))["change"]
+    if number not in audited and number not in sealed:
+        return [f"version {number} is not in the audit log; the next change puts that right"]
+    if number in audited and not _is_its_line(audited[number], change):
+        return [f"version {number}: its line in the audit log was edited"]
+    return []
+
+
+def _audited(store: PoolStore) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    """The lines of versions by number, and versions without one that somebody accepted on record."""
+    entries = audit.read_log(store.folder).entries
+    seals = [entry for entry in entries if entry["action"] == "seal"]
+    sealed = {number for entry in seals for number in entry.get("versions", ())}
+    return {entry["version"]: entry for entry in audit.published(entries)}, sealed
+
+
+def _is_its_line(entry: dict[str, Any], change: dict[str, Any]) -> bool:
+    """Whether a line of the log is what its version says; where it stands is checked by the log itself."""
+    return entry | {"previous": ""} == change | {"previous": ""}
 
 
 def _damaged_journals(store: PoolStore) -> list[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reland_jax.files import written_aside
 from reland_jax.pool.contract import HEURISTIC
 from reland_jax.types import HOW_NAMES, IdMap, Rationale, ReasoningPool, RelandError, SeedSet
 
@@ -37,7 +36,7 @@ def save_pool(
     *,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Writes the pool to `folder`, replacing what is there as a whole.
+    """Writes the pool to `folder`, replacing a pool that is there as a whole; only its owner may read it.
 
     Args:
         pool: what to store.
@@ -47,20 +46,27 @@ def save_pool(
             "created" go to the top of the manifest ("created" is now if it is left out).
 
     Raises:
-        RelandError: the pool is empty, its parts do not fit each other, or m_s is not finite.
+        RelandError: the pool is empty, its parts do not fit each other, m_s is not finite, or a folder is
+            there that holds no pool.
     """
     _check(pool, len(user_ids))
-    folder = Path(folder)
-    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        _write_table(_table(pool, user_ids), aside / POOL_FILE)
-        manifest = _manifest(pool, (aside / POOL_FILE).read_bytes(), provenance)
-        (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", "utf-8")
-        _replace_folder(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with written_aside(Path(folder), private=True, ours=_is_pool) as aside:
+        aside.mkdir(mode=0o700)
+        write_pool(pool, user_ids, aside, provenance=provenance)
+
+
+def write_pool(
+    pool: ReasoningPool,
+    user_ids: Sequence[str] | np.ndarray,
+    folder: Path,
+    *,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes the two files of a pool into a folder that its caller is making; see `save_pool`."""
+    _check(pool, len(user_ids))
+    _write_table(_table(pool, user_ids), folder / POOL_FILE)
+    manifest = _manifest(pool, (folder / POOL_FILE).read_bytes(), provenance)
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def load_pool(folder: str | Path, id_map: IdMap) -> ReasoningPool:
@@ -97,7 +103,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise RelandError(f"{folder}: no reasoning pool here ({MANIFEST_FILE}: {error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RelandError(f"{path}: the manifest is damaged ({error}); build the pool again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RelandError(f"{path}: not the manifest of a reasoning pool")
@@ -213,14 +219,12 @@ def _manifest(pool: ReasoningPool, content: bytes, provenance: Mapping[str, Any]
     }
 
 
-def _replace_folder(new: Path, folder: Path) -> None:
-    """Puts a complete folder in the place of an old one, which goes last."""
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _is_pool(folder: Path) -> bool:
+    """Whether a folder was made by `save_pool`, sound or not."""
+    try:
+        return f'"{FORMAT}"' in (folder / MANIFEST_FILE).read_text("utf-8", "replace")
+    except OSError:
+        return False
 
 
 def _read_table(path: Path, manifest: Mapping[str, Any]) -> pyarrow.Table:
@@ -236,7 +240,7 @@ def _read_table(path: Path, manifest: Mapping[str, Any]) -> pyarrow.Table:
         raise RelandError(
             f"{path}: the pool's table is missing ({error.strerror}); build it again"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RelandError(f"{path.parent / MANIFEST_FILE}: lacks {error}; build the pool again") from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.pool.keeping.durable import write_durably
-from reland_jax.pool.keeping.store import MANIFEST_FILE, POOL_FILE, load_pool, save_pool
+from reland_jax.files import write_bytes
+from reland_jax.pool.keeping.store import MANIFEST_FILE, POOL_FILE, load_pool, write_pool
 from reland_jax.strings import as_strings, packed, unpacked
 from reland_jax.types import Assignment, IdMap, ReasoningPool, RelandError
 
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMAT = "reland-pool-version"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_READABLE = (2, 3)
 VERSION_FILE = "version.json"
 ASSIGNMENT_FILE = "assignment.parquet"
 ORIGIN_FILE = "origin.parquet"
 BEHAVIOUR_FOLDER = "behaviour"
 
 _FILES = (POOL_FILE, MANIFEST_FILE, ASSIGNMENT_FILE, ORIGIN_FILE)
+OWN_FILES = (*_FILES, VERSION_FILE)
+"""All that the folder of a version holds."""
 _ADVICE = "restore it from a copy, or write the number of a sound version into CURRENT"
 
 
@@ -90,10 +93,10 @@ class Content(NamedTuple):
 def write_content(
     folder: Path, store: Path, content: Content, number: int, change: Mapping[str, Any]
 ) -> None:
-    """Writes a version into a new folder, and its population into the store unless it is there.
+    """Writes a version into a new, empty folder, and its population into the store unless it is there.
 
     Raises:
-        RelandError: see `save_pool`, or a user assigned to no seed user.
+        RelandError: see `store.save_pool`, or a user assigned to no seed user.
     """
     check_assignment(content.assignment, len(content.population.user_ids), len(content.pool.rationales))
     behaviour = _packed(content.population)
@@ -101,9 +104,9 @@ def write_content(
     shared = store / BEHAVIOUR_FOLDER / name
     shared.parent.mkdir(parents=True, exist_ok=True)
     if not shared.exists():
-        write_durably(shared, behaviour)
+        write_bytes(shared, behaviour, private=True)
     provenance = {**content.settings["provenance"], "store_version": number}
-    save_pool(content.pool, content.population.user_ids, folder, provenance=provenance)
+    write_pool(content.pool, content.population.user_ids, folder, provenance=provenance)
     for file, table in _tables(content).items():
         _write_table(table, folder / file)
     record = {
@@ -132,7 +135,7 @@ def read_content(folder: Path, store: Path) -> Content:
         _verified(folder / file, record["files"].get(file))
     behaviour = store / BEHAVIOUR_FOLDER / str(record["behaviour"].get("name"))
     population = _unpacked(_verified(behaviour, record["behaviour"]), behaviour)
-    pool = load_pool(folder, IdMap(population.user_ids, np.asarray([""])))
+    pool = load_pool(folder, IdMap(population.user_ids, as_strings([""])))
     assignment = _assignment(_read_table(folder / ASSIGNMENT_FILE), population, pool, folder)
     origin = _origin(_read_table(folder / ORIGIN_FILE), population, pool, folder)
     return Content(population, pool, origin, assignment, record["settings"])
@@ -149,16 +152,16 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise RelandError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RelandError(f"{path}: truncated or edited ({error}); {_ADVICE}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise RelandError(f"{path}: not a version of a pool store")
     version = record.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
         older = isinstance(version, int) and version < FORMAT_VERSION
         advice = "build the pool again in this store; what its journal answers is not asked" if older else ""
         raise RelandError(
-            f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}; "
+            f"{path}: format version {version!r}, this program reads {_READABLE[0]} to {FORMAT_VERSION}; "
             f"{advice or 'update the program'}"
         )
     if record.get("sha256") != _own_checksum(record):
@@ -226,7 +229,7 @@ def _unpacked(content: bytes, path: Path) -> Population:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in Population._fields}
             arrays["user_ids"] = _user_ids(stored)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise RelandError(f"{path}: not the users of a pool store ({error}); {_ADVICE}") from error
     if len({len(array) for array in arrays.values()}) != 1:
         raise RelandError(f"{path}: its arrays differ in length; {_ADVICE}")

@@ -1,5 +1,6 @@
 """The pool store: versions of a reasoning pool that never change, one of which is the current one.
 
+    STORE/store.json           the mark of a store, and how long the audit log is (see `audit`)
     STORE/CURRENT              the number of the current version; replaced as a whole
     STORE/versions/000001/     one folder per version (see `version_files`)
     STORE/behaviour/           the users that versions serve, by checksum
@@ -11,44 +12,41 @@
 
 A version exists from the moment at which CURRENT names it. What a killed process leaves behind before
 that is cleared by the next change; the audit line of a switch that was killed right after it is in the
-version itself and is put in then.
+version itself and is put in then. All files are readable by their owner alone, and nothing is deleted but
+what this program wrote (see `tidying`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reland_jax.pool.keeping.durable import append_durably, sync, sync_tree, write_durably
+from reland_jax import files
+from reland_jax.pool.keeping import audit, tidying
+from reland_jax.pool.keeping.audit import AUDIT_FILE, Log, read_log
 from reland_jax.pool.keeping.lists import (
-    PATTERNS_FILE,
-    REMOVALS_FILE,
+    NEXT_FILE,
+    Removals,
+    change_lists,
+    checksums,
+    contents,
+    finish_lists,
+    lists_as_they_lie,
+    now,
+    read_lists,
     read_patterns,
     read_removals,
-    write_patterns,
-    write_removals,
 )
-from reland_jax.pool.keeping.version_files import (
-    BEHAVIOUR_FOLDER,
-    Content,
-    read_content,
-    read_record,
-    write_content,
-)
+from reland_jax.pool.keeping.tidying import CURRENT_FILE, LOCK_FILE, VERSIONS_FOLDER
+from reland_jax.pool.keeping.version_files import Content, read_content, read_record, write_content
 from reland_jax.types import RelandError
 
-CURRENT_FILE = "CURRENT"
-AUDIT_FILE = "audit.jsonl"
-VERSIONS_FOLDER = "versions"
-LOCK_FILE = "lock"
 WAIT_SECONDS = 10.0
 """How long a change waits for another process to finish its own."""
 
@@ -62,7 +60,7 @@ class PoolStore:
 
     def __init__(self, folder: str | Path) -> None:
         """Nothing is read yet."""
-        self.folder = Path(folder)
+        self.folder = files.resolve(folder)
         self._locked = False
 
     # --- reading -------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ class PoolStore:
         try:
             text = path.read_text("utf-8")
         except FileNotFoundError:
-            published = self._audited()
+            published = self._audited(read_log(self.folder))
             if published:
                 raise RelandError(
                     f"{path}: missing, though version {max(published)} was published; "
@@ -86,18 +84,18 @@ class PoolStore:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise RelandError(f"{path}: cannot be read ({error})") from error
-        if not text.strip().isdecimal():
+        if not (text.isascii() and text.strip().isdecimal()):
             raise RelandError(f"{path}: holds {text[:40]!r}; it must be the number of a version")
         return int(text)
 
     def numbers(self) -> list[int]:
         """Numbers of the versions on disk, in order."""
-        folder = self.folder / VERSIONS_FOLDER
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdecimal())
+        return tidying.version_numbers(self.folder)
 
-    def read(self, number: int | None = None) -> Content:
+    def read_as_written(self, number: int | None = None) -> Content:
         """A version, the current one unless a number is given, after checking every byte of it.
+
+        The lists of the store may forbid some of it: `control.read_version` is what applies them.
 
         Raises:
             RelandError: there is no such version, or it is damaged (see `read_content`).
@@ -122,32 +120,38 @@ class PoolStore:
         return path
 
     def audit(self) -> list[dict[str, Any]]:
-        """The lines of the audit log, oldest first; a line that was cut off by a crash is left out.
+        """The lines of the audit log about versions, oldest first, after checking all of them.
 
         Raises:
-            RelandError: a line before the last is damaged.
+            RelandError: the log is damaged (see `audit.read_log`).
         """
-        path = self.folder / AUDIT_FILE
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-        records = []
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                record = json.loads(line)
-                record["version"] = int(record["version"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise RelandError(f"{path}:{number}: not a line of the audit log ({error})") from error
-            records.append(record)
-        return records
+        return audit.published(read_log(self.folder).entries)
 
     def state(self) -> list[str]:
         """What changes when the pool that this store stands for does: for the stamp of a stage.
 
         Raises:
-            RelandError: there is no current version, or its record is damaged.
+            RelandError: there is no current version, or its record or a list is damaged.
         """
-        lists = [self.folder / name for name in (REMOVALS_FILE, PATTERNS_FILE)]
-        texts = [path.read_text("utf-8") if path.exists() else "" for path in lists]
-        return [read_record(self.path_of())["sha256"], *texts]
+        return [read_record(self.path_of())["sha256"], *checksums(read_lists(self.folder)).values()]
+
+    def unfinished_purge(self) -> bool:
+        """Whether a purge was begun that has not come to its end.
+
+        Raises:
+            RelandError: the audit log is damaged.
+        """
+        log, found = read_log(self.folder), False
+        if not log.chained:
+            return self._purge_was_begun(log)
+        for entry in log.entries:
+            found = bool(entry.get("purging")) or (found and not entry.get("purged"))
+        return found
+
+    def _purge_was_begun(self, log: Log) -> bool:
+        """The same of a log by an earlier version of this program, which did not write down the end."""
+        lines = audit.published(log.entries)
+        return bool(lines) and bool(lines[-1].get("purging")) and len(self.numbers()) > 1
 
     def provenance(self) -> dict[str, Any]:
         """Which version this is and where its pool came from, for the provenance of what is made of it.
@@ -171,21 +175,15 @@ class PoolStore:
     def locked(self, wait: float = WAIT_SECONDS) -> Iterator[PoolStore]:
         """Keeps every other process from changing the store; ends with the process, whatever ends that.
 
-        What an earlier process left half done is put right first.
+        The store is made if need be, and what an earlier process left half done is put right first.
 
         Args:
             wait: seconds to wait for a change that is under way.
 
         Raises:
-            RelandError: another process is still at it.
+            RelandError: another process is still at it; the folder is no store; its log or lists are damaged.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_FILE).open("a+") as file:
-            _take(file, wait)
-            file.seek(0)
-            file.truncate()
-            file.write(str(os.getpid()))
-            file.flush()
+        with self._alone(wait):
             self._locked = True
             try:
                 self._recover()
@@ -198,91 +196,176 @@ class PoolStore:
 
         Args:
             content: what the version holds.
-            change: JSON values for the audit log; "version" and "when" are filled in.
+            change: JSON values for the audit log; the number, the time, the checksums of the lists and of
+                the log so far are filled in.
 
         Returns:
             Its number.
 
         Raises:
-            RelandError: the content does not fit together; nothing has changed then.
+            RelandError: the content does not fit together, or has somebody on the removal list; nothing
+                has changed then.
         """
         assert self._locked, "publish outside of locked()"
-        number = max([0, *self._audited(), *self.numbers()]) + 1
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {"version": number, "when": when, **change}
+        self._check_removals(content)
+        log = read_log(self.folder)
+        number = max([0, *self._audited(log), *self._taken_numbers()]) + 1
+        lists = checksums(read_lists(self.folder))
+        record = {"when": now(), **change, "version": number, "lists": lists, "previous": log.sha256}
         folder = self.folder / VERSIONS_FOLDER / f"{number:06d}"
-        aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
-        try:
+        with files.written_aside(folder, private=True) as aside:
+            aside.mkdir(mode=0o700)
             write_content(aside, self.folder, content, number, record)
-            sync_tree(aside)
-            os.replace(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        sync(folder.parent)
-        write_durably(self.folder / CURRENT_FILE, f"{number:06d}\n".encode())
-        self._append(record)
+        files.write_text(self.folder / CURRENT_FILE, f"{number:06d}\n", private=True)
+        audit.append(self.folder, log, record)
         self._drop_unused_behaviour()
         return number
 
-    def drop_older(self) -> int:
+    def note(self, action: str, values: Mapping[str, Any]) -> None:
+        """Writes a line into the audit log that is about no version; while `locked`."""
+        assert self._locked, "note outside of locked()"
+        record = {"when": now(), "action": action, **values}
+        audit.append(self.folder, read_log(self.folder), record)
+
+    def drop_older(self) -> tuple[int, list[Path]]:
         """Deletes every version but the current one, and what only they need; while `locked`.
 
         Returns:
-            How many versions were deleted.
+            How many versions were deleted, and folders of versions that hold something else too, which stays.
         """
         assert self._locked, "drop_older outside of locked()"
         current = self.path_of()
         older = [self.path_of(number) for number in self.numbers() if self.path_of(number) != current]
-        for folder in older:
-            shutil.rmtree(folder)
+        left = [path for folder in older for path in tidying.drop_version(folder)]
         self._drop_unused_behaviour()
-        sync(current.parent)
-        return len(older)
+        files.sync(current.parent)
+        return len(older), left
+
+    def seal(self, change: Mapping[str, Any]) -> None:
+        """Accepts the audit log and the lists as they lie there, and chains the log from here on.
+
+        For a store that lost something for good: whoever stood on a lost list is not known any more.
+
+        Args:
+            change: JSON values for the audit log.
+
+        Raises:
+            RelandError: no store, or a list that is there cannot be read.
+        """
+        if not tidying.has_traces(self.folder):
+            raise RelandError(f"{self.folder}: no pool store here")
+        with self._alone(WAIT_SECONDS, check=False):
+            (self.folder / NEXT_FILE).unlink(missing_ok=True)
+            self._anchor({"when": now(), **change, "action": "seal", "versions": self.numbers()})
+
+    @contextlib.contextmanager
+    def _alone(self, wait: float, check: bool = True) -> Iterator[None]:
+        """Holds the lock file, which names the process that does."""
+        if check:
+            tidying.check_store(self.folder)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path, deadline = self.folder / LOCK_FILE, time.monotonic() + wait
+        with contextlib.ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(files.locked(path, wait=False))
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise RelandError(
+                            f"{path}: process {path.read_text() or '?'} is changing this store; "
+                            "give the command again when it has finished"
+                        ) from None
+                    time.sleep(0.05)
+            path.write_text(str(os.getpid()))
+            yield
 
     def _recover(self) -> None:
         """Clears what a killed process left before its switch, and tells the audit of one after it."""
-        self._cut_torn_line()
-        current, audited = self.current(), self._audited()
-        if current is not None and current not in audited:
-            self._append(read_record(self.path_of(current))["change"])
-            audited.add(current)
-        versions = self.folder / VERSIONS_FOLDER
-        for path in list(versions.iterdir()) if versions.is_dir() else []:
-            if not path.name.isdecimal() or int(path.name) not in audited:
-                shutil.rmtree(path)
-        for folder in (self.folder, self.folder / BEHAVIOUR_FOLDER):
-            for path in folder.glob("*.tmp-*"):
-                path.unlink()
+        log = read_log(self.folder)
+        self._cut_torn_line(log)
+        current = self.current()
+        if current is not None and current not in self._audited(log):
+            log = self._audit_late(log, current)
+        mark = audit.read_mark(self.folder)
+        if mark is None:
+            tidying.make_store_private(self.folder)
+        if not log.chained:
+            log = self._adopt(log)
+        elif mark != (len(log.entries), log.sha256):
+            audit.write_mark(self.folder, log)
+        finish_lists(self.folder, log)
+        newest = max([0, *self._audited(log), *([current] if current else [])])
+        for number in self.numbers():
+            # Only what comes after all that is known was not finished.
+            if number > newest and tidying.is_version(self.path_of(number)):
+                tidying.drop_version(self.path_of(number))
+        tidying.sweep(self.folder)
         self._drop_unused_behaviour()
 
-    def _cut_torn_line(self) -> None:
+    def _audit_late(self, log: Log, number: int) -> Log:
+        """The audit line of a version whose process was killed right after the switch."""
+        change = read_record(self.path_of(number))["change"]
+        sealed = bool(log.entries) and log.entries[-1]["action"] == "seal"
+        if "previous" in change and change["previous"] != log.sha256 and not sealed:
+            raise RelandError(
+                f"{self.folder / AUDIT_FILE}: version {number} is current and is not in it, and lines before "
+                "that one are missing; restore it from a copy, or accept what is there on record: "
+                "python -m experiments.pool seal"
+            )
+        if "previous" in change:
+            return audit.append(self.folder, log, change)
+        line = json.dumps(change, ensure_ascii=False, sort_keys=True) + "\n"
+        files.append_line(self.folder / AUDIT_FILE, line.encode("utf-8"), private=True)
+        return read_log(self.folder)
+
+    def _adopt(self, log: Log) -> Log:
+        """Takes over the store of an earlier version of this program."""
+        print(
+            f"{self.folder}: this store was made by an earlier version of this program: its audit log is "
+            "chained from here on, and its files become readable by their owner alone",
+            file=sys.stderr,
+        )
+        return self._anchor({"when": now(), "action": "chained", "purged": not self._purge_was_begun(log)})
+
+    def _anchor(self, record: Mapping[str, Any]) -> Log:
+        """Chains the log from here on, with the lists as they lie there."""
+        lists_as_they_lie(self.folder)  # a list that cannot be read is not accepted
+        lists = contents(self.folder)
+        log = audit.log_as_it_is(self.folder)
+        self._cut_torn_line(log)
+        return audit.append(self.folder, log, {**record, "anchor": True, "lists": checksums(lists)})
+
+    def _cut_torn_line(self, log: Log) -> None:
         path = self.folder / AUDIT_FILE
-        content = path.read_bytes() if path.exists() else b""
-        if content and not content.endswith(b"\n"):
+        if path.exists() and path.stat().st_size > log.whole:
             with path.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+                file.truncate(log.whole)
                 os.fsync(file.fileno())
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, ensure_ascii=False, sort_keys=True) + "\n"
-        append_durably(self.folder / AUDIT_FILE, line.encode("utf-8"))
+    def _check_removals(self, content: Content) -> None:
+        """Nobody on the removal list comes into a version, whatever a command works out."""
+        removals = read_removals(self.folder)
+        ids = content.population.user_ids
+        found = removals.left(ids.tolist()).sum()
+        found += removals.barred(ids[content.pool.seeds.user].tolist()).sum()
+        if found:
+            raise RelandError(f"{self.folder}: the new version would have {found} users who were removed")
 
-    def _audited(self) -> set[int]:
-        return {record["version"] for record in self.audit()}
+    def _audited(self, log: Log) -> set[int]:
+        return {entry["version"] for entry in audit.published(log.entries)}
+
+    def _taken_numbers(self) -> list[int]:
+        names = [path.name for path in (self.folder / VERSIONS_FOLDER).glob("*")]
+        return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
     def _drop_unused_behaviour(self) -> None:
         """Deletes populations that no version on disk names."""
-        folder = self.folder / BEHAVIOUR_FOLDER
         try:
             records = [read_record(self.path_of(number)) for number in self.numbers()]
         except RelandError:
             return  # what a damaged version needs is not known, so everything is kept
-        used = {record["behaviour"]["name"] for record in records}
-        for path in folder.glob("*.npz"):
-            if path.name not in used:
-                path.unlink()
+        tidying.drop_behaviour(self.folder, [record["behaviour"]["name"] for record in records])
 
     # --- lists ---------------------------------------------------------------------------------
 
@@ -291,33 +374,22 @@ class PoolStore:
     ) -> None:
         """Puts users, seed users and patterns on the lists of the store; while `locked`."""
         assert self._locked, "remember outside of locked()"
-        if users or seeds:
-            write_removals(self.folder, read_removals(self.folder).plus(users=users, seeds=seeds))
-        known = read_patterns(self.folder)
-        new = [pattern for pattern in dict.fromkeys(patterns) if pattern not in known]
-        if new:
-            write_patterns(self.folder, [*known, *new])
+        before, known = read_removals(self.folder), read_patterns(self.folder)
+        after = before.plus(users=users, seeds=seeds)
+        self._change_lists(before, after, known, [*known, *(each for each in patterns if each not in known)])
 
     def forget(self, *, users: Sequence[str] = (), patterns: Sequence[str] = ()) -> None:
         """Takes users and patterns off the lists of the store; while `locked`."""
         assert self._locked, "forget outside of locked()"
-        if users:
-            write_removals(self.folder, read_removals(self.folder).minus(users))
-        if patterns:
-            known = read_patterns(self.folder)
-            write_patterns(self.folder, [pattern for pattern in known if pattern not in patterns])
+        before, known = read_removals(self.folder), read_patterns(self.folder)
+        kept = [pattern for pattern in known if pattern not in patterns]
+        self._change_lists(before, before.minus(users), known, kept)
 
-
-def _take(file: Any, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                raise RelandError(
-                    f"{file.name}: process {file.read() or '?'} is changing this store; "
-                    "give the command again when it has finished"
-                ) from None
-            time.sleep(0.05)
+    def _change_lists(
+        self, before: Removals, after: Removals, known: Sequence[str], patterns: Sequence[str]
+    ) -> None:
+        """Writes the lists that are others than before."""
+        removals = after if after != before else None
+        new = None if list(patterns) == list(known) else list(dict.fromkeys(patterns))
+        if removals is not None or new is not None:
+            change_lists(self.folder, read_log(self.folder), removals=removals, patterns=new)

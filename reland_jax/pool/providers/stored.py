@@ -28,11 +28,11 @@ class StoreProvider:
 
     def __init__(self, path: str | Path) -> None:
         """Reads and checks the version; raises like `PoolStore.read`."""
-        self.path = Path(path)
         store = PoolStore(path)
+        self.path = store.folder
         folder = store.path_of()
         self.number = int(folder.name)
-        self._content = content = store.read(self.number)
+        self._content = content = store.read_as_written(self.number)
         user_ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
         fine = allowed(content.pool.rationales, user_ids, read_removals(self.path), read_patterns(self.path))
         self._rows = {user_ids[row]: row for row in np.flatnonzero(fine).tolist()}

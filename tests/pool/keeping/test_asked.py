@@ -10,7 +10,7 @@ from reland_jax.config import PoolConfig
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import ACCEPTED, MALFORMED, Reception, request_record
 from reland_jax.pool.keeping.asked import Asked, forget_asked, note_asked, read_asked
-from reland_jax.pool.keeping.purging import purge, verify
+from reland_jax.pool.keeping.purging import Purged, purge, verify
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.providers.batch_state import BatchState
@@ -43,6 +43,10 @@ def test_a_note_that_was_cut_off_is_left_out_and_the_next_stands_alone(tmp_path:
         read_asked(tmp_path)
 
 
+def counts(done: Purged) -> tuple[int, int, int, tuple[Path, ...]]:
+    return len(done.versions), sum(done.prompts.values()), len(done.files), done.missing
+
+
 def test_a_purge_finds_prompts_that_never_came_into_a_version(tmp_path: Path) -> None:
     """In the store's journal and in one elsewhere, usable or not, of a seed user or only asked about."""
     store, elsewhere = PoolStore(tmp_path / "store"), tmp_path / "elsewhere.sqlite"
@@ -51,7 +55,7 @@ def test_a_purge_finds_prompts_that_never_came_into_a_version(tmp_path: Path) ->
     notes = []
     for path, kind in ((store.folder / "asking" / "journal.sqlite", MALFORMED), (elsewhere, ACCEPTED)):
         with Journal(path) as journal:
-            for user in ("user-1", "user-2"):
+            for user in ("gone-1", "here-2"):
                 prompt = f"bought by {user} in {path.name}"
                 answer = Answer(f"about {user}", "m", 1, 1, "")
                 record = request_record(prompt, PoolConfig())
@@ -59,37 +63,37 @@ def test_a_purge_finds_prompts_that_never_came_into_a_version(tmp_path: Path) ->
                 notes.append(Asked(user, prompt_hash(prompt), str(path)))
     with store.locked():
         note_asked(store.folder, notes)
-        store.remember(users=["user-1"])
-        assert purge(store) == (0, 2, 0, ())
-        assert purge(store) == (0, 0, 0, ()), "once more does no harm"
+        store.remember(users=["gone-1"])
+        assert counts(purge(store)) == (0, 2, 0, ())
+        assert counts(purge(store)) == (0, 0, 0, ()), "once more does no harm"
     for path in (*store.folder.rglob("*"), elsewhere):
         content_of = path.read_bytes() if path.is_file() else b""
         if path.suffix == ".sqlite" or path.name == "asked.jsonl":
-            assert b"user-1" not in content_of and b"user-2" in content_of, path
+            assert b"gone-1" not in content_of and b"here-2" in content_of, path
 
 
 def test_a_journal_that_was_moved_is_told_and_purged_when_it_is_back(tmp_path: Path) -> None:
     store, place, moved = PoolStore(tmp_path / "store"), tmp_path / "here.sqlite", tmp_path / "there.sqlite"
-    prompt = "bought by user-1"
+    prompt = "bought by gone-1"
     with Journal(place) as journal:
         record = request_record(prompt, PoolConfig())
-        journal.record([Reception(record, ACCEPTED, Answer("about user-1", "m", 1, 1, ""), "raw user-1")])
+        journal.record([Reception(record, ACCEPTED, Answer("about gone-1", "m", 1, 1, ""), "raw gone-1")])
     with store.locked():
         store.publish(content(), CHANGE)
-        note_asked(store.folder, [Asked("user-1", prompt_hash(prompt), str(place))])
+        note_asked(store.folder, [Asked("gone-1", prompt_hash(prompt), str(place))])
     assert verify(store) == []
     place.rename(moved)
     assert verify(store) == [], "nobody was removed"
     with store.locked():
-        store.remember(users=["user-1"])
-        assert purge(store) == (0, 0, 0, (place,))
-    assert not place.exists() and b"user-1" in moved.read_bytes()
+        store.remember(users=["gone-1"])
+        assert counts(purge(store)) == (0, 0, 0, (place,))
+    assert not place.exists() and b"gone-1" in moved.read_bytes()
     told = [problem for problem in verify(store) if str(place) in problem]
     assert len(told) == 1 and "put it back" in told[0]
     moved.rename(place)
     with store.locked():
-        assert purge(store) == (0, 1, 0, ())
-    assert b"user-1" not in place.read_bytes()
+        assert counts(purge(store)) == (0, 1, 0, ())
+    assert b"gone-1" not in place.read_bytes()
     assert not any(str(place) in problem for problem in verify(store))
 
 

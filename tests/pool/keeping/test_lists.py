@@ -1,27 +1,41 @@
-"""The lists of a store: nobody comes back, no id is readable, and a damaged list stops everything."""
+"""The lists of a store: nobody comes back, no id is readable, and a lost or damaged list stops everything."""
 
 from __future__ import annotations
 
 import json
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from reland_jax.pool.keeping import audit
 from reland_jax.pool.keeping.lists import (
+    NEXT_FILE,
+    PATTERNS_FILE,
+    REMOVALS_FILE,
     Removals,
     allowed,
-    compiled,
     read_patterns,
     read_removals,
-    write_patterns,
-    write_removals,
 )
+from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.types import RelandError
-from tests.pool.store_toys import rationale
+from tests.pool.store_toys import CHANGE, content, rationale
+
+
+def listed(folder: Path, **entries: list[str]) -> PoolStore:
+    """A store with a version and entries on its lists."""
+    store = PoolStore(folder)
+    with store.locked():
+        if store.current() is None:
+            store.publish(content(), CHANGE)
+        store.remember(**entries)
+    return store
 
 
 def test_removals_are_found_again_and_not_readable(tmp_path: Path) -> None:
-    write_removals(tmp_path, read_removals(tmp_path).plus(users=["Zoë Müller", "7"], seeds=["anton"]))
+    listed(tmp_path, users=["Zoë Müller", "7"], seeds=["anton"])
     text = (tmp_path / "removed.json").read_bytes()
     assert b"anton" not in text and b"ller" not in text and b'"7"' not in text
     found = read_removals(tmp_path)
@@ -40,8 +54,9 @@ def test_nobody_is_barred_by_an_empty_list() -> None:
 
 def test_patterns_keep_their_order(tmp_path: Path) -> None:
     assert read_patterns(tmp_path) == ()
-    write_patterns(tmp_path, ["b", "ä+"])
-    assert read_patterns(tmp_path) == ("b", "ä+")
+    listed(tmp_path, patterns=["b", "ä+", "b"])
+    listed(tmp_path, patterns=["a", "b"])
+    assert read_patterns(tmp_path) == ("b", "ä+", "a")
 
 
 @pytest.mark.parametrize("read", [read_removals, read_patterns])
@@ -51,23 +66,72 @@ def test_patterns_keep_their_order(tmp_path: Path) -> None:
         ('{"format_version": 1', "cannot be read .*restore it from a copy"),
         ('{"format_version": 2}', "format version 2, this program reads 1"),
         ("[]", "format version None"),
+        ("[" * 100_000, "cannot be read"),
         ('{"format_version": 1}', "lacks"),
     ],
 )
-def test_a_damaged_list_is_refused(tmp_path: Path, read: object, content: str, message: str) -> None:
+def test_a_damaged_list_without_an_audit_log_is_refused(
+    tmp_path: Path, read: Callable[[Path], object], content: str, message: str
+) -> None:
     for name in ("removed.json", "blocked.json"):
         (tmp_path / name).write_text(content)
     with pytest.raises(RelandError, match=message):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [("(", r"--pattern='\(' is not a regular"), ("a*", "finds the empty text"), ("", "finds the empty text")],
-)
-def test_patterns_that_are_mistakes(pattern: str, message: str) -> None:
-    with pytest.raises(RelandError, match=message):
-        compiled(pattern)
+@pytest.mark.parametrize("name", [REMOVALS_FILE, PATTERNS_FILE])
+def test_a_list_that_is_not_the_one_of_the_audit_log_is_refused(tmp_path: Path, name: str) -> None:
+    """Deleted, emptied, each of its bits flipped, exchanged for an older one or for that of another store."""
+    store = listed(tmp_path / "store", users=["bob"], patterns=["guns?"])
+    other = listed(tmp_path / "other", users=["bob"], patterns=["knives"]).folder / name
+    older = (store.folder / name).read_bytes()
+    listed(store.folder, users=["ann"], patterns=["spam"])
+    path = store.folder / name
+    whole = path.read_bytes()
+    flipped = [
+        whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :] for at in range(0, len(whole), 7)
+    ]
+    for damage in (None, b"", older, other.read_bytes(), *flipped):
+        path.unlink(missing_ok=True)
+        if damage is not None:
+            path.write_bytes(damage)
+        for use in (lambda: read_removals(store.folder), lambda: read_patterns(store.folder), store.state):
+            with pytest.raises(RelandError, match=f"{name}: (missing|edited|cannot be read).*pool seal"):
+                use()
+        if damage not in flipped[3:]:  # each try waits a moment for another process
+            continue
+        break
+    path.write_bytes(whole)
+    assert read_patterns(store.folder) == ("guns?", "spam")
+
+
+def test_a_list_that_nobody_made_here_is_refused(tmp_path: Path) -> None:
+    store = PoolStore(tmp_path)
+    with store.locked():
+        store.publish(content(), CHANGE)
+    (tmp_path / REMOVALS_FILE).write_text('{"format_version": 1, "salt": "00", "users": [], "seeds": []}')
+    with pytest.raises(RelandError, match="removed.json: not made here"):
+        read_removals(tmp_path)
+
+
+def test_a_change_of_lists_that_was_killed_is_whole_or_has_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the audit log has it, nothing has happened; after that, readers have it."""
+    store = listed(tmp_path, users=["bob"])
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for where, expected in (("append", False), ("finish_lists", True)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"reland_jax.pool.keeping.lists.{where}", killed)
+            listed(tmp_path, users=[where])
+        assert (tmp_path / NEXT_FILE).exists()
+        assert read_removals(tmp_path).left(["bob", where]).tolist() == [True, expected]
+        with store.locked():
+            assert not (tmp_path / NEXT_FILE).exists()
+        assert read_removals(tmp_path).left(["bob", where]).tolist() == [True, expected]
 
 
 def test_what_is_allowed(tmp_path: Path) -> None:
@@ -86,6 +150,8 @@ def test_a_user_comes_off_both_lists(tmp_path: Path) -> None:
     assert found.barred(["a", "b", "c"]).tolist() == [False, True, True]
 
 
-def test_lists_are_plain_json(tmp_path: Path) -> None:
-    write_patterns(tmp_path, ["x"])
+def test_lists_are_plain_json_for_their_owner_alone(tmp_path: Path) -> None:
+    listed(tmp_path, patterns=["x"], users=["bob"])
     assert json.loads((tmp_path / "blocked.json").read_text()) == {"format_version": 1, "patterns": ["x"]}
+    for name in (REMOVALS_FILE, PATTERNS_FILE, audit.AUDIT_FILE, audit.MARK_FILE):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
