@@ -190,5 +190,6 @@ def _body(model: str, task: _Task, text: Written) -> str:
     """What was written in the form of a chat completion, as the journal keeps answers."""
     usage = {"prompt_tokens": len(task.tokens), "completion_tokens": text.tokens}
     message = {"role": "assistant", "content": text.text}
-    body = {"model": model, "created": int(time.time()), "choices": [{"message": message}], "usage": usage}
+    choice = {"message": message, "finish_reason": "stop" if text.ended else "length"}
+    body = {"model": model, "created": int(time.time()), "choices": [choice], "usage": usage}
     return json.dumps(body, ensure_ascii=False)

@@ -17,22 +17,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.reading.spoken import opened_thoughts
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     import torch
 
 
+_TAIL_TOKENS = 64
+"""End of a prompt in which a mark is looked for that opens thoughts."""
+
+
 class Written(NamedTuple):
     """What a model wrote.
 
     Attributes:
-        text: without special tokens.
+        text: without the token that ends it, fillers and the like. Marks of turns and thoughts stay in it,
+            also one with which the prompt opened thoughts: whoever reads it has to know them.
         tokens: tokens written, the one that ends the text included.
+        ended: whether the model ended it; else the bound on tokens did.
     """
 
     text: str
     tokens: int
+    ended: bool = True
 
 
 class Writer(Protocol):
@@ -97,6 +105,7 @@ class LocalModel:
         self.context = int(getattr(self._model.config, "max_position_embeddings", 0) or 0)
         self._ends = _end_ids(self._model.generation_config, self._tokenizer)
         self._filler = self._filler_id()
+        self._silent = {*self._ends, *_plain_special_ids(self._tokenizer)}
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids by the tokenizer's chat template; without one, the texts with a blank line between."""
@@ -133,11 +142,15 @@ class LocalModel:
                 generation_config=settings,
                 logits_processor=LogitsProcessorList(noise),
             )
-        return [self._written(row) for row in out[:, ids.shape[1] :].tolist()]
+        rows = out[:, ids.shape[1] :].tolist()
+        return [self._written(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
 
-    def _written(self, row: list[int]) -> Written:
+    def _written(self, prompt: Sequence[int], row: list[int]) -> Written:
         length = next((place + 1 for place, token in enumerate(row) if token in self._ends), len(row))
-        return Written(self._tokenizer.decode(row[:length], skip_special_tokens=True), length)
+        ended = bool(length) and row[length - 1] in self._ends
+        text = self._tokenizer.decode([token for token in row[:length] if token not in self._silent])
+        tail = self._tokenizer.decode(list(prompt[-_TAIL_TOKENS:]))
+        return Written(opened_thoughts(tail) + text, length, ended)
 
     def _filler_id(self) -> int:
         """What fills up shorter rows; it is masked, so any token serves."""
@@ -196,6 +209,13 @@ def _end_ids(generation: Any, tokenizer: Any) -> list[int]:
     if ends is None:
         return []
     return [int(end) for end in ends] if isinstance(ends, (list, tuple)) else [int(ends)]
+
+
+def _plain_special_ids(tokenizer: Any) -> list[int]:
+    """Special tokens that say nothing; those of chat templates and of thoughts are not among them."""
+    names = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+    found = (getattr(tokenizer, f"{name}_token_id", None) for name in names)
+    return [int(token) for token in found if token is not None]
 
 
 @contextmanager

@@ -29,12 +29,18 @@ MAX_CHARACTERS = 50_000
 _MAX_RAW = 20 * MAX_CHARACTERS
 """The same, with them."""
 
+_FAREWELL = r"""let\s+me\s+know|i\s+hope|hope\s+(?:this|that|these|it)|feel\s+free|would\s+you\s+like
+        |is\s+there\s+anything|do\s+you\s+want|enjoy\b.{0,30}!|happy\s+\w+ing\s*!"""
 _CLOSING = re.compile(
-    r"""[\W_]*(?:let\s+me\s+know|i\s+hope|hope\s+(?:this|that|these|it)|feel\s+free|please\s+(?:note|let\s+me)|note\s*:
-        |would\s+you\s+like|if\s+you(?:'d|\s+would|\s+need|\s+want|\s+have)|is\s+there\s+anything|enjoy\b.{0,30}!
-        |these\s+(?:recommendations|suggestions)\s+(?:are|were|should)|do\s+you\s+want)""",
+    rf"""[\W_]*(?:{_FAREWELL}|please\s+(?:note|let\s+me)|note\s*:|word\s+count
+        |if\s+you(?:'d|\s+would|\s+need|\s+want|\s+have)
+        |these\s+(?:recommendations|suggestions)\s+(?:are|were|should))""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LAST_SENTENCE = re.compile(
+    rf"(?:(?<=[.!?])\s|\n)[\W_]{{0,8}}(?:{_FAREWELL})[^\n]*\Z", re.IGNORECASE | re.VERBOSE
+)
+_STOP_WORD = re.compile(r"[\W_]*(?:END|DONE|STOP|EOS|END OF \w+)?[\W_]*")
 
 
 class ParsedRationale(NamedTuple):
@@ -198,11 +204,16 @@ def _last_complete(parts: list[Part]) -> tuple[str, str, list[str]]:
 
 
 def _without_closing(part: str) -> str:
-    """The part without closing words ("Let me know if ...") in paragraphs of their own."""
-    paragraphs = re.split(r"\n[ \t]*\n", part)
-    while len(paragraphs) > 1 and (_CLOSING.match(paragraphs[-1]) or not paragraphs[-1].strip("-*_=`~ \t\n")):
-        paragraphs.pop()
-    return "\n\n".join(paragraphs)
+    """The part without closing words at its end: a farewell ("Let me know if ..."), a note, a stop word."""
+    part = part.rstrip()
+    while True:
+        kept, _, last = part.rpartition("\n")
+        if not _STOP_WORD.fullmatch(last[:80]):
+            before, _, last = part.rpartition("\n\n")
+            kept = before if _CLOSING.match(last) else _LAST_SENTENCE.sub("", part)
+        if not kept.strip() or kept == part:
+            return part
+        part = kept.rstrip()
 
 
 def _judged(

@@ -34,7 +34,7 @@ _THEIRS = frozenset(
     history titles""".split()
 )
 _ENDS = frozenset("end eos eot eom eod return stop done endoftext call".split())
-_EMPTY = frozenset("s bos pad unk mask".split())
+_EMPTY = frozenset("s bos pad unk mask special unused reserved extra".split())
 _FILLER = frozenset(
     """my the a of inner internal self private deep step steps begin start end content block process section
     turn utterance sequence sentence text token id im class name type""".split()
@@ -71,14 +71,14 @@ _CHANNEL = re.compile(r"\s*(?:assistant)?(?:analysis|commentary|thought|thinking
 _FINAL_CHANNEL = re.compile(
     r"""assistant\s?(?:channel)?\s?final|(?:^|(?<=[.!?"')\s]))final(?=[A-Z\n*#]|[ ]?[:：])""", re.MULTILINE
 )
-_HEADING = r"^[\W_]*(?:(?:here(?:['’]s|\s+is)\s+)?(?:my|the)\s+)?"
+_HEADING = r"^[\W_]*(?:(?:here(?:['’]s|\s+is|\s+are)\s+)?(?:my|the|a)\s+)?"
 _THOUGHT_HEADING = re.compile(
-    rf"{_HEADING}(?:(?P<sure>thinking(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?)"
-    r"|reasoning(?:\s+process)?|analysis)[*_ \t]*(?:[:：]|$)",
+    rf"{_HEADING}(?:(?P<sure>thinking(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?"
+    r"|reasoning\s+(?:process|steps))|reasoning|analysis)[*_ \t]*(?:[:：]|\.{3}|…|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANSWER_HEADING = re.compile(
-    rf"{_HEADING}(?:final\s+)?(?:answer|response|output|final)[*_ \t]*(?:[:：]|$)",
+    rf"{_HEADING}(?:final\s+)?(?:answer|response|output|final)[*_ \t]*(?:[:：]|$)|done thinking\b[.…]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _LONGEST_INTRODUCTION = 200
@@ -115,6 +115,15 @@ def spoken(text: str) -> tuple[list[Turn], bool]:
         thoughts = thoughts or said is None
         turns += _dialogue(said, turn.ended) if said and said.strip() else []
     return turns, thoughts and not turns
+
+
+def opened_thoughts(prompt: str) -> str:
+    """The mark with which a prompt ends in thoughts, "" if it does not: the answer begins inside them."""
+    opened = ""
+    for mark in _MARK.finditer(prompt):
+        act, _, end = _meaning(mark, "")
+        opened = prompt[mark.start() : end] if act == _Scan.open else "" if act else opened
+    return opened
 
 
 def is_thought(name: str) -> bool:
@@ -198,14 +207,14 @@ def _meaning(mark: re.Match[str], inside: str) -> tuple[_Act | None, str, int]:
         return (_Scan.close if closes else _Scan.open if is_thought(name) else None), kind, end
     if name.endswith("/"):
         return (_Scan.drop if is_thought(name) else None), name, end
-    bare, _, rest = name.strip("/ ").partition(" ")
-    words = [word.lower() for word in _WORD.findall(bare)]
+    bare, _, rest = name.strip("/ ").partition("\n" if kind == "bracket" else " ")
+    words = [word.lower() for word in _WORD.findall(bare.rpartition(":")[2])]  # "seed:eos"
     shuts = name[0] == "/" or kind == "control_end" or "end" in (*words[:1], *words[-1:])
     if bare.lower() in _HEADERS and kind in ("control", "control_end", "tag"):
         return _header(mark, bare, shuts)
     if is_thought(bare) or (kind == "tag" and (bare == inside if shuts else is_thought(rest))):
-        plain = kind == "bracket" or (rest and "=" not in rest)
-        if plain and not all(is_thought(word) or word.lower() in _FILLER for word in _WORD.findall(name)):
+        sentence = kind == "bracket" or (rest and "=" not in rest)
+        if sentence and not all(is_thought(word) or word.lower() in _FILLER for word in _WORD.findall(name)):
             return None, name, end
         return (_Scan.close if shuts else _Scan.open), bare, end
     return _turn_mark(kind, name, {*words}, shuts), name, end

@@ -34,6 +34,8 @@ def json_steps(answer: str) -> list[Part]:
     parts = [part for value in _values(answer) for part in _steps(value, 0)]
     if any(part.number == 2 for part in parts):
         return parts
+    if any(is_thought(key) for key in re.findall(r'"(\w+)"\s*:', answer)):
+        return []
     return [Part(int(match["number"]), _unescaped(match["text"])) for match in _BROKEN.finditer(answer)]
 
 

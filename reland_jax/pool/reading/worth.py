@@ -29,8 +29,9 @@ _SELF_TALK = re.compile(
     r"""(?:^|(?<=[.!?…])\s|\n)[ \t]*(?:hmm+\b|(?:but\s)?wait[,.!…—-]|but\swait\b|hold\son\b|actually,
         |ok(?:ay)?,?\s(?:so|let)\b
         |(?:now,?\s)?(?:let(?:'s|\sme|\sus))\s(?:check|re-?|verify|count|double|see\b|think|refine|draft|make\ssure)
-        |(?:but\s|so\s|now\s)?(?:i|we)\s(?:need|should|must|have)\s(?:to\s)?
-            (?:check|make|verify|ensure|include|follow|write|output|provide|answer|produce|give|draft)
+        |(?:but|so|now),?\s(?:i|we|let)\b
+        |(?:i|we)\s(?:need|should|must|have)\s(?:to\s)?(?:(?:double.)?check|make|verify|ensure|include|follow
+            |write|output|provide|answer|produce|give|draft)
         |now\s(?:check|verify|count|i\b|we\b)
         |(?:so\s|but\s)?the\s(?:user|prompt|question|instructions?)\s(?:wants?|asks?|asked|says?|said|requires?))""",
     re.IGNORECASE | re.VERBOSE,
@@ -44,7 +45,7 @@ _LABEL = re.compile(
 _ENTRIES = re.compile(r"[;,\n|；，、]|[.。]\s|\s[-–—]\s")
 _TEMPLATE_WORD = re.compile(
     r"item|product|categor(?:y|ies)|genre|theme|mood|movie|film|artist|track|song|album|brand|title|name|sentence"
-    r"|summary|preferences?|placeholder|description|text|recommendations?",
+    r"|summary|preferences?|placeholder|description|text|recommendations?|list",
     re.IGNORECASE,
 )
 _TEMPLATE_FILLER = re.compile(
@@ -99,7 +100,9 @@ def self_talk(text: str) -> str:
 
 def is_template(text: str) -> bool:
     """Whether a text repeats our prompt, or has words such as "[item 1]" where names are expected."""
-    return repeats_prompt(text) or any(map(_is_template, _listings(text)))
+    return repeats_prompt(text) or any(
+        repeats_prompt(part, 5) or _is_template(part) for part in _listings(text)
+    )
 
 
 def is_latin(text: str) -> bool:

@@ -51,9 +51,7 @@ class Stub:
         """The bytes of the messages as JSON."""
         return list(json.dumps([dict(message) for message in messages]).encode())
 
-    def write(
-        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_tokens: int
-    ) -> list[Written]:
+    def write(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_tokens: int) -> list[Written]:
         """The answers, of five tokens each."""
         chats = [json.loads(bytes(prompt)) for prompt in prompts]
         assert list(seeds) == [prompt_seed(chat) for chat in chats]
@@ -224,3 +222,25 @@ def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(RelandError, match="pip install -r requirements-hf.txt"):
         LocalModel(CONFIG, LLM)
+
+
+def test_an_answer_that_the_bound_on_tokens_ended_is_not_used(tmp_path: Path) -> None:
+    class Cut(Stub):
+        """The second prompt is never answered to the end."""
+
+        def write(
+            self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_tokens: int
+        ) -> list[Written]:
+            """As a model with too little room."""
+            written = super().write(prompts, seeds, max_tokens)
+            asked = [json.loads(bytes(prompt))[0]["content"] for prompt in prompts]
+            return [
+                text._replace(ended=name != PROMPTS[1]) for name, text in zip(asked, written, strict=True)
+            ]
+
+    stub = Cut()
+    result = provider(tmp_path, stub).rationales(REQUESTS)
+    assert [r is None for r in result.rationales] == [False, True, False, False]
+    (problem,) = result.problems
+    assert "quarantine" in problem.why and "the bound on tokens cut the answer off" in problem.why
+    assert sum(map(len, stub.batches)) == 5
