@@ -56,7 +56,7 @@ _TEMPLATE_FILLER = re.compile(
 )
 _UNIT = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS_AGAIN = re.compile(r"(?=\S{0,12}\w)(\S{1,12}?)\1{14}")
-_LONGEST_PERIOD, _REPEATS, _COUNTED_REPEATS, _FEWEST_AGAIN = 12, 4, 12, 12
+_SAME_ENTRIES, _LONGEST_PERIOD, _REPEATS, _COUNTED_REPEATS, _FEWEST_AGAIN = 6, 12, 4, 12, 12
 
 
 def is_refusal(text: str) -> bool:
@@ -169,7 +169,7 @@ def _loop(text: str) -> str:
     """What a text says over and over, "" if nothing."""
     entries = [entry.strip().lower() for entry in _ENTRIES.split(text) if entry.strip()]
     most, times = Counter(entries).most_common(1)[0] if entries else ("", 0)
-    if times >= max(_REPEATS, 0.4 * len(entries)):
+    if times >= max(_SAME_ENTRIES, 0.5 * len(entries)):
         return most[:60]
     if found := _LETTERS_AGAIN.search(text):
         return found[1]

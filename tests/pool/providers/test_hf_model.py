@@ -166,15 +166,10 @@ def test_faults(model: str, change: dict[str, str]) -> None:
 
 def test_marks_of_thoughts_stay_and_a_prompt_that_opens_them_counts(tmp_path: Path) -> None:
     """Hidden or left out, a mark would turn thoughts into an answer."""
-    template = TEMPLATE.replace("step{%", "<think>{%")
-    writer = load(make_model(tmp_path, "llama", template))
-    (text,) = writer.write([writer.encode(chat("books"))], [0], 3)
-    assert not text.text.startswith("<think>")  # this tokenizer does not know the mark
+    writer = load(make_model(tmp_path, "llama"))
     writer._tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
     opened, shut = (writer._tokenizer.convert_tokens_to_ids(mark) for mark in ("<think>", "</think>"))
     written = writer._written([opened], [3, shut, 4, 0, 5])
-    assert written.text.split() == ["<think>step", "</think>", "likes"] or written.text.replace(" ", "") == (
-        "<think>step</think>likes"
-    )
+    assert written.text.replace(" ", "") == "<think>step</think>likes"
     assert written.tokens == 4 and written.ended
     assert writer._written([opened, shut], [3, 4]) == ("step likes", 2, False)
