@@ -24,7 +24,7 @@ _SNIFFED = (",", ";", "\t", "|")
 _NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 _ALONE = ("ratings", "interactions")
 """Names of the one file of a folder that holds the interactions."""
-_MOVIES = "movieId"
+_MOVIE, _MOVIES = "movieId", "movies.csv"
 
 
 def is_table(path: Path) -> bool:
@@ -67,7 +67,7 @@ def files(place: str, config: DataConfig) -> list[Path]:
     Raises:
         RelandError: there is none, or one that was asked for is missing.
     """
-    frame = _interactions(place, config, []) if Path(place).with_name("movies.csv").is_file() else None
+    frame = _interactions(place, config, []) if (_folder(place) / _MOVIES).is_file() else None
     beside = _described(place, config, frame)
     return [*_files(place, config), *(path for path in beside if path is not None)]
 
@@ -155,13 +155,18 @@ def _counts(path: Path, folder: Path) -> bool:
     return not hidden and path.is_file() and is_table(path)
 
 
+def _folder(place: str) -> Path:
+    """The folder that the interactions lie in."""
+    first = Path(place.partition(",")[0])
+    return first if first.is_dir() else first.parent
+
+
 def _described(place: str, config: DataConfig, frame: Frame | None) -> tuple[Path | None, Path | None]:
     """The tables of items and users."""
-    folder = Path(place.partition(",")[0])
-    folder = folder if folder.is_dir() else folder.parent
+    folder = _folder(place)
     items = beside(config.item_table, folder, "item_table")
-    if items is None and frame is not None and _MOVIES in frame.columns:
-        movies = folder / "movies.csv"
+    if items is None and frame is not None and _MOVIE in frame.columns:
+        movies = folder / _MOVIES
         items = movies if movies.is_file() else None
     return items, beside(config.user_table, folder, "user_table")
 

@@ -91,7 +91,12 @@ def test_item_described_twice(tmp_path: Path) -> None:
 def test_the_settings_name_the_columns(tmp_path: Path) -> None:
     header = "session:token\tartist:token\tplayed:float\tstars:float\tlabel:token_seq"
     place = _write(tmp_path, "x.inter", header, "s\ta\t9\t1\tSoul", "s\tb\t3\t5\tJazz")
-    fields = {"user_field": "session", "item_field": "artist", "time_field": "played", "rating_field": "stars"}
+    fields = {
+        "user_field": "session",
+        "item_field": "artist",
+        "time_field": "played",
+        "rating_field": "stars",
+    }
     got = recbole.read(place, DataConfig(**fields, min_rating=1.0, text_fields=("label",)))
     assert got.item.name.tolist() == ["a", "b"] and got.time is not None and got.time.tolist() == [9, 3]
     assert got.rating is not None and got.rating.tolist() == [1, 5]

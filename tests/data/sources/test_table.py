@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from reland_jax.config import DataConfig
 from reland_jax.data.sources import table
+from reland_jax.data.sources.raw import RawTable
 from reland_jax.types import RelandError
 
 CONFIG = DataConfig(user_field="who", item_field="what", time_field="when", text_fields=("title",))
@@ -104,3 +105,183 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
         table.read(str(tmp_path / "x.parquet"), CONFIG)
     with pytest.raises(RelandError, match=r"no column 'what'"):
         table.read(_parquet(tmp_path, who=["u"], when=[1]), CONFIG)
+
+
+def _names(raw: RawTable) -> tuple[list[str], list[str]]:
+    return raw.user.name[raw.user.code].tolist(), raw.item.name[raw.item.code].tolist()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "A.CSV", "a.tsv", "a.txt"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_told_by_the_header_or_the_name(tmp_path: Path, name: str, delimiter: str) -> None:
+    if (delimiter != "\t") and name.endswith("tsv"):
+        pytest.skip("that ending tells the delimiter")
+    lines = (("user_id", "item_id", "timestamp", "a,b;c|d"), ("u", "i", "1", "x"))
+    text = "\n".join(delimiter.join(f'"{field}"' for field in line) for line in lines)
+    (tmp_path / name).write_text(text + "\n")
+    assert _names(table.read(str(tmp_path / name), DataConfig())) == (["u"], ["i"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "delimiter"), [("::", "::"), ("tab", "\t"), ("\\t", "\t"), ("~", "~"), ("§", "§")]
+)
+def test_the_delimiter_that_a_setting_names(tmp_path: Path, setting: str, delimiter: str) -> None:
+    place = _csv(
+        tmp_path, delimiter.join(("user_id", "item_id", "timestamp")) + "\n" + delimiter.join("ui1") + "\n"
+    )
+    assert _names(table.read(place, DataConfig(delimiter=setting))) == (["u"], ["i"])
+
+
+def test_a_column_that_differs_in_case_alone_is_taken_and_told(tmp_path: Path) -> None:
+    place = _csv(tmp_path, "User_ID,item_id, TimeStamp,Title\nu,i,1,Soap\n")
+    got = table.read(place, DataConfig())
+    assert got.item_features is not None and got.item_features.fields["title"].tolist() == ["Soap"]
+    assert [note.split("'")[1] for note in got.notes if "was taken for" in note] == [
+        "User_ID",
+        " TimeStamp",
+        "Title",
+    ]
+    place = _csv(tmp_path, "user_id,item_id,Time,TIME\nu,i,1,2\n")
+    with pytest.raises(RelandError, match=r"no column 'time', and 'Time', 'TIME' are like it"):
+        table.read(place, DataConfig(time_field="time"))
+    assert table.read(place, DataConfig(time_field="TIME")).columns["time"] == "TIME"
+
+
+def test_text_columns_that_are_named_must_be_there(tmp_path: Path) -> None:
+    place = _csv(tmp_path, "user_id,item_id,timestamp,title,maker\nu,i,1,Soap,Quellin\n")
+    got = table.read(place, DataConfig(text_fields=("maker,title",))).item_features
+    assert got is not None and list(got.fields) == ["maker", "title"]
+    with pytest.raises(
+        RelandError, match=r"column 'makr' of .* is not there; .*'title', 'maker'; did you mean 'maker'"
+    ):
+        table.read(place, DataConfig(text_fields=("title", "makr")))
+    with pytest.raises(
+        RelandError, match=r"column 'timestamp' of config.data.text_fields is no text of an item"
+    ):
+        table.read(place, DataConfig(text_fields=("title", "timestamp")))
+    assert table.read(place, DataConfig(text_fields=("",))).item_features is None
+
+
+def test_rows_of_an_item_may_lack_its_text_but_not_contradict_it(tmp_path: Path) -> None:
+    head = "user_id,item_id,timestamp,title\n"
+    got = table.read(_csv(tmp_path, head + "u,i,1,\nv,i,2,Soap\nw,i,3,\n"), DataConfig()).item_features
+    assert got is not None and got.fields["title"].tolist() == ["Soap"]
+    place = _csv(tmp_path, head + "u,i,1,Great\nv,i,2,Bad\nu,j,3,Fine\nv,j,4,So so\nu,k,5,Soap\n")
+    with pytest.raises(RelandError, match=r"'title' differs between the rows of 2 of 3 ids.*text_fields=\)"):
+        table.read(place, DataConfig())
+
+
+def test_columns_of_single_rows_are_told_to_be_beyond_checking(tmp_path: Path) -> None:
+    place = _csv(tmp_path, "user_id,item_id,timestamp,title\nu,i,1,Great\nv,j,2,Bad\n")
+    assert "no item has two rows" in table.read(place, DataConfig()).notes[0]
+
+
+def test_one_column_cannot_be_two_things(tmp_path: Path) -> None:
+    place = _csv(tmp_path, "user_id,item_id,timestamp\nu,i,1\n")
+    with pytest.raises(RelandError, match=r"column 'item_id' cannot be two things"):
+        table.read(place, DataConfig(user_field="item_id"))
+
+
+def test_items_and_users_have_tables_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "sales.csv").write_text("user_id,item_id,timestamp,colour\nu,i,1,red\nv,j,2,blue\n")
+    parquet.write_table(
+        pa.table({"Title": ["Soap", "Comb"], "item_id": ["i", "z"]}), folder / "about.parquet"
+    )
+    (folder / "people.tsv").write_text("user_id\tage\nu\t30\n")
+    config = DataConfig(item_table="about.parquet", user_table="people.tsv", text_fields=("title", "colour"))
+    got = table.read(str(folder), config)
+    assert got.item_features is not None and got.user_features is not None and got.item_table is not None
+    rows = zip(got.item_features.ids, *got.item_features.fields.values(), strict=True)
+    assert list(rows) == [("i", "Soap", "red"), ("z", "Comb", ""), ("j", "", "blue")]
+    assert list(got.item_features.fields) == ["title", "colour"] and got.item_table.tolist() == ["i", "z"]
+    assert got.user_features.fields["age"].tolist() == ["30"]
+    with pytest.raises(RelandError, match=r"people\.tsv:1: no column 'item_id', by which .*'user_id', 'age'"):
+        table.read(
+            str(folder / "sales.csv"), dataclasses.replace(config, item_table="people.tsv", user_table="")
+        )
+
+
+def test_later_editions_of_movielens(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,10,4.0,7\n")
+    (tmp_path / "movies.csv").write_text(
+        'movieId,title,genres\n10,"Up, up (1999)",Drama|War\n11,B,(no genres listed)\n'
+    )
+    (tmp_path / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,10,fun,7\n")
+    got = table.read(str(tmp_path), DataConfig(text_fields=("title", "genres")))
+    assert _names(got) == (["1"], ["10"]) and got.item_features is not None
+    assert got.item_features.fields["genres"].tolist() == ["Drama, War", ""]
+    assert [path.name for path in table.files(str(tmp_path), DataConfig())] == ["ratings.csv", "movies.csv"]
+
+
+def test_parts_of_a_table(tmp_path: Path) -> None:
+    for day in (1, 2):
+        folder = tmp_path / f"day={day}" / "shop=a%2Fb"
+        folder.mkdir(parents=True)
+        parquet.write_table(pa.table({"user_id": [day], "item_id": ["i"]}), folder / "0.parquet")
+    (tmp_path / "_SUCCESS").write_text("")
+    got = table.read(str(tmp_path), DataConfig(time_field="day", text_fields=("shop",)))
+    assert _names(got) == (["1", "2"], ["i", "i"]) and got.time is not None and got.time.tolist() == [1, 2]
+    assert got.item_features is not None and got.item_features.fields["shop"].tolist() == ["a/b"]
+    assert "day=" not in got.notes[0] and "2 files were read as one table" in got.notes[0]
+    parquet.write_table(pa.table({"user_id": [3], "item_id": [None]}), folder / "1.parquet")
+    with pytest.raises(RelandError, match=r"1\.parquet: row 1: 'item_id' is empty"):
+        table.read(str(tmp_path), DataConfig(time_field="day"))
+
+
+def test_files_that_are_not_parts_of_one_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\nu,i,1\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,tag\nu,i,fun\n")
+    with pytest.raises(
+        RelandError, match=r"several files to choose from, .*'tag', 'timestamp' is not in both of"
+    ):
+        table.read(str(tmp_path), DataConfig())
+    assert _names(table.read(str(tmp_path / "a.csv"), DataConfig())) == (["u"], ["i"])
+
+
+def test_parts_of_a_split_and_a_split_column(tmp_path: Path) -> None:
+    for part, item in (("train", "a"), ("test", "b")):
+        (tmp_path / f"{part}.csv").write_text(f"user_id,item_id\nu,{item}\n")
+    got = table.read(str(tmp_path), DataConfig(time_field="", protocol="fixed"))
+    assert got.split is not None and dict(zip(_names(got)[1], got.split.tolist(), strict=True)) == {
+        "a": 0,
+        "b": 2,
+    }
+    place = _csv(tmp_path, "user_id,item_id,split\nu,a,test\n")
+    assert table.read(place, DataConfig(time_field="")).split is None
+    got = table.read(place, DataConfig(time_field="", protocol="fixed"))
+    assert got.split is not None and got.split.tolist() == [2]
+
+
+def test_a_table_of_many_columns(tmp_path: Path) -> None:
+    many = [f"c{number}" for number in range(50_000)]
+    place = _csv(
+        tmp_path, ",".join(("user_id", "item_id", "timestamp", *many)) + "\nu,i,1" + "," * 50_000 + "\n"
+    )
+    assert _names(table.read(place, DataConfig())) == (["u"], ["i"])
+    with pytest.raises(RelandError, match=r"no column 'who' .*'c16' and 49,983 more$"):
+        table.read(place, DataConfig(user_field="who"))
+
+
+def test_a_field_longer_than_a_block(tmp_path: Path) -> None:
+    long = "a" * 3_000_000
+    place = _csv(tmp_path, f"user_id,item_id,timestamp,title\nu,i,1,{long}\nu,j,2,b\n")
+    got = table.read(place, DataConfig()).item_features
+    assert got is not None and got.fields["title"].tolist() == [long, "b"]
+
+
+def test_nothing_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RelandError, match=r"empty: no table in this folder \(\.csv, \.tsv"):
+        table.read(str(tmp_path / "empty"), DataConfig())
+    with pytest.raises(RelandError, match=r"x\.csv: there is no such file"):
+        table.read(str(tmp_path / "x.csv"), DataConfig())
+    place = _csv(tmp_path, "user_id,item_id,timestamp,title\nu,i,1,caf\xe9\n")
+    Path(place).write_bytes(Path(place).read_text("utf-8").encode("latin-1"))
+    with pytest.raises(
+        RelandError, match=r"sales\.csv:2: 'title' holds bytes .*config.data.encoding, such as cp1252"
+    ):
+        table.read(place, DataConfig())
+    got = table.read(place, DataConfig(encoding="latin-1")).item_features
+    assert got is not None and got.fields["title"].tolist() == ["café"]
