@@ -31,7 +31,7 @@ from reland_jax.data import (
     split,
     statistics,
 )
-from reland_jax.eval import Borrowed, lend, mean_metrics, per_user_metrics
+from reland_jax.eval import Borrowed, evaluation_notes, held_out, lend, mean_metrics, per_user_metrics
 from reland_jax.files import sweep_folder
 from reland_jax.mesh import of_first_process, on_host, own_devices, use_mesh_together
 from reland_jax.models import (
@@ -42,6 +42,7 @@ from reland_jax.models import (
     training_graph,
 )
 from reland_jax.pool import WITH_JOURNAL, build_pool, journal_path, pool_ledger, pool_state
+from reland_jax.report.choice import users_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
 from reland_jax.seeds import add_texts, choose_seeds
@@ -167,12 +168,14 @@ class Pipeline:
         _log.info("data: %s", statistics(interactions))
         if interactions.report is not None:
             _log.info("loading:\n%s", report_text(interactions.report))
+        users_to_show(config.report_users, interactions.ids.users)  # a wrong id is told before the trainings
         # Of what the data hold: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(
             "split", [loaded.fingerprint, config.data],
             lambda: self.split(interactions), save_splits, load_splits,
         )  # fmt: skip
         splits = divided.value
+        self._tell_targets(splits)
         behaviour = self._stage(
             "encode_users",
             [divided.fingerprint, config.encoder, config.eval, config.data.max_length]
@@ -250,13 +253,13 @@ class Pipeline:
         config, rationales = self.config, inputs.texts.rationales
         if variant in CONTROLS:
             variant, rationales = "reland", control_rationales(rationales, variant)
-        model = _recommender(config, inputs.splits, variant)
+        k = inputs.rationales_each(config)
+        model = _recommender(config, inputs.splits, variant, k)
         tables = Tables(
             item_text=None if variant == "id" else inputs.texts.items,
             propagation=_graph(config.model, inputs.splits, inputs.interactions),
         )
         if variant == "reland":
-            k = config.retrieval.neighbours
             seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
             tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if k > 1 else None)
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
@@ -270,6 +273,13 @@ class Pipeline:
         return split(interactions, self.config.data.protocol)
 
     # --- stages --------------------------------------------------------------------------------
+
+    def _tell_targets(self, splits: Splits) -> None:
+        held = held_out(splits, self.config.eval)
+        evaluated = (f"{one.users:,} users by {one.targets:,} {part} items" for part, one in held.items())
+        _log.info("evaluation: %s", ", ".join(evaluated))
+        for note in evaluation_notes(held, splits.protocol, self.config.eval.mask_history):
+            _log.info("evaluation: %s", note)
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """M of Eq. 1, by training interactions only, and beside it what the items are about."""
@@ -376,16 +386,16 @@ def id_task(config: Config, splits: Splits, interactions: Interactions | None = 
         interactions: for the entities of GAT's graph; without them it is one of users and items only.
     """
     tables = Tables(propagation=_graph(config.model, splits, interactions))
-    model = _recommender(config, splits, "id")
+    model = _recommender(config, splits, "id", config.retrieval.neighbours)
     return create_task(model, tables, splits, config.train, config.data.max_length)
 
 
-def _recommender(config: Config, splits: Splits, variant: str) -> Recommender:
+def _recommender(config: Config, splits: Splits, variant: str, rationales: int) -> Recommender:
     return create_recommender(
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,
         max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
-        rationales=config.retrieval.neighbours,
+        rationales=rationales,
     )  # fmt: skip
 
 
@@ -460,6 +470,8 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
     activity = seeding.splits.train.lengths()
     # A file may bring seed users without training items; none can be like them.
     rows = np.flatnonzero(activity[pool.seeds.user])
+    if (wanted := config.retrieval.neighbours) > len(rows):
+        _log.warning("assign: config.retrieval.neighbours=%d, and there are %d seed users", wanted, len(rows))
     count = max(config.retrieval.neighbours, min(config.fusion.neighbours, len(rows)))
     profile = profiles(seeding.interactions.user_features, len(activity))
     found = assign_with_cold(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,14 +15,21 @@ import numpy as np
 
 from reland_jax.config import Config
 from reland_jax.data import report_lines
-from reland_jax.eval import Vectors, per_user_metrics, recommend
+from reland_jax.eval import HeldOut, Vectors, evaluation_notes, held_out, per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.plain import text_columns
 from reland_jax.pool import pool_summary
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
+from reland_jax.report.choice import users_to_show
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.strings import as_strings
-from reland_jax.types import CONTROLS, Interactions, ReasoningPool, Splits
+from reland_jax.types import (
+    CONTROLS,
+    PADDING_ITEM,
+    Interactions,
+    ReasoningPool,
+    Splits,
+)
 
 Runs = Mapping[str, Mapping[int, Trained]]
 """Variant -> training seed -> what was trained."""
@@ -29,6 +37,10 @@ Runs = Mapping[str, Mapping[int, Trained]]
 COMPARED = ("ndcg@10", "hr@10")
 SPEEDS = ("seconds_per_epoch", "compile_seconds", "examples_per_second", "evaluation_seconds")
 TITLE_FIELDS = ("title", "name")
+LIST_LENGTH = 10
+"""Recommendations that the report shows of a user and variant."""
+FEWEST_USERS = 2
+"""Users that a paired comparison needs."""
 
 EXPECTED = (("reland", "id"), ("reland", "f_item"), ("f_item", "id"))
 """Comparisons that the method says the left one wins."""
@@ -43,13 +55,15 @@ def summarise(
     """The content of results.json.
 
     With several training seeds the metrics of a variant are means over them and its speeds are medians;
-    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed.
+    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed. "held_out"
+    counts who is evaluated by what, and "notes" says what must be known about the numbers.
     """
+    held = held_out(inputs.splits, config.eval)
     pool = pool_summary(inputs.built.pool)
     pool |= {"provider": config.pool.provider, "remarks": len(inputs.built.problems)}
     pool["ledger"] = inputs.built.ledger
-    nearest = inputs.assignment.seed[:, : config.retrieval.neighbours]
-    pool["rationales_in_use"] = len(np.unique(nearest))
+    nearest = inputs.assignment.seed[:, : inputs.rationales_each(config)]
+    pool |= {"rationales_each": nearest.shape[1], "rationales_in_use": len(np.unique(nearest))}
     asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
     cost = {variant: asked if variant == "reland" else dict.fromkeys(asked, 0) for variant in runs}
     return {
@@ -57,6 +71,8 @@ def summarise(
         "backbone": config.model.backbone,
         "protocol": inputs.splits.protocol,
         "training_seeds": list(config.seeds_of_training),
+        "held_out": {part: _plain_counts(one) for part, one in held.items()},
+        "notes": _notes(config, inputs, held),
         "variants": {variant: _variant(trained) | cost[variant] for variant, trained in runs.items()},
         "significance": _significance(config, runs),
         "data": None if inputs.interactions.report is None else inputs.interactions.report._asdict(),
@@ -80,6 +96,24 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _plain_counts(held: HeldOut) -> dict[str, Any]:
+    """The counts as JSON has them: names are text."""
+    return held._asdict() | {"short_lists": {str(k): users for k, users in held.short_lists.items()}}
+
+
+def _notes(config: Config, inputs: Inputs, held: Mapping[str, HeldOut]) -> list[str]:
+    notes = evaluation_notes(held, inputs.splits.protocol, config.eval.mask_history)
+    wanted, given = config.retrieval.neighbours, inputs.rationales_each(config)
+    if given < wanted:
+        notes.append(
+            f"config.retrieval.neighbours={wanted} rationales were asked for, and there are {given}: every "
+            "user is given all of them."
+        )
+    if held["test"].users < FEWEST_USERS and len(config.variants) > 1:
+        notes.append("A single user is tested: whether a difference is significant cannot be said.")
+    return notes
+
+
 def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
     summaries = [each.summary for each in trained.values()]
     means = {
@@ -93,7 +127,10 @@ def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
 
 
 def _significance(config: Config, runs: Runs) -> dict[str, Any]:
-    """Paired comparisons over users of the per-user test metrics averaged over seeds, Holm-corrected."""
+    """Paired comparisons over users of the per-user test metrics averaged over seeds, Holm-corrected.
+
+    There are none where a single user is tested.
+    """
     means = {
         variant: {
             name: np.mean([per_user_metrics(t.ranks["test"], (10,))[name] for t in trained.values()], axis=0)
@@ -101,7 +138,9 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
         }
         for variant, trained in runs.items()
     }
-    cells = [(a, b, name) for a, b in PAIRS for name in COMPARED if a in means and b in means]
+    users = min((len(values) for metrics in means.values() for values in metrics.values()), default=0)
+    pairs = PAIRS if users >= FEWEST_USERS else ()
+    cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
     found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
     adjusted = holm([comparison.p_value for comparison in found]) if found else []
     out: dict[str, Any] = {}
@@ -127,7 +166,10 @@ def report_content(
         inputs: artefacts of the stages before training.
         results: see `summarise`.
         vectors: variant -> user and item vectors for the test part.
-        num_cases: users shown in full.
+        num_cases: users shown in full; more only if more were asked for.
+
+    Raises:
+        RelandError: a user to show is not known.
     """
     problems = [Problem(p["user_id"], p["why"], "") for p in inputs.built.problems]
     return ReportContent(
@@ -144,15 +186,15 @@ def report_content(
 
 
 def _choose_cases(config: Config, inputs: Inputs, count: int) -> np.ndarray:
-    """Users to show: the configured ones first, then users drawn at random who have a test target.
+    """Users to show: all configured ones, then users drawn at random who have a test target.
 
     They are drawn without looking at any recommendation, so that the page shows no selected successes.
     """
-    known = {user: index for index, user in enumerate(inputs.interactions.ids.users.tolist())}
-    wanted = [known[user] for user in config.report_users if user in known]
+    wanted = users_to_show(config.report_users, inputs.interactions.ids.users)
     with_target = np.flatnonzero(inputs.splits.test.lengths())
-    drawn = np.random.default_rng(0).permutation(with_target)[:count]
-    return np.array([*wanted, *drawn], np.int64)[:count]
+    drawn = np.random.default_rng(0).permutation(with_target)
+    drawn = drawn[~np.isin(drawn, wanted)]
+    return np.concatenate([wanted, drawn[: max(count - len(wanted), 0)]])
 
 
 def _cases(
@@ -160,10 +202,11 @@ def _cases(
 ) -> list[Case]:
     splits, pool = inputs.splits, inputs.built.pool
     masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
-    lists = {
-        variant: recommend(of_variant, jnp.asarray(users), jnp.asarray(masked), 10, splits.num_items)[0]
-        for variant, of_variant in vectors.items()
-    }
+    best = partial(
+        recommend, users=jnp.asarray(users), masked=jnp.asarray(masked), count=LIST_LENGTH,
+        num_items=splits.num_items,
+    )  # fmt: skip
+    lists = {variant: best(of_variant)[0] for variant, of_variant in vectors.items()}
     label = _Labels(inputs.interactions)
     return [
         _case(inputs, pool, label, int(user), {variant: found[row] for variant, found in lists.items()})
@@ -176,16 +219,21 @@ def _case(
 ) -> Case:
     seed = int(inputs.assignment.seed[user, 0])
     rationale = pool.rationales[seed]
-    ids = inputs.interactions.ids.users
+    ids, splits = inputs.interactions.ids.users, inputs.splits
+    targets = list(dict.fromkeys(splits.test.row(user).tolist()))
+    had = {*splits.train.row(user).tolist(), *splits.valid.row(user).tolist()}
     return Case(
         user_id=str(ids[user]),
-        history=label.all(inputs.splits.train.row(user)),
+        history=label.all(splits.train.row(user)),
         seed_user_id=str(ids[pool.seeds.user[seed]]),
         cosine=float(inputs.assignment.cosine[user, 0]),
         step1=rationale.step1,
         step2=rationale.step2,
-        recommendations={variant: label.all(items) for variant, items in found.items()},
-        targets=label.all(inputs.splits.test.row(user)),
+        recommendations={
+            variant: label.all(items[items != PADDING_ITEM]) for variant, items in found.items()
+        },
+        targets=label.all(targets),
+        had_before=[one.item_id for one in label.all([item for item in targets if item in had])],
     )
 
 
@@ -203,7 +251,7 @@ class _Labels:
 
 def _history(splits: Splits, users: np.ndarray) -> np.ndarray:
     rows = [np.concatenate([splits.train.row(u), splits.valid.row(u)]) for u in users]
-    out = np.zeros((len(rows), max(len(row) for row in rows)), np.int32)
+    out = np.zeros((len(rows), max((len(row) for row in rows), default=0)), np.int32)
     for place, row in enumerate(rows):
         out[place, : len(row)] = row
     return out

@@ -96,6 +96,10 @@ class Inputs(NamedTuple):
     assignment: Assignment
     fingerprint: str
 
+    def rationales_each(self, config: Config) -> int:
+        """How many rationales a user is given: as many as asked for, or as there are seed users."""
+        return min(config.retrieval.neighbours, self.assignment.seed.shape[1])
+
 
 class Trained(NamedTuple):
     """One trained recommender.

@@ -11,7 +11,18 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from reland_jax.types import Ragged, Splits
+from reland_jax.storage import BuiltPool, Inputs, Texts
+from reland_jax.strings import as_strings
+from reland_jax.types import (
+    Assignment,
+    IdMap,
+    Interactions,
+    Ragged,
+    Rationale,
+    ReasoningPool,
+    SeedSet,
+    Splits,
+)
 
 
 def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
@@ -33,6 +44,33 @@ def planted_splits(num_users: int = 32, num_items: int = 12, length: int = 8) ->
     rows = [[(user + step) % num_items + 1 for step in range(length + 2)] for user in range(num_users)]
     parts = (ragged([row[cut] for row in rows]) for cut in cuts)
     return Splits(*parts, num_items, "leave_one_out")
+
+
+def inputs_of(splits: Splits, seed_users: Sequence[int] = (0, 1)) -> Inputs:
+    """What training and report read, for any split: users "u0", "u1", ... and items "i1", "i2", ...
+
+    Every user is given all seed users, whose rationales are random vectors.
+    """
+    rng, users, seeds = np.random.default_rng(0), splits.num_users, len(seed_users)
+    rows = [[*splits.train.row(u), *splits.valid.row(u), *splits.test.row(u)] for u in range(users)]
+    whole = ragged(rows)
+    ids = IdMap(
+        as_strings([f"u{user}" for user in range(users)]),
+        as_strings(["", *(f"i{item}" for item in range(1, splits.num_items + 1))]),
+    )
+    owner = np.repeat(np.arange(users, dtype=np.int32), whole.lengths())
+    interactions = Interactions(owner, whole.items, np.arange(len(owner), dtype=float), ids, {}, {})
+    chosen = SeedSet(np.array(seed_users, np.int32), np.zeros(seeds, np.int32), np.zeros(seeds, np.int8))
+    rationales = [Rationale(f"Likes {user}.", f"Items: {user}.", "", "", "heuristic") for user in seed_users]
+    pool = ReasoningPool(chosen, rng.normal(size=(seeds, 4)).astype(np.float32), rationales)
+    texts = Texts(
+        rng.normal(size=(splits.num_items + 1, 6)).astype(np.float32),
+        rng.normal(size=(seeds, 6)).astype(np.float32),
+    )
+    everyone = np.tile(np.arange(seeds, dtype=np.int32), (users, 1))
+    nearest = Assignment(everyone, np.full(everyone.shape, 0.5, np.float32))
+    clusters = np.zeros(users, np.int32)
+    return Inputs(interactions, splits, clusters, BuiltPool(pool, [], {}), texts, nearest, "inputs")
 
 
 @contextlib.contextmanager

@@ -133,10 +133,11 @@ def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: b
                 f"{one.had_before:,} of {one.targets:,} {name} items are items that the user has had before; "
                 f"they are ranked like the others, while {how}."
             )
-        for cutoff, users in one.short_lists.items():
+        if one.short_lists:
+            short = ", ".join(f"HR@{cutoff} of {users:,} users" for cutoff, users in one.short_lists.items())
             notes.append(
-                f"For {users:,} of {one.users:,} users at most {cutoff} items are ranked in the {name} part: "
-                f"their HR@{cutoff} is 1 whatever a model scores."
+                f"For some of the {one.users:,} users with a {name} item no more items are ranked than a "
+                f"cutoff has: {short} can only be 1, whatever a model scores."
             )
     return notes
 

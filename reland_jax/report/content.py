@@ -32,8 +32,9 @@ class Case(NamedTuple):
         cosine: similarity of the two, in [-1, 1].
         step1: the rationale's first step, shown as the explanation.
         step2: the rationale's second step, the text that is encoded.
-        recommendations: variant -> items, best first.
-        targets: the held-out test items (one under leave-one-out).
+        recommendations: variant -> items, best first; fewer than usual where no more are left for the user.
+        targets: the held-out test items (one under leave-one-out), each once.
+        had_before: ids of the targets that the user has had before.
     """
 
     user_id: str
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     step2: str
     recommendations: Mapping[str, Sequence[ItemLabel]]
     targets: Sequence[ItemLabel]
+    had_before: Sequence[str] = ()
 
 
 class Problem(NamedTuple):

@@ -66,6 +66,8 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "warning": words.writer_warning(results),
         "sections": SECTIONS,
         "tables": result_tables(results),
+        "notes": results.get("notes") or (),
+        "masked": bool(content.config.get("eval", {}).get("mask_history")),
         "data": Table("What was read, taken away and left.", ("what", "value"), content.data),
         "plots": _plots(content),
         "seeds_words": words.seeds_words(content),

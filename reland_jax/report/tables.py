@@ -123,9 +123,22 @@ def significance(results: Mapping[str, Any]) -> Table | None:
     return Table(caption, header, rows) if rows else None
 
 
+def evaluated(results: Mapping[str, Any]) -> Table | None:
+    """How many users are evaluated by how many held-out items; None where it was not recorded."""
+    rows = []
+    for part, counts in (results.get("held_out") or {}).items():
+        figures = (counts[name] for name in ("users", "users_without", "targets", "had_before"))
+        rows.append((part, *(f"{figure:,}" for figure in figures)))
+    header = ("part", "users evaluated", "users without an item", "held-out items", "of them had before")
+    return Table("Who is evaluated, by which held-out items.", header, rows) if rows else None
+
+
 def result_tables(results: Mapping[str, Any]) -> list[Table]:
-    """The comparison, then whichever of the paper's, the seeds' and the significance table there are."""
-    optional = (against_paper(results), over_training_seeds(results), significance(results))
+    """The comparison, then whichever of the paper's, the seeds', the significance and the evaluation table
+    there are."""
+    optional = (
+        against_paper(results), over_training_seeds(results), significance(results), evaluated(results)
+    )  # fmt: skip
     return [comparison(results), *(table for table in optional if table is not None)]
 
 
@@ -139,7 +152,7 @@ def to_markdown(table: Table) -> str:
 
 
 def comparison_table(results: Mapping[str, Any]) -> str:
-    """All result tables of a run as Markdown, for the terminal.
+    """All result tables of a run as Markdown, and what to know about them, for the terminal.
 
     Args:
         results: the content of results.json.
@@ -147,7 +160,9 @@ def comparison_table(results: Mapping[str, Any]) -> str:
     Raises:
         RelandError: `results` has no variant.
     """
-    return "\n\n".join(to_markdown(table) for table in result_tables(results))
+    tables = [to_markdown(table) for table in result_tables(results)]
+    notes = "\n".join(f"Note: {note}" for note in results.get("notes") or ())
+    return "\n\n".join([*tables, notes] if notes else tables)
 
 
 def gain(value: float | None, base: float | None) -> str:

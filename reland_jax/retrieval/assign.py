@@ -10,7 +10,7 @@ from reland_jax.types import Assignment, RelandError
 
 
 def assign(behaviour: np.ndarray, seed_users: np.ndarray, config: RetrievalConfig) -> Assignment:
-    """The ``config.neighbours`` seed users of largest cosine for every user (paper, Eq. 3).
+    """The ``config.neighbours`` seed users of largest cosine for every user, or all there are (paper, Eq. 3).
 
     A seed user comes first for itself, with cosine 1, also where another seed has the same vector
     or its own is zero. Equal cosines otherwise go to the smaller row of the pool.
@@ -20,12 +20,16 @@ def assign(behaviour: np.ndarray, seed_users: np.ndarray, config: RetrievalConfi
         seed_users: ``<int32>[S]``, distinct users; their order is that of the pool's rows.
         config: engine, k and tile.
 
+    Returns:
+        Rows of k seed users, or of S where there are fewer.
+
     Raises:
-        RelandError: seed users repeated or out of range, k > S, or vectors that are not finite.
+        RelandError: seed users repeated or out of range, or vectors that are not finite.
     """
     behaviour, seed_users = np.asarray(behaviour, np.float32), np.asarray(seed_users)
     _check(seed_users, len(behaviour))
-    seed, cosine = search(behaviour, behaviour[seed_users], config.neighbours, config)
+    count = min(config.neighbours, len(seed_users))
+    seed, cosine = search(behaviour, behaviour[seed_users], count, config)
     seed, cosine = seed.copy(), cosine.copy()
     own = np.full(len(behaviour), -1, np.int32)
     own[seed_users] = np.arange(len(seed_users))

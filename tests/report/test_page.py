@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reland_jax.report import ReportContent, page, write_report
+from reland_jax.report import Case, ReportContent, page, write_report
 from reland_jax.types import RelandError
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -118,6 +118,45 @@ def test_an_item_without_a_title_shows_its_id(content: ReportContent) -> None:
     targets = [case.targets[0]._replace(title="")]
     html = page.render_report(content._replace(cases=[case._replace(targets=targets)]))
     assert "<mark>B0099</mark>" in html
+
+
+def headings(content: ReportContent, case: Case, masked: bool) -> list[str]:
+    """Headings of the lists of one case."""
+    config = {"eval": {"mask_history": masked}}
+    html = page.render_report(content._replace(cases=[case], config=config))
+    sentence = "lists leave out what a user has had" if masked else "The history is not masked in this run"
+    assert sentence in html
+    return [text for text in _Page(html).texts["h4"] if text.split(":")[0] in case.recommendations]
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_list_says_why_the_target_is_not_in_it(content: ReportContent) -> None:
+    """Where it was had before it cannot be, if the history is masked."""
+    case = content.cases[0]._replace(had_before=["B0099"])
+    case = case._replace(recommendations={"id": case.history[:3], "f_item": [], "reland": case.targets})
+    nothing = "f_item: nothing is left that the user has not had"
+    assert headings(content, case, True) == ["id: target had before, so not listed", nothing, "reland"]
+    assert headings(content, case, False)[0] == "id: target not among these 3"
+    two = case._replace(targets=[*case.targets, *case.history[5:6]])
+    assert headings(content, two, True)[0] == "id: target not among these 3"
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_targets_had_before_are_marked_and_users_without_any_have_no_hit(content: ReportContent) -> None:
+    case = content.cases[0]._replace(had_before=["B0099"])
+    assert "(had before)" in page.render_report(content._replace(cases=[case]))
+    assert "(had before)" not in page.render_report(content)
+    untested = case._replace(targets=[], had_before=[])
+    assert headings(content, untested, True) == ["id", "f_item", "reland"]
+    assert "this user has no test item" in page.render_report(content._replace(cases=[untested]))
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_notes_stand_below_the_tables(content: ReportContent, results: dict[str, Any]) -> None:
+    assert "What to know" not in page.render_report(content)
+    results["notes"] = ["2 of 9 users " + "<b>had it</b>."]
+    texts = _Page(page.render_report(content._replace(results=results))).texts
+    assert "What to know about these numbers:" in texts["p"] and "2 of 9 users <b>had it</b>." in texts["li"]
 
 
 @pytest.mark.usefixtures("without_plots")

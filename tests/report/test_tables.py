@@ -79,6 +79,16 @@ def test_significance_table(results: dict[str, Any]) -> None:
     assert (row["p"], row["p after Holm"]) == ("< 0.0001", "0.0002")
 
 
+def test_who_is_evaluated_is_a_table_and_notes_follow_the_tables(results: dict[str, Any]) -> None:
+    counts = {"users": 1200, "users_without": 34, "targets": 1500, "repeated": 2, "had_before": 7}
+    results["held_out"] = {"valid": counts, "test": counts | {"had_before": 0}}
+    results["notes"] = ["one thing.", "another."]
+    table = tables.evaluated(results)
+    assert table is not None and table.rows[0] == ("valid", "1,200", "34", "1,500", "7")
+    text = comparison_table(results)
+    assert tables.to_markdown(table) in text and text.endswith("\n\nNote: one thing.\nNote: another.")
+
+
 def test_optional_tables_are_left_out(heuristic_results: dict[str, Any]) -> None:
     heuristic_results["dataset"] = "demo"
     assert tables.result_tables(heuristic_results) == [tables.comparison(heuristic_results)]

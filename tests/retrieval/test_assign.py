@@ -70,10 +70,18 @@ def test_properties_with_many_ties(seed: int, k: int) -> None:
     assert np.abs(found.cosine).max() <= 1.0
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_fewer_seed_users_than_neighbours_are_all_taken(seeds: int) -> None:
+    behaviour = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    seed_users = np.array([3, 1, 4])[:seeds]
+    found = assign(behaviour, seed_users, RetrievalConfig(neighbours=3))
+    assert found.seed.shape == found.cosine.shape == (5, seeds)
+    np.testing.assert_array_equal(np.sort(found.seed, axis=1), np.broadcast_to(np.arange(seeds), (5, seeds)))
+    np.testing.assert_array_equal(found.seed[seed_users, 0], np.arange(seeds))
+
+
 def test_faults_are_named() -> None:
     config = RetrievalConfig(neighbours=2)
-    with pytest.raises(RelandError, match="2 neighbours asked for among 1 seed users"):
-        assign(np.eye(3), np.array([0]), config)
     with pytest.raises(RelandError, match="seed user 2 is listed more than once"):
         assign(np.eye(3), np.array([2, 0, 2]), config)
     with pytest.raises(RelandError, match=r"seed user 3 is not among users 0 \.\. 2"):
