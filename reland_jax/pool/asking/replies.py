@@ -6,7 +6,8 @@ The same for every provider that asks an LLM, whether answer by answer, in batch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from reland_jax.pool.reading.answers import (
     Answer,
     answer_of,
     flaw_of,
+    is_model,
     rationale_of,
     readable_steps,
     tokens_of,
@@ -193,7 +195,18 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
             kind = Problem if key in asked.closed else Unanswered
         rationales.append(rationale and rationale._replace(**_plain(rationale)))
         problems += [kind(request.user_id, remark) for remark in remarks]
+    if config.provider != "hf":  # a local model is the one that was asked, whatever its folder is called
+        problems += _other_models(asked.answers.values(), config.model)
     return ProviderResult(rationales, problems)
+
+
+def _other_models(answers: Collection[Answer], asked: str) -> list[Problem]:
+    """A remark for every model that answered in place of the one that was asked."""
+    others = Counter(answer.model for answer in answers if not is_model(answer.model, asked))
+    return [
+        Problem("", f"{count} of {len(answers)} answers are by {model!r}; config.pool.model is {asked!r}")
+        for model, count in sorted(others.items())
+    ]
 
 
 def texts_of(prompts: Sequence[str], asked: Asked, config: PoolConfig) -> list[str | NoAnswer]:

@@ -18,6 +18,7 @@ from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, newest_that_fit, numbered, shown_text
 from reland_jax.pool.prompting.templates import CLEANING, filled
 from reland_jax.pool.reading.parser import plain_text
+from reland_jax.pool.reading.spoken import spoken
 
 TOKENS_PER_TITLE = 60
 """Room for one title in the answer: a title in a prompt has 300 characters at most, mostly below 100."""
@@ -108,10 +109,11 @@ def answer_tokens(titles: int, max_tokens: int) -> int:
 
 def _answered(answer: str) -> list[str] | str:
     """The numbered lines of an answer, unquoted, or what is wrong with them."""
-    found = [(int(line[1]), line[2]) for line in _LINE.finditer(plain_text(answer[:_LONGEST_ANSWER]))]
-    if not found or [number for number, _ in found] != list(range(1, len(found) + 1)):
-        return "step 0 needs one numbered line for each title, from 1 on, in the order of the titles"
-    return [_unquoted(text) for _, text in found]
+    for turn in spoken(plain_text(answer[:_LONGEST_ANSWER]))[0]:
+        found = [(int(line[1]), line[2]) for line in _LINE.finditer(turn.text)]
+        if found and [number for number, _ in found] == list(range(1, len(found) + 1)):
+            return [_unquoted(text) for _, text in found]
+    return "step 0 needs one numbered line for each title, from 1 on, in the order of the titles"
 
 
 def _unquoted(text: str) -> str:

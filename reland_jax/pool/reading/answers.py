@@ -107,6 +107,17 @@ def tokens_of(body: Any) -> tuple[int, int]:
     return _count(read), _count(written) + _count(usage.get("thoughtsTokenCount"))
 
 
+def is_model(answered: str, asked: str) -> bool:
+    """Whether a service means the model that was asked by the name that it gives.
+
+    Owners and folders in front of a name, tags (":latest") and versions behind it do not count:
+    "gpt-4o-2024-08-06" is "gpt-4o", and "gpt-4o-mini" is not.
+    """
+    plain, wanted = (name.lower().rstrip("/").rpartition("/")[2] for name in (answered, asked))
+    bare = re.escape(re.sub(r"[-:@]latest$", "", wanted))
+    return bool(re.fullmatch(rf"{bare}(?:[-@_.](?:v?\d+|latest|preview))*(?::.*)?", plain))
+
+
 def rationale_of(answer: Answer, digest: str, prompt: str = "steps") -> tuple[Rationale | None, list[str]]:
     """The rationale in an answer, None if it is not usable, and what there is to say about it.
 

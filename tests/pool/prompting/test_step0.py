@@ -111,3 +111,16 @@ def test_the_oldest_titles_are_left_out_of_a_short_prompt() -> None:
 
 def test_room_for_the_answer() -> None:
     assert answer_tokens(1, 400) == 400 and answer_tokens(30, 400) == 1800
+
+
+def test_thoughts_and_marks_are_no_titles() -> None:
+    listed = title_list(["Rose Soap SALE", "Brush"], "products")
+    good = '1. "Rose Soap"\n2. "Brush"'
+    for answer in (
+        f'<think>1. "Rose"\n2. "Brush"</think>\n{good}',
+        f"{good}<|im_end|>",
+        f'{good}\n\nUser: more\nAssistant: 1. "Rose"',
+        f'<|channel|>analysis<|message|>1. "Rose"<|end|><|start|>assistant<|channel|>final<|message|>{good}',
+    ):
+        assert cleaned_titles(listed, answer) == ["Rose Soap", "Brush"]
+    assert why_unreadable(f"[THINK]{good}")

@@ -378,3 +378,9 @@ def test_a_cut_or_filtered_answer_is_not_used(tmp_path: Path) -> None:
     assert "cut the answer off" in result.problems[0].why and "filtered" in result.problems[1].why
     left = [json.loads(line)["custom_id"] for line in (tmp_path / REQUEST_FILE).read_text().splitlines()]
     assert left == [f"{name_of('b')}-again", f"{name_of('c')}-again"]
+
+
+def test_another_model_than_asked_is_told_once(tmp_path: Path) -> None:
+    result = read(tmp_path, answered("a"), answered("b", model="other-8b"), answered("c", model="other-8b"))
+    assert all(result.rationales)
+    assert result.problems == [("", "2 of 3 answers are by 'other-8b'; config.pool.model is 'some-llm'")]

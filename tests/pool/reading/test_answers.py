@@ -12,6 +12,7 @@ from reland_jax.pool.reading.answers import (
     Answer,
     answer_of,
     flaw_of,
+    is_model,
     rationale_of,
     readable_steps,
     tokens_of,
@@ -166,3 +167,22 @@ def test_the_forms_of_other_services() -> None:
 def test_a_flaw_has_words(value: Any) -> None:
     flaw = flaw_of(value)
     assert flaw is None or flaw.why
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "same"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o", True),
+        ("gpt-3.5-turbo-0125", "openai/gpt-3.5-turbo", True),
+        ("llama3:latest", "llama3", True),
+        ("mistral-large-2411", "mistral-large-latest", True),
+        ("models/gemini-1.5-pro-002", "gemini-1.5-pro", True),
+        ("Qwen3-8B", "Qwen/Qwen3-8B", True),
+        ("gpt-4o-mini", "gpt-4o", False),
+        ("gpt-4-turbo", "gpt-4", False),
+        ("gpt-4", "gpt-4o", False),
+        ("other", "m(", False),
+    ],
+)
+def test_the_model_that_was_asked(answered: str, asked: str, same: bool) -> None:
+    assert is_model(answered, asked) is same
