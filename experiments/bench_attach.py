@@ -42,6 +42,7 @@ from reland_jax.retrieval.scann_index import ScannIndex
 from reland_jax.retrieval.shards import batches, list_shards
 from reland_jax.retrieval.stream import Attacher, AttachJob, attach_all, tuning_sample
 from reland_jax.retrieval.tuning import wanted_share
+from reland_jax.types import RelandError
 
 _USERS = flags.DEFINE_integer("users", 100_000, "U", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 7500, "S", lower_bound=1)
@@ -58,6 +59,9 @@ _RECALL = flags.DEFINE_float("recall", 0.99, "recall@1 wanted of approximate eng
 _THREADS = flags.DEFINE_integer("threads", 0, "threads of FAISS; 0 takes all cores", lower_bound=0)
 _FOLDER = define_path("folder", None, "where shards and outputs are kept; default: they are not")
 _JSON = define_path("json", None, "file for the numbers")
+
+MARK = ".made_by_bench_attach"
+"""File that tells a folder of this benchmark."""
 
 Search = Callable[[np.ndarray], np.ndarray]
 """Unit queries ``<float32>[Q, D]`` -> key numbers ``[Q]`` or ``[Q, 1]``."""
@@ -101,7 +105,20 @@ def main() -> None:
         write_json(Path(_JSON.value), table)
 
 
+def claim(folder: Path) -> None:
+    """Marks an empty or new folder as one of this benchmark, which replaces what is in it.
+
+    Raises:
+        RelandError: the folder holds something and has no such mark.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MARK).exists() and any(folder.iterdir()):
+        raise RelandError(f"{folder}: this benchmark did not make what is in it; name a new folder")
+    (folder / MARK).touch()
+
+
 def _data(folder: Path) -> Data:
+    claim(folder)
     mixture = mixture_like(_VECTORS.value, _COMPONENTS.value, _DIM.value)
     keys = mixture.draw(np.random.default_rng(1), _SEEDS.value)
     _write_shards(folder, mixture, keys)

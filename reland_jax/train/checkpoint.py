@@ -65,8 +65,8 @@ class Checkpoints:
         newest = -1
         for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
             remove(half)
-        for files in self._folder.glob("*.files.json"):
-            if not (self._folder / files.name.partition(".")[0]).exists():
+        for files in self._folder.glob("[0-9]*.files.json"):
+            if not (self._folder / files.name.removesuffix(".files.json")).exists():
                 files.unlink()
         epochs = (int(path.name) for path in self._folder.glob("[0-9]*") if path.name.isdecimal())
         for epoch in sorted(epochs, reverse=True):
