@@ -68,6 +68,15 @@ _ALWAYS = {
 """Settings that are part of every origin, by section. Those that were added since are part of it where they
 differ from their defaults, which mean what the program did before: so cells that were kept stay found."""
 
+_DEFAULT_THEN = {
+    "data.user_field": "user_id",
+    "data.item_field": "item_id",
+    "data.time_field": "timestamp",
+    "data.min_rating": 0.0,
+}
+"""Settings whose default has changed since, with the one that they had. It stands for the new one in an
+origin; that the data are the same is told by their fingerprint."""
+
 _FIXED = {
     "encoder.train.checkpoint_seconds": 30.0,
     "train.checkpoint_seconds": 30.0,
@@ -112,7 +121,8 @@ def _settings(values: Mapping[str, Any], defaults: Mapping[str, Any], section: s
             if inner := _settings(value, defaults[name], path):
                 found[name] = inner
         elif name in _ALWAYS.get(section, ()) or value != defaults[name]:
-            found[name] = _FIXED.get(path, value)
+            then = _DEFAULT_THEN.get(path, value) if value == defaults[name] else value
+            found[name] = _FIXED.get(path, then)
     return found
 
 

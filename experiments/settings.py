@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reland_jax.config import Config, nearest_name
-from reland_jax.fields import fitting, kind_of
+from reland_jax.fields import fitting, is_text, kind_of
 from reland_jax.types import RelandError
 
 

@@ -73,7 +73,7 @@ def build(defaults: Any, values: Mapping[str, Any], where: str) -> Any:
     """A dataclass of settings with those of nested dictionaries put in.
 
     Lists become tuples, whole numbers where numbers are needed become floats, and whole numbers in a tuple
-    of texts become texts: flags make a number of an id.
+    of texts, or where a text may be None, become texts: flags make a number of an id.
 
     Args:
         defaults: the dataclass with the values of what is left out.
@@ -99,10 +99,10 @@ def build(defaults: Any, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
-    kind, of_tuple, _ = _parsed(hint)
+    kind, of_tuple, optional = _parsed(hint)
     is_path = declared.get("path")
     if not of_tuple:
-        value = _plain(value, kind)
+        value = _plain(value, kind, entry=optional)
         return expanded(value) if is_path and isinstance(value, str) else value
     if not _is_list(value):
         return value
@@ -111,7 +111,10 @@ def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any, kind: type, entry: bool = False) -> Any:
-    """The value as the plain type that is needed, where nothing is lost by it."""
+    """The value as the plain type that is needed, where nothing is lost by it.
+
+    Flags make a number of what looks like one in a tuple, and where the default is None.
+    """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if kind is int and whole:
         return int(value)
@@ -203,6 +206,12 @@ def _check_number(told: str, value: float, declared: Mapping[str, Any]) -> None:
     too_low = (low is not None and value < low) or (above is not None and value <= above)
     if too_low or (high is not None and value > high):
         raise RelandError(f"{told} must be {' and '.join(bounds)}")
+
+
+def is_text(section: Any, name: str) -> bool:
+    """Whether a setting of a dataclass is one text, or None."""
+    kind, of_tuple, _ = _parsed(_hints(type(section))[name])
+    return kind is str and not of_tuple
 
 
 def fitting(section: Any, name: str, value: Any) -> Any:

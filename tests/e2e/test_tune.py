@@ -90,6 +90,9 @@ def test_settings_take_the_type_that_they_have() -> None:
     assert parse_setting("pool.path=a=b", config) == ("pool.path", "a=b")
     assert parse_setting("data.text_fields=title, brand", config) == ("data.text_fields", ("title", "brand"))
     assert parse_setting("model.fanout=5", config) == ("model.fanout", (5,))
+    assert parse_setting("data.user_field=5", config) == ("data.user_field", "5")
+    assert parse_setting("data.user_field=None", config) == ("data.user_field", None)
+    assert parse_setting("data.min_rating=4", config) == ("data.min_rating", 4.0)
 
 
 # --- the search, with a made-up training -------------------------------------------------------------
