@@ -2,8 +2,9 @@
 
     python -m experiments.attach --users=DIR --seeds=SEEDS.parquet --out=DIR --engine=ivf --recall=0.99
 
-Shards and seeds have the columns user_id and vector (a list of float32, all of one width). An output
-has the name of its shard and the columns user_id, seed_user_id and cosine; with --k above 1 also rank.
+Shards and seeds have the columns user_id and vector (a list of numbers, all of one width). Shards may lie in
+folders such as day=1. An output has the name of its shard and the columns user_id, seed_user_id and cosine;
+with --k above 1 also rank. A vector of zeros is like no seed user: both are missing then, and it is told.
 A job that was stopped goes on when it is started again with the same flags. Shards are divided among
 machines by hand with --part and --parts, or by Ray with --ray_workers (requirements-ray.txt).
 """
@@ -19,6 +20,7 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from reland_jax.retrieval.cluster import attach_on_ray
+from reland_jax.retrieval.outputs import Outputs
 from reland_jax.retrieval.stream import STREAM_ENGINES, Attacher, AttachJob, Progress, attach_all
 
 _USERS = define_path("users", None, "folder of Parquet shards of user vectors", required=True)
@@ -29,6 +31,7 @@ _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
 _BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
 _SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom ivf and scann are tuned", lower_bound=1)
+_REPEATED = flags.DEFINE_bool("repeated_users", False, "allow users that are listed more than once")
 _PART = flags.DEFINE_integer("part", 0, "which of --parts this process makes, from 0")
 _PARTS = flags.DEFINE_integer("parts", 1, "among how many processes the shards are divided", lower_bound=1)
 _RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Ray workers; 0 does without Ray", lower_bound=0)
@@ -38,8 +41,11 @@ _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", l
 def main() -> None:
     """Runs the job."""
     folders = (Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value))
-    job = AttachJob(*folders, _ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value)
+    given = (_ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value, _REPEATED.value)
+    job = AttachJob(*folders, *given)
     _on_ray(job) if _RAY_WORKERS.value else _here(job)
+    if unmatched := Outputs(job.out, "").unmatched():
+        print(f"{unmatched:,} users have a vector of zeros: they are in the outputs without a seed user")
 
 
 def _here(job: AttachJob) -> None:
@@ -66,7 +72,7 @@ def _print_progress(progress: Progress) -> None:
     remaining = timedelta(seconds=round(progress.remaining))
     share = progress.done / max(progress.total, 1)
     rate = f"{progress.per_second:,.0f} users/s, {share:.0%} done, {remaining} to go"
-    print(f"{progress.shard.name}: {progress.done:,} of {progress.total:,} users, {rate}", flush=True)
+    print(f"{progress.shard}: {progress.done:,} of {progress.total:,} users, {rate}", flush=True)
 
 
 if __name__ == "__main__":

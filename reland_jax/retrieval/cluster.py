@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reland_jax.retrieval.stream import Attacher, AttachJob, check_shards, sweep
+from reland_jax.retrieval.stream import Attacher, AttachJob, check_shards, missing_of, sweep
 from reland_jax.types import RelandError
 
 
@@ -44,10 +44,10 @@ def attach_on_ray(job: AttachJob, workers: int, cores: int, report: Callable[[st
     # The index is built here, so that workers only load it.
     attacher = Attacher(job)
     users = check_shards(job, attacher.seeds)
-    missing = [shard for shard in users if not attacher.is_finished(shard, users[shard])]
+    missing = missing_of(attacher, users, list(users))
     assigned = 0
     if missing:
-        rows = ray.data.from_items([{"shard": str(shard.resolve())} for shard in missing])
+        rows = ray.data.from_items([{"shard": str(shard.absolute())} for shard in missing])
         pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
         made = rows.repartition(len(missing)).map(
             ShardWorker, fn_constructor_kwargs={"job": _absolute(job)}, compute=pool, num_cpus=cores
@@ -55,13 +55,13 @@ def attach_on_ray(job: AttachJob, workers: int, cores: int, report: Callable[[st
         for row in made.iter_rows():
             assigned += row["users"]
             report(row["shard"], row["users"])
-    sweep(job.out, list(users))
+    sweep(attacher, list(users))
     return assigned
 
 
 def _absolute(job: AttachJob) -> AttachJob:
     """The same job where a worker's current folder is another one."""
-    paths = {name: getattr(job, name).resolve() for name in ("users", "seeds", "out")}
+    paths = {name: getattr(job, name).absolute() for name in ("users", "seeds", "out")}
     return dataclasses.replace(job, **paths)
 
 

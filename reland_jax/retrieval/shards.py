@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from reland_jax.files import written_aside
+from reland_jax.retrieval.vectors import in_range
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Seeds(NamedTuple):
 
     Attributes:
         ids: ``[S]``, distinct, integers or strings.
-        vectors: ``<float32>[S, D]``, finite.
+        vectors: ``<float32>[S, D]``, finite, none of them zero.
         checksum: of both, 16 hexadecimal digits.
     """
 
@@ -36,23 +38,59 @@ class Seeds(NamedTuple):
     checksum: str
 
 
-def list_shards(folder: Path) -> list[Path]:
-    """The ``*.parquet`` files of a folder by name, without those whose names start with "_" or ".".
+def list_shards(place: Path) -> list[Path]:
+    """The Parquet files below a folder, also in folders like ``day=1``, by name; or the one file given.
+
+    Names that start with "_" or "." are left out, those of folders too.
 
     Raises:
         RelandError: there is none.
     """
-    found = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "_.")
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise RelandError(f"{place}: there is no such folder; --users is a folder of Parquet shards")
+    found = [path for path in _files(place) if _is_parquet(path)]
     if not found:
-        raise RelandError(f"{folder}: no *.parquet file; --users is a folder of Parquet shards")
-    return found
+        raise RelandError(f"{place}: no *.parquet file; --users is a folder of Parquet shards")
+    return sorted(found, key=lambda path: path.relative_to(place).parts)
+
+
+def left_out(place: Path) -> list[Path]:
+    """The files below a folder that `list_shards` leaves out, though their names are plain."""
+    return [path for path in _files(place) if not _is_parquet(path)] if place.is_dir() else []
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _files(place: Path) -> list[Path]:
+    paths = (path for folder in _folders(place, set()) for path in sorted(folder.iterdir()))
+    return [path for path in paths if path.name[0] not in "_." and not path.is_dir()]
+
+
+def _folders(place: Path, seen: set[Path]) -> Iterator[Path]:
+    """A folder and those below it, also behind links, each once."""
+    if place.resolve() in seen:
+        return
+    seen.add(place.resolve())
+    yield place
+    for path in sorted(place.iterdir()):
+        if path.name[0] not in "_." and path.is_dir():
+            yield from _folders(path, seen)
+
+
+def name_of(shard: Path, users: Path) -> str:
+    """The path of a shard within the folder of users, as its output is called."""
+    return shard.name if shard == users else shard.relative_to(users).as_posix()
 
 
 def read_seeds(path: Path) -> Seeds:
     """Reads the seed users from one Parquet file with columns user_id and vector.
 
     Raises:
-        RelandError: a fault of the file, no seed user, or one listed more than once.
+        RelandError: a fault of the file, no seed user, one listed more than once, or a vector of zeros.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -66,8 +104,13 @@ def read_seeds(path: Path) -> Seeds:
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise RelandError(f"{path}: seed user {repeated[0]['values']} is listed more than once")
-    text = "\n".join(map(str, ids.to_pylist())).encode()
-    checksum = hashlib.sha256(text + b"\0" + str(vectors.shape).encode() + vectors.tobytes()).hexdigest()
+    if not vectors.any(axis=1).all():
+        row = int(np.flatnonzero(~vectors.any(axis=1))[0])
+        raise RelandError(
+            f"{path}: the vector of seed user {ids[row]} is zero, and so like no user's; take that row out"
+        )
+    text = json.dumps([str(ids.type), vectors.shape, ids.to_pylist()]).encode()
+    checksum = hashlib.sha256(text + b"\0" + vectors.tobytes()).hexdigest()
     return Seeds(ids, vectors, checksum[:16])
 
 
@@ -86,7 +129,8 @@ def batches(path: Path, width: int | None, rows: int) -> Iterator[tuple[pa.Array
     """Ids ``[n]`` and vectors ``<float32>[n, width]`` of at most ``rows`` users at a time.
 
     Args:
-        path: a Parquet file with columns user_id (integers or strings) and vector (lists of float32).
+        path: a Parquet file with columns user_id (integers or strings, also as categories) and vector (lists
+            of numbers; what float32 cannot hold is scaled, which changes no cosine).
         width: D; that of the first vector where it is None.
         rows: bound on n; a batch lies within one row group.
 
@@ -100,59 +144,64 @@ def batches(path: Path, width: int | None, rows: int) -> Iterator[tuple[pa.Array
             for batch in _read(shard, path, group, rows):
                 where = f"{path}: row group {group}"
                 vectors = _vectors(batch.column("vector"), width, where, start)
-                ids = batch.column("user_id")
-                if ids.null_count:
-                    row = start + ids.is_null().to_pylist().index(True)
-                    raise RelandError(f"{where}, row {row}: user_id is missing")
+                ids = _plain_ids(batch.column("user_id"), where, start)
                 width = vectors.shape[1]
                 yield ids, vectors
                 start += len(batch)
 
 
-def footer_hash(path: Path) -> str:
-    """Hash of a Parquet file's size and footer, which changes with nearly every change of its content."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - 8))
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(max(0, size - 8 - length))
-        return hashlib.sha256(file.read() + str(size).encode()).hexdigest()[:16]
+def ids_of(path: Path) -> Iterator[pa.Array]:
+    """The ids of a shard alone, some at a time.
+
+    Raises:
+        RelandError: a missing id, or damage.
+    """
+    with _opened(path) as shard:
+        for group in range(shard.metadata.num_row_groups):
+            start = 0
+            for batch in _read(shard, path, group, _ROW_GROUP, ["user_id"]):
+                yield _plain_ids(batch.column("user_id"), f"{path}: row group {group}", start)
+                start += len(batch)
 
 
-def finished(path: Path, made_from: str, rows: int) -> bool:
-    """Whether an output shard exists, is readable to its footer, and was made from just this."""
+def _plain_ids(ids: pa.Array, where: str, start: int) -> pa.Array:
+    """Ids without missing ones, integers or strings and no categories of them."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    if ids.null_count:
+        row = start + ids.is_null().to_pylist().index(True)
+        raise RelandError(f"{where}, row {row}: user_id is missing")
+    return ids
+
+
+def is_stamped(path: Path) -> bool:
+    """Whether a file is a shard that `write_shard` wrote, as far as its footer can be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.exists():
-        return False
     try:
-        metadata = pq.read_metadata(path)
+        return STAMP in (pq.read_metadata(path).metadata or {})
     except (pa.ArrowException, OSError):
         return False
-    return metadata.num_rows == rows and (metadata.metadata or {}).get(STAMP) == made_from.encode()
 
 
 def write_shard(path: Path, tables: Iterator[pa.Table], made_from: str) -> None:
-    """Writes tables of one schema (at least one) as one Parquet file, aside, then renames it.
+    """Writes tables of one schema (at least one) as one Parquet file, whole or not at all.
 
     Args:
-        path: the file to be made. Aside it is ``.<name>.tmp-<process>``.
+        path: the file to be made.
         tables: any number of rows each; the file is the same however they are cut.
-        made_from: what `finished` compares.
+        made_from: kept in the file's metadata.
     """
     import pyarrow.parquet as pq
 
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     first = next(tables)
     schema = first.schema.with_metadata({STAMP: made_from.encode()})
-    try:
-        with pq.ParquetWriter(aside, schema) as writer:
-            for group in _row_groups(first, tables):
-                writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=_ROW_GROUP)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as aside, pq.ParquetWriter(aside, schema) as writer:
+        for group in _row_groups(first, tables):
+            writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=_ROW_GROUP)
 
 
 def _row_groups(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
@@ -196,18 +245,21 @@ def _check_schema(schema: pa.Schema, path: Path) -> None:
             raise RelandError(f"{path}: no column {name!r}; it has {', '.join(schema.names)}")
     kind = schema.field("vector").type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or kind.value_type != pa.float32():
-        raise RelandError(f"{path}: column 'vector' is {kind}; expected a fixed-size list of float32")
+    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise RelandError(f"{path}: column 'vector' is {kind}; expected lists of numbers, best of float32")
     kind = schema.field("user_id").type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise RelandError(f"{path}: column 'user_id' is {kind}; expected integers or strings")
 
 
-def _read(shard: pq.ParquetFile, path: Path, group: int, rows: int) -> Iterator[pa.RecordBatch]:
+def _read(
+    shard: pq.ParquetFile, path: Path, group: int, rows: int, columns: Sequence[str] = ("user_id", "vector")
+) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     try:
-        yield from shard.iter_batches(rows, row_groups=[group], columns=["user_id", "vector"])
+        yield from shard.iter_batches(rows, row_groups=[group], columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise RelandError(f"{path}: row group {group} is damaged ({error}); write the file again") from error
 
@@ -227,9 +279,8 @@ def _vectors(column: Any, width: int | None, where: str, start: int) -> np.ndarr
             f"{where}, row {start + wrong[0]}: a vector of width {lengths[wrong[0]]}; expected {expected}"
         )
     # A missing entry becomes NaN here, and is found with the others.
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    vectors = values.reshape(-1, expected)
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), expected)
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
         raise RelandError(f"{where}, row {start + row}: the vector holds NaN or infinity")
-    return vectors
+    return in_range(vectors)

@@ -2,7 +2,8 @@
 
 The same answer as `assign` gives (paper, Eq. 3), for users that need not fit into memory: every input
 shard becomes one output shard of the same name. A finished one is not made again, so a job that was
-killed goes on where it was. What a folder of outputs was made from stands in its manifest.
+killed goes on where it was. What outputs were made from, and their checksums, are kept beside them
+(`retrieval.outputs`).
 """
 
 from __future__ import annotations
@@ -11,26 +12,27 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from reland_jax.config import nearest_name
+from reland_jax.files import checksum, locked, sweep_folder, write_json, written_aside
 from reland_jax.retrieval.assign import own_first
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.retrieval.ivf import IvfEffort, IvfIndex
+from reland_jax.retrieval.outputs import Outputs
+from reland_jax.retrieval.repeats import find_repeats
 from reland_jax.retrieval.scann_index import ScannEffort, ScannIndex
 from reland_jax.retrieval.shards import (
     Seeds,
     batches,
-    finished,
-    footer_hash,
+    left_out,
     list_shards,
+    name_of,
     read_seeds,
     width_of,
     write_shard,
@@ -53,7 +55,7 @@ STREAM_ENGINES = ("exact", "approx", *KEPT_INDEXES)
 """Exact; `jax.lax.approx_max_k`, made for TPUs; cells of seed users; ScaNN. All but the first are asked for a
 recall."""
 
-MANIFEST, INDEX, EFFORT = "_manifest.json", "_index", "effort.json"
+INDEX, EFFORT, CHECKSUMS = "_index", "effort.json", "checksums.json"
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class AttachJob:
     """What is assigned to what, and how.
 
     Attributes:
-        users: folder of Parquet shards with columns user_id and vector.
+        users: folder of Parquet shards with columns user_id and vector, or one such file.
         seeds: one Parquet file with the same columns.
         out: folder of the outputs, with columns user_id, seed_user_id and cosine, and rank (1 is the
             nearest) where k > 1.
@@ -72,6 +74,7 @@ class AttachJob:
         recall: share of the exact neighbours to be found, in (0, 1); "exact" does not read it.
         batch: bound on the users in memory at a time.
         sample: users on whom "ivf" and "scann" are tuned.
+        repeated_users: whether a user may be listed more than once, and then is in the outputs as often.
     """
 
     users: Path
@@ -82,6 +85,7 @@ class AttachJob:
     recall: float = 0.99
     batch: int = 65536
     sample: int = 10_000
+    repeated_users: bool = False
 
 
 class Progress(NamedTuple):
@@ -118,6 +122,7 @@ class Attacher:
     Attributes:
         job: what is assigned to what.
         seeds: the seed users.
+        outputs: what there is of them, and what each was made from.
         effort: how thoroughly one of `KEPT_INDEXES` searches; None with another engine.
         search: the k nearest seed users of vectors ``<float32>[n, D]``: rows ``<int32>[n, k]`` and their
             cosines ``<float32>[n, k]``.
@@ -135,19 +140,23 @@ class Attacher:
             raise RelandError(f"--k={job.k} must be between 1 and the {len(self.seeds.ids)} seed users")
         job.out.mkdir(parents=True, exist_ok=True)
         manifest = _manifest(job, self.seeds)
-        _check_manifest(job.out, manifest)
         self._made_from = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+        self.outputs = Outputs(job.out, self._made_from)
+        self.outputs.check_manifest(manifest)
+        self._contents: dict[Path, tuple[tuple[int, ...], str]] = {}
         self.effort: Effort | None = None
         self.search = self._engine()
-        _write_manifest(job.out, manifest)
 
-    def target(self, shard: Path) -> Path:
-        """The output of an input shard."""
-        return self.job.out / shard.name
+    def name(self, shard: Path) -> str:
+        """What the output of an input shard is called in the folder of outputs."""
+        return name_of(shard, self.job.users)
 
     def is_finished(self, shard: Path, users: int) -> bool:
         """Whether the output of a shard with so many users was made, from this shard and this job."""
-        return finished(self.target(shard), self._stamp(shard), users * self.job.k)
+        record = self.outputs.record(self.name(shard))
+        if record is None or not record.made_from.startswith(self._made_from):
+            return False
+        return self.outputs.is_finished(self.name(shard), record, self._stamp(shard), users * self.job.k)
 
     def attach(self, shard: Path) -> int:
         """Makes the output of one shard; returns its number of users.
@@ -155,20 +164,28 @@ class Attacher:
         Raises:
             RelandError: a fault of the shard. Nothing of its output is left then.
         """
-        stamp, width, count = self._stamp(shard), self.seeds.vectors.shape[1], 0
+        stamp, width, count, unmatched = self._stamp(shard), self.seeds.vectors.shape[1], 0, 0
 
         def tables() -> Iterator[pa.Table]:
-            nonlocal count
+            nonlocal count, unmatched
             yield self._table(self.seeds.ids[:0], np.zeros((0, width), np.float32))
             for ids, vectors in batches(shard, width, self.job.batch):
                 count += len(ids)
+                unmatched += len(vectors) - int(vectors.any(axis=1).sum())
                 yield self._table(_same_type(ids, self.seeds.ids, shard), vectors)
+            if _state(shard) != self._contents[shard][0]:
+                raise RelandError(f"{shard} was changed while it was read; give the same command again")
 
-        write_shard(self.target(shard), tables(), stamp)
+        write_shard(self.outputs.target(self.name(shard)), tables(), stamp)
+        self.outputs.finish(self.name(shard), stamp, count * self.job.k, unmatched)
         return count
 
     def _stamp(self, shard: Path) -> str:
-        return f"{self._made_from}-{footer_hash(shard)}"
+        """Hash of the job and of all bytes of the shard, which are read once as long as it stays as it is."""
+        state = _state(shard)
+        if self._contents.get(shard, (None, ""))[0] != state:
+            self._contents[shard] = state, checksum(shard)
+        return f"{self._made_from}-{self._contents[shard][1]}"
 
     def _table(self, ids: pa.Array, vectors: np.ndarray) -> pa.Table:
         import pyarrow as pa
@@ -177,8 +194,11 @@ class Attacher:
         seed, cosine = self.search(vectors)
         own_first(seed, cosine, _rows_of(ids, self.seeds.ids))
         user = ids if k == 1 else ids.take(pa.array(np.repeat(np.arange(len(ids)), k)))
-        columns = {"user_id": user, "seed_user_id": self.seeds.ids.take(pa.array(seed.reshape(-1)))}
-        columns["cosine"] = pa.array(cosine.reshape(-1))
+        # A vector of zeros has no direction: all seed users are equally unlike it, and none is its nearest.
+        unmatched = np.repeat(~vectors.any(axis=1), k)
+        rows = pa.array(seed.reshape(-1), mask=unmatched)
+        columns = {"user_id": user, "seed_user_id": self.seeds.ids.take(rows)}
+        columns["cosine"] = pa.array(cosine.reshape(-1), mask=unmatched)
         if k > 1:
             columns["rank"] = pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), len(ids)))
         return pa.table(columns)
@@ -186,7 +206,10 @@ class Attacher:
     def _engine(self) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         job = self.job
         if job.engine in KEPT_INDEXES:
-            index, effort = _kept(job, self.seeds.vectors, job.out / f"{INDEX}-{self._made_from}")
+            folder = job.out / f"{INDEX}-{self._made_from}"
+            index, effort = _kept(job, self.seeds.vectors, folder)
+            # Outputs of another index are made again, also where the index was damaged and built anew.
+            self._made_from += f"-{checksum(folder / CHECKSUMS)[:16]}"
             self.effort = effort
             return lambda vectors: index.search(vectors, job.k, effort)
         exact = ExactIndex(self.seeds.vectors, 1.0 if job.engine == "exact" else job.recall)
@@ -211,16 +234,48 @@ def attach_all(
         raise RelandError(f"--part={part} must be between 0 and --parts={parts} less 1")
     users = check_shards(attacher.job, attacher.seeds)
     mine = list(users)[part::parts]
-    missing = [shard for shard in mine if not attacher.is_finished(shard, users[shard])]
+    missing = missing_of(attacher, users, mine)
     total, assigned, progress = sum(users[shard] for shard in mine), 0, None
     before, begin = total - sum(users[shard] for shard in missing), time.perf_counter()
-    for shard in missing:
-        assigned += attacher.attach(shard)
-        seconds = time.perf_counter() - begin
-        progress = Progress(shard, before + assigned, total, assigned, seconds)
-        report(progress)
-    sweep(attacher.job.out, mine)
+    for wait in (False, True):  # what another process is making comes last
+        for shard in list(missing):
+            with attacher.outputs.turn(attacher.name(shard), wait) as is_ours:
+                if not is_ours:
+                    continue
+                missing.remove(shard)
+                if attacher.is_finished(shard, users[shard]):
+                    before += users[shard]
+                    continue
+                assigned += attacher.attach(shard)
+            seconds = time.perf_counter() - begin
+            progress = Progress(shard, before + assigned, total, assigned, seconds)
+            report(progress)
+    sweep(attacher, mine)
     return progress
+
+
+def missing_of(attacher: Attacher, users: Mapping[Path, int], mine: Sequence[Path]) -> list[Path]:
+    """Of these shards, those whose outputs are to be made, once it is known that they can be.
+
+    Args:
+        attacher: for the job.
+        users: number of users of all shards of the job.
+        mine: those that this process makes.
+
+    Raises:
+        RelandError: a user is listed more than once, or a file that is not ours is in the way.
+    """
+    attacher.outputs.tell_strays(map(attacher.name, users))
+    missing = [shard for shard in mine if not attacher.is_finished(shard, users[shard])]
+    if missing and (repeats := find_repeats(list(users), sum(users.values()))):
+        if not attacher.job.repeated_users:
+            raise RelandError(
+                f"{repeats}; keep one row of each user, or allow it with --repeated_users: they are then in "
+                "the outputs as often as in the shards"
+            )
+        _log.warning("%s", repeats)
+    attacher.outputs.check_replaceable(map(attacher.name, missing))
+    return missing
 
 
 def check_shards(job: AttachJob, seeds: Seeds) -> dict[Path, int]:
@@ -230,6 +285,8 @@ def check_shards(job: AttachJob, seeds: Seeds) -> dict[Path, int]:
         RelandError: no shard, a wrong column, or another width than that of the seed users.
     """
     width, users = seeds.vectors.shape[1], {}
+    if others := left_out(job.users):
+        _log.warning("%s: %d files are no *.parquet and left out: %s ...", job.users, len(others), others[0])
     for shard in list_shards(job.users):
         users[shard], declared = width_of(shard)
         if declared not in (None, width):
@@ -267,7 +324,8 @@ def _check_job(job: AttachJob) -> None:
         raise RelandError(f"--batch={job.batch} and --sample={job.sample} must be at least 1")
     if job.engine != "exact" and not 0.0 < job.recall < 1.0:
         raise RelandError(f"--recall={job.recall} must be between 0 and 1")
-    if job.out.resolve() in (job.users.resolve(), job.seeds.resolve().parent):
+    out, users = job.out.resolve(), job.users.resolve()
+    if out == job.seeds.resolve().parent or out.is_relative_to(users):
         raise RelandError(f"--out={job.out}: the outputs need a folder of their own")
 
 
@@ -277,21 +335,6 @@ def _manifest(job: AttachJob, seeds: Seeds) -> dict[str, Any]:
     return made_from if job.engine == "exact" else made_from | {"recall": job.recall}
 
 
-def _check_manifest(out: Path, wanted: dict[str, Any]) -> None:
-    path = out / MANIFEST
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
-    differ = [name for name in sorted(wanted | stored) if wanted.get(name) != stored.get(name)]
-    if differ:
-        what = ", ".join(f"{name} {stored.get(name)} (now {wanted.get(name)})" for name in differ)
-        raise RelandError(f"{out} holds outputs made with {what}; choose another --out or empty it")
-
-
-def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
-    aside = out / f".{MANIFEST}.tmp-{os.getpid()}"
-    aside.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    os.replace(aside, out / MANIFEST)
-
-
 def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index, Effort]:
     """The index in the folder of outputs and its effort, built and tuned first where there is none.
 
@@ -299,9 +342,25 @@ def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index, Effort
     so only the same index gives the same answers after a restart, and on all machines of a job.
     """
     index, effort = KEPT_INDEXES[job.engine]
-    if not folder.exists():
-        _build(job, keys, folder)
-    return index.load(folder, keys), effort(**json.loads((folder / EFFORT).read_text(encoding="utf-8")))
+    with locked(
+        folder.with_name(f"{folder.name}.lock"),
+        on_wait=lambda: _log.info("%s: another process builds the index; waiting for it", folder),
+    ):
+        if damage := _damage(folder):
+            if folder.exists():
+                _log.warning("%s: %s; it is built again, and outputs of another index too", folder, damage)
+            _build(job, keys, folder)
+        return index.load(folder, keys), effort(**json.loads((folder / EFFORT).read_bytes()))
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a kept index, "" where nothing is."""
+    try:
+        stored = dict(json.loads((folder / CHECKSUMS).read_bytes()))
+        wrong = [name for name, wanted in stored.items() if checksum(folder / name) != wanted]
+    except (OSError, ValueError, TypeError) as error:
+        return f"its {CHECKSUMS} or a file named there cannot be read ({error})"
+    return f"{wrong[0]} is not what was written" if wrong else "" if EFFORT in stored else "it is not whole"
 
 
 def _build(job: AttachJob, keys: np.ndarray, folder: Path) -> None:
@@ -309,18 +368,16 @@ def _build(job: AttachJob, keys: np.ndarray, folder: Path) -> None:
     queries = tuning_sample(job, keys.shape[1])
     exact, _ = ExactIndex(keys).search(queries, job.k)
     effort = index.tune(queries, exact, job.recall)
-    aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    index.save(aside)
-    (aside / EFFORT).write_text(json.dumps(effort._asdict(), indent=1), encoding="utf-8")
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        # Another process of the same job was first; its index is the one that all use.
-        if not folder.exists():
-            raise
-        shutil.rmtree(aside)
+    with written_aside(folder, ours=_is_index) as aside:
+        aside.mkdir()
+        index.save(aside)
+        write_json(aside / EFFORT, effort._asdict())
+        files = sorted(path for path in aside.rglob("*") if path.is_file())
+        write_json(aside / CHECKSUMS, {path.relative_to(aside).as_posix(): checksum(path) for path in files})
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / EFFORT).exists() or (folder / CHECKSUMS).exists()
 
 
 def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
@@ -341,9 +398,14 @@ def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def sweep(out: Path, shards: list[Path]) -> None:
-    """Removes what killed runs left of these shards, now that all are there."""
-    for shard in shards:
-        for path in out.glob(f".{shard.name}.tmp-*"):
+def sweep(attacher: Attacher, shards: Sequence[Path]) -> None:
+    """Removes what killed runs left beside the outputs of these shards, now that all are there."""
+    for folder in {attacher.outputs.target(attacher.name(shard)).parent for shard in shards}:
+        for path in sweep_folder(folder):
             _log.info("%s: left by a run that was killed; removed", path)
-            path.unlink(missing_ok=True)
+
+
+def _state(shard: Path) -> tuple[int, ...]:
+    """Changes when a file is written to, as far as that can be told without reading it."""
+    found = shard.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -34,7 +34,27 @@ def checked(
                 f"retrieval: {len(bad)} of {len(rows)} {name} are not finite, the first at rows "
                 f"{bad[:5].tolist()}; look at the training of the behaviour encoder"
             )
-    return queries, keys
+    return in_range(queries), in_range(keys)
+
+
+def in_range(rows: np.ndarray) -> np.ndarray:
+    """Rows of numbers ``[n, D]`` as ``<float32>[n, D]``; very large and very small ones are scaled.
+
+    Nothing but their direction is asked for, and compiled programs take numbers below 1e-38, and
+    reciprocals of those above 1e38, for zero.
+
+    Args:
+        rows: finite.
+    """
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    odd = np.flatnonzero(((largest < 1e-30) & (largest > 0)) | (largest > 1e30))
+    if not len(odd):
+        return rows.astype(np.float32, copy=False)
+    wide = rows.astype(np.float64)
+    wide[odd] /= largest[odd, None].astype(np.float64)
+    return wide.astype(np.float32)
 
 
 def unit_rows(rows: jax.Array) -> jax.Array:
