@@ -4,7 +4,8 @@
 
 Reads what the stages up to `build_pool` left in the workdir. OUT/users has a shard for every --rows users
 with the columns user_id and vector, OUT/seeds.parquet the seed users of the reasoning pool. Users without
-training items are left out: no training has touched their vectors.
+training items are left out: no training has touched their vectors. So are seed users whose vector is zero,
+which is like no user's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from reland_jax.artefacts import stored
+from reland_jax.files import written_aside
 from reland_jax.retrieval.shards import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
 from reland_jax.types import RelandError
@@ -32,7 +34,7 @@ def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
 
     Args:
         workdir: of `experiments.run`.
-        out: folder of the outputs; it must have no shards yet.
+        out: folder of the outputs, which is made as a whole; it must not exist yet, or be empty.
         rows: users of a shard.
 
     Returns:
@@ -48,14 +50,14 @@ def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
     seeds, made_from, shards = built.value.pool.seeds.user, built.fingerprint, out / "users"
     if shards.exists() and any(shards.iterdir()):
         raise RelandError(f"--out: there are files in {shards} already; name another folder")
-    shards.mkdir(parents=True, exist_ok=True)
     warm = np.flatnonzero(activity)
-    for part, start in enumerate(range(0, len(warm), rows)):
-        chosen = warm[start : start + rows]
-        table = _table(ids.users[chosen], vectors[chosen])
-        write_shard(shards / f"part-{part:05d}.parquet", iter([table]), made_from)
-    seeds = seeds[activity[seeds] > 0]
-    write_shard(out / "seeds.parquet", iter([_table(ids.users[seeds], vectors[seeds])]), made_from)
+    seeds = seeds[(activity[seeds] > 0) & np.asarray(vectors[seeds]).any(axis=1)]
+    with written_aside(out, private=True) as aside:
+        for part, start in enumerate(range(0, len(warm), rows)):
+            chosen = warm[start : start + rows]
+            table = _table(ids.users[chosen], vectors[chosen])
+            write_shard(aside / "users" / f"part-{part:05d}.parquet", iter([table]), made_from)
+        write_shard(aside / "seeds.parquet", iter([_table(ids.users[seeds], vectors[seeds])]), made_from)
     return len(warm), len(seeds)
 
 

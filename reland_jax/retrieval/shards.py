@@ -188,7 +188,7 @@ def is_stamped(path: Path) -> bool:
 
 
 def write_shard(path: Path, tables: Iterator[pa.Table], made_from: str) -> None:
-    """Writes tables of one schema (at least one) as one Parquet file, whole or not at all.
+    """Writes tables of one schema (at least one) as one Parquet file, whole and for its owner alone.
 
     Args:
         path: the file to be made.
@@ -199,7 +199,7 @@ def write_shard(path: Path, tables: Iterator[pa.Table], made_from: str) -> None:
 
     first = next(tables)
     schema = first.schema.with_metadata({STAMP: made_from.encode()})
-    with written_aside(path) as aside, pq.ParquetWriter(aside, schema) as writer:
+    with written_aside(path, private=True) as aside, pq.ParquetWriter(aside, schema) as writer:
         for group in _row_groups(first, tables):
             writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=_ROW_GROUP)
 
