@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reland_jax.config import Config, nearest_name
-from reland_jax.fields import fitting, is_text, kind_of
+from reland_jax.fields import fitting, kind_of
 from reland_jax.types import RelandError
 
 
@@ -67,7 +67,7 @@ def parse_setting(text: str, config: Config) -> tuple[str, Any]:
     section, last = _place(config, name)
     current = getattr(section, last)
     if not isinstance(current, tuple) and kind_of(section, last) is str:
-        value: Any = written
+        value: Any = None if current is None and written == "None" else written
     else:
         value = _parsed(written)
         if isinstance(current, tuple) and not isinstance(value, list | tuple):

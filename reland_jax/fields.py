@@ -208,12 +208,6 @@ def _check_number(told: str, value: float, declared: Mapping[str, Any]) -> None:
         raise RelandError(f"{told} must be {' and '.join(bounds)}")
 
 
-def is_text(section: Any, name: str) -> bool:
-    """Whether a setting of a dataclass is one text, or None."""
-    kind, of_tuple, _ = _parsed(_hints(type(section))[name])
-    return kind is str and not of_tuple
-
-
 def fitting(section: Any, name: str, value: Any) -> Any:
     """A value of one setting, as the type that it needs.
 
