@@ -86,6 +86,8 @@ class LoadReport(NamedTuple):
         last_time: the latest.
         ties: rows whose user has another row at the same time, so that the order of the file decides.
         repeats: rows whose user has had the item before.
+        users_read: users before the filters.
+        items_read: items before the filters.
         users: users left.
         items: items left.
         text_fields: columns that describe the items.
@@ -105,6 +107,8 @@ class LoadReport(NamedTuple):
     last_time: str
     ties: int
     repeats: int
+    users_read: int
+    items_read: int
     users: int
     items: int
     text_fields: tuple[str, ...]

@@ -39,6 +39,8 @@ def load_report(
         last_time=raw.span[2],
         ties=0 if raw.time is None else _ties(interactions.user, raw.time[rows]),
         repeats=_repeats(interactions),
+        users_read=len(raw.user.name),
+        items_read=len(raw.item.name),
         users=interactions.num_users,
         items=interactions.num_items,
         text_fields=tuple(texts.by_field),
@@ -63,9 +65,9 @@ def report_lines(report: LoadReport) -> list[tuple[str, str]]:
     if "time" in report.columns:
         lines.append(("- same user and time as another, in file order", f"{report.ties:,}"))
     lines += [
-        ("users", f"{report.users:,}"),
+        ("users left", f"{report.users:,} of {report.users_read:,}"),
         ("- to be evaluated", f"{report.evaluated_users:,}"),
-        ("items", f"{report.items:,}"),
+        ("items left", f"{report.items:,} of {report.items_read:,}"),
     ]
     if report.matched_items is not None:
         lines.append(("- in the table of items", _share(report.matched_items, report.items)))

@@ -50,6 +50,7 @@ KNOWN = ("demo", "amazon-beauty", "amazon-sports", "amazon-toys", "ml-1m", "last
 
 _TFDS_PREFIX = "tfds:"
 _TEXT_SETTINGS = ("encoding", "delimiter")
+_TABLE_SETTINGS = ("item_table", "user_table")
 _OF_TEXT = ("recbole", "movielens", "table")
 """Formats of which text files are read as the settings say."""
 
@@ -75,11 +76,13 @@ def locate(config: DataConfig) -> Place:
             use for.
     """
     found = _located(config)
-    for name in _TEXT_SETTINGS if found.source not in _OF_TEXT else ():
+    idle = _TEXT_SETTINGS if found.source not in _OF_TEXT else ()
+    idle += _TABLE_SETTINGS if found.source == "demo" else ()
+    for name in idle:
         if getattr(config, name):
             raise RelandError(
-                f"config.data.{name}={getattr(config, name)!r} is about text files with columns, and "
-                f"{config.name!r} is read as {found.source}; leave it out"
+                f"config.data.{name}={getattr(config, name)!r} has no use where {config.name!r} is read as "
+                f"{found.source}; leave it out"
             )
     return found
 

@@ -36,6 +36,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     ]
     assert all(why.startswith(reason) for (why, _), reason in zip(told.dropped, reasons, strict=True))
     assert (told.users, told.items, told.evaluated_users) == (3, 2, 0)
+    assert (told.users_read, told.items_read) == (3, 4)
     assert (told.ties, told.repeats) == (4, 0)
     assert dict(told.columns) == {
         "user": "user_id", "item": "item_id", "time": "timestamp", "rating": "rating",

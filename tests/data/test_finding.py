@@ -78,8 +78,8 @@ def test_several_files_are_given_one_by_one_or_by_a_star(tmp_path: Path) -> None
 
 
 def test_settings_of_text_files_are_refused_for_others(tmp_path: Path) -> None:
-    for setting in ("encoding", "delimiter"):
-        with pytest.raises(RelandError, match=rf"config.data.{setting}='utf-8' .*read as demo"):
+    for setting in ("encoding", "delimiter", "item_table", "user_table"):
+        with pytest.raises(RelandError, match=rf"config.data.{setting}='utf-8' has no use .*read as demo"):
             locate(DataConfig(**{setting: "utf-8"}))
 
 

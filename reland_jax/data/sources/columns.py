@@ -227,7 +227,9 @@ def _rating(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) ->
     where = "config.data.rating_field"
     if config.rating_field:
         found: str | None = require(config.rating_field, where, frame, notes)
-        return found if config.min_rating is not None else None
+        if config.min_rating is not None:
+            return found
+        notes.append(f"column {found!r} ({where}) is not looked at, since config.data.min_rating is not set")
     if config.min_rating is None:
         return None
     found = next((name for each in usual.rating if (name := find(each, where, frame, notes))), None)

@@ -71,7 +71,7 @@ def _inter(path: Path) -> list[Path]:
         RelandError: it is a part, and those for training and testing are not both there.
     """
     name = base(path)
-    if f"{name}.inter" == path.name:
+    if f"{name}.inter" == path.name or not path.name.endswith(".inter"):
         return [path]
     found = sorted(
         each for each in path.parent.glob("*.inter") if base(each) == name and each.name != f"{name}.inter"

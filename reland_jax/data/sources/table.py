@@ -150,14 +150,17 @@ def _files(place: str, config: DataConfig) -> list[Path]:
 
 
 def _counts(path: Path, folder: Path) -> bool:
-    """Whether a file may be a part: programs mark theirs, such as ``_SUCCESS``, by their first letter."""
+    """Whether a file may be a part: programs mark theirs, such as ``_SUCCESS``, by their first letter.
+
+    A ``.txt`` beside tables is a README more often than a table; it has to be named.
+    """
     hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    return not hidden and path.is_file() and is_table(path)
+    return not hidden and path.is_file() and is_table(path) and ending(path) != ".txt"
 
 
 def _folder(place: str) -> Path:
     """The folder that the interactions lie in."""
-    first = Path(place.partition(",")[0])
+    first = Path(place if Path(place).exists() else place.partition(",")[0])
     return first if first.is_dir() else first.parent
 
 

@@ -139,6 +139,7 @@ def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
             if kind == pa.float64() and longest > _DIGITS:
                 return _of_decimals([Decimal(text) for text in trimmed.to_pylist()], column.name, notes)
             return _of_numbers(numbers, column.name, notes)
+        trimmed = compute.replace_substring_regex(trimmed, r"(\d) ?(?:UTC|GMT)$", r"\1Z")  # as SQL writes it
         for kind in (
             pa.timestamp("ns"),
             pa.timestamp("ns", "UTC"),

@@ -285,3 +285,11 @@ def test_nothing_that_can_be_read(tmp_path: Path) -> None:
         table.read(place, DataConfig())
     got = table.read(place, DataConfig(encoding="latin-1")).item_features
     assert got is not None and got.fields["title"].tolist() == ["café"]
+
+
+def test_a_text_beside_tables_is_no_part_and_a_named_one_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\nu,i,1\n")
+    (tmp_path / "README.txt").write_text("Read me, please\n")
+    assert _names(table.read(str(tmp_path), DataConfig())) == (["u"], ["i"])
+    (tmp_path / "a.csv").rename(tmp_path / "b.txt")
+    assert _names(table.read(str(tmp_path / "b.txt"), DataConfig())) == (["u"], ["i"])

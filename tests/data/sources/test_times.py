@@ -46,6 +46,11 @@ def _times(values: Any, kind: Any = None) -> tuple[Times, list[str]]:
             "nanoseconds",
             "2021-03-04T03:06:07.000000000",
         ),
+        (
+            ["2021-03-04 05:06:07 UTC", "2021-03-04 05:06:08.5 UTC"],
+            "nanoseconds",
+            "2021-03-04T05:06:07.000000000",
+        ),
         ([MOMENT, MOMENT.replace(microsecond=1)], "microseconds", "2021-03-04T05:06:07.000000"),
         ([Decimal("1600000000.25"), Decimal("1600000000.50")], "seconds", "2020-09-13T12:26:40"),
         ([datetime.timedelta(1), datetime.timedelta(2)], "microseconds", "1970-01-02T00:00:00.000000"),
