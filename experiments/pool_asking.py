@@ -67,6 +67,8 @@ def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
             folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
         )  # fmt: skip
 
+    _tell_missing(problems)
+
     def plan(before: Content | None) -> Plan:
         removals = read_removals(order.store.folder)
         ids = seeding.interactions.ids.users
@@ -112,6 +114,7 @@ def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than:
             _tell_estimate(again, config, folder)
             return 0
         fresh, problems = stale.answers(again, provider, folder)
+    _tell_missing(problems)
 
     def plan(now: Content) -> Plan:
         after, kept = _refreshed(order, now, seeding, config, fresh, stale)
@@ -212,6 +215,12 @@ def _refreshed(
     settings = _settings(config, seeding, now.settings["provenance"])
     current = [*new, *(dense[user] for user in stale.same if user in dense)]
     return new_content(population, pool, settings, now, current), gone
+
+
+def _tell_missing(problems: Iterable[Problem]) -> None:
+    missing = len({problem.user_id for problem in problems if problem.again})
+    if missing:
+        print(f"incomplete: {missing} seed users have no answer; the same command asks about them again")
 
 
 def _config(settings: Mapping[str, Any], action: str) -> Config:

@@ -175,7 +175,9 @@ def prepare(
     for (dataset, backbone), config in configs.items():
         start = time.perf_counter()
         folder = shared_folder(workdir, config)
-        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}")
+        # One pool for all backbones: what it lacks is asked about once.
+        again = not finished_only and folder not in (known for known, _ in shared)
+        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}", ask_again=again)
         with use_mesh_alone(config.mesh):
             inputs = pipeline.prepare()
         if finished_only:  # a stage that is not asked for is read back, or is an error

@@ -98,6 +98,7 @@ def make(
     write: bool = True,
     together: bool = False,
     on_damage: Callable[[str], None] = lambda why: None,
+    complete: Callable[[T], bool] = lambda value: True,
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
@@ -115,22 +116,22 @@ def make(
         write: whether to write it; of several processes that compute together only one does.
         together: whether several do, and have agreed to. They cannot do without this one, even if the
             artefact is up to date by now.
-        on_damage: called with what is wrong before a damaged artefact is computed again; it may raise
-            where that is not to be done.
+        on_damage: called with what is wrong before a damaged artefact is computed again; may refuse to.
+        complete: whether a value needs no more work.
 
     Raises:
         RelandError: something that is not ours stands in the place of the artefact.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
-    if not force and not together and (found := find(folder, made_from, load).artefact):
+    decided = force or together
+    if not decided and (found := find(folder, made_from, load).artefact) and complete(found.value):
         return found
     if not write:
         start = time.perf_counter()
         return Artefact(compute(), made_from, time.perf_counter() - start, fresh=True)
     with _alone(folder):
-        decided = force or together
         found, damage = find(folder, made_from, _nothing if decided else load)
-        if found and not decided:
+        if found and not decided and complete(found.value):
             return found
         if damage and not force:
             _log.warning("%s is damaged: %s; the stage is run again", folder, damage)

@@ -41,7 +41,7 @@ from reland_jax.models import (
     create_recommender,
     training_graph,
 )
-from reland_jax.pool import WITH_JOURNAL, build_pool, journal_path, pool_ledger, pool_state
+from reland_jax.pool import build_pool, pool_ledger, pool_state, refuse_to_pay_again, told_of_missing
 from reland_jax.report.choice import users_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
@@ -115,7 +115,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, config: Config, workdir: str | Path, stages: Sequence[str] = (), trainings: str = "train"
+        self,
+        config: Config,
+        workdir: str | Path,
+        stages: Sequence[str] = (),
+        trainings: str = "train",
+        ask_again: bool = True,
     ) -> None:
         """Checks the stage names.
 
@@ -124,6 +129,7 @@ class Pipeline:
             workdir: where artefacts live; made if it does not exist.
             stages: the stages to run, again if need be; none means all that are not up to date.
             trainings: folder of the trained variants, so that several backbones can share a workdir.
+            ask_again: whether what a pool lacks is asked for again; several processes take it as it is.
 
         Raises:
             RelandError: an unknown stage.
@@ -134,7 +140,7 @@ class Pipeline:
             if stage not in STAGES:
                 raise RelandError(f"--stages: {stage!r} is not a stage; {nearest_name(stage, STAGES)}")
         self.config, self.workdir, self._stages = config, Path(workdir), tuple(stages)
-        self._trainings = trainings
+        self._trainings, self._ask_again = trainings, ask_again and jax.process_count() == 1
         self.workdir.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:  # what killed runs were writing
             for folder in (self.workdir, self.workdir / trainings, self.workdir / TEXT_CACHE):
@@ -207,9 +213,13 @@ class Pipeline:
             partial(save_built_pool, config, interactions.ids), partial(load_built_pool, interactions.ids),
             # Asked for again with the same answers, it is the same to later stages; with more, it is not.
             identify=lambda made: fingerprint(seeding.fingerprint, config.data, pool_identity(made)),
-            on_damage=partial(_refuse_to_pay_again, config, workdir),
+            on_damage=partial(refuse_to_pay_again, config.pool, config.llm, workdir),
+            complete=lambda built: not built.unanswered(),
         )  # fmt: skip
         pool = built.value.pool
+        if missing := len(built.value.unanswered()):
+            told = told_of_missing(config.pool, config.llm, len(pool.rationales), missing, self._ask_again)
+            _log.warning("pool: %s", told)
         texts = self._stage(
             "encode_text", [built.fingerprint, config.text],
             lambda: _encode_text(interactions, pool, config, workdir / TEXT_CACHE), save_texts, load_texts,
@@ -351,6 +361,7 @@ class Pipeline:
         stage: str = "",
         identify: Callable[[Any], str] | None = None,
         on_damage: Callable[[str], None] = lambda why: None,
+        complete: Callable[[Any], bool] = lambda value: True,
     ) -> Artefact:
         stage = stage or name
         stamp, folder = fingerprint(stage, VERSIONS[stage], *made_from), self.workdir / name
@@ -367,11 +378,13 @@ class Pipeline:
             artefact = artefacts.make(
                 folder, stamp, compute=compute, save=save, load=load, identify=identify, force=force,
                 write=first, together=together, on_damage=on_damage,
+                complete=lambda value: not self._ask_again or complete(value),
             )  # fmt: skip
         if asked and not first and stage != "train":
             artefact = artefacts.wait_for(folder, stamp, load)
         artefact = artefact or artefacts.require(folder, stamp, stage, load)
-        done = "done" if artefact.fresh else "up to date, took"
+        kept = "up to date, took" if complete(artefact.value) else "incomplete, as it was left; took"
+        done = "done" if artefact.fresh else kept
         _log.info("%s: %s %.1f s", name, done, artefact.seconds)
         self.seconds[name] = artefact.seconds
         return artefact
@@ -431,18 +444,7 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
         _log.warning("pool: %s: %s", problem.user_id, problem.why)
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, folder)
-    return BuiltPool(pool, [problem._asdict() for problem in problems], paid)
-
-
-def _refuse_to_pay_again(config: Config, workdir: Path, damage: str) -> None:
-    """Lets a damaged pool be built again where that costs nothing: from the answers in the journal."""
-    if config.pool.provider not in WITH_JOURNAL or (journal := journal_path(config.llm, workdir)).exists():
-        return
-    raise RelandError(
-        f"{workdir / 'build_pool'}: {damage}. Its rationales were paid for, and the journal {journal}, from "
-        "which it could be built again, is not there: restore one of them from a copy, or ask for all of "
-        "them again with --stages=build_pool"
-    )
+    return BuiltPool(pool, [{**each._asdict(), "again": each.again} for each in problems], paid)
 
 
 def _encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:

@@ -34,13 +34,19 @@ class BuiltPool(NamedTuple):
 
     Attributes:
         pool: the pool.
-        problems: "user_id" and "why" of every seed user left out or read with a remark.
+        problems: "user_id" and "why" of every seed user left out or read with a remark, and whether it is
+            worth to ask "again".
         ledger: requests, tokens and money that were paid for it; {} where no LLM was asked.
     """
 
     pool: ReasoningPool
-    problems: list[dict[str, str]]
+    problems: list[dict[str, Any]]
     ledger: dict[str, Any]
+
+    def unanswered(self) -> list[str]:
+        """External ids of the seed users about whom the same command asks, or reads, something again."""
+        return list(dict.fromkeys(each["user_id"] for each in self.problems if each.get("again")))
+
 
 
 class Texts(NamedTuple):

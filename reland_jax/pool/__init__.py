@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from reland_jax.pool.asking.records import journal_path
-from reland_jax.pool.build import WITH_JOURNAL, build_pool, pool_ledger, pool_provenance
+from reland_jax.pool.build import (
+    build_pool,
+    pool_ledger,
+    pool_provenance,
+    refuse_to_pay_again,
+    told_of_missing,
+)
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.store import load_pool, pool_summary, read_manifest, save_pool
 from reland_jax.pool.keeping.versions import PoolStore
@@ -28,11 +33,9 @@ __all__ = [
     "Provider",
     "ProviderResult",
     "RationaleRequest",
-    "WITH_JOURNAL",
     "build_pool",
     "build_prompt",
     "clean_title",
-    "journal_path",
     "load_pool",
     "make_provider",
     "parse_response",
@@ -43,5 +46,7 @@ __all__ = [
     "prompt_hash",
     "read_manifest",
     "read_pool_file",
+    "refuse_to_pay_again",
     "save_pool",
+    "told_of_missing",
 ]

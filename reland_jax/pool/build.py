@@ -105,6 +105,49 @@ def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[
         return ledger(journal.usage(), llm)
 
 
+def refuse_to_pay_again(config: PoolConfig, llm: LLMConfig, workdir: Path, damage: str) -> None:
+    """Lets a damaged pool be built again where that costs nothing: from the answers in the journal.
+
+    Args:
+        config: the provider.
+        llm: the journal's path.
+        workdir: that of the pool.
+        damage: what is wrong with it.
+
+    Raises:
+        RelandError: the journal is not there, and every answer would be paid for again.
+    """
+    if config.provider not in WITH_JOURNAL or (journal := journal_path(llm, workdir)).exists():
+        return
+    raise RelandError(
+        f"{workdir / 'build_pool'}: {damage}. Its rationales were paid for, and the journal {journal}, from "
+        "which it could be built again, is not there: restore one of them from a copy, or ask for all of "
+        "them again with --stages=build_pool"
+    )
+
+
+def told_of_missing(
+    config: PoolConfig, llm: LLMConfig, rationales: int, missing: int, ask_again: bool
+) -> str:
+    """What to say of a pool in which seed users have no answer: how many, and what may be done.
+
+    Args:
+        config: the provider.
+        llm: whether it sends batches itself.
+        rationales: of the pool.
+        missing: seed users without an answer that may still come.
+        ask_again: whether the same command tries again; several processes do not.
+    """
+    by_hand = config.provider == "batch" and not llm.upload
+    how = "reads their answers from the response file" if by_hand else "asks about them again"
+    alone = "" if ask_again else " where it is one process that prepares one backbone"
+    return (
+        f"incomplete: {rationales} rationales, and {missing} seed users without an answer "
+        f"(build_pool/problems.json); the same command {how}{alone}. To go on with it as it is: "
+        "--stages=encode_text,assign,train,report"
+    )
+
+
 def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     """Where a pool built with these settings comes from, for `save_pool`.
 

@@ -13,11 +13,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import hashlib
 import json
 import random
 import re
+import subprocess
+import sys
 import time
+import urllib.request
+import zlib
 from collections import Counter
 from email.utils import formatdate
 from typing import Any, NamedTuple
@@ -28,6 +33,11 @@ TRANSPORT = (
     "long_spike",
 )  # fmt: skip
 """Faults of the way there and back; another try may be treated well."""
+HOSTILE = (
+    "packed", "packed_bomb", "packed_badly", "packed_unasked", "endless", "huge", "redirect", "redirect_here",
+    "wait_long", "more", "echo", "echo_packed", "half_usage",
+)  # fmt: skip
+"""What a service that is broken, or not to be trusted, sends; only where it is asked for by name."""
 CONTENT = ("wrong_language", "no_step2", "no_step1")
 """Faults of what the LLM writes: the same whenever the prompt is asked alone, none when asked again."""
 
@@ -35,6 +45,10 @@ REFUSED_MARK = "[[refuse]]"
 """A prompt with this is refused with status 400."""
 MALFORMED_MARK = "[[malformed]]"
 """A prompt with this never gets a usable answer."""
+LONG_MARK = "[[long]]"
+"""The answer to a prompt with this is cut off where it may have no more than `Settings.room` tokens."""
+ENDLESS_MARK = "[[endless]]"
+"""The answer to a prompt with this is always cut off."""
 
 
 class Settings(NamedTuple):
@@ -49,6 +63,10 @@ class Settings(NamedTuple):
     spike: float = 2.0
     long_spike: float = 60.0
     require_key: str = ""
+    room: int = 100
+    elsewhere: str = ""
+    dear: int = 0
+    """1: every answer is billed with all tokens that it may have, and the prompt with its bytes."""
 
 
 class Served(NamedTuple):
@@ -68,6 +86,7 @@ class FaultServer:
         self.settings = settings
         self.log: list[Served] = []
         self.under_way = self.most_under_way = 0
+        self.billed = 0
         self._kinds: Counter[str] = Counter()
         self._times_asked: Counter[str] = Counter()
         self._free_at = 0.0
@@ -81,7 +100,7 @@ class FaultServer:
         number = self._times_asked[digest]
         self._times_asked[digest] += 1
         chance = random.Random(f"{self.settings.seed} {digest} {number}")
-        transport = [kind for kind in TRANSPORT if kind in self.settings.kinds]
+        transport = [kind for kind in (*TRANSPORT, *HOSTILE) if kind in self.settings.kinds]
         share = len(transport) / len(self.settings.kinds) if self.settings.kinds else 0.0
         if chance.random() < self.settings.faults * share:
             return chance.choice(transport)
@@ -112,7 +131,10 @@ class FaultServer:
 
     def stats(self) -> dict[str, Any]:
         """Counts for `GET /stats`."""
-        return {"asked": len(self.log), "most_under_way": self.most_under_way, "kinds": self._kinds}
+        return {
+            "asked": len(self.log), "most_under_way": self.most_under_way, "kinds": self._kinds,
+            "billed": self.billed,
+        }  # fmt: skip
 
     def begin(self, served: Served) -> None:
         """Notes a request that is under way from now."""
@@ -129,7 +151,7 @@ class Connection(asyncio.Protocol):
         """Not connected yet."""
         self._server, self._buffer = server, b""
         self._transport: asyncio.Transport | None = None
-        self._busy = False
+        self._busy, self._key = False, re.match("", "")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -167,6 +189,9 @@ class Connection(asyncio.Protocol):
             said = re.search(rb"(?i)authorization: *(.*)", head)
             self._respond(401, _error(f"Incorrect API key provided: {said[1].decode() if said else ''}"))
             return
+        self._key = re.search(r"(?i)authorization: *bearer *(\S*)", head.decode("latin-1"))
+        if b"/moved/" in head.partition(b"\r\n")[0]:
+            server.settings = server.settings._replace(faults=0.0)
         self._answer(json.loads(body))
 
     def _answer(self, request: dict[str, Any]) -> None:
@@ -180,14 +205,22 @@ class Connection(asyncio.Protocol):
             return
         # A late answer has the same text as a prompt one.
         text = server.content(digest, len(messages)) if kind in ("spike", "long_spike") else kind
-        body = completion(request["model"], prompt, digest, text)
+        room = request.get("max_tokens", request.get("max_completion_tokens"))
+        cut = ENDLESS_MARK in prompt or (LONG_MARK in prompt and room <= server.settings.room)
+        usage = (len(prompt.encode()), room) if server.settings.dear else None
+        body = completion(request["model"], prompt, digest, text, usage=usage, cut=cut)
+        if kind not in _NOT_BILLED:
+            # Billed as soon as it is begun, whether anybody is there to take it or not.
+            server.billed += sum(usage or usage_of(prompt, content_of(digest, text)))
         asyncio.get_running_loop().call_later(server.delay(kind), self._finish, kind, body)
 
     def _finish(self, kind: str, body: str) -> None:
         if self._transport is None:
             return
         wait = self._server.settings.wait
-        if kind == "drop":
+        if kind in HOSTILE:
+            self._attack(kind, body)
+        elif kind == "drop":
             raw = body.encode()
             self._transport.write(_head(200, len(raw), "") + raw[: len(raw) // 2])
             self._transport.close()
@@ -203,32 +236,100 @@ class Connection(asyncio.Protocol):
         else:
             self._respond(200, body)
 
-    def _respond(self, status: int, body: str, headers: str = "") -> None:
+    def _attack(self, kind: str, body: str) -> None:
+        """Sends what no honest service sends."""
+        raw, encoding = body.encode(), "Content-Encoding: gzip\r\n"
+        if kind.startswith("packed") or kind == "echo_packed":
+            if kind == "packed_unasked":
+                encoding = "Content-Encoding: zstd\r\n"
+            if kind == "echo_packed":
+                raw = self._echoing(body).encode()
+            packed = bomb(300_000_000) if kind == "packed_bomb" else gzip.compress(raw)
+            self._send(200, packed[: len(packed) // 2] if kind == "packed_badly" else packed, encoding)
+        elif kind == "endless":
+            assert self._transport is not None
+            self._transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self._flood()
+        elif kind == "huge":
+            self._send(200, raw.replace(b"Step 1:", b"Step 1: " + b"very " * 4_000_000))
+        elif kind.startswith("redirect"):
+            place = f"{self._server.settings.elsewhere if kind == 'redirect' else ''}/moved/chat/completions"
+            self._send(307, b"", f"Location: {place}\r\n")
+        elif kind == "wait_long":
+            self._respond(429, _error("Rate limit reached"), "Retry-After: 3600\r\n")
+        elif kind == "more":
+            other = completion("m", "x", hashlib.sha256(b"of somebody else").hexdigest(), GOOD).encode()
+            self._send(200, raw + _head(200, len(other), "") + other, length=len(raw))
+        elif kind == "echo":
+            self._send(200, self._echoing(body).encode())
+        else:  # half_usage: one of the counts is missing
+            value = json.loads(body)
+            del value["usage"]["completion_tokens"]
+            self._respond(200, json.dumps(value))
+
+    def _echoing(self, body: str) -> str:
+        """The answer with the key in it, letter by letter as JSON may write letters."""
+        key = self._key[1] if self._key else ""
+        return body.replace("natural care", "".join(f"\\u{ord(letter):04x}" for letter in key))
+
+    def _flood(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            if self._transport.get_write_buffer_size() < 1 << 20:
+                self._transport.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+            asyncio.get_running_loop().call_later(0.001, self._flood)
+
+    def _send(self, status: int, raw: bytes, headers: str = "", length: int | None = None) -> None:
         self._end()
         if self._transport is not None:
-            raw = body.encode()
-            self._transport.write(_head(status, len(raw), headers) + raw)
+            self._transport.write(_head(status, len(raw) if length is None else length, headers) + raw)
+
+    def _respond(self, status: int, body: str, headers: str = "") -> None:
+        self._send(status, body.encode(), headers)
 
     def _end(self) -> None:
         self._server.under_way -= self._busy
         self._busy = False
 
 
-def completion(model: str, prompt: str, digest: str, kind: str) -> str:
+def completion(
+    model: str,
+    prompt: str,
+    digest: str,
+    kind: str,
+    *,
+    usage: tuple[int, int] | None = None,
+    cut: bool = False,
+) -> str:
     """The body of the chat completion for a prompt and a kind of treatment."""
     if kind == "not_json":
         return '{"id": "chatcmpl-1", "choices": [{"message": {"content": "Step 1: cut o'
     content = content_of(digest, kind)
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    if cut:
+        content = content[: len(content) * 2 // 3]
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+    read, written = usage or usage_of(prompt, content)
     body = {
         "id": f"chatcmpl-{digest[:8]}",
         "object": "chat.completion",
         "created": 1_700_000_000 + int(digest[:5], 16),
         "model": f"{model}-0613",
         "choices": [] if kind == "no_choices" else [choice],
-        "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": len(content.split())},
+        "usage": {"prompt_tokens": read, "completion_tokens": written},
     }
     return json.dumps(body, ensure_ascii=False)
+
+
+def usage_of(prompt: str, content: str) -> tuple[int, int]:
+    """Tokens of a prompt and its answer by the server's own count."""
+    return len(prompt.split()), len(content.split())
+
+
+def bomb(size: int) -> bytes:
+    """So many bytes of nothing, packed to a thousandth."""
+    packer = zlib.compressobj(9, wbits=31)
+    parts = [packer.compress(b" " * 1_000_000) for _ in range(size // 1_000_000)]
+    return b"".join([*parts, packer.flush()])
 
 
 def content_of(digest: str, kind: str = GOOD) -> str:
@@ -242,6 +343,45 @@ def content_of(digest: str, kind: str = GOOD) -> str:
         f"Rose Water {digest[12:16]}; Oat Soap {digest[16:20]}; Shea Butter {digest[20:24]}."
     )
     return {"no_step2": step1, "no_step1": step2}.get(kind, step1 + step2)
+
+
+_NOT_BILLED = ("limited", "limited_wait", "limited_date", "error", "refused", "redirect", "wait_long")
+
+
+class Process:
+    """The server in a process of its own.
+
+    Attributes:
+        address: where it listens.
+        environment: variables that point a client to it.
+    """
+
+    def __init__(self, key: str = "no-secret", **settings: object) -> None:
+        """Starts it.
+
+        Args:
+            key: that clients are to use.
+            settings: of `Settings`.
+        """
+        arguments = [f"--{name}={value}" for name, value in settings.items()]
+        command = [sys.executable, __file__, *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.address = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.environment = {
+            "OPENAI_BASE_URL": f"{self.address}/v1", "OPENAI_API_KEY": key, "NO_PROXY": "127.0.0.1"
+        }  # fmt: skip
+
+    def get(self, what: str) -> Any:
+        """The JSON of `GET /what`."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.address}/{what}", timeout=60) as response:
+            return json.load(response)
+
+    def end(self) -> None:
+        """Ends it."""
+        self.process.kill()
+        self.process.wait()
 
 
 def _head(status: int, length: int, headers: str) -> bytes:

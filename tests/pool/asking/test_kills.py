@@ -9,11 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,25 +34,15 @@ out.write_text(json.dumps([rationale and rationale._asdict() for rationale in re
 """
 
 
-class Server:
+class Server(fault_server.Process):
     """The misbehaving server in a process of its own."""
 
     def __init__(self) -> None:
-        arguments = ["--faults=0.2", "--latency=0.05", "--spike=0.2", "--long_spike=9", "--wait=0.2"]
-        command = [sys.executable, fault_server.__file__, *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.address = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
-
-    def get(self, what: str) -> Any:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self.address}/{what}", timeout=10) as response:
-            return json.load(response)
+        super().__init__(faults=0.2, latency=0.05, spike=0.2, long_spike=9, wait=0.2)
 
     def worker(self, folder: Path, out: str) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"OPENAI_BASE_URL": f"{self.address}/v1", "NO_PROXY": "127.0.0.1"}
         command = [sys.executable, "-c", WORKER, str(folder), str(folder / out), str(PROMPTS)]
-        return subprocess.Popen(command, env=environment)
+        return subprocess.Popen(command, env=os.environ | self.environment)
 
     def wait_for(self, asked: int, worker: subprocess.Popen[bytes]) -> None:
         while worker.poll() is None and self.get("stats")["asked"] < asked:
@@ -65,8 +53,7 @@ class Server:
 def server() -> Iterator[Server]:
     running = Server()
     yield running
-    running.process.kill()
-    running.process.wait()
+    running.end()
 
 
 def accepted(folder: Path) -> dict[str, tuple[str, float]]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import logging
-import subprocess
 import sys
 import traceback
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,39 +33,23 @@ pytest.importorskip("openai")
 KEY = "sk-a-very-secret-key-0123456789"
 CONFIG = PoolConfig(provider="openai", model="m", max_tokens=50)
 
-StartServer = Callable[..., "Address"]
-
-
-class Address(str):
-    """Where a server listens."""
-
-    def get(self, what: str) -> Any:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self}/{what}", timeout=10) as response:
-            return json.load(response)
+StartServer = Callable[..., fault_server.Process]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
     """Starts servers, points the environment at the newest, and ends them."""
-    processes = []
+    running: list[fault_server.Process] = []
 
-    def start(**settings: object) -> Address:
-        arguments = [f"--{name}={value}" for name, value in settings.items()]
-        command = [sys.executable, fault_server.__file__, *arguments]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        stdout = processes[-1].stdout
-        assert stdout is not None
-        address = Address(f"http://127.0.0.1:{int(stdout.readline())}")
-        monkeypatch.setenv("OPENAI_BASE_URL", f"{address}/v1")
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        return address
+    def start(**settings: object) -> fault_server.Process:
+        running.append(fault_server.Process(KEY, **settings))
+        for name, value in running[-1].environment.items():
+            monkeypatch.setenv(name, value)
+        return running[-1]
 
     yield start
-    for process in processes:
-        process.kill()
-        process.wait()
+    for process in running:
+        process.end()
 
 
 def trouble_of(**llm: object) -> ChatError:
@@ -145,7 +126,7 @@ def test_a_password_in_the_address_is_never_shown(
     server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = server()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:pass-word@{address.removeprefix('http://')}/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:pass-word@{address.address.removeprefix('http://')}/v1")
     caplog.set_level(logging.INFO)
     asked = ask_openai(["a"], CONFIG, LLMConfig(), tmp_path)
     assert len(asked.answers) == 1 and "pass-word" not in caplog.text and "HTTP Request" not in caplog.text
