@@ -13,6 +13,7 @@ import pytest
 
 from experiments.configs.reland import get_config
 from experiments.run import run
+from reland_jax import files
 from reland_jax import pipeline as stages
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config
@@ -80,6 +81,17 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
     ("changes", "expected"),
     [
         ({}, set()),
+        (
+            # How the work is done, and not what comes out.
+            {
+                "train": {"checkpoint_seconds": 7.0},
+                "encoder": {"train": {"checkpoint_seconds": 7.0}},
+                "eval": {"tile_bytes": 4096},
+                "text": {"batch_size": 3},
+                "retrieval": {"tile": 16},
+            },
+            set(),
+        ),
         ({"train": {"learning_rate": 0.5}}, TRAIN),
         ({"fusion": {"dropout": 0.7}}, {"train/reland-seed0"}),
         ({"retrieval": {"neighbours": 2}}, {"assign", "train/reland-seed0"}),
@@ -107,6 +119,56 @@ def test_a_changed_setting_reruns_what_hangs_on_it(
     for variant in VARIANTS:
         pipeline.train(inputs, variant, 0)
     assert sorted(computed) == sorted(expected)
+
+
+def test_a_stage_that_computes_something_else_now_is_run_again(
+    copied: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number was raised, since an error in it was mended; the settings are what they were."""
+    computed = watch_stages(monkeypatch, copied)
+    monkeypatch.setitem(stages.VERSIONS, "assign", stages.VERSIONS["assign"] + 1)
+    pipeline = Pipeline(copied.config, copied.workdir)
+    inputs = pipeline.prepare()
+    for variant in VARIANTS:
+        pipeline.train(inputs, variant, 0)
+    assert sorted(computed) == ["assign", "train/reland-seed0"]
+
+
+def test_a_damaged_file_costs_its_stage_and_no_other(
+    copied: Finished, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pool of the heuristic says again what it said, so nothing hangs on when it was made."""
+    computed = watch_stages(monkeypatch, copied)
+    for name in ("build_pool/pool/pool.parquet", "assign/seed.npy"):
+        path = copied.workdir / name
+        path.write_bytes(path.read_bytes()[:-1])
+    pipeline = Pipeline(copied.config, copied.workdir)
+    inputs = pipeline.prepare()
+    for variant in VARIANTS:
+        pipeline.train(inputs, variant, 0)
+    assert sorted(computed) == ["assign", "build_pool"]
+    assert "pool/pool.parquet has" in caplog.text and "seed.npy has" in caplog.text
+
+
+def test_a_damaged_pool_that_was_paid_for_is_built_from_its_journal_or_refused(tmp_path: Path) -> None:
+    paid = changed(Config(), pool={"provider": "openai"})
+    with pytest.raises(RelandError, match="(?s)build_pool: it is cut. .*paid for.*journal.sqlite.*--stages"):
+        stages._refuse_to_pay_again(paid, tmp_path, "it is cut")
+    stages._refuse_to_pay_again(Config(), tmp_path, "the heuristic costs nothing")
+    (tmp_path / "journal.sqlite").touch()
+    stages._refuse_to_pay_again(paid, tmp_path, "the answers are there")
+
+
+def test_what_is_not_ours_stays(copied: Finished) -> None:
+    """Such as a folder with the name of a stage; what a killed run was writing is removed."""
+    workdir = copied.workdir.with_name("another")
+    left = workdir / f".split.tmp-{files._machine()}-{2**22 + 1}"
+    for folder in (workdir / "load", left, workdir / "split.tmp-1"):
+        folder.mkdir(parents=True)
+        (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(RelandError, match="load: this folder was not made by this program"):
+        run(copied.config, workdir, ["load"])
+    assert sorted(path.parent.name for path in workdir.glob("*/thesis.txt")) == ["load", "split.tmp-1"]
 
 
 def test_files_that_were_touched_are_read_again_and_no_more(
