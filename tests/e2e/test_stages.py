@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from reland_jax import pipeline as stages
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
+from reland_jax.pool import refuse_to_pay_again
 from reland_jax.seeds import choose, large
 from reland_jax.seeds.passes import place
 from reland_jax.storage import Texts, Trained
@@ -151,12 +153,13 @@ def test_a_damaged_file_costs_its_stage_and_no_other(
 
 
 def test_a_damaged_pool_that_was_paid_for_is_built_from_its_journal_or_refused(tmp_path: Path) -> None:
-    paid = changed(Config(), pool={"provider": "openai"})
+    config = Config()
+    paid = dataclasses.replace(config.pool, provider="openai")
     with pytest.raises(RelandError, match="(?s)build_pool: it is cut. .*paid for.*journal.sqlite.*--stages"):
-        stages._refuse_to_pay_again(paid, tmp_path, "it is cut")
-    stages._refuse_to_pay_again(Config(), tmp_path, "the heuristic costs nothing")
+        refuse_to_pay_again(paid, config.llm, tmp_path, "it is cut")
+    refuse_to_pay_again(config.pool, config.llm, tmp_path, "the heuristic costs nothing")
     (tmp_path / "journal.sqlite").touch()
-    stages._refuse_to_pay_again(paid, tmp_path, "the answers are there")
+    refuse_to_pay_again(paid, config.llm, tmp_path, "the answers are there")
 
 
 def test_what_is_not_ours_stays(copied: Finished) -> None:
