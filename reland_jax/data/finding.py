@@ -163,8 +163,7 @@ def _known_files(paths: list[Path], source: str) -> Place:
     if source not in ("auto", "table") or not all(map(table.is_table, paths)):
         raise RelandError(
             f"config.data.name names several files, {', '.join(path.name for path in paths)}; only tables "
-            "(CSV, "
-            "Parquet) can be read together"
+            "(CSV, Parquet) can be read together"
         )
     return Place("table", ",".join(map(str, paths)))
 

@@ -50,7 +50,7 @@ def test_by_default_nothing_is_filtered_but_repeated_rows_and_the_core(tmp_path:
     assert [count for _, count in told.dropped] == [1]
     assert "rating" not in told.columns and (told.items, told.items_with_text) == (4, 2)
     assert any("1 texts only say that there is none" in note for note in told.notes)
-    assert any("1 texts are lists written out" in note for note in told.notes)
+    assert any("1 texts are lists or the like written out" in note for note in told.notes)
 
 
 def test_the_order_of_the_file_tells_repeats_apart(tmp_path: Path) -> None:

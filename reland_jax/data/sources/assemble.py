@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.config import TEXT_FIELDS, DataConfig
+from reland_jax.config import DataConfig
 from reland_jax.data.sources.columns import Column, Frame, Roles, Usual, find, listed, roles_of, text_columns
 from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens, feature_table, split_codes
 from reland_jax.data.sources.times import Times, times
@@ -55,10 +56,9 @@ def assemble(
         if len(item.name) == len(item.code) > 1:
             told.append(
                 f"no item has two rows, so nothing tells whether {listed(list(inline))} describe the items "
-                "or the "
-                "rows, as a review's title does; config.data.text_fields leaves columns out"
+                "or the rows, as a review's title does; config.data.text_fields leaves columns out"
             )
-        own = feature_table(item, columns, frame.where, frame.place, _leave_out(config, inline))
+        own = feature_table(item, columns, frame.where, frame.place, partial(_leave_out, list(inline)))
         item_features = own if item_features is None else _joined(item_features, own)
     time = None if roles.time is None else times(_column(frame, table, roles.time), told)
     split = None
@@ -112,8 +112,7 @@ def _features(
     if id_column is None:
         raise RelandError(
             f"{frame.named}: no column {name!r}, by which it would be matched to the interactions; the "
-            "columns "
-            f"are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
+            f"columns are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
         )
     fields = {column: column for column in frame.columns if column != id_column}
     for field in wanted:
@@ -139,8 +138,7 @@ def _odd_ids(what: str, column: Tokens) -> list[str]:
     if len(column.name) and all(_WITH_POINT.fullmatch(name) for name in column.name):
         notes.append(
             f"the {what} ids are whole numbers written with a point, such as {column.name[0]!r}; they are "
-            "kept so, "
-            f"and {column.name[0][:-2]!r} in another file is another id"
+            f"kept so, and {column.name[0][:-2]!r} in another file is another id"
         )
     return notes
 
@@ -164,14 +162,10 @@ def _joined(beside: FeatureTable | None, inline: FeatureTable) -> FeatureTable:
     return FeatureTable(all_ids, fields)
 
 
-def _leave_out(config: DataConfig, inline: dict[str, str]) -> str:
-    """What can be done where rows of an item contradict each other."""
-    others = "one of " + ", ".join(inline) if len(inline) > 1 else "none"
-    asked = "" if config.text_fields != TEXT_FIELDS else " (a default name)"
+def _leave_out(fields: Sequence[str], name: str) -> str:
+    """What can be done where rows of an item contradict each other in the column of a field."""
+    others = ",".join(field for field in fields if field != name)
     return (
-        "such a column may describe the row, as a review's title does, and not the item: leave it out by "
-        "naming "
-        f"the columns that do describe items in config.data.text_fields{asked}, here {others}, or none at "
-        "all "
-        "(--config.data.text_fields=); if it is the item's, keep one value of each"
+        "it may describe the row, as a review's title does, and not the item: leave it out by "
+        f"--config.data.text_fields={others}; if it is the item's, keep one value of each"
     )

@@ -179,8 +179,7 @@ def text_columns(
             what = "is no text of an item" if column else "is not there"
             raise RelandError(
                 f"{frame.named}: column {field!r} of config.data.text_fields {what}; columns that can "
-                "describe "
-                f"items are {listed(names) or 'none'}{_hint(field, names)}"
+                f"describe items are {listed(names) or 'none'}{_hint(field, names)}"
             )
     return found
 
@@ -218,8 +217,7 @@ def _time(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> s
     which = f"{listed(alike)} looks like one: " if alike else ""
     raise RelandError(
         f"{frame.named}: no column {usual.time[0]!r} for the times; {which}{_there_are(frame)}; say which "
-        "it is "
-        f"by --{where}=COLUMN, or --{where}= for the order of the file"
+        f"it is by --{where}=COLUMN, or --{where}= for the order of the file"
     )
 
 

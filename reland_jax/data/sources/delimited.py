@@ -156,8 +156,7 @@ def first_fault(path: Path, layout: Layout, used: Sequence[str], otherwise: str)
                 if name in used and any("\udc80" <= character <= "\udcff" for character in value):
                     return RelandError(
                         f"{path}:{number}: {name!r} holds bytes that are not in the file's text encoding "
-                        "(UTF-8 "
-                        "is expected); set --config.data.encoding, such as cp1252 or latin-1"
+                        "(UTF-8 is expected); set --config.data.encoding, such as cp1252 or latin-1"
                     )
     except csv.Error as error:
         otherwise = str(error)

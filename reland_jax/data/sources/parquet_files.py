@@ -11,12 +11,8 @@ from reland_jax.data.sources.columns import Frame
 from reland_jax.types import RelandError
 
 
-def frame(path: Path, partition: dict[str, str] | None = None) -> Frame:
+def frame(path: Path) -> Frame:
     """One file as a frame.
-
-    Args:
-        path: the file.
-        partition: columns that the names of its folders give, such as ``day=1``.
 
     Raises:
         RelandError: not a Parquet file.
@@ -25,29 +21,15 @@ def frame(path: Path, partition: dict[str, str] | None = None) -> Frame:
 
     with _told(path):
         names = list(parquet.read_schema(path).names)
-    fixed = {name: value for name, value in (partition or {}).items() if name not in names}
-    return Frame(
-        str(path),
-        [*names, *fixed],
-        lambda used: _read(path, used, fixed),
-        lambda row: f"{path}: row {row + 1}",
-    )
+    return Frame(str(path), names, lambda used: _read(path, used), lambda row: f"{path}: row {row + 1}")
 
 
-def _read(path: Path, used: Sequence[str], fixed: dict[str, str]) -> Any:
-    import pyarrow as pa
+def _read(path: Path, used: Sequence[str]) -> Any:
     from pyarrow import parquet
 
     with _told(path):
-        # Of the file alone: a dataset would add columns for folders named like day=1.
-        table = parquet.ParquetFile(path).read(columns=[name for name in used if name not in fixed])
-        if missing := [name for name in used if name not in fixed and name not in table.column_names]:
-            raise RelandError(f"{path}: column {missing[0]!r} cannot be read")
-        rows = parquet.ParquetFile(path).metadata.num_rows
-    for name in used:
-        if name in fixed:
-            table = table.append_column(name, pa.array([fixed[name]] * rows, pa.string()))
-    return table.select(list(used))
+        # Of the file alone: a data set would add columns for folders named like day=1.
+        return parquet.ParquetFile(path).read(columns=list(used)).select(list(used))
 
 
 @contextmanager
@@ -57,5 +39,5 @@ def _told(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise RelandError(f"{path}: not a readable Parquet file ({error})") from None

@@ -31,8 +31,7 @@ def combined(frames: Sequence[Frame], where: str) -> Frame:
             raise RelandError(
                 f"{where}: several files to choose from, and they are not parts of one table: column "
                 f"{listed(differ)} is not in both of {first.where} and {other.where}; give the path of "
-                "one, or of "
-                "those that belong together with commas between them, as config.data.name"
+                "one, or of those that belong together with commas between them, as config.data.name"
             )
     lengths: list[int] = []
 

@@ -82,7 +82,11 @@ def tokens(column: Any) -> Tokens:
 
 
 def feature_table(
-    ids: Tokens, fields: Mapping[str, Tokens], where: str, place: Callable[[int], str], way_out: str = ""
+    ids: Tokens,
+    fields: Mapping[str, Tokens],
+    where: str,
+    place: Callable[[int], str],
+    way_out: Callable[[str], str] = lambda name: "keep one of them",
 ) -> FeatureTable:
     """One row per id. Rows of one id may repeat a value or lack it, and not contradict each other.
 
@@ -91,7 +95,7 @@ def feature_table(
         fields: field name -> values of the rows, "" where there is none.
         where: the file, for the message.
         place: words for the place of a row, asked only for the message.
-        way_out: what can be done about rows that contradict each other.
+        way_out: what can be done about a field in which rows contradict each other.
 
     Raises:
         RelandError: rows of one id contradict each other; it is said how many ids have such rows, and two
@@ -102,7 +106,12 @@ def feature_table(
 
 
 def _one_each(
-    ids: Tokens, values: Tokens, name: str, where: str, place: Callable[[int], str], way_out: str
+    ids: Tokens,
+    values: Tokens,
+    name: str,
+    where: str,
+    place: Callable[[int], str],
+    way_out: Callable[[str], str],
 ) -> np.ndarray:
     """The value of every id, ``<object>[m]``."""
     rows = np.flatnonzero((values.name != "")[values.code]) if len(values.name) else np.zeros(0, np.int64)
@@ -115,7 +124,7 @@ def _one_each(
         raise RelandError(
             f"{where}: column {name!r} differs between the rows of {count:,} of {len(first):,} ids; "
             f"{ids.name[ids.code[row]]!r} is described twice: {_shown(values, before)} ({place(before)}) and "
-            f"{_shown(values, row)} ({place(row)}); {way_out or 'keep one of them'}"
+            f"{_shown(values, row)} ({place(row)}); {way_out(name)}"
         )
     result = np.full(len(first), "", dtype=object)
     known = first >= 0

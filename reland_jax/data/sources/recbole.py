@@ -80,10 +80,8 @@ def _inter(path: Path) -> list[Path]:
     if not {0, 2} <= present or len(present) < len(found):
         raise RelandError(
             f"{path}: a part of a split by its name, of which {listed([each.name for each in found])} are "
-            "here; "
-            f"{name}.train.inter, {name}.test.inter and, if there is one, {name}.valid.inter are needed, "
-            "each once. "
-            f"If it is all there is, rename it to {name}.inter"
+            f"here; {name}.train.inter, {name}.test.inter and, if there is one, {name}.valid.inter are "
+            f"needed, each once. If it is all there is, rename it to {name}.inter"
         )
     return found
 
@@ -125,8 +123,7 @@ def _typed(field: str, path: Path, number: str) -> str:
     if kind not in _TYPES or not name or ":" in name:
         raise RelandError(
             f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and "
-            "fields "
-            "have a tab between them (config.data.delimiter names another)"
+            "fields have a tab between them (config.data.delimiter names another)"
         )
     if number and name in ("timestamp", "rating") and kind != number:
         raise RelandError(f"{path}:1: column {name!r} must have type {number}, not {kind}")

@@ -103,8 +103,7 @@ def _of_numbers(numbers: np.ndarray, name: str, notes: list[str]) -> Times:
     if first and last:
         notes.append(
             f"column {name!r}: the earliest time looks like {first} and the latest like {last}; mixed "
-            "units have "
-            "no common order"
+            "units have no common order"
         )
     return Times(numbers, "", f"{low}", f"{high}")
 
