@@ -362,6 +362,7 @@ def _purge(order: Order) -> int:
     def waiting() -> None:
         print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
 
+    to_purge(order.store)  # what cannot be purged now is told before anybody is stopped
     with nobody_asks(order.store, order.wait, waiting), order.store.locked() as store:
         return _told(purge(store))
 

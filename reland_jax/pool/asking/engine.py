@@ -22,7 +22,15 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import Backoff, Breaker, Patience, RateLimit
 from reland_jax.pool.asking.money import Budget
 from reland_jax.pool.asking.recorder import Recorder
-from reland_jax.pool.asking.records import ACCEPTED, UNREADABLE, Malformed, Reception, RequestRecord, Sent
+from reland_jax.pool.asking.records import (
+    ACCEPTED,
+    REMOVED,
+    UNREADABLE,
+    Malformed,
+    Reception,
+    RequestRecord,
+    Sent,
+)
 from reland_jax.pool.asking.replies import (
     Asked,
     Judge,
@@ -154,12 +162,14 @@ class _Source:
 
     def _take(self, some: Sequence[RequestRecord]) -> tuple[list[_Item], Asked]:
         """Claims prompts, and reads what is known of those that are not to be asked; in a thread."""
-        job = self._job
-        held = job.journal.claim(some)
-        malformed = job.journal.malformed(held)
+        journal = self._job.journal
+        removed = {request.key: REMOVED for request in some if not journal.allows(request.prompt)}
+        held = journal.claim([request for request in some if request.key not in removed])
+        malformed = journal.malformed(held)
         mine = [request for request in some if request.key in held]
-        items = [job.item(request, malformed.get(request.key)) for request in mine]
-        return items, known([request.key for request in some if request.key not in held], job.journal)
+        items = [self._job.item(request, malformed.get(request.key)) for request in mine]
+        asked = known([each.key for each in some if each.key not in held | removed.keys()], journal)
+        return items, Asked(asked.answers, asked.problems | removed, asked.closed | frozenset(removed))
 
 
 def known(keys: Sequence[str], journal: Journal) -> Asked:
@@ -316,13 +326,17 @@ class _Job:
         async with self._slots:
             await self._reserve(reserved)
             await self._turn(item)
-            if self.stopped.is_set():
+            allowed = await self._allows(item)
+            if self.stopped.is_set() or not allowed:
                 self._release(reserved, (0, 0))
-                raise _Stopped
+                raise _Stopped if self.stopped.is_set() else ChatError(Trouble.REFUSED, REMOVED)
             # On disk before it is sent: should this process be killed, it counts as paid.
             await self._recorder.record(Sent(item.request.key, *reserved))
             reception, error = await self._send(item, reserved)
             self._release(reserved, reception.paid if reception else (0, 0))
+            if reception and not await self._allows(item):
+                reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept
+                error = ChatError(Trouble.REFUSED, REMOVED)
         await self._recorder.record(reception or Sent(item.request.key, 0, 0))
         if self.journal.out_of_room:
             self._stop(lambda left: RelandError(
@@ -333,6 +347,15 @@ class _Job:
             raise error
         assert reception is not None
         return reception
+
+    async def _allows(self, item: _Item) -> bool:
+        """Whether the prompt may be asked; stops the job where nothing may be any more."""
+        try:
+            return await asyncio.to_thread(self.journal.allows, item.request.prompt)
+        except RelandError as error:
+            why = str(error)
+            self._stop(lambda left: RelandError(f"{why} ({left} prompts are still to ask)"))
+            return True
 
     async def _send(
         self, item: _Item, reserved: tuple[int, int]

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,14 +69,27 @@ class Journal:
         out_of_room: whether the disk was full, so that what was set aside for answers had to be used.
     """
 
-    def __init__(self, path: str | Path, *, lease_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        lease_seconds: float = 60.0,
+        may_ask: Callable[[str], bool] | None = None,
+    ) -> None:
         """Opens the journal, or creates it.
+
+        Args:
+            path: the file.
+            lease_seconds: see above.
+            may_ask: says of a prompt whether it may still be sent, and its answer be kept; it raises
+                `RelandError` where nothing may be any more. Those who ask look at it (see `allows`).
 
         Raises:
             RelandError: the file is damaged (see `check`), emptied, not a journal, or of a newer version of
                 this program; or its folder cannot be written.
         """
         self.path, self.lease_seconds, self.out_of_room = Path(path), lease_seconds, False
+        self._may_ask = may_ask
         self._lock, self._id, self._alone, self._watch = threading.RLock(), "", False, Watch()
         self._reserve, self._told = DiskReserve(self.path), False
         with self._explained():
@@ -98,6 +111,14 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         """Closes the journal."""
         self.close()
+
+    def allows(self, prompt: str) -> bool:
+        """Whether a prompt may be sent, and its answer be kept: nobody whom it shows was removed meanwhile.
+
+        Raises:
+            RelandError: nothing may be sent any more.
+        """
+        return self._may_ask is None or self._may_ask(prompt)
 
     def close(self) -> None:
         """Gives the claims back and closes the file; closing twice does nothing."""

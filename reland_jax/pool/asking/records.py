@@ -12,6 +12,9 @@ from reland_jax.pool.reading.answers import Answer
 
 JOURNAL_FILE = "journal.sqlite"
 
+REMOVED = "a user whom the prompt shows was removed while it was being asked"
+"""Why a prompt is not asked, or its answer not kept."""
+
 ACCEPTED = "accepted"
 """Kind of a reception: a usable answer. A prompt has at most one."""
 MALFORMED = "malformed"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reland_jax.files import locked
 from reland_jax.pool.keeping.asked import ASKED_FILE, ASKING_FOLDER, read_asked
+from reland_jax.pool.keeping.audit import MARK_FILE
 from reland_jax.pool.keeping.lists import LIST_FILES, read_removals
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.prompting.prompts import prompt_hash
@@ -38,6 +40,7 @@ class Guard:
             store: the store; its notes say whom a prompt shows.
         """
         self._store, self._seen = store, ""
+        self._lock = threading.Lock()
         self._users: dict[str, set[str]] = {}
         self._barred: frozenset[str] = frozenset()
 
@@ -54,10 +57,11 @@ class Guard:
                 f"{folder}: a removal is being made final (--purge), so asking ends here; what was answered "
                 "is kept: give the same command again"
             )
-        state = _state(folder)
-        if state != self._seen:
-            self._look()
-            self._seen = state
+        with self._lock:
+            state = _state(folder)
+            if state != self._seen:
+                self._look()
+                self._seen = state
         return prompt_hash(prompt) not in self._barred
 
     def _look(self) -> None:
@@ -70,8 +74,16 @@ class Guard:
         self._barred = frozenset(digest for digest, users in self._users.items() if users & gone)
 
 
+def guard_of(folder: str | Path) -> Callable[[str], bool] | None:
+    """What has to allow every prompt that is asked from a folder; None where it is not that of a store."""
+    store = Path(folder).resolve().parent
+    if Path(folder).resolve().name != ASKING_FOLDER or not (store / MARK_FILE).exists():
+        return None
+    return Guard(PoolStore(store)).may_ask
+
+
 @contextlib.contextmanager
-def asking(store: PoolStore) -> Iterator[Guard]:
+def asking(store: PoolStore) -> Iterator[None]:
     """Lets a process ask in a store; a purge waits until it leaves. The store is made if need be.
 
     Raises:
@@ -88,7 +100,7 @@ def asking(store: PoolStore) -> Iterator[Guard]:
                 f"{store.folder}: a removal is being made final (--purge); give the command again when it "
                 "is done"
             ) from None
-        yield Guard(store)
+        yield
 
 
 @contextlib.contextmanager

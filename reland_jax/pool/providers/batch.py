@@ -22,6 +22,7 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
 from reland_jax.pool.contract import NoAnswer, Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
 from reland_jax.pool.providers.batch_files import (
     ENDPOINT,
@@ -101,8 +102,8 @@ class BatchProvider:
                 that was sent through the API.
         """
         state = self._nothing_sent()
-        with Journal(journal_path(self._llm, self._folder)) as journal:
-            prompts = [request.prompt for request in requests]
+        with Journal(journal_path(self._llm, self._folder), may_ask=guard_of(self._folder)) as journal:
+            prompts = [request.prompt for request in requests if journal.allows(request.prompt)]
             work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config), state)
             brought = self.response_path.exists()
             remarks = work.read(read_bytes(self.response_path), str(self.response_path)) if brought else []
@@ -185,8 +186,10 @@ class UploadedBatchProvider:
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         llm = self._llm
-        lease = max(60.0, 3 * llm.poll_seconds)
-        with _alone(self._folder), Journal(journal_path(llm, self._folder), lease_seconds=lease) as journal:
+        lease, may_ask = max(60.0, 3 * llm.poll_seconds), guard_of(self._folder)
+        path = journal_path(llm, self._folder)
+        with _alone(self._folder), Journal(path, lease_seconds=lease, may_ask=may_ask) as journal:
+            prompts = [prompt for prompt in prompts if journal.allows(prompt)]
 
             def sleep(seconds: float) -> None:
                 journal.heartbeat()

@@ -15,7 +15,13 @@ from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
-from reland_jax.pool.asking.records import UNREADABLE, RequestRecord, journal_path, request_record
+from reland_jax.pool.asking.records import (
+    REMOVED,
+    UNREADABLE,
+    RequestRecord,
+    journal_path,
+    request_record,
+)
 from reland_jax.pool.asking.replies import (
     Asked,
     Judge,
@@ -27,6 +33,7 @@ from reland_jax.pool.asking.replies import (
     turn_of,
 )
 from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
+from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
 
 LOOK_SECONDS = 2.0
@@ -79,7 +86,7 @@ class HfProvider:
         return texts_of(prompts, self._ask(prompts, config, judge), config)
 
     def _ask(self, prompts: Iterable[str], config: PoolConfig, judge: Judge) -> Asked:
-        with Journal(journal_path(self._llm, self._folder)) as journal:
+        with Journal(journal_path(self._llm, self._folder), may_ask=guard_of(self._folder)) as journal:
             journal.enlist(alone=bool(self._llm.budget or self._llm.budget_tokens))
             job = _Job(config, self._llm, journal, judge, self._writer)
             return job.run({record.key: record for record in (request_record(p, config) for p in prompts)})
@@ -126,7 +133,7 @@ class _Job:
         with tqdm(total=len(tasks), desc="write", unit="prompt", disable=None) as progress:
             for rows in _batches(tasks, self._llm.concurrency):
                 # Claimed as late as this, so that processes on one journal share the prompts.
-                mine = self._journal.claim([tasks[row].record for row in rows])
+                mine = self._journal.claim(self._allowed([tasks[row].record for row in rows]))
                 batch = [tasks[row] for row in rows if tasks[row].record.key in mine]
                 held += len(batch)
                 written += self._write(batch, writer, len(tasks) - done) if batch else 0
@@ -135,6 +142,12 @@ class _Job:
                 progress.set_postfix_str(f"{rate:.1f} tokens/s", refresh=False)
                 progress.update(len(rows))
         return bool(held) or not tasks
+
+    def _allowed(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+        """Those that may still be asked; the others are given up."""
+        allowed = [record for record in records if self._journal.allows(record.prompt)]
+        self._given_up |= {record.key: REMOVED for record in records if record not in allowed}
+        return allowed
 
     def _tasks(self, records: Sequence[RequestRecord], writer: Writer) -> list[_Task]:
         """The prompts as the model sees them, without those that are too long for it."""

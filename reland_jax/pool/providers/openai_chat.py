@@ -24,6 +24,7 @@ from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge, provider_result, texts_of
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
 from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
+from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
 from reland_jax.types import RelandError
 
@@ -146,7 +147,7 @@ def ask_openai(
         async with OpenAIChat(config, llm) as chat:
             return await ask_all(records, chat, journal, config, llm, judge=judge)
 
-    with Journal(journal_path(llm, folder)) as journal:
+    with Journal(journal_path(llm, folder), may_ask=guard_of(folder)) as journal:
         found = known(list({record.key: record for record in records}), journal)
         if all(record.key in found.answers or record.key in found.problems for record in records):
             return found
