@@ -310,6 +310,12 @@ class TextConfig:
     batch_size: int = _setting(
         64, "texts of 32 tokens per encoder step; longer ones get fewer", low=1, machine=True
     )
+    unknown_words: float = _setting(
+        0.1, "share of words unknown to the encoder that is told", low=0, high=1, machine=True
+    )
+    allow_alike: bool = _setting(
+        False, "go on where the encoder makes few distinct vectors of many distinct texts", machine=True
+    )
     whiten_items: int = _setting(
         0, "item texts: principal directions kept, with equal variance; 0 keeps the raw vectors", low=0
     )

@@ -24,13 +24,13 @@ from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import (
     data_fingerprint,
     item_entities,
-    item_texts,
     load_interactions,
     raw_state,
     report_text,
     split,
     statistics,
 )
+from reland_jax.encoding import check_item_texts, encode_items, encode_text, whitened
 from reland_jax.eval import Borrowed, evaluation_notes, held_out, lend, mean_metrics, per_user_metrics
 from reland_jax.files import sweep_folder
 from reland_jax.mesh import of_first_process, on_host, own_devices, use_mesh_together
@@ -51,7 +51,6 @@ from reland_jax.storage import (
     BuiltPool,
     Inputs,
     Seeding,
-    Texts,
     Trained,
     load_array,
     load_assignment,
@@ -70,7 +69,7 @@ from reland_jax.storage import (
     save_trained,
 )
 from reland_jax.storage import load_interactions as load_stored_interactions
-from reland_jax.text import control_rationales, encode_texts, whiten
+from reland_jax.text import control_rationales, encoder_state
 from reland_jax.train import Evaluator, Task, create_task, fit, param_shapes
 from reland_jax.types import CONTROLS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
 
@@ -146,6 +145,7 @@ class Pipeline:
             for folder in (self.workdir, self.workdir / trainings, self.workdir / TEXT_CACHE):
                 sweep_folder(folder)
         self.seconds: dict[str, float] = {}
+        self._encoder_state = ""
 
     def start(self, stage: str) -> bool:
         """Whether a stage is to be run.
@@ -185,7 +185,7 @@ class Pipeline:
         behaviour = self._stage(
             "encode_users",
             [divided.fingerprint, config.encoder, config.eval, config.data.max_length]
-            + ([config.text.encoder, config.text.max_tokens] if config.encoder.text_weight else []),
+            + ([self._text_state(), config.text.max_tokens] if config.encoder.text_weight else []),
             lambda: self._encode_users(interactions, splits), save_array, load_array,
         )  # fmt: skip
         seeds = self._stage(
@@ -221,8 +221,8 @@ class Pipeline:
             told = told_of_missing(config.pool, config.llm, len(pool.rationales), missing, self._ask_again)
             _log.warning("pool: %s", told)
         texts = self._stage(
-            "encode_text", [built.fingerprint, config.text],
-            lambda: _encode_text(interactions, pool, config, workdir / TEXT_CACHE), save_texts, load_texts,
+            "encode_text", [built.fingerprint, dataclasses.replace(config.text, encoder=self._text_state())],
+            lambda: encode_text(interactions, pool, config, workdir / TEXT_CACHE), save_texts, load_texts,
         )  # fmt: skip
         assignment = self._stage(
             "assign", [built.fingerprint, config.retrieval, config.fusion.neighbours],
@@ -282,6 +282,12 @@ class Pipeline:
         """Training, validation and test by the protocol of the config."""
         return split(interactions, self.config.data.protocol)
 
+    def _text_state(self) -> str:
+        """What the files of the text encoder hold; they are read once in a run."""
+        if not self._encoder_state:
+            self._encoder_state = encoder_state(self.config.text.encoder)
+        return self._encoder_state
+
     # --- stages --------------------------------------------------------------------------------
 
     def _tell_targets(self, splits: Splits) -> None:
@@ -293,15 +299,17 @@ class Pipeline:
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """M of Eq. 1, by training interactions only, and beside it what the items are about."""
+        if self.config.encoder.text_weight and jax.process_index() == 0:
+            check_item_texts(interactions, self.config)
         with use_mesh_together(self.config.mesh):
             behaviour = self._encode_behaviour(interactions, splits)
         weight = self.config.encoder.text_weight
         # Texts are the first process's alone: the others take the artefact, and this stays unused.
         if not weight or jax.process_index() > 0:
             return behaviour
-        items = _encode_items(interactions, self.config, self.workdir / TEXT_CACHE)
+        items = encode_items(interactions, self.config, self.workdir / TEXT_CACHE)
         directions = self.config.encoder.text_directions
-        return add_texts(behaviour, splits.train, _whitened(items, items, directions), weight)
+        return add_texts(behaviour, splits.train, whitened(items, items, directions), weight)
 
     def _encode_behaviour(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """A lightweight backbone's vectors of all users."""
@@ -436,6 +444,8 @@ def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict
 
 
 def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
+    # An encoder that cannot be used is no discovery to make after an LLM has been paid.
+    check_item_texts(seeding.interactions, config)
     pool, problems = build_pool(
         seeding.seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
         folder=folder, llm=config.llm, cluster=seeding.clusters,
@@ -445,27 +455,6 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, folder)
     return BuiltPool(pool, [{**each._asdict(), "again": each.again} for each in problems], paid)
-
-
-def _encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:
-    return encode_texts(item_texts(interactions, config.data.text_fields), config.text, cache)
-
-
-def _encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
-    items = _encode_items(interactions, config, cache)
-    rationales = encode_texts([rationale.step2 for rationale in pool.rationales], config.text, cache)
-    # The principal directions of the items are those in which tastes differ. Raw, all rationales share
-    # one large component, and a projection of it is a bias towards popular items.
-    return Texts(
-        _whitened(items, items, config.text.whiten_items),
-        _whitened(rationales, items, config.text.whiten_rationales),
-    )
-
-
-def _whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
-    described = int(items.any(1).sum())
-    directions = min(directions, items.shape[1], described - 1)
-    return whiten(texts, items[1:], directions) if directions > 0 else texts
 
 
 def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment:

@@ -45,8 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"data", "storage", "pool", "eval", "report"},
     "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
+    "encoding": CONTRACTS | {"storage", "data", "text"},
     "pipeline": SHARED
-    | {"artefacts", "storage"}
+    | {"artefacts", "storage", "encoding"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }

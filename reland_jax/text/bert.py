@@ -31,6 +31,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 SUPPORTED_MODEL_TYPE = "bert"
 
+MOST_LAYERS = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -82,8 +84,9 @@ class BertConfig:
         missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
         if missing:
             raise RelandError(f"{where}: no entry {', '.join(missing)}; is this the config of a BERT?")
+        _require_sizes(values, where)
         config = cls(**{field.name: values[field.name] for field in fields if field.name in values})
-        if config.hidden_act not in ACTIVATIONS:
+        if not isinstance(config.hidden_act, str) or config.hidden_act not in ACTIVATIONS:
             hint = nearest_name(str(config.hidden_act), list(ACTIVATIONS))
             raise RelandError(f"{where}: hidden_act={config.hidden_act!r} is not supported; {hint}")
         if config.hidden_size % config.num_attention_heads:
@@ -107,6 +110,19 @@ def _require_bert(values: dict[str, Any], where: str) -> None:
                 f"{where}: {key}={found!r} is not supported, only {key}={value!r} is; "
                 "choose another text.encoder, such as 'minilm'"
             )
+
+
+def _require_sizes(values: dict[str, Any], where: str) -> None:
+    """Raises `RelandError` for a size that no BERT has, whatever the file says."""
+    for field in dataclasses.fields(BertConfig):
+        value = values.get(field.name, 1)
+        if field.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise RelandError(f"{where}: {field.name}={value!r} must be a whole number of at least 1")
+    if (layers := values["num_hidden_layers"]) > MOST_LAYERS:
+        raise RelandError(f"{where}: num_hidden_layers={layers} is more than {MOST_LAYERS}; it is damaged")
+    epsilon = values.get("layer_norm_eps", 1e-12)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon < 1:
+        raise RelandError(f"{where}: layer_norm_eps={epsilon!r} must be a number of at least 0 and below 1")
 
 
 def _dense(width: int, name: str) -> nn.Dense:

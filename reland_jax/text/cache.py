@@ -27,9 +27,9 @@ class VectorCache(NamedTuple):
     rows: dict[bytes, np.ndarray]
 
 
-def text_key(fingerprint: str, max_tokens: int, text: str) -> bytes:
-    """SHA-256 (32 bytes) of all that decides a text's vector."""
-    return hashlib.sha256(f"{fingerprint}\0{max_tokens}\0{text}".encode()).digest()
+def text_key(fingerprint: str, max_tokens: int, batch_size: int, text: str) -> bytes:
+    """SHA-256 (32 bytes) of all that decides a text's vector to the last bit."""
+    return hashlib.sha256(f"{fingerprint}\0{max_tokens}\0{batch_size}\0{text}".encode()).digest()
 
 
 def open_cache(folder: str | os.PathLike[str], fingerprint: str) -> VectorCache:

@@ -62,7 +62,7 @@ def load_params(path: Path, config: BertConfig) -> dict[str, Any]:
 
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, KeyError) as error:
         raise RelandError(f"{path}: cannot read the weights: {error}") from error
     return convert_tensors(tensors, config, str(path))
 

@@ -24,7 +24,8 @@ from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.cache import add_rows, open_cache, text_key
 from reland_jax.text.checkpoint import CONFIG, WEIGHTS, Pooling, find_checkpoint, fingerprint, read_pooling
 from reland_jax.text.convert import load_params
-from reland_jax.text.tokenizer import Tokenise, load_tokenizer
+from reland_jax.text.reading import check_reading, read_by
+from reland_jax.text.tokenizer import Tokeniser, load_tokenizer
 from reland_jax.types import RelandError
 
 LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)
@@ -46,14 +47,14 @@ class TextEncoder(NamedTuple):
         config: sizes of the BERT; `config.hidden_size` is T.
         params: its parameters.
         pooling: how tokens become one vector.
-        tokenise: texts -> token ids.
+        tokenise: texts -> token ids, each smaller than `config.vocab_size`.
         max_tokens: longest sequence.
     """
 
     config: BertConfig
     params: dict[str, Any]
     pooling: Pooling
-    tokenise: Tokenise
+    tokenise: Tokeniser
     max_tokens: int
 
 
@@ -66,54 +67,81 @@ def load_encoder(config: TextConfig) -> TextEncoder:
     return _load(find_checkpoint(config.encoder), config)
 
 
+def check_texts(texts: Sequence[str], config: TextConfig, what: str = "texts") -> None:
+    """Finds out, before long work, whether `encode_texts` can be done and would mean anything.
+
+    The encoder is loaded whole, so that a fault of its files shows; the texts are tokenised and not encoded.
+
+    Args:
+        texts: as for `encode_texts`.
+        config: as for `encode_texts`.
+        what: which texts these are, for messages.
+
+    Raises:
+        RelandError: see `load_encoder` and `reading.check_reading`.
+    """
+    _tokens(load_encoder(config), _distinct(texts), config, what)
+
+
 def encode_texts(
-    texts: Sequence[str], config: TextConfig, cache_dir: str | os.PathLike[str] | None
+    texts: Sequence[str],
+    config: TextConfig,
+    cache_dir: str | os.PathLike[str] | None,
+    what: str = "texts",
 ) -> np.ndarray:
-    """Encodes texts; the encoder is loaded only if a text is not in the cache.
+    """Encodes texts. The vector of a text does not depend on the texts beside it.
 
     Args:
         texts: ``n`` texts; repeated ones are encoded once.
         config: which encoder, how many tokens, how many texts per step.
         cache_dir: folder of the cache of vectors; None encodes without one.
+        what: which texts these are, for messages.
 
     Returns:
         ``<float32>[n, T]``; a text that is empty or only white space is the zero vector.
 
     Raises:
-        RelandError: see `load_encoder`.
+        RelandError: see `load_encoder` and `reading.check_reading`.
     """
-    # What a language model wrote may hold half of a surrogate pair, which no encoding allows.
-    texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    distinct = list(dict.fromkeys(text for text in texts if text.strip()))
-    vectors = _encode_distinct(distinct, config, cache_dir)
+    texts = list(map(_encodable, texts))
+    distinct = _distinct(texts)
+    vectors = _encode_distinct(distinct, config, cache_dir, what)
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = [row_of.get(text, len(distinct)) for text in texts]
     return np.concatenate([vectors, np.zeros_like(vectors, shape=(1, vectors.shape[1]))])[rows]
 
 
-def run_encoder(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> np.ndarray:
-    """Encodes distinct texts without a cache.
+def run_encoder(encoder: TextEncoder, token_ids: Sequence[Sequence[int]], batch_size: int) -> np.ndarray:
+    """Encodes texts that are tokens already.
 
     Args:
         encoder: from `load_encoder`.
-        texts: ``n`` texts, none empty.
+        token_ids: of ``n`` texts, by its tokenizer.
         batch_size: texts of `BATCH_TOKENS` tokens per step (`TextConfig.batch_size`).
 
     Returns:
         ``<float32>[n, T]``.
+
+    Raises:
+        RelandError: a vector is not finite.
     """
-    started = time.monotonic()
-    token_ids = encoder.tokenise(texts)
-    vectors = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
+    started, count = time.monotonic(), len(token_ids)
+    vectors = np.zeros((count, encoder.config.hidden_size), np.float32)
     batches = plan_batches([len(ids) for ids in token_ids], encoder.max_tokens, batch_size * BATCH_TOKENS)
-    with tqdm(total=len(texts), desc="encode texts", unit="text", disable=None) as progress:
+    with tqdm(total=count, desc="encode texts", unit="text", disable=None) as progress:
         for batch in batches:
             ids, lengths = _padded([token_ids[row] for row in batch.rows], batch.shape)
             encoded = embed(encoder.config, encoder.pooling, encoder.params, ids, lengths)
             vectors[batch.rows] = np.asarray(encoded)[: len(batch.rows)]
             progress.update(len(batch.rows))
     seconds = max(time.monotonic() - started, 1e-9)
-    _log.info("encoded %d texts in %.1f s (%.0f texts/s)", len(texts), seconds, len(texts) / seconds)
+    _log.info("encoded %d texts in %.1f s (%.0f texts/s)", count, seconds, count / seconds)
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+        raise RelandError(
+            f"{encoder.tokenise.where}: the encoder beside it makes vectors that are not finite of {bad} of "
+            f"{count} texts; its weights or its {CONFIG} are damaged: fetch it again"
+        )
     return vectors
 
 
@@ -130,7 +158,9 @@ def plan_batches(lengths: Sequence[int], max_tokens: int, tokens_per_step: int) 
     Args:
         lengths: tokens of ``n`` texts, each at most `max_tokens`.
         max_tokens: the greatest static length.
-        tokens_per_step: tokens of a batch, padding included.
+        tokens_per_step: tokens of a batch, padding included. The shape of a text's batch is given by its
+            own length and this number alone: a program for another shape adds up in another order, and the
+            last bits of a vector would depend on how many texts of its length there are.
 
     Yields:
         Batches that hold every text once.
@@ -140,8 +170,7 @@ def plan_batches(lengths: Sequence[int], max_tokens: int, tokens_per_step: int) 
     order = np.argsort(lengths, kind="stable")
     for index, length in enumerate(static):
         members = order[group[order] == index]
-        # Few texts get a small batch; a power of two, so that their number hardly matters to compilation.
-        size = min(max(tokens_per_step // int(length), 1), 1 << max(len(members) - 1, 0).bit_length())
+        size = max(tokens_per_step // int(length), 1)
         for start in range(0, len(members), size):
             yield Batch(members[start : start + size], (size, int(length)))
 
@@ -204,21 +233,54 @@ def _load(folder: Path, config: TextConfig) -> TextEncoder:
     )
 
 
+def _encodable(text: str) -> str:
+    # What a language model wrote may hold half of a surrogate pair, which no encoding allows.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in map(_encodable, texts) if text.strip()))
+
+
 def _encode_distinct(
-    texts: Sequence[str], config: TextConfig, cache_dir: str | os.PathLike[str] | None
+    texts: Sequence[str], config: TextConfig, cache_dir: str | os.PathLike[str] | None, what: str
 ) -> np.ndarray:
     folder = find_checkpoint(config.encoder)
     if cache_dir is None:
-        return run_encoder(_load(folder, config), texts, config.batch_size)
+        encoder = _load(folder, config)
+        return run_encoder(encoder, _tokens(encoder, texts, config, what), config.batch_size)
     identity = fingerprint(folder)
     cache = open_cache(cache_dir, identity)
-    keys = [text_key(identity, config.max_tokens, text) for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in cache.rows}
-    if missing:
-        vectors = run_encoder(_load(folder, config), list(missing.values()), config.batch_size)
+    keys = [text_key(identity, config.max_tokens, config.batch_size, text) for text in texts]
+    missing = {key: row for row, key in enumerate(keys) if key not in cache.rows}
+    sizes = BertConfig.from_file(folder / CONFIG)
+    # The texts are read even if all are in the cache: what the encoder does not know of them is told.
+    encoder = _load(folder, config) if missing else None
+    tokenise = encoder.tokenise if encoder else load_tokenizer(folder, config.max_tokens)
+    token_ids = _tokens_of(tokenise, sizes, texts, config, what)
+    if encoder:
+        vectors = run_encoder(encoder, [token_ids[row] for row in missing.values()], config.batch_size)
         cache = add_rows(cache, list(missing), vectors)
-    width = BertConfig.from_file(folder / CONFIG).hidden_size
-    return np.array([cache.rows[key] for key in keys], np.float32).reshape(len(texts), width)
+    return np.array([cache.rows[key] for key in keys], np.float32).reshape(len(texts), sizes.hidden_size)
+
+
+def _tokens(encoder: TextEncoder, texts: Sequence[str], config: TextConfig, what: str) -> list[list[int]]:
+    return _tokens_of(encoder.tokenise, encoder.config, texts, config, what)
+
+
+def _tokens_of(
+    tokenise: Tokeniser, sizes: BertConfig, texts: Sequence[str], config: TextConfig, what: str
+) -> list[list[int]]:
+    """Token ids of texts, after checking that the encoder has them and knows the texts."""
+    token_ids = tokenise(texts)
+    beyond = max((max(ids, default=0) for ids in token_ids), default=0)
+    if beyond >= sizes.vocab_size:
+        raise RelandError(
+            f"{tokenise.where}: token id {beyond} ({tokenise.pieces[beyond]!r}), but vocab_size="
+            f"{sizes.vocab_size} in the {CONFIG} beside it: the two are not of one encoder"
+        )
+    check_reading(what, read_by(tokenise, texts, token_ids), config)
+    return token_ids
 
 
 def _padded(token_ids: Sequence[Sequence[int]], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

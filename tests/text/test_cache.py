@@ -16,7 +16,7 @@ FINGERPRINT = "f" * 64
 
 
 def keys_of(*texts: str) -> list[bytes]:
-    return [text_key(FINGERPRINT, 8, text) for text in texts]
+    return [text_key(FINGERPRINT, 8, 64, text) for text in texts]
 
 
 def filled(folder: Path) -> tuple[VectorCache, np.ndarray]:
@@ -33,8 +33,11 @@ def test_rows_come_back(tmp_path: Path) -> None:
 
 
 def test_the_key_depends_on_all_that_decides_a_vector() -> None:
-    keys = {text_key(*of) for of in (("f", 8, "a"), ("g", 8, "a"), ("f", 9, "a"), ("f", 8, "b"))}
-    assert len(keys) == 4
+    keys = {
+        text_key(*of)
+        for of in [("f", 8, 6, "a"), ("g", 8, 6, "a"), ("f", 9, 6, "a"), ("f", 8, 7, "a"), ("f", 8, 6, "b")]
+    }
+    assert len(keys) == 5
 
 
 def test_encoders_do_not_share_a_file(tmp_path: Path) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reland_jax.text.checkpoint import MINILM_PACKAGE, Pooling, find_checkpoint, fingerprint, read_pooling
+from reland_jax.text.checkpoint import (
+    MINILM_PACKAGE,
+    Pooling,
+    encoder_state,
+    find_checkpoint,
+    fingerprint,
+    read_pooling,
+)
 from reland_jax.types import RelandError
 
 
@@ -61,13 +69,31 @@ def test_a_hub_name_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPa
     assert "give the folder of a checkpoint" in str(caught.value) and repr(name) in str(caught.value)
 
 
+def test_a_hub_name_that_was_fetched_before_needs_no_network(
+    monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
+) -> None:
+    import huggingface_hub
+
+    def download(name: str, local_files_only: bool = False, **_: Any) -> str:
+        assert local_files_only, "the network is asked"
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find_checkpoint("some/model") == tiny_folder
+
+
 def test_a_hub_name_is_downloaded(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
     import huggingface_hub
 
     asked = []
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(tiny_folder)
-    )
+
+    def download(name: str, local_files_only: bool = False, **_: Any) -> str:
+        if local_files_only:
+            raise FileNotFoundError(name)
+        asked.append(name)
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert find_checkpoint("some/model") == tiny_folder
     assert asked == ["some/model"]
 
@@ -82,6 +108,17 @@ def test_the_fingerprint_sees_every_file(tiny_folder: Path, name: str) -> None:
     path = tiny_folder / name
     path.write_bytes(path.read_bytes() + b" ")
     assert fingerprint(tiny_folder) != before
+
+
+def test_other_weights_under_one_name_are_another_encoder(tiny_folder: Path) -> None:
+    """Also of the same size, and with the time of their file set back."""
+    path = tiny_folder / "model.safetensors"
+    before, times = encoder_state(str(tiny_folder)), path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert encoder_state(str(tiny_folder)) != before
 
 
 def test_a_plain_bert_has_mean_pooling(tiny_folder: Path) -> None:
@@ -129,7 +166,9 @@ def test_other_poolings_are_refused(
         read_pooling(tiny_folder)
 
 
-@pytest.mark.parametrize("content", ["[", "[1]", '[{"type": "x.Pooling"}]'])
+@pytest.mark.parametrize(
+    "content", ["[", "[1]", '[{"type": "x.Pooling"}]', '[{"type": "Pooling", "path": 5}]', "7"]
+)
 def test_a_damaged_modules_file_is_refused(tiny_folder: Path, content: str) -> None:
     (tiny_folder / "modules.json").write_text(content, encoding="utf-8")
     with pytest.raises(RelandError, match=r"modules\.json: (cannot read|expected a list)"):

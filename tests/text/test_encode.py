@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax.config import TextConfig
-from reland_jax.text import encode, encode_texts, load_encoder
+from reland_jax.text import check_texts, encode, encode_texts, load_encoder
 from reland_jax.text.checkpoint import MINILM_PACKAGE, Pooling
 from reland_jax.text.encode import plan_batches, pool, run_encoder
 from reland_jax.types import RelandError
@@ -20,7 +22,7 @@ from reland_jax.types import RelandError
 TEXTS = ["w1", "w2 w3 w4 w5 w6", "", "w7 " * 18, "w2 w3", "w1", "  \n", "w9 unknown"]
 
 
-def config_of(folder: Path, **changes: int) -> TextConfig:
+def config_of(folder: Path, **changes: Any) -> TextConfig:
     return TextConfig(encoder=str(folder), **({"max_tokens": 24} | changes))
 
 
@@ -28,9 +30,9 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by the number of texts whenever the encoder runs."""
     counts: list[int] = []
 
-    def counted(encoder: encode.TextEncoder, texts: list[str], batch_size: int) -> np.ndarray:
-        counts.append(len(texts))
-        return run_encoder(encoder, texts, batch_size)
+    def counted(encoder: encode.TextEncoder, token_ids: list[list[int]], batch_size: int) -> np.ndarray:
+        counts.append(len(token_ids))
+        return run_encoder(encoder, token_ids, batch_size)
 
     monkeypatch.setattr(encode, "run_encoder", counted)
     return counts
@@ -65,12 +67,15 @@ def test_no_text_at_all(tiny_folder: Path, tmp_path: Path, texts: list[str], cac
 
 
 def test_a_text_alone_is_the_same_as_in_a_batch(tiny_folder: Path) -> None:
+    """To the last bit, or a cache would hold other vectors than a run without one makes."""
     config = config_of(tiny_folder)
     together = encode_texts(TEXTS, config, cache_dir=None)
     alone = np.concatenate([encode_texts([text], config, cache_dir=None) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_array_equal(together, alone)
     backwards = encode_texts(TEXTS[::-1], config, cache_dir=None)[::-1]
-    np.testing.assert_allclose(together, backwards, atol=1e-5)
+    np.testing.assert_array_equal(together, backwards)
+    many = encode_texts([*TEXTS, *(f"w1 w{number}" for number in range(1, 40))], config, cache_dir=None)
+    np.testing.assert_array_equal(together, many[: len(TEXTS)])
     assert np.linalg.norm(together[1] - together[4]) > 0.1, "different texts must differ"
 
 
@@ -137,6 +142,50 @@ def test_few_shapes_are_compiled(tiny_folder: Path) -> None:
     assert encode.embed._cache_size() == 2, "one shape for 16 tokens and one for 24"
 
 
+def test_token_ids_beyond_the_table_are_refused(tiny_folder: Path) -> None:
+    """JAX would take another row of the table, or none, without a word."""
+    values = json.loads((tiny_folder / "tokenizer.json").read_text())
+    values["model"]["vocab"]["w1"] = 900
+    (tiny_folder / "tokenizer.json").write_text(json.dumps(values))
+    message = r"tokenizer.json: token id 900 \('w1'\), but vocab_size=50 in the config.json beside it"
+    with pytest.raises(RelandError, match=message):
+        encode_texts(["w2", "w1"], config_of(tiny_folder), cache_dir=None)
+    with pytest.raises(RelandError, match=message):
+        check_texts(["w2", "w1"], config_of(tiny_folder))
+
+
+def test_vectors_that_are_not_finite_are_refused(tiny_folder: Path) -> None:
+    encoder = load_encoder(config_of(tiny_folder))
+    params = jax.tree.map(lambda leaf: leaf * np.float32(1e30), encoder.params)
+    with pytest.raises(RelandError, match="vectors that are not finite of 1 of 1 texts; its weights or"):
+        run_encoder(encoder._replace(params=params), [[2, 5, 3]], 4)
+
+
+def test_an_encoder_is_checked_before_long_work(tiny_folder: Path) -> None:
+    config = config_of(tiny_folder)
+    check_texts(TEXTS, config)
+    (tiny_folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(RelandError, match="model.safetensors: cannot read the weights"):
+        check_texts(TEXTS, config)
+
+
+FOREIGN = [f"slovo{number} w{number % 5}" for number in range(40)]
+
+
+def test_texts_in_an_unknown_script_are_refused_unless_allowed(tiny_folder: Path, tmp_path: Path) -> None:
+    """Also where all of them are in the cache already."""
+    config = config_of(tiny_folder)
+    message = "titles: 40 distinct texts become 5 distinct vectors by .*not know 50% of their words"
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(RelandError, match=message):
+            encode_texts(FOREIGN, config, cache, "titles")
+    allowed = config_of(tiny_folder, allow_alike=True)
+    vectors = encode_texts(FOREIGN, allowed, tmp_path / "cache", "titles")
+    assert len(np.unique(vectors, axis=0)) == 5
+    with pytest.raises(RelandError, match="config.text.allow_alike=True goes on as it is"):
+        encode_texts(FOREIGN, config, tmp_path / "cache", "titles")
+
+
 @pytest.mark.parametrize("max_tokens", [2, 25])
 def test_lengths_without_positions_are_refused(tiny_folder: Path, max_tokens: int) -> None:
     with pytest.raises(
@@ -160,6 +209,9 @@ def test_batches_hold_every_text_once(lengths: list[int], max_tokens: int, token
         assert 1 <= len(batch.rows) <= texts
         assert max(lengths[row] for row in batch.rows) <= tokens <= max_tokens
         assert texts * tokens <= max(tokens_per_step, tokens)
+        # A text alone is encoded in the same shape, so by the same program.
+        (alone,) = plan_batches([lengths[int(batch.rows[0])]], max_tokens, tokens_per_step)
+        assert alone.shape == batch.shape
     assert len({batch.shape for batch in batches}) <= len(encode.LENGTHS) + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,30 @@ def test_no_text_has_no_ids(tiny_folder: Path) -> None:
     assert load_tokenizer(tiny_folder, max_tokens=8)([]) == []
 
 
+def test_the_tokenizer_knows_its_pieces(tiny_folder: Path) -> None:
+    tokenise = load_tokenizer(tiny_folder, max_tokens=8)
+    assert tokenise.unknown == UNKNOWN and tokenise.special == {CLS, SEP}
+    assert tokenise.pieces[:4] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    assert tokenise.where == str(tiny_folder / "tokenizer.json")
+
+
+def test_a_tokenizer_that_fails_on_a_text_is_an_error(tiny_folder: Path) -> None:
+    path = tiny_folder / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["model"]["unk_token"] = "gone"
+    path.write_text(json.dumps(values))
+    with pytest.raises(RelandError, match=r"tokenizer\.json: the tokenizer fails on texts"):
+        load_tokenizer(tiny_folder, max_tokens=8)(["w1 nobody knows"])
+
+
 def test_a_vocabulary_alone_is_enough(tiny_folder: Path) -> None:
     pytest.importorskip("transformers")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "creme", "soap", "##s", ",", "日"]
     (tiny_folder / "tokenizer.json").unlink()
     (tiny_folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-    found = load_tokenizer(tiny_folder, max_tokens=6)(["Crème, soaps 日 soap soap", "soap"])
+    tokenise = load_tokenizer(tiny_folder, max_tokens=6)
+    assert (tokenise.unknown, tokenise.special, tokenise.pieces[7]) == (1, {0, 2, 3, 4}, "##s")
+    found = tokenise(["Crème, soaps 日 soap soap", "soap"])
     # Word pieces by hand: lower case, no accents, punctuation apart, longest piece first.
     assert found == [[2, 5, 8, 6, 7, 3], [2, 6, 3]]
 

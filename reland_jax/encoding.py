@@ -1,0 +1,72 @@
+"""The texts of a run as vectors: those of its items and its rationales, checked before, whitened after."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from reland_jax.config import Config, TextConfig
+from reland_jax.data import item_texts
+from reland_jax.storage import Texts
+from reland_jax.text import check_texts, encode_texts, whiten
+from reland_jax.types import Interactions, ReasoningPool
+
+ITEM_TEXTS, RATIONALES = "item texts", "rationales"
+"""What is encoded, in messages."""
+
+
+def check_item_texts(interactions: Interactions, config: Config) -> None:
+    """Finds out whether the item texts can be encoded and would mean anything (`text.check_texts`).
+
+    Raises:
+        RelandError: they cannot, or would not.
+    """
+    check_texts(item_texts(interactions, config.data.text_fields), _text_config(config), ITEM_TEXTS)
+
+
+def encode_items(interactions: Interactions, config: Config, cache: Path) -> np.ndarray:
+    """The vectors of all items, ``<float32>[I + 1, T]``; zero where an item has no text.
+
+    Raises:
+        RelandError: see `text.encode_texts`.
+    """
+    texts = item_texts(interactions, config.data.text_fields)
+    return encode_texts(texts, _text_config(config), cache, ITEM_TEXTS)
+
+
+def encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
+    """The vectors of all items and of step 2 of all rationales, whitened where the settings say so.
+
+    Raises:
+        RelandError: see `text.encode_texts`.
+    """
+    items = encode_items(interactions, config, cache)
+    written = [rationale.step2 for rationale in pool.rationales]
+    rationales = encode_texts(written, _text_config(config), cache, RATIONALES)
+    # The principal directions of the items are those in which tastes differ. Raw, all rationales share
+    # one large component, and a projection of it is a bias towards popular items.
+    return Texts(
+        whitened(items, items, config.text.whiten_items),
+        whitened(rationales, items, config.text.whiten_rationales),
+    )
+
+
+def whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
+    """Vectors in the leading directions of the item texts; as they are where that is 0.
+
+    Args:
+        texts: ``<float32>[n, T]``.
+        items: ``<float32>[I + 1, T]``.
+        directions: how many, at most; there are no more than described items and T.
+    """
+    described = int(items.any(1).sum())
+    directions = min(directions, items.shape[1], described - 1)
+    return whiten(texts, items[1:], directions) if directions > 0 else texts
+
+
+def _text_config(config: Config) -> TextConfig:
+    """Where no variant reads texts, it does not matter how alike they become."""
+    read = config.encoder.text_weight or set(config.variants) != {"id"}
+    return config.text if read else dataclasses.replace(config.text, allow_alike=True)
