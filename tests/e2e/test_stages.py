@@ -73,7 +73,7 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
     watch(Pipeline, "_encode_users", "encode_users", encode_users)
     watch(stages, "_sample_seeds", "sample_seeds")
     watch(stages, "_build_pool", "build_pool")
-    watch(stages, "_encode_text", "encode_text", encode_text)
+    watch(stages, "encode_text", "encode_text", encode_text)
     watch(stages, "_assign", "assign")
     monkeypatch.setattr(Pipeline, "_fit", fit)
     return computed
