@@ -116,7 +116,7 @@ def forbid(*arguments: Any, **named: Any) -> None:
 
 def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished("lightgcn")
-    private = ("_sample_seeds", "_build_pool", "_encode_text", "_assign")
+    private = ("_sample_seeds", "_build_pool", "encode_text", "_assign")
     for name in ("load_interactions", "split", *private, "fit"):
         monkeypatch.setattr(f"reland_jax.pipeline.{name}", forbid)
     pipeline = Pipeline(run.config, run.workdir)

@@ -106,7 +106,7 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
             {"load", "split", "encode_users", "sample_seeds"} | FROM_POOL,
         ),
         (
-            {"text": {"max_tokens": 64}},
+            {"text": {"max_tokens": 20}},
             {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"},
         ),
     ],
