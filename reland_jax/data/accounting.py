@@ -119,7 +119,7 @@ def _notes(raw: RawTable, texts: TextCoverage, config: DataConfig) -> list[str]:
     if texts.marks:
         notes.append(f"{texts.marks:,} texts only say that there is none, such as 'nan'; they are no texts")
     if texts.written_out:
-        notes.append(f"{texts.written_out:,} texts are lists or the like written out; they are read as what they hold")
+        notes.append(f"{texts.written_out:,} texts are lists or the like written out; read as what they hold")
     if raw.split is not None and config.protocol != "fixed":
         notes.append(
             f"the data fix a split, and config.data.protocol={config.protocol!r} makes another; 'fixed' "

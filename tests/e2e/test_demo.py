@@ -42,6 +42,10 @@ def test_results_have_the_documented_form(finished: Finish, backbone: str) -> No
         assert variant["per_seed"]["test"]["ndcg@10"] == [variant["test"]["ndcg@10"]]
     assert Config.from_dict(results["environment"]["config"]) == run.config
     assert results["environment"]["jax"] == jax.__version__
+    told = results["data"]
+    assert told["rows"] - sum(count for _, count in told["dropped"]) == told["left"] > told["users"]
+    page = (run.workdir / "report.html").read_text()
+    assert "rows read" in page and f"{told['rows']:,}" in page
     assert set(results["significance"]) == {"reland>id", "reland>f_item", "f_item>id"}
 
 

@@ -103,6 +103,7 @@ def sample() -> ReportContent:
         assignment=Assignment(seed, cosine),
         cases=[_case("user-7", "user-9"), _case(HOSTILE, HOSTILE)],
         problems=[Problem("user-3", "step 2 is missing", "Step 1: " + HOSTILE)],
+        data=[("rows read", "10,000"), (f"column of the {HOSTILE}", HOSTILE)],
     )
 
 

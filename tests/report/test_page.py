@@ -113,6 +113,11 @@ def test_numbers_of_the_tables_are_on_the_page(html: str) -> None:
 
 
 @pytest.mark.usefixtures("without_plots")
+def test_what_was_done_to_the_data_is_on_the_page(content: ReportContent, html: str) -> None:
+    assert "rows read" in html and "10,000" in html
+    assert "Nothing was recorded about how the data" in page.render_report(content._replace(data=()))
+
+
 def test_an_item_without_a_title_shows_its_id(content: ReportContent) -> None:
     case = content.cases[0]
     targets = [case.targets[0]._replace(title="")]

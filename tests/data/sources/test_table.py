@@ -167,7 +167,7 @@ def test_rows_of_an_item_may_lack_its_text_but_not_contradict_it(tmp_path: Path)
     got = table.read(_csv(tmp_path, head + "u,i,1,\nv,i,2,Soap\nw,i,3,\n"), DataConfig()).item_features
     assert got is not None and got.fields["title"].tolist() == ["Soap"]
     place = _csv(tmp_path, head + "u,i,1,Great\nv,i,2,Bad\nu,j,3,Fine\nv,j,4,So so\nu,k,5,Soap\n")
-    with pytest.raises(RelandError, match=r"'title' differs between the rows of 2 of 3 ids.*text_fields=; if"):
+    with pytest.raises(RelandError, match=r"'title' differs between the rows of 2 of 3 ids.*_fields=; if"):
         table.read(place, DataConfig())
 
 
