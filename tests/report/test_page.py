@@ -74,7 +74,7 @@ def test_the_page_is_balanced_and_has_every_section(html: str) -> None:
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {name for name, _ in page.SECTIONS} <= set(parsed.ids)
     assert parsed.tags.count("svg") == 4
-    assert parsed.tags.count("table") == parsed.tags.count("caption") == 7
+    assert parsed.tags.count("table") == parsed.tags.count("caption") == 8
 
 
 def test_nothing_is_fetched_or_run(html: str) -> None:
@@ -88,8 +88,8 @@ def test_nothing_is_fetched_or_run(html: str) -> None:
 
 def test_hostile_texts_are_shown_not_run(html: str) -> None:
     assert "<script" not in html
-    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice.
-    assert html.count("&lt;script&gt;alert") == 2 * 4 + 2 + 1
+    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice. And the data.
+    assert html.count("&lt;script&gt;alert") == 2 * 4 + 2 + 1 + 2
 
 
 def test_cases_show_match_target_and_recommendations(html: str) -> None:
