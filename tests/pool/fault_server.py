@@ -25,6 +25,7 @@ import urllib.request
 import zlib
 from collections import Counter
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 GOOD = "good"
@@ -66,7 +67,7 @@ class Settings(NamedTuple):
     room: int = 100
     elsewhere: str = ""
     dear: int = 0
-    """1: every answer is billed with all tokens that it may have, and the prompt with its bytes."""
+    """1: what is billed is the most that it may be: the longest answer, and a token for every byte sent."""
 
 
 class Served(NamedTuple):
@@ -207,7 +208,7 @@ class Connection(asyncio.Protocol):
         text = server.content(digest, len(messages)) if kind in ("spike", "long_spike") else kind
         room = request.get("max_tokens", request.get("max_completion_tokens"))
         cut = ENDLESS_MARK in prompt or (LONG_MARK in prompt and room <= server.settings.room)
-        usage = (len(prompt.encode()), room) if server.settings.dear else None
+        usage = (len(prompt.encode()) + 32, room) if server.settings.dear else None
         body = completion(request["model"], prompt, digest, text, usage=usage, cut=cut)
         if kind not in _NOT_BILLED:
             # Billed as soon as it is begun, whether anybody is there to take it or not.
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
                 encoding = "Content-Encoding: zstd\r\n"
             if kind == "echo_packed":
                 raw = self._echoing(body).encode()
-            packed = bomb(300_000_000) if kind == "packed_bomb" else gzip.compress(raw)
+            packed = bomb(200_000_000) if kind == "packed_bomb" else gzip.compress(raw)
             self._send(200, packed[: len(packed) // 2] if kind == "packed_badly" else packed, encoding)
         elif kind == "endless":
             assert self._transport is not None
@@ -325,6 +326,7 @@ def usage_of(prompt: str, content: str) -> tuple[int, int]:
     return len(prompt.split()), len(content.split())
 
 
+@lru_cache
 def bomb(size: int) -> bytes:
     """So many bytes of nothing, packed to a thousandth."""
     packer = zlib.compressobj(9, wbits=31)

@@ -314,7 +314,7 @@ def _plain_errors(doing: str) -> Iterator[None]:
     """Turns errors of the client into short ones, which never show the endpoint or the key."""
     import openai
 
-    from reland_jax.pool.providers.clients import Redirected, TooLong, Unpackable
+    from reland_jax.pool.providers.clients import Redirected, Unusable
 
     try:
         yield
@@ -325,11 +325,11 @@ def _plain_errors(doing: str) -> Iterator[None]:
         key = error.status_code in (401, 403)
         said = "look at OPENAI_API_KEY" if key else without_secrets(short(error.body or ""))
         raise kind(f"{doing}: the service answered {error.status_code} ({said}){_GO_ON}") from None
+    except Redirected as error:
+        raise RelandError(f"{doing}: {redirected(error)}{_GO_ON}") from None
+    except Unusable as error:
+        raise RelandError(f"{doing}: {error}{_GO_ON}") from None
     except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
-        if isinstance(error.__cause__, Redirected):
-            raise RelandError(f"{doing}: {redirected(error.__cause__)}{_GO_ON}") from None
-        if isinstance(error.__cause__, TooLong | Unpackable):
-            raise RelandError(f"{doing}: {error.__cause__}{_GO_ON}") from None
         raise Unreachable(f"{doing}: {type(error).__name__}, no answer from the service{_GO_ON}") from None
     except (AttributeError, TypeError, ValueError):
         # The client gives what it got, a web page for example, where it expected an object.

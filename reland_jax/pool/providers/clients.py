@@ -21,16 +21,16 @@ _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Name -> `wbits` of zlib."""
 
 
-class TooLong(Exception):
-    """An answer is longer than what was asked for can be."""
+class Refused(openai.OpenAIError):
+    """What a service sent is not taken; an error of the official client, which it does not try again."""
 
 
-class Redirected(Exception):
+class Unusable(Refused):
+    """The answer is longer than what was asked for can be, or packed in a way that was not asked for."""
+
+
+class Redirected(Refused):
     """The service wants the request, with all that it shows, sent to somebody else."""
-
-
-class Unpackable(Exception):
-    """The answer is packed in a way that was not asked for, or its packing is damaged."""
 
 
 class Bound:
@@ -94,14 +94,14 @@ class _Unpacker:
         # Taken away, so that the HTTP library does not unpack: it knows no bound.
         encoding = response.headers.pop("content-encoding", "identity").strip().lower()
         if encoding not in (*_ENCODINGS, "identity", ""):
-            raise Unpackable(f"an answer packed as {encoding[:40]!r}, which was not asked for")
+            raise Unusable(f"an answer packed as {encoding[:40]!r}, which was not asked for")
         self._bits, self._bound, self._read, self._written = _ENCODINGS.get(encoding, 0), bound, 0, 0
         self._decoder = zlib.decompressobj(self._bits) if self._bits else None
 
     def feed(self, data: bytes) -> bytes:
         self._read += len(data)
         if self._read > self._bound:
-            raise TooLong(f"the answer is longer than {self._bound} bytes")
+            raise Unusable(f"the answer is longer than {self._bound} bytes")
         return self._unpacked(data) if self._decoder else data
 
     def _unpacked(self, data: bytes) -> bytes:
@@ -112,14 +112,14 @@ class _Unpacker:
                 part = self._decoder.decompress(data, self._bound - self._written + 1)
             except zlib.error as error:
                 if self._bits != 15 or self._written:
-                    raise Unpackable(f"the packing of the answer is damaged ({error})") from None
+                    raise Unusable(f"the packing of the answer is damaged ({error})") from None
                 # "deflate" without the header that belongs to it, as some services send it.
                 self._bits = -15
                 self._decoder = zlib.decompressobj(self._bits)
                 continue
             self._written += len(part)
             if self._written > self._bound:
-                raise TooLong(f"the answer is longer than {self._bound} bytes when it is unpacked")
+                raise Unusable(f"the answer is longer than {self._bound} bytes when it is unpacked")
             parts.append(part)
             data = self._decoder.unused_data
             if data and self._bits == 31:  # another member of a gzip file
@@ -130,7 +130,7 @@ class _Unpacker:
 
     def finish(self) -> None:
         if self._decoder and self._read and not self._decoder.eof:
-            raise Unpackable("the packed answer is cut off")
+            raise Unusable("the packed answer is cut off")
 
 
 class _AsyncGuarded(httpx2.AsyncByteStream):

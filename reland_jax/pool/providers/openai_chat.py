@@ -73,6 +73,8 @@ class OpenAIChat:
         """
         import openai
 
+        from reland_jax.pool.providers.clients import Redirected, Unusable
+
         bound = self._bound
         body = {"messages": list(messages), **self._settings, bound: max_tokens}
         try:
@@ -85,6 +87,10 @@ class OpenAIChat:
             raise _status_error(error) from None  # the cause would show the request
         except openai.APIConnectionError as error:
             raise _connection_error(error) from None
+        except Redirected as error:
+            raise ChatError(Trouble.FATAL, redirected(error)) from None
+        except Unusable as error:
+            raise ChatError(Trouble.UNANSWERED, without_secrets(f"no whole answer: {error}")) from None
         except openai.OpenAIError as error:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
 
@@ -221,11 +227,7 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
 
 def _connection_error(error: openai.APIConnectionError) -> ChatError:
     """A connection that could not be made cost nothing; one that was lost may have."""
-    from reland_jax.pool.providers.clients import Redirected
-
     cause = error.__cause__
-    if isinstance(cause, Redirected):
-        return ChatError(Trouble.FATAL, redirected(cause))
     name = type(cause).__name__ if cause else type(error).__name__
     detail = f": {cause}" if cause and str(cause) else ""
     why = without_secrets(f"no whole answer ({name}{detail})")
