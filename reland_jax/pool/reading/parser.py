@@ -18,6 +18,7 @@ from reland_jax.pool.reading.structured import json_steps, json_text
 from reland_jax.pool.reading.worth import (
     is_refusal,
     is_template,
+    repeats_prompt,
     says_nothing,
     self_talk,
     why_worthless,
@@ -118,10 +119,11 @@ def first_sentence(text: str) -> str:
 
 def _first_readable(text: str, read: Callable[[str], ParsedRationale]) -> ParsedRationale:
     """What is read in the first turn of an answer in which anything can be read."""
-    turns, thinking = spoken(plain_text(text[:_MAX_RAW]))
+    plain = plain_text(text[:_MAX_RAW])
+    turns, thinking = spoken(plain)
     if not turns:
-        why = "the answer stops inside its thoughts" if thinking else "the answer is empty"
-        return ParsedRationale("", "", (why,))
+        own = "the answer says nothing of its own" if plain.strip() else "the answer is empty"
+        return ParsedRationale("", "", ("the answer stops inside its thoughts" if thinking else own,))
     found = [read(turn.text[:MAX_CHARACTERS]) for turn in turns]
     best = next((row for row, parsed in enumerate(found) if parsed.step2), 0)
     length = max(len(turns[best].text), len(text) if len(text) > _MAX_RAW else 0)
@@ -203,6 +205,12 @@ def _last_complete(parts: list[Part]) -> tuple[str, str, list[str]]:
     return found.get(1, ""), found.get(2, ""), []
 
 
+def _without_echo(part: str) -> str:
+    """The part without words of the prompt in front of a colon."""
+    head, _, rest = part.partition(":")
+    return rest.lstrip() if repeats_prompt(head) and not says_nothing(rest) else part
+
+
 def _without_closing(part: str) -> str:
     """The part without closing words at its end: a farewell ("Let me know if ..."), a note, a stop word."""
     part = part.rstrip()
@@ -227,7 +235,7 @@ def _judged(
         problems: what there is to say already; where step 2 is "", why.
         line: makes one line of a step.
     """
-    first, second = (line(_without_closing(step)) for step in (step1, step2))
+    first, second = (line(_without_closing(_without_echo(step))) for step in (step1, step2))
     if not step2 and problems:
         second = ""
     elif why := why_worthless(second) or _thoughts_in(step2):

@@ -48,8 +48,8 @@ _MARK = re.compile(
     | \[\|(?P<control_bar>[^\[\]|\n]{1,40})\|\]
     | (?:<|＜|◁|&lt;)[ ]?(?P<tag>/?[ ]?[^\W\d][\w:▁.-]{0,40}(?:[ ][^<>＞▷\n]{0,200}?)?/?)[ ]?(?:>|＞|▷|&gt;)
     | (?:\[|【)(?P<bracket>/?[^\W\d][\w ]{0,30})(?:\]|】)
-    | ^[ \t]*(?:```|~~~)[ \t]*(?P<fence>[\w-]*)[^\n]*$
-    | (?P<torn><[|｜][^<>\n]{0,40})\Z
+    | ^[ \t]*(?:```|~~~)[ \t]*(?P<fence>[\w-]*)[^\n<]{0,60}$
+    | (?P<torn><[|｜][^<>\n]{0,40})(?=<|\n|\Z)
     """,
     re.VERBOSE | re.MULTILINE,
 )
@@ -64,7 +64,8 @@ _ROLE = re.compile(
       | ^\#{1,6}[ \t]*(?P<headed>user|human|instructions?|input|question|assistant
                     |(?:final[ ])?(?:answer|response))[ \t]*:?[ \t]*$
       | ^[ \t]*(?P<bare>(?-i:user|human|assistant|model))[ \t]*$
-      | (?<=[.!?;:)"'’\]…])(?P<glued>(?-i:user|assistant))(?=[ \t]*(?:\n|\Z)|(?-i:Step|analysis|final))""",
+      | (?P<glued>(?-i:(?<=\S)assistant|(?<=[.!?;:)"'’`\]…])user))
+          (?=[ \t]*(?:\n|\Z)|(?-i:Step|analysis|final))""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _CHANNEL = re.compile(r"\s*(?:assistant)?(?:analysis|commentary|thought|thinking)(?=[ ]?[A-Z]|[ ]*\n|\s*\Z)")
@@ -82,6 +83,8 @@ _ANSWER_HEADING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LONGEST_INTRODUCTION = 200
+_WORDS_TO_BE_SURE = 12
+"""Words of a line that cannot be those of a prompt by chance."""
 
 
 class Turn(NamedTuple):
@@ -106,9 +109,7 @@ def spoken(text: str) -> tuple[list[Turn], bool]:
     Returns:
         The turns that say something, and whether there are thoughts and nothing is said after them.
     """
-    boundary = "<|user|><|assistant|>"
-    lines = (boundary if repeats_prompt(line, 12) else line for line in text.split("\n"))
-    scan = _Scan("\n".join(lines))
+    scan = _Scan(_with_prompt_marked(text))
     turns, thoughts = list[Turn](), scan.thoughts
     for turn in scan.turns:
         said = _after_headed_thoughts(turn.text)
@@ -117,12 +118,22 @@ def spoken(text: str) -> tuple[list[Turn], bool]:
     return turns, thoughts and not turns
 
 
+def _with_prompt_marked(text: str) -> str:
+    """The text with lines of our prompts as what they are: the user's turn."""
+    lines = text.split("\n")
+    sure = {row for row, line in enumerate(lines) if repeats_prompt(line, _WORDS_TO_BE_SURE)}
+    beside = {row + step for row in sure for step in (-1, 1)}
+    ours = sure | {row for row in beside & set(range(len(lines))) if repeats_prompt(lines[row])}
+    return "\n".join("<|user|><|assistant|>" if row in ours else line for row, line in enumerate(lines))
+
+
 def opened_thoughts(prompt: str) -> str:
     """The mark with which a prompt ends in thoughts, "" if it does not: the answer begins inside them."""
     opened = ""
     for mark in _MARK.finditer(prompt):
         act, _, end = _meaning(mark, "")
-        opened = prompt[mark.start() : end] if act == _Scan.open else "" if act else opened
+        if act not in (None, _Scan.drop):
+            opened = prompt[mark.start() : end] if act == _Scan.open else ""
     return opened
 
 

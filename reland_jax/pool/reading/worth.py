@@ -158,11 +158,9 @@ def _stands_for_a_name(entry: str) -> bool:
     nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     others = [word for word in words if not _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     bracketed = entry[0] in "[<{(" and entry.rstrip(".")[-1:] in tuple("]>})")
-    return (
-        bool(nouns)
-        and all(map(_TEMPLATE_FILLER.fullmatch, others))
-        and (bracketed or bool(others or nouns[1:]))
-    )
+    # "Movies" alone is a category.
+    stands_for = bracketed or bool(others or nouns[1:]) or entry.endswith(("...", "…"))
+    return bool(nouns) and stands_for and all(map(_TEMPLATE_FILLER.fullmatch, others))
 
 
 def _loop(text: str) -> str:
