@@ -56,7 +56,7 @@ class Removals(NamedTuple):
     def digest(self, user_id: str) -> str:
         """Salted hash of an external id, hexadecimal."""
         name = user_id.encode("utf-8", "surrogatepass")
-        return hmac.new(bytes.fromhex(self.salt), name, hashlib.sha256).hexdigest()
+        return hmac.digest(bytes.fromhex(self.salt), name, "sha256").hex()
 
     def left(self, user_ids: Iterable[str]) -> np.ndarray:
         """Which of the users left, ``<bool>[n]``."""

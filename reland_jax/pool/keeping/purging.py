@@ -16,6 +16,7 @@ from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, forget_asked, re
 from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, read_record
 from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool.providers.batch_files import is_request_file
 from reland_jax.pool.providers.batch_state import BatchState
 from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
@@ -159,7 +160,8 @@ def _check_gone(left: Purged) -> None:
 
 def _batch_files(asking: Path) -> list[Path]:
     paths = [*asking.glob("batch_*.jsonl"), *asking.glob("batch_sent/*")]
-    return sorted(path for path in paths if _BATCH_FILE.fullmatch(path.relative_to(asking).as_posix()))
+    ours = (path for path in paths if _BATCH_FILE.fullmatch(path.relative_to(asking).as_posix()))
+    return sorted(path for path in ours if "requests" not in path.name or is_request_file(path))
 
 
 def _missing(journals: Iterable[Path]) -> tuple[Path, ...]:

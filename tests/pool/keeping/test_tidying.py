@@ -69,6 +69,7 @@ FOREIGN = [
     ".letters.tmp-mine",
     "asking/batch_notes.jsonl",
     "asking/batch_requests-mine.jsonl",
+    "asking/batch_requests-2.jsonl",
     "asking/batch_sent/mine.txt",
 ]
 
