@@ -269,7 +269,7 @@ TEMPLATES = [
     "Recommended categories: {category1}, {category2}. Recommended items: {item1}, {item2}",
     "Recommended categories: Soap; Oil. Recommended items: [Product 1]; [Product 2]; [Product 3]",
     "Recommended categories: Soap; Oil. Recommended items: Item ...; Item ...; Item ...",
-    "Recommended categories: XXX; XXX. Recommended items: XXX; XXX",
+    "Recommended categories: xxx; xxx. Recommended items: xxx; xxx",
     "Recommended categories: [insert categories here]. Recommended items: [insert items here].",
     "Recommended categories: Example Category; Another Category. Recommended items: Example Product",
     "Recommended categories: [list of genres]. Recommended items: [list of movies].",
