@@ -88,7 +88,7 @@ def test_nothing_is_fetched_or_run(html: str) -> None:
 
 def test_hostile_texts_are_shown_not_run(html: str) -> None:
     assert "<script" not in html
-    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice. And the data.
+    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice. The data.
     assert html.count("&lt;script&gt;alert") == 2 * 4 + 2 + 1 + 2
 
 

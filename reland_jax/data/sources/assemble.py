@@ -49,7 +49,7 @@ def assemble(
     table = frame.read(list(dict.fromkeys([*roles.used(), *inline.values()])))
     user, item = (ids(_column(frame, table, name)) for name in (roles.user, roles.item))
     told += [note for name, each in (("user", user), ("item", item)) for note in _odd_ids(name, each)]
-    item_features = None if of_items is None else _described(of_items)
+    item_features = None if of_items is None else _described(of_items, config.text_fields, told)
     item_table = None if item_features is None else item_features.ids
     if inline:
         columns = {field: texts(_column(frame, table, name)) for field, name in inline.items()}
@@ -61,9 +61,8 @@ def assemble(
         own = feature_table(item, columns, frame.where, frame.place, partial(_leave_out, list(inline)))
         item_features = own if item_features is None else _joined(item_features, own)
     time = None if roles.time is None else times(_column(frame, table, roles.time), told)
-    split = None
-    if roles.split:
-        split = split_codes(texts(_column(frame, table, roles.split)), frame.place)
+    split = None if roles.split is None else _split(_column(frame, table, roles.split), config, told)
+    user_features = None if of_users is None else _described(of_users, (), told)
     return RawTable(
         where=frame.where,
         user=user,
@@ -72,7 +71,7 @@ def assemble(
         rating=None if roles.rating is None else ratings(_column(frame, table, roles.rating)),
         split=split,
         item_features=item_features,
-        user_features=None if of_users is None else _described(of_users),
+        user_features=user_features,
         item_table=item_table,
         columns=_named(roles),
         span=_span(time),
@@ -122,12 +121,35 @@ def _features(
     return _Features(frame, id_column, fields)
 
 
-def _described(features: _Features) -> FeatureTable:
-    """One row per id of a table of items or users."""
+def _described(features: _Features, wanted: Sequence[str], notes: list[str]) -> FeatureTable:
+    """One row per id of a table of items or users.
+
+    A column in which rows of one id contradict each other is left out, and that is told, unless it is wanted.
+    """
     frame = features.frame
     table = frame.read([features.id_column, *features.fields.values()])
-    values = {field: texts(_column(frame, table, each)) for field, each in features.fields.items()}
-    return feature_table(ids(_column(frame, table, features.id_column)), values, frame.where, frame.place)
+    names = ids(_column(frame, table, features.id_column))
+    fields: dict[str, np.ndarray] = {}
+    for field, name in features.fields.items():
+        values = texts(_column(frame, table, name))
+        try:
+            fields |= feature_table(names, {field: values}, frame.where, frame.place).fields
+        except RelandError as error:
+            if field in wanted:
+                raise
+            notes.append(f"left out: {error}")
+    return FeatureTable(names.name, fields)
+
+
+def _split(column: Column, config: DataConfig, notes: list[str]) -> np.ndarray | None:
+    """The split that a column fixes; None where it does not and none is asked for."""
+    try:
+        return split_codes(texts(column), column.place)
+    except RelandError as error:
+        if config.protocol == "fixed":
+            raise
+        notes.append(f"column {column.name!r} is not looked at: {error}")
+        return None
 
 
 def _odd_ids(what: str, column: Tokens) -> list[str]:

@@ -33,7 +33,7 @@ def read(place: str, config: DataConfig) -> RawTable:
     notes: list[str] = []
     inter = _inter(Path(place))
     words = parts.split_of(inter)
-    frames = [_frame(path, config, number="float") for path in inter]
+    frames = [_frame(path, config) for path in inter]
     if words:
         frames = [
             parts.with_constants(frame, {parts.SPLIT: word})
@@ -101,23 +101,17 @@ def _of_features(path: Path, config: DataConfig) -> Frame:
     return _frame(path, config) if atomic else table.of_file(path, config)
 
 
-def _frame(path: Path, config: DataConfig, number: str = "") -> Frame:
-    """A file as a frame, its typed header checked.
-
-    Args:
-        path: the file.
-        config: `encoding` and `delimiter`.
-        number: the type that times and ratings must have, where they are of interest.
-    """
+def _frame(path: Path, config: DataConfig) -> Frame:
+    """A file as a frame, its typed header checked."""
     delimiter = table.delimiter_of(config) or "\t"
     with opened.text(path, config.encoding) as lines:
         header = lines.readline().rstrip("\r\n")
-    columns = [_typed(field, path, number) for field in header.split(delimiter)] if header else []
+    columns = [_typed(field, path) for field in header.split(delimiter)] if header else []
     layout = delimited.Layout(columns, delimiter, encoding=config.encoding)
     return delimited.frame(path, layout)
 
 
-def _typed(field: str, path: Path, number: str) -> str:
+def _typed(field: str, path: Path) -> str:
     """The name in ``name:type``, with the type checked."""
     name, _, kind = field.rpartition(":")
     if kind not in _TYPES or not name or ":" in name:
@@ -125,6 +119,4 @@ def _typed(field: str, path: Path, number: str) -> str:
             f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and "
             "fields have a tab between them (config.data.delimiter names another)"
         )
-    if number and name in ("timestamp", "rating") and kind != number:
-        raise RelandError(f"{path}:1: column {name!r} must have type {number}, not {kind}")
     return name

@@ -53,7 +53,7 @@ def test_time_rating_split_and_features_are_optional(tmp_path: Path) -> None:
         ([], r"x\.inter:1: no column 'user_id'; the file is empty"),
         (["user_id:token\titem_id:text", "u\ti"], r"x\.inter:1: header field 'item_id:text' must be"),
         (["user_id\titem_id:token", "u\ti"], r"x\.inter:1: header field 'user_id' must be"),
-        (["user_id:token\titem_id:token\ttimestamp:token"], r"x\.inter:1: .*must have type float"),
+        (["user_id:token\titem_id:token\ttimestamp"], r"x\.inter:1: header field 'timestamp' must be"),
         (["user_id:token\titem_id:token\titem_id:token"], r"x\.inter:1: a column name appears twice"),
         ([HEADER, "u\ti\t1", "u\tj\tyesterday"], r"x\.inter:3: 'timestamp' is 'yesterday', .*not a number"),
         ([HEADER, "u\ti\t1", "", "u\tj\tnan"], r"x\.inter:4: 'timestamp' is 'nan', which is not a number"),
@@ -61,7 +61,7 @@ def test_time_rating_split_and_features_are_optional(tmp_path: Path) -> None:
         ([HEADER, "u\ti\t1", "u\t\t2"], r"x\.inter:3: 'item_id' is empty"),
         ([HEADER, "u\ti\t1", "u\tj"], r"x\.inter:3: 2 fields where the columns are 3: user_id, item_id"),
         ([HEADER, "u\ti\t1\t9"], r"x\.inter:2: 4 fields where the columns are 3"),
-        ([HEADER + "\tsplit:token", "u\ti\t1\ttrain", "u\tj\t2\tlater"], r"x\.inter:3: split 'later' is not"),
+        
     ],
 )
 def test_faults_name_file_and_line(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -83,6 +83,10 @@ def test_item_described_twice(tmp_path: Path) -> None:
     _write(tmp_path, "x.item", header, "i\tSoap", "j\tCream", "i\tSoap")
     features = recbole.read(place, DataConfig()).item_features
     assert features is not None and features.ids.tolist() == ["i", "j"]
+    _write(tmp_path, "x.item", header + "\tprice:float", "i\tSoap\t1", "j\tCream\t2", "i\tSoap\t3")
+    got = recbole.read(place, DataConfig())
+    assert got.item_features is not None and list(got.item_features.fields) == ["title"]
+    assert any("left out: " in note and "'price' differs" in note for note in got.notes)
     _write(tmp_path, "x.item", header, "i\tSoap", "j\tCream", "i\tBrush")
     with pytest.raises(RelandError, match=r"'i' is described twice.*x\.item:2\) and .*x\.item:4"):
         recbole.read(place, DataConfig())
@@ -145,3 +149,15 @@ def test_another_delimiter(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match=r"x\.inter:1: header field .*config\.data\.delimiter"):
         recbole.read(place, DataConfig())
     assert recbole.read(place, DataConfig(delimiter=",")).item.name.tolist() == ["i"]
+
+
+def test_what_is_not_used_does_not_stop_the_load(tmp_path: Path) -> None:
+    header = "user_id:token\titem_id:token\ttimestamp:token\trating:token\tsplit:token"
+    place = _write(tmp_path, "x.inter", header, "u\ti\t2024-01-02\tPG-13\tfold 3", "u\tj\t2024-01-01\t\t")
+    got = recbole.read(place, DataConfig())
+    assert got.time is not None and got.time.argsort().tolist() == [1, 0]
+    assert (got.rating, got.split) == (None, None) and "column 'split' is not looked at" in got.notes[0]
+    with pytest.raises(RelandError, match=r"x\.inter:2: 'rating' is 'PG-13', which is not a number"):
+        recbole.read(place, DataConfig(min_rating=1.0))
+    with pytest.raises(RelandError, match=r"x\.inter:2: split 'fold 3' is not one of train"):
+        recbole.read(place, DataConfig(protocol="fixed"))
