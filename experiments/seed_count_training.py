@@ -22,6 +22,7 @@ from reland_jax.eval.significance import paired_comparison
 from reland_jax.files import write_text, written_aside
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool import read_pool_file
+from reland_jax.results import FEWEST_USERS
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.types import Interactions, RelandError, Splits
 
@@ -47,12 +48,21 @@ class Size(NamedTuple):
 
 
 def check(config: Config, encoded: Encoded) -> None:
-    """Refuses trainings that would pay an LLM, or whose validation items the rationales may have read.
+    """Refuses trainings that would pay an LLM, whose validation items the rationales may have read, or that
+    cannot be compared.
 
     Raises:
         RelandError: the provider is neither file nor heuristic; or it is a file, and validation items
-            were taken out of a training part that others published as such.
+            were taken out of a training part that others published as such; or fewer than two users have
+            a validation or a test item.
     """
+    for name, part in zip(PARTS, (encoded.splits.valid, encoded.splits.test), strict=True):
+        users = int(np.count_nonzero(part.lengths()))
+        if users < FEWEST_USERS:
+            raise RelandError(
+                f"--validate compares trainings user by user, for which {FEWEST_USERS} users need a {name} "
+                f"item; {users} has one"
+            )
     if config.pool.provider not in ("file", "heuristic"):
         raise RelandError(
             f"--validate with config.pool.provider={config.pool.provider!r} would ask for rationales at "

@@ -407,7 +407,7 @@ class Config:
         distinct=True,
     )
     report_users: tuple[str, ...] = _setting(
-        (), "external ids of users to show in full in the report", distinct=True
+        (), "external ids of users to show in full in the report; each must exist", distinct=True
     )
     seeds_of_training: tuple[int, ...] = _setting(
         (0,),

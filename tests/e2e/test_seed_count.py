@@ -20,6 +20,7 @@ from reland_jax.data import load_interactions, split
 from reland_jax.storage import load_splits
 from reland_jax.types import RelandError
 from tests.e2e.conftest import merged
+from tests.toys import ragged
 
 FRACTIONS = (0.1, 0.3, 1.0)
 
@@ -134,6 +135,10 @@ def test_what_would_pay_or_leak_is_refused(config: Config, tmp_path: Path) -> No
         seed_count_training.check(file, as_encoded(data))
     fresh = seed_count_curve.fresh_validation(file, tmp_path / "copy")
     seed_count_training.check(fresh, as_encoded(fresh.data))
+    alone = as_encoded(data)
+    alone = alone._replace(splits=alone.splits._replace(test=ragged([[1], [], [], []])))
+    with pytest.raises(RelandError, match="2 users need a test item; 1 has one"):
+        seed_count_training.check(Config(data=data), alone)
     with pytest.raises(RelandError, match="at least three shares"):
         run(config, tmp_path, Options((0.1, 1.0)))
     with pytest.raises(RelandError, match="expected train or test"):
