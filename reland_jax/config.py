@@ -257,6 +257,9 @@ class PoolConfig:
         distinct=True,
     )
     names: tuple[str, ...] = _setting((), "names to blank out, or files with one name per line", path=True)
+    any_script: bool = _setting(
+        False, "use answers and pool files in other scripts than Latin, for a text.encoder that knows them"
+    )
     model: str = _setting("gpt-3.5-turbo", "openai, batch: model asked; hf: folder or hub name", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)
     temperature: float = _setting(0.0, "sampling temperature", low=0)

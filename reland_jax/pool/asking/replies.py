@@ -83,17 +83,18 @@ class Turn(NamedTuple):
 
 def judge_for(config: PoolConfig) -> Judge:
     """The judge of answers to the prompts of a pool."""
-    return partial(why_unusable, prompt=config.prompt)
+    return partial(why_unusable, prompt=config.prompt, any_script=config.any_script)
 
 
-def why_unusable(content: str, prompt: str = "steps") -> str:
+def why_unusable(content: str, prompt: str = "steps", any_script: bool = False) -> str:
     """Why there is no rationale in the text of an answer, "" if there is one.
 
     Args:
         content: the answer.
         prompt: `config.pool.prompt`.
+        any_script: `config.pool.any_script`.
     """
-    parsed = readable_steps(content, prompt)
+    parsed = readable_steps(content, prompt, any_script)
     return "" if parsed.step2 else "; ".join(parsed.problems) or "step 2 is missing"
 
 
@@ -189,7 +190,8 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
         key, rationale, kind = request_key(request.prompt, config), None, Problem
         if key in asked.answers:
             digest = prompt_hash(request.prompt)
-            rationale, remarks = rationale_of(asked.answers[key], digest, config.prompt)
+            answer = asked.answers[key]
+            rationale, remarks = rationale_of(answer, digest, config.prompt, config.any_script)
         else:
             remarks = [asked.problems.get(key, "the prompt was not asked")]
             kind = Problem if key in asked.closed else Unanswered

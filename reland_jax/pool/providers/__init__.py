@@ -23,7 +23,7 @@ def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
 def _file(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     if not config.path:
         raise RelandError("config.pool.path is empty; with provider 'file' it names the pool file (.jsonl)")
-    return FileProvider(config.path)
+    return FileProvider(config.path, config.any_script)
 
 
 def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:

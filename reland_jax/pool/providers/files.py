@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
-from reland_jax.pool.reading.answers import encodable, flaw_of
+from reland_jax.pool.reading.answers import flaw_of, in_latin
 from reland_jax.pool.reading.objects import objects_in
 from reland_jax.pool.reading.parser import (
     ParsedRationale,
@@ -41,7 +41,7 @@ class FileRationale(NamedTuple):
     line: int
 
 
-def read_pool_file(path: str | Path) -> list[FileRationale]:
+def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRationale]:
     """Reads a .jsonl pool, in file order; one array, or objects over several lines, will do as well.
 
     Every object has "user_id" and one of: "response" (a raw answer, which is parsed), "step2" with an
@@ -49,6 +49,10 @@ def read_pool_file(path: str | Path) -> list[FileRationale]:
     step 1). The first of these that is not empty is read. Whichever it is, thoughts, other turns, marks and
     what says nothing are treated as in any answer of an LLM. Optional: "sampled_by", "cluster", "model",
     "prompt_hash", "prompt_tokens", "response_tokens", "created", "finish_reason", "refusal".
+
+    Args:
+        path: the file.
+        any_script: `config.pool.any_script`; whether texts in other scripts than Latin are used.
 
     Raises:
         RelandError: no such file, an empty one, or, with file and line, a line that is not such an
@@ -58,7 +62,7 @@ def read_pool_file(path: str | Path) -> list[FileRationale]:
     first_line: dict[str, int] = {}
     entries = []
     for where, values in _objects(path):
-        entry = _entry(values, path, where)
+        entry = _entry(values, path, where, any_script)
         if entry.user_id in first_line:
             raise RelandError(
                 f"{where}: user_id {entry.user_id!r} is already on line {first_line[entry.user_id]}; "
@@ -79,10 +83,10 @@ class FileProvider:
         entries: its lines, in order.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Reads the whole file; raises like `read_pool_file`."""
+    def __init__(self, path: str | Path, any_script: bool = False) -> None:
+        """Reads the whole file; see `read_pool_file`."""
         self.path = Path(path)
-        self.entries = read_pool_file(path)
+        self.entries = read_pool_file(path, any_script)
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Rationales by user id; None for a user that the file does not name, or a quarantined line."""
@@ -116,7 +120,7 @@ def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield where, value
 
 
-def _entry(values: Mapping[str, Any], path: Path, where: str) -> FileRationale:
+def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) -> FileRationale:
     user_id = values.get("user_id")
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int)) or user_id == "":
         why = f"field 'user_id' must be a non-empty string, not {user_id!r}"
@@ -131,6 +135,9 @@ def _entry(values: Mapping[str, Any], path: Path, where: str) -> FileRationale:
     if cluster is not None and not _is_count(cluster):
         raise RelandError(f"{where}: cluster={cluster!r} must be a number from 0")
     parsed, raw = _parsed(values, where)
+    if not any_script and parsed != in_latin(parsed):
+        why = f"{in_latin(parsed).problems[-1]}; config.pool.any_script=True uses it all the same"
+        parsed = ParsedRationale("", "", (why,))
     rationale = None
     if parsed.step2:
         rationale = Rationale(parsed.step1, parsed.step2, raw, **_origin(values, path, where))
@@ -162,7 +169,7 @@ def _parsed(values: Mapping[str, Any], where: str) -> tuple[ParsedRationale, str
     flaw = flaw_of({"choices": [{**values, "content": raw}]})
     if flaw and not (flaw.cut and ends_by_itself(raw)):
         parsed = ParsedRationale("", "", (flaw.why,))
-    return encodable(parsed), raw
+    return parsed, raw
 
 
 def _origin(values: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:

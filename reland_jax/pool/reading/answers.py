@@ -118,15 +118,18 @@ def is_model(answered: str, asked: str) -> bool:
     return bool(re.fullmatch(rf"{bare}(?:[-@_.](?:v?\d+|latest|preview))*(?::.*)?", plain))
 
 
-def rationale_of(answer: Answer, digest: str, prompt: str = "steps") -> tuple[Rationale | None, list[str]]:
+def rationale_of(
+    answer: Answer, digest: str, prompt: str = "steps", any_script: bool = False
+) -> tuple[Rationale | None, list[str]]:
     """The rationale in an answer, None if it is not usable, and what there is to say about it.
 
     Args:
         answer: of the LLM.
         digest: hash of the prompt that was answered.
         prompt: `config.pool.prompt`, what was asked for.
+        any_script: see `readable_steps`.
     """
-    parsed = readable_steps(answer.content, prompt)
+    parsed = readable_steps(answer.content, prompt, any_script)
     if not parsed.step2:
         return None, list(parsed.problems)
     origin = (answer.model, answer.prompt_tokens, answer.response_tokens, answer.created)
@@ -134,17 +137,19 @@ def rationale_of(answer: Answer, digest: str, prompt: str = "steps") -> tuple[Ra
     return rationale, [f"used, but {problem}" for problem in parsed.problems]
 
 
-def readable_steps(content: str, prompt: str = "steps") -> ParsedRationale:
+def readable_steps(content: str, prompt: str = "steps", any_script: bool = False) -> ParsedRationale:
     """What an answer says, without a step 2 that the encoder cannot read.
 
     Args:
         content: the answer.
         prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2.
+        any_script: `config.pool.any_script`; whether the encoder can read other scripts than Latin.
     """
-    return encodable(parse_direct(content) if prompt == "direct" else parse_response(content))
+    parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
+    return parsed if any_script else in_latin(parsed)
 
 
-def encodable(parsed: ParsedRationale) -> ParsedRationale:
+def in_latin(parsed: ParsedRationale) -> ParsedRationale:
     """The same without a step 2 that an English text encoder would turn into noise."""
     if is_latin(parsed.step2):
         return parsed

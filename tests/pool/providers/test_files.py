@@ -258,3 +258,10 @@ def test_a_line_may_say_how_its_answer_ended(tmp_path: Path) -> None:
     whole, cut, filtered = read_pool_file(write(tmp_path, *lines))
     assert whole.rationale and not cut.rationale and not filtered.rationale
     assert "cut the answer off" in cut.problems[0] and "filtered" in filtered.problems[0]
+
+
+def test_another_script_is_used_where_the_encoder_knows_it(tmp_path: Path) -> None:
+    path = write(tmp_path, {"user_id": "u", "text": "该用户喜欢护肤品。推荐玫瑰洁面乳。"})
+    (refused,), (used,) = read_pool_file(path), read_pool_file(path, any_script=True)
+    assert refused.rationale is None and "config.pool.any_script=True uses it" in refused.problems[0]
+    assert used.rationale is not None and used.rationale.step2 == "该用户喜欢护肤品。推荐玫瑰洁面乳。"

@@ -75,7 +75,10 @@ def test_what_is_written_in_another_script_is_not_used() -> None:
     rationale, why = rationale_of(Answer(chinese, "m", 0, 0, ""), "d")
     assert rationale is None and why[-1] == "step 2 is not in English: most of it is not in Latin script"
     for name in ("Step 2: Духи и крем для рук", "Step 2: κρέμα και σαπούνι", "Step 2: عطر وكريم"):
-        assert not readable_steps(name).step2
+        assert not readable_steps(name).step2 and readable_steps(name, any_script=True).step2
+    labelled = "Step 2: Recommended categories: 护肤. Recommended items: 玫瑰水; Rose"
+    assert not readable_steps(labelled).step2  # the labels do not count
+    assert rationale_of(Answer(chinese, "m", 0, 0, ""), "d", any_script=True)[0] is not None
 
 
 @pytest.mark.parametrize(
