@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from reland_jax.pool.asking.records import journal_path, request_key
 from reland_jax.pool.build import WITH_JOURNAL
 from reland_jax.pool.contract import Problem, Provider, RationaleRequest
 from reland_jax.pool.keeping import control
-from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, note_asked
+from reland_jax.pool.keeping.asked import ASKED_FILE, ASKING_FOLDER, Asked, note_asked, read_asked
 from reland_jax.pool.keeping.builders import asking
 from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import read_patterns, read_removals
@@ -302,7 +303,32 @@ def _note(order: Order, config: Config, made: PoolRequests) -> None:
     prompts = [*((each.user_id, each.prompt) for each in made.requests), *made.step0_of.items()]
     notes = [Asked(user, prompt_hash(prompt), journal) for user, prompt in prompts]
     with order.store.locked():
+        _check_journal(store, path, journal)
         note_asked(store, notes)
+
+
+def _check_journal(store: Path, path: Path, name: str) -> None:
+    """Makes sure that what was paid is known: nothing that was sent is asked, and paid, again unawares.
+
+    Raises:
+        RelandError: the journal of prompts that were sent is gone, or is damaged.
+    """
+    sent = sum(note.journal == name for note in read_asked(store))
+    notes = store / ASKING_FOLDER / ASKED_FILE
+    if sent and not path.exists():
+        raise RelandError(
+            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: restore "
+            "a copy of it; or name another file in config.llm.journal, and they are asked, and paid, again"
+        )
+    # It is made before the first note, so that a note without a journal always means that it is gone.
+    with Journal(path) as journal:
+        paid = sum(used.requests for used in journal.usage().values())
+    if sent and not paid:
+        print(
+            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent with "
+            "it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
+            file=sys.stderr,
+        )
 
 
 def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.ndarray]:

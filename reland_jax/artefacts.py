@@ -102,8 +102,8 @@ def make(
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
-    One that is damaged is told and computed again. One that another job is making is waited for. A folder
-    that does not carry our stamp, or holds more than was written, is never replaced.
+    One that is damaged or incomplete is computed again. One that another job is making is waited for. A
+    folder that does not carry our stamp, or holds more than was written, is never replaced.
 
     Args:
         folder: where the artefact lives.
@@ -114,9 +114,8 @@ def make(
         identify: hash of what the value holds, for later stages to depend on rather than on `made_from`.
         force: compute even if the artefact is up to date.
         write: whether to write it; of several processes that compute together only one does.
-        together: whether several do, and have agreed to. They cannot do without this one, even if the
-            artefact is up to date by now.
-        on_damage: called with what is wrong before a damaged artefact is computed again; may refuse to.
+        together: whether several do, and have agreed to, even if the artefact is up to date by now.
+        on_damage: called with what is wrong before an artefact is computed again; may refuse to.
         complete: whether a value needs no more work.
 
     Raises:
@@ -131,8 +130,10 @@ def make(
         return Artefact(compute(), made_from, time.perf_counter() - start, fresh=True)
     with _alone(folder):
         found, damage = find(folder, made_from, _nothing if decided else load)
-        if found and not decided and complete(found.value):
-            return found
+        if found and not decided:
+            if complete(found.value):
+                return found
+            on_damage("it is incomplete")
         if damage and not force:
             _log.warning("%s is damaged: %s; the stage is run again", folder, damage)
             on_damage(damage)
@@ -140,10 +141,8 @@ def make(
         start = time.perf_counter()
         value = compute()
         seconds = time.perf_counter() - start
-        if identify:
-            made = identify(value)
-        else:
-            made = fingerprint(made_from, time.time_ns()) if force and read_stamp(folder) else made_from
+        made = fingerprint(made_from, time.time_ns()) if force and read_stamp(folder) else made_from
+        made = identify(value) if identify else made
         _write(folder, {"made_from": made_from, "fingerprint": made, "seconds": seconds}, value, save)
     return Artefact(value, made, seconds, fresh=True)
 

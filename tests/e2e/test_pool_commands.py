@@ -19,6 +19,8 @@ from experiments.pool import COMMANDS, main
 from reland_jax.config import Config
 from reland_jax.control import read_version
 from reland_jax.pipeline import Pipeline
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.keeping.asked import read_asked
 from reland_jax.pool.keeping.versions import PoolStore
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import flags_of
@@ -513,3 +515,28 @@ def test_as_a_program(built: Asked, repository: Path) -> None:
     command = [sys.executable, "-m", "experiments.pool", "verify", f"--store={built.store.folder}"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "version 1 is current: all is sound" in done.stdout, done.stderr
+
+
+def test_what_was_paid_is_never_asked_again_unawares(
+    asked: Asked, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The journal is gone, emptied, or another one, and the notes say that prompts were sent."""
+    journal = asked.store.folder / "asking" / "journal.sqlite"
+    content = journal.read_bytes()
+    notes = len(read_asked(asked.store.folder))
+    journal.unlink()
+    capsys.readouterr()
+    assert asked.run("build", "--why=again") == 1
+    said = capsys.readouterr().err
+    assert f"says that {notes} prompts were sent with it" in said and not journal.exists()
+    journal.write_bytes(b"")
+    assert asked.run("build", "--why=again") == 1
+    assert "the journal is empty (0 bytes)" in capsys.readouterr().err and journal.read_bytes() == b""
+    journal.unlink()
+    Journal(journal).close()
+    (asked.store.folder / "asking" / "batch_responses.jsonl").unlink(missing_ok=True)
+    asked.run("build", "--why=again")
+    assert "the journal has no answer, though" in capsys.readouterr().err
+    journal.write_bytes(content)
+    assert asked.run("build", "--why=again") == 0
+    assert "the journal" not in capsys.readouterr().err

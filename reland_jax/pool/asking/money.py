@@ -127,8 +127,15 @@ class Budget:
             usage: model -> what was paid to it.
 
         Raises:
-            RelandError: there is a bound on money, and the model or one in `usage` has no price.
+            RelandError: a bound that is none (negative, infinite or no number); or there is a bound on money,
+                and the model or one in `usage` has no price.
         """
+        for name in ("budget_tokens", "budget"):
+            value = getattr(llm, name)
+            if not 0 <= value < math.inf:  # not a number compares with nothing
+                raise RelandError(
+                    f"config.llm.{name}={value} bounds nothing; give a number above 0, or 0 for no bound"
+                )
         paid = usage or {}
         costs = {name: _cost(name, used, llm) for name, used in paid.items()}
         self._llm, self._price = llm, price_of(model, llm.prices)

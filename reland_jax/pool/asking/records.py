@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.files import resolve
 from reland_jax.pool.reading.answers import Answer
 
 JOURNAL_FILE = "journal.sqlite"
@@ -103,4 +104,4 @@ def request_key(prompt: str, config: PoolConfig) -> str:
 
 def journal_path(llm: LLMConfig, folder: str | Path) -> Path:
     """`llm.journal`, or `JOURNAL_FILE` in the folder if that is empty."""
-    return Path(llm.journal) if llm.journal else Path(folder) / JOURNAL_FILE
+    return resolve(llm.journal) if llm.journal else Path(folder) / JOURNAL_FILE

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.files import locked
+from reland_jax.files import locked, resolve
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
@@ -88,7 +88,7 @@ class BatchProvider:
         """Nothing is read or written yet."""
         self._config, self._llm, self._folder = config, llm, folder
         self.request_path = folder / REQUEST_FILE
-        self.response_path = Path(config.path) if config.path else folder / RESPONSE_FILE
+        self.response_path = resolve(config.path) if config.path else folder / RESPONSE_FILE
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Parses the answers, in the order of the requests, whatever their order in the file.

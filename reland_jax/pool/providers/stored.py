@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from reland_jax.config import PoolConfig
+from reland_jax.files import checksum, resolve
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import allowed, read_patterns, read_removals
@@ -107,9 +107,9 @@ def pool_state(config: PoolConfig) -> list[str]:
     """
     if config.provider == "store":
         return PoolStore(config.path).state()
-    return [_content_hash(Path(name)) for name in (config.path, *name_files(config.names))]
+    return [_content_hash(resolve(name)) for name in (config.path, *name_files(config.names))]
 
 
 def _content_hash(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, "" for what is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return checksum(path) if path.is_file() else ""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.config import Config, LLMConfig, PoolConfig
 from reland_jax.pool.asking.money import Budget, BudgetReached, Price, Usage, estimate, ledger, price_of
 from reland_jax.pool.contract import RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
@@ -84,6 +84,15 @@ def test_a_budget_step_by_step() -> None:
     budget.settle((10, 10), None)  # a time-out: it may have been paid
     budget.settle((30, 20), (0, 0))  # refused
     assert (budget.spent_tokens, budget.reserved_tokens) == (50, 0)
+
+
+@pytest.mark.parametrize("name", ["budget", "budget_tokens"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, -0.5, float("-inf")])
+def test_a_budget_that_bounds_nothing_is_refused(name: str, value: float) -> None:
+    with pytest.raises(RelandError, match=f"config.llm.{name}={value} bounds nothing"):
+        Budget(LLMConfig(**{name: value, "prices": ("m=1/2",)}), "m")
+    with pytest.raises(RelandError, match=f"config.llm.{name}="):
+        Config.from_dict({"llm": {name: value}})
 
 
 def test_no_bound() -> None:
