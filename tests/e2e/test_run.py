@@ -68,7 +68,9 @@ def flags_of(changes: dict[str, Any], prefix: str = "--config") -> Iterator[str]
 
 def newest_checkpoint(workdir: Path) -> Path | None:
     """The folder of the newest complete checkpoint of the variant `id`."""
-    found = [path for path in workdir.glob("checkpoints/train/id-seed0*/*") if path.name.isdigit()]
+    # The list of its files is written when they all are on the disk.
+    lists = workdir.glob("checkpoints/train/id-seed0*/*.files.json")
+    found = [path.with_name(path.name.removesuffix(".files.json")) for path in lists]
     return max(found, key=lambda path: int(path.name), default=None)
 
 
