@@ -1,5 +1,4 @@
-"""Which interactions stay: the rating threshold, repeated rows and the k-core; and how many each took "
-"away."""
+"""Which interactions stay: the rating threshold, repeated rows and the k-core; what each took."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ def load_interactions(config: DataConfig) -> Interactions:
 
 
 def _number(raw: RawTable, rows: np.ndarray) -> tuple[Interactions, np.ndarray]:
-    """Dense ids in sorted order of the external ids; rows by user, time and file order, and which they "
-    "were."""
+    """Dense ids in sorted order of the external ids; rows by user, time and file order; their numbers."""
     users, user = _dense(raw.user.name, raw.user.code[rows])
     items, item = _dense(raw.item.name, raw.item.code[rows])
     time = rows.astype(np.float64) if raw.time is None else raw.time[rows]

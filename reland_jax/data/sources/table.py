@@ -106,8 +106,7 @@ def beside(written: str, folder: Path, setting: str) -> Path | None:
 
 
 def some_of(paths: Sequence[Path]) -> str:
-    """The names of some files, and how many more there are; with the folder where names alone are the "
-    "same."""
+    """The names of some files, and how many more there are; with the folder where names are the same."""
     same = len({path.name for path in paths}) < len(paths)
     names = [f"{path.parent.name}/{path.name}" if same else path.name for path in paths]
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
@@ -124,6 +123,10 @@ def _interactions(place: str, config: DataConfig, notes: list[str]) -> Frame:
         frames.append(parts.with_constants(of_file(path, config), constants))
     if len(found) > 1:
         notes.append(f"{len(found)} files were read as one table: {some_of(found)}")
+        if words and config.protocol != "fixed":
+            notes.append(
+                f"their names say {' and '.join(dict.fromkeys(words))}; config.data.protocol='fixed' uses that split"
+            )
     return parts.combined(frames, place)
 
 
@@ -134,9 +137,12 @@ def _files(place: str, config: DataConfig) -> list[Path]:
     if not Path(place).is_dir():
         return [Path(place)]
     folder = Path(place)
-    described = {beside(getattr(config, name), folder, name) for name in ("item_table", "user_table")}
-    named = [path for path in sorted(folder.iterdir()) if path not in described and _counts(path, folder)]
-    nested = [path for path in sorted(folder.glob("*=*/**/*")) if _counts(path, folder)]
+    tables = (beside(getattr(config, name), folder, name) for name in ("item_table", "user_table"))
+    described = {path.resolve() for path in tables if path is not None}
+    named, nested = (
+        [path for path in sorted(found) if _counts(path, folder) and path.resolve() not in described]
+        for found in (folder.iterdir(), folder.glob("*=*/**/*"))
+    )
     for wanted in ((folder.name,), _ALONE):
         alone = [path for path in named if path.name.split(".")[0] in wanted]
         if len(alone) == 1 and not nested:

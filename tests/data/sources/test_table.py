@@ -190,7 +190,8 @@ def test_items_and_users_have_tables_of_their_own(tmp_path: Path) -> None:
         pa.table({"Title": ["Soap", "Comb"], "item_id": ["i", "z"]}), folder / "about.parquet"
     )
     (folder / "people.tsv").write_text("user_id\tage\nu\t30\n")
-    config = DataConfig(item_table="about.parquet", user_table="people.tsv", text_fields=("title", "colour"))
+    items = str(folder / "about.parquet")
+    config = DataConfig(item_table=items, user_table="people.tsv", text_fields=("title", "colour"))
     got = table.read(str(folder), config)
     assert got.item_features is not None and got.user_features is not None and got.item_table is not None
     rows = zip(got.item_features.ids, *got.item_features.fields.values(), strict=True)
@@ -243,6 +244,7 @@ def test_files_that_are_not_parts_of_one_table(tmp_path: Path) -> None:
 def test_parts_of_a_split_and_a_split_column(tmp_path: Path) -> None:
     for part, item in (("train", "a"), ("test", "b")):
         (tmp_path / f"{part}.csv").write_text(f"user_id,item_id\nu,{item}\n")
+    assert "'fixed' uses that split" in table.read(str(tmp_path), DataConfig(time_field="")).notes[1]
     got = table.read(str(tmp_path), DataConfig(time_field="", protocol="fixed"))
     assert got.split is not None and dict(zip(_names(got)[1], got.split.tolist(), strict=True)) == {
         "a": 0,
