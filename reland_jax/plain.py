@@ -19,7 +19,7 @@ import numpy as np
 
 from reland_jax.strings import as_strings
 
-MARKS = frozenset(("nan", "NaN", "<NA>", "NaT", "None", "null", "NULL", r"\N"))
+MARKS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "#N/A", "None", "null", "NULL", r"\N"))
 """What programs write into a table of texts where there is no value."""
 
 LONGEST_WRITTEN_OUT = 20_000

@@ -6,6 +6,7 @@ no place for ids, titles or answers. `as_strings` makes what is used instead, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -14,6 +15,12 @@ import numpy as np
 STRING = np.dtypes.StringDType()
 """The dtype of text columns, written ``<str>`` in docstrings."""
 
+
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
+)
+"""Characters that steer a terminal, a page or the direction of writing, and are not seen themselves."""
 
 _AT_ONCE = 1 << 16
 """Texts that are Python objects at the same time while a column is converted."""
@@ -41,6 +48,14 @@ def as_strings(values: Iterable[str] | np.ndarray) -> np.ndarray:
                 raise TypeError(f"{text!r} is a {type(text).__name__}, where a text is needed")
         column[low : low + _AT_ONCE] = np.array(texts, dtype=STRING)
     return column
+
+
+def visible(text: str) -> str:
+    """A text that people are shown: a replacement character stands for each of `UNSEEN`.
+
+    Joiners stay, which Persian, Indic scripts and emoji are written with.
+    """
+    return UNSEEN.sub("\ufffd", text)
 
 
 def is_text(array: np.ndarray) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax import strings
-from reland_jax.strings import STRING, as_strings, distinct, packed, unpacked
+from reland_jax.strings import STRING, as_strings, distinct, packed, unpacked, visible
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()))))
@@ -46,6 +48,28 @@ def test_the_distinct_texts_and_their_numbers() -> None:
 def test_what_is_missing_is_no_text() -> None:
     with pytest.raises(TypeError, match="None is a NoneType"):
         as_strings(np.array(["a", None], dtype=object))
+
+
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_what_is_shown_hides_and_turns_nothing(text: str) -> None:
+    shown = visible(text)
+    assert len(shown) == len(text) and visible(shown) == shown
+    for before, after in zip(text, shown, strict=True):
+        category = unicodedata.category(before)
+        if category in ("Cs", "Zl", "Zp") or (category == "Cc" and before not in "\t\n\r"):
+            assert after == "\ufffd"
+        if unicodedata.bidirectional(before) in TURNS:
+            assert after == "\ufffd"
+        if category[0] in "LMNPS" and before < "\ufff0":
+            assert after == before
+
+
+def test_joiners_are_shown_and_terminals_not_steered() -> None:
+    assert visible("می\u200cخواهم 👩\u200d🔬\n") == "می\u200cخواهم 👩\u200d🔬\n"
+    assert visible("\x1b[2J\u202eevil\0") == "\ufffd[2J\ufffdevil\ufffd"
 
 
 def test_numbers_are_no_texts() -> None:

@@ -212,3 +212,14 @@ def test_results_without_variants_write_nothing(content: ReportContent, tmp_path
     with pytest.raises(RelandError, match="variants"):
         write_report(tmp_path / "report.html", content._replace(results={}))
     assert os.listdir(tmp_path) == []
+
+
+def test_texts_are_shown_as_they_are_and_turn_nothing(sample: ReportContent, without_plots: None) -> None:
+    """Bidirectional overrides would turn what stands around them, and NULs end the page for some readers."""
+    odd = "\u202eevil\u2069 \0 \x1b[2J \u2028 \ud800 می\u200cخواهم"
+    case = sample.cases[0]._replace(user_id=odd, step2=odd)
+    problem = sample.problems[0]._replace(reason=odd)
+    shown = page.render_report(sample._replace(cases=[case], problems=[problem]))
+    assert not set(shown) & set("\u202e\u2069\0\x1b\u2028\ud800")
+    assert shown.count("\ufffdevil\ufffd") >= 3 and "می\u200cخواهم" in shown
+    shown.encode("utf-8")

@@ -9,6 +9,7 @@ import numpy as np
 
 from reland_jax.config import PoolConfig
 from reland_jax.files import checksum, resolve
+from reland_jax.pool.asking.records import model_state
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.pool.keeping.lists import allowed, read_patterns, read_removals
@@ -100,14 +101,16 @@ class StoreProvider:
 def pool_state(config: PoolConfig) -> list[str]:
     """What a stage that builds a pool depends on beyond its settings: for its stamp.
 
-    Those are the present state of the store, or the content of the pool file and of the files of names.
+    Those are the present state of the store, or the content of the pool file, of the files of names and of
+    a model in a folder.
 
     Raises:
         RelandError: provider "store", and there is no sound store.
     """
     if config.provider == "store":
         return PoolStore(config.path).state()
-    return [_content_hash(resolve(name)) for name in (config.path, *name_files(config.names))]
+    files = (config.path, *name_files(config.names))
+    return [*(_content_hash(resolve(name)) for name in files), *model_state(config)]
 
 
 def _content_hash(path: Path) -> str:
