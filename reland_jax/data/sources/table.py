@@ -124,9 +124,8 @@ def _interactions(place: str, config: DataConfig, notes: list[str]) -> Frame:
     if len(found) > 1:
         notes.append(f"{len(found)} files were read as one table: {some_of(found)}")
         if words and config.protocol != "fixed":
-            notes.append(
-                f"their names say {' and '.join(dict.fromkeys(words))}; config.data.protocol='fixed' uses that split"
-            )
+            said = " and ".join(dict.fromkeys(words))
+            notes.append(f"their names say {said}; config.data.protocol='fixed' uses that split")
     return parts.combined(frames, place)
 
 
