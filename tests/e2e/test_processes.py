@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from experiments.configs.reland import get_config
 from experiments.run import run
 from reland_jax.config import Config
 from tests.e2e.conftest import merged
-from tests.e2e.test_run import epochs_of, flags_of, kill_while_training, newest_checkpoint
+from tests.e2e.test_run import epochs_of, flags_of, newest_checkpoint, stop_while_training
 from tests.toys import quick_programs_environment
 
 
@@ -57,7 +58,7 @@ def test_two_processes_train_to_the_numbers_of_one(
     arguments = [f"--config=experiments/configs/reland.py:demo,{backbone}", *flags_of(changes)]
     arguments += ["--config.mesh.data=2", f"--workdir={workdir}"]
     first, second = start_two(repository, programs, tmp_path, *arguments)
-    kill_while_training(second, workdir, 0.0)
+    stop_while_training(second, workdir, 0.0, signal.SIGKILL)
     assert first.wait(timeout=200) != 0
     before = epochs_of(newest_checkpoint(workdir))
     codes = [process.wait(timeout=500) for process in start_two(repository, programs, tmp_path, *arguments)]

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,15 +75,15 @@ def newest_checkpoint(workdir: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name), default=None)
 
 
-def kill_while_training(process: subprocess.Popen[bytes], workdir: Path, delay: float) -> None:
-    """SIGKILL some time after the first checkpoint."""
+def stop_while_training(process: subprocess.Popen[bytes], workdir: Path, delay: float, number: int) -> None:
+    """Sends a signal some time after the first checkpoint."""
     deadline = time.monotonic() + 500
     while newest_checkpoint(workdir) is None:
         assert process.poll() is None and time.monotonic() < deadline, "it ended before it trained"
         time.sleep(0.02)
     time.sleep(delay)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    process.wait(timeout=60)
 
 
 def epochs_of(checkpoint: Path) -> list[dict[str, float]]:
@@ -90,14 +91,17 @@ def epochs_of(checkpoint: Path) -> list[dict[str, float]]:
     return json.loads((checkpoint / "notes" / "metadata").read_text())["progress"]["history"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_killed_in_the_middle_and_started_again(
     finished: Callable[[str], Finished],
     settings: Callable[..., dict[str, Any]],
     repository: Path,
     programs: Path,
     tmp_path: Path,
+    number: int,
 ) -> None:
-    """kill -9 of a real process at a random moment of training; the second run ends with the same numbers."""
+    """kill -9 or Ctrl-C of a real process at a random moment of training; the second run ends with the same
+    numbers."""
     changes = settings(train={"max_epochs": 60}, variants=("id",))
     config = Config.from_dict(merged(get_config("demo,lightgcn").to_dict(), changes))
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
@@ -110,7 +114,10 @@ def test_killed_in_the_middle_and_started_again(
     log, delay = tmp_path / "log", random.uniform(0.0, 1.0)
     arguments = (f"--config={DEMO}", f"--workdir={killed}", *flags_of(changes))
     process = start(repository, programs, *arguments, log=log)
-    kill_while_training(process, killed, delay)
+    stop_while_training(process, killed, delay, number)
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "Traceback" not in log.read_text()
+        assert log.read_text().splitlines()[-1].startswith("error: stopped by Ctrl-C")
     assert not (killed / "train" / "id-seed0").exists(), f"it had finished; {log.read_text()}"
     before = epochs_of(newest_checkpoint(killed) or Path())
     assert 0 < len(before) < 60
