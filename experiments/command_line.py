@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import sys
 import traceback
@@ -19,6 +20,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from experiments.asides import Asides
 from experiments.failures import one_line
 from reland_jax.files import expanded
 from reland_jax.types import RelandError
@@ -81,12 +83,15 @@ def status_of(work: Callable[[], int | None], debug: bool = False) -> int:
     Returns:
         The exit status: that of the work, 1 after an error, `INTERRUPTED` after Ctrl-C.
     """
+    asides = Asides()
     try:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # names of files need not be text
                 stream.reconfigure(errors="backslashreplace")
-        status = work() or 0
+        with contextlib.nullcontext() if debug else asides:
+            status = work() or 0
         sys.stdout.flush()
+        asides.show()
         return status
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -110,11 +115,15 @@ def leave(status: int) -> NoReturn:
 def _nobody_reads() -> bool:
     """Whether the reader of stdout is gone, as in ``... | head``; then nothing more is written there."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file, as in tests
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def parse_flags(arguments: list[str], hint: str = "") -> list[str]:

@@ -45,7 +45,8 @@ def join_processes(environment: Mapping[str, str]) -> None:
     number = int(environment.get("JAX_NUM_PROCESSES", "1"))
     if number == 1:
         return
-    sys.excepthook = lambda *error: fail("".join(traceback.format_exception(*error)))
+    if sys.excepthook is sys.__excepthook__:  # else whoever started this job ends it
+        sys.excepthook = lambda *error: fail("".join(traceback.format_exception(*error)))
     if "JAX_PROCESS_ID" not in environment:
         jax.distributed.initialize()
         return
