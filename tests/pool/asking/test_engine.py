@@ -17,8 +17,9 @@ from reland_jax.pool.asking.engine import LIMITED_TRIES, ask_all, known, run_apa
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import Backoff
 from reland_jax.pool.asking.money import BudgetReached, Usage
-from reland_jax.pool.asking.records import Reception, RequestRecord, request_record
+from reland_jax.pool.asking.records import Reception, RequestRecord, Sent, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked
+from reland_jax.pool.asking.reserve import DiskReserve
 from reland_jax.types import RelandError
 
 CONFIG = PoolConfig(provider="openai", model="m", max_tokens=10, tokenizer="characters")
@@ -345,3 +346,88 @@ def test_a_malformed_answer_is_not_paid_for_again_at_any_length(tmp_path: Path) 
     chat = ScriptedChat(completion(BAD + " soap" * 100_000))
     ask(tmp_path, chat, 1)
     assert len(chat.chats[1][1]["content"]) < 1100
+
+
+def test_what_is_closed_and_what_may_still_come(tmp_path: Path) -> None:
+    keys = [record.key for record in records(4)]
+    chat = ScriptedChat()
+    scripted = chat.ask
+
+    async def mixed(messages: Messages, max_tokens: int) -> str:
+        number = int(messages[0]["content"].split()[1])
+        chat.last = [completion(GOOD), completion(BAD), failed(Trouble.REFUSED), failed()][number]
+        return await scripted(messages, max_tokens)
+
+    chat.ask = mixed  # type: ignore[method-assign]
+    asked = ask(tmp_path, chat, 4, attempts=1, breaker_failures=0, concurrency=1)
+    assert asked.answers.keys() == {keys[0]} and asked.problems.keys() == {*keys[1:]}
+    assert asked.closed == {keys[1], keys[2]}, "in quarantine, and refused"
+
+
+def test_a_wait_is_bounded_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chat = ScriptedChat(last=failed(Trouble.LIMITED, 3600.0))
+    with pytest.raises(RelandError, match="asks to wait for 3600 s, .* 600 s at most.* 40 prompts are still"):
+        ask(tmp_path, chat, 40, concurrency=4)
+    chat = ScriptedChat(last=failed(Trouble.LIMITED, 0.2))
+    with pytest.raises(RelandError, match="asks to wait for 0 s, .* 0.5 s at most"):
+        ask(tmp_path, chat, 2, breaker_failures=0, longest_wait=0.5)
+    assert 2 <= chat.asked["prompt 0"] <= 4, "several waits in a row, with no answer between, add up"
+    chat = ScriptedChat(failed(Trouble.LIMITED, 5.0))
+    with pytest.raises(TimeoutError):
+        with Journal(tmp_path / "w.sqlite") as journal:
+            job = ask_all(records(1), chat, journal, CONFIG, LLMConfig(), backoff=Backoff(first=0.001, seed=0))
+            asyncio.run(asyncio.wait_for(job, 0.5))
+    assert "waiting for 5 s as the service asks: it is limited" in caplog.text
+
+
+def test_what_was_under_way_at_a_kill_is_paid_before_the_budget_is_read(tmp_path: Path) -> None:
+    """A process that has ended left claims with what it had sent."""
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.claim(records(3))
+        journal.record([], [Sent(record.key, 30, 10) for record in records(3)])
+        change = "UPDATE owners SET pid = 4194304, started = 'long ago'"
+        journal._database.execute(change)
+        journal._id = ""  # it does not give its claims back
+    chat = ScriptedChat()
+    with pytest.raises(BudgetReached) as reached:
+        ask(tmp_path, chat, 40, budget_tokens=200, concurrency=1)
+    assert reached.value.spent_tokens <= 200 and usage(tmp_path)["m"].prompt_tokens >= 90
+    assert sum(usage(tmp_path)["m"][1:]) == 120 + 8 * len(chat.asked)
+
+
+def test_what_the_service_does_not_count_is_counted_at_its_most(tmp_path: Path) -> None:
+    for count, paid in (
+        ({"prompt_tokens": 5}, (5, 10)), ({"completion_tokens": 3}, (40, 3)), ({}, (40, 10)),
+        ({"prompt_tokens": 5, "completion_tokens": -3}, (5, 10)),
+        ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 30}, (5, 25)),
+    ):  # fmt: skip
+        body = json.loads(completion(GOOD)) | {"usage": count}
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        ask(folder, ScriptedChat(json.dumps(body)), 1)
+        assert usage(folder)["m"][1:] == paid
+
+
+def test_a_full_disk_stops_the_job_and_keeps_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound on pages raises the error of a full disk, which the room set aside puts off."""
+    record, release = Journal.record, DiskReserve.release
+
+    def nearly_full(journal: Journal, receptions: list[Reception], sent: list[Sent] = ()) -> None:
+        if receptions and not journal.out_of_room:
+            pages = journal._database.execute("PRAGMA page_count").fetchone()[0]
+            journal._database.execute(f"PRAGMA max_page_count = {pages}")
+        record(journal, receptions, sent)
+
+    def released(reserve: DiskReserve) -> bool:
+        journal._database.execute("PRAGMA max_page_count = 100000")
+        return release(reserve)
+
+    monkeypatch.setattr(Journal, "record", nearly_full)
+    monkeypatch.setattr(DiskReserve, "release", released)
+    chat = ScriptedChat(last=json.dumps(json.loads(completion(GOOD)) | {"more": "x" * 9000}))
+    chat.delay = lambda prompt: 0.01
+    with Journal(tmp_path / "j.sqlite") as journal:
+        with pytest.raises(RelandError, match="the disk is full; .* prompts are still to ask"):
+            asyncio.run(ask_all(records(40), chat, journal, CONFIG, LLMConfig(concurrency=5)))
+        assert len(journal.answers([each.key for each in records(40)])) == len(chat.asked) < 40
