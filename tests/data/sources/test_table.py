@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import gzip
+import random
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +297,32 @@ def test_a_text_beside_tables_is_no_part_and_a_named_one_is_a_table(tmp_path: Pa
     assert _names(table.read(str(tmp_path), DataConfig())) == (["u"], ["i"])
     (tmp_path / "a.csv").rename(tmp_path / "b.txt")
     assert _names(table.read(str(tmp_path / "b.txt"), DataConfig())) == (["u"], ["i"])
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
+def test_a_damaged_file_is_read_or_told_and_nothing_else(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    text = "user_id,item_id,timestamp,title\n" + "".join(f"u{n % 5},i{n % 7},{n},é {n % 7}\n" for n in range(40))
+    if name.endswith("parquet"):
+        rows = [line.split(",") for line in text.splitlines()]
+        parquet.write_table(pa.table(dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))), path)
+    else:
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    whole, rng, told = path.read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 5))):
+            place = rng.randrange(len(damaged))
+            match rng.randrange(3):
+                case 0:
+                    damaged[place] = rng.randrange(256)
+                case 1:
+                    del damaged[place : place + rng.choice((1, 40))]
+                case _:
+                    damaged[place:place] = rng.choice((b'"', b"\0", b"\n", b"\xff\xfe", b"nan"))
+        path.write_bytes(damaged or b"x")
+        try:
+            table.read(str(path), DataConfig())
+        except RelandError as error:
+            told += str(path) in str(error)
+    assert told > 30
