@@ -113,11 +113,11 @@ def _names(raw: RawTable) -> tuple[list[str], list[str]]:
     return raw.user.name[raw.user.code].tolist(), raw.item.name[raw.item.code].tolist()
 
 
-@pytest.mark.parametrize("name", ["a.csv", "A.CSV", "a.tsv", "a.txt"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    ("name", "delimiter"),
+    [*((name, mark) for name in ("a.csv", "A.CSV", "a.txt") for mark in ",;\t|"), ("a.tsv", "\t")],
+)
 def test_the_delimiter_is_told_by_the_header_or_the_name(tmp_path: Path, name: str, delimiter: str) -> None:
-    if (delimiter != "\t") and name.endswith("tsv"):
-        pytest.skip("that ending tells the delimiter")
     lines = (("user_id", "item_id", "timestamp", "a,b;c|d"), ("u", "i", "1", "x"))
     text = "\n".join(delimiter.join(f'"{field}"' for field in line) for line in lines)
     (tmp_path / name).write_text(text + "\n")
@@ -302,7 +302,8 @@ def test_a_text_beside_tables_is_no_part_and_a_named_one_is_a_table(tmp_path: Pa
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.parquet"])
 def test_a_damaged_file_is_read_or_told_and_nothing_else(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    text = "user_id,item_id,timestamp,title\n" + "".join(f"u{n % 5},i{n % 7},{n},é {n % 7}\n" for n in range(40))
+    lines = (f"u{n % 5},i{n % 7},{n},é {n % 7}\n" for n in range(40))
+    text = "user_id,item_id,timestamp,title\n" + "".join(lines)
     if name.endswith("parquet"):
         rows = [line.split(",") for line in text.splitlines()]
         parquet.write_table(pa.table(dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))), path)
