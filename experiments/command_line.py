@@ -129,22 +129,46 @@ def _nobody_reads() -> bool:
 def parse_flags(arguments: list[str], hint: str = "") -> list[str]:
     """Parses the flags, for `app.run(main, flags_parser=parse_flags)`; a mistake ends the command."""
     left: list[str] = []
-
-    def parse() -> None:
-        words = [_CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word) for word in arguments]
-        try:
-            left.extend(flags.FLAGS(words))
-            if "config" in flags.FLAGS:  # where its file cannot be read, ml_collections says so on first use
-                hasattr(flags.FLAGS["config"].value, "to_dict")
-        except MISTAKES as error:
-            more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
-            raise RelandError(told(error) + more) from error
-        except OSError as error:
-            raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
-
+    parse = partial(_parse, flags.FLAGS, arguments, hint, left)
     if status := status_of(parse, "--debug" in arguments):
         sys.exit(status)
     return left
+
+
+def _parse(values: flags.FlagValues, arguments: Sequence[str], hint: str, left: list[str]) -> None:
+    left += parsed(values, arguments, hint)
+
+
+def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -> list[str]:
+    """Parses flags.
+
+    Args:
+        values: where the flags are defined, and get their values.
+        arguments: name of the program, flags and operands.
+        hint: said of an unknown flag, beyond that it is unknown.
+
+    Returns:
+        The name of the program and the operands.
+
+    Raises:
+        RelandError: a mistake, told in one line.
+    """
+    words = [config_word(word) for word in arguments]
+    try:
+        operands = values(words)
+        if "config" in values:  # where its file cannot be read, ml_collections says so on first use
+            hasattr(values["config"].value, "to_dict")
+    except MISTAKES as error:
+        more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise RelandError(told(error) + more) from error
+    except OSError as error:
+        raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
+    return operands
+
+
+def config_word(word: str) -> str:
+    """A word of the command line, with ``~`` replaced where it names the file of settings."""
+    return _CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word)
 
 
 def told(mistake: Exception) -> str:

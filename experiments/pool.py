@@ -35,7 +35,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import pool_asking, pool_changes, pool_views
-from experiments.command_line import MISTAKES, define_path, leave, status_of, told
+from experiments.command_line import config_word, define_path, leave, parsed, status_of
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
 from reland_jax.pool.keeping.versions import PoolStore
@@ -276,16 +276,13 @@ def _run(arguments: list[str]) -> int:
             return 0 if helps else 1
         raise RelandError(f"{name or names[0]!r} is not a command; {nearest_name(name, list(COMMANDS))}")
     command = COMMANDS[name]
-    _ARGUMENTS[:] = arguments[1:]
+    _ARGUMENTS[:] = map(config_word, arguments[1:])
     values = Flags()
     _define(command, values)
     if helps:
         print(_help(name, command, values))
         return 0
-    try:
-        operands = values(arguments[1:])[1:]
-    except MISTAKES as error:
-        raise RelandError(told(error)) from error
+    operands = parsed(values, _ARGUMENTS)[1:]
     if len(operands) != len(command.operands):
         wanted = " ".join(command.operands) or "none"
         raise RelandError(f"{name}: operands {' '.join(operands) or 'none'}; expected {wanted}")

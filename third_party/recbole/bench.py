@@ -52,7 +52,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 from bench_table import IDLE_CORES, best_quality, make_table, tuned_batch
 from matched import BATCH_SIZE, MODELS, RECBOLE_COMMON
 from reland_side import tuned_config
@@ -256,10 +256,12 @@ def quality_steps(model: str, dataset: Path) -> list[list[str]]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
-    flags.DEFINE_string("dataset", None, "folder NAME with NAME.inter, as atomic files", required=True)
+    from experiments.command_line import define_path
+
+    define_path("dataset", None, "folder NAME with NAME.inter, as atomic files", required=True)
     flags.DEFINE_list("models", list(MODELS), "which backbones; duorec is compared with our own sasrec")
-    flags.DEFINE_string("workdir", "workdir-bench", "folder for records.jsonl and table.md")
-    flags.DEFINE_string("recbole_python", str(HERE / ".venv"), "environment made by setup.sh")
+    define_path("workdir", "workdir-bench", "folder for records.jsonl and table.md")
+    define_path("recbole_python", str(HERE / ".venv"), "environment made by setup.sh")
     flags.DEFINE_integer("epochs", 2, "training epochs per process", lower_bound=1)
     flags.DEFINE_integer("evaluations", 3, "evaluations per process and batch size", lower_bound=1)
     flags.DEFINE_integer("rounds", 2, "times that each timing process is run, in turn", lower_bound=1)
@@ -273,7 +275,7 @@ def define_flags() -> None:
     flags.register_validator("models", lambda names: set(names) <= set(MODELS), f"known: {', '.join(MODELS)}")
 
 
-def main(_: Sequence[str]) -> None:
+def main() -> None:
     """Runs every process, keeping the records and the table so far after each."""
     workdir, dataset = Path(FLAGS.workdir), Path(FLAGS.dataset).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -290,5 +292,6 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    from experiments import command_line  # found by the path that was added above
+
+    command_line.run(main, define_flags)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from matched import BATCH_SIZE, MODELS, digest, model_sizes
 
 # This script is started by its path, from any folder.
@@ -194,15 +194,17 @@ def train_until(config: Any, until: float) -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
+    from experiments.command_line import define_path
+
     flags.DEFINE_enum("model", None, list(MODELS), "backbone", required=True)
     flags.DEFINE_enum("objective", "", ["", "bpr", "prefix", "shifted"], "what is timed; --until needs none")
-    flags.DEFINE_string("dataset", None, "folder NAME with NAME.inter", required=True)
+    define_path("dataset", None, "folder NAME with NAME.inter", required=True)
     flags.DEFINE_integer("epochs", 1, "training epochs to time", lower_bound=1)
     flags.DEFINE_integer("evaluations", 3, "full-ranking evaluations to time", lower_bound=1)
     flags.DEFINE_float("until", None, "train the tuned settings up to this validation NDCG@10 instead")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Measures and prints the record."""
     if FLAGS.until is None:
         config = matched_config(FLAGS.model, FLAGS.objective, FLAGS.dataset, FLAGS.epochs)
@@ -215,5 +217,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    from experiments import command_line  # found by the path that was added above
+
+    command_line.run(main, define_flags)
