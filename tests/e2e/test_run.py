@@ -41,7 +41,7 @@ def start(repository: Path, programs: Path, *arguments: str, log: Path) -> subpr
         (["--config.train.learning_rat=1"], "'learning_rat' is not a setting; did you mean 'learning_rate'?"),
         (["--stage=assign"], "Did you mean: stages ?"),
         (["assign"], "unexpected arguments: assign"),
-        (["--config.model.dropout=2.0"], "config.model.dropout=2.0 must be at least 0.0 and at most 0.99"),
+        (["--config.model.dropout=2.0"], "config.model.dropout=2.0 must be at least 0 and at most 0.99"),
         ([f"--config={DEMO}x"], "backbone 'lightgcnx': did you mean 'lightgcn'?"),
     ],
 )
