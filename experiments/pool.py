@@ -38,6 +38,7 @@ from experiments import pool_asking, pool_changes, pool_views
 from experiments.command_line import config_word, define_path, leave, parsed, status_of
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
+from reland_jax.pool.keeping.tidying import check_store
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.types import RelandError
 
@@ -63,7 +64,10 @@ class Command(NamedTuple):
 def _order(given: Flags, action: str) -> Order:
     if not given.why and not given.dry_run:
         raise RelandError(f"{action}: --why is missing; the audit log keeps why a pool was changed")
-    return Order(PoolStore(given.store), action, given.who or getpass.getuser(), given.why, given.dry_run)
+    store = PoolStore(given.store)
+    if action != "seal":  # which is for a mark that is damaged, too
+        check_store(store.folder)  # before a build trains anything
+    return Order(store, action, given.who or getpass.getuser(), given.why, given.dry_run)
 
 
 def _asking_flags(values: Flags) -> None:

@@ -482,6 +482,8 @@ def test_verify_finds_what_is_wrong(asked: Asked, capsys: pytest.CaptureFixture[
         (["remove", "--user=U7", "--why=U7 asked for it"], "--why names user U7"),
         (["remove", "--match=(", "--why=x"], "is not a regular expression"),
         (["expire", "--older_than=soon", "--why=x"], "expected a span such as 12h, 90d or 6w"),
+        (["expire", "--older_than=99999999999d", "--why=x"], "longer ago than time is counted"),
+        (["expire", "--older_than=99999999w", "--why=x"], "longer ago than time is counted"),
         (["diff", "1"], "diff: operands 1; expected A B"),
         (["diff", "1", "x"], "'x' is not the number of a version"),
         (["show", "--version=9"], "version 9 is not there; there are: 1"),
@@ -509,6 +511,19 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert "--store: Folder of the pool store." in capsys.readouterr().out
     assert main(["pool"]) == 1 and main(["pool", "show"]) == 1
     assert "--store is missing" in capsys.readouterr().err
+
+
+def test_a_folder_of_somebody_else_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "thesis.txt").write_text("mine")
+    for command in (["build", DEMO, f"--workdir={tmp_path / 'work'}"], ["cap", "--seeds=2"]):
+        assert main(["pool", *command, f"--store={tmp_path}", "--why=x"]) == 1
+        assert "no pool store, and not empty: it holds versions" in capsys.readouterr().err
+    assert main(["pool", "seal", f"--store={tmp_path}", "--why=x"]) == 1
+    assert "no pool store here" in capsys.readouterr().err
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["versions/thesis.txt"]
 
 
 def test_as_a_program(built: Asked, repository: Path) -> None:

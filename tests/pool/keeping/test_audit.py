@@ -109,6 +109,9 @@ def test_a_mark_that_is_missing_or_of_another_program_is_refused(store: PoolStor
     is_refused(store, "store.json: not the mark of a pool store")
     path.unlink()
     is_refused(store, "store.json: missing")
+    path.write_text("{")
+    store.seal({"who": "ann", "why": "damaged"})
+    assert verify(store) == [] and store.numbers() == [1, 2, 3]
 
 
 def test_a_process_that_was_killed_before_the_mark_does_no_harm(store: PoolStore) -> None:
