@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reland_jax.strings import visible
 from reland_jax.types import RelandError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def one_line(error: BaseException, places: Mapping[str, str] | None = None) -> s
         places: flag -> path that the command was given, to tell where the disk is full.
     """
     if isinstance(error, RelandError):
-        return str(error)
+        return visible(str(error))  # it may quote what stands in somebody's file
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there"
     chain = list(_chain(error))

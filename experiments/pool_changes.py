@@ -22,7 +22,7 @@ from reland_jax.pool.keeping.purging import Purged, is_current_clean, not_purged
 from reland_jax.pool.keeping.version_files import Content, Population
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.providers.files import read_pool_file
-from reland_jax.strings import as_strings
+from reland_jax.strings import as_strings, visible
 from reland_jax.types import RelandError
 
 PURGE_WAIT_SECONDS = 120.0
@@ -302,7 +302,7 @@ def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
     from reland_jax.control import difference
 
     for problem in plan.problems[:_SHOWN]:
-        print(f"not used: {problem.user_id}: {problem.why}")
+        print(visible(f"not used: {problem.user_id}: {problem.why}"))
     if len(plan.problems) > _SHOWN:
         print(f"not used: {len(plan.problems) - _SHOWN} more")
     found = difference(before, plan.after)

@@ -15,7 +15,7 @@ from reland_jax.pool.keeping.purging import verify
 from reland_jax.pool.keeping.version_files import Content, read_record
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.reading.parser import parse_response
-from reland_jax.strings import as_strings
+from reland_jax.strings import as_strings, visible
 from reland_jax.types import HOW_NAMES, Rationale, RelandError
 
 _SHOWN = 20
@@ -126,7 +126,8 @@ def _show_seeds(content: Content, limit: int) -> None:
     print(f"{len(ids)} seed users for {len(content.population.user_ids)} users; those for the most users:")
     for row in np.argsort(-users, kind="stable")[:limit].tolist():
         how = HOW_NAMES[int(content.pool.seeds.how[row])]
-        print(f"  {ids[row]} ({how}, {users[row]} users): {content.pool.rationales[row].step1[:100]}")
+        said = visible(content.pool.rationales[row].step1[:100])
+        print(f"  {visible(ids[row])} ({how}, {users[row]} users): {said}")
 
 
 def _show_user(content: Content, user: str) -> None:
@@ -134,9 +135,9 @@ def _show_user(content: Content, user: str) -> None:
 
     (row,) = dense_users(content.population, [user])
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user]
-    print(f"user {user}, {content.population.seen[row]} training interactions")
+    print(f"user {visible(user)}, {content.population.seen[row]} training interactions")
     for seed, cosine in zip(content.assignment.seed[row], content.assignment.cosine[row], strict=True):
         rationale = content.pool.rationales[seed]
         when = rationale.created or "no time"
-        print(f"seed user {ids[seed]}, cosine {cosine:.3f}, {rationale.model}, {when}")
-        print(f"  step 1: {rationale.step1}\n  step 2: {rationale.step2}")
+        print(visible(f"seed user {ids[seed]}, cosine {cosine:.3f}, {rationale.model}, {when}"))
+        print(visible(f"  step 1: {rationale.step1}\n  step 2: {rationale.step2}"))

@@ -69,6 +69,7 @@ from reland_jax.storage import (
     save_trained,
 )
 from reland_jax.storage import load_interactions as load_stored_interactions
+from reland_jax.strings import visible
 from reland_jax.text import control_rationales, encoder_state
 from reland_jax.train import Evaluator, Task, create_task, fit, param_shapes
 from reland_jax.types import CONTROLS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
@@ -451,7 +452,7 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
         folder=folder, llm=config.llm, cluster=seeding.clusters,
     )  # fmt: skip
     for problem in problems[:5]:
-        _log.warning("pool: %s: %s", problem.user_id, problem.why)
+        _log.warning("pool: %s", visible(f"{problem.user_id}: {problem.why}"))
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, folder)
     return BuiltPool(pool, [{**each._asdict(), "again": each.again} for each in problems], paid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 
 from reland_jax.artefacts import load_arrays, save_arrays
+from reland_jax.config import DataConfig
+from reland_jax.data import data_fingerprint, item_entities, item_texts, split
+from reland_jax.data import load_interactions as read_interactions
+from reland_jax.pool.keeping.histories import history_codes
 from reland_jax.storage import (
     Texts,
     Trained,
@@ -35,7 +40,7 @@ from tests.toys import planted_splits
 
 
 def assert_same(first: Any, second: Any) -> None:
-    """The same structure, types and values; text may come back as fixed-width unicode."""
+    """The same structure, types and values; text may come back as a column of variable width."""
     if isinstance(first, dict):
         assert list(first) == list(second)
         for name in first:
@@ -66,6 +71,30 @@ def test_interactions(tmp_path: Path, fixed: np.ndarray | None) -> None:
     assert_same(interactions, load_interactions(tmp_path))
     statistics = json.loads((tmp_path / "statistics.json").read_text())
     assert {2, 3} <= set(statistics.values())
+
+
+def test_one_long_text_costs_its_own_length(tmp_path: Path) -> None:
+    """On disk and in memory, wherever its column goes; of fixed width each array would take 2 GB."""
+    rows, long = 5000, "word " * 20_000
+    lines = [f"u{row % 50},i{row},{row},Soap {row},{long if row == 7 else 'short'}" for row in range(rows)]
+    path = tmp_path / "shop" / "long.csv"
+    path.parent.mkdir()
+    lines.append(f"{'u' * 100_000},i1,9,Soap 1,short")
+    path.write_text("\n".join(["user_id,item_id,timestamp,title,description", *lines]))
+    size = path.stat().st_size
+    config = DataConfig(name=str(path), min_interactions=0)
+    tracemalloc.start()
+    loaded = read_interactions(config)
+    save_interactions(loaded, tmp_path)
+    found = load_interactions(tmp_path)
+    texts, entities = item_texts(found, config.text_fields), item_entities(found, ("brand",))
+    assert data_fingerprint(found) == data_fingerprint(loaded)
+    codes = history_codes(split(found, "leave_one_out").train, found.ids.items, np.ones(51, int))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(map(len, texts)) == len(f"Soap 7. {long.strip()}") and len(entities) == 0 and len(codes) == 51
+    assert sum(each.stat().st_size for each in tmp_path.iterdir() if each.is_file()) < 2 * size
+    assert peak < 100 * size
 
 
 def test_splits(tmp_path: Path) -> None:

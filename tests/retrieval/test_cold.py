@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign, assign_with_cold, cold, profile_weights, profiles
 from reland_jax.retrieval.cold import MISSING, most_voted
+from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 
 
@@ -81,6 +82,14 @@ def test_fields_that_hardly_repeat_are_left_out() -> None:
     assert MISSING not in (young, old) and young != old
     np.testing.assert_array_equal(found[:10, 0], [young, old] * 5)
     np.testing.assert_array_equal(profiles({}, 3), np.full((3, 1), MISSING))
+
+
+def test_marks_of_missing_values_are_missing_and_a_long_value_costs_its_length() -> None:
+    """Written by a program that has no other way; of fixed width the column would take 4 GB."""
+    values = ["a"] * 5000 + ["nan"] * 5000 + ["x" * 100_000] * 5
+    found = profiles({"town": as_strings(values)}, len(values))
+    assert (found[5000:10_000] == MISSING).all()
+    assert len(np.unique(found[[0, -1]])) == 2 and MISSING not in found[[0, -1]]
 
 
 def test_fields_of_many_values_go_where_profiles_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
