@@ -14,19 +14,20 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import command_line
 from experiments.command_line import define_path
-from reland_jax.retrieval.cluster import attach_on_ray
-from reland_jax.retrieval.outputs import Outputs
-from reland_jax.retrieval.stream import STREAM_ENGINES, Attacher, AttachJob, Progress, attach_all
+
+if TYPE_CHECKING:
+    from reland_jax.retrieval.stream import AttachJob, Progress
 
 _USERS = define_path("users", None, "folder of Parquet shards of user vectors", required=True)
 _SEEDS = define_path("seeds", None, "Parquet file of the seed users and their vectors", required=True)
 _OUT = define_path("out", None, "folder of the outputs", required=True)
-_ENGINE = flags.DEFINE_enum("engine", "exact", STREAM_ENGINES, "how the nearest seed users are found")
+_ENGINE = flags.DEFINE_string("engine", "exact", "how the nearest are found: exact, approx, ivf or scann")
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
 _BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
@@ -40,6 +41,10 @@ _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", l
 
 def main() -> None:
     """Runs the job."""
+    # Imported here and below, so that a mistake in a flag is told without waiting for jax.
+    from reland_jax.retrieval.outputs import Outputs
+    from reland_jax.retrieval.stream import AttachJob
+
     folders = (Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value))
     given = (_ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value, _REPEATED.value)
     job = AttachJob(*folders, *given)
@@ -49,6 +54,8 @@ def main() -> None:
 
 
 def _here(job: AttachJob) -> None:
+    from reland_jax.retrieval.stream import Attacher, attach_all
+
     begin = time.perf_counter()
     attacher = Attacher(job)
     num_seeds, width = attacher.seeds.vectors.shape
@@ -61,6 +68,8 @@ def _here(job: AttachJob) -> None:
 
 
 def _on_ray(job: AttachJob) -> None:
+    from reland_jax.retrieval.cluster import attach_on_ray
+
     begin = time.perf_counter()
     assigned = attach_on_ray(
         job, _RAY_WORKERS.value, _RAY_CORES.value, lambda shard, users: print(f"{shard}: {users:,} users")

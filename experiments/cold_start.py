@@ -37,7 +37,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from absl import logging as absl_logging
 
 from experiments import command_line
 from experiments.command_line import define_path
@@ -385,7 +384,6 @@ def _factor(text: str) -> float:
 
 def main() -> None:
     """Runs the job, prints the table and writes the file."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     setup = Setup(tuple(map(_factor, given.mismatches)), given.share, given.seed)
     configs = plan(given.dataset, given.backbones, given.set)

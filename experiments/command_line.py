@@ -19,6 +19,7 @@ from functools import partial
 from typing import NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from experiments.asides import Asides
 from experiments.failures import one_line
@@ -67,10 +68,13 @@ def run_with_operands(
     if define_flags:
         define_flags()
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-    app.run(
-        lambda words: leave(status_of(lambda: main(words[1:]), flags.FLAGS.debug)),
-        flags_parser=partial(parse_flags, hint=hint),
-    )
+
+    def start(words: Sequence[str]) -> NoReturn:
+        if not flags.FLAGS["verbosity"].present:
+            absl_logging.set_verbosity(absl_logging.WARNING)  # of libraries only what is worth a warning
+        leave(status_of(lambda: main(words[1:]), flags.FLAGS.debug))
+
+    app.run(start, flags_parser=partial(parse_flags, hint=hint))
 
 
 def status_of(work: Callable[[], int | None], debug: bool = False) -> int:

@@ -148,7 +148,7 @@ def _refused(error: BaseException) -> str | None:
     if number == errno.EEXIST and place:  # a folder was to be made
         number = errno.ENOTDIR if not os.path.isdir(place) else errno.ENOTEMPTY
     advice = _ADVICE.get(number, "give the same command again with --debug to see where")
-    if number not in _ADVICE:
+    if number not in _ADVICE or not place:
         advice = f"{_flat(error.strerror or os.strerror(number))}; {advice}"
     return f"{place or _at(error)}: {advice}"
 

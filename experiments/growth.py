@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
-from absl import logging as absl_logging
 
 # Nothing here imports jax before a measurement does, in its own process: on Linux the peak memory of a
 # process begins with that of the one that started it.
@@ -372,7 +371,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Measures, prints and draws; ends with an error status if a measurement failed."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     setup = Setup(given.users, given.items, given.epochs, given.grow_batch)
     if given.measure:

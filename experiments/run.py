@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from experiments import command_line
@@ -119,8 +118,7 @@ def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]
 
 
 def _log_to_console() -> None:
-    """Lines of this package on stderr; of the libraries beneath only what is worth a warning."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    """Lines of this package on stderr, with the time."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     ours = logging.getLogger("reland_jax")

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from experiments import command_line
@@ -171,7 +170,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     values = {name: given[name].value for name in Options._fields}
     values["fractions"] = tuple(map(_share, given.fractions))

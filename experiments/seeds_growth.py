@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
-from absl import logging as absl_logging
 
 # Nothing here imports jax before a measurement does: see `experiments.growth`.
 from experiments import command_line
@@ -287,7 +286,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Measures, prints and draws."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     vectors = str(Path(given.vectors).resolve()) if given.vectors else ""
     names = [field.name for field in dataclasses.fields(Setup) if field.name != "vectors"]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
-from absl import logging as absl_logging
 
 from experiments import command_line
 from experiments.command_line import define_path
@@ -86,7 +85,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the grid; ends with an error status if a training failed."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     given = flags.FLAGS
     names = (given.datasets, given.backbones, given.variants)
     configs = plan(*names, given.seeds, given.pools, given.set)

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
-from absl import logging as absl_logging
 
 from experiments import command_line
 from experiments.command_line import define_path
@@ -63,7 +62,6 @@ _log = logging.getLogger("reland_jax.tune")
 
 def main() -> None:
     """Tunes, and prints the best settings of every variant."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("reland_jax").setLevel(logging.INFO)
     given = flags.FLAGS
     workdir = Path(given.workdir)

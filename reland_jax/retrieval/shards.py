@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,9 +73,10 @@ def _files(place: Path) -> list[Path]:
 
 def _folders(place: Path, seen: set[Path]) -> Iterator[Path]:
     """A folder and those below it, also behind links, each once."""
-    if place.resolve() in seen:
+    real = Path(os.path.realpath(place))
+    if real in seen:
         return
-    seen.add(place.resolve())
+    seen.add(real)
     yield place
     for path in sorted(place.iterdir()):
         if path.name[0] not in "_." and path.is_dir():

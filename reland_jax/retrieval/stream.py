@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -324,8 +325,8 @@ def _check_job(job: AttachJob) -> None:
         raise RelandError(f"--batch={job.batch} and --sample={job.sample} must be at least 1")
     if job.engine != "exact" and not 0.0 < job.recall < 1.0:
         raise RelandError(f"--recall={job.recall} must be between 0 and 1")
-    out, users = job.out.resolve(), job.users.resolve()
-    if out == job.seeds.resolve().parent or out.is_relative_to(users):
+    out, users, seeds = (Path(os.path.realpath(path)) for path in (job.out, job.users, job.seeds))
+    if out == seeds.parent or out.is_relative_to(users):
         raise RelandError(f"--out={job.out}: the outputs need a folder of their own")
 
 
