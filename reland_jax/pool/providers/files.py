@@ -125,8 +125,7 @@ def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) 
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int)) or user_id == "":
         why = f"field 'user_id' must be a non-empty string, not {user_id!r}"
         if "user_id" not in values and values:
-            names = ", ".join(map(repr, values))
-            why = f"no field 'user_id'; the fields are {names}: the one with the user's id needs this name"
+            why = f"no field 'user_id'; the fields are {_names(values)}: the one with the id needs this name"
         raise RelandError(f"{where}: {why}")
     how = values.get("sampled_by") or HOW_NAMES[REPRESENTATIVE]
     if how not in HOW_NAMES:
@@ -164,7 +163,7 @@ def _parsed(values: Mapping[str, Any], where: str) -> tuple[ParsedRationale, str
     else:
         raise RelandError(
             f"{where}: needs one of the fields 'response', 'step2' (with 'step1') or 'text'; it has "
-            f"{', '.join(map(repr, values))}"
+            f"{_names(values)}"
         )
     flaw = flaw_of({"choices": [{**values, "content": raw}]})
     if flaw and not (flaw.cut and ends_by_itself(raw)):
@@ -184,6 +183,11 @@ def _origin(values: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]
         if not isinstance(value, str):
             raise RelandError(f"{where}: field {field!r} must be a string, not {value!r}")
     return {**tokens, **texts}
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    """The first fields of a line, for a message."""
+    return ", ".join(map(repr, [*values][:9])) + (", ..." if len(values) > 9 else "")
 
 
 def _is_count(value: Any) -> bool:
