@@ -55,6 +55,9 @@ _OPEN_PER_SLOT = 4
 _LOOK_SECONDS = 0.5
 """Time between looks at prompts that another process is asking."""
 
+_WATCH_SECONDS = 1.0
+"""Time between looks at whether anything may be sent any more."""
+
 _TOLD_FROM_SECONDS, _TELL_SECONDS = 5.0, 30.0
 """A wait from the first length on is told, and the next one not before the second time has passed."""
 
@@ -254,9 +257,13 @@ class _Job:
             await self._settle(item)
 
     async def _beat(self) -> None:
+        beats = asyncio.get_running_loop().time()
         while True:
-            await asyncio.sleep(self.journal.lease_seconds / 4)
-            await asyncio.to_thread(self.journal.heartbeat)
+            await asyncio.sleep(min(_WATCH_SECONDS, self.journal.lease_seconds / 4))
+            await self._allows("")  # also while all wait for another try
+            if asyncio.get_running_loop().time() - beats >= self.journal.lease_seconds / 4:
+                await asyncio.to_thread(self.journal.heartbeat)
+                beats = asyncio.get_running_loop().time()
 
     async def _settle(self, item: _Item) -> None:
         """Asks one prompt until it has an answer, is given up, or the job is stopped."""
@@ -326,7 +333,7 @@ class _Job:
         async with self._slots:
             await self._reserve(reserved)
             await self._turn(item)
-            allowed = await self._allows(item)
+            allowed = await self._allows(item.request.prompt)
             if self.stopped.is_set() or not allowed:
                 self._release(reserved, (0, 0))
                 raise _Stopped if self.stopped.is_set() else ChatError(Trouble.REFUSED, REMOVED)
@@ -334,7 +341,7 @@ class _Job:
             await self._recorder.record(Sent(item.request.key, *reserved))
             reception, error = await self._send(item, reserved)
             self._release(reserved, reception.paid if reception else (0, 0))
-            if reception and not await self._allows(item):
+            if reception and not await self._allows(item.request.prompt):
                 reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept
                 error = ChatError(Trouble.REFUSED, REMOVED)
         await self._recorder.record(reception or Sent(item.request.key, 0, 0))
@@ -348,10 +355,10 @@ class _Job:
         assert reception is not None
         return reception
 
-    async def _allows(self, item: _Item) -> bool:
+    async def _allows(self, prompt: str) -> bool:
         """Whether the prompt may be asked; stops the job where nothing may be any more."""
         try:
-            return await asyncio.to_thread(self.journal.allows, item.request.prompt)
+            return await asyncio.to_thread(self.journal.allows, prompt)
         except RelandError as error:
             why = str(error)
             self._stop(lambda left: RelandError(f"{why} ({left} prompts are still to ask)"))

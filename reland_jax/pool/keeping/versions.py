@@ -326,6 +326,7 @@ class PoolStore:
             "chained from here on, and its files become readable by their owner alone",
             file=sys.stderr,
         )
+        read_lists(self.folder)  # refused, where they lack what the log tells of
         return self._anchor({"when": now(), "action": "chained", "purged": not self._purge_was_begun(log)})
 
     def _anchor(self, record: Mapping[str, Any]) -> Log:

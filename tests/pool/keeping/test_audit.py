@@ -194,6 +194,36 @@ def test_a_store_of_an_earlier_program_is_taken_over_once(
         read_removals(store.folder)
 
 
+@pytest.mark.parametrize("name", ["removed.json", "blocked.json"])
+def test_a_list_that_an_earlier_program_wrote_and_that_is_missing_is_noticed(
+    store: PoolStore, name: str
+) -> None:
+    """Its log has hashes of the removed, and the patterns."""
+    with store.locked():
+        removals = read_removals(store.folder)
+        store.publish(
+            content(), {**CHANGE, "action": "remove", "arguments": {"user": [removals.digest("gone-1")]}}
+        )
+        store.publish(content(), {**CHANGE, "action": "block", "arguments": {"pattern": ["spam1"]}})
+    as_it_was(store)
+    assert verify(store) == []
+    (store.folder / name).unlink()
+    for use in (store.state, store.locked().__enter__):
+        with pytest.raises(RelandError, match=f"{name}: lacks 1 entries that audit.jsonl tells of"):
+            use()
+    assert any("lacks 1 entries" in problem for problem in verify(store))
+    for action, where in (("readmit", "user"), ("unblock", "pattern")):
+        entry = {
+            **CHANGE,
+            "version": 6,
+            "action": action,
+            "arguments": {where: [removals.digest("gone-1"), "spam1"]},
+        }
+        with (store.folder / "audit.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+    store.state()
+
+
 def test_a_purge_that_an_earlier_program_left_unfinished_is_known(store: PoolStore) -> None:
     with store.locked():
         store.publish(content(), {**CHANGE, "purging": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from experiments.pool import main
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.chat import ChatError, Trouble
 from reland_jax.pool.asking.engine import ask_all
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import REMOVED, request_record
@@ -131,9 +133,7 @@ def test_a_purge_waits_for_those_who_ask_and_stops_them(store: PoolStore) -> Non
         with pytest.raises(RelandError, match="a removal is being made final"):
             asking(store).__enter__()
         chat = Scripted()
-        with pytest.raises(
-            RelandError, match="asking ends here"
-        ):
+        with pytest.raises(RelandError, match="asking ends here"):
             ask(store, chat)
         assert chat.asked == []
     with asking(store):
@@ -217,6 +217,18 @@ def test_a_purge_beside_a_running_builder_leaves_nothing(
     kept = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
     assert b"user-3" not in kept and b"user-2 bought" in kept
     assert verify(store) == []
+
+
+def test_asking_that_waits_for_another_try_is_stopped_too(store: PoolStore) -> None:
+    class Limited(Scripted):
+        async def ask(self, messages: list[dict[str, str]], max_tokens: int) -> str:
+            held.enter_context(nobody_asks(store, 0))
+            raise ChatError(Trouble.LIMITED, "too many requests", 60.0)
+
+    began = time.monotonic()
+    with contextlib.ExitStack() as held, pytest.raises(RelandError, match="asking ends here"):
+        ask(store, Limited(), USERS[:1])
+    assert time.monotonic() - began < 30
 
 
 def test_request_files_have_nobody_who_was_removed(store: PoolStore) -> None:
