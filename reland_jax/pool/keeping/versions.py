@@ -348,10 +348,9 @@ class PoolStore:
         """Nobody on the removal list comes into a version, whatever a command works out."""
         removals = read_removals(self.folder)
         ids = content.population.user_ids
-        found = removals.left(ids.tolist()).sum()
-        found += removals.barred(ids[content.pool.seeds.user].tolist()).sum()
-        if found:
-            raise RelandError(f"{self.folder}: the new version would have {found} users who were removed")
+        seeds = ids[content.pool.seeds.user].tolist()
+        if removals.left(ids.tolist()).any() or removals.barred(seeds).any():
+            raise RelandError(f"{self.folder}: the new version would have users who were removed")
 
     def _audited(self, log: Log) -> set[int]:
         return {entry["version"] for entry in audit.published(log.entries)}

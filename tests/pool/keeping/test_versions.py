@@ -154,6 +154,19 @@ def test_an_assignment_to_nobody_is_not_published(tmp_path: Path) -> None:
     assert store.numbers() == [1] and store.current() == 1 and len(store.audit()) == 1
 
 
+def test_nobody_who_was_removed_is_published(tmp_path: Path) -> None:
+    """Whatever a command works out: neither somebody who left, nor a seed user that is barred."""
+    store, whole = publish(tmp_path), content()
+    seed = whole.population.user_ids[whole.pool.seeds.user].tolist()[0]
+    for listed in ({"users": ["user-1"]}, {"seeds": [seed]}):
+        with store.locked():
+            store.remember(**listed)
+            with pytest.raises(RelandError, match="would have users who were removed"):
+                store.publish(whole, CHANGE)
+            store.forget(users=["user-1", seed])
+    assert store.numbers() == [1] and store.current() == 1
+
+
 def test_a_damaged_current_file(tmp_path: Path) -> None:
     store = publish(tmp_path, content(), content())
     (tmp_path / "CURRENT").write_text("newest")
