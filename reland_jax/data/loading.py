@@ -55,8 +55,8 @@ def _number(raw: RawTable, rows: np.ndarray) -> tuple[Interactions, np.ndarray]:
         item=item[order] + np.int32(1),
         time=time[order].astype(np.float64),
         ids=ids,
-        item_features=_align(raw.item_features, items, raw.where, "items", padding=True),
-        user_features=_align(raw.user_features, users, raw.where, "users", padding=False),
+        item_features=_align(raw.item_features, items, padding=True),
+        user_features=_align(raw.user_features, users, padding=False),
         fixed_split=None if raw.split is None else raw.split[rows][order],
     )
     return interactions, rows[order]
@@ -71,23 +71,12 @@ def _dense(names: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return names[present], dense[code]
 
 
-def _align(
-    features: FeatureTable | None, ids: np.ndarray, where: str, what: str, padding: bool
-) -> dict[str, np.ndarray]:
-    """Feature columns in the order of `ids`, "" where the table says nothing.
-
-    Raises:
-        RelandError: the table describes none of the ids, so it is the wrong table.
-    """
+def _align(features: FeatureTable | None, ids: np.ndarray, padding: bool) -> dict[str, np.ndarray]:
+    """Feature columns in the order of `ids`, "" where the table says nothing."""
     if features is None:
         return {}
     row_of = {name: row for row, name in enumerate(features.ids)}
     rows = np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
-    if (rows < 0).all():
-        raise RelandError(
-            f"{where}: the features that belong to it describe none of its {len(ids)} {what}; "
-            "check that both use the same ids"
-        )
     if padding:
         rows = np.concatenate(([-1], rows))
     return {

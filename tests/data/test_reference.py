@@ -146,6 +146,7 @@ def write(folder: Path, dress: str, rows: list[Row], clock: str) -> dict[str, An
             (folder / "x.tsv").write_text(text(rows, clock, "\t", quoting=csv.QUOTE_ALL), "utf-8", newline="")
         case "bars":
             (folder / "x.txt").write_text(text(rows, clock, "|"), "utf-8", newline="")
+            return {"name": str(folder / "x.txt")}
         case "utf-16":
             (folder / "x.csv").write_text(text(rows, clock), "utf-16", newline="")
         case "utf-16-be":

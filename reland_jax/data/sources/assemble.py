@@ -51,6 +51,7 @@ def assemble(
     told += [note for name, each in (("user", user), ("item", item)) for note in _odd_ids(name, each)]
     item_features = None if of_items is None else _described(of_items, config.text_fields, told)
     item_table = None if item_features is None else item_features.ids
+    _check_match(frame, of_items, item_features, item, "items")
     if inline:
         columns = {field: texts(_column(frame, table, name)) for field, name in inline.items()}
         if len(item.name) == len(item.code) > 1:
@@ -63,6 +64,7 @@ def assemble(
     time = None if roles.time is None else times(_column(frame, table, roles.time), told)
     split = None if roles.split is None else _split(_column(frame, table, roles.split), config, told)
     user_features = None if of_users is None else _described(of_users, (), told)
+    _check_match(frame, of_users, user_features, user, "users")
     return RawTable(
         where=frame.where,
         user=user,
@@ -139,6 +141,20 @@ def _described(features: _Features, wanted: Sequence[str], notes: list[str]) -> 
                 raise
             notes.append(f"left out: {error}")
     return FeatureTable(names.name, fields)
+
+
+def _check_match(
+    frame: Frame, features: _Features | None, table: FeatureTable | None, ids: Tokens, what: str
+) -> None:
+    """Raises `RelandError` where a table describes nothing that there is, so that it is the wrong one."""
+    if features is None or table is None or not len(ids.name):
+        return
+    if set(ids.name.tolist()).isdisjoint(table.ids.tolist()):
+        given = f", such as {ids.name[0]!r}" + (f" and {table.ids[0]!r}" if len(table.ids) else "")
+        raise RelandError(
+            f"{frame.where}: the features that belong to it ({features.frame.where}) describe none of its "
+            f"{len(ids.name)} {what}; check that both use the same ids{given}"
+        )
 
 
 def _split(column: Column, config: DataConfig, notes: list[str]) -> np.ndarray | None:

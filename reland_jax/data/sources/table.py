@@ -147,9 +147,10 @@ def _files(place: str, config: DataConfig) -> list[Path]:
         if len(alone) == 1 and not nested:
             return alone
     if not named and not nested:
-        endings = ", ".join((*TEXT_ENDINGS, *PARQUET_ENDINGS))
+        endings = ", ".join(each for each in (*TEXT_ENDINGS, *PARQUET_ENDINGS) if each != ".txt")
         raise RelandError(
-            f"{folder}: no table in this folder ({endings}, also packed by {', '.join(PACKED_ENDINGS)})"
+            f"{folder}: no table in this folder ({endings}, also packed by {', '.join(PACKED_ENDINGS)}); "
+            "a .txt is read where its path is given"
         )
     return [*named, *nested]
 
