@@ -172,8 +172,9 @@ class Attacher:
             yield self._table(self.seeds.ids[:0], np.zeros((0, width), np.float32))
             for ids, vectors in batches(shard, width, self.job.batch):
                 count += len(ids)
-                unmatched += len(vectors) - int(vectors.any(axis=1).sum())
-                yield self._table(_same_type(ids, self.seeds.ids, shard), vectors)
+                table = self._table(_same_type(ids, self.seeds.ids, shard), vectors)
+                unmatched += int(table["seed_user_id"].is_null().to_numpy()[:: self.job.k].sum())
+                yield table
             if _state(shard) != self._contents[shard][0]:
                 raise RelandError(f"{shard} was changed while it was read; give the same command again")
 
@@ -193,10 +194,13 @@ class Attacher:
 
         k = self.job.k
         seed, cosine = self.search(vectors)
-        own_first(seed, cosine, _rows_of(ids, self.seeds.ids))
+        own = _rows_of(ids, self.seeds.ids)
+        own_first(seed, cosine, own)
         user = ids if k == 1 else ids.take(pa.array(np.repeat(np.arange(len(ids)), k)))
         # A vector of zeros has no direction: all seed users are equally unlike it, and none is its nearest.
+        # A seed user is its own nearest all the same.
         unmatched = np.repeat(~vectors.any(axis=1), k)
+        unmatched[::k] &= own < 0
         rows = pa.array(seed.reshape(-1), mask=unmatched)
         columns = {"user_id": user, "seed_user_id": self.seeds.ids.take(rows)}
         columns["cosine"] = pa.array(cosine.reshape(-1), mask=unmatched)

@@ -282,12 +282,16 @@ def test_users_without_a_direction_have_no_seed_user_and_are_counted(tmp_path: P
     job, behaviour, seed_users, names = example(tmp_path)
     behaviour[[260, 300]] = 0.0
     seed_users = seed_users[~np.isin(seed_users, [260, 300])]
-    write(job.users / "part-2.parquet", names[259:], behaviour[259:])
     write(job.seeds, names[seed_users], behaviour[seed_users])
+    own = max(seed_users)  # a seed user, which is its own nearest whatever its vector
+    behaviour[own] = 0.0
+    write(job.users / "part-2.parquet", names[259:], behaviour[259:])
     for k in (1, 2):
         each = changed(job, k=k, out=tmp_path / f"out{k}")
         run(each)
         found = result(each).to_pandas().set_index("user_id")
+        assert found.loc[[names[own]], "seed_user_id"].isna().tolist() == [False] + [True] * (k - 1)
+        found = found.drop(names[own])
         missing = found["seed_user_id"].isna()
         assert sorted(set(found.index[missing])) == sorted(names[[3, 260, 300]]) and missing.sum() == 3 * k
         assert (found["cosine"].isna() == missing).all()
