@@ -11,7 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 parse_dry_run "$@"
 workdir="$RELAND_ROOT/workdir-demo"
 if [[ ${#REST[@]} -gt 0 && "${REST[0]}" != -* ]]; then
-  workdir="${REST[0]}"
+  workdir="$(expand_home "${REST[0]}")"
   REST=("${REST[@]:1}")
 fi
 case "$workdir" in /*) ;; *) workdir="$PWD/$workdir" ;; esac

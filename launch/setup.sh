@@ -12,7 +12,15 @@
 set -euo pipefail
 
 RELAND_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-RELAND_ENVIRONMENT="${RELAND_VENV:-$RELAND_ROOT/.venv}"
+# Prints a path with ~ at its beginning replaced by the home folder.
+expand_home() {
+  case "$1" in
+    "~" | "~/"*) printf '%s\n' "$HOME${1:1}" ;;
+    *) printf '%s\n' "$1" ;;
+  esac
+}
+
+RELAND_ENVIRONMENT="$(expand_home "${RELAND_VENV:-$RELAND_ROOT/.venv}")"
 case "$RELAND_ENVIRONMENT" in /*) ;; *) RELAND_ENVIRONMENT="$PWD/$RELAND_ENVIRONMENT" ;; esac
 RELAND_PYTHON="$RELAND_ENVIRONMENT/bin/python"
 DRY_RUN="${DRY_RUN:-}"

@@ -107,6 +107,14 @@ def test_a_failed_installation_stops_and_is_tried_again(machine: Machine) -> Non
     assert sum("pip install" in call for call in machine.calls()) == 2
 
 
+def test_paths_know_the_home_folder(machine: Machine) -> None:
+    home = machine.elsewhere / "home"
+    done = machine.run("launch/demo.sh", "~/my dir", HOME=str(home), RELAND_VENV="~/venv")
+    assert done.returncode == 0, done.stderr
+    venv, *_, job = machine.calls()
+    assert venv.endswith(f"-m venv {home}/venv") and f"--workdir={home}/my dir" in job
+
+
 def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
     done = machine.run("launch/demo.sh", FAKE_BROKEN="experiments.run")
     assert done.returncode == 1 and "report.html" not in done.stderr
