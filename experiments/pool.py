@@ -38,6 +38,7 @@ from experiments import pool_asking, pool_changes, pool_views
 from experiments.command_line import config_word, define_path, leave, parsed, status_of
 from experiments.pool_changes import Order
 from reland_jax.config import nearest_name
+from reland_jax.pool.keeping.lists import read_lists
 from reland_jax.pool.keeping.tidying import check_store
 from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.types import RelandError
@@ -66,7 +67,8 @@ def _order(given: Flags, action: str) -> Order:
         raise RelandError(f"{action}: --why is missing; the audit log keeps why a pool was changed")
     store = PoolStore(given.store)
     if action != "seal":  # which is for a mark that is damaged, too
-        check_store(store.folder)  # before a build trains anything
+        check_store(store.folder)  # both before a build trains anything
+        read_lists(store.folder)
     return Order(store, action, given.who or getpass.getuser(), given.why, given.dry_run)
 
 

@@ -196,6 +196,8 @@ def remove(path: Path) -> None:
 def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
     """Replaces a file as a whole."""
     with written_aside(path, private=private) as aside:
+        if private:  # from its first byte on
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         aside.write_bytes(content)
 
 

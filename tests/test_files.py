@@ -188,3 +188,16 @@ def test_every_changed_bit_of_a_sealed_file_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError):
             files.read_sealed(path)
+
+
+def test_a_private_file_is_private_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes, make_private = [], files.make_private
+
+    def watched(path: Path) -> None:
+        modes.append(path.stat().st_mode & 0o777)
+        make_private(path)
+
+    monkeypatch.setattr(files, "make_private", watched)
+    for text in ("first", "second"):
+        files.write_text(tmp_path / "file", text, private=True)
+    assert modes == [0o600, 0o600] and (tmp_path / "file").read_text() == "second"
