@@ -200,7 +200,13 @@ def _stored(value: Any, stamp: Mapping[str, Any]) -> Artefact:
 
 def _unreadable(folder: Path) -> bool:
     """Whether there is a stamp that says nothing, for it is damaged and not of an earlier program."""
-    return (folder / STAMP).is_file() and not read_stamp(folder) and not _is_of_earlier_program(folder)
+    try:
+        read_sealed(folder / STAMP)
+    except OSError:
+        return False
+    except ValueError:
+        return not _is_of_earlier_program(folder)
+    return False
 
 
 def _is_of_earlier_program(folder: Path) -> bool:
