@@ -122,7 +122,8 @@ def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
 
 FAST = "-m pytest -n auto --dist loadfile"
 PROCESSES = "tests/e2e/test_processes.py::test_two_processes_train_to_the_numbers_of_one[sasrec]"
-SLOW = f"{FAST} tests/launch/test_notebooks.py {PROCESSES} -m slow --dist load"
+CLOCKS = "tests/train/test_clocks.py"
+SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} -m slow --dist load"
 
 
 @pytest.mark.parametrize(
