@@ -25,6 +25,9 @@ MARKS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "#N/A", "None", "null", "
 LONGEST_WRITTEN_OUT = 20_000
 """Longest text, in characters, that is looked at as a list or mapping written out."""
 
+DEEPEST = 8
+"""Lists within lists that are still read as what they hold."""
+
 TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|center|dd|div|dl|dt|em|font|h[1-6]|hr|i|img|ins|li|ol|p|pre|s|small|span"
     r"|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|u|ul)(?:\s[^<>]{0,200})?\s?/?>",
@@ -38,8 +41,9 @@ _LAYERS = 4
 
 _OPENINGS = ("[", "(", "{", "b'", 'b"', "array(", "set(", "frozenset(")
 _CLOSINGS = ("]", ")", "}", "'", '"')
-_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_NEIGHBOURS = re.compile(rf"({_QUOTED})(?=\s*['\"])", re.DOTALL)
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z)""", re.DOTALL)
+"""A text in quotes; one that is not closed goes to the end, so that no text is looked through twice."""
+_NO_COMMA = re.compile(r"\s*[bu]?")
 _NAMES = ("name", "title", "label", "text", "value")
 _CALLS = ("array", "set", "frozenset")
 _CONSTANTS = dict.fromkeys(("nan", "NaN", "null", "NaT"), None) | {"true": True, "false": False}
@@ -162,7 +166,13 @@ def _written_out(text: str) -> Any:
         value = _parsed(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return value if isinstance(value, list | dict | bytes) else None
+    return value if isinstance(value, list | dict | bytes) and _is_flat(value, DEEPEST) else None
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether lists and mappings lie in each other no deeper than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(part, levels - 1) for part in inner)
 
 
 def _parsed(text: str) -> Any:
@@ -171,11 +181,20 @@ def _parsed(text: str) -> Any:
             return json.loads(text)
         except ValueError:
             pass
-    # NumPy writes no commas between texts, and Python would join them.
-    text = _NEIGHBOURS.sub(r"\1,", text)
+    text = _with_commas(text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         return _value(ast.parse(text, mode="eval").body)
+
+
+def _with_commas(text: str) -> str:
+    """A list with commas between its texts: NumPy writes none, and Python would join the texts."""
+    parts, end = [], 0
+    for found in _QUOTED.finditer(text):
+        between = text[end : found.start()]
+        parts += ["," if end and _NO_COMMA.fullmatch(between) else "", between, found[0]]
+        end = found.end()
+    return "".join([*parts, text[end:]])
 
 
 def _value(node: ast.expr) -> Any:

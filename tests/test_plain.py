@@ -15,6 +15,7 @@ from reland_jax.plain import MARKS, find_column, plain_column, text_columns, tex
 from reland_jax.strings import STRING, as_strings
 
 LETTERS = st.text(st.characters(categories=("L",)), min_size=1, max_size=8)
+PHRASES = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="&<"), max_size=6)
 WORDS = LETTERS.filter(lambda text: text not in MARKS)
 
 
@@ -34,6 +35,8 @@ WORDS = LETTERS.filter(lambda text: text not in MARKS)
         ("('a', 'b')", "a, b"), ("{'a'}", "a"), ("frozenset({'a'})", "a"),
         ("['a' 'b'\n 'c d']", "a, b, c d"),
         ("array(['a', 'b'], dtype=object)", "a, b"),
+        ("['a', '', 'b']", "a, b"), ("['a' '' \"it's\"]", "a, it's"),
+        ("[b'a' b'b']", "a, b"), ("[b'a', u'b']", "a, b"),
         ("['a', nan, None]", "a"), ("[null, \"a\"]", "a"),
         ("[{'name': 'Drama'}]", "Drama"), ("{'Brand': 'X'}", "Brand: X"),
         ("b'Rose'", "Rose"),
@@ -81,6 +84,15 @@ def test_however_a_list_was_written_out_it_says_the_same(words: list[str]) -> No
         assert text_of(text) == said, text
 
 
+@given(st.lists(PHRASES, min_size=1, max_size=4))
+def test_lists_with_any_signs_in_them(phrases: list[str]) -> None:
+    """Quotes, backslashes, brackets and empty parts."""
+    said = text_of(phrases)
+    if any(any(map(str.isalnum, phrase)) for phrase in phrases):
+        written = [str(phrases), json.dumps(phrases), repr(np.array(phrases))]
+        assert [text_of(text) for text in written] == [said] * 3
+
+
 @given(st.text(st.characters(), max_size=40))
 def test_any_text_is_read_and_reading_twice_changes_nothing_more(text: str) -> None:
     plain = text_of(text)
@@ -93,9 +105,10 @@ def test_any_text_is_read_and_reading_twice_changes_nothing_more(text: str) -> N
     [
         "&" + "amp;" * 100_000, "<b " * 100_000, "&#38;" + "#38;" * 20_000, "[" * 5000,
         "[" * 100_000 + "]" * 100_000,
+        "[" + "'\\" * 9000 + "]", "[" * 500 + "'a'" + "]" * 500, '[{"a":' * 300 + "1" + "}]" * 300,
         "['" * 9000 + "]", "(" + "-" * 15_000 + "1)", "{" + "+1j" * 6000 + "}", "['a' " + "'a' " * 4000 + "]",
     ],
-    ids=range(9),
+    ids=range(12),
 )  # fmt: skip
 def test_hostile_texts_cost_little(text: str) -> None:
     start = time.process_time()
