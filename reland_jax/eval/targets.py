@@ -14,7 +14,7 @@ PART_NAMES = {"valid": "validation", "test": "test"}
 
 _WHO_HAS_NONE = {
     "leave_one_out": "leave_one_out holds out items of users with at least 3 interactions",
-    "ratio": "ratio holds out items of users with at least 3 interactions (2 for a test item)",
+    "ratio": "ratio holds out items of users with at least 3 interactions, and a test item of those with 2",
     "fixed": "the data fix who has any",
 }
 """Protocol -> why a user may have no held-out item."""
@@ -134,10 +134,10 @@ def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: b
                 f"they are ranked like the others, while {how}."
             )
         if one.short_lists:
-            short = ", ".join(f"HR@{cutoff} of {users:,} users" for cutoff, users in one.short_lists.items())
+            short = ", ".join(f"HR@{cutoff} of {users:,}" for cutoff, users in one.short_lists.items())
             notes.append(
-                f"For some of the {one.users:,} users with a {name} item no more items are ranked than a "
-                f"cutoff has: {short} can only be 1, whatever a model scores."
+                f"No more items are ranked than a cutoff has for some users with a {name} item ({one.users:,} "
+                f"in all): {short} can only be 1, whatever a model scores."
             )
     return notes
 
