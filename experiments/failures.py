@@ -66,14 +66,20 @@ def one_line(error: BaseException, places: Mapping[str, str] | None = None) -> s
         for each in chain:
             if said := tell(each, places or {}):
                 return said
-    for each in chain:
+    # What was being handled when a fault of the program arose is not its reason.
+    for each in chain if isinstance(error, OSError) else _chain(error, only_causes=True):
         if said := _refused(each):
             return said
     return _unexpected(error)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the last first; of a group all its members."""
+def _chain(error: BaseException, only_causes: bool = False) -> Iterator[BaseException]:
+    """The error and what led to it, the last first; of a group all its members.
+
+    Args:
+        error: the last.
+        only_causes: without what was merely being handled when another arose.
+    """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -84,7 +90,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield each
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
-        waiting.append(each.__cause__ or (None if each.__suppress_context__ else each.__context__))
+        is_left_out = only_causes or each.__suppress_context__
+        waiting.append(each.__cause__ or (None if is_left_out else each.__context__))
 
 
 def _no_space(error: BaseException, places: Mapping[str, str]) -> str | None:

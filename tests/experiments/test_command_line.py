@@ -110,6 +110,16 @@ def wrapped(cause: BaseException) -> Callable[[], int]:
     return work
 
 
+def caused(error: BaseException, cause: BaseException) -> Callable[[], int]:
+    """Work that ends with an error that names its cause."""
+
+    def work() -> int:
+        raise error from cause
+
+    return work
+
+
+MISSING = FileNotFoundError(errno.ENOENT, "No such file", "/a/b")
 FULL = OSError(errno.ENOSPC, "No space left on device")
 ORBAX = ValueError('RESOURCE_EXHAUSTED: Error writing "/a/b": No space left on device [OS error 28]')
 MOVED = FileNotFoundError(errno.ENOENT, "No such file", "/a", None, "/b")
@@ -123,6 +133,9 @@ XLA = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
         (raises(FULL), "no space left on the disk; make room there and give the same command again"),
         (raises(OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x")), "/data/x: no space left"),
         (wrapped(FULL), "no space left on the disk"),
+        (wrapped(MISSING), "ValueError: handle is closed (at "),
+        (caused(ValueError("x"), MISSING), "/a/b: there is no such file or folder"),
+        (caused(ValueError("x"), RelandError("what; do this")), "what; do this"),
         (raises(ORBAX), "no space left on the disk"),
         (raises(ExceptionGroup("several", [ValueError("x"), FULL])), "no space left on the disk"),
         (raises(PermissionError(errno.EACCES, "Permission denied", "/a/b")), "/a/b: permission denied"),
