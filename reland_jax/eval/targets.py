@@ -136,8 +136,8 @@ def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: b
         if one.short_lists:
             short = ", ".join(f"HR@{cutoff} of {users:,}" for cutoff, users in one.short_lists.items())
             notes.append(
-                f"No more items are ranked than a cutoff has for some users with a {name} item ({one.users:,} "
-                f"in all): {short} can only be 1, whatever a model scores."
+                f"No more items are ranked than a cutoff has for some users with a {name} item "
+                f"({one.users:,} in all): {short} can only be 1, whatever a model scores."
             )
     return notes
 
