@@ -317,16 +317,17 @@ def _check_journal(store: Path, path: Path, name: str) -> None:
     notes = store / ASKING_FOLDER / ASKED_FILE
     if sent and not path.exists():
         raise RelandError(
-            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: restore "
-            "a copy of it; or name another file in config.llm.journal, and they are asked, and paid, again"
+            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: "
+            "restore a copy of it; or name another file in config.llm.journal, and they are asked, and paid, "
+            "again"
         )
     # It is made before the first note, so that a note without a journal always means that it is gone.
     with Journal(path) as journal:
         paid = sum(used.requests for used in journal.usage().values())
     if sent and not paid:
         print(
-            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent with "
-            "it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
+            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent "
+            "with it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
             file=sys.stderr,
         )
 

@@ -197,6 +197,8 @@ class _Job:
         self._breaker, self._patience = Breaker(llm.breaker_failures), Patience(llm.longest_wait)
         self._told, self._told_of_others = -_TELL_SECONDS, False
         self._slots, self._under_way, self._room = asyncio.Semaphore(llm.concurrency), 0, asyncio.Event()
+        # A few are written down while all places of the service are taken, so that none waits for the disk.
+        self._ahead = asyncio.Semaphore(llm.concurrency + llm.concurrency // 4)
         self._recorder, self._asked = Recorder(journal), Asked({}, {})
         self._why_stopped: Callable[[int], RelandError] | None = None
 
@@ -330,20 +332,22 @@ class _Job:
             _Stopped: nothing was sent.
         """
         reserved = (item.bound, item.turn.max_tokens)
-        async with self._slots:
+        async with self._ahead:
             await self._reserve(reserved)
-            await self._turn(item)
-            allowed = await self._allows(item.request.prompt)
-            if self.stopped.is_set() or not allowed:
-                self._release(reserved, (0, 0))
-                raise _Stopped if self.stopped.is_set() else ChatError(Trouble.REFUSED, REMOVED)
             # On disk before it is sent: should this process be killed, it counts as paid.
             await self._recorder.record(Sent(item.request.key, *reserved))
-            reception, error = await self._send(item, reserved)
+            async with self._slots:
+                await self._turn(item)
+                if not await self._allows(item.request.prompt):
+                    reception, error = None, ChatError(Trouble.REFUSED, REMOVED)
+                elif not self.stopped.is_set():
+                    reception, error = await self._send(item, reserved)
+                else:
+                    reception, error = None, None
             self._release(reserved, reception.paid if reception else (0, 0))
-            if reception and not await self._allows(item.request.prompt):
-                reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept
-                error = ChatError(Trouble.REFUSED, REMOVED)
+        if reception and not await self._allows(item.request.prompt):
+            reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept
+            error = ChatError(Trouble.REFUSED, REMOVED)
         await self._recorder.record(reception or Sent(item.request.key, 0, 0))
         if self.journal.out_of_room:
             self._stop(lambda left: RelandError(
@@ -352,11 +356,14 @@ class _Job:
             ))  # fmt: skip
         if error:
             raise error
-        assert reception is not None
+        if reception is None:
+            raise _Stopped
         return reception
 
     async def _allows(self, prompt: str) -> bool:
         """Whether the prompt may be asked; stops the job where nothing may be any more."""
+        if not self.journal.is_guarded:
+            return True
         try:
             return await asyncio.to_thread(self.journal.allows, prompt)
         except RelandError as error:

@@ -112,6 +112,11 @@ class Journal:
         """Closes the journal."""
         self.close()
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether prompts may come to be forbidden while they are asked."""
+        return self._may_ask is not None
+
     def allows(self, prompt: str) -> bool:
         """Whether a prompt may be sent, and its answer be kept: nobody whom it shows was removed meanwhile.
 

@@ -19,6 +19,14 @@ _UNSEEN = r"(?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\\+u(?:00ad|200[b-f]|206
 """Characters that nobody sees, which the reading of an answer takes out."""
 
 
+_DISGUISED = re.compile(
+    r"\\u(?:00[2-7]|00ad|200[b-f]|206[0-4]|feff|ff[0-5])|\\[-_./+=:@]|%[2-7][0-9a-f]|%[c-f][0-9a-f]%|&#"
+    "|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\uff01-\uff5e]",
+    re.IGNORECASE,
+)
+"""What a text has in which a secret may stand in another form than plain or Base64."""
+
+
 def without_secrets(text: str, shortest: int = 4) -> str:
     """The text without the key, and without the user and password in the address of the service.
 
@@ -30,22 +38,34 @@ def without_secrets(text: str, shortest: int = 4) -> str:
         shortest: shorter secrets stay, because they are words ("none", "test") that a text may have.
     """
     for secret in (os.environ.get(API_KEY, ""), _password(os.environ.get(BASE_URL, ""))):
-        if len(secret) >= shortest:
+        if len(secret) >= shortest and _may_have(text, secret):
             text = _pattern(secret).sub("***", text)
     return text
+
+
+def _may_have(text: str, secret: str) -> bool:
+    """Whether to look for a secret in all of its forms, which takes long; most texts have none."""
+    if _DISGUISED.search(text):
+        return True
+    folded = text.casefold()
+    return any(form.casefold() in folded for form in (secret, *_encoded(secret)))
 
 
 @lru_cache(maxsize=8)
 def _pattern(secret: str) -> re.Pattern[str]:
     """Finds a secret in any of its forms."""
     forms = [_UNSEEN.join(map(_written, secret))]
-    if len(secret) >= SURELY_SECRET:
-        # Within a longer text its Base64 depends on what stands before it: the middle is the same.
-        for shift in range(3):
-            encoded = base64.b64encode(b"\0" * shift + secret.encode()).decode()
-            whole = encoded[4 if shift else 0 : len(encoded) // 4 * 4 - 4]
-            forms.append(re.escape(whole) + r"[A-Za-z0-9+/]{0,4}={0,2}")
+    forms += [re.escape(form) + r"[A-Za-z0-9+/]{0,4}={0,2}" for form in _encoded(secret)]
     return re.compile("|".join(forms), re.IGNORECASE)
+
+
+@lru_cache(maxsize=8)
+def _encoded(secret: str) -> tuple[str, ...]:
+    """Base64 of a long secret; within a longer text it depends on what stands before, but in its middle."""
+    if len(secret) < SURELY_SECRET:
+        return ()
+    texts = (base64.b64encode(b"\0" * shift + secret.encode()).decode() for shift in range(3))
+    return tuple(text[4 if shift else 0 : -4] for shift, text in enumerate(texts))
 
 
 def _written(character: str) -> str:
@@ -54,7 +74,7 @@ def _written(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex()
     unicode = "".join(rf"\\+u{units[start : start + 4]}" for start in range(0, len(units), 4))
     percent = "".join(f"%{octet:02x}" for octet in octets)
-    wide = re.escape(chr(code + 0xFEE0)) if 0x21 <= code <= 0x7E else "(?!)"
+    wide = rf"{chr(code + 0xFEE0)}|\\+u{code + 0xFEE0:04x}" if 0x21 <= code <= 0x7E else "(?!)"
     plain = re.escape(character)
     return rf"(?:\\*{plain}|{unicode}|{percent}|&#0*{code};|&#x0*{code:x};|{wide})"
 
