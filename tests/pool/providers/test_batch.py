@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import request_key
+from reland_jax.pool.asking.replies import MORE_ROOM
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.providers import batch
@@ -384,3 +385,27 @@ def test_another_model_than_asked_is_told_once(tmp_path: Path) -> None:
     result = read(tmp_path, answered("a"), answered("b", model="other-8b"), answered("c", model="other-8b"))
     assert all(result.rationales)
     assert result.problems == [("", "2 of 3 answers are by 'other-8b'; config.pool.model is 'some-llm'")]
+
+
+def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(tmp_path: Path) -> None:
+    """Once, by the same prompt; then it is in quarantine. A person's own files are left alone."""
+    (tmp_path / "batch_requests-mine.jsonl").write_text("notes of my own\n")
+    cut = answered("a")
+    cut["response"]["body"]["choices"][0]["finish_reason"] = "length"
+    first = read(tmp_path, answered("b"), cut, answered("c"))
+    assert [each is not None for each in first.rationales] == [False, True, True]
+    assert [problem.again for problem in first.problems] == [True]
+    (line,) = (json.loads(row) for row in (tmp_path / "batch_requests.jsonl").read_text().splitlines())
+    assert line["body"]["max_tokens"] == MORE_ROOM * CONFIG.max_tokens and len(line["body"]["messages"]) == 1
+    assert line["custom_id"] == name_of("a") + "-again"
+    second = read(tmp_path, answered("b"), {**cut, "custom_id": line["custom_id"]})
+    assert second.rationales == first.rationales
+    assert ["in quarantine" in problem.why for problem in second.problems] == [True]
+    assert not second.problems[0].again and not list(tmp_path.glob("batch_requests.jsonl"))
+    assert (tmp_path / "batch_requests-mine.jsonl").exists()
+
+
+def test_a_file_that_is_no_file_of_requests_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "batch_requests.jsonl").write_text("notes of my own\n")
+    with pytest.raises(RelandError, match="batch_requests.jsonl: not a file of requests of this program"):
+        read(tmp_path, answered("a"))

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,10 @@ from reland_jax.files import aside_name
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import BudgetReached
 from reland_jax.pool.asking.records import request_key
+from reland_jax.pool.asking.replies import MORE_ROOM
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.prompting.tokens import UNKNOWN_OVERHEAD
 from reland_jax.pool.providers import batch_state
 from reland_jax.pool.providers.batch import (
     REQUEST_FILE,
@@ -419,3 +422,36 @@ def undisturbed() -> ProviderResult:
 def test_the_processes_are_really_killed(api: FakeBatchApi, tmp_path: Path) -> None:
     assert not run_until_killed(CONFIG, LLM, tmp_path, requests(), "create", after=True, time=99)
     assert multiprocessing.active_children() == []
+
+
+def test_more_room_for_an_answer_that_was_cut_off(api: FakeBatchApi, tmp_path: Path) -> None:
+    def cut(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+        output = [good_answer(line) for line in lines]
+        for line in output:
+            line["response"]["body"]["choices"][0]["finish_reason"] = "length"
+        return output, []
+
+    api.plans = [Plan(write=cut)]
+    result = run(tmp_path, letters="ab")
+    assert all(result.rationales) and api.asked() == [names("ab"), [name_of("a", True), name_of("b", True)]]
+    again = api.lines(list(api.batches.values())[1]["input_file_id"])
+    assert {line["body"]["max_tokens"] for line in again} == {MORE_ROOM * CONFIG.max_tokens}
+    assert paid(tmp_path) == {"some-llm": (4, 44, 28)}
+
+
+def test_answers_that_the_service_lost_count_as_paid(api: FakeBatchApi, tmp_path: Path) -> None:
+    """The output file is gone, or a line of it cannot be read: they may have been written, and billed."""
+    api.plans = [Plan(), Plan()]
+    look = api.look
+
+    def losing(name: str) -> dict[str, Any]:
+        said = look(name)
+        if name == "batch-0" and said.get("output_file_id"):
+            api.files.pop(said["output_file_id"], None)
+        return said
+
+    api.look = losing  # type: ignore[method-assign]
+    result = run(tmp_path, letters="ab")
+    assert all(result.rationales) and api.asked() == [names("ab"), names("ab")]
+    bound = len("prompt a") + UNKNOWN_OVERHEAD
+    assert paid(tmp_path) == {"some-llm": (4, 2 * 11 + 2 * bound, 2 * 7 + 2 * CONFIG.max_tokens)}
