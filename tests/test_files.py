@@ -190,7 +190,7 @@ def test_every_changed_bit_of_a_sealed_file_is_noticed(tmp_path: Path) -> None:
             files.read_sealed(path)
 
 
-def test_a_private_file_is_private_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_files_are_so_from_their_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes, make_private = [], files.make_private
 
     def watched(path: Path) -> None:
