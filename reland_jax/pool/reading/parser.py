@@ -41,6 +41,7 @@ _CLOSING = re.compile(
 _LAST_SENTENCE = re.compile(
     rf"(?:(?<=[.!?])\s|\n)[\W_]{{0,8}}(?:{_FAREWELL})[^\n]*\Z", re.IGNORECASE | re.VERBOSE
 )
+_MOST_CLOSINGS, _LONGEST_FAREWELL = 20, 500
 _STOP_WORD = re.compile(r"[\W_]*(?:END|DONE|STOP|EOS|END OF \w+)?[\W_]*")
 
 
@@ -214,14 +215,16 @@ def _without_echo(part: str) -> str:
 def _without_closing(part: str) -> str:
     """The part without closing words at its end: a farewell ("Let me know if ..."), a note, a stop word."""
     part = part.rstrip()
-    while True:
+    for _ in range(_MOST_CLOSINGS):
         kept, _, last = part.rpartition("\n")
         if not _STOP_WORD.fullmatch(last[:80]):
             before, _, last = part.rpartition("\n\n")
-            kept = before if _CLOSING.match(last) else _LAST_SENTENCE.sub("", part)
+            end = max(len(part) - _LONGEST_FAREWELL, 0)
+            kept = before if _CLOSING.match(last) else part[:end] + _LAST_SENTENCE.sub("", part[end:])
         if not kept.strip() or kept == part:
             return part
         part = kept.rstrip()
+    return part
 
 
 def _judged(

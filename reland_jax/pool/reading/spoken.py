@@ -72,7 +72,7 @@ _CHANNEL = re.compile(r"\s*(?:assistant)?(?:analysis|commentary|thought|thinking
 _FINAL_CHANNEL = re.compile(
     r"""assistant\s?(?:channel)?\s?final|(?:^|(?<=[.!?"')\s]))final(?=[A-Z\n*#]|[ ]?[:：])""", re.MULTILINE
 )
-_HEADING = r"^[\W_]*(?:(?:here(?:['’]s|\s+is|\s+are)\s+)?(?:my|the|a)\s+)?"
+_HEADING = r"^[\W_]{0,12}(?:(?:here(?:['’]s|\s+is|\s+are)\s+)?(?:my|the|a)\s+)?"
 _THOUGHT_HEADING = re.compile(
     rf"{_HEADING}(?:(?P<sure>thinking(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?"
     r"|reasoning\s+(?:process|steps))|reasoning|analysis)[*_ \t]*(?:[:：]|\.{3}|…|$)",
@@ -265,7 +265,8 @@ def _after_headed_thoughts(turn: str) -> str | None:
     if channel := _CHANNEL.match(turn):
         final = _FINAL_CHANNEL.search(turn, channel.end())
         return turn[final.end() :].lstrip(":： ") if final else None
-    heading = _THOUGHT_HEADING.search(turn)
+    turn = turn.lstrip()
+    heading = _THOUGHT_HEADING.search(turn, 0, 2 * _LONGEST_INTRODUCTION)
     if heading is None or heading.start() > (_LONGEST_INTRODUCTION if heading["sure"] else 0):
         return turn
     answer = _ANSWER_HEADING.search(turn, heading.end())

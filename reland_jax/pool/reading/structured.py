@@ -20,7 +20,7 @@ _BROKEN = re.compile(
     r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
 )
 """A step in what is no JSON as a whole; one without its closing quote is cut off."""
-_FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*?$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*$", re.MULTILINE)
 _QUOTED_KEY = re.compile(r"\{\s*'")
 _ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
 _MAX_DEPTH = 8

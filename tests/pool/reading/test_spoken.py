@@ -6,6 +6,7 @@ what has to come out.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import pytest
@@ -391,3 +392,26 @@ def test_other_names(name: str) -> None:
 )
 def test_prompts_that_open_thoughts(prompt: str, mark: str) -> None:
     assert opened_thoughts(prompt) == mark
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "```\n",
+        "\n\n- ",
+        "<|",
+        "</think>",
+        "user\n",
+        "Let me know. ",
+        "&lt;",
+        "[a ",
+        "Thinking: ",
+        "Hmm ",
+        "{'",
+    ],
+)
+def test_time_is_bounded_for_any_repetition(part: str) -> None:
+    started = time.process_time()
+    for read in (readable_steps, parse_text):
+        read(part * (200_000 // len(part)))
+    assert time.process_time() - started < 3.0
