@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from reland_jax.config import LLMConfig
 from reland_jax.pool.asking.secrets import without_secrets
-from reland_jax.pool.providers.batch_files import ENDPOINT, MOST_BYTES
+from reland_jax.pool.providers.batch_files import ENDPOINT
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState, Sent
 from reland_jax.pool.providers.openai_chat import async_client, redirected
 from reland_jax.pool.reading.answers import short
-from reland_jax.pool.reading.objects import LONGEST
+from reland_jax.pool.reading.objects import LONGEST, MOST_BYTES
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from reland_jax.config import PoolConfig
 from reland_jax.files import write_bytes
 from reland_jax.pool.asking.replies import Turn
 from reland_jax.pool.reading.answers import short
-from reland_jax.pool.reading.objects import objects_in
+from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.types import RelandError
 
 ENDPOINT = "/v1/chat/completions"
@@ -25,8 +25,6 @@ BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
 """What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
 services know nothing else."""
 
-MOST_BYTES = 1_000_000_000
-"""Size of a response file that is read."""
 
 _AGAIN = "-again"
 _START = '{"custom_id": "reland-'
@@ -116,12 +114,7 @@ def read_bytes(path: Path) -> bytes:
         RelandError: it cannot be read, or is larger than answers can be.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise RelandError(
-                f"{path}: the response file has {path.stat().st_size} bytes, more than {MOST_BYTES}; "
-                "divide it"
-            )
-        return path.read_bytes()
+        return read_whole(path)
     except OSError as error:
         raise RelandError(f"{path}: the response file cannot be read ({error.strerror})") from error
 

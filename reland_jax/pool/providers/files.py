@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.reading.answers import flaw_of, in_latin
-from reland_jax.pool.reading.objects import objects_in
+from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.pool.reading.parser import (
     ParsedRationale,
     ends_by_itself,
@@ -108,7 +108,7 @@ class FileProvider:
 def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every object with the line on which it begins."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except OSError as error:
         raise RelandError(
             f"config.pool.path={str(path)!r} cannot be read ({error.strerror}); "

@@ -11,10 +11,15 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from reland_jax.types import RelandError
 
 LONGEST = 4_000_000
 """Characters of one object that is used: an answer or a rationale has a few thousand."""
+MOST_BYTES = 1_000_000_000
+"""Size of a file that is read."""
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -37,6 +42,19 @@ _PACKED = {
 _BETWEEN = re.compile(r"[\s,\]\x1e]*(?:\[(?=\s*\{)\s*)?")
 _NEXT_LINE = re.compile(r"\n(?=[^\s\]}])")
 _NO_TEXT = re.compile(r"[\udc80-\udcff]")
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file that another program wrote.
+
+    Raises:
+        RelandError: it is larger than answers or rationales can be.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise RelandError(f"{path}: {size} bytes, more than the {MOST_BYTES} that are read; divide the file")
+    return path.read_bytes()
 
 
 def objects_in(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:

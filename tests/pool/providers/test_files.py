@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from reland_jax.pool.contract import RationaleRequest
+from reland_jax.pool.providers import batch_files
 from reland_jax.pool.providers.files import FileProvider, read_pool_file
+from reland_jax.pool.reading import objects
 from reland_jax.types import IMPORTANT, REPRESENTATIVE, RelandError
 
 GOOD = {"user_id": "u1", "response": "Step 1: Likes oils.\nStep 2: Masks; Oils."}
@@ -265,3 +267,19 @@ def test_another_script_is_used_where_the_encoder_knows_it(tmp_path: Path) -> No
     (refused,), (used,) = read_pool_file(path), read_pool_file(path, any_script=True)
     assert refused.rationale is None and "config.pool.any_script=True uses it" in refused.problems[0]
     assert used.rationale is not None and used.rationale.step2 == "该用户喜欢护肤品。推荐玫瑰洁面乳。"
+
+
+def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without end is not read; one rationale without end is told with its line."""
+    huge = tmp_path / "huge.jsonl"
+    with huge.open("wb") as file:
+        file.truncate(objects.MOST_BYTES + 1)
+    with pytest.raises(RelandError, match="huge.jsonl: 1000000001 bytes, more than"):
+        read_pool_file(huge)
+    with pytest.raises(RelandError, match="more than the 1000000000 that are read"):
+        batch_files.read_bytes(huge)
+    monkeypatch.setattr(objects, "LONGEST", 100)
+    long = tmp_path / "long.jsonl"
+    long.write_text('{"user_id": "a", "text": "fine"}\n{"user_id": "b", "text": "' + "x" * 200 + '"}\n')
+    with pytest.raises(RelandError, match="long.jsonl:2: .* characters, more than 100"):
+        read_pool_file(long)
