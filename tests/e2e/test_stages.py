@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,24 @@ def test_files_that_were_touched_are_read_again_and_no_more(
     monkeypatch.setattr(stages, "raw_state", lambda _: [("demo.inter", 1, 2)])
     Pipeline(copied.config, copied.workdir).prepare()
     assert computed == ["load"]
+
+
+def test_other_weights_of_the_text_encoder_are_noticed(
+    copied: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Under the same name, with the size and time of the old file; the same ones elsewhere are the same."""
+    folder = Path(shutil.copytree(copied.config.text.encoder, tmp_path / "encoder"))
+    computed = watch_stages(monkeypatch, copied)
+    config = changed(copied.config, text={"encoder": str(folder)})
+    Pipeline(config, copied.workdir).prepare()
+    assert computed == []
+    path = folder / "model.safetensors"
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[-4] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    Pipeline(config, copied.workdir).prepare()
+    assert {"encode_users", "encode_text"} <= set(computed)
 
 
 def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) -> None:
