@@ -104,7 +104,7 @@ def plain_text(text: str) -> str:
     Such characters cannot be stored as UTF-8 or would hide a step marker.
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text)
+    text = re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text).replace("\u00a0", " ")
     return re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]", "", text)
 
 

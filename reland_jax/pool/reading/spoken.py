@@ -47,7 +47,7 @@ _MARK = re.compile(
     | <(?P<control_end>[A-Za-z_]{1,40})[|｜]>
     | \[\|(?P<control_bar>[^\[\]|\n]{1,40})\|\]
     | (?:<|＜|◁|&lt;)[ ]?(?P<tag>/?[ ]?[^\W\d][\w:▁.-]{0,40}(?:[ ][^<>＞▷\n]{0,200}?)?/?)[ ]?(?:>|＞|▷|&gt;)
-    | (?:\[|【)(?P<bracket>/?[^\W\d][\w ]{0,30})(?:\]|】)
+    | [\[【{](?P<bracket>/?[^\W\d][\w ]{0,30})[\]】}]
     | ^[ \t]*(?:```|~~~)[ \t]*(?P<fence>[\w-]*)[^\n<]{0,60}$
     | (?P<torn><[|｜][^<>\n]{0,40})(?=<|\n|\Z)
     """,
@@ -58,7 +58,7 @@ _WHO = re.compile(r"[ \t]*([A-Za-z_]{1,20})")
 
 _ROLE = re.compile(
     r"""^[ \t]*(?:\#{1,6}[ \t]*)?[*_\[(]{0,3}
-          (?P<named>user|human|system|question|assistant|ai|chatbot|bot
+          (?P<named>user|human|customer|system|instruction|question|assistant|ai|chatbot|bot
                     |(?:final[ ])?(?:answer|response|output))
           [*_\])]{0,3}[ \t]?[:：][*_]{0,3}
       | ^\#{1,6}[ \t]*(?P<headed>user|human|instructions?|input|question|assistant
@@ -74,12 +74,14 @@ _FINAL_CHANNEL = re.compile(
 )
 _HEADING = r"^[\W_]{0,12}(?:(?:here(?:['’]s|\s+is|\s+are)\s+)?(?:my|the|a)\s+)?"
 _THOUGHT_HEADING = re.compile(
-    rf"{_HEADING}(?:(?P<sure>thinking(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?"
-    r"|reasoning\s+(?:process|steps))|reasoning|analysis)[*_ \t]*(?:[:：]|\.{3}|…|$)",
+    rf"{_HEADING}(?:(?P<sure>think(?:ing)?(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?"
+    r"|reasoning\s+(?:process|steps)|(?:inner|internal)\s+monologue|scratchpad|(?:first\s+|rough\s+)?drafts?)"
+    r"|reasoning|analysis)(?:[*_ \t]*(?:[:：]|\.{3}|…)|[^\w\n]{0,12}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANSWER_HEADING = re.compile(
-    rf"{_HEADING}(?:final\s+)?(?:answer|response|output|final)[*_ \t]*(?:[:：]|$)|done thinking\b[.…]*",
+    rf"{_HEADING}(?:final\s+)?(?:answer|response|output|final)(?:[*_ \t]*[:：]|[^\w\n]{{0,12}}$)"
+    r"|done thinking\b[.…]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _LONGEST_INTRODUCTION = 200

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from reland_jax.pool.reading.markers import Part
+from reland_jax.pool.reading.markers import Part, step_parts
 from reland_jax.pool.reading.spoken import is_thought
 
 _STEP_KEYS = {
@@ -80,6 +80,8 @@ def _python_value(text: str) -> Any:
 
 def _steps(value: Any, depth: int) -> list[Part]:
     """Steps of an object, or of the objects inside it ({"answer": {"step1": ...}})."""
+    if isinstance(value, str):
+        return step_parts(value)[0]
     if depth > _MAX_DEPTH or not isinstance(value, (dict, list)):
         return []
     if isinstance(value, list):

@@ -78,6 +78,7 @@ THOUGHTS = [
     Marks("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
     Marks("<|channel|>commentary<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     Marks("【思考】", "【/思考】"),
+    Marks("{think}", "{/think}"),
     Marks("```thinking\n", "\n```\n"),
 ]
 BARE_THOUGHTS = [
@@ -93,6 +94,9 @@ BARE_THOUGHTS = [
     Marks("Here's a thinking process:\n\n", "\n\n### Response:\n"),
     Marks("# Thoughts\n", "\n# Answer\n"),
     Marks("Thinking...\n", "\n...done thinking.\n\n"),
+    Marks("--- THINKING ---\n", "\n--- ANSWER ---\n"),
+    Marks("=== Internal monologue ===\n", "\n=== Final Answer ===\n"),
+    Marks("First draft:\n", "\nFinal:\n"),
 ]
 """Thoughts at the very beginning, without marks of their own."""
 
@@ -116,6 +120,7 @@ TURNS = [
     "\nUSER: thanks\nASSISTANT: ",
     "\nQuestion: and then?\nAnswer: ",
     "\nuser\nthanks!\nassistant\n",
+    "\n\nInstruction: thanks\nResponse: ",
     "assistant\n\n",
     "\nassistant\n",
     "user\nthanks\nassistant\n",
