@@ -169,18 +169,15 @@ def find(folder: Path, made_from: str, load: Callable[[Path], T]) -> Found:
         stamp = read_stamp(folder)
         if stamp.get("made_from") != made_from:
             return Found(None, "" if stamp or not _unreadable(folder) else f"{STAMP} is not what was written")
-        value, fault, damage = None, None, first_damage(folder, stamp["files"])
+        value, damage = None, first_damage(folder, stamp["files"])
         if not damage:
             try:
                 value = load(folder)
-            except (OSError, ValueError, KeyError, EOFError) as error:
+            except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+                # Also a RelandError: of numbers out of range, or of a pool that an earlier program wrote.
                 damage = f"it cannot be read ({error})"
-            except RelandError as error:
-                fault = error
         if read_stamp(folder) != stamp:
             continue
-        if fault:
-            raise fault
         return Found(None, damage) if damage else Found(_stored(value, stamp))
     return Found(None)
 
