@@ -110,7 +110,7 @@ def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]
     content = report_content(config, inputs, results, vectors)
     if jax.process_index() > 0:
         return results
-    write_json(workdir / "results.json", results)
+    write_json(workdir / "results.json", results, private=True)  # its settings may name users
     write_report(workdir / "report.html", content)
     print(comparison_table(results))
     print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")

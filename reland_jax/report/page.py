@@ -34,7 +34,9 @@ _SHOWN_PROBLEMS = 50
 def write_report(path: str | Path, content: ReportContent) -> None:
     """Writes the report of a run as one HTML file.
 
-    The file is written aside and then renamed, so an interrupted call leaves no half page.
+    The file is written aside and then renamed, so an interrupted call leaves no half page. It shows ids and
+    histories of people, so only its owner may read it. It shows ids and
+    histories of people, so only its owner may read it.
 
     Args:
         path: the file to write; its folder is made if it is missing.
@@ -43,7 +45,7 @@ def write_report(path: str | Path, content: ReportContent) -> None:
     Raises:
         RelandError: `content.results` has no variant.
     """
-    write_text(Path(path), render_report(content))
+    write_text(Path(path), render_report(content), private=True)
 
 
 def render_report(content: ReportContent) -> str:

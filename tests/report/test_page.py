@@ -208,6 +208,12 @@ def test_a_failed_write_leaves_the_old_page(
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["report.html"]
 
 
+@pytest.mark.usefixtures("without_plots")
+def test_only_its_owner_may_read_it(content: ReportContent, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", content)
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o600
+
+
 def test_results_without_variants_write_nothing(content: ReportContent, tmp_path: Path) -> None:
     with pytest.raises(RelandError, match="variants"):
         write_report(tmp_path / "report.html", content._replace(results={}))
