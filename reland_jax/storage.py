@@ -150,7 +150,8 @@ def check_range(what: str, values: np.ndarray, low: int, high: int) -> None:
     Args:
         what: what they number, for the error.
         values: whole numbers of any shape.
-        low, high: the least and the largest there may be.
+        low: the least allowed value.
+        high: the largest allowed value.
 
     Raises:
         ValueError: one of them is out of range.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CODE_FOLDERS = ("reland_jax", "experiments", "launch", "third_party")
+CODE_FOLDERS = ("reland_jax", "experiments", "launch", "docs", "third_party")
 
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 500

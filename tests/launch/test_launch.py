@@ -126,20 +126,38 @@ CLOCKS = "tests/train/test_clocks.py"
 SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} -m slow --dist load"
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"), [("launch/test.sh", [FAST]), (".ci/run", [FAST, SLOW])]
-)
-def test_tests_get_the_dev_set(machine: Machine, script: str, expected: list[str]) -> None:
-    done = machine.run(script, RELAND_VENV="my venv")
+PAGES = "docs/pages.py build/docs"
+SITE = "-m mkdocs build --strict --config-file build/docs/mkdocs.yml"
+
+
+def test_tests_get_the_dev_set(machine: Machine) -> None:
+    done = machine.run("launch/test.sh", RELAND_VENV="my venv")
     assert done.returncode == 0, done.stderr
     venv, install, _, *tests = machine.calls()
     assert venv.endswith(f"-m venv {machine.elsewhere}/my venv")
     assert "requirements.txt" in install and "requirements-dev.txt" in install
-    assert tests == [f"{machine.repository}: {arguments}" for arguments in expected]
+    assert tests == [f"{machine.repository}: {FAST}"]
 
 
-@pytest.mark.parametrize("broken", [FAST, SLOW])
-def test_a_failed_test_is_the_exit_status(machine: Machine, broken: str) -> None:
+def test_the_site_gets_the_docs_set_and_nothing_else(machine: Machine) -> None:
+    done = machine.run("launch/docs.sh", "--clean")
+    assert done.returncode == 0, done.stderr
+    venv, install, *build = machine.calls()
+    assert venv.endswith(f"-m venv {machine.repository}/.venv")
+    assert install.endswith(f"-r {machine.repository}/requirements-docs.txt") and install.count("-r ") == 1
+    assert build == [f"{machine.repository}: {arguments}" for arguments in (PAGES, f"{SITE} --clean")]
+    assert "build/docs/site/index.html" in done.stderr
+
+
+def test_continuous_integration_builds_the_site_and_runs_the_tests(machine: Machine) -> None:
+    done = machine.run(".ci/run")
+    assert done.returncode == 0, done.stderr
+    calls = [call.removeprefix(f"{machine.repository}: ") for call in machine.calls()]
+    assert [call for call in calls if call in (PAGES, SITE, FAST, SLOW)] == [PAGES, SITE, FAST, SLOW]
+
+
+@pytest.mark.parametrize("broken", [PAGES, SITE, FAST, SLOW])
+def test_a_failed_build_or_test_is_the_exit_status(machine: Machine, broken: str) -> None:
     assert machine.run(".ci/run", FAKE_BROKEN=broken).returncode == 1
 
 
@@ -169,7 +187,8 @@ def test_an_environment_of_an_old_python_is_refused(machine: Machine) -> None:
 
 def test_an_unknown_set_is_refused(machine: Machine) -> None:
     done = machine.run("launch/setup.sh", "cor")
-    assert done.returncode == 1 and "unknown set of requirements 'cor'; known are core, dev" in done.stderr
+    assert done.returncode == 1
+    assert "unknown set of requirements 'cor'; known are core, dev, docs" in done.stderr
 
 
 def test_a_report_is_promised_only_where_it_is(machine: Machine) -> None:
