@@ -250,8 +250,7 @@ def test_a_mistake_ends_with_one_line(
 ) -> None:
     given = {"dataset": "demo", "backbones": ["lightgcn"], "variant": "id", "steps": 1}
     monkeypatch.setattr(flags, "FLAGS", SimpleNamespace(workdir=tmp_path, **given | changed))
-    with pytest.raises(SystemExit) as error:
-        main(["roofline"])
-    message = str(error.value)
-    assert message.startswith("error: ") and message.endswith(expected)
+    with pytest.raises(RelandError) as error:
+        main()
+    assert str(error.value).endswith(expected)
     assert not list(tmp_path.iterdir())

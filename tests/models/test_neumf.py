@@ -91,8 +91,10 @@ def test_full_ranking_by_its_score() -> None:
     found = rank_targets(plan, Vectors(*sides, score))
     scores, expected = brute_force(params), []
     for user in range(NUM_USERS):
-        scores[user, [0, *masked.row(user)]] = -np.inf
-        expected += [int((scores[user] >= scores[user, t]).sum()) - 1 for t in targets.row(user)]
+        own, history = scores[user].copy(), masked.row(user)
+        scores[user, [0, *history]] = -np.inf
+        # A target that is masked is ranked all the same, and does not count itself.
+        expected += [int((scores[user] >= own[t]).sum()) - (t not in history) for t in targets.row(user)]
     np.testing.assert_array_equal(found.rank, expected)
 
 
