@@ -4,7 +4,8 @@
 #   bash launch/docs.sh [--dry_run] [arguments of `mkdocs build` ...]
 #
 # A warning, such as a broken link or a parameter described that a function does not have, is an error.
-# The site is in build/docs/site and needs no server; open index.html there.
+# The site is in build/docs/site; open index.html there. It loads nothing from the network. Only its search needs a
+# server, for example: python -m http.server --directory build/docs/site
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
