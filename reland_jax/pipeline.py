@@ -26,9 +26,9 @@ from reland_jax.data import (
     item_entities,
     load_interactions,
     raw_state,
+    report_line,
     report_text,
     split,
-    statistics,
 )
 from reland_jax.encoding import check_item_texts, encode_items, encode_text, whitened
 from reland_jax.eval import Borrowed, evaluation_notes, held_out, lend, mean_metrics, per_user_metrics
@@ -172,9 +172,8 @@ class Pipeline:
             save_interactions, load_stored_interactions, identify=data_fingerprint,
         )  # fmt: skip
         interactions = loaded.value
-        _log.info("data: %s", statistics(interactions))
-        if interactions.report is not None:
-            _log.info("loading:\n%s", report_text(interactions.report))
+        if (report := interactions.report) is not None:
+            _log.info("%s", report_text(report) if loaded.fresh else report_line(report))
         users_to_show(config.report_users, interactions.ids.users)  # a wrong id is told before the trainings
         # Of what the data hold: files that were copied or touched cost a reading, and not every stage.
         divided = self._stage(

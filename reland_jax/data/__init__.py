@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reland_jax.data.accounting import report_lines, report_text
+from reland_jax.data.accounting import report_line, report_lines, report_text
 from reland_jax.data.describe import data_fingerprint, item_texts, statistics, text_coverage
 from reland_jax.data.entities import item_entities
 from reland_jax.data.finding import raw_state
@@ -15,6 +15,7 @@ __all__ = [
     "item_texts",
     "load_interactions",
     "raw_state",
+    "report_line",
     "report_lines",
     "report_text",
     "split",

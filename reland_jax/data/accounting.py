@@ -77,10 +77,18 @@ def report_lines(report: LoadReport) -> list[tuple[str, str]]:
 
 
 def report_text(report: LoadReport) -> str:
-    """The report as a table of plain text."""
+    """The report as a table of plain text, with a headline."""
     lines = report_lines(report)
     width = max(len(label) for label, _ in lines)
-    return "\n".join(f"  {label:<{width}}  {value}" for label, value in lines)
+    return "\n".join(["loading:", *(f"  {label:<{width}}  {value}" for label, value in lines)])
+
+
+def report_line(report: LoadReport) -> str:
+    """The report in one line, for a run that loads nothing anew."""
+    return (
+        f"data: {report.left:,} of {report.rows:,} interactions, {report.users:,} users, "
+        f"{report.items:,} items; load/statistics.json tells what was left out"
+    )
 
 
 def _share(count: int, total: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reland_jax.config import DataConfig
-from reland_jax.data import load_interactions, report_lines, report_text
+from reland_jax.data import load_interactions, report_line, report_lines, report_text
 from reland_jax.storage import load_interactions as load_stored
 from reland_jax.storage import save_interactions
 from reland_jax.types import Interactions, RelandError
@@ -76,6 +76,7 @@ def test_lines_say_it_in_words(tmp_path: Path) -> None:
     assert lines["column of the time"] == "timestamp" and lines["- to be evaluated"] == "3"
     text = report_text(interactions.report)
     assert all(label in text and value in text for label, value in report_lines(interactions.report))
+    assert report_line(interactions.report).startswith("data: 9 of 10 interactions, ")
     told = _load(tmp_path, min_interactions=0, time_field="").report
     assert told is not None
     assert dict(report_lines(told))["times"] == "none; the order of the file is the order of time"
