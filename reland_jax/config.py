@@ -381,9 +381,11 @@ class EvalConfig:
     cutoffs: tuple[int, ...] = _setting(
         (5, 10, 20), "K of HR@K, NDCG@K and MRR@K", low=1, filled=True, distinct=True
     )
-    tile_bytes: int = _setting(
-        16 << 20, "memory for a tile of scores on the device, and its masked copy", low=1, machine=True
-    )
+    tile_bytes: int | None = _setting(
+        None,
+        "memory for a tile of scores on the device, and its masked copy; None means what suits the device",
+        low=1, machine=True,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,6 +92,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "processors": len(usable(0)),
     }
 

@@ -21,7 +21,7 @@ PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "fields"}
 CONTRACTS = GROUND | {"config"}
-SHARED = CONTRACTS | {"mesh"}
+SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "files": {"types"},
@@ -30,9 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fields": {"types", "files"},
     "config": GROUND,
     "mesh": CONTRACTS,
+    "device": {"types"},
     "memory": set(),
     "data": CONTRACTS | {"memory"},
-    "text": CONTRACTS,
+    "text": CONTRACTS | {"device"},
     "seeds": SHARED,
     "pool": CONTRACTS,
     "retrieval": SHARED,

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from reland_jax.device import sizes
 from reland_jax.eval.targets import distinct_targets, had_before
 from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, even, put
 from reland_jax.types import PADDING_ITEM, Ragged, RelandError, TargetRanks
@@ -82,7 +83,11 @@ class RankingPlan(NamedTuple):
 
 
 def plan_ranking(
-    targets: Ragged, masked: Ragged | None, num_items: int, tile_bytes: int, history: Ragged | None = None
+    targets: Ragged,
+    masked: Ragged | None,
+    num_items: int,
+    tile_bytes: int | None,
+    history: Ragged | None = None,
 ) -> RankingPlan:
     """Lays out a full ranking.
 
@@ -93,11 +98,13 @@ def plan_ranking(
             them is ranked all the same, as if it alone were not masked.
         num_items: I.
         tile_bytes: memory for scores, a tile and its masked copy; at least one row is ranked at a time.
+            None takes what suits the device.
         history: training items, whose most frequent are scored first, or None to score all at once.
 
     Raises:
         RelandError: no user has a target.
     """
+    tile_bytes = sizes().score_bytes if tile_bytes is None else tile_bytes
     users = np.flatnonzero(targets.lengths())
     if not len(users):
         raise RelandError("no user has an item to rank; the evaluated part of the split is empty")

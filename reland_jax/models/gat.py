@@ -9,9 +9,11 @@ import jraph
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.dropout import Dropout
-from reland_jax.models.heterogeneous import SELF, Edges, Graph, count_relations, over_edges
+from reland_jax.models.graph import Graph
+from reland_jax.models.heterogeneous import SELF, count_relations, edges_of
 from reland_jax.models.sampling import Hop, Tree, split_depths
 from reland_jax.models.scores import DotProduct, Layers
+from reland_jax.models.segments import Edges, add, over_tiles, raise_to
 
 
 class GAT(DotProduct):
@@ -50,7 +52,7 @@ class GAT(DotProduct):
         attend = self.attention.whole if train else self.attention.in_tiles
         known = len(users) + len(items)
         sides = [users, items]
-        if count := propagation.num_nodes - known:
+        if count := len(propagation.nodes["degree"]) - known:
             sides.append(self.entities(count))
         nodes = total = jnp.concatenate(sides)
         for depth in range(self.config.layers):
@@ -72,7 +74,7 @@ class GAT(DotProduct):
         Returns:
             ``<float32>[B, D]``.
         """
-        if count := graph.num_nodes - known:
+        if count := len(graph.nodes["degree"]) - known:
             entity = jnp.where(tree.node < known, count, tree.node - known)
             rows += self.entities(count).at[entity].get(mode="fill", fill_value=0.0)
         batch = len(tree.hops[0].node)
@@ -126,9 +128,8 @@ class Attention(nn.Module):
         """A layer in training, over all edges at once: ``<float32>[nodes, D]`` both."""
         values, send, receive = self._project(depth, nodes)
         own = jnp.arange(len(nodes), dtype=jnp.int32)
-        receivers = jnp.repeat(own, jnp.diff(graph.indptr), total_repeat_length=len(graph.sender))
-        sender, receiver = jnp.concatenate([graph.sender, own]), jnp.concatenate([receivers, own])
-        relation = jnp.pad(graph.relation, (0, len(nodes)), constant_values=SELF)
+        sender, receiver = jnp.concatenate([graph.senders, own]), jnp.concatenate([graph.receivers, own])
+        relation = jnp.pad(graph.edges["relation"], (0, len(nodes)), constant_values=SELF)
         logits = self._logits(depth, send[sender], receive[receiver], relation)
         shares = self.dropout(jraph.segment_softmax(logits, receiver, len(nodes)), False)
         messages = shares[..., None] * values[sender]
@@ -142,17 +143,18 @@ class Attention(nn.Module):
         def logits(edges: Edges) -> jax.Array:
             return self._logits(depth, send[edges.sender], receive[edges.receiver], edges.relation)
 
-        def raise_top(top: jax.Array, edges: Edges) -> jax.Array:
-            return top.at[edges.receiver].max(logits(edges), mode="drop")
+        def find_top(top: jax.Array, edges: Edges) -> jax.Array:
+            return raise_to(top, edges, logits(edges))
 
-        def add(sums: tuple[jax.Array, jax.Array], edges: Edges) -> tuple[jax.Array, jax.Array]:
+        def sum_up(sums: tuple[jax.Array, jax.Array], edges: Edges) -> tuple[jax.Array, jax.Array]:
             mass = jnp.exp(logits(edges) - top[edges.receiver])
             new = mass, mass[..., None] * values[edges.sender]
-            return tuple(s.at[edges.receiver].add(n, mode="drop") for s, n in zip(sums, new, strict=True))
+            return tuple(add(each, edges, part) for each, part in zip(sums, new, strict=True))
 
-        top = over_edges(graph, raise_top, own)
+        edges = edges_of(graph)
+        top = over_tiles(edges, find_top, own)
         mass = jnp.exp(own - top)
-        mass, total = over_edges(graph, add, (mass, mass[..., None] * values))
+        mass, total = over_tiles(edges, sum_up, (mass, mass[..., None] * values))
         return (total / mass[..., None]).reshape(nodes.shape)
 
     def sampled(self, depth: int, rows: jax.Array, hops: tuple[Hop, ...], train: bool) -> jax.Array:

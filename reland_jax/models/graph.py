@@ -1,9 +1,10 @@
-"""The user-item graph and its propagation. The only module that knows jraph.
+"""Graphs as jraph's `GraphsTuple`, and the propagation over users and items.
 
-`jraph.segment_sum` lowers to a scatter-add, which XLA runs edge by edge on a CPU: 45 ms a hop on
-Amazon Beauty (298k directed edges, D = 64, two cores). The same sum as a compressed-sparse-row product
-takes 3.5 ms there, and cuSPARSE serves it on a GPU; where neither exists JAX falls back to gather and
-scatter. The adjacency is symmetric, so the backward pass is the same product and never a scatter.
+The sum over all edges takes one of two forms, which `Sizes.compressed_rows` chooses when the edges are laid
+out. On a CPU it is a product with a matrix in compressed sparse rows, for which JAX has a kernel there, and
+nowhere else: lowered for an accelerator the same product is a dozen gathers and scatters. There it is a
+sorted segment sum (`reland_jax.models.segments`). The adjacency is symmetric, so the backward pass is the
+same sum and never a scatter to the senders, which are in no order.
 
 On a mesh the rows of users and items are shared out over the axis `model`, and so are the edges, by the
 rows they lead to. The rows they come from go round a ring of the devices, one device's share at a time,
@@ -12,6 +13,7 @@ so that no device ever holds a whole table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,20 +24,38 @@ import numpy as np
 from jax.experimental import sparse
 from jax.sharding import PartitionSpec
 
+from reland_jax.device import sizes
 from reland_jax.mesh import MODEL, active_mesh, axis_size, even
+from reland_jax.models.segments import Edges, neighbour_sum
 from reland_jax.types import Ragged
 
+Graph = jraph.GraphsTuple
+"""Directed edges sorted by receiver, then by sender; every edge has its reverse.
 
-class Edges(NamedTuple):
+Of its fields, `senders` and `receivers` are ``<int32>[E]``; `edges` is ``{"relation": <int8>[E]}``, the kind
+of every edge; `nodes` is ``{"begin": <int32>[N], "degree": <int32>[N]}``: the edges into node ``v`` are the
+``degree[v]`` from ``begin[v]`` on.
+"""
+
+Link = tuple[np.ndarray, np.ndarray, int, int]
+"""Nodes ``<int32>[n]`` and what they are linked to ``<int32>[n]``; the kind of an edge from the second to the
+first, and of its reverse."""
+
+TO_USER, TO_ITEM = 1, 2
+"""Kinds of edges: from an item to a user, and back."""
+
+
+class CompressedRows(NamedTuple):
     """Weighted edges in compressed sparse rows; the rows are the nodes that they lead to.
 
     On a mesh with m devices along `model` the arrays have two more leading axes: the share of the rows,
     which says whose device the edges lie on, and the share of the columns. Rows and columns are then
-    numbered within their shares.
+    numbered within their shares. The same is true of the arrays of `Edges` in a `Propagation`.
 
     Attributes:
         weight: ``<float32>[E]`` or ``[m, m, E']``.
-        sender: ``<int32>[E]`` or ``[m, m, E']``, column of every edge.
+        sender: ``<int32>[E]`` or ``[m, m, E']``, column of every edge, ascending within a row. An edge may
+            be there twice.
         indptr: ``<int32>[rows + 1]`` or ``[m, m, rows / m + 1]``; the edges into row ``v`` are
             ``indptr[v] .. indptr[v + 1]``.
     """
@@ -53,11 +73,37 @@ class Propagation(NamedTuple):
         to_items: from users to items.
     """
 
-    to_users: Edges
-    to_items: Edges
+    to_users: CompressedRows | Edges
+    to_items: CompressedRows | Edges
 
 
-def bipartite_graph(train: Ragged, num_items: int) -> jraph.GraphsTuple:
+def linked_graph(links: Sequence[Link], num_nodes: int) -> Graph:
+    """A graph with an edge each way for every link.
+
+    Args:
+        links: see `Link`.
+        num_nodes: N.
+
+    Returns:
+        Arrays of the host.
+    """
+    receivers = np.concatenate([end for first, second, *_ in links for end in (first, second)])
+    senders = np.concatenate([end for first, second, *_ in links for end in (second, first)])
+    relation = np.concatenate([np.full(len(first), kind) for first, _, *kinds in links for kind in kinds])
+    order = np.lexsort((senders, receivers))
+    degree = np.bincount(receivers, minlength=num_nodes)
+    return Graph(
+        nodes={"begin": (np.cumsum(degree) - degree).astype(np.int32), "degree": degree.astype(np.int32)},
+        edges={"relation": relation[order].astype(np.int8)},
+        globals=None,
+        senders=senders[order].astype(np.int32),
+        receivers=receivers[order].astype(np.int32),
+        n_node=np.array([num_nodes], np.int32),
+        n_edge=np.array([len(order)], np.int32),
+    )
+
+
+def bipartite_graph(train: Ragged, num_items: int) -> Graph:
     """Users (nodes ``0 .. U-1``) and items (node ``U + i`` for item ``i``), with edges both ways.
 
     Args:
@@ -65,52 +111,65 @@ def bipartite_graph(train: Ragged, num_items: int) -> jraph.GraphsTuple:
         num_items: I; item 0 is a node without edges.
 
     Returns:
-        A single graph of ``U + I + 1`` nodes; edges are sorted by receiver.
+        A graph of ``U + I + 1`` nodes, as arrays of the host.
     """
+    return linked_graph([interactions(train, train.num_rows)], train.num_rows + num_items + 1)
+
+
+def interactions(train: Ragged, first_item: int) -> Link:
+    """The link of every user to its training items, where item i is node ``first_item + i``."""
     user = np.repeat(np.arange(train.num_rows, dtype=np.int32), train.lengths())
-    item = (train.items + train.num_rows).astype(np.int32)
-    senders, receivers = np.concatenate([item, user]), np.concatenate([user, item])
-    order = np.lexsort((senders, receivers))
-    return jraph.GraphsTuple(
-        nodes=None,
-        edges=None,
-        globals=None,
-        senders=senders[order],
-        receivers=receivers[order],
-        n_node=np.array([train.num_rows + num_items + 1], np.int32),
-        n_edge=np.array([len(order)], np.int32),
-    )
+    return user, train.items + np.int32(first_item), TO_USER, TO_ITEM
 
 
-def build_propagation(graph: jraph.GraphsTuple, num_users: int) -> Propagation:
-    """Normalises a symmetric graph whose edges are sorted by receiver, once, before training.
+def build_propagation(graph: Graph, num_users: int, compressed_rows: bool | None = None) -> Propagation:
+    """Normalises a graph of users and items, once, before training.
 
     Args:
         graph: see `bipartite_graph`.
         num_users: U.
+        compressed_rows: the form of the edges; None takes what suits the device (`Sizes.compressed_rows`).
 
     Returns:
         Arrays of the host.
     """
-    nodes = int(graph.n_node.sum())
-    degree = np.bincount(graph.receivers, minlength=nodes)
-    weight = 1.0 / np.sqrt(degree[graph.receivers] * degree[graph.senders].astype(np.float64))
+    degree = np.asarray(graph.nodes["degree"])
+    receivers, senders = np.asarray(graph.receivers), np.asarray(graph.senders)
+    weight = 1.0 / np.sqrt(degree[receivers] * degree[senders].astype(np.float64))
     cut = int(degree[:num_users].sum())
-    counts = num_users, nodes - num_users
-    users = graph.receivers[:cut], graph.senders[:cut] - num_users
-    items = graph.receivers[cut:] - num_users, graph.senders[cut:]
-    return Propagation(_edges(weight[:cut], *users, *counts), _edges(weight[cut:], *items, *counts[::-1]))
+    counts = num_users, len(degree) - num_users
+    users = receivers[:cut], senders[:cut] - num_users
+    items = receivers[cut:] - num_users, senders[cut:]
+    halves = (weight[:cut], *users, *counts), (weight[cut:], *items, *counts[::-1])
+    compressed = sizes().compressed_rows if compressed_rows is None else compressed_rows
+    return Propagation(*(_laid_out(*half, compressed) for half in halves))
 
 
-def _edges(weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int) -> Edges:
+def _laid_out(
+    weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int, compressed: bool
+) -> CompressedRows | Edges:
     if active_mesh() is not None:
-        return _shared_edges(weight, row, column, even(rows), even(columns))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
-    return Edges(weight.astype(np.float32), column.astype(np.int32), indptr.astype(np.int32))
+        weight, row, column, rows = _in_blocks(weight, row, column, even(rows), even(columns))
+    weight, column, row = weight.astype(np.float32), column.astype(np.int32), row.astype(np.int32)
+    if not compressed:
+        return Edges(column, row, weight)
+    return CompressedRows(weight, column, _indptr(row, rows))
 
 
-def _shared_edges(weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int) -> Edges:
-    """Edges block by block; the blocks are filled up with edges of weight 0 into their last row."""
+def _indptr(row: np.ndarray, rows: int) -> np.ndarray:
+    """Where the rows ``<int32>[..., E]`` begin and end, ``<int32>[..., rows + 1]``."""
+    flat = row.reshape(-1, row.shape[-1])
+    place = np.arange(len(flat))[:, None] * rows + flat
+    count = np.bincount(place.reshape(-1), minlength=len(flat) * rows).reshape(-1, rows)
+    indptr = np.concatenate([np.zeros((len(flat), 1), int), np.cumsum(count, 1)], 1)
+    return indptr.astype(np.int32).reshape(*row.shape[:-1], -1)
+
+
+def _in_blocks(
+    weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Edges block by block ``[m, m, E']`` with the rows of a block; each is filled up with edges of weight 0
+    into its last row."""
     shares = axis_size(MODEL)
     height, width = rows // shares, columns // shares
     block = row // height * shares + column // width
@@ -118,14 +177,12 @@ def _shared_edges(weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows:
     count = np.bincount(block, minlength=shares**2)
     longest = max(int(count.max()), 1)
     place = block[order] * longest + np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    values, sender = np.zeros(shares**2 * longest, np.float32), np.zeros(shares**2 * longest, np.int32)
-    values[place], sender[place] = weight[order], column[order] % width
-    per_row = np.bincount(block * height + row % height, minlength=shares**2 * height).reshape(-1, height)
-    indptr = np.concatenate([np.zeros((shares**2, 1), int), np.cumsum(per_row, 1)], 1)
-    indptr[:, -1] = longest
-    shape = (shares, shares, -1)
-    arrays = values.reshape(shape), sender.reshape(shape), indptr.astype(np.int32).reshape(shape)
-    return Edges(*arrays)
+    filled = []
+    for values, fill in ((weight, 0.0), (row % height, height - 1), (column % width, 0)):
+        array = np.full(shares**2 * longest, fill, values.dtype)
+        array[place] = values[order]
+        filled.append(array.reshape(shares, shares, longest))
+    return *filled, height
 
 
 @jax.custom_vjp
@@ -161,14 +218,16 @@ def _backward(
 propagate.defvjp(_forward, _backward)
 
 
-def _sum(edges: Edges, senders: jax.Array, rows: int) -> jax.Array:
+def _sum(edges: CompressedRows | Edges, senders: jax.Array, rows: int) -> jax.Array:
     """``<float32>[columns, D]`` -> ``<float32>[rows, D]``."""
-    shape = (rows, senders.shape[0])
-    arrays = tuple(map(jnp.asarray, edges))
-    return sparse.BCSR(arrays, shape=shape, indices_sorted=True, unique_indices=True) @ senders
+    edges = jax.tree.map(jnp.asarray, edges)
+    if isinstance(edges, Edges):
+        return neighbour_sum(edges, senders, rows)
+    matrix = sparse.BCSR(tuple(edges), shape=(rows, len(senders)), indices_sorted=True, unique_indices=False)
+    return matrix @ senders
 
 
-def _ring_sum(edges: Edges, senders: jax.Array, rows: int) -> jax.Array:
+def _ring_sum(edges: CompressedRows | Edges, senders: jax.Array, rows: int) -> jax.Array:
     """`_sum` on a mesh: in step s a device adds what comes from the share of the s-th device after it."""
     shares = axis_size(MODEL)
     table, own = PartitionSpec(MODEL, None), PartitionSpec(MODEL, None, None)
@@ -176,12 +235,12 @@ def _ring_sum(edges: Edges, senders: jax.Array, rows: int) -> jax.Array:
     ring = [(device, (device - 1) % shares) for device in range(shares)]
 
     @partial(jax.shard_map, in_specs=(own, table), out_specs=table, check_vma=False)
-    def walk(edges: Edges, share: jax.Array) -> jax.Array:
+    def walk(edges: CompressedRows | Edges, share: jax.Array) -> jax.Array:
         here = jax.lax.axis_index(MODEL)
 
         def step(s: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             total, passing = carry
-            block = Edges(*(array[0, (here + s) % shares] for array in edges))
+            block = jax.tree.map(lambda array: array[0, (here + s) % shares], edges)
             total += _sum(block, passing, rows // shares)
             return total, jax.lax.ppermute(passing, MODEL, ring)
 

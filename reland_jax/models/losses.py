@@ -9,11 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from reland_jax.device import sizes
 from reland_jax.mesh import DATA, MODEL, active_mesh
-
-TILE = 384
-"""Most targets in a tile of `catalogue_cross_entropy`. On two CPU cores and 12,101 items, 128 were slower,
-since every tile reads and writes the items' gradient, and 1,152 too, since logits fell out of the cache."""
 
 LANES = 16
 """A tile's targets are a multiple of it."""
@@ -66,7 +63,7 @@ def catalogue_cross_entropy(
 
 def tiling(count: int) -> tuple[int, int]:
     """How many equal tiles hold `count` targets, and how many targets each has room for."""
-    tiles = max(-(-count // TILE), 1)
+    tiles = max(-(-count // sizes().loss_targets), 1)
     return tiles, -(-count // (tiles * LANES)) * LANES
 
 
@@ -139,7 +136,10 @@ def _divided(values: jax.Array, tiles: int, size: int) -> jax.Array:
 
 
 def _product(first: jax.Array, second: jax.Array) -> jax.Array:
-    return jnp.dot(first, second, preferred_element_type=jnp.float32)
+    # HIGHEST: float32 means float32 on an accelerator, too. Who wants it faster chooses bfloat16, to which
+    # this does nothing.
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.dot(first, second, precision=highest, preferred_element_type=jnp.float32)
 
 
 def _backward(

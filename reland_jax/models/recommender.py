@@ -17,8 +17,7 @@ import numpy as np
 
 from reland_jax.config import FusionConfig
 from reland_jax.mesh import DATA, MODEL, constrain
-from reland_jax.models.graph import Propagation
-from reland_jax.models.heterogeneous import Graph
+from reland_jax.models.graph import Graph, Propagation
 from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
 from reland_jax.models.sampling import sample_tree

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.models.heterogeneous import Graph
+from reland_jax.models.graph import Graph
+from reland_jax.models.segments import inverse_root
 
 
 class Hop(NamedTuple):
@@ -56,13 +57,12 @@ def sample_neighbours(graph: Graph, node: jax.Array, fanout: int, key: jax.Array
         fanout: neighbours per node.
         key: PRNG key.
     """
-    begin = graph.indptr[node][:, None]
-    degree = graph.indptr[node + 1][:, None] - begin
+    begin, degree = (graph.nodes[name][node][:, None] for name in ("begin", "degree"))
     start = jax.random.randint(key, degree.shape, 0, jnp.maximum(degree, 1))
-    edge = jnp.minimum(begin + places(degree, start, fanout), len(graph.sender) - 1)
+    edge = jnp.minimum(begin + places(degree, start, fanout), len(graph.senders) - 1)
     used = jnp.arange(fanout) < degree
     copies = jnp.where(used, jnp.maximum(degree / fanout, 1.0), 0.0)
-    return Hop(graph.sender[edge], graph.relation[edge], copies)
+    return Hop(graph.senders[edge], graph.edges["relation"][edge], copies)
 
 
 def places(degree: jax.Array, start: jax.Array, fanout: int) -> jax.Array:
@@ -113,8 +113,7 @@ def propagate_sampled(graph: Graph, tree: Tree, rows: jax.Array) -> jax.Array:
     Returns:
         ``<float32>[B, D]``.
     """
-    degree = graph.indptr[tree.node + 1] - graph.indptr[tree.node]
-    scale = jax.lax.rsqrt(jnp.maximum(degree, 1).astype(jnp.float32))[:, None]
+    scale = inverse_root(graph.nodes["degree"][tree.node])
     scales, depths = split_depths(scale, tree.hops), split_depths(rows, tree.hops)
     total = depths[-1]
     for depth, hop in reversed(list(enumerate(tree.hops))):

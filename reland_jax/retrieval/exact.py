@@ -15,13 +15,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from reland_jax.device import sizes
 from reland_jax.retrieval.vectors import checked, unit_rows
 from reland_jax.types import RelandError
-
-# (queries, keys) of one tile of cosines: on a CPU its megabyte should stay in the cache of a core, an
-# accelerator wants big steps.
-_TILE = {"cpu": (512, 512)}
-_TILE_ACCELERATOR = (4096, 8192)
 
 _USERS = "users"  # the axis along which devices divide the queries
 
@@ -53,7 +49,7 @@ class ExactIndex:
         _, self._given = checked(keys[:1], keys, 1)
         self._recall = recall
         self._mesh = Mesh(np.asarray(jax.local_devices() if devices is None else devices), (_USERS,))
-        self._rows = _TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[0] * self._mesh.size
+        self._rows = sizes().exact_queries * self._mesh.size
         unit = unit_rows(jnp.asarray(self._given))
         layout = (unit, _key_tiles(unit), jnp.asarray(len(unit), jnp.int32))
         self._layout = jax.device_put(layout, NamedSharding(self._mesh, PartitionSpec()))
@@ -128,7 +124,7 @@ def _top_k(queries: jax.Array, keys: jax.Array, *, k: int, tile: int) -> tuple[j
 def _key_tiles(keys: jax.Array) -> jax.Array:
     """Unit keys ``[S, D]`` as ``[tiles, D, keys of a tile]``; the last tile is filled with key 0, whose
     copies lose every tie against it."""
-    size = min(_TILE.get(jax.default_backend(), _TILE_ACCELERATOR)[1], len(keys))
+    size = min(sizes().exact_keys, len(keys))
     fill = jnp.broadcast_to(keys[:1], (-len(keys) % size, keys.shape[1]))
     return jnp.concatenate([keys, fill]).reshape(-1, size, keys.shape[1]).transpose(0, 2, 1)
 

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from reland_jax.device import sizes
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.retrieval.tuning import wanted_share
 from reland_jax.retrieval.vectors import checked, unit_rows, unit_rows_host
 
 _ROUNDS = 15  # of K-means
 _BLOCK = 64  # keys compared with a tile of users at a time; cells are filled up to whole blocks
-_TILE = 512  # users of one tile, at most
 _TILES = 64  # tiles handed to the device in one call
 _FEWEST = 512  # users a batch is filled up to, so that few lengths are compiled for
 _MOST = 65536  # users searched at a time by one thread
@@ -165,7 +165,7 @@ class IvfIndex:
         # The row after the last user takes what the empty places of tiles give.
         best = jnp.full((len(padded) + 1, k), -2.0)
         place = jnp.zeros((len(padded) + 1, k), jnp.int32)
-        tile = min(_TILE, max(_FEWEST // 8, len(padded) // 64))
+        tile = min(sizes().cell_users, max(_FEWEST // 8, len(padded) // 64))
         for slots, cells in _tiles(_by_cell(searched, len(queries)), tile, len(padded)):
             first, blocks = self._layout.first[cells], self._layout.blocks[cells] * (cells >= 0)
             best, place = _visit(best, place, users, slots, first, blocks, self._layout[2:])

@@ -14,11 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from reland_jax.device import sizes
 from reland_jax.types import RelandError
-
-# Size of one tile of distances: on a CPU it should stay in the cache, an accelerator wants big steps.
-_TILE_BYTES = {"cpu": 4 << 20}
-_TILE_BYTES_ACCELERATOR = 256 << 20
 
 
 class KMeansResult(NamedTuple):
@@ -235,8 +232,7 @@ def _rows(values: jax.Array, width: int) -> jax.Array:
 
 def _tile(num_clusters: int) -> int:
     """Users whose distances to all centres are formed at a time."""
-    size = _TILE_BYTES.get(jax.default_backend(), _TILE_BYTES_ACCELERATOR)
-    return max(1, size // (4 * num_clusters))
+    return max(1, sizes().kmeans_bytes // (4 * num_clusters))
 
 
 def checked(

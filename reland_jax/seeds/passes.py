@@ -18,12 +18,9 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from reland_jax.device import sizes
 from reland_jax.mesh import share
 
-# (users, centres) of one tile of distances: on a CPU its half megabyte should stay in the cache of a core,
-# an accelerator wants big steps.
-_TILE = {"cpu": (256, 512)}
-_TILE_ACCELERATOR = (4096, 8192)
 # Users compared with one list of near tiles at a time; a tile of 74 centres has 2,000 where a cluster has 27.
 _NEAR_BLOCK = 256
 # Fewer than 2 to this power centres are compared as if there were as many: reading the users costs more.
@@ -110,12 +107,12 @@ def compare(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -
     Returns:
         `nearest` with the given centres taken into account.
     """
-    size = min(_tile()[1], 1 << max(_LEAST, (len(centres) - 1).bit_length()))
+    size = min(sizes().pass_centres, 1 << max(_LEAST, (len(centres) - 1).bit_length()))
     short = -len(centres) % size
     filled = np.pad(centres, ((0, short), (0, 0)))
     half = np.pad(_half_norm(centres), (0, short), constant_values=np.inf).reshape(-1, size)
     tiles = np.ascontiguousarray(filled.reshape(-1, size, centres.shape[1]).transpose(0, 2, 1))
-    number = first // _tile()[1] + np.arange(len(tiles), dtype=np.int32)
+    number = first // sizes().pass_centres + np.arange(len(tiles), dtype=np.int32)
     return Nearest(*_compare(placed.mesh, placed.rows, placed.mean, *nearest, tiles, half, number))
 
 
@@ -127,7 +124,7 @@ def settle(placed: Placed, nearest: Nearest, centres: np.ndarray) -> jax.Array:
         nearest: of all centres.
         centres: ``<float32>[K, D]``, less the mean of the users.
     """
-    size = min(_tile()[1], len(centres))
+    size = min(sizes().pass_centres, len(centres))
     number = np.arange(len(centres) + -len(centres) % size, dtype=np.int32).reshape(-1, size)
     number = np.minimum(number, len(centres) - 1)
     near = np.arange(len(number), dtype=np.int32)[:, None]
@@ -183,10 +180,6 @@ def _by_user(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(mesh.axis_names))
 
 
-def _tile() -> tuple[int, int]:
-    return _TILE.get(jax.default_backend(), _TILE_ACCELERATOR)
-
-
 def _split(part: Callable[..., Any], mesh: Mesh, split_in: str, split_out: Any) -> Callable[..., Any]:
     """`part` on every device: "u" stands for an argument that is split by user, "-" for one that all have."""
     specs = {"u": P(mesh.axis_names), "-": P()}
@@ -209,7 +202,7 @@ def _compare_part(
     half: jax.Array,
     number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    block = min(_tile()[0], len(rows))
+    block = min(sizes().pass_users, len(rows))
 
     def step(i: jax.Array, result: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         # The last block begins early rather than beyond the end; comparing a user twice changes nothing.
@@ -314,7 +307,7 @@ def _measure_part(
     rows: jax.Array, mean: jax.Array, cluster: jax.Array, centres: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """See `measure`; ``count`` of the rows are users, the others padding."""
-    block = min(_tile()[0], len(rows))
+    block = min(sizes().pass_users, len(rows))
 
     def step(i: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         squared, total, members = found

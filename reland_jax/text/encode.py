@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reland_jax.config import TextConfig
+from reland_jax.device import sizes
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.cache import add_rows, open_cache, text_key
 from reland_jax.text.checkpoint import CONFIG, WEIGHTS, Pooling, find_checkpoint, fingerprint, read_pooling
@@ -31,11 +32,6 @@ from reland_jax.types import RelandError
 LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)
 """Sequence lengths that are compiled, up to `TextConfig.max_tokens`. On 12,000 product titles 87% of
 the work is then on tokens, the rest on padding; finer steps cost more compilation than they save."""
-
-BATCH_TOKENS = 32
-"""`TextConfig.batch_size` counts texts of this many tokens: of longer ones fewer go into a step, of
-shorter ones more, so that a step always has about the same number of tokens. On a CPU 2,048 of them
-keep the activations in cache; four times as many were measured to be a quarter slower."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +113,8 @@ def run_encoder(encoder: TextEncoder, token_ids: Sequence[Sequence[int]], batch_
     Args:
         encoder: from `load_encoder`.
         token_ids: of ``n`` texts, by its tokenizer.
-        batch_size: texts of `BATCH_TOKENS` tokens per step (`TextConfig.batch_size`).
+        batch_size: `TextConfig.batch_size`, which counts texts of `Sizes.text_tokens` tokens: of longer ones
+            fewer go into a step, of shorter ones more, so that a step always has about as many tokens.
 
     Returns:
         ``<float32>[n, T]``.
@@ -127,7 +124,8 @@ def run_encoder(encoder: TextEncoder, token_ids: Sequence[Sequence[int]], batch_
     """
     started, count = time.monotonic(), len(token_ids)
     vectors = np.zeros((count, encoder.config.hidden_size), np.float32)
-    batches = plan_batches([len(ids) for ids in token_ids], encoder.max_tokens, batch_size * BATCH_TOKENS)
+    tokens = batch_size * sizes().text_tokens
+    batches = plan_batches([len(ids) for ids in token_ids], encoder.max_tokens, tokens)
     with tqdm(total=count, desc="encode texts", unit="text", disable=None) as progress:
         for batch in batches:
             ids, lengths = _padded([token_ids[row] for row in batch.rows], batch.shape)

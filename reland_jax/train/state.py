@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from reland_jax.config import TrainConfig
+from reland_jax.device import sizes
 from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
 from reland_jax.models import Recommender
@@ -254,7 +255,7 @@ def compiled_dispatch(
     arguments = (state, tables, data, order, batches)
     leaves, structure = jax.tree.flatten(arguments)
     places = [(leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in leaves]
-    key = (program, structure, *places)
+    key = (program, sizes(), structure, *places)
     if key not in _compiled:
         outputs = (shardings(state), replicated())
         dispatch = jax.jit(partial(_dispatch, program), donate_argnums=0, out_shardings=outputs)

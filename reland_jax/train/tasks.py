@@ -34,6 +34,7 @@ from reland_jax.data.views import (
     plan_shelves,
     shelve,
 )
+from reland_jax.device import sizes
 from reland_jax.eval import Vectors
 from reland_jax.mesh import DATA, MODEL, constrain, even
 from reland_jax.models import (
@@ -301,12 +302,8 @@ def _sequence_task(
 
 
 def _encoded_at_once(model: SequentialRecommender) -> int:
-    """Sequences encoded at a time, where nothing is learned from them.
-
-    Few and wide steps are best, but the attention of many rows leaves a CPU's cache: it took 0.51 s for
-    Beauty's users by 1,024 and 0.33 s by 256.
-    """
-    return 256 if model.attention and jax.default_backend() == "cpu" else 2048
+    """Sequences encoded at a time, where nothing is learned from them."""
+    return sizes().encoded_by_attention if model.attention else sizes().encoded_sequences
 
 
 def _history_encoder(

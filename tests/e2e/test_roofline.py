@@ -24,9 +24,10 @@ from experiments.operations import Operations, bytes_of, count
 from experiments.roofline import Machine, Timer, least_bytes, main, measure_machine, prepare, run
 from experiments.roofline_view import table
 from reland_jax.config import Config
+from reland_jax.device import sizes_of
 from reland_jax.models import PairBatch, Tables, bipartite_graph, build_propagation
 from reland_jax.models.graph import propagate
-from reland_jax.models.losses import TILE, catalogue_cross_entropy
+from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.train.state import TrainState, init_state
 from reland_jax.types import RelandError
 from tests.e2e.conftest import SIZES, merged
@@ -69,11 +70,12 @@ def test_matrix_products(function: Callable[..., Any], arguments: tuple[Any, ...
 
 def test_cross_entropy_has_three_products() -> None:
     """Logits, and a product for each gradient, over all tiles."""
-    users, items, tiles = jnp.ones((2 * TILE, K)), jnp.ones((N, K)), 2
+    tile, tiles = sizes_of("cpu").loss_targets, 2
+    users, items = jnp.ones((2 * tile, K)), jnp.ones((N, K))
     loss = jax.value_and_grad(partial(catalogue_cross_entropy, num_items=N - 1), (0, 1))
-    done = count(loss, users, items, jnp.ones(2 * TILE, jnp.int32), jnp.ones(2 * TILE))
-    assert done.matmul == 3 * 2 * tiles * TILE * (N - 1) * K
-    assert done.transcendental == tiles * TILE * N, "exp of the logits, log of the sums"
+    done = count(loss, users, items, jnp.ones(2 * tile, jnp.int32), jnp.ones(2 * tile))
+    assert done.matmul == 3 * 2 * tiles * tile * (N - 1) * K
+    assert done.transcendental == tiles * tile * N, "exp of the logits, log of the sums"
 
 
 def test_sparse_products_forward_and_backward() -> None:

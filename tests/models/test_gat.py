@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from reland_jax.config import ModelConfig
-from reland_jax.models import Graph, build_graph, heterogeneous
+from reland_jax.device import sizes_of, use_sizes
+from reland_jax.models import Graph, build_graph
 from reland_jax.models.gat import GAT
 from reland_jax.models.sampling import Hop, Tree, sample_tree
 from tests.toys import random_ragged
@@ -27,6 +29,10 @@ _rng = np.random.default_rng(0)
 SIDES = tuple(jnp.asarray(_rng.normal(size=(rows, DIM)), jnp.float32) for rows in (USERS, NUM_ITEMS + 1))
 
 
+def indptr_of(graph: Graph) -> np.ndarray:
+    return np.searchsorted(graph.receivers, np.arange(len(graph.nodes["degree"]) + 1))
+
+
 def random_params(graph: Graph) -> Any:
     """Of a size at which every part matters."""
     shapes = jax.eval_shape(lambda: MODEL.init(jax.random.key(0), *SIDES, graph, False))
@@ -36,7 +42,8 @@ def random_params(graph: Graph) -> Any:
 
 def attended(p: dict[str, np.ndarray], depth: int, nodes: np.ndarray, graph: Graph) -> np.ndarray:
     """A layer: for every node the softmax over itself and its neighbours, one head after the other."""
-    sender, indptr, relation = map(np.asarray, graph)
+    sender, relation = np.asarray(graph.senders), np.asarray(graph.edges["relation"])
+    indptr = indptr_of(graph)
     projected = nodes @ p["kernel"][depth]
     out = np.zeros_like(nodes)
     for node in range(len(nodes)):
@@ -69,16 +76,15 @@ def found(params: Any, graph: Graph, train: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("train", [True, False])
-def test_every_node_attends_to_itself_and_its_neighbours(
-    name: str, train: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_node_attends_to_itself_and_its_neighbours(name: str, train: bool) -> None:
     """User 3 and the padding item have no edges. Without `train` in tiles of 10 of the 84 or 52 edges."""
-    monkeypatch.setattr(heterogeneous, "TILE_EDGES", 10)
     graph = GRAPHS[name]
     params = random_params(graph)
     assert ("entities" in params["params"]) == (name == "with entities")
     by_hand = expected(params, graph)
-    np.testing.assert_allclose(found(params, graph, train), by_hand, rtol=1e-4, atol=1e-5)
+    with use_sizes(dataclasses.replace(sizes_of("cpu"), edges=10)):
+        outcome = found(params, graph, train)
+    np.testing.assert_allclose(outcome, by_hand, rtol=1e-4, atol=1e-5)
 
 
 def rows_of(tree: Tree) -> jax.Array:
@@ -144,7 +150,7 @@ def test_at_the_start_it_is_the_mean_over_neighbours() -> None:
     weights = params["params"]["attention"]
     none = {name: jnp.zeros_like(weights[name]) for name in ("send", "receive")}
     params = {"params": {"attention": {**weights, **none}}}
-    sender, indptr, _ = map(np.asarray, graph)
+    sender, indptr = np.asarray(graph.senders), indptr_of(graph)
     nodes = layer = np.concatenate(SIDES)
     total = nodes
     for _ in range(LAYERS):

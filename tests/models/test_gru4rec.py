@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import ModelConfig
+from reland_jax.device import sizes_of, use_sizes
 from reland_jax.models.gru4rec import GRU, GRU4Rec
 
 DIM, HIDDEN = 4, 3
@@ -86,7 +87,7 @@ def test_a_layer_is_the_gru_of_flax(params: Any) -> None:
         np.testing.assert_allclose(found[:, step], state, rtol=1e-4, atol=1e-5)
 
 
-def test_the_order_of_the_products_changes_nothing(params: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_products_changes_nothing(params: Any) -> None:
     """On accelerators the inputs are multiplied before the scan, on a CPU within it."""
     ours, items, start = {"params": params["params"]["gru_0"]}, embedded(), POSITION == 0
 
@@ -95,8 +96,8 @@ def test_the_order_of_the_products_changes_nothing(params: Any, monkeypatch: pyt
         return GRU(HIDDEN).apply(ours, items, start), gradient
 
     within = states_and_gradient()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    ahead = states_and_gradient()
+    with use_sizes(sizes_of("gpu")):
+        ahead = states_and_gradient()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), within, ahead)
 
 

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.models.losses import TILE, bpr_loss, catalogue_cross_entropy, tiling
+from reland_jax.device import sizes_of
+from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy, tiling
 
 DIM, NUM_ITEMS = 8, 21
+TILE = sizes_of("cpu").loss_targets
 COUNT = TILE + 57
 """Two tiles, and some room in them."""
 

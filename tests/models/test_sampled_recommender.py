@@ -103,8 +103,12 @@ def step_bytes(backbone: str, num_users: int, fanout: tuple[int, ...]) -> int:
     model = recommender(config, "id", num_users, 300)
     nodes, edges, size = num_users + 301, 16 * num_users, 64
     shape = jax.ShapeDtypeStruct
-    sender, indptr = shape((edges,), jnp.int32), shape((nodes + 1,), jnp.int32)
-    tables = Tables(propagation=Graph(sender, indptr, shape((edges,), jnp.int8)))
+    ends, node = shape((edges,), jnp.int32), shape((nodes,), jnp.int32)
+    graph = Graph(
+        nodes={"begin": node, "degree": node}, edges={"relation": shape((edges,), jnp.int8)}, globals=None,
+        senders=ends, receivers=ends, n_node=shape((1,), jnp.int32), n_edge=shape((1,), jnp.int32),
+    )  # fmt: skip
+    tables = Tables(propagation=graph)
     one, many = shape((size,), jnp.int32), shape((size, 2), jnp.int32)
     batch = PairBatch(one, one, many, shape((size,), jnp.float32))
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -18,14 +18,14 @@ NUM_ITEMS, DIM = 9, 4
 TRAIN = random_ragged([3, 1, 7, 0, 4, 9, 2], NUM_ITEMS)
 ENTITIES = np.array([[-1, 0, 1, 1, -1, 0, 2, 2, 1, 0]], np.int32)
 GRAPH = build_graph(TRAIN, NUM_ITEMS, ENTITIES)
-NODES = len(GRAPH.indptr) - 1
+NODES = int(GRAPH.n_node[0])
 
 
 def neighbours(graph: Graph, node: int) -> dict[int, int]:
     """Sender -> relation of the edges into a node."""
-    begin, end = np.asarray(graph.indptr)[node : node + 2]
-    edges = zip(graph.sender[begin:end].tolist(), graph.relation[begin:end].tolist(), strict=True)
-    return dict(edges)
+    into = np.asarray(graph.receivers) == node
+    kinds = np.asarray(graph.edges["relation"])[into]
+    return dict(zip(np.asarray(graph.senders)[into].tolist(), kinds.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("fanout", [1, 3, 4])
@@ -66,7 +66,7 @@ def test_large_degrees_do_not_overflow() -> None:
 def two_hops() -> tuple[Graph, jax.Array, np.ndarray]:
     """A graph of users and items, random rows of its nodes, and the sum of their hops 0 to 2."""
     graph = build_graph(TRAIN, NUM_ITEMS)
-    rows = jnp.asarray(np.random.default_rng(0).normal(size=(len(graph.indptr) - 1, DIM)), jnp.float32)
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(int(graph.n_node[0]), DIM)), jnp.float32)
     hop = jax.jit(propagate_in_tiles)
     return graph, rows, np.asarray(rows + hop(graph, rows) + hop(graph, hop(graph, rows)))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 import pytest
 
 from reland_jax.config import SeedsConfig
+from reland_jax.device import sizes_of, use_sizes
 from reland_jax.seeds import choose, choose_seeds, large, neighbours, passes, sample_seeds
 from reland_jax.seeds.kmeans import KMeansResult, kmeans
 from reland_jax.seeds.large import _draw, kmeans_large
@@ -20,8 +24,14 @@ def _few_near(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 4 to 7 centres of which a user sees three, so that near centres are by no means all."""
     monkeypatch.setattr(neighbours, "_SMALLEST", 4)
     monkeypatch.setattr(neighbours, "_NEAR", 3)
-    monkeypatch.setitem(passes._TILE, "cpu", (64, 16))
     monkeypatch.setattr(passes, "_NEAR_BLOCK", 32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_tiles() -> Iterator[None]:
+    """Several blocks and tiles."""
+    with use_sizes(dataclasses.replace(sizes_of("cpu"), pass_users=64, pass_centres=16)):
+        yield
 
 
 def population(seed: int = 0) -> np.ndarray:

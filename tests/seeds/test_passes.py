@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from reland_jax.device import sizes_of, use_sizes
 from reland_jax.seeds import passes
 from reland_jax.seeds.passes import NearTiles, Placed, compare, compare_near, measure, nobody, place, settle
 
@@ -25,10 +28,15 @@ def mesh(request: pytest.FixtureRequest) -> Mesh | None:
 
 
 @pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks and tiles, also of few users; programs of another size are none of ours."""
-    monkeypatch.setitem(passes._TILE, "cpu", (16, 16))
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "_NEAR_BLOCK", 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_tiles() -> Iterator[None]:
+    """Several blocks and tiles, also of few users."""
+    with use_sizes(dataclasses.replace(sizes_of("cpu"), pass_users=16, pass_centres=16)):
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,153 @@
+"""One table of sizes per kind of device. No other module asks which one it runs on.
+
+No size changes what comes out by more than the rounding of sums in another order.
+
+The column `cpu` was measured, on two cores and Amazon Beauty. The columns `gpu` and `tpu` are **not
+measured**: an accelerator wants few and large steps, so they are as large as leaves most of 16 GiB free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from reland_jax.types import RelandError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much a kind of device is given at a time.
+
+    Attributes:
+        kmeans_bytes: of a tile of distances in K-means.
+        pass_users: users of a tile of distances in K-means of very many users.
+        pass_centres: centres of it.
+        exact_queries: queries of a tile of cosines in the exact index.
+        exact_keys: keys of it.
+        cell_users: users of a tile of the inverted file, at most.
+        text_tokens: `TextConfig.batch_size` counts texts of so many tokens.
+        encoded_sequences: sequences encoded at a time, where nothing is learned from them.
+        encoded_by_attention: the same for a backbone that compares every two positions.
+        loss_targets: most targets of a tile of the cross-entropy over the catalogue.
+        score_bytes: of a tile of scores and its masked copy in the full ranking.
+        edges: edges whose messages exist at a time.
+        compressed_rows: whether sums over all edges are products with a matrix in compressed sparse rows,
+            and not sorted segment sums.
+        gru_inputs_first: whether a GRU multiplies the inputs of all positions before its first step, and not
+            those of each position within its step.
+    """
+
+    kmeans_bytes: int
+    pass_users: int
+    pass_centres: int
+    exact_queries: int
+    exact_keys: int
+    cell_users: int
+    text_tokens: int
+    encoded_sequences: int
+    encoded_by_attention: int
+    loss_targets: int
+    score_bytes: int
+    edges: int
+    compressed_rows: bool
+    gru_inputs_first: bool
+
+
+SIZES = {
+    "cpu": Sizes(
+        # Four megabytes stay in the cache.
+        kmeans_bytes=4 << 20,
+        # Half a megabyte stays in the cache of a core, and so does one.
+        pass_users=256,
+        pass_centres=512,
+        exact_queries=512,
+        exact_keys=512,
+        cell_users=512,
+        # With a batch size of 64 these are 2,048 tokens, whose activations stay in the cache; four times
+        # as many were a quarter slower.
+        text_tokens=32,
+        # Few and wide steps are best, but the attention of many rows leaves the cache: it took 0.51 s for
+        # Beauty's users by 1,024 and 0.33 s by 256.
+        encoded_sequences=2048,
+        encoded_by_attention=256,
+        # With 12,101 items, 128 were slower, since every tile reads and writes the items' gradient, and
+        # 1,152 too, since logits fell out of the cache.
+        loss_targets=384,
+        score_bytes=16 << 20,
+        edges=1 << 16,
+        # XLA adds up a scatter edge by edge: 45 ms a hop of Beauty (298k directed edges, 64 columns), where
+        # the kernel for compressed rows takes 3.5.
+        compressed_rows=True,
+        # Gates cut from a large product in the loop that computes sigmoid and tanh keep that loop from being
+        # vectorised: 6 times slower.
+        gru_inputs_first=False,
+    ),
+    "gpu": Sizes(
+        kmeans_bytes=256 << 20,
+        pass_users=4096,
+        pass_centres=8192,
+        exact_queries=4096,
+        exact_keys=8192,
+        cell_users=1024,
+        text_tokens=512,
+        encoded_sequences=2048,
+        encoded_by_attention=2048,
+        # With 100,000 items a tile of logits has 0.8 GB.
+        loss_targets=2048,
+        score_bytes=512 << 20,
+        # Messages of 64 columns have 0.3 GB, where the compiler does not form them within the sum.
+        edges=1 << 20,
+        compressed_rows=False,
+        gru_inputs_first=True,
+    ),
+}
+SIZES["tpu"] = dataclasses.replace(SIZES["gpu"])
+"""By the name that `jax.default_backend` has for the kind of device."""
+
+_in_use: Sizes | None = None
+
+
+def sizes_of(backend: str) -> Sizes:
+    """The sizes for a kind of device.
+
+    Args:
+        backend: "cpu", "gpu" or "tpu".
+
+    Raises:
+        RelandError: another one.
+    """
+    if backend not in SIZES:
+        raise RelandError(f"no sizes are known for the device {backend!r}; known are {', '.join(SIZES)}")
+    return SIZES[backend]
+
+
+def sizes() -> Sizes:
+    """The sizes to work with: those of `use_sizes`, else those for the device that JAX has chosen.
+
+    A kind of device without a column of its own is taken for a GPU.
+    """
+    if _in_use is not None:
+        return _in_use
+    import jax
+
+    return SIZES.get(jax.default_backend(), SIZES["gpu"])
+
+
+@contextlib.contextmanager
+def use_sizes(chosen: Sizes) -> Iterator[None]:
+    """Everything inside works with these sizes, whatever the device: an accelerator's program on a CPU, say.
+
+    For all threads of the process. JAX forgets at both ends which functions it has traced, since the sizes
+    are no arguments of theirs.
+    """
+    import jax
+
+    global _in_use
+    before, _in_use = _in_use, chosen
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _in_use = before
+        jax.clear_caches()
