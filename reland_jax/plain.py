@@ -7,6 +7,7 @@ values, HTML. They are understood here and nowhere else; the columns themselves 
 from __future__ import annotations
 
 import ast
+import csv
 import html
 import html.entities
 import json
@@ -19,7 +20,25 @@ import numpy as np
 
 from reland_jax.strings import as_strings
 
-MARKS = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "#N/A", "None", "null", "NULL", r"\N"))
+MARKS = frozenset(
+    (
+        "nan",
+        "NaN",
+        "NAN",
+        "<NA>",
+        "NaT",
+        "#N/A",
+        "N/A",
+        "n/a",
+        "NA",
+        "None",
+        "none",
+        "NONE",
+        "null",
+        "NULL",
+        r"\N",
+    )
+)
 """What programs write into a table of texts where there is no value."""
 
 LONGEST_WRITTEN_OUT = 20_000
@@ -43,7 +62,9 @@ _OPENINGS = ("[", "(", "{", "b'", 'b"', "array(", "set(", "frozenset(")
 _CLOSINGS = ("]", ")", "}", "'", '"')
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|\\?\Z)|"(?:[^"\\]|\\.)*(?:"|\\?\Z)""", re.DOTALL)
 """A text in quotes; one that is not closed goes to the end, so that no text is looked through twice."""
-_NO_COMMA = re.compile(r"\s*[bu]?")
+_NO_COMMA = re.compile(r"\s*(?:\.\.\.\s*)?[bu]?")
+_BARE = re.compile(r"\[(?P<list>[^\[\]{}]*)\]|\{(?P<array>[^\[\]{}:]*)\}", re.DOTALL)
+"""Lists whose texts have no quotes, as DuckDB, Trino and Spark write them, and the arrays of PostgreSQL."""
 _NAMES = ("name", "title", "label", "text", "value")
 _CALLS = ("array", "set", "frozenset")
 _CONSTANTS = dict.fromkeys(("nan", "NaN", "null", "NaT"), None) | {"true": True, "false": False}
@@ -101,8 +122,11 @@ def plain_column(values: Iterable[Any]) -> PlainColumn:
     written = {row: _written_out(value) for row, value in enumerate(given) if isinstance(value, str)}
     written = {row: value for row, value in written.items() if value is not None}
     filled = sum(isinstance(value, str) and bool(plain_text(value).strip()) for value in given)
-    if 2 * len(written) < filled:
+    bare = {row: found for row in range(len(given)) if row not in written and (found := _bare(given[row]))}
+    if 2 * (len(written) + len(bare)) < filled:
         written = {row: value for row, value in written.items() if _has_words(value)}
+    else:
+        written |= bare
     texts = [_spoken(written.get(row, value)) for row, value in enumerate(given)]
     marks = sum(isinstance(value, str) and value.strip() in MARKS for value in given)
     return PlainColumn(as_strings(texts), marks, len(written))
@@ -169,6 +193,20 @@ def _written_out(text: str) -> Any:
     return value if isinstance(value, list | dict | bytes) and _is_flat(value, DEEPEST) else None
 
 
+def _bare(value: Any) -> list[str]:
+    """The texts of a list that is written out without quotes, or in quotes where one holds a comma."""
+    found = _BARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or len(value) > LONGEST_WRITTEN_OUT:
+        return []
+    escape = "\\" if found["list"] is None else None
+    inner = [found["array"] or found["list"] or ""]
+    try:
+        (texts,) = csv.reader(inner, skipinitialspace=True, escapechar=escape, doublequote=escape is None)
+    except (ValueError, csv.Error):
+        return []
+    return [text.strip() for text in texts]
+
+
 def _is_flat(value: Any, levels: int) -> bool:
     """Whether lists and mappings lie in each other no deeper than so many levels."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -192,7 +230,9 @@ def _with_commas(text: str) -> str:
     parts, end = [], 0
     for found in _QUOTED.finditer(text):
         between = text[end : found.start()]
-        parts += ["," if end and _NO_COMMA.fullmatch(between) else "", between, found[0]]
+        if end and _NO_COMMA.fullmatch(between):
+            between = "," + between.replace("...", "")
+        parts += [between, found[0]]
         end = found.end()
     return "".join([*parts, text[end:]])
 
@@ -233,18 +273,24 @@ def _spoken(value: Any) -> str:
         value = value.tolist() if isinstance(value, np.ndarray) else list(value)
     if isinstance(value, list):
         nested = [
-            " > ".join(filter(None, map(_spoken, part))) if isinstance(part, list | tuple | np.ndarray)
-            else _spoken(part) for part in value
+            " > ".join(filter(None, map(_inner, part))) if isinstance(part, list | tuple | np.ndarray)
+            else _inner(part) for part in value
         ]  # fmt: skip
         return _listed(nested)
     return _of_scalar(value)
+
+
+def _inner(value: Any) -> str:
+    """A part of a list or mapping in words; in some exports it is a list written out itself."""
+    written = _written_out(value) if isinstance(value, str) else None
+    return _spoken(written if isinstance(written, Mapping) or _has_words(written) else value)
 
 
 def _of_mapping(value: Mapping[Any, Any]) -> str:
     for name in _NAMES:
         if isinstance(value.get(name), str):
             return plain_text(value[name])
-    pairs = [(name, _spoken(part)) for name, part in value.items()]
+    pairs = [(name, _inner(part)) for name, part in value.items()]
     return _listed(f"{plain_text(str(name))}: {text}" for name, text in pairs if text)
 
 

@@ -68,6 +68,20 @@ def test_a_column_of_numbers_written_out_is_one_of_lists() -> None:
     assert (found.written_out, found.marks) == (3, 0)
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (["[Skin, Hair Care]", "[]", "[Nails]"], ["Skin, Hair Care", "", "Nails"]),
+        (['{Skin,"Hair, \\"wet\\" or dry",NULL}', "{}"], ['Skin; Hair, "wet" or dry', ""]),
+        (["['Skin' 'Hair' ... 'Nails']"], ["Skin, Hair, Nails"]),
+        (["{'WiFi': u'free', 'Ambience': \"{'noisy': False}\"}"], ["WiFi: free, Ambience: noisy: False"]),
+        (["[Untitled]", "Blue", "Hello", "{x}", "Help"], ["[Untitled]", "Blue", "Hello", "{x}", "Help"]),
+    ],
+)
+def test_columns_of_lists_as_databases_write_them(values: list[str], texts: list[str]) -> None:
+    assert plain_column(values).texts.tolist() == texts
+
+
 def test_marks_are_counted() -> None:
     found = plain_column(["nan", "Rose", "", "nan", "None"])
     assert found.texts.tolist() == ["", "Rose", "", "", ""]

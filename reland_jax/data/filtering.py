@@ -49,14 +49,21 @@ def kept_rows(raw: RawTable, config: DataConfig) -> Kept:
     if config.min_interactions > 1:
         keep(rows[core], f"outside of the {config.min_interactions}-core: users or items with fewer rows")
     if not len(rows):
-        took = "; ".join(f"{count:,} {why}" for why, count in dropped if count)
-        raise RelandError(
-            f"{raw.where}: no interaction is left of {len(raw.user.code)} after filtering "
-            f"({took or 'none taken'}); "
-            f"lower config.data.min_interactions={config.min_interactions} or "
-            f"config.data.min_rating={config.min_rating}"
-        )
+        raise _nothing_left(raw, config, dropped)
     return Kept(rows, tuple(dropped))
+
+
+def _nothing_left(raw: RawTable, config: DataConfig, dropped: list[tuple[str, int]]) -> RelandError:
+    """The error where no row is left: what each filter took, and which of them can be changed."""
+    if not len(raw.user.code):
+        return RelandError(f"{raw.where}: no interaction is left of 0, it holds no rows")
+    took = "; ".join(f"{count:,} {why}" for why, count in dropped if count)
+    ways = [f"config.data.min_interactions={config.min_interactions}"] if config.min_interactions > 1 else []
+    ways += [f"config.data.min_rating={config.min_rating}"] if config.min_rating is not None else []
+    return RelandError(
+        f"{raw.where}: no interaction is left of {len(raw.user.code)} after filtering ({took}); "
+        f"lower {' or '.join(ways)}"
+    )
 
 
 def k_core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:

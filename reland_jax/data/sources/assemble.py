@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,13 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources.columns import Column, Frame, Roles, Usual, find, listed, roles_of, text_columns
+from reland_jax.data.sources.columns import (
+    Column,
+    Frame,
+    Roles,
+    Usual,
+    find,
+    listed,
+    refuse_twice,
+    roles_of,
+    text_columns,
+)
+from reland_jax.data.sources.odd_ids import odd_ids
 from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens, feature_table, split_codes
 from reland_jax.data.sources.times import Times, times
 from reland_jax.data.sources.values import ids, ratings, texts
 from reland_jax.types import RelandError
-
-_WITH_POINT = re.compile(r"-?\d+\.0")
 
 
 def assemble(
@@ -48,7 +56,7 @@ def assemble(
     # The items' table may ask for those items alone that the interactions have, so it is read after them.
     table = frame.read(list(dict.fromkeys([*roles.used(), *inline.values()])))
     user, item = (ids(_column(frame, table, name)) for name in (roles.user, roles.item))
-    told += [note for name, each in (("user", user), ("item", item)) for note in _odd_ids(name, each)]
+    told += [note for name, each in (("user", user), ("item", item)) for note in odd_ids(name, each)]
     item_features = None if of_items is None else _described(of_items, config.text_fields, told)
     item_table = None if item_features is None else item_features.ids
     _check_match(frame, of_items, item_features, item, "items")
@@ -115,7 +123,9 @@ def _features(
             f"{frame.named}: no column {name!r}, by which it would be matched to the interactions; the "
             f"columns are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
         )
-    fields = {column: column for column in frame.columns if column != id_column}
+    fields = {column: column for column in frame.columns if column.strip() and column != id_column}
+    for column in fields:
+        refuse_twice(column, frame)
     for field in wanted:
         column = None if field in fields else find(field, "config.data.text_fields", frame, notes)
         if column in fields:
@@ -126,15 +136,16 @@ def _features(
 def _described(features: _Features, wanted: Sequence[str], notes: list[str]) -> FeatureTable:
     """One row per id of a table of items or users.
 
-    A column in which rows of one id contradict each other is left out, and that is told, unless it is wanted.
+    A column that holds no texts, or in which rows of one id contradict each other, is left out, and that is
+    told, unless it is wanted.
     """
     frame = features.frame
     table = frame.read([features.id_column, *features.fields.values()])
     names = ids(_column(frame, table, features.id_column))
     fields: dict[str, np.ndarray] = {}
     for field, name in features.fields.items():
-        values = texts(_column(frame, table, name))
         try:
+            values = texts(_column(frame, table, name))
             fields |= feature_table(names, {field: values}, frame.where, frame.place).fields
         except RelandError as error:
             if field in wanted:
@@ -166,19 +177,6 @@ def _split(column: Column, config: DataConfig, notes: list[str]) -> np.ndarray |
             raise
         notes.append(f"column {column.name!r} is not looked at: {error}")
         return None
-
-
-def _odd_ids(what: str, column: Tokens) -> list[str]:
-    """Remarks on ids that are kept as they were written, and may have been meant otherwise."""
-    notes = []
-    if odd := [name for name in column.name if name != name.strip()]:
-        notes.append(f"{len(odd):,} {what} ids begin or end in a space, such as {odd[0]!r}; they are kept so")
-    if len(column.name) and all(_WITH_POINT.fullmatch(name) for name in column.name):
-        notes.append(
-            f"the {what} ids are whole numbers written with a point, such as {column.name[0]!r}; they are "
-            f"kept so, and {column.name[0][:-2]!r} in another file is another id"
-        )
-    return notes
 
 
 def _joined(beside: FeatureTable | None, inline: FeatureTable) -> FeatureTable:

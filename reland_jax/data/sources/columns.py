@@ -10,6 +10,7 @@ from reland_jax.config import TEXT_FIELDS, DataConfig, nearest_name
 from reland_jax.types import RelandError
 
 _LIKE_A_TIME = re.compile(r"time|date|stamp|(?:^|_)(?:ts|day|at)$", re.IGNORECASE)
+_LIKE_A_VALUE = re.compile(r"[-+.:\d]*\d[-+.:\dTZ]*")
 _SHOWN = 20
 
 
@@ -18,7 +19,7 @@ class Frame(NamedTuple):
 
     Attributes:
         where: the file or files, for messages.
-        columns: names of its columns, distinct.
+        columns: names of its columns.
         read: gives the columns that are named as a ``pyarrow.Table``, with values as they are stored: strings
             in a text file, any type in Parquet.
         place: words for where a row is, such as ``ratings.csv:17``; slow, for messages only.
@@ -123,9 +124,10 @@ def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
     """The column of a name, or of one that differs from it in case or spaces alone, which is noted.
 
     Raises:
-        RelandError: several columns differ from it in case or spaces alone.
+        RelandError: several columns have it, or differ from it in case or spaces alone.
     """
     if name in frame.columns:
+        refuse_twice(name, frame)
         return name
     alike = [column for column in frame.columns if column.strip().casefold() == name.strip().casefold()]
     if len(alike) > 1:
@@ -136,6 +138,12 @@ def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
     if alike:
         notes.append(f"{frame.named}: column {alike[0]!r} was taken for {name!r} ({setting})")
     return alike[0] if alike else None
+
+
+def refuse_twice(name: str, frame: Frame) -> None:
+    """Raises `RelandError` where two columns have the same name, so that neither can be meant."""
+    if list(frame.columns).count(name) > 1:
+        raise RelandError(f"{frame.named}: a column name appears twice: {name!r}; rename one of them")
 
 
 def require(name: str, setting: str, frame: Frame, notes: list[str]) -> str:
@@ -170,8 +178,12 @@ def text_columns(
     found = {}
     for field in config.text_fields:
         if field in elsewhere:
+            if field in frame.columns:
+                notes.append(f"column {field!r} is taken from the table of items, and nowhere else")
             continue
         column = find(field, "config.data.text_fields", frame, notes)
+        if column in found.values():
+            raise RelandError(f"{frame.named}: config.data.text_fields names column {column!r} twice")
         if column is not None and column not in taken:
             found[field] = column
         elif config.text_fields != TEXT_FIELDS:
@@ -195,8 +207,8 @@ def _needed(setting: str, asked: str | None, usual: Sequence[str], frame: Frame,
     where = f"config.data.{setting}"
     if asked:
         return require(asked, where, frame, notes)
-    exact = next((name for name in usual if name in frame.columns), None)
-    found = exact or next((name for each in usual if (name := find(each, where, frame, notes))), None)
+    exact = [name for name in usual if name in frame.columns]
+    found = next((name for each in exact or usual if (name := find(each, where, frame, notes))), None)
     if found is None:
         raise RelandError(
             f"{frame.named}: no column {usual[0]!r}; {_there_are(frame)}; say which it is by --{where}=COLUMN"
@@ -240,7 +252,15 @@ def _rating(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) ->
 
 
 def _there_are(frame: Frame) -> str:
-    return f"the columns are {listed(frame.columns)}" if frame.columns else "the file is empty"
+    """The columns there are, and what may be wrong where their names do not look like any."""
+    if not frame.columns:
+        return "the file is empty"
+    there_are = f"the columns are {listed(frame.columns)}"
+    if len(frame.columns) == 1 and frame.header:
+        return f"{there_are}, in which no delimiter was found (config.data.delimiter names one)"
+    if any(_LIKE_A_VALUE.fullmatch(name.strip()) for name in frame.columns):
+        return f"{there_are}, which looks like a row; a first line with the names of the columns is needed"
+    return there_are
 
 
 def _how_to_name(frame: Frame) -> str:

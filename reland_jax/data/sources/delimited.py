@@ -5,17 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections import Counter
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reland_jax.data.sources import opened
-from reland_jax.data.sources.columns import Frame, listed
+from reland_jax.data.sources.columns import Frame
 from reland_jax.types import RelandError
 
 _SEPARATOR = "\x1f"
 """Stands in for a delimiter of several characters, which Arrow does not read."""
+_END = "\x1e\n"
+"""A line after the last one: it comes back as a row of its own unless a quote is still open."""
+_AS_TWO = 'write a quote within a text as two ("") and the text in quotes'
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?|\d{4}-\d\d-\d\d.*")
+_LIKE_A_NUMBER = 4
+"""Characters that the numbers and dates of a line have at least, if it is taken for a row."""
 
 
 class Layout(NamedTuple):
@@ -39,16 +45,9 @@ class Layout(NamedTuple):
 
 
 def frame(path: Path, layout: Layout) -> Frame:
-    """A delimited file as a frame of strings.
-
-    Raises:
-        RelandError: a column name appears twice.
-    """
-    names = list(layout.names)
-    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
-        raise RelandError(f"{path}:{layout.header_lines}: a column name appears twice: {listed(twice)}")
+    """A delimited file as a frame of strings."""
     return Frame(
-        str(path), names,
+        str(path), list(layout.names),
         lambda used: read_columns(path, layout, used),
         lambda row: place(path, layout, row),
         f"{path}:{layout.header_lines}" if layout.header_lines else "",
@@ -67,17 +66,67 @@ def read_columns(path: Path, layout: Layout, used: Sequence[str]) -> Any:
     delimiter = layout.delimiter
     if len(delimiter.encode()) > 1:
         data, delimiter = data.replace(delimiter.encode(), _SEPARATOR.encode()), _SEPARATOR
-    data = pa.py_buffer(data).slice(_start_of_rows(data, layout.header_lines))
+    start = _start_of_rows(data, layout.header_lines)
+    content = pa.py_buffer(data).slice(start)
     try:
         try:
-            return _parse(data, layout, delimiter, used, 1 << 20)
+            table = _parse(content, layout, delimiter, used, 1 << 20)
         except pa.ArrowInvalid as error:
             if "block" not in str(error):
                 raise
             # A field is longer than a block.
-            return _parse(data, layout, delimiter, used, min(len(data) + 1, (1 << 31) - 1))
+            table = _parse(content, layout, delimiter, used, min(len(content) + 1, (1 << 31) - 1))
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise first_fault(path, layout, used, str(error)) from None
+    if layout.quoted and max(data.count(b"\n", start), data.count(b"\r", start)) > len(table):
+        _refuse_swallowed_rows(path, layout)
+    _refuse_header_again(path, layout, table)
+    return table
+
+
+def _refuse_header_again(path: Path, layout: Layout, table: Any) -> None:
+    """Raises where a row is the header again, as in files that were put one after the other."""
+    from pyarrow import compute
+
+    same: Any = None
+    for name in table.column_names if layout.header_lines and len(table.column_names) > 1 else ():
+        pattern = rf"^\x{{FEFF}}?\s*{re.escape(name.strip())}(?::[a-z_]+)?\s*$"
+        alike = compute.match_substring_regex(table[name], pattern)
+        same = alike if same is None else compute.and_(same, alike)
+    if same is not None and (row := compute.index(same, True).as_py()) >= 0:
+        raise RelandError(
+            f"{place(path, layout, row)}: the names of the columns stand here again, as where files were put "
+            "one after the other; remove this line"
+        )
+
+
+def _refuse_swallowed_rows(path: Path, layout: Layout) -> None:
+    """Raises where a quote that nothing closes has made one text of the rows that follow it.
+
+    Texts in quotes may go over many lines. What gives such a fault away is a line within one that has as
+    many fields as a row, with numbers and dates where the row has them.
+    """
+    try:
+        for number, fields in rows(path, layout):
+            for line in (line for value in fields if "\n" in value for line in value.split("\n")[1:]):
+                if _is_like(line, fields, layout.delimiter):
+                    raise RelandError(
+                        f'{path}:{number}: the row that ends here has a quote (") that is not closed, so '
+                        f"that the row {line[:60]!r} is part of its text; {_AS_TWO}"
+                    )
+    except csv.Error:
+        return  # a text longer than Python's reader takes; Arrow has read it
+
+
+def _is_like(line: str, fields: Sequence[str], delimiter: str) -> bool:
+    """Whether a line has numbers and dates where a row has them, of about the same length."""
+    other = line.split(delimiter)
+    numbers = [(a, b) for a, b in zip(fields, other, strict=False) if _NUMBER.fullmatch(a)]
+    return (
+        len(other) >= len(fields)
+        and all(_NUMBER.fullmatch(b) and abs(len(a) - len(b)) <= 2 for a, b in numbers)
+        and sum(len(a) for a, _ in numbers) >= _LIKE_A_NUMBER
+    )
 
 
 def _parse(data: Any, layout: Layout, delimiter: str, used: Sequence[str], block: int) -> Any:
@@ -119,17 +168,28 @@ def _start_of_rows(data: bytes, header_lines: int) -> int:
 
 
 def rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of every row; slow, for messages only."""
+    """Line number and fields of every row; slow, for messages only.
+
+    Raises:
+        RelandError: a quote is open at the end of the file.
+    """
     data = opened.content(path, layout.encoding, layout.fallback)
     # Line ends within quotes stay as they are, so that lines are counted as in the file.
     with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="surrogateescape") as lines:
         for _ in range(layout.header_lines):
             next(lines, None)
         if layout.quoted and len(layout.delimiter) == 1:
-            reader = csv.reader(lines, delimiter=layout.delimiter)
+            reader = csv.reader(itertools.chain(lines, ["\n", _END]), delimiter=layout.delimiter)
+            number = 0
             for fields in reader:
-                if fields:
+                if fields and fields != [_END.strip("\n")]:
+                    if fields[-1].endswith(_END):
+                        raise RelandError(
+                            f'{path}:{layout.header_lines + number + 1}: a quote (") opens in this row and '
+                            f"is never closed; {_AS_TWO}"
+                        )
                     yield layout.header_lines + reader.line_num, fields
+                number = reader.line_num
             return
         for number, line in enumerate(lines, layout.header_lines + 1):
             if line != "\n":

@@ -43,7 +43,9 @@ class Bounded(io.RawIOBase):
             start = file.read(8)
         opener = next((each for mark, each in _PACKERS.items() if start.startswith(mark)), None)
         if start.startswith(b"PK\x03\x04"):
-            raise RelandError(f"{path}: a ZIP archive; unpack it and give the file in it")
+            raise RelandError(
+                f"{path}: a ZIP archive; unpack it and give the file in it (an Excel file: save it as CSV)"
+            )
         self._path, self._read = path, 0
         self._file: IO[bytes] = opener(path, "rb") if opener else path.open("rb")
         self._bound = _FREE + _MOST * path.stat().st_size if opener else None

@@ -25,11 +25,24 @@ def frame(path: Path) -> Frame:
 
 
 def _read(path: Path, used: Sequence[str]) -> Any:
-    from pyarrow import parquet
+    from pyarrow import compute, parquet
 
     with _told(path):
         # Of the file alone: a data set would add columns for folders named like day=1.
-        return parquet.ParquetFile(path).read(columns=list(used)).select(list(used))
+        file = parquet.ParquetFile(path)
+        table = file.read(columns=list(used)).select(list(used))
+        for name in _of_96_bits(file, used):
+            # Arrow's nanoseconds end in 2262 and begin anew, so that the year 9999 would be 1816.
+            coarse = parquet.ParquetFile(path, coerce_int96_timestamp_unit="us").read(columns=[name])[name]
+            if not compute.all(compute.equal(compute.year(coarse), compute.year(table[name]))).as_py():
+                table = table.set_column(table.column_names.index(name), name, coarse)
+        return table
+
+
+def _of_96_bits(file: Any, used: Sequence[str]) -> list[str]:
+    """Columns of times as old versions of Spark, Hive and Impala write them."""
+    columns = (file.schema.column(place) for place in range(len(file.schema)))
+    return [column.path for column in columns if column.physical_type == "INT96" and column.path in used]
 
 
 @contextmanager

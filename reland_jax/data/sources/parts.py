@@ -14,6 +14,7 @@ from reland_jax.types import RelandError
 
 SPLIT = "split"
 """The column that files of the parts of a split get."""
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def combined(frames: Sequence[Frame], where: str) -> Frame:
@@ -55,7 +56,7 @@ def combined(frames: Sequence[Frame], where: str) -> Frame:
     return Frame(where, first.columns, read, place)
 
 
-def with_constants(frame: Frame, values: Mapping[str, str]) -> Frame:
+def with_constants(frame: Frame, values: Mapping[str, str | None]) -> Frame:
     """A frame with more columns, each of one value; a column that the file has itself is left as it is."""
     new = {name: value for name, value in values.items() if name not in frame.columns}
     if not new:
@@ -92,12 +93,13 @@ def with_written(frame: Frame, name: str, written: Callable[[str], str]) -> Fram
     return frame._replace(read=read)
 
 
-def partition(path: Path, folder: Path) -> dict[str, str]:
-    """Columns that the folders between a folder and a file give, as ``day=1``."""
+def partition(path: Path, folder: Path) -> dict[str, str | None]:
+    """Columns that the folders between a folder and a file give, as ``day=1``; None for a missing value."""
     from urllib.parse import unquote
 
     parts = path.relative_to(folder).parts[:-1] if path.is_relative_to(folder) else ()
-    return {name: unquote(value) for name, _, value in (part.partition("=") for part in parts) if name}
+    pairs = (part.partition("=") for part in parts)
+    return {name: None if value == _NO_VALUE else unquote(value) for name, _, value in pairs if name}
 
 
 def split_of(paths: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reland_jax.plain import MARKS
 from reland_jax.types import RelandError
 
 SPLIT_CODES = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
@@ -88,7 +89,9 @@ def feature_table(
     place: Callable[[int], str],
     way_out: Callable[[str], str] = lambda name: "keep one of them",
 ) -> FeatureTable:
-    """One row per id. Rows of one id may repeat a value or lack it, and not contradict each other.
+    """One row per id. Rows of one id may repeat a value, lack it or have a mark in its place (`plain.MARKS`).
+
+    They must not contradict each other; spaces alone are no contradiction.
 
     Args:
         ids: of the rows, possibly repeated.
@@ -114,10 +117,12 @@ def _one_each(
     way_out: Callable[[str], str],
 ) -> np.ndarray:
     """The value of every id, ``<object>[m]``."""
-    rows = np.flatnonzero((values.name != "")[values.code]) if len(values.name) else np.zeros(0, np.int64)
-    first = np.full(len(ids.name), -1)
-    first[ids.code[rows[::-1]]] = rows[::-1]
-    other = rows[values.code[rows] != values.code[first[ids.code[rows]]]]
+    first, rows = _first_rows(ids, values, [name != "" for name in values.name])
+    # Another value than a mark is better than one, and only such values can contradict each other.
+    said, rows = _first_rows(ids, values, [name.strip() not in (*MARKS, "") for name in values.name])
+    first = np.where(said >= 0, said, first)
+    _, same = np.unique([" ".join(name.split()) for name in values.name] or [""], return_inverse=True)
+    other = rows[same[values.code[rows]] != same[values.code[said[ids.code[rows]]]]]
     if len(other):
         row = int(other[0])
         before, count = int(first[ids.code[row]]), len(np.unique(ids.code[other]))
@@ -130,6 +135,14 @@ def _one_each(
     known = first >= 0
     result[known] = values.name[values.code[first[known]]]
     return result
+
+
+def _first_rows(ids: Tokens, values: Tokens, wanted: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of every id with a wanted value, -1 where there is none, and all such rows."""
+    rows = np.flatnonzero(np.array(wanted, bool)[values.code]) if wanted else np.zeros(0, np.int64)
+    first = np.full(len(ids.name), -1)
+    first[ids.code[rows[::-1]]] = rows[::-1]
+    return first, rows
 
 
 def _shown(values: Tokens, row: int) -> str:

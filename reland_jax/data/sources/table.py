@@ -136,6 +136,11 @@ def _files(place: str, config: DataConfig) -> list[Path]:
     if not Path(place).is_dir():
         return [Path(place)]
     folder = Path(place)
+    if (folder / "_delta_log").is_dir():
+        raise RelandError(
+            f"{folder}: a Delta table, whose folder also keeps rows that were changed or deleted; write its "
+            "current version to Parquet or CSV and give that"
+        )
     tables = (beside(getattr(config, name), folder, name) for name in ("item_table", "user_table"))
     described = {path.resolve() for path in tables if path is not None}
     named, nested = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -96,23 +97,27 @@ def _of_numbers(numbers: np.ndarray, name: str, notes: list[str]) -> Times:
     if not len(numbers):
         return Times(numbers, "", "", "")
     low, high = numbers.min(), numbers.max()
-    first, last = _unit(low), _unit(high)
-    if first and first == last:
-        letter, _ = _UNITS[first]
-        return Times(numbers, first, _iso(int(low), letter), _iso(int(high), letter))
-    if first and last:
+    units = [unit for unit in _UNITS if _like(numbers, unit).any()]
+    if len(units) == 1 and _like(numbers, units[0]).all():
+        letter, _ = _UNITS[units[0]]
+        return Times(numbers, units[0], _iso(int(low), letter), _iso(int(high), letter))
+    if units:
+        told = [f"{_like(numbers, unit).sum():,} of {unit}" for unit in units]
+        neither = ~np.any([_like(numbers, unit) for unit in units], axis=0)
+        told += (
+            [f"{neither.sum():,} of no known unit, such as {numbers[neither][0]}"] if neither.any() else []
+        )
         notes.append(
-            f"column {name!r}: the earliest time looks like {first} and the latest like {last}; mixed "
-            "units have no common order"
+            f"column {name!r}: its times look like {', '.join(told)}; mixed units have no common order, and "
+            "a number that stands for a missing time is the first or last of all"
         )
     return Times(numbers, "", f"{low}", f"{high}")
 
 
-def _unit(number: Any) -> str:
-    for unit, (_, scale) in _UNITS.items():
-        if _EARLIEST * scale <= number <= _LATEST * scale:
-            return unit
-    return ""
+def _like(numbers: np.ndarray, unit: str) -> np.ndarray:
+    """Which numbers are times between 1990 and 2100 in a unit."""
+    scale = _UNITS[unit][1]
+    return (numbers >= _EARLIEST * scale) & (numbers <= _LATEST * scale)
 
 
 def _iso(number: int, letter: str) -> str:
@@ -138,7 +143,7 @@ def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
             if kind == pa.float64() and longest > _DIGITS:
                 return _of_decimals([Decimal(text) for text in trimmed.to_pylist()], column.name, notes)
             return _of_numbers(numbers, column.name, notes)
-        trimmed = compute.replace_substring_regex(trimmed, r"(\d) ?(?:UTC|GMT)$", r"\1Z")  # as SQL writes it
+        written = _as_iso(trimmed)
         for kind in (
             pa.timestamp("ns"),
             pa.timestamp("ns", "UTC"),
@@ -146,27 +151,34 @@ def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
             pa.timestamp("us", "UTC"),
         ):
             try:
-                return _of_type(trimmed.cast(kind))
+                return _of_type(written.cast(kind))
             except pa.ArrowInvalid:
                 continue
     raise _first_fault(column, trimmed)
 
 
+def _as_iso(texts: Any) -> Any:
+    """Times with their zone as ISO has it, where databases write " UTC" or " +0000"."""
+    from pyarrow import compute
+
+    texts = compute.replace_substring_regex(texts, r"(\d) ?(?:UTC|GMT)$", r"\1Z")
+    return compute.replace_substring_regex(texts, r"(\d) ([+-]\d\d:?\d\d)$", r"\1\2")
+
+
 def _first_fault(column: Column, trimmed: Any) -> RelandError:
     """The error that names the first text that is not what the first row is, a number or an ISO time."""
     import pyarrow as pa
-    from pyarrow import compute
 
-    texts = trimmed.to_pylist()
+    texts, written = trimmed.to_pylist(), _as_iso(trimmed).to_pylist()
     numbers = bool(texts) and is_number(texts[0] or "")
     zone = ""
     if not numbers and texts and texts[0]:
-        zone = "UTC" if compute.match_substring_regex(texts[0], r"\d(?:Z|[+-]\d\d:?\d\d)$").as_py() else ""
+        zone = "UTC" if re.search(r"\d(?:Z|[+-]\d\d(?::?\d\d)?)$", written[0]) and ":" in written[0] else ""
     kind = pa.timestamp("us", zone) if zone else pa.timestamp("us")
     for row, text in enumerate(texts):
         if not text:
             return RelandError(f"{column.place(row)}: {column.name!r} is empty; {_NEEDED}")
-        if is_number(text) if numbers else _is_time(text, kind):
+        if is_number(text) if numbers else _is_time(written[row], kind):
             continue
         what = (
             "not a number, as the times before it are"

@@ -11,13 +11,17 @@ import numpy as np
 
 from reland_jax.data.sources.columns import Column
 from reland_jax.data.sources.raw import Tokens
+from reland_jax.plain import MARKS
 from reland_jax.types import RelandError
 
 MISSING = frozenset(("nan", "NaN", "NAN", "<NA>", "NaT", "\\N", "#N/A"))
 """How programs write a value that is missing; never an id."""
 
+_NO_RATING = MISSING | MARKS
 _EXACT = 1 << 53
 """From here on neighbouring integers are one floating-point number."""
+_EXACT_OF = {"halffloat": 1 << 11, "float": 1 << 24}
+"""The same of the shorter types, by Arrow's names."""
 
 
 def ids(column: Column) -> Tokens:
@@ -28,9 +32,10 @@ def ids(column: Column) -> Tokens:
     """
     encoded = _encode(column)
     code = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    exact = _EXACT_OF.get(str(encoded.type.value_type), _EXACT)
     names, known = [], {}
     for position, value in enumerate(_python(encoded.dictionary, column)):
-        name, fault = _id_of(value)
+        name, fault = _id_of(value, exact)
         if fault:
             row = int(np.flatnonzero(code == position)[0])
             raise RelandError(f"{column.place(row)}: {column.name!r} {fault}")
@@ -42,11 +47,11 @@ def ids(column: Column) -> Tokens:
     return Tokens(code, np.array(list(known), dtype=object))
 
 
-_NO_ID = "is empty; every interaction needs a user and an item"
+_NO_ID = "is empty; every interaction needs a user and an item, and what describes one its id"
 
 
-def _id_of(value: Any) -> tuple[str, str]:
-    """An id, and what is wrong with it."""
+def _id_of(value: Any, exact: int) -> tuple[str, str]:
+    """An id, and what is wrong with it; numbers with a point are told apart below `exact` only."""
     if isinstance(value, str):
         text = value.strip()
         fault = _NO_ID if not text else f"is {value!r}, a missing value; {_REMOVE}" if text in MISSING else ""
@@ -56,7 +61,7 @@ def _id_of(value: Any) -> tuple[str, str]:
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             return "", f"is {value}, a missing value; {_REMOVE}"
-        if isinstance(value, float) and abs(value) >= _EXACT:
+        if isinstance(value, float) and abs(value) >= exact:
             return (
                 "",
                 f"is {value!r}: numbers with a point do not tell such ids apart; store them as integers",
@@ -80,7 +85,7 @@ def ratings(column: Column) -> np.ndarray:
     values = plain(column)
     if is_text(values.type):
         trimmed = compute.utf8_trim_whitespace(values)
-        missing = compute.is_in(trimmed, pa.array(["", *MISSING]))
+        missing = compute.is_in(trimmed, pa.array(["", *_NO_RATING]))
         values = compute.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
     try:
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -143,8 +148,12 @@ def plain(column: Column) -> Any:
 
     values = column.values
     values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = _without_extension(values)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_fixed_size_binary(values.type):
+        values = values.cast(pa.binary())
     if pa.types.is_null(values.type):
         return values.cast(pa.string())
     try:
@@ -157,6 +166,15 @@ def plain(column: Column) -> Any:
             f"{column.place(0)}: column {column.name!r} holds no UTF-8 text ({error})"
         ) from None
     return values
+
+
+def _without_extension(values: Any) -> Any:
+    """Values of a type that a program has put over one of Arrow's; UUIDs become texts."""
+    import pyarrow as pa
+
+    if values.type.extension_name == "arrow.uuid":
+        return pa.chunked_array([[each and str(each) for each in values.to_pylist()]], pa.string())
+    return pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
 
 
 def is_text(kind: Any) -> bool:

@@ -19,6 +19,7 @@ from reland_jax.data.sources.raw import RawTable
 from reland_jax.types import RelandError
 
 CONFIG = DataConfig(user_field="who", item_field="what", time_field="when", text_fields=("title",))
+CONFIG_WITHOUT_TEXTS = dataclasses.replace(CONFIG, text_fields=())
 CSV = 'who,what,when,title,note\nu,i,3,"Soap, ""fine""\nbar",a\nv,i,1,"Soap, ""fine""\nbar",b\nv,j,2,,c\n'
 
 
@@ -70,6 +71,15 @@ def test_no_time_field_means_file_order(tmp_path: Path) -> None:
         ("who,what,when,who\nu,i,1,u\n", r"sales\.csv:1: a column name appears twice"),
         (CSV + "w,j,late,,c\n", r"sales\.csv:7: 'when' is 'late', which is not a number"),
         (CSV + "w,,4,,c\n", r"sales\.csv:7: 'what' is empty"),
+        (CSV + CSV, r"sales\.csv:7: the names of the columns stand here again.*remove this line"),
+        (CSV + "\ufeff" + CSV, r"sales\.csv:7: the names of the columns stand here again"),
+        (CSV + 'w,j,4,"Soap,c\nx,j,5,,c\n', r'sales\.csv:7: a quote \("\) opens in this row and is never'),
+        (
+            'who,what,when,title\nu,i,1600000000,Hat\nu,j,1600000010,"Pin\nv,k,1600000020,Cap\nv,l,1600000030,"A"',
+            r"sales\.csv:5: .*has a quote.*so that the row 'v,k,1600000020,Cap' is part of its text",
+        ),
+        ("u7,i3,5.0,1600000000\n", r"'1600000000', which looks like a row; a first line with"),
+        ("who^what^when\nu^i^1\n", r"sales\.csv:1: .*no delimiter was found \(config.data.delimiter names"),
         (CSV + "w,j,4\n", r"sales\.csv:7: 3 fields where the columns are 5"),
         (CSV + "w,i,4,Brush,c\n", r"'i' is described twice.*sales\.csv:3\) and .*sales\.csv:7"),
     ],
@@ -149,6 +159,22 @@ def test_a_column_that_differs_in_case_alone_is_taken_and_told(tmp_path: Path) -
     assert table.read(place, DataConfig(time_field="TIME")).columns["time"] == "TIME"
 
 
+def test_columns_without_a_name_and_names_that_stand_twice_unused(tmp_path: Path) -> None:
+    got = table.read(
+        _csv(tmp_path, ",who,what,when,,,x,x\n0,u,i,1,,,2,3\n1,v,j,2,,,2,3\n"), CONFIG_WITHOUT_TEXTS
+    )
+    assert _names(got) == (["u", "v"], ["i", "j"])
+    twice = pa.Table.from_arrays([pa.array(["u"])] * 4, names=["who", "what", "when", "when"])
+    parquet.write_table(twice, tmp_path / "x.parquet")
+    with pytest.raises(RelandError, match=r"x\.parquet: a column name appears twice: 'when'; rename"):
+        table.read(str(tmp_path / "x.parquet"), CONFIG_WITHOUT_TEXTS)
+
+
+def test_texts_of_many_lines_are_no_rows(tmp_path: Path) -> None:
+    text = 'who,what,when,title\nu,i,1600000000,"good, 5, soap, yes\n1, 2, 3, 4\n\n"\nv,i,1600000001,\n'
+    assert table.read(_csv(tmp_path, text), CONFIG).user.code.tolist() == [0, 1]
+
+
 def test_text_columns_that_are_named_must_be_there(tmp_path: Path) -> None:
     place = _csv(tmp_path, "user_id,item_id,timestamp,title,maker\nu,i,1,Soap,Quellin\n")
     got = table.read(place, DataConfig(text_fields=("maker,title",))).item_features
@@ -171,6 +197,12 @@ def test_rows_of_an_item_may_lack_its_text_but_not_contradict_it(tmp_path: Path)
     place = _csv(tmp_path, head + "u,i,1,Great\nv,i,2,Bad\nu,j,3,Fine\nv,j,4,So so\nu,k,5,Soap\n")
     with pytest.raises(RelandError, match=r"'title' differs between the rows of 2 of 3 ids.*_fields=; if"):
         table.read(place, DataConfig())
+
+
+def test_marks_and_spaces_are_no_contradiction(tmp_path: Path) -> None:
+    text = "who,what,when,title\nu,i,1,nan\nu,j,2,N/A\nv,i,3,Red  hat\nv,j,4,\nw,i,5,Red hat \n"
+    got = table.read(_csv(tmp_path, text), CONFIG)
+    assert got.item_features is not None and got.item_features.fields["title"].tolist() == ["Red  hat", "N/A"]
 
 
 def test_columns_of_single_rows_are_told_to_be_beyond_checking(tmp_path: Path) -> None:
@@ -231,6 +263,28 @@ def test_parts_of_a_table(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"user_id": [3], "item_id": [None]}), folder / "1.parquet")
     with pytest.raises(RelandError, match=r"1\.parquet: row 1: 'item_id' is empty"):
         table.read(str(tmp_path), DataConfig(time_field="day"))
+
+
+def test_folders_that_say_nothing_or_keep_what_was_deleted(tmp_path: Path) -> None:
+    for name in ("u", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "a" / f"who={name}").mkdir(parents=True)
+        parquet.write_table(
+            pa.table({"what": ["i"], "when": [1]}), tmp_path / "a" / f"who={name}" / "x.parquet"
+        )
+    with pytest.raises(RelandError, match=r"'who' is empty; every interaction needs"):
+        table.read(str(tmp_path / "a"), CONFIG_WITHOUT_TEXTS)
+    (tmp_path / "a" / "_delta_log").mkdir()
+    with pytest.raises(RelandError, match=r"a: a Delta table.*rows that were changed or deleted"):
+        table.read(str(tmp_path / "a"), CONFIG_WITHOUT_TEXTS)
+
+
+def test_times_of_96_bits_beyond_what_nanoseconds_hold(tmp_path: Path) -> None:
+    for last, order in ((datetime.datetime(9999, 12, 31), [0, 1]), (datetime.datetime(2019, 1, 1), [1, 0])):
+        when = pa.array([datetime.datetime(2020, 1, 1), last], pa.timestamp("us"))
+        rows = pa.table({"who": ["u", "v"], "what": ["i", "j"], "when": when})
+        parquet.write_table(rows, tmp_path / "x.parquet", use_deprecated_int96_timestamps=True)
+        got = table.read(str(tmp_path / "x.parquet"), CONFIG_WITHOUT_TEXTS)
+        assert got.time is not None and got.time.argsort().tolist() == order
 
 
 def test_files_that_are_not_parts_of_one_table(tmp_path: Path) -> None:

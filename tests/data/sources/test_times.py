@@ -79,8 +79,19 @@ def test_decimals_with_more_digits_than_a_float_keeps() -> None:
 
 
 def test_mixed_units_are_told() -> None:
-    _, notes = _times([1_600_000_000, 1_600_000_000_000])
-    assert "the earliest time looks like seconds and the latest like milliseconds" in notes[0]
+    _, notes = _times([1_600_000_000, 1_600_000_000_000, 1_600_000_000_001])
+    assert "its times look like 1 of seconds, 2 of milliseconds; mixed units have no common" in notes[0]
+    _, notes = _times([1_600_000_000, 0, 0])
+    assert "1 of seconds, 2 of no known unit, such as 0" in notes[0]
+    for same in ([1, 2, 3], [0, 86_400], [631_152_000, 4_102_444_800]):
+        assert _times(same)[1] == []
+
+
+def test_zones_as_databases_write_them() -> None:
+    texts = ["2024-05-31 12:00:00.5 +0200", "2024-05-31 11:00:00 UTC", "2024-05-31 09:30:00+00"]
+    assert np.argsort(_times(texts)[0].order).tolist() == [2, 0, 1]
+    with pytest.raises(RelandError, match=r"x\.csv:3: 'when' is 'noon GMT', which is"):
+        _times(["2024-05-31 11:00:00 UTC", "noon GMT"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -35,6 +36,9 @@ def _column(values: Any, kind: Any = None) -> Column:
         (pa.chunked_array([["b"], ["a", "b"]]), ["b", "a", "b"]),
         (pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
         (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([uuid.UUID(int=7).bytes], pa.uuid()), ["00000000-0000-0000-0000-000000000007"]),
+        (pa.array([b"u1", b"u2"], pa.binary(2)), ["u1", "u2"]),
+        (pa.array([1.0, 16_777_215.0], pa.float32()), ["1", "16777215"]),
     ],
 )
 def test_ids_keep_what_was_written(values: Any, expected: list[str]) -> None:
@@ -59,6 +63,8 @@ def test_marks_of_missing_values_are_no_ids(mark: str) -> None:
         (["u", "v\0"], r"row 2: 'who' holds a NUL character"),
         ([["u"]], r"column 'who' holds list"),
         ([b"\xff"], r"column 'who' holds no UTF-8 text"),
+        (pa.array([b"\xff\xfe"], pa.binary(2)), r"column 'who' holds no UTF-8 text"),
+        (pa.array([1.0, 16_777_216.0], pa.float32()), r"row 2: .*store them as integers"),
         ([None, None], r"row 1: 'who' is empty"),
     ],
 )
@@ -68,7 +74,13 @@ def test_what_is_no_id_is_told_with_its_row(values: list[Any], message: str) -> 
 
 
 @pytest.mark.parametrize(
-    "values", [["4", "", "nan", " -1 "], [4.0, None, float("nan"), -1.0], [4, None, None, -1]]
+    "values",
+    [
+        ["4", "", "nan", " -1 "],
+        ["4", "NULL", "N/A", "-1"],
+        [4.0, None, float("nan"), -1.0],
+        [4, None, None, -1],
+    ],
 )
 def test_ratings_may_be_missing(values: list[Any]) -> None:
     assert str(ratings(_column(values)).tolist()) == "[4.0, nan, nan, -1.0]"
