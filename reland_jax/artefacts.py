@@ -28,6 +28,7 @@ from reland_jax.files import (
     first_damage,
     inventory,
     locked,
+    read_regular,
     read_sealed,
     write_json,
     write_sealed,
@@ -198,7 +199,7 @@ def _stored(value: Any, stamp: Mapping[str, Any]) -> Artefact:
 def _unreadable(folder: Path) -> bool:
     """Whether there is a stamp that says nothing, for it is damaged and not of an earlier program."""
     try:
-        read_sealed(folder / STAMP)
+        _stamp(folder)
     except OSError:
         return False
     except ValueError:
@@ -209,9 +210,22 @@ def _unreadable(folder: Path) -> bool:
 def _is_of_earlier_program(folder: Path) -> bool:
     """Whether a stamp is one of those that had no checksums."""
     try:
-        return set(json.loads((folder / STAMP).read_bytes())) == {"made_from", "fingerprint", "seconds"}
-    except (OSError, ValueError, TypeError):
+        return set(json.loads(read_regular(folder / STAMP))) == {"made_from", "fingerprint", "seconds"}
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
+
+
+def _files_of_earlier_program(folder: Path) -> set[str]:
+    """What stages wrote before their stamps named the files."""
+    files = {STAMP, "arrays.json", "statistics.json", "problems.json", "ledger.json", "summary.json"}
+    files |= {f"pool/{name}" for name in ("pool.parquet", "manifest.json")}
+    files |= {path.relative_to(folder).as_posix() for path in (folder / "params").rglob("*")}
+    try:
+        names = json.loads(read_regular(folder / "arrays.json"))
+        kinds = ("npy", "npz")
+        return files | {_array_file(folder, str(name), kind).name for name in names for kind in kinds}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return files
 
 
 def _make_room(folder: Path) -> None:
@@ -232,10 +246,16 @@ def is_ours(folder: Path) -> bool:
     Raises:
         RelandError: it holds more than that.
     """
-    if not (stamp := read_stamp(folder)):
-        return _is_of_earlier_program(folder)
-    ours = {STAMP, *stamp["files"]}
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    if stamp := read_stamp(folder):
+        ours = {STAMP, *stamp["files"]}
+    elif _is_of_earlier_program(folder):
+        ours = _files_of_earlier_program(folder)
+    else:
+        return False
+    found = (
+        path.relative_to(folder).as_posix() for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )  # fmt: skip
     if more := next((name for name in found if name not in ours), None):
         raise RelandError(
             f"{folder / more}: this file was not made by this program, and its folder is to be replaced; "
@@ -314,9 +334,22 @@ def wait_for(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefac
 def read_stamp(folder: Path) -> Mapping[str, Any]:
     """The stamp of a finished artefact; empty where there is none that can be read."""
     try:
-        return read_sealed(folder / STAMP)
+        return _stamp(folder)
     except (OSError, ValueError):
         return {}
+
+
+def _stamp(folder: Path) -> Mapping[str, Any]:
+    """The stamp of a folder; ValueError where it does not say what a stamp says."""
+    stamp = read_sealed(folder / STAMP)
+    try:
+        files = [(int(was["bytes"]), str(was["sha256"])) for was in stamp["files"].values()]
+        said = (stamp["made_from"], stamp["fingerprint"], stamp["seconds"] + 0.0)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it does not say what a stamp says ({error!r})") from error
+    if not files or not all(isinstance(each, str) for each in said[:2]):
+        raise ValueError("it names no files, or not what they were made from")
+    return stamp
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], folder: Path) -> None:

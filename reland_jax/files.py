@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -218,9 +219,21 @@ def read_json(path: Path) -> Any:
         RelandError: it is damaged.
     """
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
+        return json.loads(read_regular(path))
+    except (ValueError, RecursionError) as error:
         raise RelandError(f"{path}: damaged ({error}); move it away, to start anew") from error
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; what stands in its place and is none, such as a pipe, is never waited for.
+
+    Raises:
+        OSError: there is no such file, or it is no regular one, or cannot be read.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENODEV
+        raise OSError(number, "this is no file", str(path))
+    return path.read_bytes()
 
 
 def _plain(value: Any) -> Any:
@@ -297,7 +310,10 @@ def first_damage(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> str
     for name, was in expected.items():
         path = folder / name
         try:
-            if (size := path.stat().st_size) != was["bytes"]:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is no file"
+            if (size := found.st_size) != was["bytes"]:
                 return f"{name} has {size} bytes, of {was['bytes']} that were written"
             if checksum(path) != was["sha256"]:
                 return f"the content of {name} is not what was written"
@@ -321,7 +337,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
         OSError: there is no such file, or it cannot be read.
         ValueError: it is no such file, or it was changed.
     """
-    value = json.loads(path.read_bytes())
+    try:
+        value = json.loads(read_regular(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict) or value.pop("seal", None) != _seal(value):
         raise ValueError("its checksum is not that of what it says")
     return value

@@ -8,9 +8,12 @@ import errno
 import fcntl
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from reland_jax.artefacts import (
     wait_for,
 )
 from reland_jax.config import TrainConfig
+from reland_jax.files import write_sealed
 from reland_jax.strings import STRING, as_strings
 from reland_jax.types import RelandError
 
@@ -272,20 +276,57 @@ def test_a_damaged_artefact_that_must_not_be_made_again_stays(tmp_path: Path) ->
     assert (folder / "text.npz").exists()
 
 
-@pytest.mark.parametrize("made_by_us", [False, True])
-def test_a_file_of_somebody_else_is_never_removed(tmp_path: Path, made_by_us: bool) -> None:
+@pytest.mark.parametrize("made_by", ["somebody else", "us", "an earlier program"])
+@pytest.mark.parametrize("name", ["thesis.txt", "vectors.npy"])
+def test_a_file_of_somebody_else_is_never_removed(tmp_path: Path, name: str, made_by: str) -> None:
     """Neither a folder that has the name of a stage, nor a file that was put into ours."""
     folder = tmp_path / "load"
-    if made_by_us:
+    if made_by != "somebody else":
         array_artefact(folder, 1)
+    if made_by == "an earlier program":
+        (folder / STAMP).write_text(json.dumps({"made_from": "a", "fingerprint": "a", "seconds": 1.0}))
+        (folder / "text.npz").unlink()
     folder.mkdir(exist_ok=True)
-    (folder / "thesis.txt").write_text("years of work")
-    told = "this file was not made by" if made_by_us else "this folder was not made by"
+    (folder / name).write_text("years of work")
+    told = "this folder was not made by" if made_by == "somebody else" else "this file was not made by"
     with pytest.raises(RelandError, match=rf"{folder}.*{told} this program.*move it away"):
         make(folder, "b", compute=lambda: pytest.fail("computed in vain"), save=save_arrays, load=load_arrays)
-    assert (folder / "thesis.txt").read_text() == "years of work"
-    (folder / "thesis.txt").unlink()
+    assert (folder / name).read_text() == "years of work"
+    (folder / name).unlink()
     assert array_artefact(folder, 2, "b").fresh
+
+
+@pytest.mark.parametrize("name", [STAMP, "a.npy", "arrays.json"])
+def test_what_is_no_file_is_never_read(tmp_path: Path, name: str) -> None:
+    """A pipe or a device in the place of a file: reading it would never end."""
+    folder = tmp_path / "load"
+    for put in (os.mkfifo, partial(os.symlink, "/dev/zero")):
+        array_artefact(folder, 1)
+        (folder / name).unlink()
+        put(folder / name)
+        if name == STAMP:
+            with pytest.raises(RelandError, match="this folder was not made by this program"):
+                array_artefact(folder, 2)
+            shutil.rmtree(folder)
+        else:
+            assert array_artefact(folder, 2).fresh
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 200_000, "null", "[]", "{}", '{"files": {}}', '{"files": {"a.npy": {}}}', '{"files": [1]}'],
+)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_stamp_that_says_something_else_is_damaged(tmp_path: Path, content: str, sealed: bool) -> None:
+    folder = tmp_path / "load"
+    array_artefact(folder, 1)
+    (folder / STAMP).write_text(content)
+    if sealed and content.startswith("{"):
+        said = {"made_from": "a", "fingerprint": "a", "seconds": 1}
+        write_sealed(folder / STAMP, said | json.loads(content))
+    with pytest.raises(RelandError, match=rf"is damaged \({STAMP} is not what was written\)"):
+        require(folder, "a", "load", load_arrays)
+    assert array_artefact(folder, 2).fresh and (tmp_path / "load.damaged-1" / "a.npy").exists()
 
 
 def test_a_file_in_the_place_of_an_artefact_is_told(tmp_path: Path) -> None:
@@ -324,6 +365,7 @@ def test_what_holds_ids_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from functools import partial
 from pathlib import Path
 import numpy as np
 from reland_jax.artefacts import load_arrays, make, save_arrays
