@@ -1,7 +1,7 @@
-"""Stage artefacts: folders that say what they were made from, so that nothing is made twice.
+"""Stage artefacts: folders with a record of what they were made from, so that nothing is computed twice.
 
-The stamp of a folder holds size and SHA-256 of every file in it, and its own. They are compared before
-anything is used: what was damaged, or exchanged with a file of another run, is made again.
+The stamp of a folder holds the size and SHA-256 of every file in it, and its own checksum. They are compared
+before anything is used: an artefact that was damaged, or that holds a file of another run, is made again.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Artefact(NamedTuple):
 
     Attributes:
         value: what the stage returned.
-        fingerprint: what later stages depend on: the hash of the settings and inputs it was made
-            from, and a new one where it was made again on demand, since files outside may have changed;
-            or the hash of what it holds, where the stage can tell.
+        fingerprint: what later stages depend on: the hash of the settings and inputs it was made from, or a
+            new hash if it was made again on demand, since files outside may have changed; or the hash of its
+            content, if the stage provides one.
         seconds: how long making it took.
         fresh: whether this run made it, rather than an earlier one.
     """
@@ -68,7 +68,7 @@ class Artefact(NamedTuple):
 def fingerprint(*parts: Any) -> str:
     """Hash of settings, arrays and plain values, as 16 hexadecimal digits.
 
-    Of settings (dataclasses), those that change how the work is done and not what comes out are left out.
+    Settings (dataclasses) that change how the work is done but not its result are left out.
     """
     text = json.dumps([_hashable(part) for part in parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -103,8 +103,8 @@ def make(
 ) -> Artefact:
     """Loads an artefact that is up to date, or computes it and writes it aside, then renames it.
 
-    One that is damaged or incomplete is computed again. One that another job is making is waited for. A
-    folder that does not carry our stamp, or holds more than was written, is never replaced.
+    An artefact that is damaged or incomplete is computed again. If another job is making it, this one waits.
+    A folder that does not carry our stamp, or holds more than was written, is never replaced.
 
     Args:
         folder: where the artefact lives.
@@ -114,13 +114,13 @@ def make(
         load: reads it back.
         identify: hash of what the value holds, for later stages to depend on rather than on `made_from`.
         force: compute even if the artefact is up to date.
-        write: whether to write it; of several processes that compute together only one does.
-        together: whether several do, and have agreed to, even if the artefact is up to date by now.
-        on_damage: called with what is wrong before an artefact is computed again; may refuse to.
+        write: whether to write it; if several processes compute it together, only one of them writes.
+        together: computing is collective: this process takes part even if the artefact is finished by now.
+        on_damage: called with the damage before the artefact is computed again; may raise to prevent that.
         complete: whether a value needs no more work.
 
     Raises:
-        RelandError: something that is not ours stands in the place of the artefact.
+        RelandError: the folder was not made by this program.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     decided = force or together
@@ -149,11 +149,11 @@ def make(
 
 
 class Found(NamedTuple):
-    """What there is of an artefact.
+    """The state of an artefact on disk.
 
     Attributes:
         artefact: the artefact, whole; or None.
-        damage: what is wrong with it; "" where nothing is, and where it is another one or missing.
+        damage: what is wrong with it; "" if it is whole, missing, or made from something else.
     """
 
     artefact: Artefact | None
@@ -189,7 +189,7 @@ def is_whole(folder: Path, made_from: str) -> bool:
 
 
 def _nothing(folder: Path) -> None:
-    """Loads nothing, for those who only want to know whether an artefact is whole."""
+    """Loads nothing; for callers that only check whether an artefact is whole."""
 
 
 def _stored(value: Any, stamp: Mapping[str, Any]) -> Artefact:
@@ -197,7 +197,7 @@ def _stored(value: Any, stamp: Mapping[str, Any]) -> Artefact:
 
 
 def _unreadable(folder: Path) -> bool:
-    """Whether there is a stamp that says nothing, for it is damaged and not of an earlier program."""
+    """Whether the stamp is damaged, and not just one of an earlier version."""
     try:
         _stamp(folder)
     except OSError:
@@ -275,7 +275,7 @@ def _write(folder: Path, stamp: Mapping[str, Any], value: T, save: Callable[[T, 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other jobs from making the same artefact."""
+    """Prevents other jobs from making the same artefact."""
 
     def tell() -> None:
         _log.warning("%s: waiting for another job that is making it", folder)
@@ -291,7 +291,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T]) -> Artefact:
-    """Loads the artefact of a stage that is not to be run now.
+    """Loads the artefact of a stage that was not asked to run.
 
     Raises:
         RelandError: it is missing or damaged, or was made from other settings or inputs.
@@ -311,7 +311,7 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
 
 
 def stored(folder: Path, load: Callable[[Path], T]) -> Artefact:
-    """Loads an artefact of whatever settings.
+    """Loads an artefact, whatever settings it was made from.
 
     Raises:
         RelandError: it is missing or damaged.

@@ -92,7 +92,7 @@ class DataConfig:
     demo_items: int = _setting(600, "items of the generated demo data set", low=1)
 
     def __post_init__(self) -> None:
-        """Takes ``title,brand``, as a command line writes it, for two columns."""
+        """Splits ``title,brand``, as written on a command line, into two columns."""
         if isinstance(self.text_fields, tuple) and all(isinstance(name, str) for name in self.text_fields):
             fields = [name.strip() for written in self.text_fields for name in written.split(",")]
             object.__setattr__(self, "text_fields", tuple(filter(None, fields)))
@@ -267,7 +267,7 @@ class PoolConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LLMConfig:
-    """How an LLM is asked. Nothing here changes a pool that was finished.
+    """How an LLM is asked. No setting here changes a finished pool.
 
     The endpoint and its key are not settings: they are read from the environment variables
     OPENAI_BASE_URL and OPENAI_API_KEY, and never stored.
@@ -335,7 +335,7 @@ class RetrievalConfig:
     neighbours: int = _setting(1, "seed users whose rationales a user is given (k)", low=1)
     cold_mismatch: float = _setting(
         0.1,
-        "how much another user counts for one without training items, per profile field that differs",
+        "cold users: a warm user's vote is multiplied by this for every profile field in which they differ",
         low=0,
         high=1,
     )
@@ -367,7 +367,7 @@ class FusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices that share the work. Nothing here changes a result by more than rounding."""
+    """The device mesh. No setting here changes a result by more than rounding."""
 
     data: int = _setting(1, "devices that share a batch; 0 means all that the other axis leaves", low=0)
     model: int = _setting(1, "devices that share the rows of tables (embeddings, rationales)", low=1)
@@ -440,7 +440,7 @@ class Config:
         return dataclasses.asdict(self)
 
     def to_keep(self) -> dict[str, Any]:
-        """`to_dict` for files that others read: personal names to blank out are counted, not told."""
+        """`to_dict` for files that others read: the personal names to blank out are only counted."""
         values = self.to_dict()
         values["pool"]["names"] = (f"{len(self.pool.names)} entries",) if self.pool.names else ()
         return values

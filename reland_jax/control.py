@@ -1,7 +1,7 @@
 """The next version of a stored pool: whoever lost their seed user gets the nearest of the others.
 
-It stands above the rooms, because a change of the pool (`pool.control`) and the match of users to seed
-users (`retrieval`) belong to two of them.
+It is above the rooms because it needs two of them: changes of a pool (`pool.control`) and the assignment of
+users to seed users (`retrieval`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def new_content(
     before: Content | None = None,
     current: Iterable[int] = (),
 ) -> Content:
-    """A version with every user matched anew.
+    """A version in which every user is assigned again.
 
     Args:
-        population: whom it serves.
+        population: the users that it serves.
         pool: its pool; dense ids are rows of the population.
         settings: see `Content`.
-        before: the version before, if any: a rationale that is the same there keeps its origin.
+        before: the previous version, if any: an unchanged rationale keeps its origin.
         current: dense ids of seed users whose rationale was written from their present training items,
             though it is the same as before.
 
@@ -53,8 +53,8 @@ def new_content(
 def with_pool(before: Content, pool: ReasoningPool) -> Content:
     """The version with another pool of the same users.
 
-    Where the pool only lost seed users, nobody else than those who were assigned to one of them is
-    matched anew; all others keep their seed users and cosines as they are.
+    If the pool only lost seed users, only the users who were assigned to one of these are assigned again; all
+    others keep their seed users and cosines.
 
     Raises:
         RelandError: see `retrieval.assign`.
@@ -67,7 +67,7 @@ def with_pool(before: Content, pool: ReasoningPool) -> Content:
 
 
 def without_users(before: Content, users: np.ndarray) -> Content:
-    """The version without some users: they are not served, not seed users, and named nowhere in it.
+    """The version without some users: they are not served, are no seed users, and appear nowhere in it.
 
     Args:
         before: a version.
@@ -90,10 +90,10 @@ def without_users(before: Content, users: np.ndarray) -> Content:
 
 
 def read_version(store: PoolStore, number: int | None = None, ignoring: Iterable[str] = ()) -> Content:
-    """A version with the lists of the store applied: as it would be, had all that is on them not been in it.
+    """Reads a version and applies the store's removal and moderation lists to it.
 
-    A version is older than what was removed and blocked after it, also the current one, where somebody
-    wrote an older number into CURRENT. Whoever lost their seed user has the nearest of the others.
+    Removals and blocks may be newer than the version, even than the current one if somebody wrote an older
+    number into CURRENT. Users who lose their seed user get the nearest of the others.
 
     Args:
         store: the store.
@@ -131,7 +131,7 @@ def screened(
 
 
 def difference(before: Content | None, after: Content) -> Difference:
-    """What is different between two versions (see `pool.control.diff`)."""
+    """The difference between two versions (see `pool.control.diff`)."""
     return diff(_side(before) if before else None, _side(after))
 
 
@@ -187,7 +187,7 @@ def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
         rows = np.asarray([place[user] for user in lost.tolist()])
         seed[lost], cosine[lost] = found.seed[rows], found.cosine[rows]
     if len(cold):
-        # By the votes of the others, who all have a seed user again.
+        # By the votes of the warm users, who all have a seed user again.
         weights = profile_weights(population.profile, population.seen, retrieval.cold_mismatch)
         voted = most_voted(weights, seed[weights.warm, 0], len(pool.rationales), seed.shape[1])
         rows = np.searchsorted(weights.cold, cold)
@@ -198,7 +198,7 @@ def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
 def _origins(
     population: Population, pool: ReasoningPool, before: Content | None, current: Iterable[int] = ()
 ) -> Origin:
-    """What was written now was written from today's training part; the rest keeps what it had."""
+    """Origins: new rationales were written from the present training part, the others keep their origin."""
     users = pool.seeds.user
     seen, history = population.seen[users].copy(), population.history[users].copy()
     if before is not None:

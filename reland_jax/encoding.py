@@ -1,4 +1,4 @@
-"""The texts of a run as vectors: those of its items and its rationales, checked before, whitened after."""
+"""Encodes the texts of a run, those of items and rationales; checks them before and whitens them after."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEM_TEXTS, RATIONALES = "item texts", "rationales"
 
 
 def check_item_texts(interactions: Interactions, config: Config) -> None:
-    """Finds out whether the item texts can be encoded and would mean anything (`text.check_texts`).
+    """Checks that the item texts can be encoded into meaningful vectors (`text.check_texts`).
 
     Raises:
         RelandError: they cannot, or would not.
@@ -54,7 +54,7 @@ def encode_text(interactions: Interactions, pool: ReasoningPool, config: Config,
 
 
 def whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
-    """Vectors in the leading directions of the item texts; as they are where that is 0.
+    """Vectors in the leading directions of the item texts; unchanged if `directions` is 0.
 
     Args:
         texts: ``<float32>[n, T]``.
@@ -67,6 +67,6 @@ def whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarra
 
 
 def _text_config(config: Config) -> TextConfig:
-    """Where no variant reads texts, it does not matter how alike they become."""
+    """If no variant reads texts, it does not matter if their vectors are alike."""
     read = config.encoder.text_weight or set(config.variants) != {"id"}
     return config.text if read else dataclasses.replace(config.text, allow_alike=True)

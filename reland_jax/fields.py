@@ -1,4 +1,4 @@
-"""Settings as fields of frozen dataclasses: each says its meaning, and which values it may have.
+"""Settings as fields of frozen dataclasses, each with its meaning and its allowed values.
 
 The ground floor: `config` declares settings with `setting`; one checker reads what they declare.
 """
@@ -37,8 +37,8 @@ def setting(
 ) -> Any:
     """A dataclass field that carries its own help text and the values that it may have.
 
-    Its annotation is checked, too: int, float, str, bool, tuples of one of these, and "or None". Of a tuple
-    the bounds and choices are those of each entry.
+    The annotation is checked too: int, float, str, bool, tuples of one of these, and "or None". Bounds and
+    choices of a tuple apply to each entry.
 
     Args:
         default: the value if none is given.
@@ -52,8 +52,8 @@ def setting(
         distinct: whether a tuple must not name an entry twice.
         path: whether it is, or may be, a path: ``~`` at its beginning is the home folder; in a tuple, of
             entries with a slash in them.
-        machine: whether it changes how the work is done and never what comes out; such a setting is no
-            part of a stamp.
+        machine: whether it changes how the work is done and never its result; such a setting is not part of a
+            stamp.
     """
     metadata = {
         "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
@@ -111,9 +111,9 @@ def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any, kind: type, entry: bool = False) -> Any:
-    """The value as the plain type that is needed, where nothing is lost by it.
+    """Converts a value to the declared type if that is lossless.
 
-    Flags make a number of what looks like one in a tuple, and where the default is None.
+    Flags turn texts that look like numbers into numbers, in tuples and where the default is None.
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if kind is int and whole:

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written aside, forced to the disk, then renamed.
+"""Files and folders that are complete or absent: written aside, forced to the disk, then renamed.
 
 The ground floor: every room may import it. Nothing else in the project writes aside, takes a lock on a
 file, or removes what a killed process left behind.
@@ -63,8 +63,8 @@ def written_aside(
     """Yields a path beside `path` to write a file or a folder to; renamed to `path` on success.
 
     What is written is on the disk (fsync) before it gets its name, and the name when this returns. On an
-    exception `path` is untouched and nothing stays. What killed processes wrote aside for the same path is
-    removed.
+    exception `path` is untouched and nothing is left behind. What killed processes wrote aside for the same
+    path is removed.
 
     Args:
         path: the file or folder to make or replace.
@@ -72,7 +72,7 @@ def written_aside(
         ours: whether a folder that stands at `path` may be replaced; by default only an empty one.
 
     Raises:
-        RelandError: a folder of somebody else's stands at `path`, or a file where a folder is to go.
+        RelandError: `path` is a folder that is not ours, or a file where a folder is to go.
     """
     check_replaceable(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _put_in_place(aside: Path, path: Path) -> None:
     if not path.is_dir() or path.is_symlink():
         os.replace(aside, path)
         return
-    # A folder cannot replace one that holds something: the old one steps aside first.
+    # A folder cannot replace one that is not empty, so the old one is renamed first.
     old = aside_name(path.with_name(f"{path.name}.old"))
     remove(old)
     os.replace(path, old)
@@ -130,7 +130,7 @@ def aside_name(path: Path) -> Path:
 
 
 def _machine() -> str:
-    """Tells this machine since its last start from others that share the folder."""
+    """Identifies this machine, since its last start, among others that share the folder."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
         boot += os.readlink("/proc/self/ns/pid")
@@ -162,8 +162,8 @@ def sweep_folder(folder: Path) -> list[Path]:
 def is_abandoned(aside: Path) -> bool:
     """Whether the process that wrote something aside is gone.
 
-    Of a process on another machine nothing is known: what it wrote counts as abandoned a day after its last
-    change.
+    Nothing is known about a process on another machine: what it wrote counts as abandoned a day after its
+    last change.
     """
     machine, _, process = aside.name.rpartition(_MARK)[2].partition("-")
     if not machine or not process.isdecimal():
@@ -354,11 +354,11 @@ def _seal(value: Mapping[str, Any]) -> str:
 def locked(
     path: Path, *, shared: bool = False, wait: bool = True, on_wait: Callable[[], None] | None = None
 ) -> Iterator[bool]:
-    """Holds the lock of a file, which is made if need be; the system lets it go when the process ends.
+    """Holds the lock of a file, creating the file if necessary; the system releases it when the process ends.
 
     Args:
         path: the lock file. It stays: a lock file that is removed can be locked twice.
-        shared: together with others that share it, and with nobody who does not.
+        shared: take a shared lock, which excludes exclusive ones only.
         wait: whether to wait for those who hold it.
         on_wait: called once before waiting, to tell a person.
 

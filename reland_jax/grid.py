@@ -1,8 +1,8 @@
-"""A grid of backbones, variants and training seeds, summed up as the paper's Table 2.
+"""A grid of backbones, variants and training seeds, summarised as the paper's Table 2.
 
-A *cell* is a variant of a backbone on a data set, a *group* all cells of one backbone on one data set. A
-group is summed up on its own, so that a new cell costs the comparisons of its group only;
-`summarise_grid` puts the groups together and does what needs all of them: Holm's correction.
+A *cell* is a variant of a backbone on a data set, a *group* all cells of one backbone on one data set. Groups
+are summarised separately, so that a new cell costs the comparisons of its group only; `summarise_grid`
+combines them and does what needs all of them: Holm's correction.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SIDES = {"ours": "relative", "paper": "paper_relative"}
 
 
 class Scores(NamedTuple):
-    """What the table needs of one trained recommender.
+    """The scores of one trained recommender that the table needs.
 
     Attributes:
         summary: "valid" and "test" -> metric -> mean over users; "epochs", "best_epoch",
@@ -88,7 +88,7 @@ def score(trained: Trained) -> Scores:
 
 
 def activity_levels(activity: np.ndarray) -> np.ndarray:
-    """Quarter of the users in which each user lies by number of interactions (paper, Table 5).
+    """The quartile of each user by number of interactions (paper, Table 5).
 
     A user's level is the number of quartiles (the smallest numbers that 25%, 50% and 75% of the users
     do not exceed) that its number exceeds. Users with the same number are on the same level, so levels

@@ -1,4 +1,4 @@
-"""Memory that was freed and is still held."""
+"""Returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 
 def release_memory() -> None:
-    """Gives the system back what libraries have freed and keep for arrays to come.
+    """Returns memory that libraries have freed but keep for later arrays to the system.
 
-    Arrow keeps a pool, and glibc what the compiler freed in each of its threads; the next large arrays are
-    laid beside that and not into it. With NeuMF on Beauty it is a fifth of the peak. Where the C library is
-    another, that part is left out. Costs 4 to 26 milliseconds there, so it is for the ends of stages and not
-    for steps.
+    Arrow's pool and glibc's per-thread arenas keep freed memory; new large arrays do not reuse it. For
+    NeuMF on Beauty this is a fifth of the peak. With another C library than glibc only Arrow's pool is
+    released. A call takes 4 to 26 milliseconds on Beauty, so it belongs at the end of a stage and not in a
+    training step.
     """
     if arrow := sys.modules.get("pyarrow"):
         arrow.default_memory_pool().release_unused()

@@ -1,14 +1,13 @@
 """The device mesh: devices that share the work, along two axes.
 
-The axis `data` shares out a batch, the axis `model` the rows of tables: embeddings, rationales, and
-whatever else has a row per user or item. The mesh is a context, entered once for the whole job; a
-function that has to know asks `active_mesh`. Without a mesh, or with a mesh of one device, everything
-runs as it is written.
+The axis `data` shards batches, the axis `model` the rows of tables: embeddings, rationales, and everything
+else with a row per user or item. The mesh is a context, entered once for the whole job; functions that depend
+on it call `active_mesh`. Without a mesh, or with a mesh of one device, nothing is sharded.
 
-Rows are shared out evenly, so a table is filled up to a multiple of the axis `model` (`even`), and a batch
-of the axis `data`. The rows above the last user or item are never looked up; what runs over all rows has to
-leave them out. (The compiler takes uneven shares too, but the gradients of gathers from them were wrong on
-a mesh with two axes, in jax 0.10.2.)
+Shards have equal sizes, so a table is padded to a multiple of the axis `model` (`even`), and a batch to a
+multiple of the axis `data`. Padding rows are never looked up; code that runs over all rows must leave them
+out. (The compiler accepts uneven shards too, but in jax 0.10.2 the gradients of gathers from them were wrong
+on a mesh with two axes.)
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def join_processes(environment: Mapping[str, str]) -> None:
 
     Args:
         environment: JAX_NUM_PROCESSES, JAX_COORDINATOR_ADDRESS and JAX_PROCESS_ID, as launch/worker.py
-            exports them. Of a TPU the first is enough: JAX finds the other hosts.
+            exports them. On a TPU the first is enough: JAX finds the other hosts.
     """
     number = int(environment.get("JAX_NUM_PROCESSES", "1"))
     if number == 1:
@@ -56,7 +55,7 @@ def join_processes(environment: Mapping[str, str]) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """Says what is wrong and ends this process, at once if there are others."""
+    """Prints an error and ends this process, immediately if there are others."""
     if not jax.distributed.is_initialized():
         sys.exit(message)
     print(message, file=sys.stderr, flush=True)
@@ -64,9 +63,9 @@ def fail(message: str) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process after an error, at once if there are others.
+    """Ends this process after an error, immediately if there are others.
 
-    An orderly end would wait for them for minutes, while they wait for this one.
+    An orderly exit would wait minutes for the others, while they wait for this one.
     """
     if not jax.distributed.is_initialized():
         sys.exit(status)
@@ -93,13 +92,13 @@ def create_mesh(config: MeshConfig) -> Mesh:
             f"{len(found)} ({jax.default_backend()}) in {jax.process_count()} processes; data=0 takes all"
         )
     devices = np.asarray(found[:wanted]).reshape(data, config.model)
-    # Auto: rules say where the arrays of a program lie, and the compiler follows.
+    # Auto: `placement` declares the shardings, and the compiler propagates them.
     return Mesh(devices, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 @contextlib.contextmanager
 def use_mesh(config: MeshConfig) -> Iterator[None]:
-    """Everything inside runs on the mesh of the config.
+    """Context in which everything runs on the mesh of the config.
 
     Raises:
         RelandError: see `create_mesh`.
@@ -115,8 +114,7 @@ def use_mesh(config: MeshConfig) -> Iterator[None]:
 
 
 def use_mesh_alone(config: MeshConfig) -> contextlib.AbstractContextManager[None]:
-    """For what the first of several processes does by itself: no mesh, but for a single process that of
-    the config.
+    """Context for work done by process 0 alone: no mesh in a multi-process job, else the configured mesh.
 
     Raises:
         RelandError: see `create_mesh`.
@@ -125,7 +123,7 @@ def use_mesh_alone(config: MeshConfig) -> contextlib.AbstractContextManager[None
 
 
 def use_mesh_together(config: MeshConfig) -> contextlib.AbstractContextManager[None]:
-    """For what all processes do together amid what the first one does by itself, see `use_mesh_alone`.
+    """Context for a collective step within work of process 0 alone, see `use_mesh_alone`.
 
     Raises:
         RelandError: see `create_mesh`.
@@ -145,7 +143,7 @@ def own_devices(config: MeshConfig) -> Mesh | None:
 
 
 def on_host(tree: Any) -> Any:
-    """Whole arrays on the host of every process, also of what is shared out among several."""
+    """Gathers arrays, sharded ones too, onto the host of every process."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     from jax.experimental.multihost_utils import process_allgather
@@ -154,13 +152,13 @@ def on_host(tree: Any) -> Any:
 
 
 def of_first_process(value: int) -> int:
-    """What the first process decided, on every process.
+    """Broadcasts the decision of process 0 to every process.
 
-    For decisions that hang on what processes may see differently, such as a clock or a folder, and that all
-    must share: a collective that only some of them enter ends the job.
+    For decisions that depend on what processes may see differently, such as a clock or a folder: if only some
+    processes enter a collective, the job fails.
 
     Args:
-        value: this process's own decision, in the range of int32; of the first process it counts.
+        value: this process's own decision, in the range of int32; only that of process 0 counts.
     """
     if jax.process_count() == 1:
         return value
@@ -182,18 +180,18 @@ def axis_size(axis: str) -> int:
 
 
 def even(rows: int, axis: str = MODEL) -> int:
-    """The least number of rows, at least `rows`, that an axis shares out evenly."""
+    """`rows` rounded up to a multiple of the size of an axis."""
     size = axis_size(axis)
     return -(-rows // size) * size
 
 
 def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
-    """Says inside a compiled function along which axes an array is shared out.
+    """Declares inside a compiled function along which axes an array is sharded.
 
     Args:
         array: of at least as many dimensions as there are axes.
-        axes: the axis of each leading dimension, or None for one that is not shared out; without any the
-            array is whole on every device.
+        axes: the axis of each leading dimension, or None for one that is not sharded; without any the array
+            is replicated.
     """
     if active_mesh() is None:
         return array
@@ -201,13 +199,13 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
-    """Brings an array of the host to the devices; every process brings what its own devices hold.
+    """Puts an array of the host on the devices; every process puts what its own devices hold.
 
-    Of an array mapped from a file (`reland_jax.artefacts.load_arrays`) a process reads these rows only.
+    A process reads only these rows of an array mapped from a file (`reland_jax.artefacts.load_arrays`).
 
     Args:
         array: the same on every process.
-        axis: along which the rows are shared out, filled up with zeros; None for a copy on every device.
+        axis: along which the rows are sharded, padded with zeros; None replicates the array.
     """
     if active_mesh() is None:
         return jnp.asarray(array)
@@ -218,12 +216,12 @@ def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
 
 
 def share(array: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """What a device holds of an array that is filled up with rows of zeros.
+    """The shard of an array that is padded with rows of zeros.
 
     Args:
-        array: of the host; no other rows of it are read.
-        index: the part of the filled array, as JAX asks for it.
-        shape: of the filled array.
+        array: on the host; only the rows of the shard are read.
+        index: the shard of the padded array, as JAX requests it.
+        shape: of the padded array.
     """
     own = array[index]
     if not index:

@@ -1,8 +1,8 @@
 """ReLand from raw interactions to a measured gain, one stage after the other (paper, Figure 2).
 
 Every stage is a function of the artefacts before it and of its settings. Its artefact is a folder of
-the workdir, stamped with the hash of both; a stage whose artefact is up to date is not run again, so
-changing one setting reruns only what hangs on it.
+the workdir, stamped with the hash of both; a stage whose artefact is up to date is not run again, so changing
+one setting reruns only the stages that depend on it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Pipeline:
             workdir: where artefacts live; made if it does not exist.
             stages: the stages to run, again if need be; none means all that are not up to date.
             trainings: folder of the trained variants, so that several backbones can share a workdir.
-            ask_again: whether what a pool lacks is asked for again; several processes take it as it is.
+            ask_again: whether missing answers of a pool are requested again; a job of several processes uses
+                the pool as it is.
 
         Raises:
             RelandError: an unknown stage.
@@ -283,7 +284,7 @@ class Pipeline:
         return split(interactions, self.config.data.protocol)
 
     def _text_state(self) -> str:
-        """What the files of the text encoder hold; they are read once in a run."""
+        """Fingerprint of the text encoder's files, which are read once in a run."""
         if not self._encoder_state:
             self._encoder_state = encoder_state(self.config.text.encoder)
         return self._encoder_state
@@ -298,7 +299,7 @@ class Pipeline:
             _log.info("evaluation: %s", note)
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
-        """M of Eq. 1, by training interactions only, and beside it what the items are about."""
+        """M of Eq. 1 from training interactions only, with the item texts appended."""
         if self.config.encoder.text_weight and jax.process_index() == 0:
             check_item_texts(interactions, self.config)
         with use_mesh_together(self.config.mesh):
@@ -356,7 +357,7 @@ class Pipeline:
     # --- helpers -------------------------------------------------------------------------------
 
     def _checkpoints(self, name: str, stamp: str) -> Path:
-        # A folder per stamp: after a change of settings a run starts anew, beside the old checkpoints.
+        # A folder per stamp: after a change of settings a run starts anew and keeps the old checkpoints.
         return self.workdir / "checkpoints" / f"{name}-{stamp}"
 
     def _stage(
@@ -374,12 +375,12 @@ class Pipeline:
         stage = stage or name
         stamp, folder = fingerprint(stage, VERSIONS[stage], *made_from), self.workdir / name
         asked, first = self.start(stage), jax.process_index() == 0
-        # A training is days of work at scale: naming its stage continues it, and never repeats it.
+        # A training may take days at scale: naming its stage continues it and never repeats it.
         force = stage in self._stages and stage != "train"
         together = stage in TOGETHER and jax.process_count() > 1
         artefact = None
         if asked and together:
-            # What each process sees of a shared folder may differ, and all of them compute or none does.
+            # Processes may see a shared folder differently, but either all of them compute or none.
             due = first and (force or not artefacts.is_whole(folder, stamp))
             asked = bool(of_first_process(due))
         if asked and (first or together):
@@ -444,7 +445,7 @@ def _sample_seeds(behaviour: np.ndarray, splits: Splits, config: Config) -> dict
 
 
 def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
-    # An encoder that cannot be used is no discovery to make after an LLM has been paid.
+    # Whether the encoder works is checked before an LLM is paid.
     check_item_texts(seeding.interactions, config)
     pool, problems = build_pool(
         seeding.seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
@@ -473,7 +474,7 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
 
 
 def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
-    """From whom the users without training items borrow their vectors; None if there are no such users."""
+    """The seed users that stand in for each cold user, with weights; None if no user is cold."""
     activity, seeds = inputs.splits.train.lengths(), inputs.built.pool.seeds.user
     if activity.all():
         return None

@@ -253,8 +253,8 @@ class TargetRanks(NamedTuple):
         user: ``<int32>[n]``, sorted; a user with several targets has several rows.
         item: ``<int32>[n]``, the target.
         rank: ``<int32>[n]``, 0 is the top of the list. Ties lose: the rank is the number of other
-            items that score at least as high, so a constant score cannot look like a good one. Where
-            only ranks below a cutoff were asked for, the others are any number from it on.
+            items that score at least as high, so a constant score cannot look like a good one. If a
+            cutoff was given, ranks at or above it are only guaranteed to be >= cutoff.
         had_before: ``<bool>[n]``, targets of a masked history, each ranked as if it alone were not masked;
             None where there are none. Two of them do not compete with each other.
     """

@@ -1,4 +1,4 @@
-"""Vectors of users without training items, made of those of seed users."""
+"""Vectors of users without training items, computed from those of seed users."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from reland_jax.eval.ranks import Vectors
 
 
 class Borrowed(NamedTuple):
-    """Which users borrow their vector, and from whom.
+    """Cold users (without training items) and the weights of the seed users that stand in for them.
 
-    Each of W other users votes for one source; a user who borrows is of one of P kinds, a voter of one
-    of Q, and the kinds of both say how much the vote counts.
+    Each of W warm users votes for one seed user. The weight of a vote depends only on the profiles of the
+    voter (Q distinct) and of the cold user (P distinct).
 
     Attributes:
-        user: ``<int32>[C]``, distinct users who borrow.
-        kind: ``<int32>[C]``, row of `weight`.
-        weight: ``<float32>[P, Q]``, of one vote; over all votes they sum to 1.
-        source: ``<int32>[W]``, user with training items for whom each votes.
-        voter_kind: ``<int32>[W]``, column of `weight`.
+        user: ``<int32>[C]``, distinct cold users.
+        kind: ``<int32>[C]``, the profile of each cold user, a row of `weight`.
+        weight: ``<float32>[P, Q]``, the weight of one vote. The weights of all W votes sum to 1.
+        source: ``<int32>[W]``, the seed user that each warm user votes for.
+        voter_kind: ``<int32>[W]``, the profile of each warm user, a column of `weight`.
     """
 
     user: np.ndarray
@@ -33,11 +33,11 @@ class Borrowed(NamedTuple):
 
 
 def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
-    """The vectors with those of cold users replaced by weighted means of their sources' vectors.
+    """Replaces the vectors of cold users by weighted means of seed users' vectors.
 
-    It works on final vectors, so it fits any backbone and variant. With a score that is a dot product, an
-    item's score is the weighted mean of the scores that the sources give it. The vectors of all other
-    users stay what they are, bit by bit.
+    It works on final vectors, so it fits any backbone and variant. If scores are dot products, an item's
+    score is the weighted mean of its scores for the seed users. The vectors of all other users are
+    unchanged, bit by bit.
 
     Args:
         vectors: of all users and items; those of the cold users are not read.
@@ -48,7 +48,7 @@ def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
 
 @jax.jit
 def _lent(users: jax.Array, borrowed: Borrowed) -> jax.Array:
-    # Summed by the voters' kinds first: a row for every pair of users would take [C, W].
+    # Summed by the voters' profiles first: weights of all pairs of users would take [C, W].
     kinds = borrowed.weight.shape[1]
     sums = jax.ops.segment_sum(users[borrowed.source], borrowed.voter_kind, kinds)
     means = jnp.dot(borrowed.weight, sums, precision=jax.lax.Precision.HIGHEST)

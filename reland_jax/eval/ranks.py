@@ -347,8 +347,8 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     Args:
         plan: see `plan_ranking`.
         vectors: of all users and items.
-        cutoff: at least 1; ranks from it on may be any number from it on, which takes a fraction of the
-            time where the plan knows frequent items. None: all ranks are exact.
+        cutoff: at least 1; ranks at or above it are only guaranteed to be >= cutoff, which takes a fraction
+            of the time if the plan knows frequent items. None: all ranks are exact.
 
     Raises:
         RelandError: a vector is not finite, or so large that a score may not be. Comparisons with NaN

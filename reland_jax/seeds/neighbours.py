@@ -1,4 +1,4 @@
-"""Tiles of centres that lie near each other, and which tiles are near to which."""
+"""Tiles of centres that are close to each other, and the nearest tiles of each tile."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NEAR = 24
 
 
 def near_tiles(centres: np.ndarray, rng: np.random.Generator) -> NearTiles:
-    """Halves the centres again and again across a direction in which they spread, until tiles are small.
+    """Splits the centres in halves, along directions of large variance, until the tiles are small.
 
-    A direction is found by one step of the power method from a random start, so that it is another one
-    each time: centres that a border parts now are together another time.
+    A direction is one step of the power method from a random start. So the split direction is random, and
+    two centres separated in one iteration usually share a tile in another.
 
     Args:
         centres: ``<float32>[K, D]``.
-        rng: where the directions come from.
+        rng: generator of the random starts.
     """
     levels = max(0, int(np.log2(len(centres) / _SMALLEST)))
     number = np.arange(len(centres))[None]

@@ -45,12 +45,12 @@ class Placed(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """How near the centres compared so far are, which lie in tiles by their numbers.
+    """Distance to the nearest centre so far, and the tile (block of consecutive centres) that holds it.
 
     Attributes:
-        tile: ``<int32>[R]``, the tile that has the nearest one; ties go to the smaller number.
-        squared: ``<float32>[R]``, the squared distance to it. It is formed as |x|^2 - 2 x c + |c|^2, so that
-            of a user who is a centre may be a little above 0.
+        tile: ``<int32>[R]``, the tile of the nearest centre; ties go to the smaller number.
+        squared: ``<float32>[R]``, the squared distance to it. It is computed as |x|^2 - 2 x c + |c|^2, so it
+            may be slightly above 0 for a user who is a centre.
     """
 
     tile: jax.Array
@@ -58,13 +58,13 @@ class Nearest(NamedTuple):
 
 
 class NearTiles(NamedTuple):
-    """Centres in T tiles of G, those of a tile near each other.
+    """Centres grouped into T tiles of G centres that are close to each other.
 
     Attributes:
-        number: ``<int32>[T, G]``, the centres of each tile. A centre may stand more than once.
-        home: ``<int32>[K]``, a tile that has the centre.
-        near: ``<int32>[T, P]``, the tiles with whose centres a user is compared whose own centre is at
-            home in this one; itself first.
+        number: ``<int32>[T, G]``, the centres of each tile. A centre may be in more than one tile.
+        home: ``<int32>[K]``, one tile that holds the centre.
+        near: ``<int32>[T, P]``, for users whose own centre has this tile as its home: the tiles whose centres
+            they are compared with, the home tile first.
     """
 
     number: np.ndarray
