@@ -1,7 +1,7 @@
 """Backbones, the item representation, the fusion and the losses, in pure Flax.
 
 To add a backbone: write ``models/<name>.py`` with one module, and add a line to `MODELS` (and its name
-to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` come for nothing.
+to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` need no further code.
 """
 
 from __future__ import annotations

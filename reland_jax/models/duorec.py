@@ -1,8 +1,8 @@
 """DuoRec: contrastive learning for sequential recommendation (Qiu et al., WSDM 2022).
 
-The encoder is SASRec's. What DuoRec adds is a loss: two views of a sequence are pulled together and views
-of different sequences apart. The *unsupervised* view is the same sequence under other dropout masks, the
-*supervised* one another sequence with the same next item.
+The encoder is SASRec's. What DuoRec adds is a loss: two views of a sequence are pulled together, and views of
+different sequences are pushed apart. The *unsupervised* view is the same sequence under other dropout masks,
+the *supervised* one another sequence with the same next item.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def info_nce(
     """The contrastive loss over all 2 N views (Eqs. 9 and 11), with dot products as in the authors' code.
 
     For each view, -log of exp(s with its other half) over that plus the sum of exp(s) over the views of
-    other sequences; s is the dot product over `temperature`. Sequences that have the same next item are
-    no negatives of each other: the supervised view calls exactly these alike.
+    other sequences; s is the dot product over `temperature`. Sequences that have the same next item are not
+    negatives of each other: for the supervised view they are positives.
 
     Args:
         first: ``<float32>[N, D]``, one view of every sequence.

@@ -160,8 +160,8 @@ class Attention(nn.Module):
     def sampled(self, depth: int, rows: jax.Array, hops: tuple[Hop, ...], train: bool) -> jax.Array:
         """A layer over sampled neighbours.
 
-        A neighbour that stands for c neighbours has c times its weight in the softmax, which with more
-        and more neighbours sampled comes to be the attention over all of them.
+        A neighbour that stands for c neighbours has c times its weight in the softmax, which converges to the
+        attention over all neighbours as more of them are sampled.
 
         Args:
             depth: number of the layer.

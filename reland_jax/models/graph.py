@@ -6,9 +6,9 @@ nowhere else: lowered for an accelerator the same product is a dozen gathers and
 sorted segment sum (`reland_jax.models.segments`). The adjacency is symmetric, so the backward pass is the
 same sum and never a scatter to the senders, which are in no order.
 
-On a mesh the rows of users and items are shared out over the axis `model`, and so are the edges, by the
-rows they lead to. The rows they come from go round a ring of the devices, one device's share at a time,
-so that no device ever holds a whole table.
+On a mesh the rows of users and items are sharded over the axis `model`, and so are the edges, by their
+receivers. The rows of the senders travel round a ring of the devices, one shard at a time, so that no device
+ever holds a whole table.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ TO_USER, TO_ITEM = 1, 2
 
 
 class CompressedRows(NamedTuple):
-    """Weighted edges in compressed sparse rows; the rows are the nodes that they lead to.
+    """Weighted edges in compressed sparse rows; the rows are the receivers.
 
-    On a mesh with m devices along `model` the arrays have two more leading axes: the share of the rows,
-    which says whose device the edges lie on, and the share of the columns. Rows and columns are then
-    numbered within their shares. The same is true of the arrays of `Edges` in a `Propagation`.
+    On a mesh with m devices along `model` the arrays have two more leading axes: the shard of the rows, which
+    decides the device that holds the edges, and the shard of the columns. Rows and columns are then numbered
+    within their shards. The same is true of the arrays of `Edges` in a `Propagation`.
 
     Attributes:
         weight: ``<float32>[E]`` or ``[m, m, E']``.
@@ -228,10 +228,10 @@ def _sum(edges: CompressedRows | Edges, senders: jax.Array, rows: int) -> jax.Ar
 
 
 def _ring_sum(edges: CompressedRows | Edges, senders: jax.Array, rows: int) -> jax.Array:
-    """`_sum` on a mesh: in step s a device adds what comes from the share of the s-th device after it."""
+    """`_sum` on a mesh: in step s a device adds the contribution of the shard of the s-th device after it."""
     shares = axis_size(MODEL)
     table, own = PartitionSpec(MODEL, None), PartitionSpec(MODEL, None, None)
-    # The share before goes to the device before, so that the next device's comes here.
+    # Each device passes its current shard to the device before it, and receives that of the next device.
     ring = [(device, (device - 1) % shares) for device in range(shares)]
 
     @partial(jax.shard_map, in_specs=(own, table), out_specs=table, check_vma=False)

@@ -12,7 +12,7 @@ from reland_jax.models.dropout import Dropout
 
 
 class Affine(nn.Module):
-    """The parameters of `nn.Dense`, for a product that is taken elsewhere.
+    """The parameters of `nn.Dense`, for a product that is computed elsewhere.
 
     Attributes:
         width: of what comes out.
@@ -91,7 +91,7 @@ class GRU4Rec(nn.Module):
     def __call__(
         self, embedded: jax.Array, position: jax.Array, segment: jax.Array, train: bool
     ) -> jax.Array:
-        """Hidden states, brought to the width of the items.
+        """Hidden states, projected to the width of the items.
 
         Args:
             embedded: ``<float32>[R, W, D]`` item representations.

@@ -54,7 +54,7 @@ def edges_of(graph: Graph) -> Edges:
 def propagate_in_tiles(graph: Graph, nodes: jax.Array) -> jax.Array:
     """D^-1/2 A D^-1/2 X as `reland_jax.models.graph.propagate` has it, ``<float32>[nodes, D]`` both.
 
-    Nothing as long as the edges is built, whatever the device.
+    No array with one entry per edge is built, on any device.
     """
     scale = inverse_root(graph.nodes["degree"])
     return scale * neighbour_sum(Edges(graph.senders, graph.receivers), scale * nodes, len(nodes))

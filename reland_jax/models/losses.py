@@ -41,11 +41,11 @@ def catalogue_cross_entropy(
 ) -> jax.Array:
     """Weighted mean of -log softmax(users @ items.T)[target] without keeping the logits.
 
-    Both gradients are formed tile by tile in the forward pass, while a tile of logits is still in
-    cache, so the ``[B, I]`` matrix never exists and its softmax is computed once.
+    Both gradients are computed tile by tile in the forward pass, while a tile of logits is still in cache, so
+    the ``[B, I]`` matrix never exists and its softmax is computed once.
 
-    On a mesh every device compares its share of the users with its share of the items; what crosses
-    devices are sums and maxima per user, and the gradients.
+    On a mesh every device compares its shard of the users with its shard of the items; only sums and maxima
+    per user, and the gradients, are exchanged.
 
     Args:
         users: ``<float32>[B, D]``; on a mesh, B is a multiple of the devices that share the batch.
@@ -90,8 +90,8 @@ def _tiles(
     shared: bool,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Loss and gradients of one device's users, over all items."""
-    # One device cuts off what is no item. A share of a mesh has it in its midst, and brings its logits down
-    # to a finite number, so that an unused entry, of weight 0, contributes 0 and not 0 x inf.
+    # A single device slices the padding rows off. A shard of a mesh has them in between, and sets their
+    # logits to a finite low number, so that an unused entry, of weight 0, contributes 0 and not 0 x inf.
     first = jax.lax.axis_index(MODEL) * items.shape[0] if shared else 1
     candidates = items if shared else items[1 : num_items + 1]
     number = first + jnp.arange(len(candidates))
@@ -111,7 +111,7 @@ def _tiles(
         top = over(MODEL, jax.lax.pmax, logits.max(-1, keepdims=True))
         mass = jnp.exp(logits - top)
         total = over(MODEL, jax.lax.psum, mass.sum(-1, keepdims=True))
-        # Not looked up in the logits: nothing reads them any more, so `mass` is written over them.
+        # Not looked up in the logits: nothing reads them afterwards, so `mass` may overwrite them.
         of_target = tile_own[:, None] * multiplied[tile_place].astype(jnp.float32)
         chosen = over(MODEL, jax.lax.psum, jnp.sum(tile_users.astype(dtype) * of_target, -1))
         losses = tile_scale * ((jnp.log(total) + top)[:, 0] - chosen)

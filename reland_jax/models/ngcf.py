@@ -23,8 +23,8 @@ class NGCF(DotProduct):
     What is scored is the concatenation of all layers (Eq. 9), each but the first of length 1 as in the
     authors' code.
 
-    Nothing reads the last layer but the rows of a batch, so it is transformed there, in `readout`; a row
-    that a batch has twice gets two dropout masks in it.
+    Only the rows of a batch read the last layer, so it is transformed there, in `readout`; a row that is in a
+    batch twice gets two dropout masks.
 
     Attributes:
         config: width, layers, and dropout of the messages.

@@ -1,9 +1,8 @@
 """Recommenders: a backbone, the item representation and the fusion put together.
 
-There are two families. A *collaborative* backbone turns user and item embeddings into better ones; a
-*sequential* backbone encodes a user's most recent items. In both, `ItemRepresentation` feeds the
-backbone and `RationaleFusion` works on what comes out of it, so a new backbone needs no code for
-`id`, `f_item` or `reland`.
+There are two families. A *collaborative* backbone refines user and item embeddings; a *sequential* backbone
+encodes a user's most recent items. In both, `ItemRepresentation` feeds the backbone and `RationaleFusion`
+works on its output, so a new backbone needs no code for `id`, `f_item` or `reland`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Tables(NamedTuple):
         item_text: ``<float32>[I + 1, T]``, encoded item attributes, row 0 zero.
         rationale: ``<float32>[S, T]``, the encoded reasoning pool: S rows, never U.
         seed: ``<int32>[U, n]``, every user's nearest seed users as rows of `rationale`.
-        cosine: ``<float32>[U, n]``, how near they are; None where a user is given one rationale.
+        cosine: ``<float32>[U, n]``, their cosines; None if a user gets one rationale.
         propagation: the training graph, for backbones that use one; a `Graph` for attention, and where
             training samples neighbours.
     """
@@ -134,16 +133,15 @@ class Recommender(nn.Module):
         self.fuse = RationaleFusion(self.fusion)
 
     def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
-        """Fuses the rationales of each user's seed users into its vector; the identity unless `reland`.
+        """Fuses the rationales of each user's seed users into its vector (variant `reland` only).
 
         Args:
             tables: see `Tables`.
             user: ``<int32>[B]``.
             vectors: ``<float32>[B, D]``, e_u.
-            train: in training the seed users are drawn among the user's n nearest, so that a
-                projection cannot learn the targets of the few who share a rationale by heart; and
-                a share `fusion.withheld` of the rows gets none, so that the backbone learns as it would
-                alone.
+            train: in training the seed users are drawn among the user's n nearest, so that a projection
+                cannot memorise the targets of the few users who share a rationale; and a share
+                `fusion.withheld` of the rows gets no rationale, so that the backbone still learns without.
 
         Returns:
             ``<float32>[B, D]``, e'_u.
@@ -157,7 +155,7 @@ class Recommender(nn.Module):
         return vectors.at[given].set(fused, unique_indices=True, indices_are_sorted=True)
 
     def _fused(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
-        """What `attach` gives a user that is given rationales."""
+        """`attach` for users with rationales."""
         seeds, k = tables.seed[user], self.rationales
         column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
         if train and seeds.shape[1] > k:
@@ -172,10 +170,10 @@ class Recommender(nn.Module):
 
 
 def _evenly_spread(count: int, share: float) -> np.ndarray:
-    """Rows ``<int64>[round(count * share)]`` of `count`, as evenly spread as can be.
+    """Rows ``<int64>[round(count * share)]`` of `count`, spread as evenly as possible.
 
-    A batch is in random order, so the same rows of every batch are other targets each time. What is not
-    among them need not be computed, and devices that share the batch have equally much to do.
+    A batch is in random order, so the same rows are other targets in every batch. The other rows need not be
+    computed, and devices that share a batch have equal work.
     """
     chosen = max(round(count * share), 1)
     return np.arange(chosen) * count // chosen

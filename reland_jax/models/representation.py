@@ -21,7 +21,7 @@ _OUTSIDE: dict[str, Any] = {"mode": "fill", "fill_value": 0.0}
 
 
 def identity(scale: float = 1.0) -> nn.initializers.Initializer:
-    """A kernel ``[n, m]`` that passes the first ``min(n, m)`` inputs on, times `scale`."""
+    """A kernel ``[n, m]`` that is `scale` times the identity on the first ``min(n, m)`` inputs."""
 
     def init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         del key
@@ -31,7 +31,7 @@ def identity(scale: float = 1.0) -> nn.initializers.Initializer:
 
 
 def filled_up(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
-    """The initialiser of a table; on a mesh rows of zeros follow, so that the devices share it evenly."""
+    """The initialiser of a table, padded with rows of zeros on a mesh so that its shards are equal."""
 
     def filled(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
         return jnp.pad(init(key, shape), ((0, even(shape[0]) - shape[0]), (0, 0)))
@@ -75,7 +75,7 @@ class ItemRepresentation(nn.Module):
         return self.from_id(ids) + self.from_text(text) if self.with_text else ids
 
     def rows(self, text: jax.Array | None, index: jax.Array) -> jax.Array:
-        """Some items as the backbone sees them, without the others where these are fewer.
+        """Some items as the backbone sees them; computes only these if they are fewer than all items.
 
         Args:
             text: ``<float32>[I + 1, T]``, or None.
@@ -91,7 +91,7 @@ class ItemRepresentation(nn.Module):
     def looked_up(self, text: jax.Array | None, index: jax.Array, ids: jax.Array) -> jax.Array:
         """Items ``<int32>[...]`` whose id embeddings are at hand, ``<float32>[..., D]``.
 
-        Where there are texts, and these items are more than all items, all of them are made and then chosen.
+        With texts, and if `index` is longer than the catalogue, all items are computed and then looked up.
         """
         if not self.with_text:
             return ids
@@ -107,19 +107,19 @@ class ItemRepresentation(nn.Module):
 class RationaleFusion(nn.Module):
     """Attention between a user's representation and its rationales (paper, Eq. 5).
 
-    With several rationales per user, an attention with the same vector w weighs them first, each times
-    its cosine; what comes of it takes the place of the one rationale of Eq. 5.
+    Several rationales per user are first combined by an attention with the same vector w, each weighted by
+    its cosine; the result replaces the one rationale of Eq. 5.
 
     The Linear of Eq. 5 is either a projection of its own, or ("shared") the projection that item texts
-    go through, times one gain. The shared one reads the rationale in the space of the items,
-    where their product says how alike the texts are; one number cannot learn by heart who shares a
-    rationale. (A gain per dimension could: it soon changed signs, and the likeness was lost.) The gain
-    is learned, or given: BPR learns what tells a target from items drawn uniformly, and a text does that
-    better than it ranks the items of one kind among themselves.
+    go through, times one gain. The shared one reads the rationale in the space of the items, where their
+    product measures the similarity of the texts; one number cannot memorise which users share a rationale. (A
+    gain per dimension could: it soon changed signs, and the similarity was lost.) The gain is learned or
+    given: BPR learns what distinguishes a target from items drawn uniformly, and texts do that better than
+    they rank items of the same kind.
 
-    Two choices make a learned fusion start as the plain backbone: what is learned of the Linear starts at
-    zero, and the result is scaled by two, the number of its parts, so that equal attention leaves the
-    user's representation as it was. A common scale does not change any ranking.
+    Two choices make a learned fusion start as the plain backbone: the learned part of the Linear starts at
+    zero, and the result is multiplied by two, the number of its parts, so that equal attention leaves the
+    user's representation unchanged. A common factor does not change any ranking.
     """
 
     config: FusionConfig
@@ -156,7 +156,7 @@ class RationaleFusion(nn.Module):
         if self.config.projection == "shared":
             gain = self.config.gain or self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationales)
-            # Where a backbone appends layers to the embeddings (NGCF), texts stand with the embeddings.
+            # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.
             beside = ((0, 0),) * (projected.ndim - 1)
             projected = jnp.pad(projected, (*beside, (0, dim - projected.shape[-1])))
         else:

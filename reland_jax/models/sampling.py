@@ -1,6 +1,6 @@
 """Neighbours of the nodes of a batch, drawn on the device within a training step.
 
-What a step holds then grows with its batch and the fan-out, and not with the graph.
+The memory of a step then depends on its batch and the fan-out, and not on the graph.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ def write_report(path: str | Path, content: ReportContent) -> None:
     """Writes the report of a run as one HTML file.
 
     The file is written aside and then renamed, so an interrupted call leaves no half page. It shows ids and
-    histories of people, so only its owner may read it. It shows ids and
     histories of people, so only its owner may read it.
 
     Args:

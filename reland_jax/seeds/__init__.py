@@ -1,9 +1,9 @@
-"""Seeds: whom the LLM is asked about (paper, section 3.1.1).
+"""Seed users: those the LLM is asked about (paper, section 3.1.1).
 
-`add_texts` puts what a user's items are about beside its behaviour. Users are clustered by these
-representations (`kmeans`), then representativeness-aware and
-importance-aware sampling alternate until exactly S seed users are chosen (`sample_seeds`).
-`choose_seeds` does both from a `SeedsConfig`, and takes `kmeans_large` where users and clusters are many.
+`add_texts` appends the texts of a user's items to its behaviour vector. Users are clustered by these vectors
+(`kmeans`), then representativeness-aware and importance-aware sampling alternate until exactly S seed users
+are chosen (`sample_seeds`). `choose_seeds` does both from a `SeedsConfig`, and uses `kmeans_large` if there
+are many users and clusters.
 """
 
 from reland_jax.seeds.behaviour import add_texts

@@ -1,4 +1,4 @@
-"""Behaviour vectors that also say what a user's items are about."""
+"""Behaviour vectors with the texts of a user's items appended."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from reland_jax.types import Ragged
 def add_texts(behaviour: np.ndarray, train: Ragged, item_text: np.ndarray, weight: float) -> np.ndarray:
     """Appends the mean text of a user's training items to its encoder vector, both of length 1.
 
-    The paper's M (Eq. 1) comes from interactions alone. On sparse data the user who is nearest by
-    interactions often reads about other things, and its rationale is then of no more use than any
-    other. With both halves, the cosine of Eq. 3 is the mean of the likeness in behaviour and the
-    likeness in what was chosen (weight 1).
+    The paper's M (Eq. 1) comes from interactions alone. On sparse data the nearest user by interactions is
+    often interested in other kinds of items, and its rationale is then no better than any other. With both
+    halves, the cosine of Eq. 3 is the mean of the similarity in behaviour and the similarity of the item
+    texts (weight 1).
 
     Args:
         behaviour: ``<float32>[U, D]``, M of the encoder.

@@ -21,14 +21,14 @@ def choose_seeds(
 ) -> tuple[SeedSet, KMeansResult]:
     """Clusters all users and samples the seed users (paper, section 3.1.1).
 
-    S = round(fraction U), at least 1; K = config.clusters, or S / 2 where that is 0 (the paper's
-    numbers of clusters are half its numbers of seed users), at least 1.
+    S = round(fraction U), at least 1; K = config.clusters, or S / 2 if that is 0 (the paper has half as many
+    clusters as seed users), at least 1.
 
     Args:
         vectors: ``<float32>[U, D]``, behaviour representations M.
         activity: ``<int>[U]``, training interactions of every user.
         config: the settings.
-        mesh: devices over which users are split where they are many (`LARGE`), see `kmeans_large`.
+        mesh: devices over which users are split if there are many (`LARGE`), see `kmeans_large`.
 
     Raises:
         RelandError: see `kmeans` and `sample_seeds`.

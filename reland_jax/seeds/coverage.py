@@ -1,10 +1,10 @@
-"""How many seed users are worth paying for: coverage of the user base against what asking costs.
+"""How many seed users are worth their cost: coverage of the user base against the price of asking.
 
 The paper leaves the number of seed users to "careful tuning" of a trained system (sections 4.3.2 and 6).
 Coverage is known before an LLM is asked: the mean over users of the cosine to the nearest seed user, which
-is what Eq. 3 maximises. One more seed user raises it in two ways. It reads its own rationale, a gain of one
-minus its cosine before; and others that are like it get a nearer one. Only the latter is what retrieval is
-for: the former is what asking about every user would bring too.
+is what Eq. 3 maximises. One more seed user raises it in two ways: it gets its own rationale, a gain of one
+minus its former cosine, and similar users get a nearer seed user. Only the second is due to retrieval; the
+first is what asking about every user would bring as well.
 
 Letters as in `reland_jax.types`; F is the number of sizes of a seed set on one curve, in ascending order.
 """
@@ -32,7 +32,7 @@ class Coverage(NamedTuple):
     Attributes:
         covered: mean cosine of all users to their nearest seed user, in [-1, 1]; a seed user has 1.
         bought: share of the user mass that the seed users themselves are, in (0, 1].
-        others: mean cosine of those who are no seed users, NaN where there are none.
+        others: mean cosine of the users who are not seed users, NaN if there are none.
     """
 
     covered: float
@@ -65,8 +65,8 @@ class Recommendation(NamedTuple):
         high: the largest.
         cost: at `seeds`, the median over the curves.
         covered: at `seeds`, the median over the curves.
-        at_edge: whether the rule ended at the smallest or largest size of a curve, so that it may have
-            gone further had it been asked to look there.
+        at_edge: whether the rule ended at the smallest or largest size of a curve, so the true answer may lie
+            beyond it.
     """
 
     seeds: int
@@ -115,8 +115,7 @@ def marginal_gain(curve: Curve) -> np.ndarray:
 def smooth(curve: Curve) -> Curve:
     """The curve at 1000 sizes, geometrically spaced, through all of its points.
 
-    Between the points stands a monotone cubic (PCHIP) over the logarithm of the size, which has no
-    overshoot: what rises in the points rises in between.
+    Interpolates by a monotone cubic (PCHIP) over the logarithm of the size, which has no overshoot.
 
     Raises:
         RelandError: fewer than three points, or sizes or costs that do not ascend.
@@ -138,7 +137,7 @@ def reuse(curve: Curve) -> np.ndarray:
 
     With c the mean cosine of users who are no seeds and b the share of the mass that was bought, the
     covered mass is b + (1 - b) c. Its derivative is (1 - c), the seed's own gain, plus (1 - b) dc / db,
-    the gain of the others. Own gain takes the next seed user to be like the mean of those left.
+    the gain of the others. The own gain assumes that the next seed user has the mean cosine of those left.
     """
     left = np.maximum(1.0 - curve.bought, 1e-12)
     distance = (1.0 - curve.covered) / left  # 1 - c

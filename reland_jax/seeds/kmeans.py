@@ -57,8 +57,8 @@ def kmeans(
 
     Args:
         vectors: ``<float32>[U, D]``, finite.
-        num_clusters: K, in 1 .. U. Where K exceeds the number of distinct vectors, the surplus
-            clusters stay empty.
+        num_clusters: K, in 1 .. U. If K exceeds the number of distinct vectors, the surplus clusters stay
+            empty.
         key: a `jax.random` key.
         iterations: upper bound on the Lloyd iterations, 0 or more.
         tolerance: Lloyd stops at a relative improvement of the inertia of at most this, in [0, 1).
@@ -78,9 +78,9 @@ def lloyd(
 ) -> KMeansResult:
     """K-means from given centres.
 
-    An iteration moves every centre to the mean of its users, then assigns every user again. A
-    cluster left without users is put on one of the users farthest from their own centres, a
-    different user for each empty cluster; this never raises the inertia.
+    An iteration moves every centre to the mean of its users, then assigns every user again. A cluster left
+    without users is moved to one of the users farthest from their own centres, a different user for each
+    empty cluster; this never raises the inertia.
 
     Args:
         vectors: ``<float32>[U, D]``, finite.
@@ -167,8 +167,8 @@ def _iterate_from(
 def _iterate(
     vectors: jax.Array, centres: jax.Array, iterations: jax.Array, tolerance: jax.Array, tile: int
 ) -> _State:
-    """Lloyd's loop. The vectors come with their mean taken off: without a common offset
-    |x|^2 - 2 x c + |c|^2 loses fewer digits."""
+    """Lloyd's loop. The mean is subtracted from the vectors: without a common offset |x|^2 - 2 x c + |c|^2
+    loses fewer digits."""
 
     def improves(state: _State) -> jax.Array:
         return (state.iteration < iterations) & (state.inertia < (1.0 - tolerance) * state.previous)
@@ -190,7 +190,7 @@ def _assign(vectors: jax.Array, centres: jax.Array, tile: int) -> tuple[jax.Arra
 
     def one_tile(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         score = half_norm - jnp.dot(rows, centres.T, precision=lax.Precision.HIGHEST)
-        # A minimum, then the first place where it stands: XLA's argmin on a CPU is slower than both.
+        # A minimum, then the first index that has it: XLA's argmin on a CPU is slower than both.
         least = score.min(axis=1, keepdims=True)
         nearest = jnp.where(score == least, numbers, len(centres) - 1).min(axis=1)
         return nearest, _squared_norm(rows - centres[nearest])
@@ -231,7 +231,7 @@ def _rows(values: jax.Array, width: int) -> jax.Array:
 
 
 def _tile(num_clusters: int) -> int:
-    """Users whose distances to all centres are formed at a time."""
+    """Number of users whose distances to all centres are computed at a time."""
     return max(1, sizes().kmeans_bytes // (4 * num_clusters))
 
 

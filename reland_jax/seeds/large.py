@@ -1,16 +1,16 @@
 """K-means for many users and clusters: 37,500 clusters of a million users in minutes on two cores.
 
-What `kmeans` does one user after the other, or for all users and centres in every iteration, is done
-here in fewer and larger steps:
+`kmeans` draws its start one user at a time, and compares all users with all centres in every iteration. Here
+both are done in fewer and larger steps:
 
 - The k-means++ start draws users in batches, each in proportion to the squared distance to those drawn
   before it (the idea of k-means||, Bahmani et al. 2012, without its second clustering). All batches
   together cost one comparison of all users with all centres.
-- In most of Lloyd's iterations a user is compared with centres near its own only. When these stop
-  improving, users are compared with all centres; only when that does not help either is it over.
+- In most of Lloyd's iterations a user is compared with centres near its own only. When these stop improving,
+  users are compared with all centres; the algorithm ends when that does not help either.
 
 Memory beyond the vectors and their copy on the device is O(U + K D). The users can be split over the
-devices of a mesh. Single steps between the passes are done on the host, with the vectors there.
+devices of a mesh. The steps between the passes run on the host, which holds the vectors too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from reland_jax.seeds.kmeans import KMeansResult, check_inertia, checked
 from reland_jax.seeds.neighbours import near_tiles
 from reland_jax.seeds.passes import Placed, compare, compare_near, measure, nobody, place, settle
 
-# Users of one batch of the start, as a part of those drawn before it. The larger the part, the more often
-# two users of a batch are near each other, which k-means++ would have avoided.
+# Users of one batch of the start, as a share of those drawn before it. The larger the share, the more often
+# two users of a batch are close to each other, which k-means++ would have avoided.
 _BATCH = 1 / 8
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def _draw(squared: np.ndarray, before: np.ndarray, count: int, rng: np.random.Ge
     while there are others; uniformly where nobody has been drawn yet."""
     weight = np.where(np.isinf(squared), 1.0, squared.astype(np.float64))
     weight[before] = 0.0
-    # Waiting times with these rates: the first to come is u with probability weight[u] / sum, and so on.
+    # Exponential waiting times with these rates: the first to arrive is u with probability weight[u] / sum,
+    # and so on.
     with np.errstate(divide="ignore"):
         times = rng.standard_exponential(len(weight)) / weight
     return np.argpartition(times, count - 1)[:count]

@@ -1,8 +1,8 @@
 """Passes over all users on the device, split over the devices of a mesh, one block of users at a time.
 
-Letters as in `reland_jax.types`; K is the number of clusters. R is the number of rows: U, or a little more
-where the devices do not divide it. What is beyond U is padding: it is assigned like a user, and `measure`
-leaves it out. Memory beyond the arguments is O(block x candidates) and `measure`'s sums.
+Letters as in `reland_jax.types`; K is the number of clusters. R is the number of rows: U rounded up to a
+multiple of the devices. Rows beyond U are padding: they are assigned like users, and `measure` leaves them
+out. Memory beyond the arguments is O(block x candidates) and `measure`'s sums.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Placed(NamedTuple):
 
     Attributes:
         rows: ``<float32>[R, D]``, as they were given.
-        mean: ``<float32>[D]`` of all users. It is taken off each block before distances are formed: without
-            a common offset |x|^2 - 2 x c + |c|^2 loses fewer digits, and no second copy of the rows is kept.
+        mean: ``<float32>[D]`` of all users. It is subtracted from each block before distances are computed:
+            without a common offset |x|^2 - 2 x c + |c|^2 loses fewer digits, and no second copy of the rows
+            is kept.
         users: U.
         mesh: over all of whose devices the rows are split.
     """
@@ -84,7 +85,7 @@ def place(vectors: np.ndarray, mesh: Mesh | None) -> Placed:
 
 
 def nobody(placed: Placed) -> Nearest:
-    """What `compare` starts from: every user infinitely far from whatever there is."""
+    """The initial state for `compare`: every user at infinite distance from all centres."""
     length = len(placed.rows)
     tile, squared = np.zeros(length, np.int32), np.full(length, np.inf, np.float32)
     return Nearest(*jax.device_put((tile, squared), _by_user(placed.mesh)))
@@ -93,8 +94,8 @@ def nobody(placed: Placed) -> Nearest:
 def compare(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -> Nearest:
     """Compares every user with all of some centres.
 
-    Which of a tile is the nearest is not asked here: that takes a second look at each distance and a third
-    of the time. `settle` finds it among the centres of one tile.
+    Only the tile of the nearest centre is found here: finding the centre itself would read each distance
+    twice and take a third of the time. `settle` finds it among the centres of that tile.
 
     Args:
         placed: the users.
@@ -117,7 +118,7 @@ def compare(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -
 
 
 def settle(placed: Placed, nearest: Nearest, centres: np.ndarray) -> jax.Array:
-    """The nearest centre ``<int32>[R]`` of every user, from the tile that has it.
+    """The nearest centre ``<int32>[R]`` of every user, searched in the tile that has it.
 
     Args:
         placed: the users.
@@ -132,7 +133,7 @@ def settle(placed: Placed, nearest: Nearest, centres: np.ndarray) -> jax.Array:
 
 
 def compare_near(placed: Placed, cluster: jax.Array, centres: np.ndarray, tiles: NearTiles) -> jax.Array:
-    """Compares every user with the centres of the tiles near to that of its own centre.
+    """Compares every user with the centres of the tiles nearest to the tile of its own centre.
 
     Args:
         placed: the users.
@@ -149,7 +150,7 @@ def compare_near(placed: Placed, cluster: jax.Array, centres: np.ndarray, tiles:
 def measure(
     placed: Placed, cluster: jax.Array, centres: np.ndarray
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """How far users are from their centres, and what the means of the clusters are made of.
+    """Distances of the users to their centres, and sums and counts of the clusters.
 
     Returns:
         Squared distances ``<float32>[R]``, 0 for padding; of each cluster the sum of its users' vectors
@@ -216,7 +217,7 @@ def _compare_part(
         pairs = zip(result, parts, strict=True)
         return tuple(lax.dynamic_update_slice_in_dim(whole, part, at, 0) for whole, part in pairs)
 
-    # Results of their own, since XLA copies a whole array in each step that both reads and updates it.
+    # Separate results, since XLA copies a whole array in each step that both reads and updates it.
     start = jnp.zeros_like(tile), jnp.zeros_like(squared)
     return lax.fori_loop(0, -(-len(rows) // block), step, start)
 
@@ -281,7 +282,7 @@ def _nearest_centre(
 
     def one(best: tuple[jax.Array, jax.Array], t: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         score = _scores(users, centres[t], half[t])
-        # A minimum, then the least number where it stands: XLA's argmin on a CPU is slower than both.
+        # A minimum, then the smallest index that has it: XLA's argmin on a CPU is slower than both.
         least = score.min(axis=1)
         which = jnp.where(score == least[:, None], number[t], jnp.iinfo(jnp.int32).max).min(axis=1)
         better = least < best[1]
