@@ -9,24 +9,42 @@ _WORD = (
     r"(?:step|schritt|paso|[ée]tape|passo|passaggio|stap|steg|trinn|trin|krok|adım|adim|шаг|крок|bước|langkah"
     r"|vaihe|lépés|pasul|βήμα|ステップ|步骤|步驟|手順|단계|الخطوة|خطوة|चरण)"
 )
+_PART = r"(?:parts?|teil|parte|partie|deel|del|część|часть)"
 _NUMBER = r"(?:\d{1,2}|zero|one|two|three|iii|ii|i|[〇零一二三])"
 _FORM = (
     rf"(?:{_WORD}[ \t\-_#.]{{0,3}}(?:no\.?|n°|nr\.?)?[ \t]?(?P<a>{_NUMBER})(?![A-Za-z0-9]|\.\d)"
     rf"|第\s?(?P<b>{_NUMBER})\s?(?:步骤|步驟|步|ステップ|단계)"
     rf"|(?P<c>\d{{1,2}})[ \t]?[.º°ª]?[ \t]?(?:Schritt|adım|단계|шаг|lépés|etapa|vaihe)(?!\w))"
 )
+_FIRST = (
+    r"(?:first|1(?:st|er|re|ère|º|ª)|erste[rs]?|premi(?:ère|er)|primer[ao]?|prim[ao]|primeir[ao]|eerste"
+    r"|första|første)"
+)
+_SECOND = (
+    r"(?:second|2(?:nd|do|da|e|ème|º|ª)|zweite[rs]?|deuxième|seconde?|segund[ao]|second[ao]|tweede"
+    r"|andra|ande[nt])"
+)
+_OTHER_FORM = re.compile(
+    rf"""^(?P<before>[ \t>\#*_\[(|-]{{0,12}})
+      (?: (?P<one>{_FIRST})[ ](?:{_WORD}|{_PART}) | {_SECOND}[ ](?:{_WORD}|{_PART})
+        | (?:{_WORD}[ ]?\(|{_PART}[ ]?)(?P<number>[12]|one|two|ii?|[ab])\)?
+        | {_WORD}[ ](?P<word>eins|zwei|une?|deux|uno|dos|due|um|dois|a|b))
+      (?=[*_\])]{{0,4}}[ ]?(?:[:：|.)—–-]|[*_]{{0,3}}$))""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+"""Steps called by another name, or counted in words: "First step:", "Part 2:", "Step (1)"."""
 _TAIL = (
-    r"(?P<tail>[\])】」]?(?:[ \t]{0,3}[（(][^()（）\n]{0,80}[)）])?[ \t*_]{0,6}"
+    r"(?P<tail>[\])}】」»~]?(?:[ \t]{0,3}[（(][^()（）\n]{0,80}[)）])?[ \t*_]{0,6}"
     r"(?P<sign>[:：.)、．|]|[-–—]{1,2}(?=[ \t*_])|(?=\n|$))?[ \t*_]{0,6})"
 )
 _MARK = re.compile(
-    r"(?:(?P<start>^[ \t>]{0,12}(?:[-+•*][ \t]+|\d[.)][ \t]+)?[#*_\[(【「 \t]{0,12})|(?<!\w)[*_\[(【]{0,4})"
+    r"(?:(?P<start>^[ \t>]{0,12}(?:[-+•*][ \t]+|\d[.)][ \t]+)?[#*_\[({【「«|~ \t]{0,12})"
+    r"|(?<!\w)[*_\[(【]{0,4})"
     rf"{_FORM}{_TAIL}",
     re.IGNORECASE | re.MULTILINE,
 )
-_XML = re.compile(r"<(/?)step[ _-]?(\d)>", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"^(?:\*\*|#{1,6}[ \t]+)?(?P<number>\d{1,2})(?P<style>[.)．）:：、])(?:\*\*)?[ \t]*", re.MULTILINE
+    r"^(?:\*\*|#{1,6}[ \t]+)?\(?(?P<number>\d{1,2})(?P<style>[.)．）:：、])(?:\*\*)?[ \t]*", re.MULTILINE
 )
 _RECOMMENDED_WORDS = r"(?:my |top |final |personali[sz]ed )?recommend(?:ed|ation|ations)\b"
 _PREFERENCES_WORDS = (
@@ -72,8 +90,10 @@ class Part(NamedTuple):
 
 def step_parts(answer: str) -> tuple[list[Part], list[str]]:
     """Parts behind marks such as "Step 1:", and a remark if step 2 was found by its heading only."""
-    answer = _XML.sub(lambda tag: "\n" if tag[1] else f"\nStep {tag[2]}: ", answer)
-    marks = [mark for mark in _MARK.finditer(answer) if _is_mark(mark, answer)]
+    marks = _marks(answer)
+    if not marks and {1, 2} <= {_number_of(form) for form in _OTHER_FORM.finditer(answer)}:
+        answer = _OTHER_FORM.sub(lambda form: f"{form['before']}Step {_number_of(form)}", answer)
+        marks = _marks(answer)
     starts = [mark.start() for mark in marks] + [len(answer)]
     parts = [_part(mark, answer[mark.end() : end]) for mark, end in zip(marks, starts[1:], strict=True)]
     if parts and not any(part.number == 2 for part in parts):
@@ -110,6 +130,15 @@ def _headed_parts(answer: str) -> tuple[list[Part], list[str]]:
     return [*parts, Part(2, answer[second.start() :])], ["the steps were recognised by their headings only"]
 
 
+def _marks(answer: str) -> list[re.Match[str]]:
+    return [mark for mark in _MARK.finditer(answer) if _is_mark(mark, answer)]
+
+
+def _number_of(form: re.Match[str]) -> int:
+    word = (form["number"] or form["word"] or ("1" if form["one"] else "2")).lower()
+    return 1 if word in ("1", "one", "i", "a", "eins", "un", "une", "uno", "um") else 2
+
+
 def _is_mark(mark: re.Match[str], answer: str) -> bool:
     """Whether this divides the answer, and does not only mention a step in a sentence."""
     following = answer[mark.end() : mark.end() + 1]
@@ -123,6 +152,8 @@ def _part(mark: re.Match[str], text: str) -> Part:
     word = (mark["a"] or mark["b"] or mark["c"]).lower()
     number = _VALUES[word] if word in _VALUES else int(word)
     opening = mark[0][: mark.start("tail") - mark.start()]
+    if "|" in opening:  # a row of a table
+        text = re.sub(r"[ \t]*\|[ \t]*$", "", text, flags=re.MULTILINE).replace(" | ", "\n")
     bold_is_open = "**" in opening and "**" not in mark["tail"]
     return Part(number, _without_title(number, text, bold_is_open, "#" in opening))
 

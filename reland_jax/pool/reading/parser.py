@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from reland_jax.pool.reading.dress import undressed, unpacked
 from reland_jax.pool.reading.markers import Part, numbered_parts, recommended_part, step_parts
 from reland_jax.pool.reading.readable import readable
 from reland_jax.pool.reading.spoken import spoken
@@ -30,10 +31,16 @@ MAX_CHARACTERS = 50_000
 _MAX_RAW = 20 * MAX_CHARACTERS
 """The same, with them."""
 
-_FAREWELL = r"""let\s+me\s+know|i\s+hope|hope\s+(?:this|that|these|it)|feel\s+free|would\s+you\s+like
-        |is\s+there\s+anything|do\s+you\s+want|enjoy\b.{0,30}!|happy\s+\w+ing\s*!"""
+_FAREWELL = r"""(?:best|kind|warm)(?:est)?\s+(?:regards|wishes)|sincerely|cheers\b|let\s+me\s+know|i\s+hope
+        |hope\s+(?:this|that|these|it)|feel\s+free|would\s+you\s+like|is\s+there\s+anything|do\s+you\s+want
+        |enjoy\b.{0,30}!|happy\s+\w+ing\s*!"""
 _CLOSING = re.compile(
-    rf"""[\W_]*(?:{_FAREWELL}|please\s+(?:note|let\s+me)|note\s*:|word\s+count
+    rf"""[\W_]*(?:{_FAREWELL}|please\s+(?:note|let\s+me)|note\s*:|(?:word|token|character)\s+count
+        |\d+\s+(?:words|tokens|characters)\b
+        |(?:my\s+)?(?:reasoning|explanation|justification|rationale|confidence(?:\s+\w+)?|sources?|references?
+            |disclaimer|limitations|summary|conclusion|tl;?dr|(?:self.)?check(?:list)?|verification|review
+            |why\s+th(?:is|ese)[^:\n]{{0,40}})\b[*_ ]{{0,4}}[:：]
+        |(?:in\s+(?:conclusion|summary|short)|overall|to\s+sum(?:mari[sz]e)?(?:\s+up)?|as\s+requested)\b|[✓✔✅☑]
         |if\s+you(?:'d|\s+would|\s+need|\s+want|\s+have)
         |these\s+(?:recommendations|suggestions)\s+(?:are|were|should))""",
     re.IGNORECASE | re.VERBOSE,
@@ -94,7 +101,7 @@ def ends_by_itself(text: str) -> bool:
 
     Then a bound on tokens cut off only what the LLM made up behind it.
     """
-    turns, _ = spoken(plain_text(text[:_MAX_RAW]))
+    turns, _ = spoken(unpacked(plain_text(text[:_MAX_RAW])))
     return bool(turns) and turns[0].ended
 
 
@@ -120,12 +127,12 @@ def first_sentence(text: str) -> str:
 
 def _first_readable(text: str, read: Callable[[str], ParsedRationale]) -> ParsedRationale:
     """What is read in the first turn of an answer in which anything can be read."""
-    plain = plain_text(text[:_MAX_RAW])
+    plain = unpacked(plain_text(text[:_MAX_RAW]))
     turns, thinking = spoken(plain)
     if not turns:
         own = "the answer says nothing of its own" if plain.strip() else "the answer is empty"
         return ParsedRationale("", "", ("the answer stops inside its thoughts" if thinking else own,))
-    found = [read(turn.text[:MAX_CHARACTERS]) for turn in turns]
+    found = [read(undressed(turn.text[:MAX_CHARACTERS])) for turn in turns]
     best = next((row for row, parsed in enumerate(found) if parsed.step2), 0)
     length = max(len(turns[best].text), len(text) if len(text) > _MAX_RAW else 0)
     if length <= MAX_CHARACTERS:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from reland_jax.pool.reading.headed import without_headed_thoughts
 from reland_jax.pool.reading.worth import repeats_prompt
 
 _THOUGHT = re.compile(
@@ -28,18 +29,20 @@ _THOUGHT = re.compile(
     re.IGNORECASE,
 )
 _ANSWER = frozenset("answer response solution output final result reply".split())
-_OURS = frozenset("assistant model bot chatbot gpt ai".split())
+_OURS = frozenset("assistant model bot chatbot gpt ai assistante assistent asistente 助手".split())
 _THEIRS = frozenset(
     """user human system developer tool function ipython observation inst instruction instructions question
-    history titles""".split()
+    input history titles""".split()
 )
-_ENDS = frozenset("end eos eot eom eod return stop done endoftext call".split())
+_ENDS = frozenset("end eos eot eom eod return stop done endoftext call calls".split())
 _EMPTY = frozenset("s bos pad unk mask special unused reserved extra".split())
 _FILLER = frozenset(
     """my the a of inner internal self private deep step steps begin start end content block process section
     turn utterance sequence sentence text token id im class name type""".split()
 )
-_HEADERS = frozenset("channel start turn im_start start_header_id start_of_turn".split())
+_HEADERS = frozenset(
+    "channel start begin turn im_start start_header_id header_start start_of_turn start_of_role".split()
+)
 
 _MARK = re.compile(
     r"""
@@ -49,42 +52,31 @@ _MARK = re.compile(
     | (?:<|＜|◁|&lt;)[ ]?(?P<tag>/?[ ]?[^\W\d][\w:▁.-]{0,40}(?:[ ][^<>＞▷\n]{0,200}?)?/?)[ ]?(?:>|＞|▷|&gt;)
     | [\[【{](?P<bracket>/?[^\W\d][\w ]{0,30})[\]】}]
     | ^[ \t]*(?:```|~~~)[ \t]*(?P<fence>[\w-]*)[^\n<]{0,60}$
+    | (?P<odd>\[e~\[|\]~!?b[\[\]])
     | (?P<torn><[|｜][^<>\n]{0,40})(?=<|\n|\Z)
     """,
     re.VERBOSE | re.MULTILINE,
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[^\W\da-zA-Z_▁]+")
 _WHO = re.compile(r"[ \t]*([A-Za-z_]{1,20})")
+_DETAILS = re.compile(
+    r"<details[^<>\n]{0,80}>\s{0,8}<summary[^<>\n]{0,80}>(?P<summary>[^\n]{0,80}?)</summary>", re.IGNORECASE
+)
 
 _ROLE = re.compile(
-    r"""^[ \t]*(?:\#{1,6}[ \t]*)?[*_\[(]{0,3}
-          (?P<named>user|human|customer|system|instruction|question|assistant|ai|chatbot|bot
-                    |(?:final[ ])?(?:answer|response|output))
+    r"""^[ \t]*(?:\#{1,6}[ \t]*)?(?:[^\w\s"'“‘«<>|;:.,•·–—+-]{1,4}[ ]?){0,2}
+          (?P<named>user|human|customer|system|instruction|input|question|assistante?|ai|chatbot|bot
+                    |benutzer|nutzer|assistent|utilisateur|usuario|asistente|usuário|utente|用户|助手
+                    |(?:final[ ])?(?:answer|response|output)|(?P<letter>(?-i:[HQUA])))
           [*_\])]{0,3}[ \t]?[:：][*_]{0,3}
       | ^\#{1,6}[ \t]*(?P<headed>user|human|instructions?|input|question|assistant
                     |(?:final[ ])?(?:answer|response))[ \t]*:?[ \t]*$
       | ^[ \t]*(?P<bare>(?-i:user|human|assistant|model))[ \t]*$
+      | ^[ \t]*[\[(](?P<bracketed>user|human|assistant|model|system)[\])][ \t]*$
       | (?P<glued>(?-i:(?<=\S)assistant|(?<=[.!?;:)"'’`\]…])user))
           (?=[ \t]*(?:\n|\Z)|(?-i:Step|analysis|final))""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
-_CHANNEL = re.compile(r"\s*(?:assistant)?(?:analysis|commentary|thought|thinking)(?=[ ]?[A-Z]|[ ]*\n|\s*\Z)")
-_FINAL_CHANNEL = re.compile(
-    r"""assistant\s?(?:channel)?\s?final|(?:^|(?<=[.!?"')\s]))final(?=[A-Z\n*#]|[ ]?[:：])""", re.MULTILINE
-)
-_HEADING = r"^[\W_]{0,12}(?:(?:here(?:['’]s|\s+is|\s+are)\s+)?(?:my|the|a)\s+)?"
-_THOUGHT_HEADING = re.compile(
-    rf"{_HEADING}(?:(?P<sure>think(?:ing)?(?:\s+process)?|thought\s+process|thoughts?|chain[\s-]of[\s-]thoughts?"
-    r"|reasoning\s+(?:process|steps)|(?:inner|internal)\s+monologue|scratchpad|(?:first\s+|rough\s+)?drafts?)"
-    r"|reasoning|analysis)(?:[*_ \t]*(?:[:：]|\.{3}|…)|[^\w\n]{0,12}$)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_ANSWER_HEADING = re.compile(
-    rf"{_HEADING}(?:final\s+)?(?:answer|response|output|final)(?:[*_ \t]*[:：]|[^\w\n]{{0,12}}$)"
-    r"|done thinking\b[.…]*",
-    re.IGNORECASE | re.MULTILINE,
-)
-_LONGEST_INTRODUCTION = 200
 _WORDS_TO_BE_SURE = 12
 """Words of a line that cannot be those of a prompt by chance."""
 
@@ -111,13 +103,19 @@ def spoken(text: str) -> tuple[list[Turn], bool]:
     Returns:
         The turns that say something, and whether there are thoughts and nothing is said after them.
     """
-    scan = _Scan(_with_prompt_marked(text))
+    scan = _Scan(_with_prompt_marked(_DETAILS.sub(_details, text)))
     turns, thoughts = list[Turn](), scan.thoughts
     for turn in scan.turns:
-        said = _after_headed_thoughts(turn.text)
-        thoughts = thoughts or said is None
-        turns += _dialogue(said, turn.ended) if said and said.strip() else []
+        said, thought = without_headed_thoughts(turn.text)
+        thoughts = thoughts or thought
+        turns += _dialogue(said, turn.ended) if said.strip() else []
     return turns, thoughts and not turns
+
+
+def _details(opening: re.Match[str]) -> str:
+    """A part that can be folded: its summary says what is in it."""
+    thought = any(is_thought(word) for word in _WORD.findall(opening["summary"]))
+    return '<details type="thoughts">' if thought else opening[0]
 
 
 def _with_prompt_marked(text: str) -> str:
@@ -157,6 +155,7 @@ class _Scan:
         self._text, self._from, self._parts = text, 0, [list[str]()]
         self._inside = ""
         self._theirs = self._over = False
+        self._said_before = self._said_now = False
         for mark in _MARK.finditer(text):
             if mark.start() >= self._from and not self._over:
                 act, name, end = _meaning(mark, self._inside)
@@ -172,7 +171,9 @@ class _Scan:
     def _take(self, end: int) -> None:
         """Keeps the text up to here, if the assistant says it."""
         if not (self._inside or self._theirs or self._over):
-            self._parts[-1].append(self._text[self._from : end])
+            text = self._text[self._from : end]
+            self._parts[-1].append(text)
+            self._said_now = self._said_now or bool(text.strip())
 
     def drop(self, name: str) -> None:
         """A mark that says nothing."""
@@ -188,22 +189,29 @@ class _Scan:
         """Thoughts end; without a beginning, all before were thoughts."""
         if not (self._inside or self._theirs):
             self._parts = [[]]
+            self._said_before = self._said_now = False
         self.thoughts, self._inside = True, ""
 
     def answer(self, name: str) -> None:
         """The answer proper begins: what was said before in this turn is none."""
         if self._inside in ("", "channel"):
-            self._inside, self._parts[-1] = "", []
+            self._inside, self._parts[-1], self._said_now = "", [], False
 
     def end(self, name: str) -> None:
         """A turn ends, or the next one of the assistant begins."""
         self._inside, self._theirs = "", False
+        self._said_before, self._said_now = self._said_before or self._said_now, False
         self._parts.append([])
+
+    def call(self, name: str) -> None:
+        """A tool is called: with an answer, if nothing was said yet."""
+        if self._said_before or self._said_now:
+            self.others(name)
 
     def others(self, name: str) -> None:
         """Somebody else's turn begins; after an answer, it is made up."""
         self._inside, self._theirs = "", True
-        self._over = any("".join(parts).strip() for parts in self._parts)
+        self._over = self._said_before or self._said_now
 
 
 _Act = Callable[[_Scan, str], None]
@@ -215,6 +223,8 @@ def _meaning(mark: re.Match[str], inside: str) -> tuple[_Act | None, str, int]:
     name = mark[kind]
     if kind == "torn":
         return _Scan.drop, name, end
+    if kind == "odd":
+        return _header(mark, name, shuts=name == "[e~[")
     if kind == "fence":
         closes = inside == "fence" and not name
         return (_Scan.close if closes else _Scan.open if is_thought(name) else None), kind, end
@@ -255,6 +265,8 @@ def _turn_mark(kind: str, name: str, words: set[str], shuts: bool) -> _Act | Non
         return None
     if words & _ANSWER:
         return _Scan.end if shuts else _Scan.answer
+    if words & {"call", "calls"} and words & {"tool", "function"}:
+        return _Scan.drop if shuts else _Scan.call
     if words & _THEIRS:
         return _Scan.end if shuts else _Scan.others
     if "header" not in words and (words & (_OURS | _ENDS) or (shuts and words == {"s"})):
@@ -262,24 +274,9 @@ def _turn_mark(kind: str, name: str, words: set[str], shuts: bool) -> _Act | Non
     return _Scan.drop if control or words <= _EMPTY else None
 
 
-def _after_headed_thoughts(turn: str) -> str | None:
-    """The turn without thoughts that begin it under a heading; None if it never comes out of them."""
-    if channel := _CHANNEL.match(turn):
-        final = _FINAL_CHANNEL.search(turn, channel.end())
-        return turn[final.end() :].lstrip(":： ") if final else None
-    turn = turn.lstrip()
-    heading = _THOUGHT_HEADING.search(turn, 0, 2 * _LONGEST_INTRODUCTION)
-    if heading is None or heading.start() > (_LONGEST_INTRODUCTION if heading["sure"] else 0):
-        return turn
-    answer = _ANSWER_HEADING.search(turn, heading.end())
-    if answer is None:
-        return None if heading["sure"] else turn
-    return turn[answer.end() :]
-
-
 def _dialogue(turn: str, ended: bool) -> list[Turn]:
     """What may be the answer in a turn that has lines which say who speaks."""
-    marks = list(_ROLE.finditer(turn))
+    marks = _role_marks(turn)
     if not marks:
         return [Turn(turn, ended)]
     whose, stops = [_whose(mark) for mark in marks], [*(mark.start() for mark in marks[1:]), len(turn)]
@@ -297,6 +294,15 @@ def _dialogue(turn: str, ended: bool) -> list[Turn]:
     return found or [Turn(turn, ended)]
 
 
+def _role_marks(turn: str) -> list[re.Match[str]]:
+    """Lines that say who speaks; single letters count where "A:" follows "H:", "Q:" or "U:" only."""
+    marks = list(_ROLE.finditer(turn))
+    letters = [row for row, mark in enumerate(marks) if mark["letter"]]
+    asked = next((row for row in letters if marks[row]["letter"] != "A"), len(marks))
+    paired = any(marks[row]["letter"] == "A" for row in letters if row > asked)
+    return [mark for row, mark in enumerate(marks) if not mark["letter"] or (paired and row >= asked)]
+
+
 def _whose(mark: re.Match[str]) -> str:
     word = str(mark[str(mark.lastgroup)]).lower().split()[-1]
-    return "answer" if word in _ANSWER else "ours" if word in _OURS else "theirs"
+    return "answer" if word in _ANSWER else "ours" if word in _OURS or word == "a" else "theirs"

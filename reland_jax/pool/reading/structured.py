@@ -13,8 +13,9 @@ from reland_jax.pool.reading.markers import Part, step_parts
 from reland_jax.pool.reading.spoken import is_thought
 
 _STEP_KEYS = {
-    1: ("step1", "preferences", "summary", "preferencesummary", "userpreferences", "userpreference"),
-    2: ("step2", "recommendations", "recommendation", "recommended"),
+    1: """step1 stepone firststep part1 preferences preference summary preferencesummary preferencessummary
+          userpreferences userpreference userprofile profile taste""".split(),
+    2: "step2 steptwo secondstep part2 recommendations recommendation recommended".split(),
 }
 _BROKEN = re.compile(
     r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
@@ -23,6 +24,8 @@ _BROKEN = re.compile(
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*$", re.MULTILINE)
 _QUOTED_KEY = re.compile(r"\{\s*'")
 _ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
+_STEP_NUMBERS = frozenset("step part number id index name stepnumber step_number".split())
+_STEP_TITLES = frozenset("title type label heading name".split())
 _MAX_DEPTH = 8
 _MAX_OBJECTS = 20
 
@@ -80,24 +83,35 @@ def _python_value(text: str) -> Any:
 
 def _steps(value: Any, depth: int) -> list[Part]:
     """Steps of an object, or of the objects inside it ({"answer": {"step1": ...}})."""
-    if isinstance(value, str):
-        return step_parts(value)[0]
-    if depth > _MAX_DEPTH or not isinstance(value, (dict, list)):
+    if depth > _MAX_DEPTH:
         return []
-    if isinstance(value, list):
+    if isinstance(value, str):
+        return [part for inner in _values(value) for part in _steps(inner, depth + 1)] or step_parts(value)[0]
+    if isinstance(value, (list, tuple)):
         return [part for inner in value for part in _steps(inner, depth + 1)]
+    if not isinstance(value, dict):
+        return []
     value = _without_thoughts(value)
+    if step := _numbered_step(value):
+        return [step]
     named = {re.sub(r"[\W_]", "", str(key).lower()): inner for key, inner in value.items()}
-    parts = [
-        Part(number, _text(named[key], 0))
-        for number, keys in _STEP_KEYS.items()
-        for key in keys[: 1 if f"step{number}" in named else None]
-        if key in named
-    ]
+    found = {number: [key for key in keys if key in named] for number, keys in _STEP_KEYS.items()}
+    parts = [Part(number, _text(named[keys[0]], 0)) for number, keys in found.items() if keys]
     if not any(part.number == 2 for part in parts):
         rest = {key: inner for key, inner in value.items() if _ABOUT_STEP2.match(str(key))}
         parts += [Part(2, _text(rest, 0))] if rest else []
     return parts or [part for inner in value.values() for part in _steps(inner, depth + 1)]
+
+
+def _numbered_step(value: dict[Any, Any]) -> Part | None:
+    """The step that an object in a list of steps is: {"step": 1, "text": ...}."""
+    for name, told in value.items():
+        number = re.fullmatch(r"(?:step|part)?[ _-]?([12])", str(told).strip().lower())
+        if number and str(name).lower() in _STEP_NUMBERS:
+            rest = {key: inner for key, inner in value.items() if key != name}
+            said = {key: inner for key, inner in rest.items() if key not in _STEP_TITLES} or rest
+            return Part(int(number[1]), _text(list(said.values()) if len(said) == 1 else said, 0))
+    return None
 
 
 def _text(value: Any, depth: int) -> str:
@@ -114,7 +128,9 @@ def _text(value: Any, depth: int) -> str:
 
 
 def _without_thoughts(value: dict[Any, Any]) -> dict[Any, Any]:
-    """An object without the fields whose names say that thoughts are in them ("reasoning")."""
+    """An object without thoughts: fields of such a name ("reasoning"), or all of it if its type says so."""
+    if is_thought(str(value.get("type", ""))):
+        return {}
     return {key: inner for key, inner in value.items() if not is_thought(str(key))}
 
 

@@ -17,23 +17,54 @@ _REFUSAL = re.compile(
             |'?m\s+(?:not\s+able|unable)|\s*am\s+(?:not\s+able|unable))\s+(?:to\s+)?(?:be\s+able\s+to\s+)?
             (?:help|assist|provide|recommend|comply|fulfil|do|determine|answer|make|create|generate|see|access
             |continue|summari[sz]e|infer|identify|have\s+(?:access|enough)|feel\s+comfortable)
+      | i(?:'m|\s+am)\s+not\s+comfortable
+      | (?:(?:there(?:'s|\s+is|\s+are|\s+was)|i\s+have|we\s+have|the\s+history\s+has|with|given|due\s+to)\s+)?
+            (?:not\s+enough|insufficient|too\s+little|no\s+sufficient)\s+(?:\w+\s+){0,2}
+            (?:information|data|history|context|items|purchases|evidence)
+      | (?:could|can|would)\s+you\s+(?:please\s+)?(?:provide|share|give|tell|send|clarify)
+      | please\s+(?:provide|share|send|give|clarify|specify|paste)
+      | i(?:'d|\s+would)?\s+need\s+(?:some\s+)?more\s+(?:information|data|details|context)
       | as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
-      | (?:es\s+)?tut\s+mir\s+leid | leider\s+kann\s+ich
-      | lo\s+siento | (?:je\s+suis\s+)?désolée? | desculpe | sinto\s+muito | mi\s+dispiace
+      | (?:es\s+)?tut\s+mir\s+leid | leider\s+(?:kann|darf)\s+ich
+      | ich\s+(?:kann|darf)\s+(?:\w+\s+){0,3}nicht\b
+      | lo\s+siento | (?:je\s+suis\s+)?désolée? | je\s+ne\s+(?:peux|suis)\s+pas | (?:me\s+)?desculpe
+      | sinto\s+muito | mi\s+dispiace | no\s+puedo\s+(?:ayudar|proporcionar|recomendar)
+      | não\s+posso\s+(?:ajudar|fornecer|recomendar) | non\s+posso\s+(?:aiutar|fornire|consigliare)
       | (?:很)?抱歉 | 对不起 | 對不起 | 我无法 | 我無法 | 申し訳 | 죄송합니다
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NOTHING = re.compile(r"\W*(?:n\s*/\s*a|none|null|nil|undefined|tbd|unknown|nothing)?\W*", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"""\W*(?:n\s*/\s*a|none|null|nil|undefined|nan|tbd|to\s?do|unknown|nothing|empty|blank|pending
+        |(?:none|not)\s+(?:applicable|available|specified|provided|given|found|known|sure)
+        |(?:no|none)\s+(?:\w+\s+){0,2}(?:recommendations?|suggestions?|items?|products?|categor(?:y|ies)
+                |data|information|history)
+            (?:\s+(?:available|possible|provided|found|given|yet|can\s+be\s+(?:made|given)))?
+        |(?:type:\s*)?(?:string|str|text|placeholder)
+        |to\s+be\s+(?:determined|decided|defined|announced|added|filled(?:\s+in)?|completed|provided)
+        |(?:(?:same|as|see|like|shown|listed|described|stated|given|the)\s+){1,3}(?:above|before|below|step\s+(?:1|one))
+    )?\W*""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _SELF_TALK = re.compile(
-    r"""(?:^|(?<=[.!?…])\s|\n)[ \t]*(?:hmm+\b|(?:but\s)?wait[,.!…—-]|but\swait\b|hold\son\b|actually,
-        |ok(?:ay)?,?\s(?:so|let)\b
-        |(?:now,?\s)?(?:let(?:'s|\sme|\sus))\s(?:check|re-?|verify|count|double|see\b|think|refine|draft|make\ssure)
+    r"""(?:^|(?<=[.!?…])\s|\n)[ \t]*(?:[*_\#>("']{1,6}(?=\w)|\#{1,6}[ ])?(?:
+        hmm+\b|(?:(?:but|oh|no)[,\s]\s?)?wait[,.!…—-]|(?:but|oh)\swait\b|hold\son\b|actually,|scratch\sthat
+        |on\ssecond\sthought|(?:actually,?|no,)\s(?:that|this|these|it|the|i)\b|ok(?:ay)?,?\s(?:so|let)\b
+        |(?:now,?\s)?(?:let(?:'s|\sme|\sus))\s(?:check|re-?|verify|count|double|see\b|think|refine|draft|make\ssure|write
+            |produce|output|finali[sz]e|craft|format|answer|compose|respond)
         |(?:but|so|now),?\s(?:i|we|let)\b
         |(?:i|we)\s(?:need|should|must|have)\s(?:to\s)?(?:(?:double.)?check|make|verify|ensure|include|follow
             |write|output|provide|answer|produce|give|draft)
+        |i(?:'ll|\swill)\s(?:now\s)?(?:write|produce|answer|output|finali[sz]e|provide|give|draft|format|respond)
+        |i\s(?:made\sa\smistake|misread|misunderstood|was\swrong)|(?:my\s)?apologies,
+        |need\s(?:more\s|\d|three\s|five\s|to\s(?:check|make|list|give|include|be\b|have\b))
+        |(?:does|do|is|are)\s(?:this|that|these|it)\s(?:meet|match|satisfy|comply|fit|follow|look|ok|okay|correct)\b
+        |that(?:'s|\sis|\smakes)\s(?:\w+\s){0,2}(?:items|products|movies|artists|wrong|incorrect|enough)\b
         |now\s(?:check|verify|count|i\b|we\b)
-        |(?:so\s|but\s)?the\s(?:user|prompt|question|instructions?)\s(?:wants?|asks?|asked|says?|said|requires?))""",
+        |(?:correction|(?:rough|first|second|next|new|another|final)?\s?draft(?:\s\d)?|(?:revised|corrected|updated)\b[^\n:]{0,20})
+            [*_]{0,3}:
+        |(?:so\s|but\s)?the\s(?:user|prompt|question|instructions?)\s(?:wants?|asks?|asked|says?|said|requires?)
+        |moment,|warte,|halt,|attends,|espera,|等等|等一下|不对|不對)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _LABEL = re.compile(
@@ -42,10 +73,14 @@ _LABEL = re.compile(
         (?:\s+and\s+\w+)?\s*[:：]""",
     re.IGNORECASE | re.VERBOSE,
 )
+_TORN_LABEL = re.compile(
+    r"(?:^|[.;:,\n])\s*(?:and\s+)?recommended?(?:\s+(?P<noun>[a-z]{0,10}))?\s*$", re.IGNORECASE
+)
+_LABEL_NOUNS = ("categories", "items", "products", "movies", "genres", "artists", "tracks")
 _ENTRIES = re.compile(r"[;,\n|；，、]|[.。]\s|\s[-–—]\s")
 _TEMPLATE_WORD = re.compile(
     r"item|product|categor(?:y|ies)|genre|theme|mood|movie|film|artist|track|song|album|brand|title|name|sentence"
-    r"|summary|preferences?|placeholder|description|text|recommendations?|list",
+    r"|summary|preferences?|placeholder|description|text|recommendations?|list|answer|response|string|value",
     re.IGNORECASE,
 )
 _TEMPLATE_FILLER = re.compile(
@@ -75,11 +110,15 @@ def why_worthless(text: str) -> str:
     A listing behind a label ("Recommended items:") is looked at by itself.
     """
     listings = _listings(text)
+    torn = _TORN_LABEL.search(text[-60:])
+    if torn and any(noun.startswith((torn["noun"] or "").lower()) for noun in _LABEL_NOUNS):
+        return f"stops at a label: {text[-60:]!r}"
     if all(map(says_nothing, listings)):
         return "is missing"
     if says_nothing(listings[-1]):
         return f"stops at a label: {text[-60:]!r}"
-    if any(map(is_refusal, (text, *listings))):
+    # With semicolons it is a list of names, such as "I Can't Help Myself; Sorry".
+    if is_refusal(text) or any(is_refusal(listing) for listing in listings if ";" not in listing):
         return f"is a refusal: {text[:80]!r}"
     if is_template(text):
         return f"has only words of a template or of the prompt: {text[:80]!r}"
@@ -151,9 +190,9 @@ def _is_template(listing: str) -> bool:
 
 def _stands_for_a_name(entry: str) -> bool:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+", entry)
-    if not words:
-        return "." in entry or "…" in entry or "_" in entry
-    if all(re.fullmatch(r"[xX]{2,}|lorem|ipsum", word) for word in words):
+    if not words or re.fullmatch(r"%[a-z]\.?|\$\w+", entry):
+        return "%" in entry or "." in entry or "…" in entry or "_" in entry
+    if all(re.fullmatch(r"[xX]{2,}|(?i:lorem|ipsum|foo|bar|baz|qux)", word) for word in words):
         return True
     nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     others = [word for word in words if not _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]

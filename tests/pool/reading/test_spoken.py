@@ -80,6 +80,9 @@ THOUGHTS = [
     Marks("【思考】", "【/思考】"),
     Marks("{think}", "{/think}"),
     Marks("```thinking\n", "\n```\n"),
+    Marks("<details>\n<summary>Thinking</summary>\n", "\n</details>\n"),
+    Marks("<details><summary>🧠 Reasoning process</summary>", "</details>"),
+    Marks("<|think|>", "<|end|><|begin|>assistant<|content|>"),
 ]
 BARE_THOUGHTS = [
     Marks("analysis", "assistantfinal"),
@@ -97,6 +100,11 @@ BARE_THOUGHTS = [
     Marks("--- THINKING ---\n", "\n--- ANSWER ---\n"),
     Marks("=== Internal monologue ===\n", "\n=== Final Answer ===\n"),
     Marks("First draft:\n", "\nFinal:\n"),
+    Marks("Here is my thought process: ", " Here is my response: "),
+    Marks("Gedankengang:\n", "\n\nAntwort:\n"),
+    Marks("**Réflexion :**\n", "\n\n**Réponse finale :**\n"),
+    Marks("Pensamiento: ", "\n\nRespuesta final: "),
+    Marks("思考过程：\n", "\n\n最终答案：\n"),
 ]
 """Thoughts at the very beginning, without marks of their own."""
 
@@ -124,6 +132,17 @@ TURNS = [
     "assistant\n\n",
     "\nassistant\n",
     "user\nthanks\nassistant\n",
+    "[e~[\n]~b]user\nthanks[e~[\n]~b]ai\n",
+    "<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>thanks<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "\n\nH: thanks\n\nA: ",
+    "\n\nQ: And then?\nA: ",
+    "\n\nInput: another history\nOutput: ",
+    "\n\n### Input:\nanother\n\n### Output:\n",
+    "\n\n👤 User: thanks\n\n🤖 Assistant: ",
+    "\n\n[User]\nthanks\n[Assistant]\n",
+    "\n\nBenutzer: danke\nAssistent: ",
+    '<tool_call>{"name": "search"}</tool_call>',
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>search<｜tool▁calls▁end｜>",
     *(f"\n\n{filled(kind, domain, SHOWN)}\n" for kind in PROMPTS for domain in DOMAINS),
 ]
 """What an LLM that does not stop writes behind its answer, before it makes up another one."""
@@ -146,6 +165,7 @@ STOPS = [
     "\n---\n",
     "\n\n",
     " <|end_of_text|>",
+    "[e~[",
 ]
 BEFORE = [
     "",
@@ -166,6 +186,13 @@ AFTER = [
     "\n\nNote: by the history alone.",
     "\nStep 3: Ask the shopper.",
     "\n\n(Word count: 40)",
+    "\n\n(67 tokens)",
+    "\n\nBest regards,\nYour assistant",
+    "\n\n**Reasoning:** by the last items.",
+    "\n\nConfidence: 0.9",
+    "\n\nSources:\n- none",
+    "\n\nIn conclusion, mild care.",
+    "\n\n---\n*Self-check: five items? Yes.*",
 ]
 DRESS = [
     GOOD,
@@ -239,6 +266,30 @@ def test_an_answer_cut_anywhere_never_gives_the_draft(marks: Marks, cut: int) ->
         assert parsed.step2 or parsed.problems
 
 
+SET_APART = [
+    "> **Thinking**\n> {}\n\n",
+    "> 💭 Thought for 12 seconds\n> {}\n\n",
+    "(Thinking: {})\n\n",
+    "*Thinking: {}*\n\n",
+    "[Reasoning: {}]\n\n",
+    "<!-- {} -->\n",
+    "<!-- thinking: {} -->",
+]
+
+
+@pytest.mark.parametrize("form", SET_APART)
+def test_thoughts_that_are_set_apart(form: str) -> None:
+    thoughts = form.format(DRAFT.replace("\n", " "))
+    assert readable_steps(thoughts + GOOD) == (TASTE, CARE, ())
+    assert readable_steps(f"{GOOD}\n\n{thoughts}") == (TASTE, CARE, ())
+    for text in (thoughts, thoughts.rstrip(" \n)*]->"), f"{thoughts}Step 1: {TASTE}"):
+        assert readable_steps(text).step2 == ""
+
+
+def test_a_quotation_may_be_the_answer() -> None:
+    assert readable_steps("> " + GOOD.replace("\n", "\n> ")) == (TASTE, CARE, ())
+
+
 @pytest.mark.parametrize("torn", ["<|im_e", "<|", "<｜end▁of", "<|eot_id", "</s", "[/INS"])
 def test_a_mark_that_is_cut_off_itself(torn: str) -> None:
     parsed = readable_steps(GOOD + torn)
@@ -280,8 +331,20 @@ TEMPLATES = [
     "Recommended categories: Example Category; Another Category. Recommended items: Example Product",
     "Recommended categories: [list of genres]. Recommended items: [list of movies].",
     "Recommended categories: $category_1; $category_2. Recommended items: $item_1",
+    "Recommended categories: Foo; Bar. Recommended items: foo; bar; baz.",
+    "Recommended categories: [Your answer here]. Recommended items: [Your answer here].",
+    "Recommended categories: %s; %s. Recommended items: %s; %s.",
 ]
 EMPTY = [
+    "Recommended categories: To do. Recommended items: to be determined.",
+    "Recommended cat",
+    "Recommended categories: Soap; Oil. Recommended",
+    "Recommended categories: Soap; Oil. Recommended items",
+    "See above.",
+    "same as above",
+    "Not applicable.",
+    "No recommendations available.",
+    "string",
     "Recommended categories: . Recommended items: .",
     "Recommended categories: N/A; Recommended items: None",
     "Recommended categories: Soap; Oil. Recommended items:",
@@ -298,6 +361,24 @@ LOOPS = [
     "\n".join(f"{number}. Rose Soap" for number in range(1, 40)),
     "Recommended categories: " + "护肤" * 40 + " soap",
 ]
+RETRACTIONS = [
+    "Wait, actually, these are soaps.",
+    "Oh wait, I misread the history.",
+    "No, that's not right.",
+    "Actually that's wrong.",
+    "On second thought, soap is better.",
+    "Scratch that.",
+    "Correction: the shopper likes soap.",
+    "I made a mistake above.",
+    "Apologies, that was the wrong user.",
+    "Does this meet the requirements?",
+    "That's only 2 items.",
+    "Draft 2:",
+    "**Revised answer:**",
+    "I will write the answer now.",
+    "Moment, das stimmt nicht.",
+    "等等，这不对。",
+]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +390,15 @@ LOOPS = [
         (CARE + "\nHmm, but wait", "step 2 has thoughts in it"),
         (CARE + " But we need eight items. So", "step 2 has thoughts in it"),
         (CARE + "\n\nI should double-check the format.", "step 2 has thoughts in it"),
+        *((f"{CARE}\n\n{talk}", "step 2 has thoughts in it") for talk in RETRACTIONS),
         ("I'm sorry, but I can't recommend items.", "the answer is a refusal"),
+        ("There is not enough information to recommend anything.", "the answer is a refusal"),
+        ("Please provide more about the shopper.", "the answer is a refusal"),
+        ("Ich kann dabei leider nicht helfen.", "the answer is a refusal"),
+        (
+            "Recommended categories: Soap; Oil. Recommended items: I cannot recommend any.",
+            "the answer is a refusal",
+        ),
     ],
 )
 def test_what_says_nothing_is_not_used(step2: str, why: str) -> None:
@@ -362,6 +451,11 @@ NAMES = [
     "Unknown Pleasures; Unknown",
     "C#; F#; <3; 5 > 3",
     "Oil A; Oil B; Oil C",
+    "I Can't Help Myself; Sorry; No Puedo Vivir",
+    "Wait; Actually; Draft Beer Tap; Let's Dance",
+    "Question: Why; Q: The Album; A: B",
+    "Blank Space; Empty; See You Above",
+    "Recommended for You; Recommended Reading",
 ]
 
 

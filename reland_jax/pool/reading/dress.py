@@ -1,0 +1,116 @@
+"""Takes the wrapping and the markup off an answer: JSON strings, lines of a stream, HTML, XML, LaTeX, YAML.
+
+`unpacked` comes before thoughts and turns are looked for, since they may stand inside the wrapping;
+`undressed` comes after it, when the marks of thoughts are gone and what is left of tags is markup.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import unicodedata
+from typing import Any
+
+from reland_jax.plain import TAG, without_markup
+
+_STREAMED = re.compile(r"^data:[ ]?(\{.*\})[ \t]*$", re.MULTILINE)
+_TAG = re.compile(r"<(?P<shuts>/?)(?P<name>[A-Za-z][\w-]{0,40})(?P<rest>[ ][^<>\n]{0,200}|)[ ]?/?>")
+_STEP_TAG = re.compile(r"step[_-]?(\d)?", re.IGNORECASE)
+_INLINE = frozenset("a abbr b big em font i ins mark s small span strike strong style sub sup code u".split())
+_ENTRIES = frozenset("li item category product movie genre artist track".split())
+_LABEL_TAG = re.compile(r"(?:recommended[_-])?(?:categories|items|products|movies|genres|artists)")
+_STEP_NAMES = {
+    **dict.fromkeys(("preference", "preferences", "user_preferences", "preference_summary", "summary"), 1),
+    **dict.fromkeys(("recommendation", "recommendations", "recommended"), 2),
+}
+_OBJECT = re.compile(r"""\{\s{0,8}["']""")
+_REPR = re.compile(r"\[?(?:\w{1,40}\()?(?:content|text|thinking|reasoning)=['\"]")
+_REPR_TEXT = re.compile(r"""\b(?:content|text)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
+_LATEX = re.compile(
+    r"\\(?:text(?:bf|it|tt|sf|rm)?|mathbf|mathrm|emph|underline|boxed|(?:sub)*section\*?)\{([^{}]*)\}"
+)
+_TWO_COLUMNS = re.compile(
+    r"^\|?[ *]*Step 1\b[^|\n]*\|[ *]*Step 2\b[^|\n]*\|?[ ]*\n[ ]*\|?[-: ]+\|[-:| ]+\n"
+    r"\|?([^|\n]+)\|([^\n]+?)\|?[ ]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A table that has the steps beside each other."""
+_FRONT = r"^(?P<before>[ \t*_#>]{0,8})"
+_KEYCAP = re.compile(_FRONT + r"(?P<digit>\d)\ufe0f?\u20e3[.):]?[ \t]*", re.MULTILINE)
+_CIRCLED = re.compile(_FRONT + r"(?P<digit>[\u2460-\u2468\u2776-\u277e])[ \t]*", re.MULTILINE)
+_BLOCK_SCALAR = re.compile(r"^(?P<key>[ \t]*[\w .-]{1,20}:)[ ]?[|>][+-]?[ \t]*\n", re.MULTILINE)
+
+
+def unpacked(text: str) -> str:
+    """The answer out of what a program wrapped it in: a stream, a JSON string, a value as Python shows it."""
+    bare = text.strip()
+    if bare.startswith("data:"):
+        text = "".join(map(_streamed, _STREAMED.findall(bare))) or text
+    if bare[:1] == bare[-1:] == '"' and len(bare) > 1:
+        text = str(_decoded(bare) or text)
+    if _REPR.match(bare):
+        text = "".join(map(_literal, _REPR_TEXT.findall(bare))) or text
+    if r"\n" in text and "\n" not in text.strip() and not _OBJECT.search(text):
+        text = re.sub(r"\\r?\\n|\\n", "\n", text).replace(r"\"", '"')
+    return text
+
+
+def undressed(text: str) -> str:
+    """The answer without HTML, tags around its parts, commands of LaTeX and signs of YAML; lines stay lines.
+
+    Tags of steps become marks of steps: "<step_1>", ``<step number="2">``, "<recommendations>".
+    """
+    if "<" in text:
+        closed = {found["name"] for found in _TAG.finditer(text) if found["shuts"]}
+        text = _TAG.sub(lambda tag: _without_tag(tag, closed), text)
+    text = "\n".join(map(without_markup, text.split("\n"))) if "&" in text else text
+    text = _LATEX.sub(r"\1", text) if "\\" in text else text
+    text = _TWO_COLUMNS.sub(r"Step 1: \1\nStep 2: \2", text)
+    for mark in (_KEYCAP, _CIRCLED):
+        text = mark.sub(lambda found: f"{found['before']}{unicodedata.digit(found['digit'])}. ", text)
+    return _BLOCK_SCALAR.sub(r"\g<key>\n", text)
+
+
+def _without_tag(tag: re.Match[str], closed: set[str]) -> str:
+    """What stands for a tag: nothing, a new line, or a mark; a name in angle brackets ("<Live>") stays."""
+    name, step = tag["name"], _STEP_TAG.match(tag["name"])
+    number = (step[1] if step else "") or (re.search(r"\d", tag["rest"]) or [""])[0]
+    if step and (number or tag["shuts"]):
+        return "\n" if tag["shuts"] else f"\nStep {number}: "
+    known = bool(TAG.fullmatch(tag[0]))
+    if not known and (name not in closed or name != name.lower()):
+        return tag[0]
+    if name.lower() in _INLINE:
+        return ""
+    if tag["shuts"]:
+        return "\n"
+    if name in _STEP_NAMES:
+        return f"\nStep {_STEP_NAMES[name]}: "
+    label = f"\n{name.replace('_', ' ').capitalize()}:\n" if _LABEL_TAG.fullmatch(name) else "\n"
+    return "\n- " if name.lower() in _ENTRIES else label
+
+
+def _streamed(event: str) -> str:
+    """The text that one event of a stream adds."""
+    value = _decoded(event)
+    choices = value.get("choices") if isinstance(value, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else value
+    for name in ("delta", "message", "text", "content"):
+        choice = choice.get(name, choice) if isinstance(choice, dict) else choice
+    return choice if isinstance(choice, str) else ""
+
+
+def _literal(text: str) -> str:
+    try:
+        return str(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return ""
+
+
+def _decoded(text: str) -> Any:
+    """The value of a JSON text, None if it is none."""
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
