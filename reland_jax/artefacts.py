@@ -122,7 +122,7 @@ def make(
     Raises:
         RelandError: the folder was not made by this program.
     """
-    folder = folder.resolve() if folder.is_symlink() else folder
+    folder = Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a circle stays one
     decided = force or together
     if not decided and (found := find(folder, made_from, load).artefact) and complete(found.value):
         return found

@@ -148,7 +148,9 @@ class ModelConfig:
         "sasrec", "neumf, ngcf, lightgcn, gat, gru4rec, sasrec or duorec", choices=ENCODERS
     )
     dim: int = _setting(64, "model width (D)", low=1)
-    layers: int = _setting(2, "graph propagation layers, recurrent layers, or Transformer blocks", low=0)
+    layers: int = _setting(
+        2, "graph propagation layers, recurrent layers, or Transformer blocks", low=0, high=100
+    )
     heads: int = _setting(2, "attention heads of the Transformer blocks and of GAT", low=1)
     dropout: float = _setting(
         0.5,
@@ -286,7 +288,7 @@ class LLMConfig:
         20, "failures in a row, of all requests, after which the job stops", low=1
     )
     budget_tokens: int = _setting(
-        0, "hard bound on tokens read and written by this journal; 0 means none", low=0
+        0, "hard bound on tokens read and written by this journal; 0 means none", low=0, high=10**15
     )
     budget: float = _setting(0.0, "hard bound on the money spent by this journal; 0 means none", low=0)
     currency: str = _setting("USD", "of the budget and the prices")
@@ -384,7 +386,7 @@ class EvalConfig:
     tile_bytes: int | None = _setting(
         None,
         "memory for a tile of scores on the device, and its masked copy; None means what suits the device",
-        low=1, machine=True,
+        low=1, high=2**40, machine=True,
     )  # fmt: skip
 
 

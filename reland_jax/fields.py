@@ -21,6 +21,10 @@ from reland_jax.types import RelandError
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 
 
+_LARGEST = {int: 2**31 - 1, float: 1e9}
+"""Bound on numbers, to both sides, where a setting declares none: what is larger was never meant."""
+
+
 def setting(
     default: Any,
     help_text: str,
@@ -45,7 +49,7 @@ def setting(
         help_text: what the setting means.
         low: the least value.
         above: the value must be more than this.
-        high: the largest value.
+        high: the largest value; by default that of `_LARGEST`.
         choices: the known values of a text.
         blank: whether the text "" has a meaning though the default is not "".
         filled: whether a tuple must have an entry.
@@ -119,7 +123,7 @@ def _plain(value: Any, kind: type, entry: bool = False) -> Any:
     if kind is int and whole:
         return int(value)
     if kind is float and (whole or isinstance(value, numbers.Real)) and not isinstance(value, bool):
-        return float(value)
+        return value if whole and abs(value) > _LARGEST[float] else float(value)
     if kind is str and (isinstance(value, str) or (entry and whole)):
         return str(value)
     return value
@@ -148,6 +152,15 @@ def check(settings: Any, where: str = "") -> None:
         _check_setting(f"config.{name}", value, hints[field.name], field.metadata)
 
 
+def _written(value: Any) -> str:
+    """A value as an error tells it: of a very long one its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
 def _check_setting(where: str, value: Any, hint: Any, declared: Mapping[str, Any]) -> None:
     kind, of_tuple, optional = _parsed(hint)
     if value is None and optional:
@@ -155,21 +168,22 @@ def _check_setting(where: str, value: Any, hint: Any, declared: Mapping[str, Any
     if of_tuple:
         _check_entries(where, value, kind, declared)
     else:
-        _check_value(f"{where}={value!r}", value, kind, declared)
+        _check_value(f"{where}={_written(value)}", value, kind, declared)
 
 
 def _check_entries(where: str, values: Any, kind: type, declared: Mapping[str, Any]) -> None:
     if not isinstance(values, tuple):
         example = "('a', 'b')" if kind is str else "(1, 2)"
-        raise RelandError(f"{where}={values!r} must be a list, such as {example}")
+        raise RelandError(f"{where}={_written(values)} must be a list, such as {example}")
     if declared.get("filled") and not values:
         raise RelandError(f"{where} is empty; it must name at least one")
     for value in values:
-        told = f"{where}={value!r}" if len(values) == 1 else f"{where}={values!r}: {value!r}"
+        told = f"{where}={_written(values)}: {_written(value)}"
+        told = f"{where}={_written(value)}" if len(values) == 1 else told
         _check_value(told, value, kind, declared)
     if declared.get("distinct") and len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        raise RelandError(f"{where}={values!r} names {twice!r} twice")
+        raise RelandError(f"{where}={_written(values)} names {_written(twice)} twice")
 
 
 def _check_value(told: str, value: Any, kind: type, declared: Mapping[str, Any]) -> None:
@@ -179,7 +193,7 @@ def _check_value(told: str, value: Any, kind: type, declared: Mapping[str, Any])
     if kind is str:
         _check_text(told, value, declared)
     elif kind is not bool:
-        _check_number(told, value, declared)
+        _check_number(told, value, kind, declared)
 
 
 def _kind_of(value: Any) -> str:
@@ -196,10 +210,13 @@ def _check_text(told: str, value: str, declared: Mapping[str, Any]) -> None:
         raise RelandError(f"{told} must not hold the character NUL")
 
 
-def _check_number(told: str, value: float, declared: Mapping[str, Any]) -> None:
-    if not math.isfinite(value):
+def _check_number(told: str, value: float, kind: type, declared: Mapping[str, Any]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
         raise RelandError(f"{told} must be a finite number")
     low, above, high = (declared.get(name) for name in ("low", "above", "high"))
+    most = _LARGEST[kind]
+    high = most if high is None and value > most else high
+    low = -most if low is None and value < -most else low
     bounds = [f"at least {low}"] if low is not None else []
     bounds += [f"more than {above}"] if above is not None else []
     bounds += [f"at most {high}"] if high is not None else []

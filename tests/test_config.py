@@ -176,6 +176,25 @@ def test_no_setting_takes_what_is_no_value_of_it(path: str) -> None:
                 Config.from_dict(nested(path, given))
 
 
+@pytest.mark.parametrize(
+    "path", [name for name, value in leaves(Config()).items() if isinstance(value, int | float)]
+)
+def test_no_number_is_without_bounds(path: str) -> None:
+    """What nobody can mean is refused in one short line before any work, however many digits it has."""
+    is_bool = isinstance(leaves(Config())[path], bool)
+    for given in (10**16, -(10**16), 10**400, -(10**400), 10**5000, 1e300):
+        with pytest.raises(RelandError, match=f"config.{path}") as caught:
+            Config.from_dict(nested(path, given))
+        assert len(str(caught.value)) < 600
+        assert is_bool or "must be" in str(caught.value)
+
+
+def test_a_long_value_is_told_by_its_beginning() -> None:
+    with pytest.raises(RelandError, match=r"config.model.backbone='xxx.* \.\.\. is not known") as caught:
+        Config.from_dict(nested("model.backbone", "x" * 100_000))
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(("path", "default"), leaves(Config()).items())
 def test_every_setting_tells_what_it_means_and_takes_its_default(path: str, default: Any) -> None:
     *sections, name = path.split(".")

@@ -47,8 +47,16 @@ def add_rows(cache: VectorCache, keys: Sequence[bytes], vectors: np.ndarray) -> 
     rows = _read(cache.path) | cache.rows | dict(zip(keys, vectors, strict=True))
     packed = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), 32)
     with written_aside(cache.path) as aside, aside.open("wb") as file:
-        np.savez(file, keys=packed, vectors=np.stack(list(rows.values())))
+        vectors = np.stack(list(rows.values()))
+        np.savez(file, keys=packed, vectors=vectors, checksum=_checksum(packed, vectors))
     return VectorCache(cache.path, rows)
+
+
+def _checksum(keys: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """SHA-256 of the rows, as ``<uint8>[32]``."""
+    found = hashlib.sha256(np.ascontiguousarray(keys))
+    found.update(np.ascontiguousarray(vectors))
+    return np.frombuffer(found.digest(), np.uint8)
 
 
 def _read(path: Path) -> dict[bytes, np.ndarray]:
@@ -56,9 +64,11 @@ def _read(path: Path) -> dict[bytes, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            keys, vectors = file["keys"], file["vectors"]
+            keys, vectors, checksum = file["keys"], file["vectors"], file["checksum"]
         if keys.shape != (len(vectors), 32) or vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise ValueError("its arrays do not fit together")
+        if checksum.tobytes() != _checksum(keys, vectors).tobytes():
+            raise ValueError("it is not what was written")
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         warnings.warn(f"{path}: damaged text cache ({error}); its texts are encoded again", stacklevel=2)
         return {}

@@ -89,6 +89,12 @@ def test_damage_is_noticed_or_harmless(tmp_path: Path, cut: bool, place: float, 
         {"keys": np.zeros((2, 32), np.uint8), "vectors": np.zeros((3, 4), np.float32)},
         {"keys": np.zeros((1, 32), np.uint8), "vectors": np.full((1, 4), np.nan, np.float32)},
         {"keys": np.zeros((1, 32), np.uint8)},
+        {"keys": np.zeros((1, 32), np.uint8), "vectors": np.zeros((1, 4), np.float32)},
+        {
+            "keys": np.zeros((1, 32), np.uint8),
+            "vectors": np.zeros((1, 4), np.float32),
+            "checksum": np.zeros(32, np.uint8),
+        },
     ],
 )
 def test_a_file_that_does_not_fit_is_reported(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
