@@ -165,6 +165,8 @@ def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -
     except MISTAKES as error:
         more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
         raise RelandError(told(error) + more) from error
+    except TypeError as error:  # ml_collections went on into a value
+        raise RelandError(f"--config: a name of a setting goes on behind its end ({error})") from error
     except OSError as error:
         raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
     return operands
@@ -180,7 +182,9 @@ def told(mistake: Exception) -> str:
     if isinstance(mistake, (AttributeError, KeyError)):
         # ml_collections knows the nearest name: ... Did you mean "known" instead of "given"?
         near = re.search('mean "(.+)" instead of "(.+)"', str(mistake))
-        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else str(mistake)
+        unknown = str(mistake).strip("\"'")
+        told_so = unknown if " " in unknown else f"{unknown!r} is not a setting"  # a bare name
+        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else told_so
         return f"--config: {hint}"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()

@@ -72,6 +72,7 @@ class DataConfig:
         "item columns that describe an item, in the order in which they are read out; those that are named "
         "must be there, of the default ones those count that are; () means none",
         distinct=True,
+        names=True,
     )
     domain: str = _setting("products", "wording of prompts: products, movies or music", choices=DOMAINS)
     min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all", low=0)
@@ -90,12 +91,6 @@ class DataConfig:
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)", low=2)
     demo_users: int = _setting(1000, "users of the generated demo data set", low=1)
     demo_items: int = _setting(600, "items of the generated demo data set", low=1)
-
-    def __post_init__(self) -> None:
-        """Splits ``title,brand``, as written on a command line, into two columns."""
-        if isinstance(self.text_fields, tuple) and all(isinstance(name, str) for name in self.text_fields):
-            fields = [name.strip() for written in self.text_fields for name in written.split(",")]
-            object.__setattr__(self, "text_fields", tuple(filter(None, fields)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +164,7 @@ class ModelConfig:
         ("brand", "categories"),
         "GAT: item columns whose values are nodes of its graph, where there are any",
         distinct=True,
+        names=True,
     )
     contrast: float = _setting(
         0.1, "DuoRec: weight of the unsupervised and of the supervised contrast", low=0
@@ -257,6 +253,7 @@ class PoolConfig:
         "what is blanked out of titles: email, phone, names",
         choices=("email", "phone", "names"),
         distinct=True,
+        names=True,
     )
     names: tuple[str, ...] = _setting((), "names to blank out, or files with one name per line", path=True)
     any_script: bool = _setting(
@@ -412,6 +409,7 @@ class Config:
         choices=VARIANTS + CONTROLS,
         filled=True,
         distinct=True,
+        names=True,
     )
     report_users: tuple[str, ...] = _setting(
         (), "external ids of users to show in full in the report; each must exist", distinct=True

@@ -36,6 +36,7 @@ def setting(
     blank: bool = False,
     filled: bool = False,
     distinct: bool = False,
+    names: bool = False,
     path: bool = False,
     machine: bool = False,
 ) -> Any:
@@ -54,6 +55,8 @@ def setting(
         blank: whether the text "" has a meaning though the default is not "".
         filled: whether a tuple must have an entry.
         distinct: whether a tuple must not name an entry twice.
+        names: whether the entries of a tuple are names, which hold no commas: ``a,b`` is two, as written
+            on a command line.
         path: whether it is, or may be, a path: ``~`` at its beginning is the home folder; in a tuple, of
             entries with a slash in them.
         machine: whether it changes how the work is done and never its result; such a setting is not part of a
@@ -62,7 +65,7 @@ def setting(
     metadata = {
         "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
         "blank": blank or default == "", "filled": filled, "distinct": distinct,
-        "path": path, "machine": machine,
+        "names": names, "path": path, "machine": machine,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -110,8 +113,16 @@ def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
         return expanded(value) if is_path and isinstance(value, str) else value
     if not _is_list(value):
         return value
-    entries = (_plain(each, kind, entry=True) for each in value)
+    entries = [_plain(each, kind, entry=True) for each in value]
+    if declared.get("names"):
+        entries = [name for each in entries for name in (_split(each) if isinstance(each, str) else [each])]
     return tuple(expanded(each) if is_path and "/" in str(each) else each for each in entries)
+
+
+def _split(text: str) -> list[str]:
+    """The names in ``a,b``, also in brackets and quotes that no program has read."""
+    bracketed = text[:1] + text[-1:] in ("()", "[]")
+    return [name for part in (text[1:-1] if bracketed else text).split(",") if (name := part.strip(" '\""))]
 
 
 def _plain(value: Any, kind: type, entry: bool = False) -> Any:

@@ -220,6 +220,17 @@ def test_numbers_of_libraries_and_flags_become_plain_ones() -> None:
     assert [*map(type, config.model.tower)] == [int]
 
 
+@pytest.mark.parametrize("written", ["id,f_item", "(id, f_item)", "['id','f_item']", "id, f_item,"])
+def test_names_are_split_however_a_command_line_writes_them(written: str) -> None:
+    config = Config.from_dict({"variants": (written,), "report_users": ("a,b",)})
+    assert config.variants == ("id", "f_item") and config.report_users == ("a,b",)
+    fields = {"data": {"text_fields": ("title,brand",)}, "model": {"entities": ["brand,shop"]}}
+    config = Config.from_dict(fields | {"pool": {"scrub": ("email,names",)}})
+    assert config.data.text_fields == ("title", "brand") and config.model.entities == ("brand", "shop")
+    assert config.pool.scrub == ("email", "names")
+    assert Config.from_dict({"data": {"text_fields": ("",)}}).data.text_fields == ()
+
+
 def test_a_section_is_no_value() -> None:
     with pytest.raises(RelandError, match="config.train=3 is a section of settings; name one of objective"):
         Config.from_dict({"train": 3})

@@ -19,6 +19,7 @@ from absl import flags
 
 from experiments import command_line
 from experiments.command_line import INTERRUPTED, define_path, status_of
+from experiments.configs.reland import get_config
 from reland_jax.types import RelandError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -163,6 +164,17 @@ def test_what_goes_wrong_is_one_line(
     assert status_of(work) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and expected in said and said.count("\n") == 1
+
+
+def test_an_unknown_setting_is_told_by_its_name() -> None:
+    config = get_config("demo,sasrec")
+    for section, name, message in (
+        (config.eval, "ks", "--config: 'ks' is not a setting"),
+        (config.data, "nmae", "--config: 'nmae' is not a setting; did you mean 'name'?"),
+    ):
+        with pytest.raises((AttributeError, KeyError)) as caught:
+            section[name]
+        assert command_line.told(caught.value) == message
 
 
 def test_the_traceback_is_for_debugging(capsys: pytest.CaptureFixture[str]) -> None:
