@@ -1,15 +1,15 @@
 """Full ranking: the rank of every held-out target among all items, without sorting anything.
 
-HR, NDCG and MRR at any K follow from the rank of the target alone, so a tile of scores is compared
-with its targets' scores, counted, and forgotten. No ``[U, I]`` matrix exists, on the device or the
-host, and no scores are sorted; one int32 per target comes back.
+HR, NDCG and MRR at any K depend on the rank of the target alone, so a tile of scores is compared with its
+targets' scores, counted, and discarded. No ``[U, I]`` matrix exists, on the device or the host, and no scores
+are sorted; the result is one int32 per target.
 
 Metrics at K only need to know which targets are among the first K, and most are far from it. So a few
-frequent items are scored first, for all users. Where K of them beat the best target, no other item can
-bring it back, and only the other users, one in six or so, are scored against all items.
+frequent items are scored first, for all users. If K of them beat a user's best target, the user is settled;
+only the other users, about one in six, are scored against all items.
 
-A target may itself be masked, where the user has had that item before. Each such target is ranked as if it
-alone were not: by its score before masking, among the items that are left.
+A target may itself be masked, if the user has had that item before. Each such target is ranked as if it alone
+were not masked: by its score before masking, among the unmasked items.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Vectors(NamedTuple):
     """Users and items, ready to be scored against each other.
 
     Attributes:
-        users: ``<float32>[U, E]``; on a mesh there may be rows above.
+        users: ``<float32>[U, E]``; on a mesh there may be padding rows after them.
         items: ``<float32>[I + 1, E]``; the same.
         score: (``<float32>[B, E]`` users, ``<float32>[n, E]`` items, the same for all, or ``[B, n, E]``)
             -> ``<float32>[B, n]``; a pytree, such as `jax.tree_util.Partial`, so that it may carry
@@ -89,7 +89,7 @@ def plan_ranking(
     tile_bytes: int | None,
     history: Ragged | None = None,
 ) -> RankingPlan:
-    """Lays out a full ranking.
+    """Plans a full ranking.
 
     Args:
         targets: items to find the rank of, ``U`` rows; users without any are not ranked. An item that is
@@ -172,7 +172,7 @@ Tile = tuple[jax.Array | None, ...]
 def _open_rows(
     tiles: Tile, frequent: jax.Array, vectors: Vectors, cutoff: jax.Array, num_items: int
 ) -> jax.Array:
-    """``<bool>[N, B]``, the users whom the frequent items leave open."""
+    """``<bool>[N, B]``, the users who are not settled by the frequent items."""
 
     def look(share: _Share, whole: tuple[jax.Array, jax.Array]) -> Callable[[Tile], jax.Array]:
         frequent, cutoff = whole
@@ -187,7 +187,7 @@ def _open_rows(
 def _rank_tiles(
     tiles: Tile, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int
 ) -> jax.Array:
-    """Ranks ``<int32>[N, K]``; the last of the tiles' arrays says which rows are open."""
+    """Ranks ``<int32>[N, K]``; the last of the tiles' arrays marks the open rows."""
 
     def finish(share: _Share, cutoff: jax.Array) -> Callable[[Tile], jax.Array]:
         return lambda tile: _rank_open(share, tile[:-1], tile[-1], cutoff, at_a_time)
@@ -208,7 +208,7 @@ def _for_tiles(
     whole: Any,
     num_items: int,
 ) -> jax.Array:
-    """``make(share, whole)(tile)`` of every tile; a mesh shares out tiles by `data` and items by `model`."""
+    """``make(share, whole)(tile)`` of every tile; a mesh shards tiles over `data` and items over `model`."""
     shared = active_mesh() is not None
 
     def own(tiles: Tile, vectors: Vectors, whole: Any) -> jax.Array:
@@ -236,22 +236,22 @@ class _Share(NamedTuple):
     shared: bool
 
     def total(self, values: jax.Array) -> jax.Array:
-        """The sum over the devices that hold the other items."""
+        """The sum over the devices that hold shards of the items."""
         return jax.lax.psum(values, MODEL) if self.shared else values
 
     def place(self, table: jax.Array, index: jax.Array) -> jax.Array:
-        """Where rows of a whole table are in this device's part; its length if they are not."""
+        """Indices of table rows in this device's shard; the shard's length for rows of other devices."""
         row = index - jax.lax.axis_index(MODEL) * len(table) if self.shared else index
         return jnp.where((row >= 0) & (row < len(table)), row, len(table))
 
     def rows(self, table: jax.Array, index: jax.Array) -> jax.Array:
-        """Rows of a whole table, from whoever holds them."""
+        """Rows of a whole table, from the devices that hold them."""
         if not self.shared:
             return table[index]
         return self.total(table.at[self.place(table, index)].get(mode="fill", fill_value=0.0))
 
     def scores(self, users: jax.Array) -> jax.Array:
-        """``<float32>[B, rows]`` of the items held here; what is no item has the lowest score."""
+        """``<float32>[B, rows]`` of the items of this shard; rows that are no item have the lowest score."""
         scores = self.vectors.score(users, self.vectors.items)
         if not self.shared:
             # One column is written in place; the other form reads and writes all of them.
@@ -293,8 +293,8 @@ def _rank_open(
 ) -> jax.Array:
     """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 
-    Open rows come first, and so many at a time are scored as a tile of scores has room for. How many times
-    is known to the device alone.
+    Open rows come first, and are scored in groups that fit into a tile of scores. The number of groups is
+    known on the device only.
     """
     user, masked_row, masked_item, target_row, target_item, target_masked = tile
     users = share.rows(share.vectors.users, user)
@@ -334,7 +334,7 @@ def _rank_open(
 
 
 def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
-    """``<float32>[B, rows]``; what is no item has the lowest score. A mesh shares out both sides."""
+    """``<float32>[B, rows]``; rows that are no item have the lowest score. A mesh shards both sides."""
     users, items = constrain(vectors.users[user], DATA), constrain(vectors.items, MODEL)
     scores = constrain(vectors.score(users, items), DATA, MODEL).at[:, 0].set(-jnp.inf)
     filled_up = scores.shape[1] > num_items + 1
@@ -366,7 +366,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     if cutoff is None or cutoff > len(plan.frequent):
         open_rows = _all_rows(tiles)
     else:
-        # Finished before the next begins, for both have a tile of scores.
+        # Finished before the next one starts, because each of them holds a tile of scores.
         open_rows = jax.block_until_ready(_open_rows(tiles, plan.frequent, vectors, bound, num_items))
     ranks = _rank_tiles((*tiles, open_rows), vectors, bound, num_items, plan.users_at_a_time)
     ranks = np.asarray(ranks).reshape(-1)[plan.slot]

@@ -1,4 +1,4 @@
-"""Who is evaluated by which held-out items, and what a reader of the numbers must know about them."""
+"""The held-out items that users are evaluated by, and notes that a reader of the numbers needs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def held_out(splits: Splits, config: EvalConfig) -> dict[str, HeldOut]:
 
 
 def check_targets(splits: Splits) -> None:
-    """Refuses a split by which nothing can be evaluated.
+    """Refuses a split without validation or test items.
 
     Raises:
         RelandError: no user has a validation item, or none has a test item.
@@ -71,7 +71,7 @@ def check_targets(splits: Splits) -> None:
 
 
 def distinct_targets(targets: Ragged) -> Ragged:
-    """The lists without the items that a user has in them already; the very same lists if there are none.
+    """The lists without repeated items of a user; the same object if there are none.
 
     Args:
         targets: ``U`` rows.
@@ -107,7 +107,7 @@ def had_before(targets: Ragged, *histories: Ragged) -> np.ndarray:
 
 
 def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: bool) -> list[str]:
-    """What a reader of the metrics must know: who is left out, and what repeats; one sentence each.
+    """Notes for the reader of the metrics, one sentence each: users left out, and repeated items.
 
     Args:
         held: see `held_out`.
@@ -165,7 +165,7 @@ def _list_lengths(
 ) -> np.ndarray:
     """Items in the shortest list that is ranked for every user with a target, ``<int64>[users]``.
 
-    Exact where it is at most the largest cutoff; elsewhere any number above that.
+    Exact up to the largest cutoff; otherwise any number above it.
     """
     evaluated = targets.lengths() > 0
     had = np.zeros(targets.num_rows, np.int64)
@@ -178,7 +178,7 @@ def _list_lengths(
         keys = [_keys(history, width)[np.repeat(near, history.lengths())] for history in masked]
         keys = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
         had = np.where(near, np.bincount(keys // width, minlength=len(had)), had)
-    # A target that was had before is back in its own list, though not in those of the user's other targets.
+    # A target that the user has had before is in its own list, but not in those of the user's other targets.
     new = np.bincount(_owners(targets)[~before], minlength=targets.num_rows) > 0
     back = np.zeros_like(had) if not masked else (~new).astype(np.int64)
     return (num_items - had + back)[evaluated]

@@ -10,10 +10,10 @@ from reland_jax.types import Assignment, RelandError
 
 
 def assign(behaviour: np.ndarray, seed_users: np.ndarray, config: RetrievalConfig) -> Assignment:
-    """The ``config.neighbours`` seed users of largest cosine for every user, or all there are (paper, Eq. 3).
+    """The ``config.neighbours`` seed users of largest cosine for every user, or all of them (paper, Eq. 3).
 
-    A seed user comes first for itself, with cosine 1, also where another seed has the same vector
-    or its own is zero. Equal cosines otherwise go to the smaller row of the pool.
+    A seed user is its own nearest, with cosine 1, even if another seed user has the same vector or its own is
+    zero. Equal cosines otherwise go to the smaller row of the pool.
 
     Args:
         behaviour: ``<float32>[U, D]``, behaviour representations M.
@@ -38,8 +38,8 @@ def assign(behaviour: np.ndarray, seed_users: np.ndarray, config: RetrievalConfi
 
 
 def own_first(seed: np.ndarray, cosine: np.ndarray, own: np.ndarray) -> None:
-    """Puts users who are seed users first for themselves, with cosine 1, in place; the others keep
-    their order, and the last drops out where the user itself was not among them.
+    """Makes every seed user its own nearest, with cosine 1, in place; the others keep their order, and the
+    last is dropped if the user itself was not among them.
 
     Args:
         seed: ``<int32>[U, k]``, neighbours.

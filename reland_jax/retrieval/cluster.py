@@ -1,8 +1,7 @@
 """The streaming assignment on a cluster, through Ray Data.
 
-The unit of work is a shard. Workers load the seed users and the index once each; a worker that is
-killed loses the shard it was at, which Ray gives to another one. All machines must see the folders of
-the job under the same paths.
+The unit of work is a shard. Workers load the seed users and the index once each; the shard of a killed worker
+is given to another one by Ray. All machines must see the folders of the job under the same paths.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def attach_on_ray(job: AttachJob, workers: int, cores: int, report: Callable[[st
 
 
 def _absolute(job: AttachJob) -> AttachJob:
-    """The same job where a worker's current folder is another one."""
+    """The job with absolute paths, for workers with another current folder."""
     paths = {name: getattr(job, name).absolute() for name in ("users", "seeds", "out")}
     return dataclasses.replace(job, **paths)
 

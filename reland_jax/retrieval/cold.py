@@ -1,12 +1,11 @@
-"""Users without training items: whose seed users stand for them, by profile.
+"""Users without training items: seed users that stand in for them, by profile.
 
-Such a *cold* user has no behaviour: what an encoder has for it was never trained, and its cosine (Eq. 3)
-means nothing. What may be known is a profile, such as gender, age and occupation. The paper names these
-users among its limits.
+Such a *cold* user has no behaviour: its vector was never trained, and its cosine (Eq. 3) means nothing. A
+profile may be known, such as gender, age and occupation. The paper names these users among its limits.
 
 Every user with training items votes for its own seed user, with a weight that falls with each field of the
-profile in which it differs from the cold user. So a seed user's part is about its share of the users who
-are like the cold one, and not how alike the profiles of two single users are.
+profile in which it differs from the cold user. So the weight of a seed user is about its share among the
+users with a similar profile, and does not depend on the profiles of two single users.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ MISSING = -1
 
 
 class ProfileWeights(NamedTuple):
-    """How much every user with training items counts for every cold user: by the profiles of both.
+    """The weight of every warm user (with training items) for every cold user, by the profiles of both.
 
-    Users of one profile count the same, so weights are kept by pairs of profiles.
+    Users of one profile have the same weight, so weights are stored by pairs of profiles.
 
     Attributes:
         cold: ``<int32>[C]``, the cold users.
@@ -64,7 +63,7 @@ def assign_with_cold(
 ) -> Assignment:
     """`assign` for users with training items, and `most_voted` for those without any.
 
-    Where no user is cold this is `assign`, and nothing else is done.
+    If no user is cold, this is `assign`.
 
     Args:
         behaviour: ``<float32>[U, D]``; the rows of cold users are not used.
@@ -74,7 +73,7 @@ def assign_with_cold(
         config: engine, tile, `neighbours`, and `cold_mismatch`.
 
     Returns:
-        What `assign` does; a cold user has shares of the votes where others have cosines.
+        The result of `assign`; a cold user has shares of the votes in place of cosines.
 
     Raises:
         RelandError: a seed user is cold, or see `assign`.
@@ -95,10 +94,10 @@ def assign_with_cold(
 def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndarray:
     """Profiles as value numbers, ``<int32>[U, F]``, `MISSING` where a value is missing.
 
-    Values are compared as text and are equal or not; none lies nearer to one than to another. A field is
-    used if on average at least `USERS_PER_VALUE` users share a value of it; fields of many values are
-    left out, one after the other, until there are at most `MOST_PROFILES` distinct profiles. Where no
-    field is used, there is one of missing values.
+    Values are compared as text and are either equal or not. A field is used if on average at least
+    `USERS_PER_VALUE` users share a value of it; fields of many values are left out, one after the other,
+    until there are at most `MOST_PROFILES` distinct profiles. If no field is used, there is one field of
+    missing values.
 
     Args:
         user_features: field name -> ``<str>[U]``, "" where a value is missing.
@@ -121,8 +120,9 @@ def profiles(user_features: Mapping[str, np.ndarray], num_users: int) -> np.ndar
 def profile_weights(profile: np.ndarray, activity: np.ndarray, mismatch: float) -> ProfileWeights:
     """The weights of users with training items for cold users.
 
-    A user counts `mismatch` to the power of the fields in which it differs from the cold one; a missing
-    value differs from every other. With 0 only users of the nearest profiles count, with 1 all as much.
+    The weight of a user is `mismatch` to the power of the number of fields in which it differs from the cold
+    one; a missing value differs from every other. With 0 only users of the nearest profiles count, with 1 all
+    users equally.
 
     Args:
         profile: ``<int32>[U, F]``, see `profiles`.

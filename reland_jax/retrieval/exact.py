@@ -1,7 +1,7 @@
 """Exact nearest keys by cosine, on the device, for one tile of queries at a time.
 
-`exact_top_k` is one call; `ExactIndex` keeps the keys for call after call with a stream of queries, and
-shares the queries out among the devices of the machine.
+`exact_top_k` is one call; `ExactIndex` keeps the keys for repeated calls with a stream of queries, and
+divides the queries among the devices of the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _USERS = "users"  # the axis along which devices divide the queries
 
 
 class ExactIndex:
-    """Keys laid out once for many batches of queries; what it finds is what `exact_top_k` finds.
+    """Keys prepared once for many batches of queries; the results are those of `exact_top_k`.
 
     Cosines may differ from those of `exact_top_k` in the last bit, as products of another shape do.
     """
@@ -159,7 +159,7 @@ def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: jax.Array) -> tuple[ja
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         keys, number = tile
         cosine = jnp.clip(jnp.dot(rows, keys, precision=lax.Precision.HIGHEST), -1.0, 1.0)
-        # A maximum, then the first place where it stands: XLA's argmax on a CPU is slower than both.
+        # A maximum, then the first index that has it: XLA's argmax on a CPU is slower than both.
         largest = cosine.max(axis=1)
         first = jnp.where(cosine == largest[:, None], numbers, size - 1).min(axis=1) + number * size
         better = largest > best[1]

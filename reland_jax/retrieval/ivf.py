@@ -2,8 +2,8 @@
 
 The keys are put into about sqrt(S) cells by K-means. A user is compared with the keys of a few cells, those
 whose score is within a margin of its best one's. Users who search the same cell are compared with it in one
-dense product, so a cell is read from memory once for hundreds of users; libraries made for queries that come
-one by one read it for every user anew. How wide the margin must be for a stated recall is read off a sample.
+dense product, so a cell is read from memory once for hundreds of users; libraries made for single queries
+read it again for every user. The margin for a wanted recall is measured on a sample.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ROUNDING = 1e-5
 
 
 class IvfEffort(NamedTuple):
-    """How thoroughly an `IvfIndex` searches, and what that gave when it was chosen.
+    """The search effort of an `IvfIndex`, and its measured recall when it was chosen.
 
     Attributes:
         spread: weight of a cell's spread in its score.
@@ -121,8 +121,8 @@ class IvfIndex:
     def tune(self, queries: np.ndarray, exact: np.ndarray, recall: float) -> IvfEffort:
         """The effort that compares fewest keys and finds the wanted share of the neighbours of a sample.
 
-        A neighbour is found where its cell is searched, so the margin is a quantile of how far the cells of
-        the neighbours lie below the best ones. The share aimed at is `wanted_share`.
+        A neighbour is found if its cell is searched, so the margin is a quantile of how far the cells of the
+        neighbours are below the best ones. The share aimed at is `wanted_share`.
 
         Args:
             queries: ``<float32>[Q, D]``, a random sample.
@@ -162,7 +162,7 @@ class IvfIndex:
         padded = np.zeros((_padded(len(queries)), queries.shape[1]), np.float32)
         padded[: len(queries)] = queries
         users, searched = _route(padded, self._mean, np.float32(effort.spread) * self._spread, effort.margin)
-        # The row after the last user takes what the empty places of tiles give.
+        # The row after the last user absorbs the results of empty places in tiles.
         best = jnp.full((len(padded) + 1, k), -2.0)
         place = jnp.zeros((len(padded) + 1, k), jnp.int32)
         tile = min(sizes().cell_users, max(_FEWEST // 8, len(padded) // 64))
@@ -321,7 +321,7 @@ def _merged(
 ) -> tuple[jax.Array, jax.Array]:
     """The best cosines ``[m, k]`` and their places, once a block's cosines ``[m, keys]`` are among them.
 
-    What came first wins a tie; within a cell that is the smaller number.
+    Ties go to the first; within a cell that is the smaller number.
     """
     k, size = best.shape[1], cosine.shape[1]
     if k == 1:

@@ -1,8 +1,8 @@
-"""What a folder of outputs holds: from what each was made, and whether it is still as it was written.
+"""The records of a folder of outputs: what each output was made from, and whether it is unchanged.
 
-Beside an output lies its record, ``_made/NAME.json``. An output counts as finished where its record says that
-it was made by the same job from the same input, and its bytes have the checksum that the record has. All
-bytes are read for that, of inputs and outputs: at the disk's speed, about a second per gigabyte.
+The record of an output is ``_made/NAME.json``. An output counts as finished if its record says that it was
+made by the same job from the same input, and its bytes have the recorded checksum. All bytes are read for
+that, of inputs and outputs: at the disk's speed, about a second per gigabyte.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Outputs:
             return None
 
     def is_finished(self, name: str, record: Record | None, made_from: str, rows: int) -> bool:
-        """Whether an output is whole and was made from just this."""
+        """Whether an output is whole and was made from exactly this input."""
         if record is None or (record.made_from, record.rows) != (made_from, rows):
             return False
         try:
@@ -88,7 +88,7 @@ class Outputs:
         return found == record.checksum
 
     def finish(self, name: str, made_from: str, rows: int, unmatched: int) -> None:
-        """Keeps that an output was made."""
+        """Records that an output was made."""
         record = Record(self.job, made_from, rows, unmatched, checksum(self.target(name)))
         write_json(self._record_path(name), record._asdict())
 
@@ -110,7 +110,7 @@ class Outputs:
                 )
 
     def tell_strays(self, names: Iterable[str]) -> None:
-        """Tells of outputs whose input is no longer there; whoever reads the folder reads them as well."""
+        """Warns of outputs whose input is gone; readers of the folder would read them too."""
         known = set(names)
         strays = sorted(name for name in self._recorded() if name not in known and self.target(name).exists())
         if strays:
@@ -155,7 +155,7 @@ class Outputs:
 
     @contextlib.contextmanager
     def turn(self, name: str, wait: bool) -> Iterator[bool]:
-        """Holds the right to make an output, so that two processes do not make the same.
+        """Holds the lock of an output, so that two processes do not make the same one.
 
         Args:
             name: of the shard.

@@ -25,7 +25,7 @@ _REORDER = (10, 20, 30, 50, 80, 120, 200, 400)
 
 
 class ScannEffort(NamedTuple):
-    """How thoroughly ScaNN searches, and what that gave when it was chosen.
+    """The search effort of ScaNN, and its measured recall and cost when it was chosen.
 
     Attributes:
         leaves: leaves searched per query; 0 where all keys are compared.

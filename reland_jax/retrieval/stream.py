@@ -1,8 +1,8 @@
 """Assignment of tens of millions of users to seed users, from Parquet shards to Parquet shards.
 
 The same answer as `assign` gives (paper, Eq. 3), for users that need not fit into memory: every input
-shard becomes one output shard of the same name. A finished one is not made again, so a job that was
-killed goes on where it was. What outputs were made from, and their checksums, are kept beside them
+shard becomes one output shard of the same name. A finished one is not made again, so a killed job continues
+where it stopped. What outputs were made from, and their checksums, are kept beside them
 (`retrieval.outputs`).
 """
 
@@ -197,8 +197,8 @@ class Attacher:
         own = _rows_of(ids, self.seeds.ids)
         own_first(seed, cosine, own)
         user = ids if k == 1 else ids.take(pa.array(np.repeat(np.arange(len(ids)), k)))
-        # A vector of zeros has no direction: all seed users are equally unlike it, and none is its nearest.
-        # A seed user is its own nearest all the same.
+        # A vector of zeros has no direction, so no seed user is its nearest. A seed user is its own nearest
+        # all the same.
         unmatched = np.repeat(~vectors.any(axis=1), k)
         unmatched[::k] &= own < 0
         rows = pa.array(seed.reshape(-1), mask=unmatched)
@@ -224,7 +224,7 @@ class Attacher:
 def attach_all(
     attacher: Attacher, report: Callable[[Progress], None], part: int = 0, parts: int = 1
 ) -> Progress | None:
-    """Makes every output that is not there yet; returns the last progress, None where there was none.
+    """Makes every output that is missing; returns the last progress, or None if there was nothing to do.
 
     Args:
         attacher: for the job.
@@ -260,7 +260,7 @@ def attach_all(
 
 
 def missing_of(attacher: Attacher, users: Mapping[Path, int], mine: Sequence[Path]) -> list[Path]:
-    """Of these shards, those whose outputs are to be made, once it is known that they can be.
+    """Checks that the outputs can be made, and returns the shards whose outputs are missing.
 
     Args:
         attacher: for the job.

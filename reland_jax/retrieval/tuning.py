@@ -1,4 +1,4 @@
-"""The rule by which every approximate engine chooses how thoroughly it searches."""
+"""The rule by which every approximate engine chooses its search effort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine does with its vectors first: check them and scale them to unit length."""
+"""Checks the vectors of every engine and scales them to unit length."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def checked(
 def in_range(rows: np.ndarray) -> np.ndarray:
     """Rows of numbers ``[n, D]`` as ``<float32>[n, D]``; very large and very small ones are scaled.
 
-    Nothing but their direction is asked for, and compiled programs take numbers below 1e-38, and
-    reciprocals of those above 1e38, for zero.
+    Only their direction matters, and compiled programs treat numbers below 1e-38, and reciprocals of those
+    above 1e38, as zero.
 
     Args:
         rows: finite.

@@ -42,7 +42,8 @@ def add_rows(cache: VectorCache, keys: Sequence[bytes], vectors: np.ndarray) -> 
     """Adds rows ``<float32>[n, T]`` to the file and returns the cache that has them.
 
     The file is read again just before it is replaced, so what another process has added meanwhile is
-    kept; of two processes that replace it at the same moment one wins, which costs time and no truth.
+    kept; if two processes replace it at the same moment, one wins, and the other's vectors are computed
+    again.
     """
     rows = _read(cache.path) | cache.rows | dict(zip(keys, vectors, strict=True))
     packed = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), 32)

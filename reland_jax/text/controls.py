@@ -1,6 +1,6 @@
-"""Rationales that say nothing: what a gain of `reland` is to be compared with.
+"""Control rationales without information, with which a gain of `reland` is compared.
 
-A gain that is still there with one of these is not the LLM's.
+A gain that remains with one of these is not due to the LLM.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def noise(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def control_rationales(rationales: np.ndarray, control: str, seed: int = 0) -> np.ndarray:
-    """What takes the place of the rationales ``<float32>[S, T]`` in a control of `types.CONTROLS`."""
+    """The replacement of the rationales ``<float32>[S, T]`` in a control of `types.CONTROLS`."""
     return {"permuted": permuted, "noise": noise}[control](rationales, np.random.default_rng(seed))

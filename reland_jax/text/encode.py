@@ -64,9 +64,10 @@ def load_encoder(config: TextConfig) -> TextEncoder:
 
 
 def check_texts(texts: Sequence[str], config: TextConfig, what: str = "texts") -> None:
-    """Finds out, before long work, whether `encode_texts` can be done and would mean anything.
+    """Checks, before long work, that `encode_texts` will succeed and give meaningful vectors.
 
-    The encoder is loaded whole, so that a fault of its files shows; the texts are tokenised and not encoded.
+    The encoder is loaded completely, so that faults in its files are found; the texts are tokenised but not
+    encoded.
 
     Args:
         texts: as for `encode_texts`.
@@ -85,7 +86,7 @@ def encode_texts(
     cache_dir: str | os.PathLike[str] | None,
     what: str = "texts",
 ) -> np.ndarray:
-    """Encodes texts. The vector of a text does not depend on the texts beside it.
+    """Encodes texts. The vector of a text does not depend on the other texts.
 
     Args:
         texts: ``n`` texts; repeated ones are encoded once.
@@ -232,7 +233,7 @@ def _load(folder: Path, config: TextConfig) -> TextEncoder:
 
 
 def _encodable(text: str) -> str:
-    # What a language model wrote may hold half of a surrogate pair, which no encoding allows.
+    # A language model's text may contain half of a surrogate pair, which no encoding allows.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

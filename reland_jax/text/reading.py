@@ -1,7 +1,7 @@
-"""How much of its texts an encoder can read, found out from their tokens, before anything is encoded.
+"""How much of its texts an encoder can read, measured on their tokens before anything is encoded.
 
-An encoder of English makes the same few vectors of all texts in a script that its vocabulary lacks, and
-letters without sense of a script of which it has the letters alone. Neither can be seen in the vectors.
+An English encoder maps all texts in a script that its vocabulary lacks to the same few vectors, and splits a
+script of which it only has the letters into meaningless letters. Neither shows in the vectors.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def read_by(tokenise: Tokeniser, texts: Sequence[str], token_ids: Sequence[Seque
 
 
 def check_reading(what: str, reading: Reading, config: TextConfig) -> None:
-    """Tells once where many words are not known, and refuses texts of which few stay apart.
+    """Warns once if many words are unknown, and refuses texts if few of them stay distinct.
 
     Args:
         what: which texts, such as "item texts".
@@ -107,7 +107,7 @@ def _tell(message: str) -> None:
 
 
 def _words(tokenise: Tokeniser, token_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Words with letters, and those of them that are not known, of every text: two ``<int64>[n]``."""
+    """Counts of the words with letters of every text, and of the unknown ones: two ``<int64>[n]``."""
     lengths = np.array([len(ids) for ids in token_ids], np.int64)
     ids = np.concatenate([np.zeros(0, np.int64), *(np.asarray(each, np.int64) for each in token_ids)])
     kinds = _Kinds.of(tokenise)

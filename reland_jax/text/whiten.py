@@ -1,7 +1,7 @@
 """PCA whitening of text vectors.
 
-Vectors of a frozen encoder crowd in a narrow cone: a few directions carry nearly all of the variance
-and are common to all texts. Whitening removes the mean and gives every kept direction the same variance.
+Vectors of a frozen encoder lie in a narrow cone: a few directions have nearly all of the variance and are
+common to all texts. Whitening removes the mean and gives every kept direction the same variance.
 """
 
 from __future__ import annotations

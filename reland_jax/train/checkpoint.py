@@ -1,6 +1,6 @@
-"""Checkpoints of a training run, written by Orbax; a run killed at any moment goes on from the last.
+"""Checkpoints of a training run, written by Orbax; a run killed at any moment continues from the last.
 
-Orbax is imported where it is used: training without checkpoints does without its 100 MB.
+Orbax is imported where it is used, since it takes 100 MB that training without checkpoints does not need.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in one folder; only the newest is kept.
 
-    Orbax writes a checkpoint aside and renames it. Beside it lies ``EPOCH.files.json`` with the checksums of
-    its files, which is written when they are on the disk; only then the checkpoint before is removed. So a
-    kill in the middle leaves the one before, and one that was damaged is never read.
+    Orbax writes a checkpoint aside and renames it. ``EPOCH.files.json`` beside it has the checksums of its
+    files and is written once they are on the disk; only then is the previous checkpoint removed. So a kill in
+    the middle leaves the previous one, and a damaged one is never read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
@@ -55,13 +55,13 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._run, self._folder = dict(run), Path(os.path.abspath(folder))
-        # Several processes must take the same one, whatever each of them sees of a shared folder.
+        # All processes must restore the same one, whatever each of them sees of a shared folder.
         self._newest = of_first_process(self._clear() if jax.process_index() == 0 else -1)
         options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def _clear(self) -> int:
-        """Removes what cannot be read, and returns the epoch of the newest whole checkpoint, or -1."""
+        """Removes unreadable checkpoints, and returns the epoch of the newest whole one, or -1."""
         newest = -1
         for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
             remove(half)
@@ -119,7 +119,7 @@ class Checkpoints:
     def restore(self, like: Saved) -> Saved | None:
         """The newest checkpoint, or None if there is none that is whole.
 
-        It may have been saved on another mesh: rows that only fill a table up are added or left out.
+        It may have been saved on another mesh: padding rows of tables are added or removed.
 
         Args:
             like: a `Saved` of the right structure and placement, whose values are ignored.
@@ -151,7 +151,7 @@ def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
     """Writes the parameters of a trained recommender to a new folder.
 
     Args:
-        params: of several processes only this one writes them, as whole arrays of the host.
+        params: whole arrays on the host; if there are several processes, only one of them calls this.
         folder: where they go.
     """
     import orbax.checkpoint as ocp
@@ -171,8 +171,8 @@ def load_params(folder: str | os.PathLike[str], like: Any) -> Any:
 
     Args:
         folder: what `save_params` wrote.
-        like: a tree of arrays, or of their shapes, of the right structure; what does not say where it
-            lies comes to the first device.
+        like: a tree of arrays, or of their shapes, of the right structure; those without a sharding are put
+            on the first device.
     """
     import orbax.checkpoint as ocp
 

@@ -1,4 +1,4 @@
-"""The training loop: dispatch, look, validate, remember the best, stop early."""
+"""The training loop: dispatch, check, validate, keep the best parameters, stop early."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Evaluator:
     def ranks(self, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
         """Ranks of the distinct targets of `part`, "valid" or "test"; exact below the cutoff, None for all.
 
-        A target that belongs to a masked history is ranked as if it alone did not.
+        A target in a masked history is ranked as if it alone were not masked.
         """
         return rank_targets(self._plans[part], self._task.vectors(params, part), cutoff)
 
@@ -142,7 +142,7 @@ def fit(
                 | {"targets/s": f"{task.targets / entry['seconds']:.0f}"}
             )
             bar.update()
-            # A checkpoint is a collective, and the clocks of several processes differ: one of them decides.
+            # A checkpoint is a collective, and the clocks of processes differ, so process 0 decides.
             due = of_first_process(time.monotonic() - last_saved >= config.checkpoint_seconds)
             if checkpoints and (due or _finished(saved.progress, config)):
                 checkpoints.save(len(saved.progress["history"]), saved)
@@ -157,7 +157,7 @@ def fit(
 def _start(task: Task, config: TrainConfig, checkpoints: Checkpoints | None) -> Saved:
     """Where a run begins or goes on: fresh, or the newest checkpoint."""
     state = init_state(task, config)
-    # Steps write into the state that they are given; the best parameters are a copy of their own.
+    # Steps donate their state, so the best parameters are a separate copy.
     best = jax.tree.map(jnp.copy, state.params)
     fresh = Saved(state, best, {"history": [], "best_epoch": 0, "best": -1.0})
     return (checkpoints.restore(fresh) if checkpoints else None) or fresh
@@ -170,7 +170,7 @@ def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
 
 
 def _one_epoch(evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: Saved) -> Saved:
-    """Trains and validates an epoch; the arrays of `saved` are used up."""
+    """Trains and validates an epoch; the arrays of `saved` are donated."""
     epoch = len(saved.progress["history"]) + 1
     start = time.perf_counter()
     state, loss = epoch_fn(saved.state, epoch)
@@ -190,7 +190,7 @@ def _one_epoch(evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, save
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)
 def _copy_over(old: Any, new: Any) -> Any:
-    """A copy of `new` in the memory of `old`, so that there is never a second one."""
+    """Copies `new` into the memory of `old`, so that there is never a second copy."""
     del old
     return jax.tree.map(jnp.copy, new)
 
@@ -216,10 +216,10 @@ class _NotFinite(Exception):
 
 
 class _Epoch:
-    """Runs epochs with functions compiled once, ahead of the first.
+    """Runs epochs with functions that are compiled once, before the first.
 
     Attributes:
-        compile_seconds: time spent compiling; next to nothing where another seed has compiled the same.
+        compile_seconds: time spent compiling; close to zero if another seed has compiled the same program.
     """
 
     def __init__(self, task: Task, config: TrainConfig, state: TrainState) -> None:
@@ -247,7 +247,7 @@ class _Epoch:
         for number, batches in enumerate(self._batches):
             state, loss = self._dispatch(state, order, batches)
             losses.append(loss)
-            # One dispatch behind, so that the device has its next work while the host looks.
+            # One dispatch behind, so that the device already has its next work while the host checks.
             self._look(losses, epoch, number - 1)
         self._look(losses, epoch, len(losses) - 1)
         return state, float(np.concatenate(losses).mean())
@@ -261,8 +261,8 @@ class _Epoch:
     def diagnose(self, fault: _NotFinite, saved: Saved) -> RelandError:
         """Repeats a run up to the dispatch that failed, and that one step by step.
 
-        Steps use up the state that they are given, so it is repeated from where the run began or was saved,
-        to the same numbers.
+        Steps donate their state, so the run is repeated from its start or its last checkpoint, to the same
+        numbers.
         """
         state = saved.state
         for epoch in range(len(saved.progress["history"]) + 1, fault.epoch + 1):
@@ -276,7 +276,7 @@ class _Epoch:
 def _diagnose(
     task: Task, program: Program, state: TrainState, order: Any, batches: np.ndarray
 ) -> RelandError:
-    """Replays a failed dispatch step by step and says which step and tensor went wrong first."""
+    """Replays a failed dispatch step by step and returns which step and tensor were not finite first."""
     optimizer = create_optimizer(program.config, program.steps)
     for index in batches:
         where = f"step {int(state.step)}"

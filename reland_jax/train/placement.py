@@ -1,9 +1,9 @@
-"""Where the arrays of a training lie on the mesh: the rules, by name.
+"""Sharding rules for the arrays of a training, by name.
 
-What has a row per user, item or seed user is shared out over the axis `model`, by rows; what has an entry
-per interaction over the axis `data`. All else (kernels, biases, shuffles, counters) is whole on every
-device. The optimiser's moments carry the names of their parameters, and so lie beside them. Without a
-mesh nothing here does anything.
+Arrays with a row per user, item or seed user are sharded over the axis `model`, by rows; arrays with an entry
+per interaction over the axis `data`. All others (kernels, biases, shuffles, counters) are replicated. The
+optimiser's moments have the names of their parameters, and therefore the same sharding. Without a mesh
+nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ ROWS = {
 
 
 def axis_of(path: Any) -> str | None:
-    """The axis of the last name in a path of the tree that has a rule, or None."""
+    """The axis of the last name in a tree path that has a rule, or None."""
     names = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
     return next((ROWS[name] for name in reversed(names) if name in ROWS), None)
 
 
 def distribute(tree: Any) -> Any:
-    """Arrays of the host, brought to where the rules say."""
+    """Puts arrays of the host on the devices, sharded by the rules."""
     return jax.tree_util.tree_map_with_path(lambda path, array: put(array, axis_of(path)), tree)
 
 
 def constrained(tree: Any) -> Any:
-    """Says inside a compiled function that arrays lie where the rules say."""
+    """Constrains arrays inside a compiled function to the sharding of the rules."""
 
     def of(path: Any, leaf: jax.Array) -> jax.Array:
         axis = axis_of(path) if leaf.ndim else None
@@ -57,12 +57,12 @@ def constrained(tree: Any) -> Any:
 
 
 def replicated() -> NamedSharding | None:
-    """Whole on every device; None without a mesh."""
+    """The replicated sharding; None without a mesh."""
     return None if active_mesh() is None else NamedSharding(jax.sharding.get_mesh(), PartitionSpec())
 
 
 def shardings(shapes: Any) -> Any:
-    """The same for what a compiled function returns; None without a mesh.
+    """The shardings of a tree by the rules, for the results of a compiled function; None without a mesh.
 
     Args:
         shapes: a tree of arrays or of their shapes.

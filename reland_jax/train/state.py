@@ -41,7 +41,7 @@ class TrainState(NamedTuple):
 
 
 class Purpose(enum.IntEnum):
-    """What random numbers are for; each purpose has streams of its own.
+    """The purposes of random numbers; each has streams of its own.
 
     A new purpose folds its number into the key of one of these: their count is part of every key.
     """
@@ -70,10 +70,10 @@ of GAT, and NeuMF's tower."""
 
 
 def create_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
-    """Adam, with decoupled weight decay of matrices (embeddings, kernels) where the config asks for it.
+    """Adam, with decoupled weight decay of matrices (embeddings, kernels) if the config sets it.
 
-    What all items or users share may take smaller steps: each of these weights moves all of them at
-    once, while an embedding moves its own row only.
+    Weights that all items or users share may take smaller steps: each of them moves all rows at once, while
+    an embedding moves its own row only.
 
     Args:
         config: how to optimise.
@@ -115,14 +115,15 @@ def _label(path: Any, leaf: Any) -> str:
 
 
 class Program(NamedTuple):
-    """What a compiled training hangs on besides the shapes and places of its arrays; the same for all seeds.
+    """What a compiled training depends on besides shapes and shardings; the same for all seeds.
 
     Attributes:
         model: the linen module.
         epoch_order: see `Task`.
         batch: see `Task`.
         steps: batches per epoch.
-        config: how to optimise; what no step hangs on (the seed, when to stop) has its default.
+        config: how to optimise; settings that no step depends on (the seed, when to stop) have their
+            defaults.
     """
 
     model: Recommender
@@ -242,11 +243,11 @@ def compiled_dispatch(
 ) -> jax.stages.Compiled:
     """`make_dispatch`'s function, compiled; the state is donated.
 
-    The programs of this process are kept, the last ones used, so that another seed compiles nothing.
+    The most recently used programs of this process are cached, so that another seed compiles nothing.
 
     Args:
         program: see `Program`.
-        state: it and the others are only looked at for their shapes and places.
+        state: like the other arguments, used only for shapes and shardings.
         tables: frozen arrays.
         data: training arrays.
         order: the epoch's shuffle.

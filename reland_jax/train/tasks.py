@@ -1,7 +1,7 @@
-"""What the training loop needs to know of a recommender and its data: batches, loss and vectors.
+"""The interface between the training loop and a recommender with its data: batches, loss and vectors.
 
-Everything an epoch reads lies on the device from the start. A *task* bundles those arrays with pure
-functions over them; the loop neither knows nor asks which family of recommender it trains.
+Everything an epoch reads is on the device from the start. A *task* bundles those arrays with pure functions
+over them; the loop does not depend on the family of recommender it trains.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ from reland_jax.types import Ragged, RelandError, Splits
 class Task(NamedTuple):
     """A recommender with its data.
 
-    Tasks of the same shapes and settings have equal `model`, `epoch_order` and `batch`, by which compiled
-    programs are found again: training with another seed compiles nothing.
+    Tasks with the same shapes and settings have equal `model`, `epoch_order` and `batch`, the keys of the
+    cache of compiled programs: training with another seed compiles nothing.
 
     Attributes:
         model: the linen module.
@@ -106,7 +106,7 @@ def create_task(
 
 @dataclasses.dataclass(frozen=True)
 class _Score:
-    """A recommender's score as a value: two of equal recommenders are equal, and share what is compiled."""
+    """A recommender's score as a hashable value, so that equal recommenders share compiled programs."""
 
     model: Recommender
 
@@ -154,7 +154,7 @@ class SequenceData(NamedTuple):
 
 
 def _evenly(layout: Layout) -> Layout:
-    """The layout with as many rows, and slots, as the devices of a mesh share evenly."""
+    """The layout with rows and slots padded to multiples of the mesh's devices."""
     rows, slots = even(layout.rows, DATA), layout.place.shape[1]
     beyond = layout.place == layout.rows * layout.width
     place = np.where(beyond, rows * layout.width, layout.place).astype(np.int32)
@@ -223,9 +223,9 @@ def _chosen(
 
 @dataclasses.dataclass(frozen=True)
 class _ViewedBatcher:
-    """Cuts batches with one input of every window, and another with the same target beside it.
+    """Cuts batches with one input of every window, and another input with the same target.
 
-    Where a window has many targets one is drawn, so that over the epochs all of them take part.
+    If a window has many targets, one is drawn, so that over the epochs all of them take part.
 
     Attributes:
         whole: cuts the batch itself.
@@ -302,7 +302,7 @@ def _sequence_task(
 
 
 def _encoded_at_once(model: SequentialRecommender) -> int:
-    """Sequences encoded at a time, where nothing is learned from them."""
+    """Number of sequences encoded at a time, outside of training."""
     return sizes().encoded_by_attention if model.attention else sizes().encoded_sequences
 
 
@@ -343,7 +343,7 @@ def _encode(
 
 
 def append(first: Ragged, second: Ragged) -> Ragged:
-    """Rows of `second` put after the rows of `first`."""
+    """Appends the rows of `second` to the rows of `first`."""
     indptr = first.indptr + second.indptr
     items = np.empty(int(indptr[-1]), np.int32)
     into_first = np.arange(len(first.items)) + np.repeat(second.indptr[:-1], first.lengths())
@@ -386,7 +386,7 @@ def sample_negatives(
 
     A number r below I - n is drawn, for the r-th item that is not among the user's n. Below the j-th of
     the user's items (from 0, in ascending order) lie ``item - 1 - j`` others, so a binary search for r in
-    these numbers tells how many of the user's items to skip. Who has all items gets any one of them.
+    these numbers tells how many of the user's items to skip. A user who has all items gets any of them.
 
     Args:
         data: see `PairData`.
