@@ -1,7 +1,7 @@
-"""What threads and libraries say about errors of their own while a command is at work.
+"""Collects error messages of threads and libraries while a command runs.
 
-Where the command fails, its last line tells the reason, and hundreds of lines of tracebacks from the threads
-of a library would hide it. Where it ends well, nothing of this must be lost. So it is kept until that is
+If the command fails, its last line gives the reason, which hundreds of lines of tracebacks from a library's
+threads would hide. If it succeeds, none of these messages may be lost. So they are held back until that is
 known.
 """
 

@@ -1,4 +1,4 @@
-"""Users per second, recall and memory of the streaming assignment, beside other libraries, in one run.
+"""Users per second, recall and memory of the streaming assignment, compared with other libraries.
 
     python -m experiments.bench_attach --users=200000 --seeds=75000 --vectors=VECTORS.npy
 
@@ -9,8 +9,8 @@ streaming job takes all of them from Parquet shards with engine "ivf", the first
 index. The libraries are given the same first users in memory, as unit vectors, and the best of --repeats
 counts. A library that cannot be imported is left out.
 
-Approximate ones all search just so thoroughly that they find --recall of the exact neighbours, and two
-standard errors, on one sample; the recall in the table is that of the first --checked users.
+Approximate ones are tuned on one sample to find --recall of the exact neighbours with two standard errors to
+spare; the recall in the table is that of the first --checked users.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 
 class Data(NamedTuple):
-    """What every side is given.
+    """The data that every contender gets.
 
     Attributes:
         folder: of the Parquet shards.

@@ -1,4 +1,4 @@
-r"""Users without history, who borrow from seed users by profile, against popularity.
+r"""Users without history, ranked by seed users of similar profile, compared with popularity.
 
     python -m experiments.cold_start --dataset=ml-1m --backbones=lightgcn,sasrec --workdir=DIR \
         --out=DIR/cold_start.json [--set=train.max_epochs=5 ...]
@@ -7,12 +7,12 @@ A share of the users is held out entirely, and every recommender is trained on t
 vector is the weighted mean of those of seed users, where a user of another profile counts less: for
 each field that differs, by the factor `retrieval.cold_mismatch`.
 
-What a list of ten is held against, for the same cold users:
+The targets of a list of ten, for the same cold users:
 
     first    their first interactions, which come next for somebody who is new; as many as the test part has
     all      all their interactions
-    last     their test part under the ratio split. They have had most popular items before, and these
-             cannot be found any more, but stand at the top of every list. So it tells methods apart badly
+    last     their test part under the ratio split. They have had most popular items before, so these are no
+             targets, but are at the top of every list. So it distinguishes methods badly
 
 The rows of the table:
 
@@ -73,7 +73,7 @@ PerUser = Mapping[str, np.ndarray]
 
 
 class Setup(NamedTuple):
-    """What all trainings share.
+    """Settings that all trainings share.
 
     Attributes:
         mismatches: values of `retrieval.cold_mismatch` to choose from.
@@ -125,7 +125,7 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
 
 
 def cold_targets(whole: Splits, cold: np.ndarray) -> dict[str, Ragged]:
-    """What cold users' lists are held against, by the name in `TARGETS`; nothing for the others.
+    """The targets of cold users' lists, by the name in `TARGETS`; empty for the other users.
 
     Args:
         whole: the split before the hold-out; parts follow each other in time.

@@ -1,4 +1,4 @@
-"""What every command has in common: how it is started, its flags for paths, and what it says when it fails.
+"""Common parts of all commands: how they start, flags for paths, and the error line when they fail.
 
 A command ends with one line that says what is wrong, where, and what to do: for mistakes on the command line,
 for `RelandError`, for what the system refuses (no space, no permission, no memory), and for Ctrl-C. The
@@ -78,7 +78,7 @@ def run_with_operands(
 
 
 def status_of(work: Callable[[], int | None], debug: bool = False) -> int:
-    """Does the work of a command and tells in one line on stderr what goes wrong.
+    """Runs a command and prints errors as one line on stderr.
 
     Args:
         work: returns the exit status, None for 0. `SystemExit` passes through.

@@ -1,8 +1,8 @@
 """Scores of finished cells as small files, so that a grid may be trained on several machines.
 
-What a training leaves in its workdir takes megabytes and stays on the machine. The table needs far less of
-it: the metrics of every user, about 10 kB a cell. A folder of them is copied, or committed, and wherever
-it is named the cells in it are finished.
+The artefacts of a training take megabytes and stay on the machine. The table needs much less: the metrics of
+every user, about 10 kB a cell. A folder of them can be copied or committed, and its cells count as finished
+wherever it is given.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _FIXED = {
 
 
 def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
-    """A hash of all that a cell's scores hang on: settings, data and pool, whatever their paths.
+    """A hash of everything that a cell's scores depend on: settings, data and pool, whatever their paths.
 
     Vectors that other machines round differently do not enter, so equal cells of different machines have
     one origin.

@@ -1,11 +1,11 @@
-r"""What a training step holds and sends on each device of a mesh, from the compiled program.
+r"""Memory and traffic of a training step on each device of a mesh, from the compiled program.
 
     python -m experiments.mesh_memory --backbone=lightgcn --users=200000 --items=100000 --meshes=1x1,1x2,2x4
 
 Nothing is trained and no accelerator is needed: the step is compiled for virtual devices of the CPU, so a
 job can be sized before a machine is rented. The data are generated, as in `experiments.growth`, and the
-settings those of Amazon Beauty, variant `id`. An accelerator's compiler needs other space for what lies
-between the layers; what is held from step to step is the same.
+settings those of Amazon Beauty, variant `id`. On an accelerator the compiler needs other amounts for
+activations; the state held between steps is the same.
 
 MESH is DATAxMODEL: devices that share a batch, times devices that share the rows of tables.
 """
@@ -36,7 +36,7 @@ class Footprint(NamedTuple):
     Attributes:
         state: parameters and the optimiser's moments.
         data: interactions, shuffles and the graph.
-        between: what lies between the layers, at most.
+        between: activations and temporary arrays, at most.
         sent: results of the operations in which devices exchange arrays, each counted once.
     """
 

@@ -1,4 +1,4 @@
-"""What a writer of rationales gets and gives back: the contract of every provider."""
+"""The contract of every provider: what a writer of rationales receives and returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine needs of an LLM service: one call, and errors that say what to do next."""
+"""The interface of an LLM service: one call, and errors that determine the next step."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The engine that asks an LLM service many prompts: each once, within all limits, nothing lost.
+"""The engine that sends many prompts to an LLM service: each once, within all limits, nothing lost.
 
-Every answer goes into the journal before it counts. The engine may be stopped at any moment, by a kill
-too; started again, it sends only prompts without an accepted answer. What it returns does not depend on
-the order in which answers arrived, nor on how often it was stopped.
+Every answer is journalled before it is used. The engine may be stopped at any moment, even killed; started
+again, it sends only prompts without an accepted answer. Its result does not depend on the order in which
+answers arrived, nor on interruptions.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ async def ask_all(
 ) -> Asked:
     """Asks every prompt that has no accepted answer in the journal, and returns the answers to all.
 
-    An answer that the judge does not accept is asked for again once, with what is wrong with it, one that
-    was cut off with more room; after a second one the prompt is in quarantine and is not asked any more.
-    Prompts that another process is asking with the same journal are left to it.
+    If the judge rejects an answer, the prompt is sent again once, with the reason, or with a larger token
+    limit if the answer was cut off. After a second rejection the prompt is in quarantine and is not sent any
+    more. Prompts that another process with the same journal is asking are left to that process.
 
     Args:
-        requests: the prompts; the same one may stand there several times and is asked once.
+        requests: the prompts; repeated ones are sent once.
         chat: the service.
-        journal: open; the claims of this call are given back at its end.
+        journal: open; the claims of this call are released at its end.
         config: model, tokenizer and bound of an answer.
         llm: limits, budget, tries.
         judge: which answers are usable; those with a rationale by default.
@@ -96,13 +96,13 @@ async def ask_all(
     """
     distinct = list({request.key: request for request in requests}.values())
     await asyncio.to_thread(journal.enlist, bool(llm.budget or llm.budget_tokens))
-    # After that: what processes that have ended had under way counts as paid now.
+    # After that, pending requests of processes that have ended count as paid.
     job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
     return await job.run(distinct)
 
 
 def run_apart(coroutine: Callable[[], Coroutine[None, None, Asked]]) -> Asked:
-    """Runs the engine from code that is not asynchronous, in a notebook too."""
+    """Runs the engine from synchronous code, in a notebook too."""
     from concurrent.futures import ThreadPoolExecutor
 
     if not _in_a_loop():
@@ -176,7 +176,7 @@ class _Source:
 
 
 def known(keys: Sequence[str], journal: Journal) -> Asked:
-    """What the journal says about prompts, without asking: answers, and why some are in quarantine."""
+    """Looks prompts up in the journal without asking: answers, and reasons for quarantine."""
     quarantined = journal.quarantined(keys)
     problems = {key: _QUARANTINE.format(why) for key, why in quarantined.items()}
     return Asked(journal.answers(keys), problems, frozenset(problems))
@@ -197,7 +197,7 @@ class _Job:
         self._breaker, self._patience = Breaker(llm.breaker_failures), Patience(llm.longest_wait)
         self._told, self._told_of_others = -_TELL_SECONDS, False
         self._slots, self._under_way, self._room = asyncio.Semaphore(llm.concurrency), 0, asyncio.Event()
-        # A few are written down while all places of the service are taken, so that none waits for the disk.
+        # A few are journalled while all slots of the service are taken, so that none waits for the disk.
         self._ahead = asyncio.Semaphore(llm.concurrency + llm.concurrency // 4)
         self._recorder, self._asked = Recorder(journal), Asked({}, {})
         self._why_stopped: Callable[[int], RelandError] | None = None
@@ -229,7 +229,7 @@ class _Job:
         return _Item(request, turn, chat_tokens(counter, turn.messages), chat_bound(counter, turn.messages))
 
     def settled(self, asked: Asked) -> None:
-        """Takes over what is known now."""
+        """Records the outcome of settled prompts."""
         self._asked.answers.update(asked.answers)
         self._asked.problems.update(asked.problems)
         self._asked = self._asked._replace(closed=self._asked.closed | asked.closed)
@@ -249,7 +249,7 @@ class _Job:
         return key in self._asked.answers or key in self._asked.problems
 
     def _stop(self, why: Callable[[int], RelandError]) -> None:
-        """Nothing more is sent; the first reason counts."""
+        """Stops sending; the first reason counts."""
         self._why_stopped = self._why_stopped or why
         self.stopped.set()
         self._room.set()
@@ -299,7 +299,7 @@ class _Job:
         self.settled(Asked({}, {key: why}, frozenset({key} if closed else ())))
 
     async def _wait(self, seconds: float, error: ChatError) -> None:
-        """Waits for another try, and says so where it is long; stops the job where it would be too long."""
+        """Waits before another try, and reports long waits; stops the job if the wait would be too long."""
         if error.retry_after is not None and not self._patience.allows(seconds):
             self._stop(lambda left: RelandError(
                 f"{error.why}; the service asks to wait for {error.retry_after:.0f} s, and with no answer "
@@ -316,7 +316,7 @@ class _Job:
         await self.pause(seconds)
 
     def tell_of_others(self, prompts: int) -> None:
-        """Says once that prompts are waited for that another process is asking."""
+        """Reports once that this process waits for prompts of another process."""
         if not self._told_of_others:
             self._told_of_others = True
             _log.warning(
@@ -361,7 +361,7 @@ class _Job:
         return reception
 
     async def _allows(self, prompt: str) -> bool:
-        """Whether the prompt may be asked; stops the job where nothing may be any more."""
+        """Whether the prompt may be sent; stops the job if nothing may be sent any more."""
         if not self.journal.is_guarded:
             return True
         try:
@@ -413,7 +413,7 @@ class _Job:
             ))  # fmt: skip
 
     async def _reserve(self, reserved: tuple[int, int]) -> None:
-        """Sets the largest cost of a request aside; waits for others to settle where there is no room.
+        """Reserves the largest cost of a request; waits for others to settle if the budget has no room.
 
         Raises:
             _Stopped: there will be no room, and the job is stopped.
@@ -440,7 +440,7 @@ class _Job:
             await self.pause(delay)
 
     def _correct(self, item: _Item, reception: Reception) -> None:
-        """Tells the limit on tokens what was really used, where the service says it."""
+        """Corrects the token limit by the real usage, if the service reports it."""
         used = reception.answer.prompt_tokens + reception.answer.response_tokens
         if used:
             self._tokens.give_back(item.tokens + item.turn.max_tokens - used)
@@ -455,7 +455,7 @@ def _outcome(reception: Reception) -> Asked:
 
 
 async def _together(work: Sequence[Coroutine[None, None, None]], beside: Coroutine[None, None, None]) -> None:
-    """Runs all of the work, and something beside it until the work ends; the first error ends all."""
+    """Runs the work, and a second coroutine until the work ends; the first error ends both."""
     tasks, background = [asyncio.create_task(one) for one in work], asyncio.create_task(beside)
     try:
         await asyncio.gather(*tasks)

@@ -1,10 +1,10 @@
-"""The journal: every prompt that was asked and every answer that came, in one SQLite file.
+"""The journal: every prompt that was sent and every answer received, in one SQLite file.
 
-A prompt is known by its key, a hash of its text, the model and the sampling settings. What `record` was
-given is on disk when it returns, so a process that is killed loses no answer that it recorded, and the
-next one asks only what has no accepted answer. Several processes may use one journal: a prompt is
-claimed before it is asked, and a claim of a process that has ended is free at once. SQLite's WAL needs
-a local disk: keep the journal off network file systems.
+The key of a prompt is a hash of its text, the model and the sampling settings. Entries are on disk when
+`record` returns, so a killed process loses no recorded answer, and the next one asks only prompts without an
+accepted answer. Several processes may use one journal: a prompt is claimed before it is asked, and a claim of
+a process that has ended is released at once. SQLite's WAL needs a local disk: keep the journal off network
+file systems.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ _log = logging.getLogger(__name__)
 class Journal:
     """An open journal; safe to use from several threads and several processes.
 
-    Used as a context manager it is closed at the end, which gives its claims back.
+    Used as a context manager it is closed at the end, which releases its claims.
 
     Attributes:
         path: the SQLite file; its prompts and answers are personal data, so only the user may read it.
-        lease_seconds: silence after which others that cannot see this process (from another container)
-            take it for ended.
-        out_of_room: whether the disk was full, so that what was set aside for answers had to be used.
+        lease_seconds: silence after which processes that cannot see this one (in another container) assume
+            that it has ended.
+        out_of_room: whether the disk was full, so that the reserved space had to be used.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class Journal:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether prompts may come to be forbidden while they are asked."""
+        """Whether prompts may be forbidden while a job is running."""
         return self._may_ask is not None
 
     def allows(self, prompt: str) -> bool:
-        """Whether a prompt may be sent, and its answer be kept: nobody whom it shows was removed meanwhile.
+        """Whether a prompt may be sent and its answer kept: no user in it was removed meanwhile.
 
         Raises:
             RelandError: nothing may be sent any more.
@@ -126,7 +126,7 @@ class Journal:
         return self._may_ask is None or self._may_ask(prompt)
 
     def close(self) -> None:
-        """Gives the claims back and closes the file; closing twice does nothing."""
+        """Releases the claims and closes the file; closing twice does nothing."""
         with self._explained():
             if self._id:
                 with self._transaction() as database:
@@ -137,7 +137,7 @@ class Journal:
             self._database.close()
 
     def check(self) -> None:
-        """Reads the whole file; opening does so only where it is small.
+        """Reads the whole file for damage; opening does that for small files only.
 
         Raises:
             RelandError: a page, an answer or a prompt in it is damaged.
@@ -154,7 +154,7 @@ class Journal:
         return {key: Answer(*values) for key, *values in rows}
 
     def malformed(self, keys: Iterable[str]) -> dict[str, Malformed]:
-        """Key -> the first malformed or cut answer, where there is one."""
+        """Key -> the first malformed or cut answer, of keys that have one."""
         order = "ORDER BY id DESC"  # so that the first one is what stays in the dictionary
         rows = self._received("content, why, kind", f"{_FAULTY} AND messages = ''", keys, order)
         return {key: Malformed(*values) for key, *values in rows}
@@ -166,9 +166,9 @@ class Journal:
         return {key: why for key, why in rows.items() if key not in answered}
 
     def claim(self, requests: Sequence[RequestRecord]) -> set[str]:
-        """Takes prompts for this process, and says which it now holds.
+        """Claims prompts for this process, and returns those it now holds.
 
-        The others are answered, in quarantine, or held by a process that is at work on them.
+        The others are answered, in quarantine, or claimed by another running process.
         """
         keys = [request.key for request in requests]
         with self._explained(), self._transaction() as database:
@@ -183,16 +183,16 @@ class Journal:
         return {key for key, owner in held.items() if owner == self._id}
 
     def release(self, keys: Iterable[str]) -> None:
-        """Gives claims back; those of others stay."""
+        """Releases claims of this process."""
         with self._explained(), self._transaction():
             for key in keys:
                 self._free("key = ? AND owner = ?", (key, self._id))
 
     def enlist(self, alone: bool = False) -> None:
-        """Tells other processes that this one is at work.
+        """Registers this process as a user of the journal.
 
         Args:
-            alone: refuse to work beside others, for a budget that must hold for the journal as a whole.
+            alone: refuse to work beside other processes, because a budget must hold for the whole journal.
 
         Raises:
             RelandError: others are at work, and this process or one of them has to be alone.
@@ -215,7 +215,7 @@ class Journal:
             time.sleep(0.2)
 
     def hold_room(self, size: int) -> None:
-        """Sets bytes of the disk aside, so that answers under way can be written though it becomes full.
+        """Reserves disk space, so that pending answers can be written even if the disk becomes full.
 
         Raises:
             RelandError: there is no room for them now.
@@ -224,15 +224,15 @@ class Journal:
             self._reserve.hold(size)
 
     def heartbeat(self) -> None:
-        """Tells processes that cannot see this one that it is still at work."""
+        """Signals to processes that cannot see this one that it is still running."""
         with self._explained(), self._transaction():
             self._enlist()
 
     def record(self, receptions: Sequence[Reception], sent: Sequence[Sent] = ()) -> None:
-        """Writes what came back and what is sent, all or nothing; it is on disk when this returns.
+        """Writes responses and requests in one transaction, which is on disk when this returns.
 
         Args:
-            receptions: what came back; an accepted answer ends the claim of its prompt.
+            receptions: responses; an accepted answer releases the claim of its prompt.
             sent: requests that are about to be sent. Should this process end before their receptions
                 are recorded, they count as paid, so that a budget holds.
         """
@@ -259,7 +259,7 @@ class Journal:
             database.executemany("DELETE FROM claims WHERE key = ?", accepted)
 
     def retire(self, keys: Iterable[str], before: str) -> int:
-        """Takes the accepted answers of these prompts back, so that they are asked anew; they stay paid.
+        """Retires accepted answers, so that their prompts are asked again; their cost stays recorded.
 
         Args:
             keys: of the prompts.
@@ -267,7 +267,7 @@ class Journal:
                 not say when it made them.
 
         Returns:
-            How many were taken back.
+            The number of answers retired.
         """
         arrived = "strftime('%Y-%m-%dT%H:%M:%S', received, 'unixepoch')"
         made = f"CASE created WHEN '' THEN {arrived} ELSE created END"
@@ -276,21 +276,21 @@ class Journal:
         with self._explained(), self._transaction() as database:
             for key in keys:
                 retired += database.execute(change, (SURPLUS, ACCEPTED, key, before)).fetchall()
-            # What went wrong before that answer is past too: the prompt is asked as for the first time.
+            # Earlier failures are cleared too: the prompt is asked as for the first time.
             database.executemany(f"UPDATE received SET kind = '{SURPLUS}' WHERE key = ?", retired)
             seal = f"UPDATE received SET checksum = checksum_of({CHECKED}) WHERE key = ?"
             database.executemany(seal, retired)
         return len(retired)
 
     def usage(self) -> dict[str, Usage]:
-        """Model -> what was paid to it: answers that were thrown away or never came are in it."""
+        """Model -> what was paid to it, including answers that were rejected or never arrived."""
         query = """SELECT asked.model, COUNT(*), SUM(paid_prompt), SUM(paid_response)
                    FROM received JOIN asked USING (key) GROUP BY asked.model ORDER BY asked.model"""
         with self._explained():
             return {model: Usage(*values) for model, *values in self._database.execute(query)}
 
     def purge(self, prompt_hashes: Iterable[str]) -> int:
-        """Removes prompts and all that came back for them, so that the file holds no byte of them.
+        """Removes prompts and all their responses, so that no byte of them remains in the file.
 
         Returns:
             How many prompts were removed; one asked of two models counts twice.
@@ -342,7 +342,7 @@ class Journal:
     def _create(self) -> None:
         """Makes the file, readable by its owner alone, if there is none.
 
-        A journal is made aside and gets its name when it has tables, so an empty one was emptied.
+        A journal gets its name only when it has tables, so an empty file means that it was emptied.
         """
         if not os.path.lexists(self.path):
             made = aside_name(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}"))
@@ -379,7 +379,7 @@ class Journal:
         self._database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def _in_the_way(self) -> list[tuple[str, int, bool | None, float]]:
-        """Enlists this process, or says who is at work instead: (id, pid, whether it runs, beat)."""
+        """Registers this process, or returns the one that prevents it: (id, pid, whether it runs, beat)."""
         query = "SELECT id, machine, pid, started, beat, alone FROM owners WHERE id != ?"
         with self._explained(), self._transaction() as database:
             self._free_the_dead()
@@ -390,7 +390,7 @@ class Journal:
         return []
 
     def _free_the_dead(self) -> None:
-        """Frees the claims of processes that have ended, or that cannot be seen and are silent."""
+        """Releases the claims of processes that have ended, or that cannot be seen and are silent."""
         database = self._database
         query = "SELECT id, machine, pid, started, beat, lease FROM owners WHERE id != ?"
         for name, machine, pid, started, beat, lease in database.execute(query, (self._id,)).fetchall():
@@ -400,7 +400,7 @@ class Journal:
                 database.execute("DELETE FROM owners WHERE id = ?", (name,))
 
     def _free(self, which: str, values: tuple[str, ...]) -> None:
-        """Ends claims; requests under way whose answers will never be recorded count as paid."""
+        """Releases claims; pending requests whose answers will never be recorded count as paid."""
         query = f"""SELECT asked.*, sent_prompt, sent_response FROM claims JOIN asked USING (key)
                     WHERE {which} AND sent_prompt + sent_response > 0"""
         for key, _, model, settings, prompt, *paid in self._database.execute(query, values).fetchall():
@@ -464,7 +464,7 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """One thread at a time, and SQLite's errors with the file and what to do."""
+        """Serialises threads, and turns SQLite's errors into `RelandError` with the file and what to do."""
         with self._lock:
             try:
                 yield
@@ -477,7 +477,7 @@ class Journal:
 
 
 def _name_if_free(made: Path, path: Path) -> None:
-    """Gives a file its name, unless another process was faster."""
+    """Renames a file to its final name, unless another process was faster."""
     try:
         os.link(made, path)
     except FileExistsError:

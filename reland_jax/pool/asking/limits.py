@@ -1,4 +1,4 @@
-"""How fast a service may be asked, how long to wait after an error, and when to give up on it."""
+"""Rate limits, waits after errors, and the decision to give up on a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 class RateLimit:
     """Bounds a quantity per minute (requests, or tokens), spread evenly with bursts of one second.
 
-    What is over the bound waits its turn, first come first served. For one asyncio loop.
+    Requests above the limit wait in order of arrival. For one asyncio loop.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class RateLimit:
         self._free_at = clock()
 
     def reserve(self, amount: float) -> float:
-        """Takes the amount, and says for how many seconds to wait before it may be used."""
+        """Reserves an amount, and returns the seconds to wait before it may be used."""
         if not self._per_second:
             return 0.0
         now = self._clock()
@@ -93,8 +93,8 @@ class Patience:
 class Breaker:
     """Opens when a service is dead: after so many failures in a row, with no success between them.
 
-    Requests that are turned away with "too many requests" count less: those under way together count
-    once, because a live service turns away many at a time.
+    Refusals with "too many requests" count less: concurrent ones count once, because a live service refuses
+    many at a time.
     """
 
     def __init__(self, failures: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,7 @@
-"""What asking costs: the price table, the estimate before anything is sent, the hard budget, the ledger.
+"""The cost of asking: the price table, the estimate before anything is sent, the hard budget, the ledger.
 
-Tokens are those of requests (prompt) and answers (response); money is in `config.llm.currency`. Prices
-are settings, never looked up: those of your contract count.
+Tokens are those of requests (prompt) and answers (response); money is in `config.llm.currency`. Prices are
+settings and are never looked up: use those of your contract.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Price(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What was paid to one model, answers that were thrown away included.
+    """The amount paid to one model, including rejected answers.
 
     Attributes:
         requests: answered requests.
@@ -58,7 +58,7 @@ class Usage(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What asking would take, before anything is sent.
+    """The estimated cost of asking, before anything is sent.
 
     Attributes:
         seeds: seed users about whom a rationale is wanted.
@@ -85,7 +85,7 @@ class Estimate(NamedTuple):
 
 
 class BudgetReached(RelandError):
-    """The budget leaves no room for another request; what is answered is kept, and asking can go on.
+    """The budget has no room for another request; answers are kept, and asking can be continued.
 
     Attributes:
         spent_tokens: tokens paid.
@@ -107,11 +107,10 @@ class BudgetReached(RelandError):
 class Budget:
     """The hard bound of `config.llm.budget_tokens` and `config.llm.budget` on one journal.
 
-    Before a request is sent, the most that it can cost is reserved; when its answer is there, the
-    reservation is settled with what was really used. What is spent and what is reserved together never
-    exceed the bound, so the spend does not either, however many requests are under way, as long as
-    each request was reserved with an upper bound (`chat_bound`, `max_tokens`) that the server keeps to.
-    For one thread of control (one asyncio loop).
+    Before a request is sent, its largest possible cost is reserved; when its answer arrives, the reservation
+    is replaced by the real usage. The sum of spent and reserved never exceeds the limit, so neither does the
+    spend, however many requests are pending, as long as each was reserved with an upper bound (`chat_bound`,
+    `max_tokens`) that the server respects. For one thread of control (one asyncio loop).
 
     Attributes:
         spent_tokens: tokens paid so far, by earlier runs on the journal too.
@@ -160,7 +159,7 @@ class Budget:
         return self._cost_with((0, 0))
 
     def reserve(self, prompt_tokens: int, response_tokens: int) -> bool:
-        """Sets aside what one request can cost at most; False, and nothing set aside, if there is no room.
+        """Reserves the largest cost of one request; False, and nothing is reserved, if there is no room.
 
         When it is False while other requests are under way, their settling may make room: try again
         then. When none is under way, the budget is reached (`reached`).

@@ -1,4 +1,4 @@
-"""Which process holds something, and whether it still runs: for claims in the journal."""
+"""Identifies processes that hold claims in the journal, and whether they still run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Owner(NamedTuple):
 
 
 class Watch:
-    """Tells which processes that cannot be seen from here are silent."""
+    """Detects silent processes among those that cannot be seen from here."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is seen yet.
@@ -50,10 +50,10 @@ class Watch:
         self._clock, self._seen = clock, dict[str, tuple[float, float]]()
 
     def is_silent(self, name: str, beat: float, lease: float) -> bool:
-        """Whether a process has not told that it is at work for as long as it promised to.
+        """Whether a process has not sent a heartbeat within its lease.
 
-        Clocks may be wrong: one that tells a time to come is silent when what it tells has not changed for
-        so long as seen from here.
+        Clocks may be wrong: a process whose heartbeat is in the future is silent if the heartbeat has not
+        changed for the length of the lease, by this machine's clock.
 
         Args:
             name: of the process.

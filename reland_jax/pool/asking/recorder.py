@@ -1,4 +1,4 @@
-"""Writes to the journal from the engine, many at a time: one commit for all that came meanwhile."""
+"""Groups the engine's writes to the journal: one commit for all that arrived meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the journal keeps: requests, what came back for them, and the key by which a prompt is known."""
+"""The records of the journal: requests, responses, and the key of a prompt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RequestRecord(NamedTuple):
 
 
 class Reception(NamedTuple):
-    """What came back for one request.
+    """The response to one request.
 
     Attributes:
         request: what was asked.

@@ -1,4 +1,4 @@
-"""From what a service sent back to entries of the journal, and from those to rationales.
+"""Turns responses of a service into entries of the journal, and those into rationales.
 
 The same for every provider that asks an LLM, whether answer by answer, in batches, or locally.
 """
@@ -54,7 +54,7 @@ Answer the first message again, completely, and in exactly the form that it asks
 
 
 class Asked(NamedTuple):
-    """What asking came to; every key is in exactly one of the first two.
+    """The outcome of asking; every key is in exactly one of the first two.
 
     Attributes:
         answers: request key -> usable answer.
@@ -134,8 +134,8 @@ def reception_of(
 ) -> Reception:
     """The entry of the journal for a response body.
 
-    What the service says of the answer counts before its text: one that the bound on tokens ended is
-    `CUT`, one that a filter took away or the model declined is `MALFORMED`, whatever can be read in it.
+    The service's own report counts before the text: an answer cut off by the token limit is `CUT`, one that
+    was filtered or declined is `MALFORMED`, whatever its text.
 
     Args:
         request: what was asked.
@@ -183,7 +183,7 @@ def no_reception(request: RequestRecord, why: str, turn: Turn, reserved: tuple[i
 
 
 def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: PoolConfig) -> ProviderResult:
-    """The rationales in the answers, aligned with the requests, and what there is to say about them."""
+    """The rationales in the answers, aligned with the requests, and the problems."""
     rationales: list[Rationale | None] = []
     problems = []
     for request in requests:

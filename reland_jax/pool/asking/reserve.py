@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for answers: what was paid can be written though the disk becomes full."""
+"""Reserved disk space, so that paid answers can be written even if the disk becomes full."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BYTES_PER_REQUEST = 64 * 1024
 
 
 class DiskReserve:
-    """A file of no meaning beside the journal, removed when its room is needed or the journal is closed."""
+    """A placeholder file beside the journal, removed when its space is needed or the journal is closed."""
 
     def __init__(self, path: Path) -> None:
         """Nothing is set aside yet.

@@ -1,4 +1,4 @@
-"""The key of a service, and the password in its address, taken out of whatever is kept or shown.
+"""Removes the key of a service, and the password in its address, from everything stored or shown.
 
 A service may send the key back: in an error about it, or in an answer, as it is or in one of the ways in
 which a character can be written.

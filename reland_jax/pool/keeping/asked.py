@@ -1,7 +1,7 @@
-"""Whose prompts were sent: a note in the store, made before anything is sent, so that a purge finds them.
+"""Notes of the users whose prompts were sent, written before sending, so that a purge finds them.
 
-A journal knows prompts and no users. The note says which prompt was about whom, and in which journal it
-is, also of users who never got a usable answer and of builds that were never finished.
+A journal contains prompts but no users. A note links a prompt to its user and its journal, even for users
+without a usable answer and for builds that were never finished.
 """
 
 from __future__ import annotations

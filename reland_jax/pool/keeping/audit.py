@@ -1,4 +1,4 @@
-"""The audit log of a pool store: lines that hang on each other, and the mark by which a store is known.
+"""The audit log of a pool store, a chain of lines with checksums, and the mark that identifies a store.
 
 Every line keeps the SHA-256 of all bytes before it ("previous") and the checksums of the two lists as they
 are from then on ("lists"), so a line that was edited, lost or put in another place is noticed, and so is a

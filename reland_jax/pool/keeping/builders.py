@@ -1,4 +1,4 @@
-"""Purging and asking do not go together: who asks holds a lock, and a purge stops them and waits for it.
+"""Purging and asking exclude each other: processes that ask hold a lock; a purge stops them and waits.
 
 A process that asks keeps prompts in its memory and writes them, and their answers, into the journal long
 after it read the removal list. So it holds a lock of the store (shared with others that ask) until nothing
@@ -75,7 +75,7 @@ class Guard:
 
 
 def guard_of(folder: str | Path) -> Callable[[str], bool] | None:
-    """What has to allow every prompt that is asked from a folder; None where it is not that of a store."""
+    """The guard of the store that a folder belongs to; None if it belongs to none."""
     store = Path(folder).resolve().parent
     if Path(folder).resolve().name != ASKING_FOLDER or not (store / MARK_FILE).exists():
         return None
@@ -84,7 +84,7 @@ def guard_of(folder: str | Path) -> Callable[[str], bool] | None:
 
 @contextlib.contextmanager
 def asking(store: PoolStore) -> Iterator[None]:
-    """Lets a process ask in a store; a purge waits until it leaves. The store is made if need be.
+    """Context in which a process may ask in a store, creating it if necessary; a purge waits for its end.
 
     Raises:
         RelandError: the folder is no store; or it is being purged.
@@ -105,7 +105,7 @@ def asking(store: PoolStore) -> Iterator[None]:
 
 @contextlib.contextmanager
 def nobody_asks(store: PoolStore, wait: float, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Stops the processes that ask in a store, waits for them, and lets no other begin.
+    """Stops the processes that ask in a store, waits for them, and prevents new ones from starting.
 
     Args:
         store: the store.

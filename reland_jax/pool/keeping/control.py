@@ -1,7 +1,7 @@
-"""Controlling a reasoning pool: what may be done to one, as functions from pool to pool.
+"""Edits of a reasoning pool, as functions from pool to pool.
 
-None of them touches a file, a clock or the assignment; every one keeps the order of the seed users that
-stay and refuses to leave an empty pool. Dense ids of users never change here.
+They are pure: no files, no clock, no assignment. Each keeps the order of the remaining seed users and refuses
+to leave an empty pool. Dense ids of users never change here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def keep_rows(pool: ReasoningPool, rows: Sequence[int] | np.ndarray, why: str) -
 
 
 def remove_users(pool: ReasoningPool, users: Iterable[int]) -> ReasoningPool:
-    """The pool without the seed users of these dense ids; others are none of its business.
+    """The pool without the seed users of these dense ids; ids of other users are ignored.
 
     Raises:
         RelandError: nothing would be left.
@@ -118,12 +118,12 @@ def time_bound(text: str, now: datetime) -> datetime:
 
 
 def represented(pool: ReasoningPool, assignment: Assignment) -> np.ndarray:
-    """How many users each seed user is the nearest one of, itself included: ``<int64>[S]``."""
+    """The number of users assigned to each seed user as nearest, itself included: ``<int64>[S]``."""
     return np.bincount(assignment.seed[:, 0], minlength=len(pool.rationales))
 
 
 def cap_seeds(pool: ReasoningPool, users: np.ndarray, seeds: int) -> ReasoningPool:
-    """The pool with at most so many seed users: those who stand for the most users stay.
+    """The pool with at most `seeds` seed users: those with the most assigned users stay.
 
     Args:
         pool: a pool.

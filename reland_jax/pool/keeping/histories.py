@@ -1,8 +1,8 @@
-"""Which training items a rationale was written from: a short code of a user's first items.
+"""The training items that a rationale was written from, as a hash of a user's first items.
 
-A stored rationale outlives the split that it was written under. It may be used as long as all that its
-writer could see is training data still, which two numbers per seed user tell: how many of the first
-training items there were, and a 64-bit code of them. Both are made without keeping any item.
+A stored rationale outlives the split that it was written under. It may be used as long as everything that its
+writer saw is still training data. Two numbers per seed user decide that: the number of first training items,
+and a 64-bit hash of them. No item is stored.
 """
 
 from __future__ import annotations

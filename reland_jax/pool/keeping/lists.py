@@ -1,8 +1,8 @@
-"""What a pool store remembers against: removed users, and blocked patterns.
+"""The removal list and the moderation list of a pool store.
 
-Both outlive every version, so that no later build, refresh or addition brings back what was taken out.
-The removal list holds no external id: only a hash of each with a salt of the store. Who has the store
-can test whether an id is on the list, which is what the list is for, but cannot read ids from it.
+Both outlive every version, so that no later build, refresh or addition restores what was removed. The removal
+list holds no external id: only a hash of each with a salt of the store. Who has the store can test whether an
+id is on the list, which is what the list is for, but cannot read ids from it.
 
 The last line of the audit log that has them keeps the checksums of both (see `audit`): a list that was
 deleted, edited or replaced by an older one is refused. To change one, its new text is put aside in
@@ -41,7 +41,7 @@ _ADVICE = "restore it from a copy, or accept what is there on record: python -m 
 
 
 class Removals(NamedTuple):
-    """Who must not come back.
+    """The removal list: users who must not come back.
 
     Attributes:
         salt: hexadecimal, drawn when the list is first written.

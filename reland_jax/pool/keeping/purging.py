@@ -1,4 +1,4 @@
-"""Making a removal final, and looking whether a store is sound."""
+"""Purges removed users from a store, and verifies a store."""
 
 from __future__ import annotations
 

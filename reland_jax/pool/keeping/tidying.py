@@ -1,4 +1,4 @@
-"""What may be deleted from the folder of a pool store: what this program put there, and nothing else.
+"""Deletes from the folder of a pool store what this program wrote, and nothing else.
 
 A store carries a mark (`audit.MARK_FILE`), or the traces of an earlier version of this program that wrote
 none; a folder with other things in it is refused. Within a store, what is deleted is known by its place,
