@@ -48,13 +48,13 @@ class DataConfig:
         "auto", "reader: auto, demo, recbole, amazon, movielens, tfds or table", choices=SOURCES
     )
     encoding: str = _setting(
-        "", "of text files, such as utf-16 or cp1252; '' means UTF-8, or what their byte order mark says"
+        "", "encoding of text files, such as utf-16 or cp1252; '' means by the byte order mark, else UTF-8"
     )
     delimiter: str = _setting(
-        "", "between the fields of text files, such as ';' or tab; '' goes by the name and the header"
+        "", "delimiter of text files, such as ';' or tab; '' detects it from the name and the header"
     )
     item_table: str = _setting(
-        "", "CSV or Parquet file that describes the items, by their id; '' means what the format has for it",
+        "", "CSV or Parquet file that describes the items, by their id; '' means the format's own",
         path=True,
     )
     user_table: str = _setting("", "the same for users", path=True)
@@ -69,20 +69,20 @@ class DataConfig:
     )
     text_fields: tuple[str, ...] = _setting(
         TEXT_FIELDS,
-        "item columns that describe an item, in the order in which they are read out; those that are named "
-        "must be there, of the default ones those count that are; () means none",
+        "columns that describe an item, in this order; columns that you name must exist, default ones "
+        "are used if they do; () means none",
         distinct=True,
         names=True,
     )
     domain: str = _setting("products", "wording of prompts: products, movies or music", choices=DOMAINS)
     min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all", low=0)
     min_rating: float | None = _setting(
-        None, "interactions rated lower, or not at all, are left out; None keeps all"
+        None, "leaves out interactions that are rated lower, or not at all; None keeps all"
     )
     repeats: str = _setting(
         "auto",
-        "rows with the user, item and time of an earlier row: keep, drop, or auto: drop where there are "
-        "times, else keep, since the order of the file tells them apart",
+        "rows with the user, item and time of an earlier row: keep, drop, or auto (drop if there are "
+        "times, else keep, since the order of the file is the time)",
         choices=("auto", "keep", "drop"),
     )
     protocol: str = _setting(
@@ -128,7 +128,7 @@ class TrainConfig:
         0, "encoder: seed of initialisation, shuffling, negatives and dropout", low=0, high=MAX_SEED
     )
     steps_per_dispatch: int = _setting(
-        128, "training steps the device takes between looks by the host", low=1
+        128, "training steps per dispatch, between two checks by the host", low=1
     )
     checkpoint_seconds: float = _setting(
         30.0, "least time between checkpoints, in seconds", low=0, machine=True
@@ -194,7 +194,7 @@ class EncoderConfig:
     )
     text_weight: float = _setting(
         1.0,
-        "mean text of a user's items beside its behaviour vector, relative to it; 0 is the paper's Eq. 1",
+        "weight of the mean text of a user's items, appended to its behaviour vector; 0 is the paper's Eq. 1",
         low=0,
     )
     text_directions: int = _setting(
@@ -229,7 +229,7 @@ class PoolConfig:
         path=True,
     )
     held_out: int = _setting(
-        2, "file: last items of a user that the writer of the file left out of each history", low=0
+        2, "file: number of each user's last items that the writer of the file was not shown", low=0
     )
     history: int = _setting(30, "most recent training items shown in a prompt", low=1)
     prompt: str = _setting(
@@ -246,7 +246,7 @@ class PoolConfig:
         low=0,
     )
     tokenizer: str = _setting(
-        "", "what counts tokens: '' goes by the model's name; a folder or hub name; or characters", path=True
+        "", "tokenizer that counts tokens: '' that of the model; a folder or hub name; or characters", path=True
     )
     scrub: tuple[str, ...] = _setting(
         ("email", "phone"),
@@ -272,12 +272,12 @@ class LLMConfig:
     OPENAI_BASE_URL and OPENAI_API_KEY, and never stored.
     """
 
-    concurrency: int = _setting(64, "requests under way at a time", low=1)
+    concurrency: int = _setting(64, "concurrent requests", low=1)
     requests_per_minute: int = _setting(0, "bound on requests sent per minute; 0 means none", low=0)
     tokens_per_minute: int = _setting(0, "bound on tokens read and written per minute; 0 means none", low=0)
     timeout_seconds: float = _setting(60.0, "longest wait for one answer", low=1e-3)
     longest_wait: float = _setting(
-        600.0, "how long a service may make the job wait (Retry-After) with no answer meanwhile, in seconds",
+        600.0, "longest wait that a service may ask for (Retry-After) while no answer arrives, in seconds",
         low=1e-3,
     )  # fmt: skip
     attempts: int = _setting(6, "tries of one prompt before its seed user goes without a rationale", low=1)
@@ -291,13 +291,13 @@ class LLMConfig:
     currency: str = _setting("USD", "of the budget and the prices")
     prices: tuple[str, ...] = _setting(
         ("gpt-3.5-turbo=0.50/1.50", "gpt-4o-mini=0.15/0.60"),
-        "MODEL=PROMPT/RESPONSE, the price of a million tokens; those of your contract count",
+        "MODEL=PROMPT/RESPONSE, prices of a million tokens; set those of your contract",
     )
     journal: str = _setting(
         "", "SQLite file of requests and answers; '' means journal.sqlite in the workdir", path=True
     )
     upload: bool = _setting(False, "batch: send, poll and fetch through the Batch API, instead of by hand")
-    poll_seconds: float = _setting(60.0, "batch: time between looks at a batch that was sent", low=1e-3)
+    poll_seconds: float = _setting(60.0, "batch: seconds between polls of a batch", low=1e-3)
     device: str = _setting("cpu", "hf: PyTorch device")
 
 
@@ -313,10 +313,10 @@ class TextConfig:
         64, "texts of 32 tokens per encoder step; longer ones get fewer", low=1, machine=True
     )
     unknown_words: float = _setting(
-        0.1, "share of words unknown to the encoder that is told", low=0, high=1, machine=True
+        0.1, "share of words unknown to the encoder that causes a warning", low=0, high=1, machine=True
     )
     allow_alike: bool = _setting(
-        False, "go on where the encoder makes few distinct vectors of many distinct texts", machine=True
+        False, "continue even if the encoder maps many distinct texts to few distinct vectors", machine=True
     )
     whiten_items: int = _setting(
         0, "item texts: principal directions kept, with equal variance; 0 keeps the raw vectors", low=0
@@ -347,8 +347,8 @@ class FusionConfig:
 
     item_scale: float = _setting(
         0.0,
-        "item texts start as this many times their leading principal directions; 0 starts their "
-        "projection at random",
+        "the projection of item texts starts as this multiple of their leading principal directions; 0 "
+        "starts it at random",
         low=0,
     )
     dropout: float = _setting(
@@ -368,7 +368,7 @@ class FusionConfig:
 class MeshConfig:
     """The device mesh. No setting here changes a result by more than rounding."""
 
-    data: int = _setting(1, "devices that share a batch; 0 means all that the other axis leaves", low=0)
+    data: int = _setting(1, "devices that share a batch; 0 means all devices divided by mesh.model", low=0)
     model: int = _setting(1, "devices that share the rows of tables (embeddings, rationales)", low=1)
 
 
@@ -382,7 +382,7 @@ class EvalConfig:
     )
     tile_bytes: int | None = _setting(
         None,
-        "memory for a tile of scores on the device, and its masked copy; None means what suits the device",
+        "memory for a tile of scores and its masked copy on the device; None means the device's default",
         low=1, high=2**40, machine=True,
     )  # fmt: skip
 
@@ -405,7 +405,7 @@ class Config:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     variants: tuple[str, ...] = _setting(
         VARIANTS,
-        "which of id, f_item, reland to train, and of the controls permuted and noise",
+        "variants to train: id, f_item, reland, and the controls permuted and noise",
         choices=VARIANTS + CONTROLS,
         filled=True,
         distinct=True,
