@@ -246,7 +246,7 @@ class PoolConfig:
         low=0,
     )
     tokenizer: str = _setting(
-        "", "tokenizer that counts tokens: '' that of the model; a folder or hub name; or characters", path=True
+        "", "tokenizer for counts of tokens: '' the model's; a folder or hub name; or characters", path=True
     )
     scrub: tuple[str, ...] = _setting(
         ("email", "phone"),
