@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
-from reland_jax.config import BACKBONES, Config, nearest_name
+from reland_jax.config import BACKBONES, LINEAR, Config, nearest_name
 from reland_jax.types import CONTROLS, VARIANTS, RelandError
 
 Key = tuple[str, str]
@@ -50,7 +50,7 @@ def plan(
 
     Args:
         datasets: known names or paths.
-        backbones: names of `BACKBONES`.
+        backbones: names of `BACKBONES` and `LINEAR`.
         variants: names of `VARIANTS` and `CONTROLS`.
         seeds: number of training seeds; they are 0, 1, ...
         pools: "DATASET=PATH" of a pool file.
@@ -63,7 +63,7 @@ def plan(
     from reland_jax.data.loading import locate
 
     _check_names("datasets", datasets, datasets)
-    _check_names("backbones", backbones, BACKBONES)
+    _check_names("backbones", backbones, (*BACKBONES, *LINEAR))
     _check_names("variants", variants, VARIANTS + CONTROLS)
     files = dict(_pool_file(text, datasets) for text in pools)
     configs = {}

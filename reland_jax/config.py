@@ -14,10 +14,11 @@ from typing import Any
 from reland_jax.fields import build, check
 from reland_jax.fields import nearest_name as nearest_name
 from reland_jax.fields import setting as _setting
+from reland_jax.linear import LINEAR, EaseConfig, check_linear
 from reland_jax.types import CONTROLS, VARIANTS, RelandError
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
-OBJECTIVES = ("bpr", "prefix", "shifted")
+OBJECTIVES = ("bpr", "prefix", "shifted", "closed_form")
 BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
 """The backbones of the paper's Table 2."""
 ENCODERS = (*BACKBONES, "gat")
@@ -98,7 +99,9 @@ class TrainConfig:
     """How one recommender is optimised."""
 
     objective: str = _setting(
-        "bpr", "bpr (pairs), prefix or shifted (cross-entropy over all items)", choices=OBJECTIVES
+        "bpr",
+        "bpr (pairs), prefix or shifted (cross-entropy over all items), closed_form (linear models)",
+        choices=OBJECTIVES,
     )
     learning_rate: float = _setting(1e-3, "Adam's step size", above=0, high=10)
     projection_learning_rate: float = _setting(
@@ -140,7 +143,9 @@ class ModelConfig:
     """The backbone and its sizes."""
 
     backbone: str = _setting(
-        "sasrec", "neumf, ngcf, lightgcn, gat, gru4rec, sasrec or duorec", choices=ENCODERS
+        "sasrec",
+        "neumf, ngcf, lightgcn, gat, gru4rec, sasrec, duorec, ease or ease_recency",
+        choices=(*ENCODERS, *LINEAR),
     )
     dim: int = _setting(64, "model width (D)", low=1)
     layers: int = _setting(
@@ -399,6 +404,7 @@ class Config:
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    ease: EaseConfig = dataclasses.field(default_factory=EaseConfig)
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
@@ -452,6 +458,7 @@ class Config:
             _check_backbone(where, model, self.mesh)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
+        check_linear(self.encoder.model.backbone, self.model.backbone, self.train.objective)
         _check_fusion(self.fusion, self.text)
         if 10 not in self.eval.cutoffs:
             raise RelandError(

@@ -20,7 +20,7 @@ import numpy as np
 
 from reland_jax import artefacts
 from reland_jax.artefacts import Artefact, fingerprint
-from reland_jax.config import Config, ModelConfig, TrainConfig, nearest_name
+from reland_jax.config import LINEAR, Config, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import (
     data_fingerprint,
     item_entities,
@@ -251,6 +251,8 @@ class Pipeline:
             made_from += [variant]
         if borrowed := _borrowed(inputs, self.config):
             made_from += [*borrowed]
+        if self.config.model.backbone in LINEAR:
+            made_from += [self.config.ease]
         name = f"{self._trainings}/{variant}-seed{seed}"
         task = self.task(inputs, variant)
         stamp = fingerprint(*made_from)
@@ -417,7 +419,7 @@ def _recommender(config: Config, splits: Splits, variant: str, rationales: int) 
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,
         max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
-        rationales=rationales,
+        rationales=rationales, ease=config.ease,
     )  # fmt: skip
 
 

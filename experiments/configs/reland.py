@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/reland.py:demo,sasrec --workdir=workdir-demo
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
-lastfm, or a path; BACKBONE is one of `ENCODERS`. The settings that differ from the defaults of
+lastfm, or a path; BACKBONE is one of `ENCODERS` or `LINEAR`. The settings that differ from the defaults of
 `reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the exceptions.
 
 Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
@@ -19,6 +19,7 @@ import ml_collections
 from experiments.settings import with_settings
 from reland_jax.config import (
     ENCODERS,
+    LINEAR,
     Config,
     DataConfig,
     EvalConfig,
@@ -32,13 +33,15 @@ from reland_jax.config import (
 from reland_jax.fields import kind_of
 from reland_jax.types import RelandError
 
-SEQUENTIAL = ("gru4rec", "sasrec", "duorec")
+SEQUENTIAL = ("gru4rec", "sasrec", "duorec", "ease_recency")
 
 DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
 LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}
 SMALL_TEXTS = {"fusion.item_scale": 1.0, "fusion.gain": 0.5}
+CLOSED_FORM = {"train.objective": "closed_form", "text.whiten_items": 0, "text.whiten_rationales": 0,
+               "fusion.projection": "own", "fusion.gain": 0.0}  # fmt: skip
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
     "neumf": LARGE_BATCHES | SMALL_TEXTS | {
@@ -54,6 +57,8 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
         "fusion.item_scale": 0.5, "fusion.projection": "shared",
     },
     "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
+    "ease": CLOSED_FORM | {"ease.regularisation": 50.0},
+    "ease_recency": CLOSED_FORM | {"ease.regularisation": 100.0},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 
@@ -63,10 +68,8 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
     dataset, comma, backbone = argument.rpartition(",")
     if not comma:
         raise RelandError(f"--config=...:{argument}: expected DATASET,BACKBONE, such as demo,sasrec")
-    if backbone not in ENCODERS:
-        raise RelandError(
-            f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, ENCODERS)}"
-        )
+    if backbone not in (known := (*ENCODERS, *LINEAR)):
+        raise RelandError(f"--config=...:{argument}: backbone {backbone!r}: {nearest_name(backbone, known)}")
     settings = {"data.name": dataset, "data.domain": DOMAINS.get(dataset, "products")}
     if dataset == "lastfm":
         settings["data.protocol"] = "fixed"

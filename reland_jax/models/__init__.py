@@ -12,8 +12,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from reland_jax.config import FusionConfig, ModelConfig, nearest_name
+from reland_jax.config import EaseConfig, FusionConfig, ModelConfig, nearest_name
 from reland_jax.models.duorec import DuoRec
+from reland_jax.models.ease import Ease
 from reland_jax.models.gat import GAT
 from reland_jax.models.graph import Graph, Propagation, bipartite_graph, build_propagation
 from reland_jax.models.gru4rec import GRU4Rec
@@ -36,6 +37,7 @@ from reland_jax.types import Ragged, RelandError
 __all__ = [
     "MODELS",
     "CollaborativeRecommender",
+    "Ease",
     "Graph",
     "PairBatch",
     "Propagation",
@@ -56,7 +58,7 @@ class Backbone(NamedTuple):
     """One line of the table of backbones.
 
     Attributes:
-        build: (config, L) -> the encoder module.
+        build: (config, L) -> the encoder module; None for a linear model, which is solved for.
         sequential: whether it encodes sequences, rather than sets of interactions.
         needs_graph: whether it propagates over the training graph.
         heterogeneous: whether that is a `Graph`, which can have entities.
@@ -65,7 +67,7 @@ class Backbone(NamedTuple):
         embeddings: how many times D wide the embeddings are that it reads.
     """
 
-    build: Callable[[ModelConfig, int], nn.Module]
+    build: Callable[[ModelConfig, int], nn.Module] | None
     sequential: bool = False
     needs_graph: bool = False
     heterogeneous: bool = False
@@ -84,6 +86,8 @@ MODELS = {
     "duorec": Backbone(
         lambda config, length: DuoRec(config, length), sequential=True, contrastive=True, attention=True
     ),
+    "ease": Backbone(None),
+    "ease_recency": Backbone(None, sequential=True),
 }
 
 
@@ -97,7 +101,8 @@ def create_recommender(
     max_length: int,
     embedding_l2: float,
     rationales: int = 1,
-) -> Recommender:
+    ease: EaseConfig | None = None,
+) -> Recommender | Ease:
     """Puts a backbone and its variant together.
 
     Args:
@@ -109,6 +114,7 @@ def create_recommender(
         max_length: L, for sequential backbones.
         embedding_l2: BPR's penalty, for collaborative backbones.
         rationales: k, how many rationales a user is given.
+        ease: settings of the linear models; None for the default ones.
 
     Raises:
         RelandError: unknown backbone.
@@ -118,6 +124,8 @@ def create_recommender(
             f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}"
         )
     entry = MODELS[model.backbone]
+    if entry.build is None:
+        return Ease(ease or EaseConfig(), num_items, variant, entry.sequential, rationales)
     width = entry.embeddings * model.dim
     parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant, rationales)
     if entry.sequential:

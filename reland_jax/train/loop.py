@@ -19,6 +19,7 @@ from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_
 from reland_jax.memory import release_memory
 from reland_jax.mesh import of_first_process
 from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.state import (
     Program,
     TrainState,
@@ -57,7 +58,7 @@ class FitResult(NamedTuple):
 class Evaluator:
     """Ranks the held-out targets of a split for any parameters of a task."""
 
-    def __init__(self, task: Task, splits: Splits, config: EvalConfig) -> None:
+    def __init__(self, task: Task | ClosedForm, splits: Splits, config: EvalConfig) -> None:
         """Plans the full ranking of both parts of the split.
 
         Raises:
@@ -95,7 +96,7 @@ class Evaluator:
 
 
 def fit(
-    task: Task,
+    task: Task | ClosedForm,
     evaluator: Evaluator,
     config: TrainConfig,
     folder: str | os.PathLike[str] | None = None,
@@ -118,6 +119,8 @@ def fit(
     Raises:
         RelandError: a loss or a score is not finite; the error names the step and the tensor.
     """
+    if isinstance(task, ClosedForm):
+        return _solved(task, evaluator, on_epoch)
     checkpoints = Checkpoints(folder, run or {}) if folder else None
     saved = _start(task, config, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
@@ -152,6 +155,24 @@ def fit(
     history = saved.progress["history"]
     seconds = float(np.median([entry["seconds"] for entry in history]))
     return FitResult(saved.best, history, saved.progress["best_epoch"], epoch_fn.compile_seconds, seconds)
+
+
+def _solved(
+    task: ClosedForm, evaluator: Evaluator, on_epoch: Callable[[dict[str, float]], None]
+) -> FitResult:
+    """One epoch that solves for the parameters, and its validation."""
+    start = time.perf_counter()
+    equations = task.count()
+    counted = time.perf_counter()
+    task.compile(equations)
+    compile_seconds = time.perf_counter() - counted
+    params = jax.block_until_ready(task.solve(equations))
+    seconds = time.perf_counter() - start - compile_seconds
+    start = time.perf_counter()
+    entry = {"epoch": 1, "seconds": seconds, **evaluator.metrics(params, "valid")}
+    entry["evaluation_seconds"] = time.perf_counter() - start
+    on_epoch(entry)
+    return FitResult(params, [entry], 1, compile_seconds, seconds)
 
 
 def _start(task: Task, config: TrainConfig, checkpoints: Checkpoints | None) -> Saved:

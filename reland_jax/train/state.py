@@ -19,6 +19,7 @@ from reland_jax.device import sizes
 from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
 from reland_jax.models import Recommender
+from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.placement import constrained, replicated, shardings
 from reland_jax.train.tasks import Task
 
@@ -153,8 +154,11 @@ def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> T
     return constrained(_init(program, tables, data, seed))
 
 
-def param_shapes(task: Task, config: TrainConfig) -> Any:
+def param_shapes(task: Task | ClosedForm, config: TrainConfig) -> Any:
     """Shapes, dtypes and placement of the model's parameters, without computing them."""
+    if isinstance(task, ClosedForm):
+        where = replicated()
+        return jax.tree.map(lambda leaf: leaf.update(sharding=where) if where else leaf, task.shapes)
     init = partial(_init, program_of(task, config))
     shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed)).params
     if (placed := shardings(shapes)) is None:

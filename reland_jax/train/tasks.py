@@ -46,6 +46,8 @@ from reland_jax.models import (
     Tables,
     Views,
 )
+from reland_jax.models.ease import Ease
+from reland_jax.train.closed_form import ClosedForm, closed_form
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -78,12 +80,12 @@ class Task(NamedTuple):
 
 
 def create_task(
-    model: Recommender, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
-) -> Task:
+    model: Recommender | Ease, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
+) -> Task | ClosedForm:
     """The task for a recommender's family and the config's objective, its arrays on the devices.
 
     Args:
-        model: the linen module.
+        model: the linen module, or what is solved for.
         tables: frozen arrays, of the host or on devices.
         splits: training part and histories.
         config: how to optimise.
@@ -92,6 +94,10 @@ def create_task(
     Raises:
         RelandError: objective and family do not fit, or there is nothing to train on.
     """
+    if isinstance(model, Ease):
+        # Sets end at the training part, as for the other backbones of sets; a sequence goes on.
+        test = append(splits.train, splits.valid) if model.recency else splits.train
+        return closed_form(model, tables, splits, {"valid": splits.train, "test": test}, max_length)
     sequential = isinstance(model, SequentialRecommender)
     if sequential == (config.objective == "bpr"):
         fitting = "prefix or shifted" if sequential else "bpr"

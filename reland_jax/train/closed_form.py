@@ -1,0 +1,267 @@
+"""Recommenders that are solved for at once: counted on the host, solved on the device, ranked like others.
+
+A `ClosedForm` stands beside `Task`, and `fit` solves it in one epoch. Nothing of it hangs on the training
+seed. There are no checkpoints: what was stopped is solved anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from scipy import sparse
+
+from reland_jax.config import EaseConfig
+from reland_jax.eval import Vectors
+from reland_jax.mesh import MODEL, constrain, put
+from reland_jax.models import Tables
+from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
+from reland_jax.train.placement import replicated
+from reland_jax.types import Ragged, RelandError, Splits
+
+_log = logging.getLogger(__name__)
+
+COPIES = 5
+"""Arrays of the size of the matrix that are alive at a time, at most, while it is inverted."""
+
+
+class ClosedForm(NamedTuple):
+    """A recommender that is solved for, with its data.
+
+    Attributes:
+        model: what is solved.
+        shapes: of the parameters.
+        targets: training interactions.
+        count: () -> the normal equations.
+        compile: readies the solution of these equations; of equal shapes it is compiled once in a process.
+        solve: (normal equations) -> the parameters.
+        vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
+    """
+
+    model: Ease
+    shapes: Any
+    targets: int
+    count: Callable[[], Gram]
+    compile: Callable[[Gram], Any]
+    solve: Callable[[Gram], Any]
+    vectors: Callable[[Any, str], Vectors]
+
+
+def closed_form(
+    model: Ease, tables: Tables, splits: Splits, histories: dict[str, Ragged], max_length: int
+) -> ClosedForm:
+    """The linear model with its data.
+
+    Args:
+        model: which model.
+        tables: of the host: item texts, rationales and seed users, where the variant reads them.
+        splits: training part.
+        histories: "valid" and "test" -> what may be read of every user before that part of the split.
+        max_length: newest items of a history that are read, where they are weighed by their age.
+
+    Raises:
+        RelandError: a user without training items, or a matrix that does not fit into the memory.
+    """
+    if empty := int((splits.train.lengths() == 0).sum()):
+        raise RelandError(
+            f"config.model.backbone: {empty:,} users have no training items, and a linear model of items "
+            "can say nothing of them; choose another backbone, or leave these users out of the data"
+        )
+    rationales = tables.rationale if model.variant == "reland" else None
+    extra = 0 if rationales is None else rationales.shape[1]
+    check_memory(splits.num_items, extra, model.config)
+    rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
+    shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
+    lists = {part: _lists(model, tables, history, max_length) for part, history in histories.items()}
+    return ClosedForm(
+        model, {"weights": shape}, len(splits.train.items),
+        partial(normal_equations, model, tables, splits.train, splits.num_items),
+        partial(_program, splits.num_items), partial(_solve, model, tables),
+        partial(_vectors, model, lists),
+    )  # fmt: skip
+
+
+def check_memory(num_items: int, extra: int, config: EaseConfig) -> None:
+    """Tells how much memory the solution takes, and refuses what does not fit.
+
+    Args:
+        num_items: I.
+        extra: predictors beside the items.
+        config: for the precision.
+
+    Raises:
+        RelandError: there is not so much memory.
+    """
+    size = np.dtype(config.precision).itemsize
+    needed, there = COPIES * size * (num_items + extra) ** 2, _free_memory()
+    shown = f"{num_items + extra:,} x {num_items + extra:,} in {config.precision}"
+    _log.info("linear model: %s, at most %.3g GB of memory", shown, needed / 1e9)
+    if there is not None and needed > there:
+        raise RelandError(
+            f"the linear model has to invert {shown}, which takes {needed / 1e9:.3g} GB, and "
+            f"{there / 1e9:.3g} GB are free: take fewer items (data.min_interactions), another backbone"
+            + (", or config.ease.precision=float32" if size == 8 else "")
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that are free on the first device; None where nobody says."""
+    device = jax.local_devices()[0]
+    if stats := device.memory_stats():
+        return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+    told = Path("/proc/meminfo")
+    if device.platform != "cpu" or not told.is_file():
+        return None
+    fields = dict(line.split(":", 1) for line in told.read_text(encoding="ascii").splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+# --- what is solved ------------------------------------------------------------------------------
+
+
+def normal_equations(model: Ease, tables: Tables, train: Ragged, num_items: int) -> Gram:
+    """Counts who had what together, by training interactions only.
+
+    Args:
+        model: variant and settings.
+        tables: of the host.
+        train: training items of every user; what somebody had more than once counts once.
+        num_items: I.
+
+    Returns:
+        Arrays of the host, of the precision of the settings.
+    """
+    dtype, config = np.dtype(model.config.precision), model.config
+    had = sparse.csr_array(
+        (np.ones(len(train.items), dtype), train.items - 1, train.indptr), (train.num_rows, num_items)
+    )
+    had.sum_duplicates()
+    had.data[:] = 1
+    both = (had.T @ had).tocoo()
+    gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data)
+    if model.variant != "id" and config.text_weight:
+        texts = _unit(np.asarray(tables.item_text)[1:].astype(dtype))
+        gram = gram._replace(text=texts * np.sqrt(config.text_weight, dtype=dtype))
+    if model.variant == "reland":
+        k, texts = model.rationales, _rationales(model, tables).astype(dtype)
+        seeds = np.asarray(tables.seed)[:, :k]
+        share = np.full(seeds.size, 1 / k, dtype)
+        given = sparse.csr_array(
+            (share, seeds.reshape(-1), np.arange(len(seeds) + 1) * k), (len(seeds), len(texts))
+        )
+        own = texts.T @ ((given.T @ given) @ texts)
+        gram = gram._replace(crossed=(had.T @ given) @ texts, rationales=own)
+    return gram
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1; those of zeros stay."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def _rationales(model: Ease, tables: Tables) -> np.ndarray:
+    """``<float32>[S, T]``, of the length that the settings give them."""
+    return _unit(np.asarray(tables.rationale, np.float32)) * np.float32(model.config.rationale_weight**0.5)
+
+
+@lru_cache(maxsize=4)
+def _compiled(shapes: Any, num_items: int, where: NamedSharding | None) -> jax.stages.Compiled:
+    leaves, structure = shapes
+    placed = partial(jax.ShapeDtypeStruct, sharding=where)
+    gram = jax.tree.unflatten(structure, [placed(*leaf) for leaf in leaves])
+    with jax.enable_x64(True):
+        scalar = placed((), gram.count.dtype)
+        return item_weights.lower(gram, scalar, num_items).compile()
+
+
+def _program(num_items: int, gram: Gram) -> jax.stages.Compiled:
+    leaves, structure = jax.tree.flatten(gram)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves), structure
+    return _compiled(shapes, num_items, replicated())
+
+
+def _solve(model: Ease, tables: Tables, gram: Gram) -> Any:
+    program, config = _program(model.num_items, gram), model.config
+    with jax.enable_x64(True):
+        regularisation = put(np.asarray(config.regularisation, gram.count.dtype))
+        weights = program(jax.tree.map(put, gram), regularisation)
+        rationales = jnp.asarray(_rationales(model, tables)) if model.variant == "reland" else None
+        table = _table(weights, rationales, model.num_items)
+    if not bool(jnp.isfinite(table).all()):
+        raise RelandError(
+            f"config.ease.regularisation={config.regularisation}: the linear model has no finite solution in "
+            f"{config.precision}; raise it"
+        )
+    return {"weights": table}
+
+
+@partial(jax.jit, static_argnames="num_items")
+def _table(weights: jax.Array, rationales: jax.Array | None, num_items: int) -> jax.Array:
+    """What `score` reads, ``<float32>[1 + I + S, I + 1]``: padding, items, and a row for each rationale."""
+    rows = [jnp.pad(weights[:num_items].astype(jnp.float32), ((1, 0), (1, 0)))]
+    if rationales is not None:
+        found = jnp.matmul(
+            rationales, weights[num_items:].astype(jnp.float32), precision=jax.lax.Precision.HIGHEST
+        )
+        rows.append(jnp.pad(found, ((0, 0), (1, 0))))
+    return constrain(jnp.concatenate(rows).astype(jnp.float32))
+
+
+# --- what is ranked ------------------------------------------------------------------------------
+
+
+class _Lists(NamedTuple):
+    """Users as lists of rows of the table.
+
+    Attributes:
+        users: ``<float32>[U, E]``, rationales first, then the history, newest first; 0 where unused.
+        weight: ``<float32>[E]``.
+    """
+
+    users: jax.Array
+    weight: jax.Array
+
+
+def _lists(model: Ease, tables: Tables, history: Ragged, max_length: int) -> _Lists:
+    newest = newest_first(history, max_length if model.recency else None)
+    rationales = model.rationales if model.variant == "reland" else 0
+    weight = age_weights(model.config, model.recency, rationales, newest.shape[1])
+    if rationales:
+        seeds = np.asarray(tables.seed)[:, :rationales] + model.num_items + 1
+        newest = np.concatenate([seeds, newest], axis=1)
+    return _Lists(put(newest.astype(np.float32), MODEL), put(weight))
+
+
+def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
+    """Every user's items ``<int32>[U, L]``, newest first, 0 where unused.
+
+    An item that a user had more than once stands at its newest place alone; the others keep their ages.
+
+    Args:
+        history: oldest first.
+        longest: bound on L; None takes all.
+    """
+    lengths = history.lengths()
+    owner = np.repeat(np.arange(history.num_rows), lengths)
+    age = np.repeat(history.indptr[1:], lengths) - 1 - np.arange(len(history.items))
+    width = int(lengths.max(initial=0))
+    order = np.lexsort((age, history.items, owner))
+    again = np.zeros(len(order), bool)
+    again[order[1:]] = (np.diff(owner[order]) == 0) & (np.diff(history.items[order]) == 0)
+    kept = ~again & (age < (width if longest is None else longest))
+    out = np.zeros((history.num_rows, max(min(width, longest or width), 1)), np.int32)
+    out[owner[kept], age[kept]] = history.items[kept]
+    return out
+
+
+def _vectors(model: Ease, lists: dict[str, _Lists], params: Any, part: str) -> Vectors:
+    columns = put(np.arange(model.num_items + 1, dtype=np.float32)[:, None], MODEL)
+    scored = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
+    return Vectors(lists[part].users, columns, scored)
