@@ -51,7 +51,7 @@ from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from experiments.operations import SPARSE, bytes_of, count, equations, width
 from experiments.roofline_view import plot, table
-from reland_jax.config import Config, TrainConfig, nearest_name
+from reland_jax.config import LINEAR, Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables
@@ -402,6 +402,8 @@ def run(
     """
     if variant not in VARIANTS:
         raise RelandError(f"--variant: {variant!r}: {nearest_name(variant, VARIANTS)}")
+    if linear := [config.model.backbone for config in configs if config.model.backbone in LINEAR]:
+        raise RelandError(f"--backbones: {linear[0]} is solved at once and has no training step to measure")
     workdir.mkdir(parents=True, exist_ok=True)
     machine = machine or measure_machine()
     found: dict[str, Any] = {"machine": machine._asdict(), "steps": []}

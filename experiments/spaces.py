@@ -97,6 +97,11 @@ _SEQUENCE_FUSION = (
     Choice("fusion.neighbours", (1, 20, 50, 100)),
 )
 
+# Solved for in closed form.
+_LAMBDA = LogRange("ease.regularisation", 5.0, 1000.0)
+_LINEAR_TEXT = (LogRange("ease.text_weight", 1.0, 1000.0),)
+_LINEAR_FUSION = (LogRange("ease.rationale_weight", 0.01, 10.0),)
+
 SPACES: dict[str, Space] = {
     "neumf": Space(
         (
@@ -148,6 +153,10 @@ SPACES: dict[str, Space] = {
         ),
         _SEQUENCE_TEXT,
         _SEQUENCE_FUSION,
+    ),
+    "ease": Space((_LAMBDA,), _LINEAR_TEXT, _LINEAR_FUSION),
+    "ease_recency": Space(
+        (_LAMBDA, LogRange("ease.half_life", 0.25, 8.0)), _LINEAR_TEXT, _LINEAR_FUSION
     ),
 }
 """By backbone. What is not named here keeps its value of `experiments/configs/reland.py`."""

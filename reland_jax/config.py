@@ -99,9 +99,7 @@ class TrainConfig:
     """How one recommender is optimised."""
 
     objective: str = _setting(
-        "bpr",
-        "bpr (pairs), prefix or shifted (cross-entropy over all items), closed_form (linear models)",
-        choices=OBJECTIVES,
+        "bpr", "bpr (pairs), prefix or shifted (all items), closed_form (linear models)", choices=OBJECTIVES
     )
     learning_rate: float = _setting(1e-3, "Adam's step size", above=0, high=10)
     projection_learning_rate: float = _setting(

@@ -244,6 +244,7 @@ def test_the_parts_of_a_step_have_all_its_operations(tmp_path: Path) -> None:
     ("changed", "expected"),
     [
         ({"backbones": ["lightgnc"]}, "backbone 'lightgnc': did you mean 'lightgcn'?"),
+        ({"backbones": ["ease"]}, "ease is solved at once and has no training step to measure"),
         ({"variant": "relan"}, "--variant: 'relan': did you mean 'reland'?"),
     ],
 )

@@ -19,7 +19,7 @@ from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, setting_of, with_settings
 from experiments.spaces import SPACES, Choice, LogRange, Space, space_of, starting_point
 from experiments.tune import Report, base_config, table, tune
-from reland_jax.config import BACKBONES, Config
+from reland_jax.config import BACKBONES, LINEAR, Config
 from reland_jax.pipeline import Pipeline
 from reland_jax.storage import Inputs
 from reland_jax.train import Evaluator, Task
@@ -34,7 +34,7 @@ needs_optuna = pytest.mark.skipif(
 # --- spaces ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", SPACES)
 def test_every_value_of_a_space_is_a_valid_setting(backbone: str) -> None:
     config = base_config("demo", backbone)
     for setting in space_of(backbone, "reland"):
@@ -44,6 +44,12 @@ def test_every_value_of_a_space_is_a_valid_setting(backbone: str) -> None:
             changed = with_settings(config, {setting.name: value} | ({also: value} if also else {}))
             assert setting_of(changed, setting.name) == value
             assert type(value) is type(setting_of(config, setting.name))
+
+
+@pytest.mark.parametrize("backbone", LINEAR)
+def test_the_search_of_a_linear_model_starts_from_its_settings(backbone: str) -> None:
+    config, space = base_config("demo", backbone), space_of(backbone, "reland")
+    assert set(starting_point(config, space)) == {setting.name for setting in space}
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -57,8 +63,8 @@ def test_the_search_starts_from_the_settings_of_the_configs(backbone: str) -> No
 
 
 def test_a_variant_adds_to_the_shared_space() -> None:
-    assert set(SPACES) == set(BACKBONES)
-    for backbone in BACKBONES:
+    assert set(SPACES) == {*BACKBONES, *LINEAR}
+    for backbone in SPACES:
         plain, text, full = ([setting.name for setting in space_of(backbone, v)] for v in VARIANTS)
         assert text[: len(plain)] == plain and full[: len(text)] == text
         assert not any(name.startswith(("text.", "fusion.")) for name in plain)

@@ -18,7 +18,10 @@ RATIONALES = RNG.normal(size=(USERS, TEXT))
 
 
 def gram_of(
-    had: np.ndarray, texts: np.ndarray | None = None, rationales: np.ndarray | None = None, dtype: type = float
+    had: np.ndarray,
+    texts: np.ndarray | None = None,
+    rationales: np.ndarray | None = None,
+    dtype: type = np.float64,
 ) -> Gram:
     """The normal equations, from dense arrays."""
     both = had.T @ had

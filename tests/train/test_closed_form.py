@@ -68,7 +68,8 @@ def scores_by_numpy(variant: str, history: Ragged, recency: bool) -> np.ndarray:
     read = np.zeros((USERS, ITEMS))
     for user in range(USERS):
         for age, item in enumerate(history.row(user)[::-1]):
-            read[user, item - 1] = max(read[user, item - 1], 0.5 ** (age / EASE.half_life) if recency else 1.0)
+            weight = 0.5 ** (age / EASE.half_life) if recency else 1.0
+            read[user, item - 1] = max(read[user, item - 1], weight)
     return np.concatenate([read, given], 1) @ weights if variant == "reland" else read @ weights
 
 
@@ -158,7 +159,8 @@ def test_users_without_training_items_are_refused() -> None:
 
 def test_a_matrix_that_does_not_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_free_memory", lambda: 10_000)
-    with pytest.raises(RelandError, match=r"invert 41 x 41 in float64, .* 1e-05 GB are free: .*precision=float32"):
+    message = r"invert 41 x 41 in float64, .* 1e-05 GB are free: .*precision=float32"
+    with pytest.raises(RelandError, match=message):
         task_of("id")
     monkeypatch.setattr(module, "_free_memory", lambda: None)
     task_of("id")
@@ -169,7 +171,7 @@ def test_free_memory_is_known_here() -> None:
 
 
 def test_no_finite_solution_is_an_error() -> None:
-    """In float32 next to nothing is added to the diagonal, and items that are always together are singular."""
+    """In float32 such a lambda adds nothing, and items that are always together are singular."""
     together = ragged([[1, 2, 3]] * USERS)
     tiny = dataclasses.replace(EASE, precision="float32", regularisation=1e-12)
     task = task_of("id", splits=SPLITS._replace(train=together), ease=tiny)
