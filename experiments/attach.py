@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import required_path
 
 if TYPE_CHECKING:
     from reland_jax.retrieval.stream import AttachJob, Progress
 
-_USERS = define_path("users", None, "folder of Parquet shards of user vectors", required=True)
-_SEEDS = define_path("seeds", None, "Parquet file of the seed users and their vectors", required=True)
-_OUT = define_path("out", None, "folder of the outputs", required=True)
+_USERS = required_path("users", "folder of Parquet shards of user vectors")
+_SEEDS = required_path("seeds", "Parquet file of the seed users and their vectors")
+_OUT = required_path("out", "folder of the outputs")
 _ENGINE = flags.DEFINE_string("engine", "exact", "how the nearest are found: exact, approx, ivf or scann")
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
@@ -45,9 +45,10 @@ def main() -> None:
     from reland_jax.retrieval.outputs import Outputs
     from reland_jax.retrieval.stream import AttachJob
 
-    folders = (Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value))
-    given = (_ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value, _REPEATED.value)
-    job = AttachJob(*folders, *given)
+    job = AttachJob(
+        Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value),
+        _ENGINE.value, _K.value, _RECALL.value, _BATCH.value, _SAMPLE.value, _REPEATED.value,
+    )  # fmt: skip
     _on_ray(job) if _RAY_WORKERS.value else _here(job)
     if unmatched := Outputs(job.out, "").unmatched():
         print(f"{unmatched:,} users have a vector of zeros: they are in the outputs without a seed user")

@@ -89,12 +89,11 @@ def _bench_scann(vectors: np.ndarray, keys: np.ndarray) -> None:
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
     """The result and the seconds of a first and a second call."""
-    seconds = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        result = run()
-        seconds.append(time.perf_counter() - begin)
-    return result, (seconds[0], seconds[1])
+    begin = time.perf_counter()
+    run()
+    between = time.perf_counter()
+    result = run()
+    return result, (between - begin, time.perf_counter() - between)
 
 
 def _row(name: str, seconds: tuple[float, float], *, note: str = "", compiles: bool = False) -> None:

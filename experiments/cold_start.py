@@ -39,7 +39,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import required_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from reland_jax.config import Config
@@ -221,8 +221,8 @@ class ColdUsers:
 
 def _scored(users: np.ndarray, items: np.ndarray) -> Vectors:
     """Vectors whose score is the dot product."""
-    sides = (jnp.asarray(side, jnp.float32) for side in (users, items))
-    return Vectors(*sides, jax.tree_util.Partial(_product))
+    score = jax.tree_util.Partial(_product)
+    return Vectors(jnp.asarray(users, jnp.float32), jnp.asarray(items, jnp.float32), score)
 
 
 def _product(users: jax.Array, items: jax.Array) -> jax.Array:
@@ -248,10 +248,12 @@ def run(
         RelandError: bad data or settings.
     """
     rows: dict[str, dict[float, PerUser]] = {}
+    last: tuple[str, Inputs, ColdUsers] | None = None  # the data are the same for all backbones
     for backbone, config in configs.items():
         pipeline = ColdStart(config, workdir, setup)
         inputs = pipeline.prepare()
         cold = ColdUsers(inputs, pipeline.whole(inputs.interactions), config, setup)
+        last = Path(config.data.name).name, inputs, cold
         tried = setup.mismatches if cold.has_profiles else (EVERYBODY,)
         rows["popularity"] = {EVERYBODY: cold.popularity()}
         if cold.has_profiles:
@@ -264,8 +266,11 @@ def run(
             rows[name] = {each: cold.borrowed(vectors, each) for each in tried}
             if cold.has_profiles:
                 rows[f"{name} everybody"] = {EVERYBODY: cold.borrowed(vectors, EVERYBODY)}
+    if last is None:
+        raise RelandError("--backbones names none; give some, such as lightgcn,sasrec")
+    dataset, inputs, cold = last
     return {
-        "dataset": Path(config.data.name).name,
+        "dataset": dataset,
         "users": inputs.splits.num_users,
         "cold_users": len(cold.user),
         "seed_users": len(inputs.built.pool.rationales),
@@ -370,8 +375,8 @@ def define_flags() -> None:
     flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)
-    define_path("workdir", None, "Folder of artefacts.", required=True)
-    define_path("out", None, "JSON file of the results.", required=True)
+    required_path("workdir", "Folder of artefacts.")
+    required_path("out", "JSON file of the results.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every backbone; may be given again.")
 
 

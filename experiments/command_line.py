@@ -197,7 +197,7 @@ class _PathParser(flags.ArgumentParser[str]):
 
     def parse(self, argument: str) -> str:
         """The path with ``~`` replaced."""
-        return expanded(super().parse(argument))
+        return expanded(argument)
 
     def flag_type(self) -> str:
         """The kind of value, for --help."""
@@ -205,22 +205,25 @@ class _PathParser(flags.ArgumentParser[str]):
 
 
 def define_path(
-    name: str,
-    default: str | None,
-    help_text: str,
-    values: flags.FlagValues = flags.FLAGS,
-    *,
-    required: bool = False,
+    name: str, default: str | None, help_text: str, values: flags.FlagValues = flags.FLAGS
 ) -> flags.FlagHolder[str | None]:
     """A flag whose value is a path: ``~`` in it is the home folder, whatever the shell makes of it."""
     _paths.append((values, name))
-    return flags.DEFINE(_PathParser(), name, default, help_text, values, required=required)
+    return flags.DEFINE(_PathParser(), name, default, help_text, values)
+
+
+def required_path(
+    name: str, help_text: str, values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder[str]:
+    """The same for a path that must be given."""
+    _paths.append((values, name))
+    return flags.DEFINE(_PathParser(), name, None, help_text, values, required=True)
 
 
 def path_flags() -> dict[str, str]:
     """The paths that this command was given, by flag."""
     return {
-        name: values[name].value
+        name: path
         for values, name in _paths
-        if values.is_parsed() and name in values and values[name].value
+        if values.is_parsed() and name in values and (path := values[name].value)
     }

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import required_path
 from reland_jax.artefacts import stored
 from reland_jax.files import written_aside
 from reland_jax.retrieval.shards import write_shard
@@ -78,8 +78,8 @@ def main() -> None:
 
 def define_flags() -> None:
     """Registers the flags; not at import, since other commands have some of the same names."""
-    define_path("workdir", None, "Workdir of a run.", required=True)
-    define_path("out", None, "Folder of the outputs.", required=True)
+    required_path("workdir", "Workdir of a run.")
+    required_path("out", "Folder of the outputs.")
     flags.DEFINE_integer("rows", 1_000_000, "Users of a shard.", lower_bound=1)
 
 

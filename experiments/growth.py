@@ -43,7 +43,7 @@ from experiments.command_line import define_path
 from experiments.configs.reland import get_config
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
-from reland_jax.files import read_json, write_json, written_aside
+from reland_jax.files import read_json, write_json
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
@@ -145,8 +145,14 @@ def config_of(cell: Cell, setup: Setup) -> Config:
     config = Config.from_dict(get_config(f"amazon-beauty,{cell.backbone}").to_dict())
     grows = setup.grow_batch and config.train.objective == "bpr"
     batch = config.train.batch_size * (cell.factor if grows else 1)
-    epochs = {"max_epochs": setup.epochs, "eval_every": setup.epochs, "patience": setup.epochs}
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch, **epochs))
+    train = dataclasses.replace(
+        config.train,
+        batch_size=batch,
+        max_epochs=setup.epochs,
+        eval_every=setup.epochs,
+        patience=setup.epochs,
+    )
+    return dataclasses.replace(config, train=train)
 
 
 def measure(cell: Cell, setup: Setup) -> Record:
@@ -169,10 +175,10 @@ def measure(cell: Cell, setup: Setup) -> Record:
     task = id_task(config, splits)
     evaluator = Evaluator(task, splits, config.eval)
     result = fit(task, evaluator, config.train)
-    for _ in range(2):  # the first one compiles
-        start = time.perf_counter()
-        evaluator.metrics(result.params, "test")
-        seconds = time.perf_counter() - start
+    evaluator.metrics(result.params, "test")  # compiles
+    start = time.perf_counter()
+    evaluator.metrics(result.params, "test")
+    seconds = time.perf_counter() - start
     return {
         "users": interactions.num_users,
         "interactions": len(interactions.user),
@@ -294,7 +300,7 @@ def _lines(found: Mapping[Cell, Record]) -> Iterator[tuple[str, list[Record]]]:
 def table(found: Mapping[Cell, Record]) -> str:
     """Every measurement, and below them the exponents, as text."""
     heads = ("users", "targets", "compile s", "epoch s", "evaluation s", "base GiB", "peak GiB")
-    rows = [("backbone", *heads)]
+    rows: list[tuple[str, ...]] = [("backbone", *heads)]
     rows += [(backbone, *_columns(record)) for backbone, line in _lines(found) for record in line]
     rows += [("",) * 8, ("exponent of growth", "", "", "", "epoch s", "evaluation s")]
     for backbone, slopes in exponents(found).items():
@@ -311,8 +317,9 @@ def _columns(record: Record) -> Iterator[str]:
 
 def draw(found: Mapping[Cell, Record], path: Path) -> None:
     """Writes `PANELS` against users as an SVG; dotted is what would be in proportion to the first point."""
-    import matplotlib
     from matplotlib.figure import Figure
+
+    from reland_jax.report.plots import save_svg
 
     figure = Figure(figsize=(12, 4), layout="constrained")  # not pyplot's: no display needed
     panels = figure.subplots(1, len(PANELS))
@@ -321,9 +328,7 @@ def draw(found: Mapping[Cell, Record], path: Path) -> None:
     panels[0].plot([], [], ":", color="#6b7280", label="in proportion to users")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "growth"}
-    with written_aside(path) as aside, matplotlib.rc_context(style):
-        figure.savefig(aside, format="svg", metadata={"Date": None})
+    save_svg(figure, path, "growth")
 
 
 def _draw_panel(axes: Axes, found: Mapping[Cell, Record], name: str, unit: int, title: str) -> None:

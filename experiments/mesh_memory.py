@@ -65,9 +65,15 @@ def footprint(config: Config, splits: Splits) -> Footprint:
             out_shardings=(shardings(state), replicated()),
         )
         compiled = step.lower(state, task.tables, task.data, order, jax.numpy.arange(1)).compile()
-    between = compiled.memory_analysis().temp_size_in_bytes
-    held = [_held((state,)), _held((task.tables, task.data, order))]
-    return Footprint(*held, between, sent_bytes(compiled.as_text()))
+    memory, program = compiled.memory_analysis(), compiled.as_text()
+    if memory is None or program is None:
+        raise RelandError(f"JAX on {jax.default_backend()} does not say what a program needs; try a CPU")
+    return Footprint(
+        state=_held((state,)),
+        data=_held((task.tables, task.data, order)),
+        between=memory.temp_size_in_bytes,
+        sent=sent_bytes(program),
+    )
 
 
 def _held(tree: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Jaxpr, JaxprEqn
 
 from reland_jax.types import RelandError
@@ -90,6 +91,17 @@ def equations(jaxpr: Jaxpr) -> Iterator[tuple[JaxprEqn, int]]:
             yield each, times * rounds
 
 
+def shaped(variable: Any) -> ShapedArray:
+    """Shape and dtype of what an equation reads or writes.
+
+    Raises:
+        TypeError: it is no array, but a token or a reference.
+    """
+    if not isinstance(variable.aval, ShapedArray):
+        raise TypeError(f"{variable.aval} is no array")
+    return variable.aval
+
+
 def _count(jaxpr: Jaxpr) -> Operations:
     rows = [[times * value for value in _operations(one)] for one, times in equations(jaxpr)]
     return Operations(*map(sum, zip(*rows, strict=True)))
@@ -97,16 +109,16 @@ def _count(jaxpr: Jaxpr) -> Operations:
 
 def _operations(equation: JaxprEqn) -> Operations:
     """Operations of one equation, run once."""
-    name, inputs, out = equation.primitive.name, equation.invars, equation.outvars[0].aval
+    name, inputs, out = equation.primitive.name, equation.invars, shaped(equation.outvars[0])
     moved = _unfused_bytes(equation)
     if name == "random_bits":
         return Operations(random_bits=out.size * equation.params["bit_width"], unfused_bytes=moved)
     if name == "dot_general":
         ((contracted, _), _) = equation.params["dimension_numbers"]
-        depth = int(np.prod([inputs[0].aval.shape[axis] for axis in contracted]))
+        depth = int(np.prod([shaped(inputs[0]).shape[axis] for axis in contracted]))
         return Operations(matmul=2 * out.size * depth, unfused_bytes=moved)
     if name in SPARSE:
-        return Operations(sparse=2 * inputs[0].aval.size * width(equation), unfused_bytes=moved)
+        return Operations(sparse=2 * shaped(inputs[0]).size * width(equation), unfused_bytes=moved)
     if name in MOVES:
         return Operations(unfused_bytes=moved)
     if name in TRANSCENDENTAL:
@@ -116,18 +128,18 @@ def _operations(equation: JaxprEqn) -> Operations:
 
 def _elementwise(equation: JaxprEqn) -> int:
     """One for each floating-point result, or for each floating-point number that is reduced."""
-    name, counted = equation.primitive.name, equation.outvars[0].aval
+    name, counted = equation.primitive.name, shaped(equation.outvars[0])
     if name.startswith("scatter"):
-        counted = equation.invars[2].aval
+        counted = shaped(equation.invars[2])
     elif name.startswith(("reduce_", "arg")):
-        counted = equation.invars[0].aval
+        counted = shaped(equation.invars[0])
     return counted.size if jnp.issubdtype(counted.dtype, jnp.floating) else 0
 
 
 def width(equation: JaxprEqn) -> int:
     """Columns of the dense operand of a sparse product."""
     ((_, contracted), _) = equation.params["dimension_numbers"]
-    dense = equation.invars[-1].aval
+    dense = shaped(equation.invars[-1])
     return dense.size // int(np.prod([dense.shape[axis] for axis in contracted]))
 
 
@@ -140,7 +152,7 @@ def _unfused_bytes(equation: JaxprEqn) -> int:
     if name in READS_SOME:  # the elements that are wanted, and where they are
         return sum(read[1:]) + 2 * written
     if name in SPARSE:
-        values, dense = equation.invars[0].aval, equation.invars[-1].aval
+        values, dense = shaped(equation.invars[0]), shaped(equation.invars[-1])
         return sum(read[:-1]) + values.size * width(equation) * dense.dtype.itemsize + written
     return sum(read) + written
 

@@ -60,7 +60,7 @@ def plan(
         RelandError: an unknown name (the nearest is named), a data set or file that is not there, or a
             value that cannot work.
     """
-    from reland_jax.data.loading import locate
+    from reland_jax.data.finding import locate
 
     _check_names("datasets", datasets, datasets)
     _check_names("backbones", backbones, (*BACKBONES, *LINEAR))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.pool_changes import Order, Plan, carry_out
+from experiments.pool_changes import Order, Plan, carry_out, current, current_if_any
 from reland_jax.config import Config
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Estimate, estimate
@@ -83,7 +83,7 @@ def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
         after = new_content(population, kept, settings)
         return Plan(after, _arguments(config), problems=problems, always=before is None)
 
-    return carry_out(order, plan, first=True)
+    return carry_out(order, plan, current_if_any)
 
 
 def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than: str | None) -> int:
@@ -122,7 +122,7 @@ def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than:
         arguments = _arguments(config) | {"older_than": older_than, "asked": len(again.requests)}
         return Plan(after, arguments, problems=problems + kept)
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 class _Stale:

@@ -6,8 +6,9 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -79,27 +80,29 @@ class Plan(NamedTuple):
     always: bool = False
 
 
+Before = TypeVar("Before", Content, Content | None)
+"""The current version, or where there need not be one yet."""
+
+
 def carry_out(
     order: Order,
-    plan: Callable[[Content], Plan],
+    plan: Callable[[Before], Plan],
+    read: Callable[[PoolStore], Before],
     purging: bool = False,
-    first: bool = False,
-    ignoring: Sequence[str] = (),
 ) -> int:
     """Works out the next version from the current one, tells what it touches, and publishes it.
 
     Args:
         order: who wants it, where, and whether it is only to be told.
         plan: what to do; it is given the current version.
+        read: how that is read: `current`, or `current_if_any`.
         purging: delete what older versions and journals hold of those on the removal list.
-        first: there need not be a version yet; the plan is given None then.
-        ignoring: patterns of the moderation list that are not searched for any more.
 
     Returns:
         The exit status: 0, or 1 if something could not be purged.
     """
     if order.dry_run:
-        before = _present(order.store, first, ignoring)
+        before = read(order.store)
         planned = plan(before)
         _tell(order, before, planned)
         if purging:
@@ -107,7 +110,7 @@ def carry_out(
         print("dry run: nothing was changed")
         return 0
     with order.store.locked() as store:
-        before = _present(store, first, ignoring)
+        before = read(store)
         if before is not None:
             _finish_purge(order, before)
         planned = plan(before)
@@ -127,19 +130,37 @@ def carry_out(
     return _purge(order) if purging else 0
 
 
-def _present(store: PoolStore, first: bool, ignoring: Sequence[str] = ()) -> Content | None:
-    """The current version; None where there is none, or none that can be read, if that is allowed."""
+def current(store: PoolStore, ignoring: Sequence[str] = ()) -> Content:
+    """The current version.
+
+    Args:
+        store: a store.
+        ignoring: patterns of the moderation list that are not searched for any more.
+
+    Raises:
+        RelandError: there is none, or it or a list of the store is damaged.
+    """
     # Imported here, so that a mistake in a flag is told without waiting for jax.
     from reland_jax.control import read_version
 
-    if first and store.current() is None:
-        return None
     read_removals(store.folder), read_patterns(store.folder)  # damage to the lists is never passed over
+    return read_version(store, ignoring=ignoring)
+
+
+def current_if_any(store: PoolStore) -> Content | None:
+    """The current version; None where there is none, or none that can be read.
+
+    Raises:
+        RelandError: a list of the store is damaged.
+    """
+    from reland_jax.control import read_version
+
+    if store.current() is None:
+        return None
+    read_removals(store.folder), read_patterns(store.folder)
     try:
-        return read_version(store, ignoring=ignoring)
+        return read_version(store)
     except RelandError as error:
-        if not first:
-            raise
         print(f"the current version cannot be read and is replaced: {error}")
         return None
 
@@ -157,7 +178,7 @@ def add(order: Order, file: str, held_out: int) -> int:
         arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
         return Plan(_with_pool(before, pool), arguments, problems=problems)
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 def remove(order: Order, users: Sequence[str], match: str | None, purging: bool) -> int:
@@ -180,7 +201,7 @@ def remove(order: Order, users: Sequence[str], match: str | None, purging: bool)
         seeds = [user for user in matched if user not in present]
         return Plan(after, {"purge": purging}, hidden, [*present, *elsewhere], seeds, always=purging)
 
-    return carry_out(order, plan, purging)
+    return carry_out(order, plan, current, purging)
 
 
 def expire(order: Order, older_than: str) -> int:
@@ -195,7 +216,7 @@ def expire(order: Order, older_than: str) -> int:
         bound = before_time.isoformat(timespec="seconds")
         return Plan(_with_pool(before, pool), {"older_than": older_than, "before": bound})
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 def block(order: Order, patterns: Sequence[str]) -> int:
@@ -208,7 +229,7 @@ def block(order: Order, patterns: Sequence[str]) -> int:
         new = [pattern for pattern in patterns if pattern not in known]
         return Plan(_with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 def unblock(order: Order, patterns: Sequence[str]) -> int:
@@ -222,7 +243,7 @@ def unblock(order: Order, patterns: Sequence[str]) -> int:
                 raise RelandError(f"--pattern={pattern}: not on the moderation list; {hint}")
         return Plan(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
 
-    return carry_out(order, plan, ignoring=patterns)
+    return carry_out(order, plan, partial(current, ignoring=patterns))
 
 
 def readmit(order: Order, users: Sequence[str]) -> int:
@@ -236,7 +257,7 @@ def readmit(order: Order, users: Sequence[str]) -> int:
                 raise RelandError(f"--user={user}: not on the removal list of this store")
         return Plan(before, {}, {"user": list(users)}, readmitted=users, always=True)
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
@@ -252,7 +273,7 @@ def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
             pool = control.cap_seeds(pool, users, seeds)
         return Plan(_with_pool(before, pool), {"seeds": seeds, "tokens": tokens})
 
-    return carry_out(order, plan)
+    return carry_out(order, plan, current)
 
 
 def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -47,14 +47,14 @@ from absl import flags
 from jax.extend.core import JaxprEqn
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import required_path
 from experiments.configs.reland import get_config
 from experiments.operations import SPARSE, bytes_of, count, equations, width
 from experiments.roofline_view import plot, table
 from reland_jax.config import LINEAR, Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json
-from reland_jax.models import SequenceBatch, SequentialRecommender, Tables
+from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, applied
 from reland_jax.models.graph import propagate
 from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.pipeline import Pipeline, id_task
@@ -185,8 +185,8 @@ def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -
     batch = jax.jit(task.batch)(task.data, order, jnp.int32(0), key)
     optimizer = create_optimizer(config, task.steps)
 
-    def loss(params: Any, tables: Tables, batch: Any, key: jax.Array) -> jax.Array:
-        return task.model.apply(params, tables, batch, rngs={"dropout": key}, method="loss")
+    def loss(params: Any, tables: Tables[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
+        return applied(task.model, params, tables, batch, rngs={"dropout": key}, method="loss")
 
     def update(old: tuple[Any, Any], gradients: Any) -> tuple[Any, Any]:
         updates, opt_state = optimizer.update(gradients, old[1], old[0])
@@ -208,20 +208,22 @@ def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -
 
 
 def _sequence_parts(
-    task: Task, params: Any, tables: Tables, batch: SequenceBatch, key: jax.Array
+    task: Task, params: Any, tables: Tables[jax.Array], batch: SequenceBatch, key: jax.Array
 ) -> list[Part]:
-    def encode(module: Any, tables: Tables, batch: SequenceBatch) -> jax.Array:
+    def encode(module: Any, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         embedded = module.items(tables.item_text)[batch.items]
         return module.backbone(embedded, batch.position, batch.segment, True)
 
-    def half_square(params: Any, tables: Tables, batch: SequenceBatch, key: jax.Array) -> jax.Array:
-        hidden = task.model.apply(params, tables, batch, rngs={"dropout": key}, method=encode)
+    def half_square(
+        params: Any, tables: Tables[jax.Array], batch: SequenceBatch, key: jax.Array
+    ) -> jax.Array:
+        hidden = applied(task.model, params, tables, batch, rngs={"dropout": key}, method=encode)
         return 0.5 * jnp.sum(jnp.square(hidden))  # its cotangent is the hidden state itself
 
     @jax.jit
-    def scored(params: Any, tables: Tables, batch: SequenceBatch) -> tuple[jax.Array, ...]:
-        users = task.model.apply(params, tables, batch, method="user_vectors")
-        items = task.model.apply(params, tables, method="item_vectors")
+    def scored(params: Any, tables: Tables[jax.Array], batch: SequenceBatch) -> tuple[jax.Array, ...]:
+        users = applied(task.model, params, tables, batch, method="user_vectors")
+        items = applied(task.model, params, tables, method="item_vectors")
         return users, items, batch.target, batch.weight
 
     loss = jax.value_and_grad(partial(catalogue_cross_entropy, num_items=task.model.num_items), (0, 1))
@@ -231,7 +233,7 @@ def _sequence_parts(
     ]
 
 
-def _propagation_part(tables: Tables, drawing: Sequence[tuple[JaxprEqn, int]]) -> Part:
+def _propagation_part(tables: Tables[jax.Array], drawing: Sequence[tuple[JaxprEqn, int]]) -> Part:
     """As many hops as the step has, forward and backward, at their widths."""
     widths = [width(each) for each, times in drawing if each.primitive.name in SPARSE for _ in range(times)]
     # A hop is two sparse products, one for each half of the graph.
@@ -364,7 +366,7 @@ def _with_rests(parts: Sequence[dict[str, Any]], step: dict[str, float]) -> list
     return [*below(STEP, step, 0), *aside]
 
 
-def least_bytes(state: TrainState, tables: Tables, batch: Any) -> int:
+def least_bytes(state: TrainState, tables: Tables[jax.Array], batch: Any) -> int:
     """Bytes of parameters and optimiser state twice, and once of gradients, batch and tables.
 
     Of the pool and of the assignment a step reads only the rows of the batch's users.
@@ -432,7 +434,7 @@ def define_flags() -> None:
     flags.DEFINE_list("backbones", ["sasrec", "lightgcn"], "Which recommenders.")
     flags.DEFINE_string("variant", "id", "Which variant.")
     flags.DEFINE_integer("steps", 20, "Steps in one dispatch, and calls of each part.", lower_bound=1)
-    define_path("workdir", None, "Folder of the results.", required=True)
+    required_path("workdir", "Folder of the results.")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from reland_jax.files import written_aside
-
 
 def table(found: dict[str, Any]) -> str:
     """The content of roofline.json as text."""
@@ -65,8 +63,9 @@ def _part_lines(one: dict[str, Any], peak: float) -> list[str]:
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Writes the roofline as SVG: a dot at each step's least bytes, a line to its unfused bytes."""
-    import matplotlib
     from matplotlib.figure import Figure
+
+    from reland_jax.report.plots import save_svg
 
     machine, steps = found["machine"], found["steps"]
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -89,6 +88,4 @@ def plot(found: dict[str, Any], path: Path) -> None:
         axes.plot([unfused, least], [reached] * 2, "-", color=f"C{number}", linewidth=1)
         axes.plot(least, reached, "o", color=f"C{number}", label=label)
     axes.legend(frameon=False, fontsize=9)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "roofline"}
-    with written_aside(path) as aside, matplotlib.rc_context(style):
-        figure.savefig(aside, format="svg", metadata={"Date": None})
+    save_svg(figure, path, "roofline")

@@ -33,7 +33,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Settings; :DATASET,BACKBONE follows the file.",
     lock_config=True,
 )
-_WORKDIR = command_line.define_path("workdir", None, "Folder of artefacts and results.", required=True)
+_WORKDIR = command_line.required_path("workdir", "Folder of artefacts and results.")
 _STAGES = flags.DEFINE_list(
     "stages", [], "Stages to run, made again but for finished trainings; all that are missing if not given."
 )

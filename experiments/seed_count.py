@@ -26,7 +26,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import define_path, required_path
 from reland_jax.config import Config
 from reland_jax.files import write_json
 from reland_jax.types import RelandError
@@ -156,7 +156,7 @@ def define_flags() -> None:
         "Settings; :DATASET,BACKBONE follows the file.",
         lock_config=True,
     )
-    define_path("workdir", None, "Folder of artefacts.", required=True)
+    required_path("workdir", "Folder of artefacts.")
     define_path("out", "", "JSON file of the result; the plot goes beside it.")
     flags.DEFINE_list("fractions", list(map(str, FRACTIONS)), "Seed users as shares of all users.")
     flags.DEFINE_integer("repeats", defaults.repeats, "Samplings at each fraction.", lower_bound=1)
@@ -171,7 +171,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
-    values = {name: given[name].value for name in Options._fields}
+    values: dict[str, Any] = {name: given[name].value for name in Options._fields}
     values["fractions"] = tuple(map(_share, given.fractions))
     config = Config.from_dict(given.config.to_dict())
     run(config, Path(given.workdir), Options(**values), Path(given.out) if given.out else None)

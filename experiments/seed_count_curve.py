@@ -101,11 +101,11 @@ def encode(config: Config, workdir: Path) -> Encoded:
         _UntilEncoded(config, workdir).prepare()
     except StagesDone:
         pass
-    found = [stored(workdir / stage, load) for stage, load in zip(ENCODED, _LOADERS, strict=True)]
-    return Encoded(*(each.value for each in found), stamp=found[-1].fingerprint)
-
-
-_LOADERS = (load_stored_interactions, load_splits, load_array)
+    loaders = (load_stored_interactions, load_splits, load_array)
+    interactions, splits, vectors = (
+        stored(workdir / stage, load) for stage, load in zip(ENCODED, loaders, strict=True)
+    )
+    return Encoded(interactions.value, splits.value, vectors.value, vectors.fingerprint)
 
 
 def prompts(encoded: Encoded, config: Config, workdir: Path, answer: float) -> Prompts:
@@ -257,7 +257,7 @@ def fresh_validation(config: Config, folder: Path) -> Config:
     Raises:
         RelandError: the data are otherwise.
     """
-    from reland_jax.data.loading import locate
+    from reland_jax.data.finding import locate
 
     place = locate(config.data)
     fixed = load_interactions(dataclasses.replace(config.data, min_interactions=0)).fixed_split

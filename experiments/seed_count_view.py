@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reland_jax.files import written_aside
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -89,9 +87,10 @@ def _gain(one: dict[str, Any]) -> str:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Writes coverage, marginal gain and, once there are any, validation gains against tokens, as SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
+
+    from reland_jax.report.plots import save_svg
 
     count = 3 if "validation" in result else 2
     figure = Figure(figsize=(4.2 * count, 3.6), layout="constrained")
@@ -106,9 +105,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.axvline(result["recommended"][result["rule"]]["cost"] / 1e6, color=GREY, ls="--", lw=1)
         axes.grid(color="#d1d5db", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "seed_count"}
-    with written_aside(path) as aside, matplotlib.rc_context(style):
-        figure.savefig(aside, format="svg", metadata={"Date": None})
+    save_svg(figure, path, "seed_count")
 
 
 def _plot_coverage(axes: Axes, result: dict[str, Any]) -> None:

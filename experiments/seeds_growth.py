@@ -34,7 +34,7 @@ from experiments import command_line
 from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
 from reland_jax.artefacts import fingerprint
-from reland_jax.files import read_json, write_json, written_aside
+from reland_jax.files import read_json, write_json
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -216,8 +216,9 @@ def table(found: Mapping[int, Record]) -> str:
 
 def draw(found: Mapping[int, Record], setup: Setup, path: Path) -> None:
     """Writes minutes, processor time by phase and memory against users as an SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
+
+    from reland_jax.report.plots import save_svg
 
     figure = Figure(figsize=(12, 4), layout="constrained")  # not pyplot's: no display needed
     left, middle, right = figure.subplots(1, 3)
@@ -232,9 +233,7 @@ def draw(found: Mapping[int, Record], setup: Setup, path: Path) -> None:
     sizes = {label: [each[name] / GIBIBYTE for each in records] for label, name in memory.items()}
     _panel(right, found, sizes, "resident memory, GiB")
     figure.suptitle(f"K = {setup.clusters:,} at every size, D = {setup.dim}", fontsize=10)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "seeds_growth"}
-    with written_aside(path) as aside, matplotlib.rc_context(style):
-        figure.savefig(aside, format="svg", metadata={"Date": None})
+    save_svg(figure, path, "seeds_growth")
 
 
 def _panel(axes: Axes, found: Mapping[int, Record], lines: Mapping[str, Sequence[float]], title: str) -> None:
@@ -289,7 +288,8 @@ def main() -> None:
     given = flags.FLAGS
     vectors = str(Path(given.vectors).resolve()) if given.vectors else ""
     names = [field.name for field in dataclasses.fields(Setup) if field.name != "vectors"]
-    setup = Setup(**{name: given[name].value for name in names}, vectors=vectors)
+    values: dict[str, Any] = {name: given[name].value for name in names}
+    setup = Setup(**values, vectors=vectors)
     if given.measure:
         print(json.dumps(measure(given.measure, setup)))
         return

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import define_path, required_path
 from experiments.kept import KeptScores, origin_of
 from experiments.plan import Cell, Key, Progress, cells, plan
 from reland_jax.artefacts import read_stamp
@@ -76,7 +76,7 @@ def define_flags() -> None:
     flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
     flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the controls permuted and noise.")
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
-    define_path("workdir", None, "Folder of artefacts and tables.", required=True)
+    required_path("workdir", "Folder of artefacts and tables.")
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
     define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")

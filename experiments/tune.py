@@ -30,7 +30,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.command_line import define_path
+from experiments.command_line import define_path, required_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from experiments.spaces import Setting, space_of, starting_point, suggest
@@ -65,7 +65,8 @@ def main() -> None:
     logging.getLogger("reland_jax").setLevel(logging.INFO)
     given = flags.FLAGS
     workdir = Path(given.workdir)
-    config = base_config(given.dataset, given.backbone, given["set"].value, given.pool, given.max_epochs)
+    changes = given["set"].value or ()
+    config = base_config(given.dataset, given.backbone, changes, given.pool, given.max_epochs)
     found = tune(config, given.variants, given.trials, workdir)
     print(table(found))
     for variant, one in found["variants"].items():
@@ -370,7 +371,7 @@ def define_flags() -> None:
     flags.DEFINE_string("backbone", None, "Which recommender.", required=True)
     flags.DEFINE_list("variants", list(VARIANTS), "Which variants.")
     flags.DEFINE_integer("trials", 12, "Trials per variant.", lower_bound=1)
-    define_path("workdir", None, "Folder of this search.", required=True)
+    required_path("workdir", "Folder of this search.")
     flags.DEFINE_integer(
         "max_epochs", None, "Bound on the epochs of a trial; that of the settings if not given."
     )

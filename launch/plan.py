@@ -142,13 +142,12 @@ def _start(command: Command) -> subprocess.Popen[bytes]:
 
 
 def _run_together(step: Together) -> None:
-    for restart in range(step.restarts + 1):
-        processes = [_start(command) for command in step.commands]
-        status = _wait_for_all(processes)
-        if not status:
-            return
-        _say(f"a process ended with status {status}; {step.restarts - restart} restarts left")
-    raise RelandError(f"a process ended with status {status}")
+    left = step.restarts
+    while status := _wait_for_all([_start(command) for command in step.commands]):
+        _say(f"a process ended with status {status}; {left} restarts left")
+        if not left:
+            raise RelandError(f"a process ended with status {status}")
+        left -= 1
 
 
 def _wait_for_all(processes: Sequence[subprocess.Popen[bytes]]) -> int:

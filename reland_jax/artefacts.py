@@ -80,7 +80,7 @@ def _hashable(part: Any) -> Any:
     if isinstance(part, np.ndarray):
         if is_text(part):
             return [_hashable(each) for each in packed(as_strings(part))]
-        content = hashlib.sha256(np.ascontiguousarray(part).view(np.uint8)).hexdigest()
+        content = hashlib.sha256(np.ascontiguousarray(part).view(np.uint8).data).hexdigest()
         return [content, str(part.dtype), part.shape]
     if isinstance(part, Path):
         return hashlib.sha256(part.read_bytes()).hexdigest() if part.is_file() else str(part)
@@ -296,13 +296,14 @@ def require(folder: Path, made_from: str, stage: str, load: Callable[[Path], T])
     Raises:
         RelandError: it is missing or damaged, or was made from other settings or inputs.
     """
-    for _ in range(_LOOKS):
-        found = find(folder, made_from, load)
-        if found.artefact:
-            return found.artefact
-        if read_stamp(folder) or found.damage:
+    looks = 1
+    while not (found := find(folder, made_from, load)).artefact:
+        if looks == _LOOKS or read_stamp(folder) or found.damage:
             break
         time.sleep(0.01)  # another job may be replacing it
+        looks += 1
+    if found.artefact:
+        return found.artefact
     other = "was made from other settings or data" if read_stamp(folder) else "does not exist"
     if _is_of_earlier_program(folder):
         other = "was made by an earlier version of this program, without checksums"

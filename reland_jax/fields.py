@@ -93,7 +93,7 @@ def build(defaults: Any, values: Mapping[str, Any], where: str) -> Any:
     known = {field.name: field.metadata for field in dataclasses.fields(defaults)}
     if not isinstance(values, Mapping):
         raise RelandError(f"{where}={values!r} is a section of settings; name one of {', '.join(known)}")
-    hints, arguments = _hints(type(defaults)), {}
+    hints, arguments = _hints(defaults.__class__), {}
     for name, value in values.items():
         if name not in known:
             raise RelandError(f"{where}.{name} is not a setting; {nearest_name(str(name), list(known))}")
@@ -154,7 +154,7 @@ def check(settings: Any, where: str = "") -> None:
     Raises:
         RelandError: a value of another type, out of range or unknown; it is named with what is allowed.
     """
-    hints = _hints(type(settings))
+    hints = _hints(settings.__class__)
     for field in dataclasses.fields(settings):
         value, name = getattr(settings, field.name), f"{where}.{field.name}".strip(".")
         if dataclasses.is_dataclass(value):
@@ -247,7 +247,7 @@ def fitting(section: Any, name: str, value: Any) -> Any:
     Raises:
         RelandError: it is of another type, out of range or unknown.
     """
-    hint = _hints(type(section))[name]
+    hint = _hints(section.__class__)[name]
     (field,) = (each for each in dataclasses.fields(section) if each.name == name)
     value = _converted(value, hint, field.metadata)
     _check_setting(name, value, hint, field.metadata)
@@ -256,7 +256,7 @@ def fitting(section: Any, name: str, value: Any) -> Any:
 
 def kind_of(section: Any, name: str) -> type:
     """The plain type of a setting, or of each entry where it is a tuple: int, float, str or bool."""
-    return _parsed(_hints(type(section))[name])[0]
+    return _parsed(_hints(section.__class__)[name])[0]
 
 
 def that_matter(settings: Any) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _cell(runs: Mapping[int, Scores], paper: Mapping[str, float] | None) -> dict
     per_seed |= {name: [summary[name] for summary in summaries] for name in _COUNTS}
     difference = None
     if paper and seeds:
-        difference = {name: means["test"][name] - paper[name] for name in COMPARED}
+        difference = {name: float(np.mean(per_seed["test"][name])) - paper[name] for name in COMPARED}
     return {
         "seeds": seeds,
         **means,

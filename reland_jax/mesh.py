@@ -215,16 +215,16 @@ def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
     return jax.make_array_from_callback(shape, sharding, lambda index: share(array, index, shape))
 
 
-def share(array: np.ndarray, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+def share(array: np.ndarray, index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> np.ndarray:
     """The shard of an array that is padded with rows of zeros.
 
     Args:
         array: on the host; only the rows of the shard are read.
-        index: the shard of the padded array, as JAX requests it.
+        index: the shard of the padded array, as JAX requests it; none for the whole of it.
         shape: of the padded array.
     """
-    own = array[index]
     if not index:
-        return own
+        return array
+    own = array[index]
     missing = len(range(*index[0].indices(shape[0]))) - len(own)
     return np.pad(own, ((0, missing),) + ((0, 0),) * (array.ndim - 1)) if missing else own

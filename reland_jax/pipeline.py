@@ -268,7 +268,7 @@ class Pipeline:
             variant, rationales = "reland", control_rationales(rationales, variant)
         k = inputs.rationales_each(config)
         model = _recommender(config, inputs.splits, variant, k)
-        tables = Tables(
+        tables = Tables[np.ndarray](
             item_text=None if variant == "id" else inputs.texts.items,
             propagation=_graph(config.model, inputs.splits, inputs.interactions),
         )
@@ -276,9 +276,9 @@ class Pipeline:
             seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
             tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if k > 1 else None)
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
-        if (borrowed := _borrowed(inputs, config)) is None:
+        if (found := _borrowed(inputs, config)) is None:
             return task
-        borrowed = Borrowed(*map(jnp.asarray, borrowed))
+        borrowed = Borrowed(*map(jnp.asarray, found))
         return task._replace(vectors=lambda params, part: lend(task.vectors(params, part), borrowed))
 
     def split(self, interactions: Interactions) -> Splits:

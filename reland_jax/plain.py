@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.strings import as_strings
+from reland_jax.strings import as_strings, encodable
 
 MARKS = frozenset(
     (
@@ -146,10 +146,7 @@ def plain_text(text: str) -> str:
     """A text without HTML; "" for one of `MARKS`. One that has none of this stays as it is."""
     if text.strip() in MARKS:
         return ""
-    if not text.isascii():
-        # Half of a surrogate pair, which no encoding allows.
-        text = text.encode("utf-8", "replace").decode()
-    return without_markup(text)
+    return without_markup(encodable(text))
 
 
 def without_markup(text: str) -> str:

@@ -121,7 +121,9 @@ def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
         part: {name: float(np.mean([s[part][name] for s in summaries])) for name in summaries[0][part]}
         for part in PARTS
     }
-    per_seed = {part: {name: [s[part][name] for s in summaries] for name in means[part]} for part in PARTS}
+    per_seed: dict[str, Any] = {
+        part: {name: [s[part][name] for s in summaries] for name in means[part]} for part in PARTS
+    }
     per_seed |= {key: [s[key] for s in summaries] for key in ("epochs", "best_epoch", *SPEEDS)}
     speeds = {key: float(np.median(per_seed[key])) for key in SPEEDS}
     return summaries[0] | means | speeds | {"per_seed": per_seed}
@@ -143,7 +145,7 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
     pairs = PAIRS if users >= FEWEST_USERS else ()
     cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
     found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
-    adjusted = holm([comparison.p_value for comparison in found]) if found else []
+    adjusted = holm([comparison.p_value for comparison in found]) if found else np.zeros(0)
     out: dict[str, Any] = {}
     for (a, b, name), comparison, p_holm in zip(cells, found, adjusted, strict=True):
         out.setdefault(f"{a}>{b}", {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}

@@ -210,12 +210,12 @@ def load_splits(folder: Path) -> Splits:
         ValueError: an item is out of range, or the rows do not fit.
     """
     a = load_arrays(folder)
-    parts = [Ragged(a[f"{part}.indptr"], a[f"{part}.items"]) for part in ("train", *PARTS)]
-    for part in parts:
+    parts = {part: Ragged(a[f"{part}.indptr"], a[f"{part}.items"]) for part in ("train", *PARTS)}
+    for part in parts.values():
         check_range("items", part.items, 1, int(a["num_items"]))
         if part.indptr[0] != 0 or part.indptr[-1] != len(part.items) or (part.lengths() < 0).any():
             raise ValueError("the rows of a part do not fit its items")
-    return Splits(*parts, int(a["num_items"]), str(a["protocol"]))
+    return Splits(**parts, num_items=int(a["num_items"]), protocol=str(a["protocol"]))
 
 
 def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) -> None:
@@ -293,9 +293,9 @@ def save_trained(trained: Trained, folder: Path) -> None:
 def load_trained(like: Any, folder: Path) -> Trained:
     """Reads a trained recommender; `like` is a tree of shapes with the structure of its parameters."""
     a = load_arrays(folder)
-    always = ("user", "item", "rank")
     ranks = {
-        p: TargetRanks(*(a[f"{p}.{k}"] for k in always), a.get(f"{p}.had_before")) for p in PARTS
+        p: TargetRanks(a[f"{p}.user"], a[f"{p}.item"], a[f"{p}.rank"], a.get(f"{p}.had_before"))
+        for p in PARTS
     }
     params = load_params(folder / "params", like)
     return Trained(params, json.loads((folder / "summary.json").read_text()), ranks)

@@ -50,6 +50,11 @@ def as_strings(values: Iterable[str] | np.ndarray) -> np.ndarray:
     return column
 
 
+def encodable(text: str) -> str:
+    """A text without lone surrogates, which UTF-8 cannot hold: "?" stands for each."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def visible(text: str) -> str:
     """A text that people are shown: a replacement character stands for each of `UNSEEN`.
 

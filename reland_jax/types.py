@@ -13,9 +13,15 @@ edges: `reland_jax.data.sources`, the stored reasoning pool and the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
+
+Array = TypeVar("Array", np.ndarray, "jax.Array")
+"""An array of the host, or of a device."""
 
 PADDING_ITEM = 0
 

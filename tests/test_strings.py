@@ -10,18 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reland_jax import strings
-from reland_jax.strings import STRING, as_strings, distinct, packed, unpacked, visible
+from reland_jax.strings import STRING, as_strings, distinct, encodable, packed, unpacked, visible
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()))))
 def test_what_is_packed_comes_back(texts: list[str]) -> None:
     # A lone surrogate is no text that NumPy can hold; readers refuse it before.
-    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    texts = list(map(encodable, texts))
     column = as_strings(texts)
     content, starts = packed(column)
     assert content.nbytes == sum(len(text.encode()) for text in texts)
     assert unpacked(content, starts).tolist() == texts
     assert column.dtype == STRING
+
+
+def test_half_of_a_surrogate_pair_becomes_a_question_mark() -> None:
+    assert encodable("a\ud83d b") == "a? b"
+    for text in ("plain", "Käse", "\U0001f600"):
+        assert encodable(text) == text
 
 
 def test_nuls_at_the_end_make_another_text() -> None:

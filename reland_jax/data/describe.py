@@ -110,7 +110,7 @@ def data_fingerprint(interactions: Interactions) -> str:
     arrays = (interactions.user, interactions.item, interactions.time, interactions.fixed_split)
     for array in arrays:
         digest.update(b"none" if array is None else f"{array.dtype}{array.shape}".encode())
-        digest.update(b"" if array is None else np.ascontiguousarray(array).view(np.uint8))
+        digest.update(b"" if array is None else np.ascontiguousarray(array).view(np.uint8).data)
     digest.update(_column_bytes("users", interactions.ids.users))
     digest.update(_column_bytes("items", interactions.ids.items))
     for kind, features in (("item", interactions.item_features), ("user", interactions.user_features)):

@@ -76,7 +76,7 @@ def locate(config: DataConfig) -> Place:
             use for.
     """
     found = _located(config)
-    idle = _TEXT_SETTINGS if found.source not in _OF_TEXT else ()
+    idle: tuple[str, ...] = _TEXT_SETTINGS if found.source not in _OF_TEXT else ()
     idle += _TABLE_SETTINGS if found.source == "demo" else ()
     for name in idle:
         if getattr(config, name):

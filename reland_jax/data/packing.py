@@ -14,17 +14,17 @@ stratified by length, which makes their numbers of targets equal to within one w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.types import Ragged
+from reland_jax.types import Array, Ragged
 
 
-class Windows(NamedTuple):
-    """Windows over a stream of items, longest first.
+class Windows(NamedTuple, Generic[Array]):
+    """Windows over a stream of items, longest first; of the host or of a device.
 
     Attributes:
         stream: ``<int32>[n]``, all users' items one after the other.
@@ -33,10 +33,10 @@ class Windows(NamedTuple):
         user: ``<int32>[N]``.
     """
 
-    stream: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-    user: np.ndarray
+    stream: Array
+    start: Array
+    length: Array
+    user: Array
 
 
 class Layout(NamedTuple):
@@ -75,7 +75,7 @@ class Packed(NamedTuple):
     window: jax.Array
 
 
-def last_windows(history: Ragged, max_length: int) -> Windows:
+def last_windows(history: Ragged, max_length: int) -> Windows[np.ndarray]:
     """One window per user: the most recent items, to encode the history.
 
     Args:
@@ -87,7 +87,7 @@ def last_windows(history: Ragged, max_length: int) -> Windows:
     return _windows(history, start, np.minimum(length, max_length), np.arange(history.num_rows))
 
 
-def shifted_windows(history: Ragged, max_length: int) -> Windows:
+def shifted_windows(history: Ragged, max_length: int) -> Windows[np.ndarray]:
     """Windows in which the item after each input is its target, covering every target once.
 
     A sequence of more than L targets is cut into several windows, counted from its end, so that no
@@ -102,7 +102,7 @@ def shifted_windows(history: Ragged, max_length: int) -> Windows:
     return _windows(history, history.indptr[user] + start, end - start, user)
 
 
-def prefix_windows(history: Ragged, max_length: int) -> Windows:
+def prefix_windows(history: Ragged, max_length: int) -> Windows[np.ndarray]:
     """One window per item that has a predecessor: the items before it (RecBole's augmentation)."""
     user = np.repeat(np.arange(history.num_rows), np.maximum(history.lengths() - 1, 0))
     first = np.repeat(history.indptr[:-1], np.maximum(history.lengths() - 1, 0))
@@ -112,7 +112,7 @@ def prefix_windows(history: Ragged, max_length: int) -> Windows:
     return _windows(history, start, np.minimum(length, max_length), user)
 
 
-def _windows(history: Ragged, start: np.ndarray, length: np.ndarray, user: np.ndarray) -> Windows:
+def _windows(history: Ragged, start: np.ndarray, length: np.ndarray, user: np.ndarray) -> Windows[np.ndarray]:
     order = np.argsort(-length, kind="stable")
     order = order[length[order] > 0]
     stream = history.items.astype(np.int32, copy=False)
@@ -147,7 +147,8 @@ def plan_layout(length: np.ndarray, num_batches: int, width: int) -> Layout:
     place = np.where(lengths > 0, place, rows * width)
     by_place = np.argsort(place, axis=1, kind="stable")
     arrays = (place, lengths, np.minimum(order, len(length)))
-    return Layout(*(np.take_along_axis(a, by_place, 1).astype(np.int32) for a in arrays), rows, width)
+    place, lengths, ranks = (np.take_along_axis(a, by_place, 1).astype(np.int32) for a in arrays)
+    return Layout(place, lengths, ranks, rows, width)
 
 
 def shuffle_order(key: jax.Array, length: jax.Array) -> jax.Array:
@@ -165,7 +166,7 @@ def shuffle_order(key: jax.Array, length: jax.Array) -> jax.Array:
 
 
 def pack(
-    windows: Windows, place: jax.Array, length: jax.Array, chosen: jax.Array, rows: int, width: int
+    windows: Windows[jax.Array], place: jax.Array, length: jax.Array, chosen: jax.Array, rows: int, width: int
 ) -> Packed:
     """Gathers one batch of tokens on the device.
 

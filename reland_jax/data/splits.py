@@ -36,8 +36,8 @@ def split(interactions: Interactions, protocol: str) -> Splits:
         part = _fixed_part(interactions)
     else:
         raise RelandError(f"protocol {protocol!r} is not known; {nearest_name(protocol, PROTOCOLS)}")
-    train, valid, test = (_rows_of(interactions, part == which) for which in (_TRAIN, _VALID, _TEST))
-    return Splits(train, valid, test, interactions.num_items, protocol)
+    rows = [_rows_of(interactions, part == which) for which in (_TRAIN, _VALID, _TEST)]
+    return Splits(rows[0], rows[1], rows[2], interactions.num_items, protocol)
 
 
 def ratio_counts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

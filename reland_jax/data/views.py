@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.data.packing import Packed, Windows, pack
-
-Array = TypeVar("Array", np.ndarray, jax.Array)
+from reland_jax.types import Array
 
 _SIMULATED = 64
 """Batches of random inputs by which the width of a row is chosen."""
@@ -19,8 +18,8 @@ _EVEN_WIDTH = 128
 """About where the attention of a token to its row costs as much as the layers around it, at D = 64."""
 
 
-class Inputs(NamedTuple):
-    """The input of every training target, sorted by the target's item.
+class Inputs(NamedTuple, Generic[Array]):
+    """The input of every training target, sorted by the target's item; of the host or of a device.
 
     An input is a run of a stream of items; the item after its last one is the target.
 
@@ -31,13 +30,13 @@ class Inputs(NamedTuple):
         rank: ``<int32>[stream]``, place in this list of the input that ends at a stream index.
     """
 
-    first: np.ndarray
-    last: np.ndarray
-    begin: np.ndarray
-    rank: np.ndarray
+    first: Array
+    last: Array
+    begin: Array
+    rank: Array
 
 
-def inputs_by_target(windows: Windows, num_items: int, every_token: bool) -> Inputs:
+def inputs_by_target(windows: Windows[np.ndarray], num_items: int, every_token: bool) -> Inputs[np.ndarray]:
     """Lists the inputs of all targets.
 
     Args:
@@ -60,7 +59,9 @@ def inputs_by_target(windows: Windows, num_items: int, every_token: bool) -> Inp
     return Inputs(*(a.astype(np.int32) for a in (first[order], last[order], begin, rank)))
 
 
-def draw_same_target(inputs: Inputs, target: jax.Array, last: jax.Array, key: jax.Array) -> jax.Array:
+def draw_same_target(
+    inputs: Inputs[jax.Array], target: jax.Array, last: jax.Array, key: jax.Array
+) -> jax.Array:
     """For each input another one with the same target, uniformly; itself where there is no other.
 
     Args:
@@ -92,7 +93,7 @@ class Shelves(NamedTuple):
     length: int
 
 
-def plan_shelves(inputs: Inputs, count: int, length: int) -> Shelves:
+def plan_shelves(inputs: Inputs[np.ndarray], count: int, length: int) -> Shelves:
     """The shelves that cost least for batches of random inputs: few tokens, in rows that are not too wide.
 
     Args:

@@ -25,11 +25,11 @@ class Borrowed(NamedTuple):
         voter_kind: ``<int32>[W]``, the profile of each warm user, a column of `weight`.
     """
 
-    user: np.ndarray
-    kind: np.ndarray
-    weight: np.ndarray
-    source: np.ndarray
-    voter_kind: np.ndarray
+    user: np.ndarray | jax.Array
+    kind: np.ndarray | jax.Array
+    weight: np.ndarray | jax.Array
+    source: np.ndarray | jax.Array
+    voter_kind: np.ndarray | jax.Array
 
 
 def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -130,10 +130,11 @@ def plan_ranking(
     if before.any():
         target_masked = np.zeros(target_item.shape, np.int32)
         target_masked.reshape(-1)[slot] = before
-    arrays = (user, masked_row, masked_item, target_row, target_item, target_masked, frequent)
-    on_device = (None if array is None else put(array) for array in arrays)
-    before = before if before.any() else None
-    return RankingPlan(*on_device, slot, targets, before, num_items, min(at_a_time, rows))
+    return RankingPlan(
+        put(user), put(masked_row), put(masked_item), put(target_row), put(target_item),
+        None if target_masked is None else put(target_masked), put(frequent),
+        slot, targets, before if before.any() else None, num_items, min(at_a_time, rows),
+    )  # fmt: skip
 
 
 def _most_frequent(history: Ragged | None, num_items: int) -> np.ndarray:
@@ -164,8 +165,21 @@ def _deal(
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
 
 
-Tile = tuple[jax.Array | None, ...]
-"""A tile of the first fields of `RankingPlan`, without its axis N; or all tiles, with it."""
+class Tile(NamedTuple):
+    """A tile of the first fields of `RankingPlan`, without its axis N; or all tiles, with it."""
+
+    user: jax.Array
+    masked_row: jax.Array
+    masked_item: jax.Array
+    target_row: jax.Array
+    target_item: jax.Array
+    target_masked: jax.Array | None
+
+
+Tiles = TypeVar("Tiles")
+"""A tree of arrays that lead with an axis of tiles."""
+Whole = TypeVar("Whole")
+"""A tree of arrays that every device has."""
 
 
 @partial(jax.jit, static_argnames="num_items")
@@ -185,14 +199,14 @@ def _open_rows(
 
 @partial(jax.jit, static_argnames=("num_items", "at_a_time"))
 def _rank_tiles(
-    tiles: Tile, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int
+    tiles: Tile, open_rows: jax.Array, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int
 ) -> jax.Array:
-    """Ranks ``<int32>[N, K]``; the last of the tiles' arrays marks the open rows."""
+    """Ranks ``<int32>[N, K]``; `open_rows` ``<bool>[N, B]``, see `_rank_open`."""
 
-    def finish(share: _Share, cutoff: jax.Array) -> Callable[[Tile], jax.Array]:
-        return lambda tile: _rank_open(share, tile[:-1], tile[-1], cutoff, at_a_time)
+    def finish(share: _Share, cutoff: jax.Array) -> Callable[[tuple[Tile, jax.Array]], jax.Array]:
+        return lambda each: _rank_open(share, *each, cutoff, at_a_time)
 
-    return _for_tiles(finish, tiles, vectors, cutoff, num_items)
+    return _for_tiles(finish, (tiles, open_rows), vectors, cutoff, num_items)
 
 
 @jax.jit
@@ -202,30 +216,30 @@ def _all_rows(tiles: Tile) -> jax.Array:
 
 
 def _for_tiles(
-    make: Callable[[_Share, Any], Callable[[Tile], jax.Array]],
-    tiles: Tile,
+    make: Callable[[_Share, Whole], Callable[[Tiles], jax.Array]],
+    tiles: Tiles,
     vectors: Vectors,
-    whole: Any,
+    whole: Whole,
     num_items: int,
 ) -> jax.Array:
     """``make(share, whole)(tile)`` of every tile; a mesh shards tiles over `data` and items over `model`."""
     shared = active_mesh() is not None
 
-    def own(tiles: Tile, vectors: Vectors, whole: Any) -> jax.Array:
+    def own(tiles: Tiles, vectors: Vectors, whole: Whole) -> jax.Array:
         return jax.lax.map(make(_Share(vectors, num_items, shared), whole), tiles)
 
     if not shared:
         return own(tiles, vectors, whole)
     table, everywhere = PartitionSpec(MODEL), PartitionSpec()
-    specs = (PartitionSpec(DATA), Vectors(table, table, everywhere), everywhere)
+    of_vectors = Vectors(table, table, everywhere)  # type: ignore[arg-type]  # where its leaves lie
+    specs = (PartitionSpec(DATA), of_vectors, everywhere)
     shares = jax.shard_map(own, in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False)
     return constrain(shares(tiles, vectors, whole))
 
 
 def _has_target(tile: Tile) -> jax.Array:
     """``<bool>[B]``."""
-    user, _, _, target_row, *_ = tile
-    return jnp.zeros(user.shape, bool).at[target_row].set(True)
+    return jnp.zeros(tile.user.shape, bool).at[tile.target_row].set(True)
 
 
 class _Share(NamedTuple):
@@ -361,14 +375,14 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     if not bounded:
         user, item = largest
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    tiles, num_items = tuple(plan[:6]), plan.num_items
+    tiles, num_items = Tile(*plan[:6]), plan.num_items
     bound = jnp.int32(num_items if cutoff is None else cutoff)
     if cutoff is None or cutoff > len(plan.frequent):
         open_rows = _all_rows(tiles)
     else:
         # Finished before the next one starts, because each of them holds a tile of scores.
         open_rows = jax.block_until_ready(_open_rows(tiles, plan.frequent, vectors, bound, num_items))
-    ranks = _rank_tiles((*tiles, open_rows), vectors, bound, num_items, plan.users_at_a_time)
+    ranks = _rank_tiles(tiles, open_rows, vectors, bound, num_items, plan.users_at_a_time)
     ranks = np.asarray(ranks).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks, plan.had_before)

@@ -175,8 +175,8 @@ def _list_lengths(
     near = evaluated & (num_items - had <= max(config.cutoffs))
     if near.any():
         width = num_items + 1
-        keys = [_keys(history, width)[np.repeat(near, history.lengths())] for history in masked]
-        keys = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
+        of_each = [_keys(history, width)[np.repeat(near, history.lengths())] for history in masked]
+        keys = np.unique(np.concatenate(of_each)) if of_each else np.zeros(0, np.int64)
         had = np.where(near, np.bincount(keys // width, minlength=len(had)), had)
     # A target that the user has had before is in its own list, but not in those of the user's other targets.
     new = np.bincount(_owners(targets)[~before], minlength=targets.num_rows) > 0

@@ -30,6 +30,7 @@ from reland_jax.models.recommender import (
     SequentialRecommender,
     Tables,
     Views,
+    applied,
 )
 from reland_jax.models.sasrec import SASRec
 from reland_jax.types import Ragged, RelandError
@@ -46,6 +47,7 @@ __all__ = [
     "SequentialRecommender",
     "Tables",
     "Views",
+    "applied",
     "bipartite_graph",
     "build_graph",
     "build_propagation",

@@ -28,10 +28,10 @@ class DuoRec(SASRec):
             target: ``<int32>[N]``, the next item.
             weight: ``<float32>[N]``, 1, or 0 for an unused entry.
         """
-        losses = (
+        dropped, supervised = (
             info_nce(hidden, view, target, weight, self.config.temperature) for view in (again, other)
         )
-        return self.config.contrast * sum(losses)
+        return self.config.contrast * (dropped + supervised)
 
 
 def info_nce(

@@ -149,7 +149,7 @@ class Attention(nn.Module):
         def sum_up(sums: tuple[jax.Array, jax.Array], edges: Edges) -> tuple[jax.Array, jax.Array]:
             mass = jnp.exp(logits(edges) - top[edges.receiver])
             new = mass, mass[..., None] * values[edges.sender]
-            return tuple(add(each, edges, part) for each, part in zip(sums, new, strict=True))
+            return add(sums[0], edges, new[0]), add(sums[1], edges, new[1])
 
         edges = edges_of(graph)
         top = over_tiles(edges, find_top, own)
@@ -193,8 +193,8 @@ class Attention(nn.Module):
         values = jnp.dot(
             nodes.astype(dtype), self.kernel[depth].astype(dtype), preferred_element_type=jnp.float32
         ).reshape(len(nodes), self.config.heads, -1)
-        both = ((values * weight[depth]).sum(-1) for weight in (self.send, self.receive))
-        return values, *both
+        send, receive = ((values * weight[depth]).sum(-1) for weight in (self.send, self.receive))
+        return values, send, receive
 
     def _logits(
         self, depth: int, send: jax.Array, receive: jax.Array, relation: jax.Array | int

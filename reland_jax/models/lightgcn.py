@@ -33,12 +33,11 @@ class LightGCN(DotProduct):
         Returns:
             The mean over the hops, of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        hop = total = (users, items)
+        hop = (users, items)
         for _ in range(self.config.layers):
             hop = _propagate(propagation, *hop)
-            total = tuple(map(jnp.add, total, hop))
-        users, items = (side / (self.config.layers + 1) for side in total)
-        return (users,), (items,)
+            users, items = users + hop[0], items + hop[1]
+        return (users / (self.config.layers + 1),), (items / (self.config.layers + 1),)
 
     def sampled(self, rows: jax.Array, tree: Tree, graph: Graph, known: int, train: bool) -> Layers:
         """The same for the nodes of a batch, estimated from sampled neighbours without bias.

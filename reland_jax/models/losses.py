@@ -74,8 +74,12 @@ def _forward(
     local = partial(_tiles, num_items=num_items, dtype=dtype, shared=active_mesh() is not None)
     if active_mesh() is not None:
         batch, table = PartitionSpec(DATA), PartitionSpec(MODEL)
-        specs = {"in_specs": (batch, table, batch, batch), "out_specs": (PartitionSpec(), (batch, table))}
-        local = jax.shard_map(local, **specs, check_vma=False)
+        local = jax.shard_map(
+            local,
+            in_specs=(batch, table, batch, batch),
+            out_specs=(PartitionSpec(), (batch, table)),
+            check_vma=False,
+        )
     return local(users, items, target, scale)
 
 

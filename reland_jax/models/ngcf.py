@@ -52,13 +52,13 @@ class NGCF(DotProduct):
         Returns:
             ``layers + 1`` arrays of users ``<float32>[U, D]`` and of items ``<float32>[I + 1, D]``.
         """
-        sides = [users], [items]
+        sides = of_users, of_items = [users], [items]
         for depth in range(self.config.layers):
             last = depth == self.config.layers - 1
             around = propagate(propagation, *(layers[-1] for layers in sides))
             for layers, sums in zip(sides, around, strict=True):
                 layers.append(sums if last else self._transform(depth, sums, layers[-1], train))
-        return tuple(map(tuple, sides))
+        return tuple(of_users), tuple(of_items)
 
     def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The concatenation of all layers, ``<float32>[..., (layers + 1) D]``."""

@@ -7,7 +7,7 @@ works on its output, so a new backbone needs no code for `id`, `f_item` or `rela
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -21,9 +21,10 @@ from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
 from reland_jax.models.sampling import sample_tree
 from reland_jax.models.scores import Layers, dot_product
+from reland_jax.types import Array
 
 
-class Tables(NamedTuple):
+class Tables(NamedTuple, Generic[Array]):
     """Frozen arrays a recommender reads; None where its variant does not use them.
 
     Attributes:
@@ -35,10 +36,10 @@ class Tables(NamedTuple):
             training samples neighbours.
     """
 
-    item_text: jax.Array | None = None
-    rationale: jax.Array | None = None
-    seed: jax.Array | None = None
-    cosine: jax.Array | None = None
+    item_text: Array | None = None
+    rationale: Array | None = None
+    seed: Array | None = None
+    cosine: Array | None = None
     propagation: Propagation | Graph | None = None
 
 
@@ -100,6 +101,14 @@ class PairBatch(NamedTuple):
     weight: jax.Array
 
 
+def applied(module: nn.Module, params: Any, *arguments: Any, **options: Any) -> jax.Array:
+    """What `module.apply` returns.
+
+    Flax declares a pair with changed variables too, which it returns where some are mutable: none are here.
+    """
+    return cast(jax.Array, module.apply(params, *arguments, **options))
+
+
 class Recommender(nn.Module):
     """What both families share.
 
@@ -132,7 +141,9 @@ class Recommender(nn.Module):
         )
         self.fuse = RationaleFusion(self.fusion)
 
-    def attach(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
+    def attach(
+        self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
+    ) -> jax.Array:
         """Fuses the rationales of each user's seed users into its vector (variant `reland` only).
 
         Args:
@@ -154,8 +165,11 @@ class Recommender(nn.Module):
         fused = self._fused(tables, user[given], vectors[given], train)
         return vectors.at[given].set(fused, unique_indices=True, indices_are_sorted=True)
 
-    def _fused(self, tables: Tables, user: jax.Array, vectors: jax.Array, train: bool) -> jax.Array:
+    def _fused(
+        self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
+    ) -> jax.Array:
         """`attach` for users with rationales."""
+        assert tables.seed is not None and tables.rationale is not None
         seeds, k = tables.seed[user], self.rationales
         column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
         if train and seeds.shape[1] > k:
@@ -190,12 +204,12 @@ class SequentialRecommender(Recommender):
     contrastive: bool = False
     attention: bool = False
 
-    def user_vectors(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
+    def user_vectors(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """Users at the given places of their sequences, ``<float32>[B, D]``."""
         hidden = self._hidden(self.items(tables.item_text), batch, train=False)
         return self.attach(tables, batch.user, hidden[batch.place], train=False)
 
-    def item_vectors(self, tables: Tables) -> jax.Array:
+    def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, D]``."""
         return self.items(tables.item_text)
 
@@ -203,7 +217,7 @@ class SequentialRecommender(Recommender):
         """Scores ``<float32>[B, n]`` of users ``[B, D]`` with items ``[n, D]`` or ``[B, n, D]``."""
         return dot_product(users, items)
 
-    def loss(self, tables: Tables, batch: SequenceBatch) -> jax.Array:
+    def loss(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar.
 
         A contrastive backbone adds its own loss to it.
@@ -224,6 +238,7 @@ class SequentialRecommender(Recommender):
 
     def _contrast(self, items: jax.Array, hidden: jax.Array, batch: SequenceBatch) -> jax.Array:
         views = batch.views
+        assert views is not None
         again = self._hidden(items, batch, train=True)[views.place]
         other = self._hidden(items, views, train=True)[views.last]
         return self.backbone.contrast(hidden[views.place], again, other, views.target, views.weight)
@@ -241,14 +256,14 @@ class CollaborativeRecommender(Recommender):
         init = filled_up(nn.initializers.normal(self.init_scale))
         self.users = self.param("user_embedding", init, (self.num_users, self.width))
 
-    def user_vectors(self, tables: Tables) -> jax.Array:
+    def user_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """All users as they are scored, ``<float32>[U, E]``."""
         users, _ = self._layers(tables, train=False)
         everyone = constrain(jnp.arange(self.users.shape[0]), MODEL)
         fused = self.attach(tables, everyone, self.backbone.readout(users), train=False)
         return self.backbone.user_side(fused)
 
-    def item_vectors(self, tables: Tables) -> jax.Array:
+    def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, E]``."""
         _, items = self._layers(tables, train=False)
         return self.backbone.item_side(self.backbone.readout(items))
@@ -257,7 +272,7 @@ class CollaborativeRecommender(Recommender):
         """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
         return self.backbone.score(users, items)
 
-    def loss(self, tables: Tables, batch: PairBatch) -> jax.Array:
+    def loss(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
         """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
         ids = self.users[batch.user], self.items.ids[chosen]
@@ -272,7 +287,7 @@ class CollaborativeRecommender(Recommender):
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
 
     def _batch_rows(
-        self, tables: Tables, user: jax.Array, item: jax.Array, ids: tuple[jax.Array, jax.Array]
+        self, tables: Tables[jax.Array], user: jax.Array, item: jax.Array, ids: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         """Representations of users ``<int32>[B]`` and items ``[B, n]``, whose id embeddings are `ids`."""
         if self.backbone.config.fanout:
@@ -286,17 +301,18 @@ class CollaborativeRecommender(Recommender):
         users, items = self._layers(tables, train=True)
         return self._rows(users, user), self._rows(items, item)
 
-    def _layers(self, tables: Tables, train: bool) -> tuple[Layers, Layers]:
+    def _layers(self, tables: Tables[jax.Array], train: bool) -> tuple[Layers, Layers]:
         return self.backbone(self.users, self.items(tables.item_text), tables.propagation, train)
 
     def _rows(self, layers: Layers, index: jax.Array) -> jax.Array:
         return self.backbone.readout([constrain(layer[index], DATA) for layer in layers], train=True)
 
     def _sampled(
-        self, tables: Tables, users: jax.Array, items: jax.Array
+        self, tables: Tables[jax.Array], users: jax.Array, items: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Representations of users ``<int32>[B]`` and items ``[B, n]``, from sampled neighbours."""
         graph, first_item = tables.propagation, len(self.users)
+        assert isinstance(graph, Graph)
         known = first_item + len(self.items.ids)
         # Pair by pair, so that entries that fill up a batch change nothing of what is drawn for the others.
         nodes = jnp.concatenate([users[:, None], first_item + items], 1)

@@ -95,6 +95,7 @@ class ItemRepresentation(nn.Module):
         """
         if not self.with_text:
             return ids
+        assert text is not None
         if index.size > len(self.ids):
             return self(text).at[index].get(**_OUTSIDE)
         return self.represent(ids, text.at[index].get(**_OUTSIDE))
@@ -154,6 +155,7 @@ class RationaleFusion(nn.Module):
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         if self.config.projection == "shared":
+            assert project_text is not None
             gain = self.config.gain or self.param("gain", nn.initializers.zeros, ())
             projected = gain * project_text(rationales)
             # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.

@@ -44,19 +44,26 @@ class Problem(NamedTuple):
     Attributes:
         user_id: external id, "" where the problem belongs to no known user.
         why: what happened, with file and line where there is one.
-        again: whether the same command can put it right, see `Unanswered`.
     """
 
     user_id: str
     why: str
-    again = False
+
+    @property
+    def again(self) -> bool:
+        """Whether the same command can put it right, see `Unanswered`."""
+        return False
 
 
 class Unanswered(Problem):
     """A problem that the same command can put right: no answer came, or none was asked for."""
 
     __slots__ = ()
-    again = True
+
+    @property
+    def again(self) -> bool:
+        """It can."""
+        return True
 
 
 class NoAnswer(NamedTuple):

@@ -6,13 +6,16 @@ serves a light and a dark page. Nothing in the SVG refers to anything outside it
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reland_jax.files import written_aside
 from reland_jax.report.tables import variant_results
 from reland_jax.report.words import borrowed
 from reland_jax.types import HOW_NAMES, IMPORTANT, REPRESENTATIVE, Assignment, SeedSet
@@ -60,7 +63,7 @@ def cosine_histogram(assignment: Assignment, seeds: SeedSet) -> str:
     if len(cosine):
         edges = np.linspace(min(float(cosine.min()), 0.98), 1.0, _BINS + 1)
         clipped = np.clip(cosine, None, 1.0)
-        axes.hist(clipped, edges, color=_BLUE, alpha=0.75, label="users who borrow a rationale")
+        axes.hist(clipped, edges.tolist(), color=_BLUE, alpha=0.75, label="users who borrow a rationale")
         median = float(np.median(cosine))
         axes.axvline(median, color=_ORANGE, linestyle="--", label=f"their median, {median:.2f}")
         axes.plot([], [], " ", label=f"{len(seeds.user):,} seed users (cosine 1) not shown")
@@ -82,13 +85,17 @@ def activity_histogram(activity: np.ndarray, seeds: SeedSet) -> str:
         activity = np.maximum(activity, 1)  # the axis is logarithmic
         edges = np.geomspace(activity.min(), activity.max() + 1, _BINS // 2)
         edges = np.unique(edges.round()) - 0.5
-        axes.hist(activity, edges, density=True, color=_GREY, alpha=0.35, label="all users")
+        bins = edges.tolist()
+        axes.hist(activity, bins, density=True, color=_GREY, alpha=0.35, label="all users")
         for how, (colour, line) in _HOW_STYLES.items():
             chosen = activity[seeds.user[seeds.how == how]]
             if not len(chosen):
                 continue
-            style = {"histtype": "step", "color": colour, "linestyle": line, "linewidth": 1.8}
-            axes.hist(chosen, edges, density=True, label=f"{HOW_NAMES[how]} seeds ({len(chosen):,})", **style)
+            label = f"{HOW_NAMES[how]} seeds ({len(chosen):,})"
+            axes.hist(
+                chosen, bins, density=True, label=label,
+                histtype="step", color=colour, linestyle=line, linewidth=1.8,
+            )  # fmt: skip
         axes.set_xscale("log")
         _plain_log_ticks(axes)
     label = "Users by their number of training interactions, all users against seed users"
@@ -147,12 +154,23 @@ def _finish(figure: Figure, axes: Axes, drawn: bool, name: str, label: str) -> s
     return _to_svg(figure, name, label)
 
 
-def _to_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an ``<svg>`` element whose ids start with `name`, so several fit on one page."""
+def save_svg(figure: Figure, path: Path, name: str) -> None:
+    """Writes a figure into an SVG file of which equal figures of the same name make equal bytes."""
+    with written_aside(path) as aside, _reproducible(name):
+        figure.savefig(aside, format="svg", metadata={"Date": None})
+
+
+def _reproducible(name: str) -> contextlib.AbstractContextManager[None]:
+    """Texts stay texts, and the ids that Matplotlib draws depend on the figure and `name` alone."""
     import matplotlib
 
+    return matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name})
+
+
+def _to_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an ``<svg>`` element whose ids start with `name`, so several fit on one page."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with _reproducible(name):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].rstrip()

@@ -25,7 +25,7 @@ class ScalarWriter:
     def __call__(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes every number of `scalars` at `step`."""
         for name, value in scalars.items():
-            if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if not isinstance(value, bool) and isinstance(value, numbers.Real):
                 self._writer.add_scalar(name.replace("@", "_at_"), float(value), step)
 
     def close(self) -> None:

@@ -169,8 +169,8 @@ class IvfIndex:
         for slots, cells in _tiles(_by_cell(searched, len(queries)), tile, len(padded)):
             first, blocks = self._layout.first[cells], self._layout.blocks[cells] * (cells >= 0)
             best, place = _visit(best, place, users, slots, first, blocks, self._layout[2:])
-        place = np.asarray(place)[: len(queries)]
-        return np.asarray(self._layout.numbers).reshape(-1)[place], np.asarray(best)[: len(queries)]
+        number = np.asarray(self._layout.numbers).reshape(-1)[np.asarray(place)[: len(queries)]]
+        return number, np.asarray(best)[: len(queries)]
 
     def _completed(
         self, queries: np.ndarray, index: np.ndarray, cosine: np.ndarray
@@ -187,7 +187,7 @@ class IvfIndex:
 def _clustered(unit: np.ndarray, count: int) -> np.ndarray:
     """The cell ``<int32>[S]`` of every unit key ``<float32>[S, D]``, at most ``count`` cells, none empty."""
     drawn = np.random.default_rng(0).choice(len(unit), count, replace=False)
-    centres = unit[np.sort(drawn)]
+    centres, cell = unit[np.sort(drawn)], np.zeros(len(unit), np.int32)
     for _ in range(_ROUNDS):
         cell = ExactIndex(centres).search(unit, 1)[0][:, 0]
         centres = np.zeros_like(centres)
@@ -251,7 +251,8 @@ def _route(
 def _by_cell(searched: jax.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells and the users below ``count`` who search them, ``[P]`` each, by cell."""
     by_cell = np.asarray(searched).transpose(1, 0, 2).reshape(searched.shape[1], -1)
-    return np.nonzero(by_cell[:, :count])
+    cell, user = np.nonzero(by_cell[:, :count])
+    return cell, user
 
 
 def _tiles(
@@ -301,7 +302,9 @@ def _visit(
     """
     keys, numbers = layout
 
-    def one_tile(found: tuple[jax.Array, jax.Array], tile: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+    def one_tile(
+        found: tuple[jax.Array, jax.Array], tile: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         slot, start, count = tile
         rows = users[slot]
 

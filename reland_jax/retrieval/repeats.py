@@ -21,18 +21,18 @@ class Repeats(NamedTuple):
     """Users that are listed more than once.
 
     Attributes:
-        count: how many of them.
+        users: how many of them.
         user: the id of one.
         places: where it is listed, "FILE, row N" (rows count from 0).
     """
 
-    count: int
+    users: int
     user: str
     places: list[str]
 
     def __str__(self) -> str:
         """For people."""
-        others = f"; {self.count:,} users are listed more than once" if self.count > 1 else ""
+        others = f"; {self.users:,} users are listed more than once" if self.users > 1 else ""
         return f"user {self.user} is listed {len(self.places)} times: {'; '.join(self.places[:3])}{others}"
 
 

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -43,10 +43,39 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Index = ScannIndex | IvfIndex
 Effort = ScannEffort | IvfEffort
+Own = TypeVar("Own", ScannEffort, IvfEffort)
+"""The effort that an index understands: its own."""
 
-KEPT_INDEXES: dict[str, tuple[type[Index], type[Effort]]] = {
+
+class Index(Protocol[Own]):
+    """An index of seed users that is kept beside the outputs."""
+
+    @classmethod
+    def build(cls, keys: np.ndarray, k: int) -> Self:
+        """An index of keys ``<float32>[S, D]``, of which k will be asked for."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, keys: np.ndarray) -> Self:
+        """Reads what `save` wrote for the same keys."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes it into an existing folder."""
+        ...
+
+    def tune(self, queries: np.ndarray, exact: np.ndarray, recall: float) -> Own:
+        """The least effort that finds the wanted share of the exact neighbours of a sample."""
+        ...
+
+    def search(self, queries: np.ndarray, k: int, effort: Own) -> tuple[np.ndarray, np.ndarray]:
+        """As `exact_top_k`, with the given effort."""
+        ...
+
+
+# Any: the lines of the table are of different kinds. The effort in a line is the one that its index returns.
+KEPT_INDEXES: dict[str, tuple[type[Index[Any]], type[Effort]]] = {
     "ivf": (IvfIndex, IvfEffort),
     "scann": (ScannIndex, ScannEffort),
 }
@@ -340,7 +369,7 @@ def _manifest(job: AttachJob, seeds: Seeds) -> dict[str, Any]:
     return made_from if job.engine == "exact" else made_from | {"recall": job.recall}
 
 
-def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index, Effort]:
+def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index[Any], Effort]:
     """The index in the folder of outputs and its effort, built and tuned first where there is none.
 
     ScaNN draws its own random numbers, and products differ in their last bits from one processor to another,

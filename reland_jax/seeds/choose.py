@@ -36,11 +36,15 @@ def choose_seeds(
     num_seeds = max(1, round(config.fraction * len(vectors)))
     num_clusters = config.clusters or max(1, num_seeds // 2)
     key = jax.random.key(config.seed)
-    stop = {"iterations": config.iterations, "tolerance": config.tolerance}
     if len(vectors) * num_clusters < LARGE:
-        clustering = kmeans(vectors, num_clusters, key, **stop)
+        clustering = kmeans(
+            vectors, num_clusters, key, iterations=config.iterations, tolerance=config.tolerance
+        )
     else:
-        clustering = kmeans_large(vectors, num_clusters, key, **stop, mesh=mesh)
+        clustering = kmeans_large(
+            vectors, num_clusters, key,
+            iterations=config.iterations, tolerance=config.tolerance, mesh=mesh,
+        )  # fmt: skip
     seeds = sample_seeds(
         clustering.cluster,
         clustering.distance,

@@ -215,7 +215,8 @@ def _compare_part(
         nearer = found < distance
         parts = jnp.where(nearer, new, old), jnp.where(nearer, found, distance)
         pairs = zip(result, parts, strict=True)
-        return tuple(lax.dynamic_update_slice_in_dim(whole, part, at, 0) for whole, part in pairs)
+        best, least = (lax.dynamic_update_slice_in_dim(whole, part, at, 0) for whole, part in pairs)
+        return best, least
 
     # Separate results, since XLA copies a whole array in each step that both reads and updates it.
     start = jnp.zeros_like(tile), jnp.zeros_like(squared)

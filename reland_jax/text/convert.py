@@ -106,9 +106,9 @@ def _targets(config: BertConfig) -> Iterator[_Target]:
     yield from _norm_targets("embeddings.LayerNorm", ("embeddings", "norm"))
     for index in range(config.num_hidden_layers):
         prefix, layer = f"encoder.layer.{index}", f"layer_{index}"
-        for ours, theirs in _DENSE.items():
-            yield _Target(f"{prefix}.{theirs}.weight", (layer, *ours, "kernel"), transpose=True)
-            yield _Target(f"{prefix}.{theirs}.bias", (layer, *ours, "bias"))
+        for path, theirs in _DENSE.items():
+            yield _Target(f"{prefix}.{theirs}.weight", (layer, *path, "kernel"), transpose=True)
+            yield _Target(f"{prefix}.{theirs}.bias", (layer, *path, "bias"))
         for ours, theirs in _NORMS.items():
             yield from _norm_targets(f"{prefix}.{theirs}", (layer, ours))
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from reland_jax.config import TextConfig
 from reland_jax.device import sizes
+from reland_jax.strings import encodable
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.cache import add_rows, open_cache, text_key
 from reland_jax.text.checkpoint import CONFIG, WEIGHTS, Pooling, find_checkpoint, fingerprint, read_pooling
@@ -100,7 +101,7 @@ def encode_texts(
     Raises:
         RelandError: see `load_encoder` and `reading.check_reading`.
     """
-    texts = list(map(_encodable, texts))
+    texts = list(map(encodable, texts))
     distinct = _distinct(texts)
     vectors = _encode_distinct(distinct, config, cache_dir, what)
     row_of = {text: row for row, text in enumerate(distinct)}
@@ -191,7 +192,8 @@ def embed(
         ``<float32>[B, T]``.
     """
     mask = jnp.arange(ids.shape[1]) < lengths[:, None]
-    hidden = Bert(config).apply({"params": params}, ids, mask)
+    # Flax declares a pair of results too, which it returns where variables change: none do here.
+    hidden = cast(jax.Array, Bert(config).apply({"params": params}, ids, mask))
     return pool(hidden, mask, pooling)
 
 
@@ -232,13 +234,8 @@ def _load(folder: Path, config: TextConfig) -> TextEncoder:
     )
 
 
-def _encodable(text: str) -> str:
-    # A language model's text may contain half of a surrogate pair, which no encoding allows.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
 def _distinct(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(text for text in map(_encodable, texts) if text.strip()))
+    return list(dict.fromkeys(text for text in map(encodable, texts) if text.strip()))
 
 
 def _encode_distinct(
@@ -246,8 +243,8 @@ def _encode_distinct(
 ) -> np.ndarray:
     folder = find_checkpoint(config.encoder)
     if cache_dir is None:
-        encoder = _load(folder, config)
-        return run_encoder(encoder, _tokens(encoder, texts, config, what), config.batch_size)
+        whole = _load(folder, config)
+        return run_encoder(whole, _tokens(whole, texts, config, what), config.batch_size)
     identity = fingerprint(folder)
     cache = open_cache(cache_dir, identity)
     keys = [text_key(identity, config.max_tokens, config.batch_size, text) for text in texts]

@@ -100,8 +100,8 @@ def _tokeniser(
     where: str,
 ) -> Tokeniser:
     pieces = [""] * (max(vocabulary.values(), default=-1) + 1)
-    for piece, number in vocabulary.items():
-        pieces[number] = piece
+    for piece, place in vocabulary.items():
+        pieces[place] = piece
     number = vocabulary.get(unknown) if unknown else None
     tokeniser = Tokeniser(encode, pieces, frozenset(), number, where)
     # Of a text without a word only what stands around every text is left.

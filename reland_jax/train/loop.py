@@ -286,12 +286,18 @@ class _Epoch:
         numbers.
         """
         state = saved.state
-        for epoch in range(len(saved.progress["history"]) + 1, fault.epoch + 1):
-            order = self._order(state, epoch)
-            last = fault.dispatch if epoch == fault.epoch else len(self._batches)
-            for batches in self._batches[:last]:
-                state, _ = self._dispatch(state, order, batches)
+        for epoch in range(len(saved.progress["history"]) + 1, fault.epoch):
+            state, _ = self._repeated(state, epoch, len(self._batches))
+        state, order = self._repeated(state, fault.epoch, fault.dispatch)
         return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch])
+
+
+    def _repeated(self, state: TrainState, epoch: int, dispatches: int) -> tuple[TrainState, Any]:
+        """The state after some dispatches of an epoch, and the epoch's order."""
+        order = self._order(state, epoch)
+        for batches in self._batches[:dispatches]:
+            state, _ = self._dispatch(state, order, batches)
+        return state, order
 
 
 def _diagnose(

@@ -18,7 +18,7 @@ from reland_jax.config import TrainConfig
 from reland_jax.device import sizes
 from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
-from reland_jax.models import Recommender
+from reland_jax.models import Recommender, applied
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.placement import constrained, replicated, shardings
 from reland_jax.train.tasks import Task
@@ -201,7 +201,7 @@ def loss_and_gradients(
     batch = program.batch(data, order, index, negatives)
 
     def loss(params: Any) -> jax.Array:
-        return program.model.apply(params, tables, batch, rngs={"dropout": dropout}, method="loss")
+        return applied(program.model, params, tables, batch, rngs={"dropout": dropout}, method="loss")
 
     return jax.value_and_grad(loss)(params)
 

@@ -45,6 +45,7 @@ from reland_jax.models import (
     SequentialRecommender,
     Tables,
     Views,
+    applied,
 )
 from reland_jax.models.ease import Ease
 from reland_jax.train.closed_form import ClosedForm, closed_form
@@ -70,7 +71,7 @@ class Task(NamedTuple):
     """
 
     model: Recommender
-    tables: Tables
+    tables: Tables[jax.Array]
     data: Any
     steps: int
     targets: int
@@ -80,7 +81,11 @@ class Task(NamedTuple):
 
 
 def create_task(
-    model: Recommender | Ease, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
+    model: Recommender | Ease,
+    tables: Tables[np.ndarray] | Tables[jax.Array],
+    splits: Splits,
+    config: TrainConfig,
+    max_length: int,
 ) -> Task | ClosedForm:
     """The task for a recommender's family and the config's objective, its arrays on the devices.
 
@@ -104,10 +109,11 @@ def create_task(
         raise RelandError(
             f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}"
         )
-    tables = distribute(tables)
-    if sequential:
-        return _sequence_task(model, tables, splits, config, max_length)
-    return _pair_task(model, tables, splits, config)
+    placed: Tables[jax.Array] = distribute(tables)
+    if isinstance(model, SequentialRecommender):
+        return _sequence_task(model, placed, splits, config, max_length)
+    assert isinstance(model, CollaborativeRecommender)
+    return _pair_task(model, placed, splits, config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +123,13 @@ class _Score:
     model: Recommender
 
     def __call__(self, params: Any, users: jax.Array, items: jax.Array) -> jax.Array:
-        return self.model.apply(params, users, items, method="score")
+        return applied(self.model, params, users, items, method="score")
 
 
 def _vectors(
-    model: Recommender, sides: Callable[[Any, Tables, str], tuple[jax.Array, jax.Array]], tables: Tables
+    model: Recommender,
+    sides: Callable[[Any, Tables[jax.Array], str], tuple[jax.Array, jax.Array]],
+    tables: Tables[jax.Array],
 ) -> Callable[[Any, str], Vectors]:
     score = _Score(model)
     return lambda params, part: Vectors(*sides(params, tables, part), jax.tree_util.Partial(score, params))
@@ -151,12 +159,12 @@ class SequenceData(NamedTuple):
         inputs: of all targets, for contrastive learning; None without.
     """
 
-    windows: Windows
+    windows: Windows[jax.Array]
     place: jax.Array
     length: jax.Array
     order: jax.Array
     target_place: jax.Array
-    inputs: Inputs | None = None
+    inputs: Inputs[jax.Array] | None = None
 
 
 def _evenly(layout: Layout) -> Layout:
@@ -174,7 +182,10 @@ def _evenly(layout: Layout) -> Layout:
 
 
 def _sequence_data(
-    windows: Windows, layout: Layout, every_token: bool, inputs: Inputs | None = None
+    windows: Windows[np.ndarray],
+    layout: Layout,
+    every_token: bool,
+    inputs: Inputs[np.ndarray] | None = None,
 ) -> SequenceData:
     tokens = layout.rows * layout.width
     if every_token:
@@ -188,7 +199,7 @@ def _sequence_data(
     short = even(place.shape[1], DATA) - place.shape[1]
     place = np.pad(place, ((0, 0), (0, short)), constant_values=tokens)
     arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32), inputs)
-    return distribute(SequenceData(*arrays))
+    return SequenceData(*distribute(arrays))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +240,7 @@ def _chosen(
 
 @dataclasses.dataclass(frozen=True)
 class _ViewedBatcher:
-    """Cuts batches with one input of every window, and another input with the same target.
+    """Cuts batches of data with `inputs`: one input of every window, and another one with the same target.
 
     If a window has many targets, one is drawn, so that over the epochs all of them take part.
 
@@ -253,6 +264,7 @@ class _ViewedBatcher:
         position = drawn if self.every_token else jnp.maximum(length - 1, 0)
         newest = windows.start[window] + position
         target = windows.stream[newest + 1]
+        assert data.inputs is not None
         other = draw_same_target(data.inputs, target, newest, view_key)
         first, last = data.inputs.first[other], data.inputs.last[other]
         rows = even(-(-len(length) // self.shelves.share), DATA)
@@ -275,7 +287,11 @@ def _shuffled(data: SequenceData, key: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def _sequence_task(
-    model: SequentialRecommender, tables: Tables, splits: Splits, config: TrainConfig, max_length: int
+    model: SequentialRecommender,
+    tables: Tables[jax.Array],
+    splits: Splits,
+    config: TrainConfig,
+    max_length: int,
 ) -> Task:
     every_token = config.objective == "shifted"
     if every_token:
@@ -290,11 +306,12 @@ def _sequence_task(
     encoders = {
         part: _history_encoder(model, history, max_length) for part, history in histories.items()
     }
-    batch, inputs = _SequenceBatcher((layout.rows, layout.width)), None
+    whole, inputs = _SequenceBatcher((layout.rows, layout.width)), None
+    batch: _SequenceBatcher | _ViewedBatcher = whole
     if model.contrastive:
         inputs = inputs_by_target(windows, splits.num_items, every_token)
         shelves = plan_shelves(inputs, layout.place.shape[1], min(config.view_length, max_length))
-        batch = _ViewedBatcher(batch, every_token, shelves)
+        batch = _ViewedBatcher(whole, every_token, shelves)
     return Task(
         model=model,
         tables=tables,
@@ -314,7 +331,7 @@ def _encoded_at_once(model: SequentialRecommender) -> int:
 
 def _history_encoder(
     model: SequentialRecommender, history: Ragged, max_length: int
-) -> Callable[[Any, Tables], tuple[jax.Array, jax.Array]]:
+) -> Callable[[Any, Tables[jax.Array]], tuple[jax.Array, jax.Array]]:
     """A jitted function that encodes every user's most recent items; users without any get zeros."""
     windows = last_windows(history, max_length)
     batches = -(-len(windows.length) // _encoded_at_once(model))
@@ -330,17 +347,17 @@ def _encode(
     batcher: _SequenceBatcher,
     num_users: int,
     params: Any,
-    tables: Tables,
+    tables: Tables[jax.Array],
     data: SequenceData,
 ) -> tuple[jax.Array, jax.Array]:
-    items = model.apply(params, tables, method="item_vectors")
+    items = applied(model, params, tables, method="item_vectors")
     batches = jnp.arange(len(data.place))
     order = (jnp.arange(len(data.windows.length)), batches)
 
     def one(users: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
         batch = batcher(data, order, step, step)
         row = jnp.where(batch.weight > 0, batch.user, len(users))
-        vectors = model.apply(params, tables, batch, method="user_vectors")
+        vectors = applied(model, params, tables, batch, method="user_vectors")
         return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
 
     users = constrain(jnp.zeros((even(num_users), items.shape[1]), jnp.float32), MODEL)
@@ -382,7 +399,8 @@ def _pair_data(train: Ragged) -> PairData:
     width = int(train.items.max(initial=0)) + 1
     owner, distinct = np.divmod(np.unique(user.astype(np.int64) * width + train.items), width)
     indptr, distinct = np.searchsorted(owner, np.arange(train.num_rows + 1)), distinct.astype(np.int32)
-    return distribute(PairData(user, train.items, indptr.astype(np.int32), distinct))
+    arrays = {"user": user, "item": train.items, "indptr": indptr.astype(np.int32), "distinct": distinct}
+    return PairData(**distribute(arrays))
 
 
 def sample_negatives(
@@ -459,13 +477,17 @@ class _PairBatcher:
 
 
 @partial(jax.jit, static_argnums=0)
-def _sides(model: CollaborativeRecommender, params: Any, tables: Tables) -> tuple[jax.Array, jax.Array]:
-    users = model.apply(params, tables, method="user_vectors")
-    items = model.apply(params, tables, method="item_vectors")
+def _sides(
+    model: CollaborativeRecommender, params: Any, tables: Tables[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    users = applied(model, params, tables, method="user_vectors")
+    items = applied(model, params, tables, method="item_vectors")
     return constrain(users, MODEL), constrain(items, MODEL)
 
 
-def _pair_task(model: CollaborativeRecommender, tables: Tables, splits: Splits, config: TrainConfig) -> Task:
+def _pair_task(
+    model: CollaborativeRecommender, tables: Tables[jax.Array], splits: Splits, config: TrainConfig
+) -> Task:
     targets = len(splits.train.items)
     steps = _whole_dispatches(targets, config)
     pairs = _pair_data(splits.train)

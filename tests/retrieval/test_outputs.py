@@ -269,7 +269,7 @@ def test_repeats_are_found_in_several_passes(
     for at_once in (1 << 25, 13):
         monkeypatch.setattr(repeats, "_AT_ONCE", at_once)
         found = find_repeats(list_shards(tmp_path), 120)
-        assert found is not None and found.count == (count > 1).sum()
+        assert found is not None and found.users == (count > 1).sum()
         user = next(n for n, each in enumerate(given) if repr(str(each) if text else int(each)) == found.user)
         rows = [n for n, each in enumerate(ids) if each == ids[user]]
         assert found.places == [f"{tmp_path / f'{n // 30}.parquet'}, row {n % 30}" for n in rows]

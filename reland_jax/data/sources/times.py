@@ -121,7 +121,7 @@ def _like(numbers: np.ndarray, unit: str) -> np.ndarray:
 
 
 def _iso(number: int, letter: str) -> str:
-    return str(np.datetime64(number, letter))
+    return str(np.int64(number).view(f"M8[{letter}]"))
 
 
 def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:

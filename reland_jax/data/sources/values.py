@@ -33,7 +33,8 @@ def ids(column: Column) -> Tokens:
     encoded = _encode(column)
     code = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     exact = _EXACT_OF.get(str(encoded.type.value_type), _EXACT)
-    names, known = [], {}
+    names: list[int] = []
+    known: dict[str, int] = {}
     for position, value in enumerate(_python(encoded.dictionary, column)):
         name, fault = _id_of(value, exact)
         if fault:

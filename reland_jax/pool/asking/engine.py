@@ -338,12 +338,12 @@ class _Job:
             await self._recorder.record(Sent(item.request.key, *reserved))
             async with self._slots:
                 await self._turn(item)
+                reception: Reception | None = None
+                error: ChatError | None = None
                 if not await self._allows(item.request.prompt):
-                    reception, error = None, ChatError(Trouble.REFUSED, REMOVED)
+                    error = ChatError(Trouble.REFUSED, REMOVED)
                 elif not self.stopped.is_set():
                     reception, error = await self._send(item, reserved)
-                else:
-                    reception, error = None, None
             self._release(reserved, reception.paid if reception else (0, 0))
         if reception and not await self._allows(item.request.prompt):
             reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from reland_jax.files import aside_name
 from reland_jax.pool.asking.money import Usage
@@ -45,6 +46,7 @@ from reland_jax.pool.asking.schema import (
 )
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
+from reland_jax.strings import encodable
 from reland_jax.types import RelandError
 
 _BUSY_SECONDS = 60.0
@@ -361,10 +363,10 @@ class Journal:
     def _write_ahead(self) -> None:
         """Switches to WAL; SQLite does not wait by itself when two processes do so at once."""
         end = time.monotonic() + _BUSY_SECONDS
-        while True:
+        mode = None
+        while mode is None:
             try:
                 mode = self._database.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-                break
             except sqlite3.OperationalError:
                 if time.monotonic() > end:
                     raise
@@ -413,15 +415,17 @@ class Journal:
         key, answer, kind = reception.request.key, reception.answer, reception.kind
         if kind == ACCEPTED and self.answers([key]):
             kind = SURPLUS
-        values = (key, kind, *reception.paid, time.time(), *answer[1:], reception.why, answer.content)
-        values = (*values, reception.messages, reception.raw)
+        values = (
+            key, kind, *reception.paid, time.time(), *answer[1:], reception.why, answer.content,
+            reception.messages, reception.raw,
+        )  # fmt: skip
         marks = ", ".join(f"?{place + 1}" for place in range(len(values)))
         self._database.execute(
             f"INSERT INTO received ({CHECKED}, checksum) VALUES ({marks}, checksum_of({marks}))",
             tuple(map(_storable, values)),
         )
 
-    def _received(self, fields: str, which: str, keys: Iterable[str], order: str = "") -> list[tuple]:
+    def _received(self, fields: str, which: str, keys: Iterable[str], order: str = "") -> list[Any]:
         """Key and fields of answers.
 
         Raises:
@@ -440,7 +444,7 @@ class Journal:
             "config.llm.journal (its answers would be asked, and paid, again)"
         )
 
-    def _select(self, query: str, keys: Iterable[str], order: str = "") -> list[tuple]:
+    def _select(self, query: str, keys: Iterable[str], order: str = "") -> list[Any]:
         """Rows of a query that ends in IN, for all the keys."""
         every, rows = list(keys), []
         with self._explained():
@@ -487,10 +491,9 @@ def _name_if_free(made: Path, path: Path) -> None:
 
 
 def _asked(request: RequestRecord) -> tuple[str, ...]:
-    prompt = _storable(request.prompt)
+    prompt = encodable(request.prompt)
     return request.key, prompt_hash(prompt), request.model, request.settings, prompt
 
 
 def _storable(value: object) -> object:
-    """A text without lone surrogates, which UTF-8 cannot hold; anything else as it is."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+    return encodable(value) if isinstance(value, str) else value

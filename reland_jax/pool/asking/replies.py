@@ -187,7 +187,8 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
     rationales: list[Rationale | None] = []
     problems = []
     for request in requests:
-        key, rationale, kind = request_key(request.prompt, config), None, Problem
+        key, kind = request_key(request.prompt, config), Problem
+        rationale: Rationale | None = None
         if key in asked.answers:
             digest = prompt_hash(request.prompt)
             answer = asked.answers[key]
@@ -195,7 +196,7 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
         else:
             remarks = [asked.problems.get(key, "the prompt was not asked")]
             kind = Problem if key in asked.closed else Unanswered
-        rationales.append(rationale and rationale._replace(**_plain(rationale)))
+        rationales.append(rationale and _plain(rationale))
         problems += [kind(request.user_id, remark) for remark in remarks]
     if config.provider != "hf":  # a local model is the one that was asked, whatever its folder is called
         problems += _other_models(asked.answers.values(), config.model)
@@ -222,10 +223,14 @@ def texts_of(prompts: Sequence[str], asked: Asked, config: PoolConfig) -> list[s
     ]
 
 
-def _plain(rationale: Rationale) -> dict[str, str]:
-    """The texts of a rationale without secrets: reading an answer may have put one together."""
-    texts = {name: getattr(rationale, name) for name in ("step1", "step2", "response", "model")}
-    return {name: without_secrets(text, SURELY_SECRET) for name, text in texts.items()}
+def _plain(rationale: Rationale) -> Rationale:
+    """A rationale with texts without secrets: reading an answer may have put one together."""
+    return rationale._replace(
+        step1=without_secrets(rationale.step1, SURELY_SECRET),
+        step2=without_secrets(rationale.step2, SURELY_SECRET),
+        response=without_secrets(rationale.response, SURELY_SECRET),
+        model=without_secrets(rationale.model, SURELY_SECRET),
+    )
 
 
 def _nothing(request: RequestRecord) -> Answer:

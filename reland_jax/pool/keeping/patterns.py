@@ -7,6 +7,7 @@ process of its own (`search_worker`), which ends after `SECONDS` and a little fo
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def found_in(rationales: Sequence[Rationale], patterns: Sequence[str], flag: str
 
 
 def _unfinished(pattern: str, flag: str, seconds: float, ended: subprocess.CompletedProcess[str]) -> str:
-    if ended.returncode == -search_worker.signal.SIGPROF:
+    if ended.returncode == -signal.SIGPROF:
         return (
             f"{flag}={pattern!r} takes longer than {seconds:g} s to search for; write it without a "
             "repetition inside a repetition, or, if it is on the moderation list, unblock it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -200,13 +201,13 @@ def verify(store: PoolStore) -> list[str]:
     problems += _tried(problems, lambda: _damaged_journals(store)) or []
     current = store.current()
     for number in sorted(store.numbers(), key=lambda number: number != current):
-        content = _tried(problems, lambda number=number: store.read_as_written(number))
+        content = _tried(problems, partial(store.read_as_written, number))
         if content is None:
             continue
         if audited:
             problems += _against_log(store, number, *audited)
         if lists and number == current:
-            problems += _tried(problems, lambda content=content: _against_lists(content, *lists)) or []
+            problems += _tried(problems, partial(_against_lists, content, *lists)) or []
     return list(dict.fromkeys(problems))
 
 

@@ -220,7 +220,7 @@ def _packed(population: Population) -> bytes:
         "profile": np.asarray(population.profile, np.int32),
     }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
@@ -253,7 +253,7 @@ def _tables(content: Content) -> dict[str, pyarrow.Table]:
     seeds = users[content.pool.seeds.user]
     seed, cosine = content.assignment
     k = seed.shape[1]
-    columns = {"user_id": np.repeat(users, k).tolist()}
+    columns: dict[str, Any] = {"user_id": np.repeat(users, k).tolist()}
     if k > 1:
         columns["rank"] = pa.array(np.tile(np.arange(k, dtype=np.int32), len(seed)))
     columns["seed_user_id"] = seeds[seed.ravel()].tolist()

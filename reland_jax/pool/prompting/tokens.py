@@ -32,19 +32,25 @@ _VOCABULARY_FILES = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base"}
 
 
 class TokenCounter(Protocol):
-    """Counts tokens of texts.
+    """Counts tokens of texts."""
 
-    Attributes:
-        exact: whether the counts of texts are those of the model's own tokenizer.
-        name: of the tokenizer, for people.
-        overhead: tokens of the chat format for each message: its role, its separators, and the start of
-            the answer. Known for OpenAI's format and for tokenizers with a chat template, else a
-            cautious guess.
-    """
+    @property
+    def exact(self) -> bool:
+        """Whether the counts of texts are those of the model's own tokenizer."""
+        ...
 
-    exact: bool
-    name: str
-    overhead: int
+    @property
+    def name(self) -> str:
+        """The name of the tokenizer, for people."""
+        ...
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of the chat format for each message: its role, its separators, and the start of the answer.
+
+        Known for OpenAI's format and for tokenizers with a chat template, else a cautious guess.
+        """
+        ...
 
     def count(self, text: str) -> int:
         """Tokens of a text alone, without any chat format."""

@@ -211,8 +211,8 @@ def ask_in_batches(
         if fruitless:
             sleep(llm.poll_seconds)
         for part in state.plan(lines):
-            part = state.replace(part, file_id=service.upload(state.path_of(part)))
-            state.replace(part, batch_id=service.create(part, state.closed))
+            part = state.replace(part, part._replace(file_id=service.upload(state.path_of(part))))
+            state.replace(part, part._replace(batch_id=service.create(part, state.closed)))
         fruitless = 0 if _collect(service, state, work, llm, sleep) else fruitless + 1
 
 
@@ -229,7 +229,7 @@ def _recover(
                 sleep(llm.poll_seconds)
                 found = service.find(part, state.closed, uncertain=True)
         if found:
-            state.replace(part, batch_id=found)
+            state.replace(part, part._replace(batch_id=found))
         else:
             state.close(part)
 

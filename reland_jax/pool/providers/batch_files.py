@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from reland_jax.config import PoolConfig
 from reland_jax.files import write_bytes
@@ -15,7 +15,7 @@ from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.types import RelandError
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Final = "/v1/chat/completions"
 MAX_REQUESTS = 50_000
 """Requests that the OpenAI service takes in one file."""
 MAX_BYTES = 200_000_000

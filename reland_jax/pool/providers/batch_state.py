@@ -86,9 +86,8 @@ class BatchState:
         self._save()
         return parts
 
-    def replace(self, part: Sent, **changes: str) -> Sent:
-        """Notes a file or batch id."""
-        changed = part._replace(**changes)
+    def replace(self, part: Sent, changed: Sent) -> Sent:
+        """Notes what changed of a part: its file or batch id."""
         self.open[self.open.index(part)] = changed
         self._save()
         return changed

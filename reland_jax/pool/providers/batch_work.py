@@ -217,10 +217,11 @@ class BatchWork:
         receptions: dict[str, Reception] = {}
         remarks = []
         for where, line in response_lines(content, name):
-            label = label_in(line) if isinstance(line, Mapping) else None
             if not isinstance(line, Mapping):
                 remarks.append(f"{where}: {line}")
-            elif label not in expected:
+                continue
+            label = label_in(line)
+            if label is None or label not in expected:
                 remarks.append(f"{where}: unknown custom_id {label!r}; not asked in this run")
             elif label in receptions and receptions[label].kind != UNREADABLE:
                 remarks.append(f"{where}: second answer for {label!r}; the first is used")

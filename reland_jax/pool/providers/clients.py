@@ -55,6 +55,7 @@ def async_http_client(bound: Bound) -> httpx2.AsyncClient:
 
     async def guard(response: httpx2.Response) -> None:
         _check_target(response)
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _AsyncGuarded(response.stream, _Unpacker(response, bound.size))
 
     return openai.DefaultAsyncHttpxClient(
@@ -67,6 +68,7 @@ def http_client(bound: Bound) -> httpx2.Client:
 
     def guard(response: httpx2.Response) -> None:
         _check_target(response)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Guarded(response.stream, _Unpacker(response, bound.size))
 
     return openai.DefaultHttpxClient(

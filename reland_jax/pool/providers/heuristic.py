@@ -8,7 +8,7 @@ called "heuristic" wherever it shows, and counts as zero LLM inferences.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from reland_jax.pool.contract import HEURISTIC, Problem, ProviderResult, RationaleRequest
@@ -100,12 +100,12 @@ def _dominating(values_per_item: Iterable[Sequence[str]], count: int) -> list[st
     Ties go to the value seen last, then to the alphabet, so the order never depends on hashing.
     """
     listed = list(values_per_item)
-    weights: Counter[str] = Counter()
+    weights: defaultdict[str, float] = defaultdict(float)
     last: dict[str, int] = {}
     for position, values in enumerate(listed):
         share = position / max(len(listed) - 1, 1)
         for value in dict.fromkeys(values):
-            weights[value] += 1 + (_RECENCY - 1) * share  # type: ignore[assignment]
+            weights[value] += 1 + (_RECENCY - 1) * share
             last[value] = position
     return sorted(weights, key=lambda value: (-weights[value], -last[value], value))[:count]
 

@@ -60,11 +60,11 @@ class StoreProvider:
             if user not in dense
         ]
         known = [(dense[user], row) for user, row in self._rows.items() if user in dense]
-        user, row = (np.asarray(part, np.int64) for part in zip(*known, strict=True)) if known else [[]] * 2
-        fits = self._fits(np.asarray(user, np.int64), np.asarray(row, np.int64), ids.items, splits)
+        user, row = np.asarray(known, np.int64).reshape(-1, 2).T
+        fits = self._fits(user, row, ids.items, splits)
         for bad in np.flatnonzero(~fits).tolist():
             problems.append(Problem(str(ids.users[user[bad]]), self._why(row[bad], user[bad], splits)))
-        user, row = np.asarray(user, np.int32)[fits], np.asarray(row, np.int64)[fits]
+        user, row = user[fits].astype(np.int32), row[fits]
         stored = self._content.pool.seeds
         clusters = stored.cluster[row] if cluster is None else np.asarray(cluster, np.int32)[user]
         return SeedSet(user, clusters, stored.how[row]), problems
