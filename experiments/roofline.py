@@ -55,7 +55,7 @@ from reland_jax.config import LINEAR, Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, applied
-from reland_jax.models.graph import propagate
+from reland_jax.models.graph import CompressedRows, Propagation, propagate
 from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.pipeline import Pipeline, id_task
 from reland_jax.results import environment
@@ -202,8 +202,8 @@ def step_parts(task: Task, config: TrainConfig, state: TrainState, order: Any) -
     drawing = list(equations(jax.make_jaxpr(parts[1].function)(*inputs).jaxpr))
     if isinstance(task.model, SequentialRecommender):
         parts += _sequence_parts(task, *inputs)
-    if task.tables.propagation is not None:
-        parts += [_propagation_part(task.tables, drawing)]
+    if isinstance(task.tables.propagation, Propagation):
+        parts += _propagation_parts(task.tables.propagation, drawing)
     return parts + _random_parts(drawing, key, parts[-1].name)
 
 
@@ -233,12 +233,17 @@ def _sequence_parts(
     ]
 
 
-def _propagation_part(tables: Tables[jax.Array], drawing: Sequence[tuple[JaxprEqn, int]]) -> Part:
-    """As many hops as the step has, forward and backward, at their widths."""
+def _propagation_parts(propagation: Propagation, drawing: Sequence[tuple[JaxprEqn, int]]) -> list[Part]:
+    """As many hops as the step has, forward and backward, at their widths.
+
+    None where they are sums over edges and not sparse products, as on accelerators: those are in the rest.
+    """
+    rows = [len(half.indptr) - 1 for half in propagation if isinstance(half, CompressedRows)]
+    if not rows:
+        return []
     widths = [width(each) for each, times in drawing if each.primitive.name in SPARSE for _ in range(times)]
     # A hop is two sparse products, one for each half of the graph.
     widths = widths[::2]
-    rows = [len(half.indptr) - 1 for half in tables.propagation]
     nodes = {each: tuple(jnp.full((count, each), 1e-2) for count in rows) for each in widths}
 
     def hops(propagation: Any, nodes: dict[int, Any]) -> dict[int, Any]:
@@ -246,7 +251,7 @@ def _propagation_part(tables: Tables[jax.Array], drawing: Sequence[tuple[JaxprEq
             nodes = nodes | {columns: propagate(propagation, *nodes[columns])}
         return nodes
 
-    return Part(f"propagation, {len(widths)} hops", GRADIENTS, hops, (tables.propagation, nodes))
+    return [Part(f"propagation, {len(widths)} hops", GRADIENTS, hops, (propagation, nodes))]
 
 
 def _random_parts(drawing: Sequence[tuple[JaxprEqn, int]], key: jax.Array, before: str) -> list[Part]:

@@ -9,7 +9,7 @@
 #
 # The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
 # requirement files have not changed since the last time. --dry_run prints the commands instead.
-# Sourced by demo.sh, test.sh and docs.sh, which use its functions.
+# Sourced by demo.sh, check.sh, test.sh and docs.sh, which use its functions.
 set -euo pipefail
 
 RELAND_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -85,6 +85,8 @@ def summarise(
 def environment() -> dict[str, Any]:
     """Versions, device and processors of this run."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    # JAX makes the attributes of its settings at run time.
+    matmul_precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return {
         "python": platform.python_version(),
@@ -92,7 +94,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": matmul_precision or "default",
         "processors": len(usable(0)),
     }
 

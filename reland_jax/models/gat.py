@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.dropout import Dropout
@@ -141,6 +142,7 @@ class Attention(nn.Module):
         own = self._logits(depth, send, receive, SELF)
 
         def logits(edges: Edges) -> jax.Array:
+            assert edges.relation is not None
             return self._logits(depth, send[edges.sender], receive[edges.receiver], edges.relation)
 
         def find_top(top: jax.Array, edges: Edges) -> jax.Array:
@@ -197,7 +199,7 @@ class Attention(nn.Module):
         return values, send, receive
 
     def _logits(
-        self, depth: int, send: jax.Array, receive: jax.Array, relation: jax.Array | int
+        self, depth: int, send: jax.Array, receive: jax.Array, relation: np.ndarray | jax.Array | int
     ) -> jax.Array:
         # A product, because the gradient of a lookup would be a scatter of all edges into a few rows.
         kind = jax.nn.one_hot(relation, self.relation.shape[1]) @ self.relation[depth]

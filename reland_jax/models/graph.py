@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from reland_jax.mesh import MODEL, active_mesh, axis_size, even
 from reland_jax.models.segments import Edges, neighbour_sum
 from reland_jax.types import Ragged
 
-Graph = jraph.GraphsTuple
+Graph: TypeAlias = jraph.GraphsTuple
 """Directed edges sorted by receiver, then by sender; every edge has its reverse.
 
 Of its fields, `senders` and `receivers` are ``<int32>[E]``; `edges` is ``{"relation": <int8>[E]}``, the kind
@@ -60,9 +60,9 @@ class CompressedRows(NamedTuple):
             ``indptr[v] .. indptr[v + 1]``.
     """
 
-    weight: jax.Array
-    sender: jax.Array
-    indptr: jax.Array
+    weight: np.ndarray | jax.Array
+    sender: np.ndarray | jax.Array
+    indptr: np.ndarray | jax.Array
 
 
 class Propagation(NamedTuple):
@@ -177,12 +177,13 @@ def _in_blocks(
     count = np.bincount(block, minlength=shares**2)
     longest = max(int(count.max()), 1)
     place = block[order] * longest + np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    filled = []
-    for values, fill in ((weight, 0.0), (row % height, height - 1), (column % width, 0)):
+
+    def blocks(values: np.ndarray, fill: float) -> np.ndarray:
         array = np.full(shares**2 * longest, fill, values.dtype)
         array[place] = values[order]
-        filled.append(array.reshape(shares, shares, longest))
-    return *filled, height
+        return array.reshape(shares, shares, longest)
+
+    return blocks(weight, 0.0), blocks(row % height, height - 1), blocks(column % width, 0), height
 
 
 @jax.custom_vjp
@@ -220,10 +221,10 @@ propagate.defvjp(_forward, _backward)
 
 def _sum(edges: CompressedRows | Edges, senders: jax.Array, rows: int) -> jax.Array:
     """``<float32>[columns, D]`` -> ``<float32>[rows, D]``."""
-    edges = jax.tree.map(jnp.asarray, edges)
     if isinstance(edges, Edges):
-        return neighbour_sum(edges, senders, rows)
-    matrix = sparse.BCSR(tuple(edges), shape=(rows, len(senders)), indices_sorted=True, unique_indices=False)
+        return neighbour_sum(jax.tree.map(jnp.asarray, edges), senders, rows)
+    arrays = jnp.asarray(edges.weight), jnp.asarray(edges.sender), jnp.asarray(edges.indptr)
+    matrix = sparse.BCSR(arrays, shape=(rows, len(senders)), indices_sorted=True, unique_indices=False)
     return matrix @ senders
 
 

@@ -312,7 +312,7 @@ class CollaborativeRecommender(Recommender):
     ) -> tuple[jax.Array, jax.Array]:
         """Representations of users ``<int32>[B]`` and items ``[B, n]``, from sampled neighbours."""
         graph, first_item = tables.propagation, len(self.users)
-        assert isinstance(graph, Graph)
+        assert graph is not None and not isinstance(graph, Propagation)
         known = first_item + len(self.items.ids)
         # Pair by pair, so that entries that fill up a batch change nothing of what is drawn for the others.
         nodes = jnp.concatenate([users[:, None], first_item + items], 1)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from reland_jax.device import sizes
 
@@ -28,13 +29,14 @@ class Edges(NamedTuple):
         relation: ``<int8>[E]``, the kind of every edge, or None where there is but one.
     """
 
-    sender: jax.Array
-    receiver: jax.Array
-    weight: jax.Array | None = None
-    relation: jax.Array | None = None
+    sender: np.ndarray | jax.Array
+    receiver: np.ndarray | jax.Array
+    weight: np.ndarray | jax.Array | None = None
+    relation: np.ndarray | jax.Array | None = None
 
 
-_SORTED = {"indices_are_sorted": True, "mode": "drop", "wrap_negative_indices": False}
+# What JAX takes as arguments of different types.
+_SORTED: dict[str, Any] = {"indices_are_sorted": True, "mode": "drop", "wrap_negative_indices": False}
 
 
 def over_tiles(edges: Edges, step: Callable[[Any, Edges], Any], start: Any) -> Any:
@@ -85,7 +87,9 @@ def neighbour_sum(edges: Edges, senders: jax.Array, rows: int) -> jax.Array:
 
     def step(total: jax.Array, tile: Edges) -> jax.Array:
         messages = senders[tile.sender]
-        return add(total, tile, messages if tile.weight is None else tile.weight[:, None] * messages)
+        if tile.weight is not None:
+            messages = tile.weight[:, None] * messages
+        return add(total, tile, messages)
 
     return over_tiles(edges, step, jnp.zeros((rows, senders.shape[1]), senders.dtype))
 

@@ -128,6 +128,7 @@ SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} -m slow --di
 
 PAGES = "docs/pages.py build/docs"
 SITE = "-m mkdocs build --strict --config-file build/docs/mkdocs.yml"
+STYLE, TYPES = "-m ruff check .", "-m mypy"
 
 
 def test_tests_get_the_dev_set(machine: Machine) -> None:
@@ -149,15 +150,24 @@ def test_the_site_gets_the_docs_set_and_nothing_else(machine: Machine) -> None:
     assert "build/docs/site/index.html" in done.stderr
 
 
-def test_continuous_integration_builds_the_site_and_runs_the_tests(machine: Machine) -> None:
+def test_continuous_integration_checks_the_code_builds_the_site_and_runs_the_tests(machine: Machine) -> None:
     done = machine.run(".ci/run")
     assert done.returncode == 0, done.stderr
     calls = [call.removeprefix(f"{machine.repository}: ") for call in machine.calls()]
-    assert [call for call in calls if call in (PAGES, SITE, FAST, SLOW)] == [PAGES, SITE, FAST, SLOW]
+    steps = [STYLE, TYPES, PAGES, SITE, FAST, SLOW]
+    assert [call for call in calls if call in steps] == steps
 
 
-@pytest.mark.parametrize("broken", [PAGES, SITE, FAST, SLOW])
-def test_a_failed_build_or_test_is_the_exit_status(machine: Machine, broken: str) -> None:
+def test_the_checks_get_the_dev_set(machine: Machine) -> None:
+    done = machine.run("launch/check.sh", "launch/plan.py")
+    assert done.returncode == 0, done.stderr
+    _, install, _, *checks = machine.calls()
+    assert "requirements.txt" in install and "requirements-dev.txt" in install
+    assert checks == [f"{machine.repository}: {arguments}" for arguments in (STYLE, f"{TYPES} launch/plan.py")]
+
+
+@pytest.mark.parametrize("broken", [STYLE, TYPES, PAGES, SITE, FAST, SLOW])
+def test_a_failed_check_build_or_test_is_the_exit_status(machine: Machine, broken: str) -> None:
     assert machine.run(".ci/run", FAKE_BROKEN=broken).returncode == 1
 
 

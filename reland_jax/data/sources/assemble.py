@@ -127,9 +127,9 @@ def _features(
     for column in fields:
         refuse_twice(column, frame)
     for field in wanted:
-        column = None if field in fields else find(field, "config.data.text_fields", frame, notes)
-        if column in fields:
-            fields = {field if each == column else key: each for key, each in fields.items()}
+        meant = None if field in fields else find(field, "config.data.text_fields", frame, notes)
+        if meant in fields:
+            fields = {field if each == meant else key: each for key, each in fields.items()}
     return _Features(frame, id_column, fields)
 
 

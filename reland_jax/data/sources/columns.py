@@ -175,7 +175,7 @@ def text_columns(
     Raises:
         RelandError: a field that was asked for is nowhere; the columns that are there are named.
     """
-    found = {}
+    found: dict[str, str] = {}
     for field in config.text_fields:
         if field in elsewhere:
             if field in frame.columns:
