@@ -87,9 +87,9 @@ def neighbour_sum(edges: Edges, senders: jax.Array, rows: int) -> jax.Array:
 
     def step(total: jax.Array, tile: Edges) -> jax.Array:
         messages = senders[tile.sender]
-        if tile.weight is not None:
-            messages = tile.weight[:, None] * messages
-        return add(total, tile, messages)
+        if tile.weight is None:
+            return add(total, tile, messages)
+        return add(total, tile, jnp.asarray(tile.weight)[:, None] * messages)
 
     return over_tiles(edges, step, jnp.zeros((rows, senders.shape[1]), senders.dtype))
 

@@ -163,7 +163,7 @@ def test_the_checks_get_the_dev_set(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     _, install, _, *checks = machine.calls()
     assert "requirements.txt" in install and "requirements-dev.txt" in install
-    assert checks == [f"{machine.repository}: {arguments}" for arguments in (STYLE, f"{TYPES} launch/plan.py")]
+    assert checks == [f"{machine.repository}: {each}" for each in (STYLE, f"{TYPES} launch/plan.py")]
 
 
 @pytest.mark.parametrize("broken", [STYLE, TYPES, PAGES, SITE, FAST, SLOW])
