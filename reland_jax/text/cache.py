@@ -55,8 +55,8 @@ def add_rows(cache: VectorCache, keys: Sequence[bytes], vectors: np.ndarray) -> 
 
 def _checksum(keys: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """SHA-256 of the rows, as ``<uint8>[32]``."""
-    found = hashlib.sha256(np.ascontiguousarray(keys))
-    found.update(np.ascontiguousarray(vectors))
+    found = hashlib.sha256(np.ascontiguousarray(keys).data)
+    found.update(np.ascontiguousarray(vectors).data)
     return np.frombuffer(found.digest(), np.uint8)
 
 
