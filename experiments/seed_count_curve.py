@@ -98,7 +98,7 @@ class _UntilEncoded(Pipeline):
 def encode(config: Config, workdir: Path) -> Encoded:
     """Runs the stages up to `encode_users`, as far as they are not up to date."""
     try:
-        _UntilEncoded(config, workdir).prepare()
+        _UntilEncoded(config, workdir).seeding()
     except StagesDone:
         pass
     loaders = (load_stored_interactions, load_splits, load_array)

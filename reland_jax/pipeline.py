@@ -42,6 +42,7 @@ from reland_jax.models import (
     training_graph,
 )
 from reland_jax.pool import build_pool, pool_ledger, pool_state, refuse_to_pay_again, told_of_missing
+from reland_jax.pool.ready import check_ready
 from reland_jax.report.choice import users_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
@@ -147,6 +148,7 @@ class Pipeline:
             for folder in (self.workdir, self.workdir / trainings, self.workdir / TEXT_CACHE):
                 sweep_folder(folder)
         self.seconds: dict[str, float] = {}
+        self._pool_follows = False
         self._encoder_state = ""
 
     def start(self, stage: str) -> bool:
@@ -206,6 +208,7 @@ class Pipeline:
             RelandError: bad data or settings, or a missing artefact of a stage that was not asked for.
         """
         config, workdir = self.config, self.workdir
+        self._pool_follows = not self._stages or "build_pool" in self._stages
         seeding = self.seeding()
         interactions = seeding.interactions
         built = self._stage(
@@ -302,6 +305,8 @@ class Pipeline:
 
     def _encode_users(self, interactions: Interactions, splits: Splits) -> np.ndarray:
         """M of Eq. 1 from training interactions only, with the item texts appended."""
+        if self._pool_follows and jax.process_index() == 0:
+            check_ready(self.config.pool, self.config.llm, self.workdir)
         if self.config.encoder.text_weight and jax.process_index() == 0:
             check_item_texts(interactions, self.config)
         with use_mesh_together(self.config.mesh):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reland_jax.files import read_regular
 from reland_jax.types import RelandError
 
 LONGEST = 4_000_000
@@ -54,7 +55,7 @@ def read_whole(path: Path) -> bytes:
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise RelandError(f"{path}: {size} bytes, more than the {MOST_BYTES} that are read; divide the file")
-    return path.read_bytes()
+    return read_regular(path)
 
 
 def objects_in(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:

@@ -1,0 +1,43 @@
+"""What can be known of the settings of a pool before anything is trained for it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.money import price_of
+from reland_jax.pool.asking.records import journal_path
+from reland_jax.pool.prompting.scrub import scrubber
+from reland_jax.pool.prompting.tokens import token_counter
+from reland_jax.pool.providers import make_provider
+from reland_jax.pool.providers.openai_chat import async_client
+from reland_jax.types import RelandError
+
+
+def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
+    """Refuses settings with which no pool can be built, so that nothing is trained in vain.
+
+    Nothing is written and nobody is asked. Where there is a journal it may have all answers, and then
+    neither key nor package is needed.
+
+    Args:
+        config: who writes, and what.
+        llm: how an LLM is asked.
+        folder: of the journal.
+
+    Raises:
+        RelandError: a file, price, name, tokenizer, key or package that is missing or wrong.
+    """
+    price_of(config.model, llm.prices)
+    scrubber(config.scrub, config.names)
+    if config.prompt_tokens:
+        token_counter(config)
+    if config.provider in ("file", "store"):
+        make_provider(config, llm, folder)
+    if journal_path(llm, folder).exists():
+        return
+    if config.provider == "openai" or (config.provider == "batch" and llm.upload):
+        async_client(llm, config.max_tokens)
+    if config.provider == "hf" and not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        raise RelandError("provider 'hf' needs PyTorch and transformers: pip install -r requirements-hf.txt")

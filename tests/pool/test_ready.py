@@ -1,0 +1,62 @@
+"""Settings of a pool that cannot work are refused before anything is trained."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reland_jax import pipeline
+from reland_jax.config import Config
+from reland_jax.pipeline import Pipeline
+from reland_jax.pool.ready import check_ready
+from reland_jax.types import RelandError
+
+FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"provider": "file"}, {}, "config.pool.path is empty; with provider 'file'"),
+    ({"provider": "file", "path": "missing.jsonl"}, {}, "missing.jsonl"),
+    ({"provider": "file", "path": "/dev"}, {}, "config.pool.path='/dev' cannot be read"),
+    ({"provider": "store", "path": "/dev/null"}, {}, "/dev/null"),
+    ({"names": ("Ada",)}, {}, "config.pool.scrub does not have 'names'"),
+    ({"prompt_tokens": 500, "tokenizer": "/dev"}, {}, "config.pool.tokenizer='/dev' cannot be read"),
+    ({}, {"prices": ("free",)}, "config.llm.prices"),
+    ({"provider": "openai"}, {}, "OPENAI_API_KEY is not set"),
+    ({"provider": "batch"}, {"upload": True}, "OPENAI_API_KEY is not set"),
+    ({"provider": "hf"}, {}, "needs PyTorch and transformers"),
+]
+
+
+@pytest.mark.parametrize(("pool", "llm", "told"), FAULTS)
+def test_what_cannot_work_is_told_before_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: dict[str, Any], llm: dict[str, Any], told: str
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pipeline, "fit", lambda *given, **named: pytest.fail("trained in vain"))
+    data = {"demo_users": 30, "demo_items": 20}
+    config = Config.from_dict({"data": data, "encoder": {"text_weight": 0.0}, "pool": pool, "llm": llm})
+    with pytest.raises(RelandError, match=told):
+        Pipeline(config, tmp_path).prepare()
+    assert not (tmp_path / "journal.sqlite").exists()
+
+
+def test_a_pool_of_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pool.jsonl")
+    config = Config.from_dict({"pool": {"provider": "file", "path": str(tmp_path / "pool.jsonl")}})
+    with pytest.raises(RelandError, match="cannot be read"):
+        check_ready(config.pool, config.llm, tmp_path)
+
+
+def test_a_journal_may_have_all_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no key is needed to read them."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    config = Config.from_dict({"pool": {"provider": "openai"}})
+    with pytest.raises(RelandError, match="OPENAI_API_KEY is not set"):
+        check_ready(config.pool, config.llm, tmp_path)
+    (tmp_path / "journal.sqlite").touch()
+    check_ready(config.pool, config.llm, tmp_path)
