@@ -2,11 +2,11 @@
 
     python -m experiments.attach --users=DIR --seeds=SEEDS.parquet --out=DIR --engine=ivf --recall=0.99
 
-Shards and seeds have the columns user_id and vector (a list of numbers, all of one width). Shards may lie in
+Shards and seeds have the columns user_id and vector (a list of numbers, all of one width). Shards may be in
 folders such as day=1. An output has the name of its shard and the columns user_id, seed_user_id and cosine;
-with --k above 1 also rank. A vector of zeros is like no seed user: both are missing then, and it is told.
-A job that was stopped goes on when it is started again with the same flags. Shards are divided among
-machines by hand with --part and --parts, or by Ray with --ray_workers (requirements-ray.txt).
+with --k above 1 also rank. A vector of zeros has no nearest seed user: both columns are empty then, and the
+job reports it. An interrupted job continues when it is started again with the same flags. Shards are divided
+among machines by hand with --part and --parts, or by Ray with --ray_workers (requirements-ray.txt).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", l
 
 def main() -> None:
     """Runs the job."""
-    # Imported here and below, so that a mistake in a flag is told without waiting for jax.
+    # Imported here and below, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.retrieval.outputs import Outputs
     from reland_jax.retrieval.stream import AttachJob
 

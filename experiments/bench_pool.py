@@ -160,7 +160,7 @@ def _answered(server: Server) -> int:
 
 
 def _verdict(folder: Path, log: list[list[Any]], kept: list[dict[str, str]]) -> dict[str, Any]:
-    """What was lost and what was asked for nothing, from the server's log and the journal."""
+    """Lost answers and prompts asked twice, from the server's log and the journal."""
     final, times = _journalled(folder), _journalled(folder, "received")
     late = [row for row in log if row[0] in times and row[2] > times[row[0]]]
     lost = {digest for answers in kept for digest, raw in answers.items() if final.get(digest) != raw}

@@ -184,7 +184,7 @@ def _flat(text: str) -> str:
 
 
 def _at(error: BaseException) -> str:
-    """The line of this project in which an error arose, for whoever is to mend it."""
+    """The line of this project in which an error occurred, for bug reports."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if _is_ours(Path(frame.filename))] or frames[-1:]
     if not ours:

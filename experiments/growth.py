@@ -8,15 +8,15 @@ times its users; the items stay the same. The variant `id` of every backbone is 
 of experiments/configs/reland.py. Each measurement is a process of its own, one after the other and the
 small ones first, so that peak memory is its own. Let nothing else run meanwhile.
 
-Writes DIR/growth.json after every measurement and DIR/growth.svg. The same command goes on where a
-stopped one ended.
+Writes DIR/growth.json after every measurement and DIR/growth.svg. The same command continues after an
+interruption.
 
 A step of a collaborative backbone touches all users and items: the graph is propagated whole, and Adam
 updates every embedding. With a fixed batch the steps grow with the users too, and an epoch with their
 square. So the batch of these backbones grows with the users, unless told otherwise; that of the sequential
 ones, whose steps do not depend on the users, stays.
 
-Memory is the host's, so on an accelerator it leaves out what lies on the device.
+Memory is that of the host, so on an accelerator the device's memory is not included.
 """
 
 from __future__ import annotations

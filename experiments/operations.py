@@ -1,10 +1,10 @@
 """Floating-point operations and bytes of a function, counted in its jaxpr.
 
 Products of matrices count as 2 M N K, of a sparse and a dense one as 2 nnz D, every other floating-point
-result or reduced element as 1, with transcendental functions apart; a loop counts as often as it goes round.
-XLA's own analysis is of no use here: it counts the body of a loop once, and a sparse product, a custom call,
-not at all. Of a function that is differentiated pass the gradient: what a compiler would drop of the
-function alone still stands in its jaxpr.
+result or reduced element as 1, with transcendental functions apart; a loop is multiplied by its trip count.
+XLA's own analysis does not help: it counts the body of a loop once, and a sparse product, which is a custom
+call, not at all. To measure a differentiated function, pass its gradient: the jaxpr of the function alone
+still contains operations that a compiler would drop.
 """
 
 from __future__ import annotations

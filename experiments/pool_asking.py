@@ -232,7 +232,7 @@ def _config(settings: Mapping[str, Any], action: str) -> Config:
 
 
 def _seeding(config: Config, workdir: str) -> Seeding:
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.pipeline import Pipeline
 
     return Pipeline(config, workdir).seeding()

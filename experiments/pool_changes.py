@@ -1,4 +1,4 @@
-"""Changes of a pool store: each works out the next version, tells what it touches, and publishes it."""
+"""Changes of a pool store: each computes the next version, reports what it affects, and publishes it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def carry_out(
     read: Callable[[PoolStore], Before],
     purging: bool = False,
 ) -> int:
-    """Works out the next version from the current one, tells what it touches, and publishes it.
+    """Computes the next version from the current one, reports what it affects, and publishes it.
 
     Args:
         order: who wants it, where, and whether it is only to be told.
@@ -140,7 +140,7 @@ def current(store: PoolStore, ignoring: Sequence[str] = ()) -> Content:
     Raises:
         RelandError: there is none, or it or a list of the store is damaged.
     """
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.control import read_version
 
     read_removals(store.folder), read_patterns(store.folder)  # damage to the lists is never passed over
@@ -261,7 +261,7 @@ def readmit(order: Order, users: Sequence[str]) -> int:
 
 
 def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
-    """Keeps the seed users who stand for the most users, up to a number of them or of tokens."""
+    """Keeps the seed users with the most assigned users, up to a number of them or of tokens."""
 
     def plan(before: Content) -> Plan:
         pool = before.pool
@@ -286,7 +286,7 @@ def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[lis
 
 
 def _with_pool(before: Content, pool: Any) -> Content:
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.control import with_pool
 
     return with_pool(before, pool)
@@ -415,7 +415,7 @@ def _tell_purge(store: PoolStore, plan: Plan) -> None:
 
 
 def seal(order: Order) -> int:
-    """Accepts the audit log and the lists as they lie in the store, where something was lost for good."""
+    """Accepts the present audit log and lists of a store, after something was lost for good."""
     if not order.dry_run:
         order.store.seal({"who": order.who, "why": order.why})
     removals, patterns = lists_as_they_lie(order.store.folder)

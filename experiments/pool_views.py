@@ -79,7 +79,7 @@ def show_problems(store: PoolStore) -> int:
 
 def _read(store: PoolStore, number: int | None) -> Content:
     """A version without what the lists of the store forbid."""
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.control import read_version
 
     return read_version(store, number)

@@ -63,7 +63,7 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     Raises:
         RelandError: bad data, settings or stage names.
     """
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.mesh import join_processes, use_mesh, use_mesh_alone
     from reland_jax.pipeline import Pipeline, StagesDone
     from reland_jax.results import environment

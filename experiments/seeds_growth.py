@@ -8,8 +8,8 @@ of --vectors (such as encode_users/array.npy of a workdir); without it, on plant
 users is measured in a process of its own, so that peak memory is its own. Let nothing else run meanwhile,
 or look at processor time only. Every step is shown as it ends.
 
-Writes DIR/seeds_growth.json after every measurement and DIR/seeds_growth.svg. The same command goes on where
-a stopped one ended.
+Writes DIR/seeds_growth.json after every measurement and DIR/seeds_growth.svg. The same command continues
+after an interruption.
 """
 
 from __future__ import annotations

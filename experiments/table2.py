@@ -88,7 +88,7 @@ def main() -> None:
     given = flags.FLAGS
     names = (given.datasets, given.backbones, given.variants)
     configs = plan(*names, given.seeds, given.pools, given.set)
-    # Imported here, so that a mistake in a flag is told without waiting for jax.
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax.mesh import join_processes
 
     join_processes(os.environ)

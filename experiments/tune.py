@@ -11,8 +11,8 @@ three are random, the others are drawn by the tree-structured Parzen estimator (
 of the variant's earlier trials at the same epoch is stopped ("pruned"). The test part of the split is
 taken away before the first trial, so nothing of it can be computed, stored or chosen by.
 
-Writes DIR/tune.json after every trial. The same command goes on where a stopped one ended, and with a
-larger --trials it extends the search. Needs Optuna: pip install -r requirements-tune.txt
+Writes DIR/tune.json after every trial. The same command continues after an interruption, and with a larger
+--trials it extends the search. Needs Optuna: pip install -r requirements-tune.txt
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _make_room(folder: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder carries our stamp and holds nothing beside what was written with it.
+    """Whether a folder carries our stamp and contains nothing else than what was written with it.
 
     Raises:
         RelandError: it holds more than that.

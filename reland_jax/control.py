@@ -1,4 +1,4 @@
-"""The next version of a stored pool: whoever lost their seed user gets the nearest of the others.
+"""The next version of a stored pool: users who lost their seed user get the nearest of the others.
 
 It is above the rooms because it needs two of them: changes of a pool (`pool.control`) and the assignment of
 users to seed users (`retrieval`).

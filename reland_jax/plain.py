@@ -1,7 +1,7 @@
-"""What a stored value says, as plain text for people, prompts and the text encoder alike.
+"""Stored values as plain text, for people, prompts and the text encoder alike.
 
 Tables hold more than texts: lists of categories, lists that somebody wrote out as text, marks of missing
-values, HTML. They are understood here and nowhere else; the columns themselves stay as they were read.
+values, HTML. They are interpreted here only; the columns themselves stay as they were read.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _bare(value: Any) -> list[str]:
 
 
 def _is_flat(value: Any, levels: int) -> bool:
-    """Whether lists and mappings lie in each other no deeper than so many levels."""
+    """Whether lists and mappings are nested no deeper than a number of levels."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels > 0 and all(_is_flat(part, levels - 1) for part in inner)
 

@@ -55,8 +55,8 @@ def summarise(
     """The content of results.json.
 
     With several training seeds the metrics of a variant are means over them and its speeds are medians;
-    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed. "held_out"
-    counts who is evaluated by what, and "notes" says what must be known about the numbers.
+    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed. "held_out" has the
+    counts of evaluated users and items, and "notes" what a reader must know about the numbers.
     """
     held = held_out(inputs.splits, config.eval)
     pool = pool_summary(inputs.built.pool)

@@ -1,4 +1,4 @@
-"""What the stages hand on beyond the contracts of `types`, and how it is written and read back."""
+"""Artefacts of stages beyond the contracts of `types`, and how all are written and read back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Seeding(NamedTuple):
         behaviour: ``<float32>[U, D]``, M of Eq. 1.
         seeds: the chosen seed users.
         clusters: ``<int32>[U]``, K-means cluster of every user; -1 for one without training items.
-        fingerprint: of the seed users and all that they hang on.
+        fingerprint: of the seed users and everything that they depend on.
     """
 
     interactions: Interactions
@@ -145,7 +145,7 @@ def save_interactions(interactions: Interactions, folder: Path) -> None:
 
 
 def check_range(what: str, values: np.ndarray, low: int, high: int) -> None:
-    """Checks numbers that are read back and looked up by: out of range they would be clipped in silence.
+    """Checks numbers that are read back and used as indices: out of range they would be clipped silently.
 
     Args:
         what: what they number, for the error.
@@ -227,7 +227,7 @@ def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) 
 
 
 def pool_identity(built: BuiltPool) -> str:
-    """A hash of what a pool says of whom, whenever and however it was asked for."""
+    """A hash of the rationales of a pool by user, independent of when and how they were obtained."""
     pool = built.pool
     said = [[rationale.step1, rationale.step2] for rationale in pool.rationales]
     return fingerprint(*pool.seeds, pool.behaviour, said)

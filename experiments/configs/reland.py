@@ -4,9 +4,9 @@
 
 The argument after the colon is DATASET,BACKBONE. DATASET is demo, amazon-beauty, amazon-sports, ml-1m,
 lastfm, or a path; BACKBONE is one of `ENCODERS` or `LINEAR`. The settings that differ from the defaults of
-`reland_jax.config` were chosen on validation NDCG@10; docs/method.md tells of the exceptions.
+`reland_jax.config` were chosen on validation NDCG@10; docs/method.md lists the exceptions.
 
-Expected on two CPU cores are the files of ``experiments/results/``, which say what they ran on.
+The files of ``experiments/results/`` have the results expected on two CPU cores, and their environment.
 """
 
 from __future__ import annotations

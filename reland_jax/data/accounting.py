@@ -1,4 +1,4 @@
-"""What was done to the data, for people: the `LoadReport` of a data set, and its lines."""
+"""The account of loading a data set, for people: its `LoadReport` and the lines to print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIME_UNKNOWN = "of no known unit; only their order counts"
 def load_report(
     raw: RawTable, kept: Kept, rows: np.ndarray, interactions: Interactions, config: DataConfig
 ) -> LoadReport:
-    """What a person should know about the loading of a data set.
+    """The account of loading a data set.
 
     Args:
         raw: what was read.

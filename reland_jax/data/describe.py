@@ -1,4 +1,4 @@
-"""What can be said about loaded interactions: item texts, statistics and a fingerprint."""
+"""Item texts, statistics and a fingerprint of loaded interactions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _sentence(values: Sequence[str]) -> str:
 
 
 class TextCoverage(NamedTuple):
-    """How much of a catalogue is described.
+    """Counts of items with texts.
 
     Attributes:
         items: I.

@@ -1,4 +1,4 @@
-"""What items are linked to in a graph: their brands, categories and the like, numbered."""
+"""The entities that items are linked to in a graph (brands, categories and the like), numbered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which interactions stay: the rating threshold, repeated rows and the k-core; what each took."""
+"""Filters of interactions: rating threshold, repeated rows and k-core, with counts of removed rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reland_jax.types import RelandError
 
 
 class Kept(NamedTuple):
-    """What the filters left.
+    """The rows that the filters left.
 
     Attributes:
         rows: ``<int64>[m]``, increasing row numbers.

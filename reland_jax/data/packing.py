@@ -40,7 +40,7 @@ class Windows(NamedTuple, Generic[Array]):
 
 
 class Layout(NamedTuple):
-    """Where the windows of every batch lie.
+    """The places of the windows in every batch.
 
     Attributes:
         place: ``<int32>[N_b, N_j]``, first token of slot ``j`` in the batch's ``R * W`` tokens, not

@@ -94,7 +94,7 @@ class Shelves(NamedTuple):
 
 
 def plan_shelves(inputs: Inputs[np.ndarray], count: int, length: int) -> Shelves:
-    """The shelves that cost least for batches of random inputs: few tokens, in rows that are not too wide.
+    """The cheapest shelves for batches of random inputs: few tokens, in rows that are not too wide.
 
     Args:
         inputs: what is drawn from.
@@ -114,11 +114,11 @@ def plan_shelves(inputs: Inputs[np.ndarray], count: int, length: int) -> Shelves
 def shelve(
     stream: jax.Array, first: jax.Array, last: jax.Array, shelves: Shelves, rows: int
 ) -> tuple[Packed, jax.Array]:
-    """Packs inputs of which the lengths are known in the step only.
+    """Packs inputs whose lengths are known only within the step.
 
-    Sorted by length they are dealt out to the rows to and fro, so that every row has a long one beside
-    short ones. In the rare batch in which a row would need more than W tokens, its last inputs lose their
-    oldest items.
+    Sorted by length, they are dealt to the rows in snake order, so that every row has a long one and short
+    ones. In the rare batch in which a row would need more than W tokens, its last inputs lose their oldest
+    items.
 
     Args:
         stream: ``<int32>[n]``.
@@ -148,7 +148,7 @@ def shelve(
 
 
 def _snake(ranked: Array, share: int) -> Array:
-    """Dealt out to the rows to and fro: ``[..., R * k]``, longest first -> ``[..., R, k]``."""
+    """Deals entries to rows in snake order: ``[..., R * k]``, longest first -> ``[..., R, k]``."""
     dealt = ranked.reshape(*ranked.shape[:-1], share, -1)
     back = np.arange(share)[:, None] % 2 == 1
     xp = np if isinstance(ranked, np.ndarray) else jnp

@@ -1,4 +1,4 @@
-"""What people look at after a run: tables beside the paper's, plots, one HTML page, TensorBoard events."""
+"""Reports of a run for people: tables compared with the paper's, plots, one HTML page, TensorBoard events."""
 
 from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
 from reland_jax.report.grid import write_grid

@@ -1,4 +1,4 @@
-"""The tables of a grid beside the paper's Table 2, as Markdown and as one HTML page."""
+"""The tables of a grid compared with the paper's Table 2, as Markdown and as one HTML page."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
 
 
 def dataset_words(table: Mapping[str, Any], dataset: str) -> list[str]:
-    """What the tables of a data set come to, by rule."""
+    """A summary of the tables of a data set, by rule."""
     groups, one = _groups(table, dataset), table["datasets"][dataset]
     told = []
     if one["compared"]:
@@ -116,7 +116,7 @@ def dataset_words(table: Mapping[str, Any], dataset: str) -> list[str]:
 
 
 def attribution_words(group: Mapping[str, Any]) -> str:
-    """Whether what `reland` gains may be called the LLM's, by the control arms."""
+    """Whether the gain of `reland` may be attributed to the LLM, by the controls."""
     name, verdict = _backbone(group), group["attribution"]
     if verdict == "no_control":
         return f"{name}: no control arm was compared, so whose the gain of reland is cannot be said."

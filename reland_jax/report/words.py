@@ -1,4 +1,4 @@
-"""Sentences that say what the tables and plots of a run mean."""
+"""Sentences that explain the tables and plots of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 
 def writer_warning(results: Mapping[str, Any]) -> str:
-    """What must be said where the heuristic wrote the rationales; "" where it did not."""
+    """The warning if the heuristic wrote the rationales; otherwise ""."""
     if results.get("pool", {}).get("provider") != "heuristic":
         return ""
     return (
@@ -68,7 +68,7 @@ def borrowed(assignment: Assignment, seeds: SeedSet) -> np.ndarray:
 
 
 def assignment_words(assignment: Assignment, seeds: SeedSet) -> str:
-    """How alike users and their matched seeds are, and how many users share one rationale."""
+    """The similarity of users and their seed users, and how many users share one rationale."""
     cosine = borrowed(assignment, seeds)
     if not len(cosine):
         return "Every user is a seed user with a rationale of their own; nothing is borrowed."

@@ -32,7 +32,7 @@ _FEWEST = 512  # users a batch is filled up to, so that few lengths are compiled
 _MOST = 65536  # users searched at a time by one thread
 _SCORED = 4096  # users whose scores of all cells are held at a time
 
-# What tuning tries: how much the spread of a cell counts beside the cosine of its mean.
+# Values that tuning tries: the weight of a cell's spread, relative to the cosine of its mean.
 _SPREADS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 # Products of another shape differ in the last bits; a margin is widened by more than that.

@@ -250,7 +250,7 @@ def _encode_distinct(
     keys = [text_key(identity, config.max_tokens, config.batch_size, text) for text in texts]
     missing = {key: row for row, key in enumerate(keys) if key not in cache.rows}
     sizes = BertConfig.from_file(folder / CONFIG)
-    # The texts are read even if all are in the cache: what the encoder does not know of them is told.
+    # The texts are tokenised even if all are in the cache, so that unknown words are reported.
     encoder = _load(folder, config) if missing else None
     tokenise = encoder.tokenise if encoder else load_tokenizer(folder, config.max_tokens)
     token_ids = _tokens_of(tokenise, sizes, texts, config, what)

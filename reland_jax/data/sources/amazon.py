@@ -88,7 +88,7 @@ def _reviews(path: Path, wanted: set[str]) -> Frame:
             wanted.update(table["asin"].unique().to_pylist())
         return table
 
-    # The usual columns count as there, so that the first review without one is told with its line.
+    # The usual columns are assumed to exist, so that the first review without one is reported with its line.
     return Frame(str(path), list(dict.fromkeys([*review, *usual])), read, _line_of(path))
 
 

@@ -1,4 +1,4 @@
-"""Which column of a table is the user, the item, the time: what the settings name, else the usual names."""
+"""Finds the columns of users, items and times: those named by the settings, else the usual names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Column(NamedTuple):
 
 
 class Usual(NamedTuple):
-    """What a format calls its columns where the settings do not say; the first that is there is taken.
+    """Default names of a format's columns; the first one that exists is used.
 
     Attributes:
         user: names of the user column.
@@ -73,7 +73,7 @@ class Usual(NamedTuple):
 
 
 class Roles(NamedTuple):
-    """Columns of a frame by what they are; None where there is none, or none is needed.
+    """Columns of a frame by role; None if there is none, or none is needed.
 
     Attributes:
         user: of the users.

@@ -1,7 +1,7 @@
 """MovieLens' files without a header: ``ratings.dat`` (``::`` between fields) and ``u.data`` (tabs).
 
-Movies and users lie beside them: ``movies.dat`` and ``users.dat``, or ``u.item`` and ``u.user`` (bars between
-fields). ``ratings.csv`` of later editions has a header and is read as a table.
+Movies and users are in files beside them: ``movies.dat`` and ``users.dat``, or ``u.item`` and ``u.user``
+(bars between fields). ``ratings.csv`` of later editions has a header and is read as a table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every reader hands over: a `RawTable` with external ids, before any filtering."""
+"""The result of every reader: a `RawTable` with external ids, before any filtering."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FeatureTable(NamedTuple):
 
 
 class RawTable(NamedTuple):
-    """Interactions as they stand in the raw files, in file order.
+    """Interactions as in the raw files, in file order.
 
     Attributes:
         where: the file (or generator) they came from, for messages.

@@ -1,4 +1,4 @@
-"""CSV and its kin, and Parquet: any table with named columns, in one file or several."""
+"""CSV and similar formats, and Parquet: any table with named columns, in one file or several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the values of a column are: ids, times, ratings and texts, from whatever type a file stores."""
+"""Converts the values of a column to ids, ratings and texts, from any type that a file stores."""
 
 from __future__ import annotations
 

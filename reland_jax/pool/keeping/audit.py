@@ -4,7 +4,7 @@ Every line keeps the SHA-256 of all bytes before it ("previous") and the checksu
 are from then on ("lists"), so a line that was edited, lost or put in another place is noticed, and so is a
 list that was deleted or replaced. The mark (`MARK_FILE`) says that a folder is a pool store, and keeps the
 number of lines and the checksum of the whole log: its end cannot be cut off unnoticed either. The checksums
-have no key: they tell accidents, not a person who makes them anew.
+have no key: they detect accidents, not a person who recomputes them.
 
 A line with "anchor" begins the chain: the first one where an earlier version of this program wrote a log
 without it, and one that `experiments.pool seal` makes where something was lost for good.
@@ -51,7 +51,7 @@ class Log(NamedTuple):
     Attributes:
         entries: its lines, oldest first, without one that was cut off by a crash.
         sha256: checksum of the lines; what the next one keeps as "previous".
-        chained: whether the last line hangs on those before it (an empty log does).
+        chained: whether the last line has the checksum of those before it (true for an empty log).
         lists: checksums of the lists by the last line that has them; None where none has.
         whole: bytes of the whole lines.
     """
@@ -145,7 +145,7 @@ def write_mark(store: Path, log: Log | None = None) -> None:
 
 
 def published(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines that tell of a new version; the others tell of lists, purges and the log itself."""
+    """The lines about new versions; the others are about lists, purges and the log itself."""
     return [entry for entry in entries if "version" in entry]
 
 

@@ -140,7 +140,7 @@ def cap_seeds(pool: ReasoningPool, users: np.ndarray, seeds: int) -> ReasoningPo
 
 
 def cap_tokens(pool: ReasoningPool, users: np.ndarray, tokens: int) -> ReasoningPool:
-    """The pool without the seed users who stand for the fewest users, until its tokens are in the bound.
+    """The pool without the seed users with the fewest assigned users, until its tokens are within the limit.
 
     Tokens are those of prompt and answer, which is what asking about the seed user again would take;
     seed users with the same prompt share them. Where they are not known, an answer counts a token

@@ -98,12 +98,12 @@ def read_patterns(folder: Path) -> tuple[str, ...]:
 
 
 def read_lists(folder: Path) -> dict[str, bytes]:
-    """Name -> content of both lists, b"" for one that was never written; held against the audit log.
+    """Name -> content of both lists, b"" for one that was never written; compared with the audit log.
 
     No lock is needed: a change that is under way is waited for.
 
     Raises:
-        RelandError: a list is missing or is not the one that the audit log tells of; or the log is damaged.
+        RelandError: a list is missing or does not match the audit log; or the log is damaged.
     """
     tries = _TRIES
     while True:
@@ -122,12 +122,12 @@ def checksums(lists: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Name -> content of both lists as they lie there, b"" for a missing one."""
+    """Name -> present content of both lists, b"" for a missing one."""
     return {name: _bytes(folder / name) for name in LIST_FILES}
 
 
 def lists_as_they_lie(folder: Path) -> tuple[Removals, tuple[str, ...]]:
-    """Both lists, whatever the audit log tells of them.
+    """Both lists, without comparing them with the audit log.
 
     Raises:
         RelandError: a list that is there is damaged or of a newer format.

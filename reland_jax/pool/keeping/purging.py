@@ -78,8 +78,8 @@ def purge(store: PoolStore) -> Purged:
     """Deletes what other files than the current version hold of those on the removal list; while locked.
 
     Those are the older versions, the batch provider's files, the prompts of removed users and seed users
-    in the journals with all that came back for them, and the notes of them. Doing it again after it was
-    interrupted, or for nothing, does no harm. Nobody may ask in the store meanwhile (`builders`).
+    in the journals with all that came back for them, and the notes of them. It may be repeated, after an
+    interruption or without need. No process may ask in the store meanwhile (`builders`).
 
     Args:
         store: the store.
@@ -183,8 +183,8 @@ def _prompts(store: PoolStore, removals: Removals) -> tuple[dict[Path, set[str]]
 def verify(store: PoolStore) -> list[str]:
     """Everything that is wrong with a store, worst first; nothing is changed.
 
-    Every version is read with all its checks, the current one is held against the lists, the lists against
-    the audit log, the log against the versions, and the journals are read through.
+    Every version is read with all its checks, the current one is compared with the lists, the lists with the
+    audit log, the log with the versions, and the journals are read completely.
     """
     try:
         store.path_of()

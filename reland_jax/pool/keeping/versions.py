@@ -128,7 +128,7 @@ class PoolStore:
         return audit.published(read_log(self.folder).entries)
 
     def state(self) -> list[str]:
-        """What changes when the pool that this store stands for does: for the stamp of a stage.
+        """A value that changes whenever the pool of this store does, for the stamp of a stage.
 
         Raises:
             RelandError: there is no current version, or its record or a list is damaged.

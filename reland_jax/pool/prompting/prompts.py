@@ -1,7 +1,7 @@
 """Prompts for recommendation rationales (paper, section 3.1.2 and Figure 3).
 
-Texts of items are data: whatever stands in them, they take exactly one numbered, quoted line each, and
-the rest of the prompt stays the same. The wording lies in `templates`, step 0 in `cleaning` and `step0`.
+Texts of items are data: whatever they contain, each takes exactly one numbered, quoted line, and the rest of
+the prompt stays the same. The wording lies in `templates`, step 0 in `cleaning` and `step0`.
 """
 
 from __future__ import annotations
