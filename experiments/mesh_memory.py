@@ -4,8 +4,9 @@ r"""Memory and traffic of a training step on each device of a mesh, from the com
 
 Nothing is trained and no accelerator is needed: the step is compiled for virtual devices of the CPU, so a
 job can be sized before a machine is rented. The data are generated, as in `experiments.growth`, and the
-settings those of Amazon Beauty, variant `id`. On an accelerator the compiler needs other amounts for
-activations; the state held between steps is the same.
+settings those of Amazon Beauty, variant `id`. With ``--device=gpu`` or ``tpu`` it is the step of such a
+device, with its tiles and its form of the sums over edges. It is compiled for a CPU all the same; the
+accelerator's own compiler needs other amounts for activations.
 
 MESH is DATAxMODEL: devices that share a batch, times devices that share the rows of tables.
 """
@@ -46,16 +47,23 @@ class Footprint(NamedTuple):
     sent: int
 
 
-def footprint(config: Config, splits: Splits) -> Footprint:
-    """Compiles a step of the variant `id` for the mesh of the config."""
+def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
+    """Compiles a step of the variant `id` for the mesh of the config.
+
+    Args:
+        config: all settings.
+        splits: of generated interactions.
+        device: "cpu", "gpu" or "tpu", whose sizes are taken (`reland_jax.device`).
+    """
     import jax
 
+    from reland_jax.device import sizes_of, use_sizes
     from reland_jax.mesh import use_mesh
     from reland_jax.pipeline import id_task
     from reland_jax.train.placement import replicated, shardings
     from reland_jax.train.state import init_state, make_dispatch
 
-    with use_mesh(config.mesh):
+    with use_sizes(sizes_of(device)), use_mesh(config.mesh):
         task = id_task(config, splits)
         state = init_state(task, config.train)
         order = jax.jit(task.epoch_order)(task.data, jax.random.key(0))
@@ -119,6 +127,7 @@ def parse_mesh(text: str) -> MeshConfig:
 def define_flags() -> None:
     """Registers the flags."""
     flags.DEFINE_enum("backbone", "lightgcn", BACKBONES, "Backbone.")
+    flags.DEFINE_enum("device", "cpu", ["cpu", "gpu", "tpu"], "Whose step is compiled, by its sizes.")
     flags.DEFINE_integer("users", 200_000, "Users.", lower_bound=1)
     flags.DEFINE_integer("items", 100_000, "Items.", lower_bound=1)
     flags.DEFINE_list("meshes", ["1x1", "1x2", "1x4", "1x8", "2x4"], "DATAxMODEL of each mesh.")
@@ -138,7 +147,7 @@ def main() -> None:
 
     config = Config.from_dict(get_config(f"amazon-beauty,{given.backbone}").to_dict())
     splits = split(generate(given.users, given.items, 0), config.data.protocol)
-    measure = partial(footprint, splits=splits)
+    measure = partial(footprint, splits=splits, device=given.device)
     found = [measure(dataclasses.replace(config, mesh=mesh)) for mesh in meshes]
     print(table(given.backbone, meshes, found))
 

@@ -17,7 +17,7 @@ from reland_jax.eval import Vectors, mean_metrics, per_user_metrics
 from reland_jax.eval.significance import paired_comparison
 from reland_jax.report import Case, ReportContent
 from reland_jax.report.page import render_report
-from reland_jax.results import COMPARED, SPEEDS, report_content, summarise
+from reland_jax.results import COMPARED, SPEEDS, environment, report_content, summarise
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.types import RelandError, Splits, TargetRanks
 from tests.toys import inputs_of, ragged
@@ -232,3 +232,9 @@ def test_a_user_who_is_not_known_is_an_error_that_names_the_nearest() -> None:
         cases(True, ["u33"])
     with pytest.raises(RelandError, match="'nobody' is none of the 4 users that are left"):
         cases(True, ["u1,nobody"])
+
+
+def test_the_environment_says_how_matrices_are_multiplied() -> None:
+    assert environment()["matmul_precision"] == "default"
+    with jax.default_matmul_precision("highest"):
+        assert environment()["matmul_precision"] == "highest"

@@ -141,13 +141,19 @@ def use_sizes(chosen: Sizes) -> Iterator[None]:
     For all threads of the process. JAX forgets at both ends which functions it has traced, since the sizes
     are no arguments of theirs.
     """
-    import jax
-
     global _in_use
-    before, _in_use = _in_use, chosen
-    jax.clear_caches()
+    before, others = _in_use, chosen != sizes()
+    _in_use = chosen
     try:
+        _forget(others)
         yield
     finally:
         _in_use = before
+        _forget(others)
+
+
+def _forget(traced_with_others: bool) -> None:
+    import jax
+
+    if traced_with_others:
         jax.clear_caches()

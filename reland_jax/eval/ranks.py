@@ -308,7 +308,9 @@ def _rank_open(
     """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 
     Open rows come first, and are scored in groups that fit into a tile of scores. The number of groups is
-    known on the device only.
+    known on the device only, so a GPU asks the host after each group whether there is another. Its tiles are
+    large and its groups few; a fixed number of groups, enough for all rows, would cost what the first look
+    saves.
     """
     user, masked_row, masked_item, target_row, target_item, target_masked = tile
     users = share.rows(share.vectors.users, user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.mesh_memory import parse_mesh, sent_bytes
-from reland_jax.config import MeshConfig
+from experiments.configs.reland import get_config
+from experiments.growth import generate
+from experiments.mesh_memory import footprint, parse_mesh, sent_bytes
+from reland_jax.config import Config, MeshConfig
+from reland_jax.data import split
 from reland_jax.types import RelandError
 from tests.toys import quick_programs_environment
 
@@ -41,3 +45,15 @@ def test_a_mesh_is_two_numbers() -> None:
     assert parse_mesh("2x4") == MeshConfig(2, 4)
     with pytest.raises(RelandError, match="'2x' is not DATAxMODEL, such as 2x4"):
         parse_mesh("2x")
+
+
+@pytest.mark.slow
+def test_the_step_of_an_accelerator_can_be_counted_on_a_cpu() -> None:
+    """Its sums over edges need the receiver of every edge, and not where each row of edges begins."""
+    config = Config.from_dict(get_config("amazon-beauty,lightgcn").to_dict())
+    config = dataclasses.replace(config, mesh=MeshConfig())
+    splits = split(generate(60, 30, 0), config.data.protocol)
+    cpu, gpu = (footprint(config, splits, device) for device in ("cpu", "gpu"))
+    edges, rows = len(splits.train.items), splits.num_users + splits.num_items + 1
+    assert gpu.data - cpu.data == 4 * (2 * edges - (rows + 2))
+    assert gpu.state == cpu.state
