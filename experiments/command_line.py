@@ -32,6 +32,9 @@ MISTAKES = (flags.Error, RelandError, AttributeError, KeyError)
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+_VIRTUAL = "--xla_force_host_platform_device_count"
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
+
 _BROKEN_PIPE = 141
 _CONFIG_FILE = re.compile(r"(--?config=)(~.*)", re.DOTALL)
 _paths: list[tuple[flags.FlagValues, str]] = []
@@ -70,11 +73,24 @@ def run_with_operands(
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
     def start(words: Sequence[str]) -> NoReturn:
+        if "XLA_FLAGS" in os.environ:
+            os.environ["XLA_FLAGS"] = patient(os.environ["XLA_FLAGS"])
         if not flags.FLAGS["verbosity"].present:
             absl_logging.set_verbosity(absl_logging.WARNING)  # of libraries only what is worth a warning
         leave(status_of(lambda: main(words[1:]), flags.FLAGS.debug))
 
     app.run(start, flags_parser=partial(parse_flags, hint=hint))
+
+
+def patient(xla_flags: str) -> str:
+    """XLA_FLAGS under which the virtual devices of a CPU wait for each other as long as it takes.
+
+    They are threads that share the cores. On a busy machine one of them may come to an exchange a minute
+    after the others, and XLA by itself ends the process after 40 seconds.
+    """
+    if _VIRTUAL not in xla_flags or _PATIENCE in xla_flags:
+        return xla_flags
+    return f"{xla_flags} {_PATIENCE}={24 * 3600}"
 
 
 def status_of(work: Callable[[], int | None], debug: bool = False) -> int:

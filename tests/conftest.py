@@ -15,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 XLA_FLAGS = (
     # Virtual devices, for the tests of meshes; all others use the first one.
     "--xla_force_host_platform_device_count=8",
+    # They share few cores: one may come to an exchange long after the others.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=86400",
     # Most of what the tests cost is compilation of small programs; without optimisations, and with XLA's
     # older emitters, it takes a third of the time.
     "--xla_backend_optimization_level=0",

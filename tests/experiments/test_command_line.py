@@ -311,3 +311,54 @@ def test_flags_that_are_paths_are_defined_as_paths(name: str) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("DEFINE_string"):
             said = ast.literal_eval(node.args[2]).lower()
             assert not said.startswith(PATH_WORDS) and " folder" not in said, ast.unparse(node)
+
+
+SLOW_DEVICE = """
+import sys, time
+from experiments import command_line
+
+def main():
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh, PartitionSpec as P
+
+    def late(index):
+        time.sleep(0.0 if int(index) else 4.0)
+        return np.float32(1)
+
+    def exchange(x):
+        factor = jax.pure_callback(late, jax.ShapeDtypeStruct((), jnp.float32), jax.lax.axis_index("x"))
+        return jax.lax.ppermute(x * factor, "x", [(0, 1), (1, 0)])
+
+    mesh = Mesh(np.array(jax.devices()), ("x",))
+    both = jax.shard_map(exchange, mesh=mesh, in_specs=P("x"), out_specs=P("x"), check_vma=False)
+    print(jax.jit(both)(jnp.arange(2.0)).tolist())
+
+if sys.argv[1:]:
+    allowed = command_line.patient
+    command_line.patient = lambda flags: allowed(flags).replace("=86400", "=1")
+    sys.argv = sys.argv[:1]
+command_line.run(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "status"), [([], 0), (["impatient"], -signal.SIGABRT)])
+def test_virtual_devices_wait_for_a_late_one(repository: Path, words: list[str], status: int) -> None:
+    """XLA obeys what the harness tells it: allowed a second only, it ends the process."""
+    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_collective_call_warn_stuck_timeout_seconds=1"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_DEVICE, *words],
+        env=environment, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr[-2000:]
+    assert status or done.stdout == "[1.0, 0.0]\n"
+
+
+def test_only_virtual_devices_are_told_to_be_patient() -> None:
+    virtual, patience = (f"--xla_{name}=" for name in (
+        "force_host_platform_device_count", "cpu_collective_call_terminate_timeout_seconds"
+    ))  # fmt: skip
+    assert command_line.patient(f"{virtual}8") == f"{virtual}8 {patience}86400"
+    for kept in ("", "--xla_dump_to=/tmp/x", f"{virtual}8 {patience}5"):
+        assert command_line.patient(kept) == kept
