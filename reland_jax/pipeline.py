@@ -72,7 +72,7 @@ from reland_jax.storage import (
 from reland_jax.storage import load_interactions as load_stored_interactions
 from reland_jax.strings import visible
 from reland_jax.text import control_rationales, encoder_state
-from reland_jax.train import Evaluator, Task, create_task, fit, param_shapes
+from reland_jax.train import ClosedForm, Evaluator, Task, check_users, create_task, fit, param_shapes
 from reland_jax.types import CONTROLS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
 
 STAGES = (
@@ -185,6 +185,8 @@ class Pipeline:
         )  # fmt: skip
         splits = divided.value
         self._tell_targets(splits)
+        if config.model.backbone in LINEAR:
+            check_users(splits.train)  # told before anything is asked for
         behaviour = self._stage(
             "encode_users",
             [divided.fingerprint, config.encoder, config.eval, config.data.max_length]
@@ -264,7 +266,7 @@ class Pipeline:
             save_trained, partial(load_trained, param_shapes(task, config)), stage="train",
         ).value  # fmt: skip
 
-    def task(self, inputs: Inputs, variant: str) -> Task:
+    def task(self, inputs: Inputs, variant: str) -> Task | ClosedForm:
         """The recommender of a variant with its data."""
         config, rationales = self.config, inputs.texts.rationales
         if variant in CONTROLS:
@@ -336,7 +338,9 @@ class Pipeline:
         # "valid" vectors have read the training history and nothing after it.
         return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
 
-    def _fit(self, task: Task, splits: Splits, config: TrainConfig, name: str, stamp: str) -> Trained:
+    def _fit(
+        self, task: Task | ClosedForm, splits: Splits, config: TrainConfig, name: str, stamp: str
+    ) -> Trained:
         evaluator = Evaluator(task, splits, self.config.eval)
         with scalar_writer(self.workdir / "tensorboard" / name.replace("/", "-")) as write:
             result = fit(
@@ -406,7 +410,7 @@ class Pipeline:
         return artefact
 
 
-def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task:
+def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task | ClosedForm:
     """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool.
 
     Args:

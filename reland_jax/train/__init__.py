@@ -1,7 +1,7 @@
 """Training: device-resident data, many steps per dispatch, early stopping, exact resume."""
 
 from reland_jax.train.checkpoint import load_params, save_params
-from reland_jax.train.closed_form import ClosedForm
+from reland_jax.train.closed_form import ClosedForm, check_users
 from reland_jax.train.loop import Evaluator, FitResult, fit
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, append, create_task
@@ -12,6 +12,7 @@ __all__ = [
     "FitResult",
     "Task",
     "append",
+    "check_users",
     "create_task",
     "fit",
     "load_params",

@@ -39,7 +39,7 @@ class ClosedForm(NamedTuple):
         model: what is solved.
         shapes: of the parameters.
         targets: training interactions.
-        count: () -> the normal equations.
+        count: () -> the normal equations; refused where there is no memory to solve them.
         compile: readies the solution of these equations; of equal shapes it is compiled once in a process.
         solve: (normal equations) -> the parameters.
         vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
@@ -67,25 +67,27 @@ def closed_form(
         max_length: newest items of a history that are read, where they are weighed by their age.
 
     Raises:
-        RelandError: a user without training items, or a matrix that does not fit into the memory.
+        RelandError: a user without training items.
     """
-    if empty := int((splits.train.lengths() == 0).sum()):
-        raise RelandError(
-            f"config.model.backbone: {empty:,} users have no training items, and a linear model of items "
-            "can say nothing of them; choose another backbone, or leave these users out of the data"
-        )
-    rationales = tables.rationale if model.variant == "reland" else None
-    extra = 0 if rationales is None else rationales.shape[1]
-    check_memory(splits.num_items, extra, model.config)
-    rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
+    check_users(splits.train)
+    rows = splits.num_items + 1 + (len(tables.rationale) if model.variant == "reland" else 0)
     shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
     lists = {part: _lists(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(
         model, {"weights": shape}, len(splits.train.items),
-        partial(normal_equations, model, tables, splits.train, splits.num_items),
+        partial(_count, model, tables, splits.train),
         partial(_program, splits.num_items), partial(_solve, model, tables),
         partial(_vectors, model, lists),
     )  # fmt: skip
+
+
+def check_users(train: Ragged) -> None:
+    """Raises `RelandError` where a user has no training items: a linear model of items has no score then."""
+    if empty := int((train.lengths() == 0).sum()):
+        raise RelandError(
+            f"config.model.backbone: {empty:,} users have no training items, and a linear model of items "
+            "can say nothing of them; choose another backbone, or leave these users out of the data"
+        )
 
 
 def check_memory(num_items: int, extra: int, config: EaseConfig) -> None:
@@ -124,6 +126,12 @@ def _free_memory() -> int | None:
 
 
 # --- what is solved ------------------------------------------------------------------------------
+
+
+def _count(model: Ease, tables: Tables, train: Ragged) -> Gram:
+    extra = tables.rationale.shape[1] if model.variant == "reland" else 0
+    check_memory(model.num_items, extra, model.config)
+    return normal_equations(model, tables, train, model.num_items)
 
 
 def normal_equations(model: Ease, tables: Tables, train: Ragged, num_items: int) -> Gram:
