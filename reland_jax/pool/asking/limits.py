@@ -161,6 +161,6 @@ def _number(text: str | None) -> float | None:
 def _moment(text: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text or "")
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):  # a year of 20 digits
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -47,6 +47,7 @@ MORE_ROOM = 4
 
 _SHOWN_AGAIN = 1000
 """Characters of a malformed answer that the LLM is shown again; it pays for each."""
+_SHOWN = 80
 _MOST_TOKENS = 1 << 40
 _AGAIN = """\
 Your answer could not be read: {why}.
@@ -146,10 +147,10 @@ def reception_of(
     """
     raw = without_secrets(raw, SURELY_SECRET)
     try:
-        body = json.loads(raw)
+        body = json.loads(raw.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         body = None
-    answer = answer_of(body, request.model) if body is not None else "the body is not JSON"
+    answer = answer_of(body, request.model) if body is not None else _no_json(raw)
     read, written = paid_tokens(body)
     paid = read or reserved[0], written or reserved[1]
     again = _again(turn)
@@ -162,6 +163,12 @@ def reception_of(
         return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, again)
     why = judge(content)
     return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, again)
+
+
+def _no_json(raw: str) -> str:
+    """What to say of a body that is no JSON: how it begins, since it may be a page of a gateway."""
+    start = " ".join(raw[:_SHOWN].split())
+    return f"the body is not JSON: {start!r}" if start else "the body is empty"
 
 
 def paid_tokens(body: Any) -> tuple[int, int]:

@@ -26,6 +26,8 @@ BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
 services know nothing else."""
 
 
+_LABELS = ("custom_id", "key", "recordId")
+"""What OpenAI and Anthropic, Gemini, and Bedrock call the name of a request."""
 _AGAIN = "-again"
 _START = '{"custom_id": "reland-'
 _PASSING = frozenset({408, 409, 425, 429})
@@ -126,15 +128,16 @@ def response_lines(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str
 
 
 def label_in(line: Mapping[str, Any]) -> str | None:
-    """Which request a response line answers, None if it does not say; Gemini calls its label "key"."""
-    label = line.get("custom_id", line.get("key"))
+    """Which request a response line answers, None if it does not say; the name of it is the service's."""
+    label = next((line[name] for name in _LABELS if name in line), None)
     return label if isinstance(label, str) else None
 
 
 def body_in(line: Mapping[str, Any]) -> Any | Failure:
     """The body of the chat completion in one response line, unread, or why there is none.
 
-    The envelopes of OpenAI, Gemini (the response is the body) and Anthropic (a result) are known.
+    The envelopes of OpenAI, Gemini (the response is the body), Anthropic (a result) and Bedrock (the output
+    of the model) are known.
     """
     if line.get("error"):
         return Failure(f"the service reports an error: {short(line['error'])}", True)
@@ -142,9 +145,12 @@ def body_in(line: Mapping[str, Any]) -> Any | Failure:
     if isinstance(result, dict):
         done = result.get("type") == "succeeded"
         return result.get("message") if done else Failure(f"the service reports: {short(result)}", True)
-    response = line.get("response")
-    if not isinstance(response, dict):
-        return Failure("the line has no response", True)
+    response = _decoded(line.get("response", line.get("modelOutput")))
+    if isinstance(response, str):
+        return {"content": response}
+    if not isinstance(response, dict) or not response:
+        told = f"; the service reports: {short(line['status'])}" if line.get("status") else ""
+        return Failure(f"the line has no response{told}", True)
     body, status = _decoded(response.get("body", response)), response.get("status_code", 200)
     if str(status) != "200":
         refused = re.fullmatch(r"4\d\d", str(status)) and int(status) not in _PASSING

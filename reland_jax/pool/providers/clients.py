@@ -5,6 +5,8 @@ Imports the HTTP library of the official client (package openai), so it is impor
 
 from __future__ import annotations
 
+import codecs
+import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -17,6 +19,11 @@ LEAST_BYTES = 1_000_000
 _BYTES_PER_TOKEN = 256
 _ONE_ANSWER = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
 """What a service sends after an answer on a kept connection would be taken for the next answer."""
+_MOST_REDIRECTS = 3
+_TEXT_ENCODING = re.compile(
+    r"utf[-_]?8|(?:us[-_])?ascii|latin[-_]?1|iso[-_]8859[-_]\d{1,2}|(?:windows[-_]|cp)125\d", re.ASCII
+)
+"""What a body may be written in; Python knows encodings that turn a text into anything, or fail."""
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Name -> `wbits` of zlib."""
 
@@ -56,10 +63,14 @@ def async_http_client(bound: Bound) -> httpx2.AsyncClient:
     async def guard(response: httpx2.Response) -> None:
         _check_target(response)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.encoding = _text_encoding(response)
         response.stream = _AsyncGuarded(response.stream, _Unpacker(response, bound.size))
 
     return openai.DefaultAsyncHttpxClient(
-        limits=_ONE_ANSWER, headers={"Accept-Encoding": "gzip, deflate"}, event_hooks={"response": [guard]}
+        limits=_ONE_ANSWER,
+        headers={"Accept-Encoding": "gzip, deflate"},
+        event_hooks={"response": [guard]},
+        max_redirects=_MOST_REDIRECTS,
     )
 
 
@@ -69,11 +80,28 @@ def http_client(bound: Bound) -> httpx2.Client:
     def guard(response: httpx2.Response) -> None:
         _check_target(response)
         assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.encoding = _text_encoding(response)
         response.stream = _Guarded(response.stream, _Unpacker(response, bound.size))
 
     return openai.DefaultHttpxClient(
-        limits=_ONE_ANSWER, headers={"Accept-Encoding": "gzip, deflate"}, event_hooks={"response": [guard]}
+        limits=_ONE_ANSWER,
+        headers={"Accept-Encoding": "gzip, deflate"},
+        event_hooks={"response": [guard]},
+        max_redirects=_MOST_REDIRECTS,
     )
+
+
+def _text_encoding(response: httpx2.Response) -> str:
+    """The encoding that the service names, if it is one of a text; else that of JSON."""
+    named = (response.charset_encoding or "").lower()
+    return named if _TEXT_ENCODING.fullmatch(named) and _is_known(named) else "utf-8"
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        return bool(codecs.lookup(encoding))
+    except LookupError:
+        return False
 
 
 def _check_target(response: httpx2.Response) -> None:

@@ -19,13 +19,17 @@ from reland_jax.pool.reading.spoken import is_thought
 from reland_jax.pool.reading.worth import is_latin
 from reland_jax.types import Rationale
 
-_REASONS = ("finish_reason", "finishReason", "stop_reason", "done_reason")
-_TOKENS_READ = ("prompt_tokens", "input_tokens", "promptTokenCount")
-_TOKENS_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount")
+_REASONS = (
+    "finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason", "completionReason",
+)  # fmt: skip
+_TOKENS_READ = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
+_TOKENS_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
+_TEXTS = ("content", "text", "response", "generated_text", "completion", "outputText")
+"""What services call the text of an answer where there are no parts of it."""
 _ENDINGS = (
     (
         "whole",
-        r"^(?:|stop|stop_sequence|end|end_turn|eos|eos_token|tool_calls?|tool_use|function_call|completed?"
+        r"^(?:|stop|stop_(?:sequence|token|str)|end(?:_of_\w+|_turn)?|eos|eos_token|tool_calls?|tool_use|function_call|completed?"
         r"|finish(?:ed)?|done|success|finish_reason_unspecified)$",
     ),
     ("cut", r"length|max|limit|trunc|incomplete|exceed|context"),
@@ -55,8 +59,9 @@ class Answer(NamedTuple):
 def answer_of(body: Any, model: str) -> Answer | str:
     """The answer in the body of a chat completion, or in words why there is none.
 
-    The forms of OpenAI, Anthropic, Gemini and Ollama are read. Thoughts that a service hands over apart
-    (`reasoning_content`, parts of a type "thinking") are no content.
+    The forms of OpenAI (chat, completions, responses), Anthropic, Gemini, Bedrock, Cohere and Ollama are
+    read. Thoughts that a service hands over apart (`reasoning_content`, parts of a type "thinking") are no
+    content.
 
     Args:
         body: the decoded JSON, whatever it is.
@@ -64,7 +69,8 @@ def answer_of(body: Any, model: str) -> Answer | str:
     """
     choice = _choice(body)
     if choice is None:
-        return "the answer has no choices"
+        error = body.get("error") if isinstance(body, Mapping) else None
+        return f"the service reports an error: {short(error)}" if error else "the answer has no choices"
     content = _content(choice)
     if not content.strip():
         return "the answer has no content" + (", only thoughts" if _thoughts(choice) else "")
@@ -98,6 +104,8 @@ def flaw_of(body: Any) -> Flaw | None:
 def tokens_of(body: Any) -> tuple[int, int]:
     """Tokens read and written, from the body of a chat completion; 0 where it does not say."""
     usage = (body.get("usage") or body.get("usageMetadata")) if isinstance(body, Mapping) else None
+    if isinstance(usage, Mapping) and isinstance(usage.get("tokens"), Mapping):  # Cohere
+        usage = usage["tokens"]
     if not isinstance(usage, Mapping):
         return 0, 0
     read, written = (
@@ -170,12 +178,32 @@ def _choice(body: Any) -> Mapping[str, Any] | None:
         if name in body:
             first = body[name][0] if isinstance(body[name], list) and body[name] else None
             return first if isinstance(first, Mapping) else None
-    return body if {"content", "message"} & body.keys() else None
+    if isinstance(body.get("results"), list) and body["results"]:
+        return body["results"][0] if isinstance(body["results"][0], Mapping) else None
+    if "output" in body:
+        return _of_output(body)
+    return body if {"message", *_TEXTS} & body.keys() else None
+
+
+def _of_output(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The same of a body that has its message as "output": Bedrock, and the responses of OpenAI."""
+    output, details = body["output"], body.get("incomplete_details")
+    if isinstance(output, Mapping):
+        return body | output
+    if not isinstance(output, list):
+        return None
+    items = [
+        item for item in output if isinstance(item, Mapping) and not is_thought(str(item.get("type", "")))
+    ]
+    parts = [part for item in items for part in _parts(item)]
+    reason = details.get("reason") if isinstance(details, Mapping) else None
+    ended = reason or body.get("status")
+    return {"content": parts, "reasoning": len(items) < len(output), "finish_reason": ended}
 
 
 def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message of a choice; Gemini calls it content, Anthropic has it in the body itself."""
-    for name in ("message", "content"):
+    for name in ("message", "content", "delta"):
         if isinstance(choice.get(name), Mapping):
             return choice[name]
     return choice
@@ -184,14 +212,15 @@ def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
 def _content(choice: Mapping[str, Any]) -> str:
     """Text of a chat message: a string, or a list of parts that have texts."""
     message = _message(choice)
-    content = message.get("content", message.get("text"))
+    content = next((message[name] for name in _TEXTS if message.get(name) is not None), None)
     return content if isinstance(content, str) else "".join(_texts(message, "text"))
 
 
 def _thoughts(choice: Mapping[str, Any]) -> bool:
     """Whether the service handed thoughts over apart from the content."""
     message = _message(choice)
-    apart = any(value for name, value in message.items() if is_thought(str(name)))
+    named = ((str(name), value) for name, value in message.items() if name not in _REASONS)
+    apart = any(value for name, value in named if is_thought(name))
     return apart or any(_is_thought_part(part) for part in _parts(message))
 
 
@@ -203,7 +232,9 @@ def _texts(message: Mapping[str, Any], kind: str) -> list[str]:
 
 def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     parts = message.get("content", message.get("parts"))
-    return [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+    every = parts if isinstance(parts, list) else [parts]
+    every = [{"text": part} if isinstance(part, str) else part for part in every]
+    return [part for part in every if isinstance(part, Mapping)]
 
 
 def _is_thought_part(part: Mapping[str, Any]) -> bool:

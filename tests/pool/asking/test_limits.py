@@ -131,6 +131,8 @@ def test_a_breaker_without_bound_never_opens() -> None:
         (("soon", None, None), None),
         (("-3", None, None), None),
         (("nan", None, "inf"), None),
+        (("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None, None), None),
+        (("7", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None), 7.0),
     ],
 )
 def test_retry_after(headers: tuple[str | None, str | None, str | None], seconds: float | None) -> None:

@@ -355,14 +355,19 @@ def test_envelopes_of_other_services(tmp_path: Path) -> None:
         {"custom_id": name_of("a"), "response": {"status_code": "200", "body": json.dumps(body)}},
         {"key": name_of("a"), "response": gemini},
         {"custom_id": name_of("a"), "result": {"type": "succeeded", "message": anthropic}},
+        {"recordId": name_of("a"), "modelInput": {}, "modelOutput": anthropic},
+        {"key": name_of("a"), "status": "", "response": anthropic},
+        {"custom_id": name_of("a"), "response": text},
     ]
     for number, line in enumerate(envelopes):
         folder = tmp_path / str(number)
         folder.mkdir()
         expired = {"custom_id": name_of("b"), "result": {"type": "expired"}}
-        result = read(folder, line, expired, {"custom_id": ["b"]})
+        failed = {"key": name_of("c"), "status": "Bad Request: too long", "response": {}}
+        result = read(folder, line, expired, failed, {"custom_id": ["b"]})
         assert [r and r.step2 for r in result.rationales] == ["More a.", None, None]
-        assert any('the service reports: {"type": "expired"}' in problem.why for problem in result.problems)
+        for told in ('the service reports: {"type": "expired"}', 'reports: "Bad Request: too long"'):
+            assert any(told in problem.why for problem in result.problems)
 
 
 def test_what_is_wrong_with_a_file_that_answers_nothing_is_shown(tmp_path: Path) -> None:

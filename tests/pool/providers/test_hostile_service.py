@@ -60,6 +60,51 @@ def test_a_packed_answer_is_an_answer(server: StartServer, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("charset", "said"),
+    [
+        ("utf-8", "café"),
+        ("ISO-8859-1", "cafÃ©"),
+        *(
+            (name, "café")
+            for name in ("zlib_codec", "undefined", "idna", "rot13", "utf-32", "utf-7", "klingon")
+        ),
+        ("iso-8859-99", "café"),
+    ],
+)
+def test_a_body_is_text_whatever_encoding_is_named(charset: str, said: str) -> None:
+    import httpx2
+
+    from reland_jax.pool.providers.clients import Bound, http_client
+
+    headers = {"content-type": f"application/json; charset={charset}"}
+    answer = httpx2.Response(
+        200, headers=headers, content="café".encode(), request=httpx2.Request("POST", "http://a/")
+    )
+    with http_client(Bound()) as client:
+        (guard,) = client.event_hooks["response"]
+        guard(answer)
+    assert answer.text == said
+
+
+def test_a_service_that_redirects_for_ever_is_asked_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx2
+
+    from reland_jax.pool.providers.clients import Bound, http_client
+
+    asked: list[str] = []
+
+    def again(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.method)
+        return httpx2.Response(307, headers={"location": "/again"}, request=request)
+
+    with http_client(Bound()) as client:
+        monkeypatch.setattr(client, "_transport_for_url", lambda url: httpx2.MockTransport(again))
+        with pytest.raises(httpx2.TooManyRedirects):
+            client.post("http://a/", content=b"prompt")
+    assert asked == ["POST"] * 4
+
+
+@pytest.mark.parametrize(
     ("kind", "why"),
     [
         ("packed_bomb", "no whole answer: the answer is longer than 1000000 bytes when it is unpacked"),

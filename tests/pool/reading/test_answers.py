@@ -25,7 +25,17 @@ ANY_JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["choices", "message", "content", "usage", "prompt_tokens", "created", "text", "model"]
+                [
+                    "choices",
+                    "message",
+                    "content",
+                    "usage",
+                    "prompt_tokens",
+                    "created",
+                    "text",
+                    "model",
+                    "output",
+                ]
             ),
             inner,
             max_size=4,
@@ -164,6 +174,59 @@ def test_the_forms_of_other_services() -> None:
     assert answer_of(anthropic, "m") == Answer("Step 2: oil", "m", 5, 3, "") and flaw_of(anthropic) is None
     ollama = {"message": {"content": "Step 2: oil"}, "done_reason": "length"}
     assert answer_of(ollama, "m") == Answer("Step 2: oil", "m", 0, 0, "") and flaw_of(ollama) is not None
+
+
+TOLD = "Step 2: oil"
+MORE_FORMS: dict[str, dict[str, Any]] = {
+    "responses": {
+        "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Step 2: draft"}]},
+            {"type": "message", "content": [{"type": "output_text", "text": TOLD}]},
+        ],
+        "status": "completed",
+        "usage": {"input_tokens": 5, "output_tokens": 3},
+    },
+    "Bedrock": {
+        "output": {
+            "message": {
+                "content": [{"reasoningContent": {"reasoningText": {"text": "draft"}}}, {"text": TOLD}]
+            }
+        },
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 5, "outputTokens": 3},
+    },
+    "Cohere": {
+        "message": {"content": [{"type": "thinking", "thinking": "draft"}, {"type": "text", "text": TOLD}]},
+        "finish_reason": "COMPLETE",
+        "usage": {"tokens": {"input_tokens": 5, "output_tokens": 3}},
+    },
+    "Ollama, text": {"response": TOLD, "thinking": "Step 2: draft", "done_reason": "stop"},
+    "TGI": {"generated_text": TOLD},
+    "Titan": {"results": [{"outputText": TOLD, "completionReason": "FINISH"}]},
+    "completions": {"choices": [{"text": TOLD, "finish_reason": "stop"}]},
+    "the last chunk of a stream": {"choices": [{"delta": {"content": TOLD}, "finish_reason": "stop"}]},
+    "parts that are strings": {"choices": [{"message": {"content": [TOLD]}}]},
+    "thoughts in parts": {
+        "choices": [{"message": {"content": [{"type": "thinking", "thinking": [{"text": "draft"}]}, TOLD]}}]
+    },
+}
+
+
+@pytest.mark.parametrize("form", MORE_FORMS)
+def test_more_forms(form: str) -> None:
+    body = MORE_FORMS[form]
+    tokens = (5, 3) if "usage" in body else (0, 0)
+    assert answer_of(body, "m") == Answer(TOLD, "m", *tokens, "") and flaw_of(body) is None
+
+
+def test_more_forms_of_what_is_no_answer() -> None:
+    cut = {"output": [{"type": "reasoning"}], "incomplete_details": {"reason": "max_output_tokens"}}
+    assert flaw_of(cut) is not None and flaw_of(cut).cut  # type: ignore[union-attr]
+    assert answer_of(cut, "m") == "the answer has no content, only thoughts"
+    assert flaw_of({"output": [], "status": "failed"}) is not None
+    assert answer_of({"output": []}, "m") == "the answer has no content"
+    for body in ({"error": {"message": "overloaded"}}, {"choices": None, "error": {"message": "overloaded"}}):
+        assert answer_of(body, "m") == 'the service reports an error: {"message": "overloaded"}'
 
 
 @given(ANY_JSON)
