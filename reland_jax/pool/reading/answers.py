@@ -189,7 +189,7 @@ def _of_output(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The same of a body that has its message as "output": Bedrock, and the responses of OpenAI."""
     output, details = body["output"], body.get("incomplete_details")
     if isinstance(output, Mapping):
-        return body | output
+        return {**body, **output}
     if not isinstance(output, list):
         return None
     items = [
