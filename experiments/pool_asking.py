@@ -308,7 +308,7 @@ def _note(order: Order, config: Config, made: PoolRequests) -> None:
 
 
 def _check_journal(store: Path, path: Path, name: str) -> None:
-    """Makes sure that what was paid is known: nothing that was sent is asked, and paid, again unawares.
+    """Checks that the journal has all prompts that were sent, so that nothing is paid for twice unnoticed.
 
     Raises:
         RelandError: the journal of prompts that were sent is gone, or is damaged.
@@ -333,7 +333,7 @@ def _check_journal(store: Path, path: Path, name: str) -> None:
 
 
 def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.ndarray]:
-    """Whom a version serves, and the row of every user of the data there: ``<int32>[U]``."""
+    """The population of a version, and the row in it of every user of the data: ``<int32>[U]``."""
     from reland_jax.retrieval import profiles
 
     splits, ids = seeding.splits, seeding.interactions.ids

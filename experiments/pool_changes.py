@@ -33,7 +33,7 @@ _SHOWN = 5
 
 
 class Order(NamedTuple):
-    """Who wants what done to which store.
+    """A requested change: who, why, and to which store.
 
     Attributes:
         store: the store.
@@ -53,7 +53,7 @@ class Order(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a change comes to.
+    """The result of a change.
 
     Attributes:
         after: the next version.
@@ -319,7 +319,7 @@ def _refused(
 
 
 def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
-    """Prints what a change touches, and says whether it is anything."""
+    """Prints what a change affects, and returns whether it affects anything."""
     from reland_jax.control import difference
 
     for problem in plan.problems[:_SHOWN]:

@@ -1,4 +1,4 @@
-r"""One training step against this machine's roofline: what it needs, what it reaches, where the rest goes.
+r"""One training step against this machine's roofline: its operations, the share of the peaks, and the parts.
 
     python -m experiments.roofline --dataset=amazon-beauty --backbones=sasrec,lightgcn --workdir=DIR \
         [--variant=id] [--steps=20]
@@ -70,7 +70,7 @@ ROUNDS = 5
 
 
 class Machine(NamedTuple):
-    """What was measured of this machine.
+    """Measured peaks of this machine.
 
     Attributes:
         environment: versions, device and processors.

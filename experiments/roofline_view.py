@@ -1,4 +1,4 @@
-"""What `experiments.roofline` found, as text and as a plot."""
+"""The results of `experiments.roofline`, as text and as a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What coverage costs: seed sets of growing size on one data set, their prompts, and nothing asked."""
+"""The cost of coverage: seed sets of growing size and their prompts, without asking an LLM."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Encoded(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """What asking about each user would read.
+    """The prompt about each user, with its tokens.
 
     Attributes:
         number: ``<int64>[U]``, equal for users with the same prompt, who share one inference; -1 for a

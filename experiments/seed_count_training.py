@@ -1,4 +1,4 @@
-"""Trainings at several sizes of the reasoning pool, to hold the coverage curve against (paper, Figure 6)."""
+"""Trainings at several sizes of the reasoning pool, to compare with the coverage curve (paper, Figure 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `experiments.seed_count` found, as text and as a plot."""
+"""The results of `experiments.seed_count`, as text and as a plot."""
 
 from __future__ import annotations
 

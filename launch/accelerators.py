@@ -1,4 +1,4 @@
-"""Accelerators by the names that people use, and what each platform calls them.
+"""Accelerators by their common names, and the names on each platform.
 
 To check them against, as they change: the documentation pages "GPU machine types" (Compute Engine),
 "Configure compute resources" (Vertex AI), "TPU versions" and "TPU software versions" (Cloud TPU), and

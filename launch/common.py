@@ -1,4 +1,4 @@
-"""What all launchers share: the common flags, their checks, and the main program.
+"""Common parts of all launchers: flags, their checks, and the main program.
 
 A launcher is a function from flags to a plan (`launch.plan`). With ``--dry_run`` the plan is printed as a
 bash script that would do the same, and nothing else happens.
@@ -50,7 +50,7 @@ SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 
 @dataclass(frozen=True)
 class Job:
-    """What is run, wherever it is run.
+    """The job to run, independent of the platform.
 
     Attributes:
         name: lower case letters, digits and hyphens; names everything that is created.
@@ -78,7 +78,7 @@ def define_job_flags(values: flags.FlagValues) -> None:
 
 
 def define_secret_flag(values: flags.FlagValues, place: str) -> None:
-    """The flag --secret; `place` says what stands behind the equals sign on this platform."""
+    """The flag --secret; `place` describes the part after the equals sign on this platform."""
     flags.DEFINE_multi_string(
         "secret", [], f"VARIABLE={place}, never the value itself; may be given again.", flag_values=values
     )

@@ -1,4 +1,4 @@
-"""What a launcher does: files to write and commands to run, in order, printed or carried out.
+"""The plan of a launcher: files to write and commands to run, in order, printed or executed.
 
 Printed, it is a bash script that does the same.
 """

@@ -1,4 +1,4 @@
-"""How a value gets into what a launcher writes: one function for each kind of target, used for every value.
+"""Quoting of values in the output of launchers: one function for each kind of target, used for every value.
 
 A value is whatever stands behind a flag: it may hold quotes, dollars, line breaks or anything else, and
 arrives as it was written, or is refused.
@@ -59,7 +59,7 @@ def for_manifest(value: Any) -> str:
 
 
 def check_word(word: str) -> None:
-    """Refuses what cannot be a word of a command, or stand in a file of UTF-8.
+    """Refuses texts that cannot be a word of a command or part of a UTF-8 file.
 
     Raises:
         RelandError: a NUL, or bytes that are no UTF-8.

@@ -1,1 +1,1 @@
-"""What an LLM is shown: templates, cleaned and scrubbed titles, step 0, and the count of tokens."""
+"""Prompts: templates, cleaned and scrubbed titles, step 0, and the count of tokens."""

@@ -1,4 +1,4 @@
-"""Rationales in batches: by request and response files that a person carries, or by the Batch API.
+"""Rationales in batches: by request and response files that a person transfers, or by the Batch API.
 
 By hand, the first run writes the requests and stops with `AwaitingResponses`; a person has them
 answered; the next run reads the answers. Nothing needs to be running in between. With
@@ -41,7 +41,7 @@ LOCK_FILE = "batch_state.lock"
 
 
 class AwaitingResponses(RelandError):
-    """The requests are written and wait for an LLM; not a failure, but nothing can go on before.
+    """The requests are written and must be answered before the run can continue; this is not a failure.
 
     Attributes:
         request_path: the request file, the first one if there are several.

@@ -40,11 +40,11 @@ _GO_ON = ". Nothing that was sent or answered is lost: the same command goes on 
 
 
 class Unreachable(RelandError):
-    """The service did not answer, or answered that it cannot now; another try may work."""
+    """The service did not answer, or is temporarily unavailable; another try may work."""
 
 
 class Progress(NamedTuple):
-    """How far a batch is.
+    """The progress of a batch.
 
     Attributes:
         ended: whether nothing more will come of it.
@@ -78,7 +78,7 @@ class Work(Protocol):
         ...
 
     def failed(self, why: str) -> None:
-        """Takes note that a batch ended without completing."""
+        """Records that a batch ended without completing."""
         ...
 
 
@@ -219,7 +219,7 @@ def ask_in_batches(
 def _recover(
     service: BatchService, state: BatchState, llm: LLMConfig, sleep: Callable[[float], None]
 ) -> None:
-    """Settles parts of a killed process for which no batch is noted: adopted if there is one, or dropped."""
+    """Settles parts of a killed process: their batch is adopted if it exists, else the part is dropped."""
     for part in [part for part in state.open if not part.batch_id]:
         found = ""
         if part.file_id:
@@ -237,7 +237,7 @@ def _recover(
 def _collect(
     service: BatchService, state: BatchState, work: Work, llm: LLMConfig, sleep: Callable[[float], None]
 ) -> int:
-    """Waits for every open batch and receives what it answered; how many prompts got an answer."""
+    """Waits for every open batch and receives its answers; returns the number of prompts answered."""
     received = finished = missed = 0
     with tqdm(
         total=sum(part.requests for part in state.open), desc="batches", unit="prompt", disable=None
@@ -264,7 +264,7 @@ def _collect(
 
 
 def _take(service: BatchService, state: BatchState, work: Work, part: Sent, look: Progress) -> int:
-    """Receives what an ended batch answered; only then it is dealt with."""
+    """Receives the answers of an ended batch; only then is the batch closed."""
     path = state.path_of(part)
     requests = path.read_bytes() if path.exists() else service.content(part.file_id, part.requests)
     answers = [service.content(name, part.requests) for name in look.files]
@@ -291,7 +291,7 @@ def _is_of(batch: Batch, part: Sent) -> bool:
 
 
 def _worth_adopting(batch: Batch) -> bool:
-    """Not one that ended without any answer: it would be asked for in vain."""
+    """Whether a batch may have answers: not if it ended without any."""
     return batch.status not in _ENDED or bool(batch.output_file_id)
 
 

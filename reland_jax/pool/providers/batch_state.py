@@ -1,4 +1,4 @@
-"""What was sent to the Batch API and is not dealt with yet, kept in files so that a kill forgets nothing."""
+"""Open batches of the Batch API, recorded in files so that a killed process loses none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sent(NamedTuple):
 
 
 class BatchState:
-    """What was sent and is not yet dealt with; every change is on disk before the next step.
+    """The open batches; every change is on disk before the next step.
 
     Attributes:
         open: parts that are under way.
@@ -93,7 +93,7 @@ class BatchState:
         return changed
 
     def close(self, part: Sent) -> None:
-        """Notes that a part is dealt with, and removes its request file."""
+        """Closes a part, and removes its request file."""
         self.open.remove(part)
         if part.batch_id:
             self.closed.append(part.batch_id)

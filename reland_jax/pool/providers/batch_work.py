@@ -1,4 +1,4 @@
-"""Prompts that are answered in batches, and their answers, whether a person or the API brings them."""
+"""Prompts that are answered in batches, and their answers, transferred by a person or by the API."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Expected(NamedTuple):
 
 
 class BatchWork:
-    """Prompts to be answered in batches: what is still to ask, and where answers go.
+    """Prompts to be answered in batches: the remaining requests, and the recording of answers.
 
     Attributes:
         named: lines of the response files read so far that speak of one of these prompts.
@@ -256,7 +256,7 @@ class BatchWork:
         return failure._replace(why=f"{failure.why}; asked with {NEWER_BOUND} the next time", passing=True)
 
     def _new(self, receptions: Iterable[Reception]) -> list[Reception]:
-        """Those that the journal does not have: the same file may have been read before."""
+        """Answers that the journal does not have: the same file may have been read before."""
         every = list(receptions)
         keys = [reception.request.key for reception in every]
         closed = {*self._journal.answers(keys), *self._journal.quarantined(keys)}

@@ -29,7 +29,7 @@ _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class Refused(openai.OpenAIError):
-    """What a service sent is not taken; an error of the official client, which it does not try again."""
+    """A response that is refused; an error of the official client, which is not retried."""
 
 
 class Unusable(Refused):
@@ -37,7 +37,7 @@ class Unusable(Refused):
 
 
 class Redirected(Refused):
-    """The service wants the request, with all that it shows, sent to somebody else."""
+    """The service redirects the request, with its personal data, to another host."""
 
 
 class Bound:
@@ -118,7 +118,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int]:
 
 
 class _Unpacker:
-    """Unpacks an answer, and refuses to go on beyond the bound."""
+    """Unpacks an answer, and stops at the limit."""
 
     def __init__(self, response: httpx2.Response, bound: int) -> None:
         # Taken away, so that the HTTP library does not unpack: it knows no bound.

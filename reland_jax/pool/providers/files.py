@@ -76,7 +76,7 @@ def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRatio
 
 
 class FileProvider:
-    """Gives out the rationales of a pool file.
+    """Returns the rationales of a pool file.
 
     Attributes:
         path: the file.

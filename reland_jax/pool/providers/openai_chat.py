@@ -96,7 +96,7 @@ class OpenAIChat:
 
 
 class OpenAIProvider:
-    """Asks a service for the rationales; what it answered is in the journal."""
+    """Asks a service for the rationales, with all answers in the journal."""
 
     def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
         """Nothing is read or sent yet.
@@ -236,7 +236,7 @@ def _connection_error(error: openai.APIConnectionError) -> ChatError:
 
 
 def redirected(to: Exception) -> str:
-    """What to say of a service that redirects to somebody else."""
+    """The message for a service that redirects to another host."""
     said = without_secrets(str(to))
     return (
         f"the service redirects to another address, {said}; nothing was sent there, since the prompts are "

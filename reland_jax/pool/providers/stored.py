@@ -20,7 +20,7 @@ from reland_jax.types import IdMap, Rationale, SeedSet, Splits
 
 
 class StoreProvider:
-    """Gives out the rationales of the current version; what the lists of the store forbid is left out.
+    """Returns the rationales of the current version, without those on the store's lists.
 
     Attributes:
         path: the store.
