@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from reland_jax.fields import build, check
+from reland_jax.fields import build, check, split_names
 from reland_jax.fields import nearest_name as nearest_name
 from reland_jax.fields import setting as _setting
 from reland_jax.linear import LINEAR, EaseConfig, check_linear
@@ -73,7 +73,6 @@ class DataConfig:
         "columns that describe an item, in this order; columns that you name must exist, default ones "
         "are used if they do; () means none",
         distinct=True,
-        names=True,
     )
     domain: str = _setting("products", "wording of prompts: products, movies or music", choices=DOMAINS)
     min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all", low=0)
@@ -92,6 +91,10 @@ class DataConfig:
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)", low=2)
     demo_users: int = _setting(1000, "users of the generated demo data set", low=1)
     demo_items: int = _setting(600, "items of the generated demo data set", low=1)
+
+    def __post_init__(self) -> None:
+        """Splits ``title,brand``, as written on a command line, into two columns."""
+        object.__setattr__(self, "text_fields", split_names(self.text_fields))
 
 
 @dataclasses.dataclass(frozen=True)

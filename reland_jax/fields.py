@@ -113,16 +113,27 @@ def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
         return expanded(value) if is_path and isinstance(value, str) else value
     if not _is_list(value):
         return value
-    entries = [_plain(each, kind, entry=True) for each in value]
-    if declared.get("names"):
-        entries = [name for each in entries for name in (_split(each) if isinstance(each, str) else [each])]
+    entries = tuple(_plain(each, kind, entry=True) for each in value)
+    entries = split_names(entries) if declared.get("names") else entries
     return tuple(expanded(each) if is_path and "/" in str(each) else each for each in entries)
 
 
-def _split(text: str) -> list[str]:
-    """The names in ``a,b``, also in brackets and quotes that no program has read."""
-    bracketed = text[:1] + text[-1:] in ("()", "[]")
-    return [name for part in (text[1:-1] if bracketed else text).split(",") if (name := part.strip(" '\""))]
+def split_names(values: Any) -> Any:
+    """The names in ``a,b`` as entries of their own, also in brackets and quotes that no program has read.
+
+    Args:
+        values: a tuple or list of texts; anything else in it, or in its place, stays as it is.
+    """
+    if not isinstance(values, tuple | list):
+        return values
+    names: list[Any] = []
+    for text in values:
+        if not isinstance(text, str):
+            names.append(text)
+            continue
+        text = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+        names += [name for part in text.split(",") if (name := part.strip(" '\""))]
+    return tuple(names)
 
 
 def _plain(value: Any, kind: type, entry: bool = False) -> Any:

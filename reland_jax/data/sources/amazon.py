@@ -38,37 +38,27 @@ def read(place: str, config: DataConfig) -> RawTable:
             a product or a time; with file and line.
     """
     path = Path(place)
-    meta, items, users = _meta(path), None, None
-    asked = [table.beside(each, path.parent, name) for name, each in _tables(config).items()]
-    wanted: set[str] = set()
-    if asked[0]:
-        items = table.of_file(asked[0], config)
-    elif meta.is_file():
-        items = Frame(
-            str(meta), _PRODUCT, lambda used: _read_products(meta, wanted).select(used), _line_of(meta)
-        )
-    if asked[1]:
-        users = table.of_file(asked[1], config)
-    return assemble(_reviews(path, wanted), config, _USUAL, items, users)
+    meta, wanted = _meta(path), set[str]()
+    products, users = table.described(config, path.parent, meta.name)
+    items = products and table.of_file(products, config) if products != meta else _products(meta, wanted)
+    return assemble(_reviews(path, wanted), config, _USUAL, items, users and table.of_file(users, config))
 
 
 def files(place: str, config: DataConfig) -> list[Path]:
     """Every file that `read` reads."""
     path = Path(place)
-    asked = [table.beside(each, path.parent, name) for name, each in _tables(config).items()]
-    meta = _meta(path)
-    items = asked[0] or (meta if meta.is_file() else None)
-    return [path, *(each for each in (items, asked[1]) if each is not None)]
-
-
-def _tables(config: DataConfig) -> dict[str, str]:
-    return {"item_table": config.item_table, "user_table": config.user_table}
+    return [path, *filter(None, table.described(config, path.parent, _meta(path).name))]
 
 
 def _meta(path: Path) -> Path:
     """The metadata file that belongs to a file of reviews."""
     name, packed = path.name.removeprefix("reviews_").removesuffix(".gz"), ".gz" * path.name.endswith(".gz")
     return path.with_name(f"meta_{name.removesuffix('.json').removesuffix('_5')}.json{packed}")
+
+
+def _products(meta: Path, wanted: set[str]) -> Frame:
+    """The metadata as a frame, of the products in `wanted` only."""
+    return Frame(str(meta), _PRODUCT, lambda used: _read_products(meta, wanted).select(used), _line_of(meta))
 
 
 def _reviews(path: Path, wanted: set[str]) -> Frame:

@@ -90,7 +90,7 @@ def _refuse_header_again(path: Path, layout: Layout, table: Any) -> None:
 
     same: Any = None
     for name in table.column_names if layout.header_lines and len(table.column_names) > 1 else ():
-        pattern = rf"^\x{{FEFF}}?\s*{re.escape(name.strip())}(?::[a-z_]+)?\s*$"
+        pattern = rf"(?i)^\x{{FEFF}}?\s*{re.escape(name.strip())}(?::[a-z_]+)?\s*$"
         alike = compute.match_substring_regex(table[name], pattern)
         same = alike if same is None else compute.and_(same, alike)
     if same is not None and (row := compute.index(same, True).as_py()) >= 0:

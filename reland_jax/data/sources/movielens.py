@@ -41,25 +41,20 @@ def read(place: str, config: DataConfig) -> RawTable:
         RelandError: a row that does not fit, with file and line.
     """
     path = Path(place)
-    items, users = (None if each is None else _of_features(each, config) for each in _features(path, config))
+    items, users = (each and _of_features(each, config) for each in _features(path, config))
     return assemble(_frame(path, _RATINGS, config), config, Usual(), items, users)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:
     """Every file that `read` reads."""
     path = Path(place)
-    return [path, *(each for each in _features(path, config) if each is not None)]
+    return [path, *filter(None, _features(path, config))]
 
 
-def _features(path: Path, config: DataConfig) -> list[Path | None]:
+def _features(path: Path, config: DataConfig) -> tuple[Path | None, Path | None]:
     """The tables of items and users: those the settings name, else those beside it."""
     names = ("u.item", "u.user") if path.name == "u.data" else ("movies.dat", "users.dat")
-    found = []
-    for setting, name in zip(("item_table", "user_table"), names, strict=True):
-        asked = table.beside(getattr(config, setting), path.parent, setting)
-        default = path.with_name(name)
-        found.append(asked or (default if default.is_file() else None))
-    return found
+    return table.described(config, path.parent, *names)
 
 
 def _of_features(path: Path, config: DataConfig) -> Frame:

@@ -142,6 +142,11 @@ def text(path: Path, encoding: str) -> io.TextIOWrapper:
     if not encoding and not mark:
         _refuse_wide(path, start)
     name = mark if mark == "utf-8-sig" else encoding or mark or "utf-8"
+    if not mark and codecs.lookup(name).name in ("utf-16", "utf-32"):
+        raise RelandError(
+            f"{path}: has no byte order mark, which config.data.encoding={encoding!r} needs; leave it out, "
+            f"or name the order: {name}-le or {name}-be"
+        )
     return io.TextIOWrapper(io.BufferedReader(Bounded(path)), encoding=name, errors="replace", newline="")
 
 

@@ -45,16 +45,14 @@ def read(place: str, config: DataConfig) -> RawTable:
         notes.append(
             f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item"
         )
-    items, users = (
-        None if path is None else _of_features(path, config) for path in _features(Path(place), config)
-    )
+    items, users = (path and _of_features(path, config) for path in _features(Path(place), config))
     return assemble(frame, config, _USUAL, items, users, notes)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:
     """Every file that `read` reads."""
     path = Path(place)
-    return [*_inter(path), *(each for each in _features(path, config) if each is not None)]
+    return [*_inter(path), *filter(None, _features(path, config))]
 
 
 def base(path: Path) -> str:
@@ -86,14 +84,9 @@ def _inter(path: Path) -> list[Path]:
     return found
 
 
-def _features(path: Path, config: DataConfig) -> list[Path | None]:
+def _features(path: Path, config: DataConfig) -> tuple[Path | None, Path | None]:
     """The tables of items and users: those the settings name, else those beside it."""
-    found = []
-    for setting, suffix in (("item_table", ".item"), ("user_table", ".user")):
-        asked = table.beside(getattr(config, setting), path.parent, setting)
-        default = path.with_name(base(path) + suffix)
-        found.append(asked or (default if default.is_file() else None))
-    return found
+    return table.described(config, path.parent, f"{base(path)}.item", f"{base(path)}.user")
 
 
 def _of_features(path: Path, config: DataConfig) -> Frame:

@@ -53,8 +53,7 @@ def read(place: str, config: DataConfig) -> RawTable:
     """
     notes: list[str] = []
     frame = _interactions(place, config, notes)
-    described = _described(place, config, frame)
-    items, users = (None if path is None else of_file(path, config) for path in described)
+    items, users = (path and of_file(path, config) for path in _described(place, config, frame))
     if items is not None and not config.item_table:
         items = parts.with_written(items, "genres", spelled_out)
     usual = _USUAL._replace(split=(parts.SPLIT,)) if config.protocol == "fixed" else _USUAL
@@ -68,8 +67,7 @@ def files(place: str, config: DataConfig) -> list[Path]:
         RelandError: there is none, or one that was asked for is missing.
     """
     frame = _interactions(place, config, []) if (_folder(place) / _MOVIES).is_file() else None
-    beside = _described(place, config, frame)
-    return [*_files(place, config), *(path for path in beside if path is not None)]
+    return [*_files(place, config), *filter(None, _described(place, config, frame))]
 
 
 def of_file(path: Path, config: DataConfig) -> Frame:
@@ -103,6 +101,20 @@ def beside(written: str, folder: Path, setting: str) -> Path | None:
             return each
     looked = " and ".join(str(each.absolute()) for each in dict.fromkeys(candidates))
     raise RelandError(f"config.data.{setting}={written!r} was not found; looked for {looked}")
+
+
+def described(
+    config: DataConfig, folder: Path, items: str = "", users: str = ""
+) -> tuple[Path | None, Path | None]:
+    """The tables of items and users: those that the settings name, else files of these names, if there.
+
+    Raises:
+        RelandError: a file that a setting names is not there.
+    """
+    asked = (beside(getattr(config, name), folder, name) for name in ("item_table", "user_table"))
+    usual = (folder / name if name and (folder / name).is_file() else None for name in (items, users))
+    of_items, of_users = (named or known for named, known in zip(asked, usual, strict=True))
+    return of_items, of_users
 
 
 def some_of(paths: Sequence[Path]) -> str:
@@ -141,10 +153,9 @@ def _files(place: str, config: DataConfig) -> list[Path]:
             f"{folder}: a Delta table, whose folder also keeps rows that were changed or deleted; write its "
             "current version to Parquet or CSV and give that"
         )
-    tables = (beside(getattr(config, name), folder, name) for name in ("item_table", "user_table"))
-    described = {path.resolve() for path in tables if path is not None}
+    beside_them = {path.resolve() for path in described(config, folder) if path is not None}
     named, nested = (
-        [path for path in sorted(found) if _counts(path, folder) and path.resolve() not in described]
+        [path for path in sorted(found) if _counts(path, folder) and path.resolve() not in beside_them]
         for found in (folder.iterdir(), folder.glob("*=*/**/*"))
     )
     for wanted in ((folder.name,), _ALONE):
@@ -177,12 +188,8 @@ def _folder(place: str) -> Path:
 
 def _described(place: str, config: DataConfig, frame: Frame | None) -> tuple[Path | None, Path | None]:
     """The tables of items and users."""
-    folder = _folder(place)
-    items = beside(config.item_table, folder, "item_table")
-    if items is None and frame is not None and _MOVIE in frame.columns:
-        movies = folder / _MOVIES
-        items = movies if movies.is_file() else None
-    return items, beside(config.user_table, folder, "user_table")
+    has_movies = frame is not None and _MOVIE in frame.columns
+    return described(config, _folder(place), _MOVIES if has_movies else "")
 
 
 def spelled_out(genres: str) -> str:

@@ -30,10 +30,8 @@ def read(place: str, config: DataConfig) -> RawTable:
     library = _import_library(place)
     ratings = library.as_numpy(library.load(place, split="train", batch_size=-1))
     frame = _frame(f"tfds:{place}", ratings)
-    asked = _tables(config)
-    items = table.of_file(asked[0], config) if asked[0] else _read_movies(library, _movies(place))
-    users = table.of_file(asked[1], config) if asked[1] else None
-    return assemble(frame, config, _USUAL, items, users)
+    items, users = (path and table.of_file(path, config) for path in table.described(config, Path()))
+    return assemble(frame, config, _USUAL, items or _read_movies(library, _movies(place)), users)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:
@@ -49,12 +47,7 @@ def files(place: str, config: DataConfig) -> list[Path]:
         builder.download_and_prepare()
         folder = Path(builder.data_dir)
         found += sorted(path for path in folder.rglob("*") if path.is_file())
-    return [*found, *(path for path in _tables(config) if path is not None)]
-
-
-def _tables(config: DataConfig) -> list[Path | None]:
-    names = ("item_table", "user_table")
-    return [table.beside(getattr(config, name), Path(), name) for name in names]
+    return [*found, *filter(None, table.described(config, Path()))]
 
 
 def _movies(place: str) -> str:

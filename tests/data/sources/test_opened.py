@@ -54,6 +54,9 @@ def test_what_cannot_be_decoded_is_told(tmp_path: Path) -> None:
         for read in (opened.content, opened.text):
             with pytest.raises(RelandError, match=rf"looks like UTF-16.*encoding=utf-16-{order}"):
                 read(path, "")
+    for name in ("utf-16", "UTF_16", "utf-32"):
+        with pytest.raises(RelandError, match=r"x\.csv: has no byte order mark, which .*name the order: "):
+            opened.text(path, name)
     path.write_bytes(codecs.BOM_UTF16_LE + b"a\0b")
     with pytest.raises(RelandError, match=r"x\.csv:1: .*'utf-16'"):
         opened.content(path, "")

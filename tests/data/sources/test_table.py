@@ -72,7 +72,7 @@ def test_no_time_field_means_file_order(tmp_path: Path) -> None:
         (CSV + "w,j,late,,c\n", r"sales\.csv:7: 'when' is 'late', which is not a number"),
         (CSV + "w,,4,,c\n", r"sales\.csv:7: 'what' is empty"),
         (CSV + CSV, r"sales\.csv:7: the names of the columns stand here again.*remove this line"),
-        (CSV + "\ufeff" + CSV, r"sales\.csv:7: the names of the columns stand here again"),
+        (CSV + "\ufeff" + CSV.replace("wh", "WH"), r"sales\.csv:7: the names of the columns stand here"),
         (CSV + 'w,j,4,"Soap,c\nx,j,5,,c\n', r'sales\.csv:7: a quote \("\) opens in this row and is never'),
         (
             'who,what,when,title\nu,i,1600000000,Hat\nu,j,1600000010,"Pin\nv,k,1600000020,Cap\nv,l,1600000030,"A"',
