@@ -169,7 +169,6 @@ class ModelConfig:
     entities: tuple[str, ...] = _setting(
         ("brand", "categories"),
         "GAT: item columns whose values are nodes of its graph, where there are any",
-        distinct=True,
         names=True,
     )
     contrast: float = _setting(
@@ -258,7 +257,6 @@ class PoolConfig:
         ("email", "phone"),
         "what is blanked out of titles: email, phone, names",
         choices=("email", "phone", "names"),
-        distinct=True,
         names=True,
     )
     names: tuple[str, ...] = _setting((), "names to blank out, or files with one name per line", path=True)
@@ -415,7 +413,6 @@ class Config:
         "variants to train: id, f_item, reland, and the controls permuted and noise",
         choices=VARIANTS + CONTROLS,
         filled=True,
-        distinct=True,
         names=True,
     )
     report_users: tuple[str, ...] = _setting(

@@ -55,8 +55,8 @@ def setting(
         blank: whether the text "" has a meaning though the default is not "".
         filled: whether a tuple must have an entry.
         distinct: whether a tuple must not name an entry twice.
-        names: whether the entries of a tuple are names, which hold no commas: ``a,b`` is two, as written
-            on a command line.
+        names: whether the entries of a tuple are distinct names, which hold no commas: ``a,b`` is two, as
+            written on a command line.
         path: whether it is, or may be, a path: ``~`` at its beginning is the home folder; in a tuple, of
             entries with a slash in them.
         machine: whether it changes how the work is done and never its result; such a setting is not part of a
@@ -64,7 +64,7 @@ def setting(
     """
     metadata = {
         "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
-        "blank": blank or default == "", "filled": filled, "distinct": distinct,
+        "blank": blank or default == "", "filled": filled, "distinct": distinct or names,
         "names": names, "path": path, "machine": machine,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)

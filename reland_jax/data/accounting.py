@@ -7,9 +7,9 @@ import numpy as np
 from reland_jax.config import DataConfig
 from reland_jax.data.describe import TextCoverage, text_coverage
 from reland_jax.data.filtering import Kept
-from reland_jax.data.sources.raw import RawTable
+from reland_jax.data.sources.raw import SPLIT_CODES, RawTable
 from reland_jax.data.splits import split
-from reland_jax.types import Interactions, LoadReport
+from reland_jax.types import Interactions, LoadReport, Splits
 
 _TIME_UNKNOWN = "of no known unit; only their order counts"
 
@@ -47,8 +47,28 @@ def load_report(
         items_with_text=texts.described,
         matched_items=_matched(raw, interactions),
         evaluated_users=int((splits.test.lengths() > 0).sum()),
-        notes=(*raw.notes, *_notes(raw, texts, config)),
+        notes=(*raw.notes, *_notes(raw, texts, config), *_split_notes(interactions.fixed_split, splits)),
     )
+
+
+def _split_notes(fixed: np.ndarray | None, splits: Splits) -> list[str]:
+    """What a split holds that no model can learn, and what was drawn for it."""
+    notes = []
+    if splits.protocol == "fixed" and fixed is not None and not (fixed == SPLIT_CODES["valid"]).any():
+        notes.append(
+            "the data fix no validation part: one training item of every user with at least two is held out "
+            "for it, drawn at random"
+        )
+    unknown = int(((splits.test.lengths() > 0) & (splits.train.lengths() == 0)).sum())
+    if unknown:
+        notes.append(f"{unknown:,} of the users to be evaluated have no training item")
+    new = int(np.isin(splits.test.items, splits.train.items, invert=True).sum())
+    if new:
+        notes.append(
+            f"{new:,} of {len(splits.test.items):,} test interactions are with items that nobody has in "
+            "training: only item texts tell of them"
+        )
+    return notes
 
 
 def report_lines(report: LoadReport) -> list[tuple[str, str]]:

@@ -56,15 +56,16 @@ def held_out(splits: Splits, config: EvalConfig) -> dict[str, HeldOut]:
 
 
 def check_targets(splits: Splits) -> None:
-    """Refuses a split without validation or test items.
+    """Refuses a split without training, validation or test items.
 
     Raises:
-        RelandError: no user has a validation item, or none has a test item.
+        RelandError: no user has an item of one of the parts.
     """
-    for part, name in PART_NAMES.items():
+    for part, name in {"train": "training", **PART_NAMES}.items():
         if not len(getattr(splits, part).items):
+            purpose = "learn from" if part == "train" else "rank"
             raise RelandError(
-                f"no user has an item to rank: of {splits.num_users:,} users none has a {name} item by "
+                f"no user has an item to {purpose}: of {splits.num_users:,} users none has a {name} item by "
                 f"config.data.protocol={splits.protocol!r} ({_WHO_HAS_NONE[splits.protocol]}); "
                 "use another protocol, or data with longer histories"
             )

@@ -112,3 +112,15 @@ def test_a_split_that_is_not_used_is_told(tmp_path: Path) -> None:
     assert told is not None and any("'fixed' uses theirs" in note for note in told.notes)
     told = load_interactions(DataConfig(name=name, min_interactions=0, protocol="fixed")).report
     assert told is not None and told.evaluated_users == 1 and not any("theirs" in note for note in told.notes)
+
+
+def test_what_a_split_cannot_teach_is_told(tmp_path: Path) -> None:
+    rows = ["u,a,1,train", "u,b,2,train", "u,c,3,test", "v,a,4,test", "w,a,5,train"]
+    (tmp_path / "x.csv").write_text("user_id,item_id,timestamp,split\n" + "\n".join(rows), encoding="utf-8")
+    config = DataConfig(name=str(tmp_path / "x.csv"), min_interactions=0, protocol="fixed")
+    report = load_interactions(config).report
+    assert report is not None
+    told = " ".join(report.notes)
+    assert "one training item of every user with at least two is held out" in told
+    assert "1 of the users to be evaluated have no training item" in told
+    assert "1 of 2 test interactions are with items that nobody has in training" in told

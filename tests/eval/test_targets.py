@@ -98,3 +98,8 @@ def test_a_part_without_any_item_is_refused_by_name(part: str, name: str) -> Non
     check_targets(splits)
     with pytest.raises(RelandError, match=f"of 40 users none has a {name} item by .*'ratio'"):
         check_targets(splits._replace(**{part: ragged([[]] * 40)}))
+
+
+def test_a_split_without_training_items_is_refused() -> None:
+    with pytest.raises(RelandError, match="an item to learn from: of 40 users none has a training"):
+        check_targets(random_splits(0)._replace(train=ragged([[]] * 40)))
