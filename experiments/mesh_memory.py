@@ -60,11 +60,13 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
     from reland_jax.device import sizes_of, use_sizes
     from reland_jax.mesh import use_mesh
     from reland_jax.pipeline import id_task
+    from reland_jax.train import Task
     from reland_jax.train.placement import replicated, shardings
     from reland_jax.train.state import init_state, make_dispatch
 
     with use_sizes(sizes_of(device)), use_mesh(config.mesh):
         task = id_task(config, splits)
+        assert isinstance(task, Task), "a linear model has no steps"
         state = init_state(task, config.train)
         order = jax.jit(task.epoch_order)(task.data, jax.random.key(0))
         step = jax.jit(

@@ -277,8 +277,11 @@ def prepare(config: Config, variant: str, workdir: Path) -> Task:
     """The recommender with its data; for a variant other than `id` after the stages before training."""
     if variant != "id":
         pipeline = Pipeline(config, workdir / "prepared")
-        return pipeline.task(pipeline.prepare(), variant)
-    return id_task(config, split(load_interactions(config.data), config.data.protocol))
+        task = pipeline.task(pipeline.prepare(), variant)
+    else:
+        task = id_task(config, split(load_interactions(config.data), config.data.protocol))
+    assert isinstance(task, Task), "a linear model has no steps"
+    return task
 
 
 def measure(task: Task, config: TrainConfig, machine: Machine, steps: int) -> dict[str, Any]:

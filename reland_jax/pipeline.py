@@ -36,6 +36,7 @@ from reland_jax.files import sweep_folder
 from reland_jax.mesh import of_first_process, on_host, own_devices, use_mesh_together
 from reland_jax.models import (
     MODELS,
+    Ease,
     Recommender,
     Tables,
     create_recommender,
@@ -423,7 +424,7 @@ def id_task(config: Config, splits: Splits, interactions: Interactions | None = 
     return create_task(model, tables, splits, config.train, config.data.max_length)
 
 
-def _recommender(config: Config, splits: Splits, variant: str, rationales: int) -> Recommender:
+def _recommender(config: Config, splits: Splits, variant: str, rationales: int) -> Recommender | Ease:
     return create_recommender(
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,

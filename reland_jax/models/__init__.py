@@ -23,6 +23,7 @@ from reland_jax.models.lightgcn import LightGCN
 from reland_jax.models.neumf import NeuMF
 from reland_jax.models.ngcf import NGCF
 from reland_jax.models.recommender import (
+    AnyTables,
     CollaborativeRecommender,
     PairBatch,
     Recommender,
@@ -37,6 +38,7 @@ from reland_jax.types import Ragged, RelandError
 
 __all__ = [
     "MODELS",
+    "AnyTables",
     "CollaborativeRecommender",
     "Ease",
     "Graph",

@@ -56,7 +56,7 @@ class Gram(NamedTuple):
 
     Attributes:
         row, column: ``<int32>[m]``, the pairs of items, from 0, that some user had both of.
-        count: ``<float>[m]``, how many users.
+        users: ``<float>[m]``, how many users.
         text: ``<float>[I, T]``, rows of length 1 or 0, times the square root of beta.
         crossed: ``<float>[I, T]``, sum over the users of an item of their rationales.
         rationales: ``<float>[T, T]``, the same of rationales by rationales.
@@ -64,7 +64,7 @@ class Gram(NamedTuple):
 
     row: jax.Array | np.ndarray
     column: jax.Array | np.ndarray
-    count: jax.Array | np.ndarray
+    users: jax.Array | np.ndarray
     text: jax.Array | np.ndarray | None = None
     crossed: jax.Array | np.ndarray | None = None
     rationales: jax.Array | np.ndarray | None = None
@@ -99,10 +99,11 @@ def item_weights(gram: Gram, regularisation: jax.Array, num_items: int, block: i
 def _assembled(gram: Gram, regularisation: jax.Array, num_items: int) -> jax.Array:
     """``G`` of all predictors, ``<float>[I + T, I + T]``."""
     size = num_items + gram.extra
-    matrix = jnp.zeros((size, size), gram.count.dtype).at[gram.row, gram.column].add(gram.count)
+    matrix = jnp.zeros((size, size), gram.users.dtype).at[gram.row, gram.column].add(gram.users)
     if gram.text is not None:
         matrix = matrix.at[:num_items, :num_items].add(jnp.matmul(gram.text, gram.text.T, precision=_EXACT))
     if gram.extra:
+        assert gram.crossed is not None
         matrix = matrix.at[:num_items, num_items:].set(gram.crossed)
         matrix = matrix.at[num_items:, :num_items].set(gram.crossed.T)
         matrix = matrix.at[num_items:, num_items:].set(gram.rationales)

@@ -7,7 +7,7 @@ works on its output, so a new backbone needs no code for `id`, `f_item` or `rela
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,10 @@ class Tables(NamedTuple, Generic[Array]):
     seed: Array | None = None
     cosine: Array | None = None
     propagation: Propagation | Graph | None = None
+
+
+AnyTables: TypeAlias = Tables[np.ndarray] | Tables[jax.Array]
+"""Tables of the host or on devices."""
 
 
 class Views(NamedTuple):

@@ -21,7 +21,7 @@ from scipy import sparse
 from reland_jax.config import EaseConfig
 from reland_jax.eval import Vectors
 from reland_jax.mesh import MODEL, constrain, put
-from reland_jax.models import Tables
+from reland_jax.models import AnyTables
 from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
 from reland_jax.train.placement import replicated
 from reland_jax.types import Ragged, RelandError, Splits
@@ -39,7 +39,7 @@ class ClosedForm(NamedTuple):
         model: what is solved.
         shapes: of the parameters.
         targets: training interactions.
-        count: () -> the normal equations; refused where there is no memory to solve them.
+        equations: () -> the normal equations; refused where there is no memory to solve them.
         compile: readies the solution of these equations; of equal shapes it is compiled once in a process.
         solve: (normal equations) -> the parameters.
         vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
@@ -48,14 +48,14 @@ class ClosedForm(NamedTuple):
     model: Ease
     shapes: Any
     targets: int
-    count: Callable[[], Gram]
+    equations: Callable[[], Gram]
     compile: Callable[[Gram], Any]
     solve: Callable[[Gram], Any]
     vectors: Callable[[Any, str], Vectors]
 
 
 def closed_form(
-    model: Ease, tables: Tables, splits: Splits, histories: dict[str, Ragged], max_length: int
+    model: Ease, tables: AnyTables, splits: Splits, histories: dict[str, Ragged], max_length: int
 ) -> ClosedForm:
     """The linear model with its data.
 
@@ -128,13 +128,13 @@ def _free_memory() -> int | None:
 # --- what is solved ------------------------------------------------------------------------------
 
 
-def _count(model: Ease, tables: Tables, train: Ragged) -> Gram:
-    extra = tables.rationale.shape[1] if model.variant == "reland" else 0
-    check_memory(model.num_items, extra, model.config)
+def _count(model: Ease, tables: AnyTables, train: Ragged) -> Gram:
+    rationales = tables.rationale if model.variant == "reland" else None
+    check_memory(model.num_items, 0 if rationales is None else rationales.shape[1], model.config)
     return normal_equations(model, tables, train, model.num_items)
 
 
-def normal_equations(model: Ease, tables: Tables, train: Ragged, num_items: int) -> Gram:
+def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: int) -> Gram:
     """Counts who had what together, by training interactions only.
 
     Args:
@@ -174,7 +174,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def _rationales(model: Ease, tables: Tables) -> np.ndarray:
+def _rationales(model: Ease, tables: AnyTables) -> np.ndarray:
     """``<float32>[S, T]``, of the length that the settings give them."""
     return _unit(np.asarray(tables.rationale, np.float32)) * np.float32(model.config.rationale_weight**0.5)
 
@@ -185,7 +185,7 @@ def _compiled(shapes: Any, num_items: int, where: NamedSharding | None) -> jax.s
     placed = partial(jax.ShapeDtypeStruct, sharding=where)
     gram = jax.tree.unflatten(structure, [placed(*leaf) for leaf in leaves])
     with jax.enable_x64(True):
-        scalar = placed((), gram.count.dtype)
+        scalar = placed((), gram.users.dtype)
         return item_weights.lower(gram, scalar, num_items).compile()
 
 
@@ -195,10 +195,10 @@ def _program(num_items: int, gram: Gram) -> jax.stages.Compiled:
     return _compiled(shapes, num_items, replicated())
 
 
-def _solve(model: Ease, tables: Tables, gram: Gram) -> Any:
+def _solve(model: Ease, tables: AnyTables, gram: Gram) -> Any:
     program, config = _program(model.num_items, gram), model.config
     with jax.enable_x64(True):
-        regularisation = put(np.asarray(config.regularisation, gram.count.dtype))
+        regularisation = put(np.asarray(config.regularisation, gram.users.dtype))
         weights = program(jax.tree.map(put, gram), regularisation)
         rationales = jnp.asarray(_rationales(model, tables)) if model.variant == "reland" else None
         table = _table(weights, rationales, model.num_items)
@@ -237,7 +237,7 @@ class _Lists(NamedTuple):
     weight: jax.Array
 
 
-def _lists(model: Ease, tables: Tables, history: Ragged, max_length: int) -> _Lists:
+def _lists(model: Ease, tables: AnyTables, history: Ragged, max_length: int) -> _Lists:
     newest = newest_first(history, max_length if model.recency else None)
     rationales = model.rationales if model.variant == "reland" else 0
     weight = age_weights(model.config, model.recency, rationales, newest.shape[1])

@@ -162,7 +162,7 @@ def _solved(
 ) -> FitResult:
     """One epoch that solves for the parameters, and its validation."""
     start = time.perf_counter()
-    equations = task.count()
+    equations = task.equations()
     counted = time.perf_counter()
     task.compile(equations)
     compile_seconds = time.perf_counter() - counted

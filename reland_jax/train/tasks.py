@@ -38,6 +38,7 @@ from reland_jax.device import sizes
 from reland_jax.eval import Vectors
 from reland_jax.mesh import DATA, MODEL, constrain, even
 from reland_jax.models import (
+    AnyTables,
     CollaborativeRecommender,
     PairBatch,
     Recommender,
@@ -81,11 +82,7 @@ class Task(NamedTuple):
 
 
 def create_task(
-    model: Recommender | Ease,
-    tables: Tables[np.ndarray] | Tables[jax.Array],
-    splits: Splits,
-    config: TrainConfig,
-    max_length: int,
+    model: Recommender | Ease, tables: AnyTables, splits: Splits, config: TrainConfig, max_length: int
 ) -> Task | ClosedForm:
     """The task for a recommender's family and the config's objective, its arrays on the devices.
 

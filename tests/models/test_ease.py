@@ -38,7 +38,7 @@ def gram_of(
 def solved(gram: Gram, regularisation: float, block: int = 16) -> np.ndarray:
     """`item_weights` in the precision of its arrays."""
     with jax.enable_x64(True):
-        return np.asarray(item_weights(gram, gram.count.dtype.type(regularisation), ITEMS, block))
+        return np.asarray(item_weights(gram, gram.users.dtype.type(regularisation), ITEMS, block))
 
 
 def by_numpy(
@@ -127,7 +127,7 @@ def test_lowers_for_accelerators(platform: str) -> None:
     """Without a device of that kind: float64 for GPUs, float32 for TPUs, and the score for both."""
     gram = gram_of(HAD, TEXTS, RATIONALES, np.float64 if platform == "cuda" else np.float32)
     with jax.enable_x64(True):
-        one = gram.count.dtype.type(1)
+        one = gram.users.dtype.type(1)
         lowered = item_weights.trace(gram, one, ITEMS, 16).lower(lowering_platforms=(platform,))
     assert lowered.out_info.shape == (ITEMS + TEXT, ITEMS)
     sizes = ((4,), (50, ITEMS + 1), (8, 4), (ITEMS + 1, 1))

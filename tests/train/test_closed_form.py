@@ -139,7 +139,7 @@ def test_an_item_is_counted_once_a_user() -> None:
     model = task_of("id").model
     gram = module.normal_equations(model, TABLES, ragged([[3, 1, 3], [3]]), 3)
     found = np.zeros((3, 3))
-    found[gram.row, gram.column] = gram.count
+    found[gram.row, gram.column] = gram.users
     np.testing.assert_array_equal(found, [[1, 0, 1], [0, 0, 0], [1, 0, 2]])
 
 
@@ -177,4 +177,4 @@ def test_no_finite_solution_is_an_error() -> None:
     tiny = dataclasses.replace(EASE, precision="float32", regularisation=1e-12)
     task = task_of("id", splits=SPLITS._replace(train=together), ease=tiny)
     with pytest.raises(RelandError, match="has no finite solution in float32"):
-        task.solve(task.count())
+        task.solve(task.equations())
