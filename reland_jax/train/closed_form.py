@@ -70,7 +70,8 @@ def closed_form(
         RelandError: a user without training items.
     """
     check_users(splits.train)
-    rows = splits.num_items + 1 + (len(tables.rationale) if model.variant == "reland" else 0)
+    rationales = tables.rationale if model.variant == "reland" else None
+    rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
     shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
     lists = {part: _lists(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(

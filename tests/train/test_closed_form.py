@@ -162,9 +162,9 @@ def test_a_matrix_that_does_not_fit_is_refused_before_it_is_made(monkeypatch: py
     message = r"invert 41 x 41 in float64, .* 1e-05 GB are free: .*precision=float32"
     task = task_of("id")  # what was solved before can still be ranked
     with pytest.raises(RelandError, match=message):
-        task.count()
+        task.equations()
     monkeypatch.setattr(module, "_free_memory", lambda: None)
-    task.count()
+    task.equations()
 
 
 def test_free_memory_is_known_here() -> None:
