@@ -124,8 +124,7 @@ def _features(
             f"columns are {listed(frame.columns) or 'none'}; rename the one that holds the same ids"
         )
     fields = {column: column for column in frame.columns if column.strip() and column != id_column}
-    for column in fields:
-        refuse_twice(column, frame)
+    refuse_twice(fields, frame)
     for field in wanted:
         meant = None if field in fields else find(field, "config.data.text_fields", frame, notes)
         if meant in fields:

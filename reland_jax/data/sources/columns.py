@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from reland_jax.config import TEXT_FIELDS, DataConfig, nearest_name
 from reland_jax.types import RelandError
 
 _LIKE_A_TIME = re.compile(r"time|date|stamp|(?:^|_)(?:ts|day|at)$", re.IGNORECASE)
-_LIKE_A_VALUE = re.compile(r"[-+.:\d]*\d[-+.:\dTZ]*")
+_LIKE_A_VALUE = re.compile(r"(?=\D*\d)[-+.:\dTZ]+")
 _SHOWN = 20
 
 
@@ -127,7 +128,7 @@ def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
         RelandError: several columns have it, or differ from it in case or spaces alone.
     """
     if name in frame.columns:
-        refuse_twice(name, frame)
+        refuse_twice([name], frame)
         return name
     alike = [column for column in frame.columns if column.strip().casefold() == name.strip().casefold()]
     if len(alike) > 1:
@@ -140,10 +141,11 @@ def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:
     return alike[0] if alike else None
 
 
-def refuse_twice(name: str, frame: Frame) -> None:
-    """Raises `RelandError` where two columns have the same name, so that neither can be meant."""
-    if list(frame.columns).count(name) > 1:
-        raise RelandError(f"{frame.named}: a column name appears twice: {name!r}; rename one of them")
+def refuse_twice(names: Iterable[str], frame: Frame) -> None:
+    """Raises `RelandError` where two columns have one of these names, so that neither can be meant."""
+    times = Counter(frame.columns)
+    if twice := [name for name in names if times[name] > 1]:
+        raise RelandError(f"{frame.named}: a column name appears twice: {twice[0]!r}; rename one of them")
 
 
 def require(name: str, setting: str, frame: Frame, notes: list[str]) -> str:

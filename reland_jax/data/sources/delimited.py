@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,16 +106,13 @@ def _refuse_swallowed_rows(path: Path, layout: Layout) -> None:
     Texts in quotes may go over many lines. What gives such a fault away is a line within one that has as
     many fields as a row, with numbers and dates where the row has them.
     """
-    try:
-        for number, fields in rows(path, layout):
-            for line in (line for value in fields if "\n" in value for line in value.split("\n")[1:]):
-                if _is_like(line, fields, layout.delimiter):
-                    raise RelandError(
-                        f'{path}:{number}: the row that ends here has a quote (") that is not closed, so '
-                        f"that the row {line[:60]!r} is part of its text; {_AS_TWO}"
-                    )
-    except csv.Error:
-        return  # a text longer than Python's reader takes; Arrow has read it
+    for number, fields in rows(path, layout):
+        for line in (line for value in fields if "\n" in value for line in value.split("\n")[1:]):
+            if _is_like(line, fields, layout.delimiter):
+                raise RelandError(
+                    f'{path}:{number}: the row that ends here has a quote (") that is not closed, so that '
+                    f"the row {line[:60]!r} is part of its text; {_AS_TWO}"
+                )
 
 
 def _is_like(line: str, fields: Sequence[str], delimiter: str) -> bool:
@@ -179,21 +176,30 @@ def rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
         for _ in range(layout.header_lines):
             next(lines, None)
         if layout.quoted and len(layout.delimiter) == 1:
-            reader = csv.reader(itertools.chain(lines, ["\n", _END]), delimiter=layout.delimiter)
-            number = 0
-            for fields in reader:
-                if fields and fields != [_END.strip("\n")]:
-                    if fields[-1].endswith(_END):
-                        raise RelandError(
-                            f'{path}:{layout.header_lines + number + 1}: a quote (") opens in this row and '
-                            f"is never closed; {_AS_TWO}"
-                        )
-                    yield layout.header_lines + reader.line_num, fields
-                number = reader.line_num
+            yield from _quoted_rows(path, layout, lines, len(data))
             return
         for number, line in enumerate(lines, layout.header_lines + 1):
             if line != "\n":
                 yield number, line.rstrip("\n").split(layout.delimiter)
+
+
+def _quoted_rows(
+    path: Path, layout: Layout, lines: Iterable[str], longest: int
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(itertools.chain(lines, ["\n", _END]), delimiter=layout.delimiter)
+    limit, number = csv.field_size_limit(), layout.header_lines
+    csv.field_size_limit(max(limit, 2 * longest))
+    try:
+        for fields in reader:
+            if fields and fields[-1].endswith(_END):
+                raise RelandError(
+                    f'{path}:{number + 1}: a quote (") opens in this row and is never closed; {_AS_TWO}'
+                )
+            number = layout.header_lines + reader.line_num
+            if fields and fields != [_END.rstrip("\n")]:
+                yield number, fields
+    finally:
+        csv.field_size_limit(limit)
 
 
 def place(path: Path, layout: Layout, row: int) -> str:

@@ -48,7 +48,7 @@ def ids(column: Column) -> Tokens:
     return Tokens(code, np.array(list(known), dtype=object))
 
 
-_NO_ID = "is empty; every interaction needs a user and an item, and what describes one its id"
+_NO_ID = "is empty; every interaction needs a user and an item, every row that describes one its id"
 
 
 def _id_of(value: Any, exact: int) -> tuple[str, str]:

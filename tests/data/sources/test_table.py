@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import datetime
 import gzip
@@ -14,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from reland_jax.config import DataConfig
-from reland_jax.data.sources import table
+from reland_jax.data.sources import delimited, table
 from reland_jax.data.sources.raw import RawTable
 from reland_jax.types import RelandError
 
@@ -168,6 +169,16 @@ def test_columns_without_a_name_and_names_that_stand_twice_unused(tmp_path: Path
     parquet.write_table(twice, tmp_path / "x.parquet")
     with pytest.raises(RelandError, match=r"x\.parquet: a column name appears twice: 'when'; rename"):
         table.read(str(tmp_path / "x.parquet"), CONFIG_WITHOUT_TEXTS)
+
+
+@pytest.mark.parametrize("end", ["", '"x"\n'])
+def test_a_quote_that_makes_one_text_of_very_many_rows(tmp_path: Path, end: str) -> None:
+    rows = "".join(f"u{n % 9},i{n},{1_600_000_000 + n},Hat\n" for n in range(8_000))
+    text = 'who,what,when,title\nu,i,1600000000,"Pin\n' + rows + "v,j,1600000001," + end
+    limit = csv.field_size_limit()
+    with pytest.raises(RelandError, match=r"sales\.csv:(2|8003): .* a quote|sales\.csv:8003: .*'u0,i0,16"):
+        table.read(_csv(tmp_path, text), CONFIG)
+    assert csv.field_size_limit() == limit
 
 
 def test_texts_of_many_lines_are_no_rows(tmp_path: Path) -> None:
@@ -381,3 +392,10 @@ def test_a_damaged_file_is_read_or_told_and_nothing_else(tmp_path: Path, name: s
         except RelandError as error:
             told += str(path) in str(error)
     assert told > 30
+
+
+def test_rows_for_messages_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('a,b\n1,"x\ny"\n\n2,z', encoding="utf-8")
+    layout = delimited.Layout(["a", "b"], ",", quoted=True)
+    assert list(delimited.rows(path, layout)) == [(3, ["1", "x\ny"]), (5, ["2", "z"])]
