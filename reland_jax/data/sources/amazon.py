@@ -40,8 +40,13 @@ def read(place: str, config: DataConfig) -> RawTable:
     path = Path(place)
     meta, wanted = _meta(path), set[str]()
     products, users = table.described(config, path.parent, meta.name)
-    items = products and table.of_file(products, config) if products != meta else _products(meta, wanted)
-    return assemble(_reviews(path, wanted), config, _USUAL, items, users and table.of_file(users, config))
+    items: Frame | None
+    if products == meta:
+        items = _products(meta, wanted)
+    else:
+        items = table.of_file(products, config) if products else None
+    of_users = table.of_file(users, config) if users else None
+    return assemble(_reviews(path, wanted), config, _USUAL, items, of_users)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:

@@ -41,7 +41,7 @@ def read(place: str, config: DataConfig) -> RawTable:
         RelandError: a row that does not fit, with file and line.
     """
     path = Path(place)
-    items, users = (each and _of_features(each, config) for each in _features(path, config))
+    items, users = (_of_features(each, config) if each else None for each in _features(path, config))
     return assemble(_frame(path, _RATINGS, config), config, Usual(), items, users)
 
 

@@ -45,7 +45,8 @@ def read(place: str, config: DataConfig) -> RawTable:
         notes.append(
             f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item"
         )
-    items, users = (path and _of_features(path, config) for path in _features(Path(place), config))
+    beside = _features(Path(place), config)
+    items, users = (_of_features(path, config) if path else None for path in beside)
     return assemble(frame, config, _USUAL, items, users, notes)
 
 

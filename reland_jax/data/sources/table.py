@@ -53,7 +53,7 @@ def read(place: str, config: DataConfig) -> RawTable:
     """
     notes: list[str] = []
     frame = _interactions(place, config, notes)
-    items, users = (path and of_file(path, config) for path in _described(place, config, frame))
+    items, users = (of_file(path, config) if path else None for path in _described(place, config, frame))
     if items is not None and not config.item_table:
         items = parts.with_written(items, "genres", spelled_out)
     usual = _USUAL._replace(split=(parts.SPLIT,)) if config.protocol == "fixed" else _USUAL

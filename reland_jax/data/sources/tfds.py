@@ -30,7 +30,8 @@ def read(place: str, config: DataConfig) -> RawTable:
     library = _import_library(place)
     ratings = library.as_numpy(library.load(place, split="train", batch_size=-1))
     frame = _frame(f"tfds:{place}", ratings)
-    items, users = (path and table.of_file(path, config) for path in table.described(config, Path()))
+    named = table.described(config, Path())
+    items, users = (table.of_file(path, config) if path else None for path in named)
     return assemble(frame, config, _USUAL, items or _read_movies(library, _movies(place)), users)
 
 
