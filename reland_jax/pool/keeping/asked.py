@@ -36,14 +36,22 @@ def read_asked(store: Path) -> list[Asked]:
     """All notes of a store, oldest first, each once; a line that was cut off by a crash is left out.
 
     Raises:
-        RelandError: a line that is damaged otherwise.
+        RelandError: a line that is damaged otherwise; or the file cannot be read.
     """
     path = store / ASKING_FOLDER / ASKED_FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    except OSError as error:
+        raise RelandError(
+            f"{path}: cannot be read ({error.strerror}); it says whose prompts were sent: restore it"
+        ) from error
     found: dict[Asked, None] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            found[Asked(**json.loads(line))] = None
+            note = Asked(**json.loads(line))
+            if not all(isinstance(value, str) for value in note):
+                raise ValueError("a value that is no text")
+            found[note] = None
         except (ValueError, TypeError, RecursionError) as error:
             raise RelandError(f"{path}:{number}: not a note of a prompt ({error}); remove it") from error
     return list(found)

@@ -112,7 +112,7 @@ def read_mark(store: Path) -> Mark | None:
         return Mark(int(values["audit"]["lines"]), str(values["audit"]["sha256"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RelandError(
             f"{path}: not the mark of a pool store ({type(error).__name__}: {error}); {_ADVICE}"
         ) from error
@@ -198,7 +198,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
             return None
         if "version" in entry:
             entry["version"] = int(entry["version"])
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):  # 1e400 is infinite
         return None
     return entry if "action" in entry else None
 

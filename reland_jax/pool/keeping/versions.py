@@ -47,6 +47,9 @@ from reland_jax.pool.keeping.tidying import CURRENT_FILE, LOCK_FILE, VERSIONS_FO
 from reland_jax.pool.keeping.version_files import Content, read_content, read_record, write_content
 from reland_jax.types import RelandError
 
+_MOST_DIGITS = 12
+"""Of the number of a version."""
+
 WAIT_SECONDS = 10.0
 """How long a change waits for another process to finish its own."""
 
@@ -84,7 +87,7 @@ class PoolStore:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise RelandError(f"{path}: cannot be read ({error})") from error
-        if not (text.isascii() and text.strip().isdecimal()):
+        if not (text.isascii() and text.strip().isdecimal() and len(text.strip()) <= _MOST_DIGITS):
             raise RelandError(f"{path}: holds {text[:40]!r}; it must be the number of a version")
         return int(text)
 
@@ -95,7 +98,7 @@ class PoolStore:
     def read_as_written(self, number: int | None = None) -> Content:
         """A version, the current one unless a number is given, after checking every byte of it.
 
-        The lists of the store may forbid some of it: `control.read_version` is what applies them.
+        The lists of the store may forbid some of it: `reland_jax.control.read_version` is what applies them.
 
         Raises:
             RelandError: there is no such version, or it is damaged (see `read_content`).

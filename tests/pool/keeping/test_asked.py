@@ -38,8 +38,13 @@ def test_a_note_that_was_cut_off_is_left_out_and_the_next_stands_alone(tmp_path:
     assert read_asked(tmp_path) == NOTES[:1]
     note_asked(tmp_path, NOTES[2:])
     assert read_asked(tmp_path) == [NOTES[0], NOTES[2]]
-    path.write_text('{"user": 1}\n')
-    with pytest.raises(RelandError, match="asked.jsonl:1: not a note of a prompt"):
+    for damaged in ('{"user": 1}', '{"user_id": 1, "prompt_hash": "a", "journal": "b"}', "[1e400]"):
+        path.write_text(damaged + "\n")
+        with pytest.raises(RelandError, match="asked.jsonl:1: not a note of a prompt"):
+            read_asked(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RelandError, match="asked.jsonl: cannot be read"):
         read_asked(tmp_path)
 
 

@@ -48,6 +48,7 @@ def is_refused(store: PoolStore, match: str | None = None) -> None:
     assert verify(store) and store.numbers() == [1, 2, 3]
 
 
+MARK_WITHOUT_END = ', "format_version": 1, "audit": {"lines": 1e400, "sha256": ""}}'
 Damage = Callable[[list[bytes]], list[bytes]]
 DAMAGES: dict[str, Damage] = {
     "the first line lost": lambda lines: lines[1:],
@@ -61,6 +62,7 @@ DAMAGES: dict[str, Damage] = {
     "another why in the last": lambda lines: [*lines[:-1], lines[-1].replace(b'"when"', b'"whem"')],
     "a blank more": lambda lines: [lines[0].replace(b": ", b":  ", 1), *lines[1:]],
     "no link": lambda lines: [*lines[:-1], lines[-1].replace(b'"previous"', b'"previouz"')],
+    "a number without end": lambda lines: [*lines[:-1], b'{"action": "build", "version": 1e400}\n'],
     "no JSON": lambda lines: [*lines[:3], b"\xff\xfe\n", *lines[3:]],
     "cut off": lambda lines: [*lines[:-1], lines[-1][:-9]],
 }
@@ -106,6 +108,8 @@ def test_an_older_copy_of_log_and_lists_is_noticed(store: PoolStore) -> None:
 def test_a_mark_that_is_missing_or_of_another_program_is_refused(store: PoolStore) -> None:
     path = store.folder / "store.json"
     path.write_text('{"format": "somebody else"}')
+    is_refused(store, "store.json: not the mark of a pool store")
+    path.write_text(path.read_text().replace("somebody else", audit.FORMAT)[:-1] + MARK_WITHOUT_END)
     is_refused(store, "store.json: not the mark of a pool store")
     path.unlink()
     is_refused(store, "store.json: missing")

@@ -172,6 +172,9 @@ def test_a_damaged_current_file(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text("newest")
     with pytest.raises(RelandError, match="CURRENT: holds 'newest'; it must be the number of a version"):
         store.read_as_written()
+    (tmp_path / "CURRENT").write_text("9" * 5000)
+    with pytest.raises(RelandError, match="CURRENT: holds '9+'; it must be the number of a version"):
+        store.read_as_written()
     (tmp_path / "CURRENT").unlink()
     for use in (store.read_as_written, store.locked().__enter__):
         with pytest.raises(RelandError, match="CURRENT: missing, though version 2 was published"):
