@@ -41,9 +41,10 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from experiments.configs.reland import get_config
+from experiments.written import read_records
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
-from reland_jax.files import read_json, write_json
+from reland_jax.files import write_sealed
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
@@ -240,7 +241,7 @@ def run(cells: Sequence[Cell], setup: Setup, workdir: Path) -> dict[Cell, Record
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "growth.json"
-    records = read_json(path)["records"] if path.exists() else {}
+    records = read_records(path)
     keys, found = {cell: key_of(cell, setup) for cell in cells}, {}
     for number, cell in enumerate(cells, 1):
         said = "measured before"
@@ -251,7 +252,7 @@ def run(cells: Sequence[Cell], setup: Setup, workdir: Path) -> dict[Cell, Record
             except RelandError as error:
                 said = f"failed: {error}"
         found = {each: records[key] for each, key in keys.items() if key in records}
-        write_json(path, {"exponents": exponents(found), "records": records})
+        write_sealed(path, {"exponents": exponents(found), "records": records})
         left = time_to_come(cells[number:], found)
         print(f"{number}/{len(cells)} {cell.backbone} x{cell.factor}: {said}, ETA {left}", flush=True)
     draw(found, workdir / "growth.svg")

@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
+from experiments.written import check_own
 from reland_jax.config import Config
 from reland_jax.files import write_json
 
@@ -68,6 +69,7 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     from reland_jax.pipeline import Pipeline, StagesDone
     from reland_jax.results import environment
 
+    check_own(workdir, "results.json", "report.html")
     join_processes(os.environ)
     where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)

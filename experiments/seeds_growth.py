@@ -33,8 +33,9 @@ from absl import flags
 from experiments import command_line
 from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
+from experiments.written import read_records
 from reland_jax.artefacts import fingerprint
-from reland_jax.files import read_json, write_json
+from reland_jax.files import write_sealed
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -185,14 +186,14 @@ def run(sizes: Sequence[int], setup: Setup, workdir: Path) -> dict[int, Record]:
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "seeds_growth.json"
-    records = read_json(path)["records"] if path.exists() else {}
+    records = read_records(path)
     found = {}
     for users in sorted(set(sizes)):
         key = f"{users} {fingerprint(users, setup)}"
         if key not in records:
             records[key] = measure_apart(users, setup)
         found[users] = records[key]
-        write_json(path, {"setup": dataclasses.asdict(setup) | {"vectors": ""}, "records": records})
+        write_sealed(path, {"setup": dataclasses.asdict(setup) | {"vectors": ""}, "records": records})
     draw(found, setup, workdir / "seeds_growth.svg")
     print(f"{table(found)}\n\nrecords: {path}\nplot:    {workdir / 'seeds_growth.svg'}")
     return found

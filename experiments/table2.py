@@ -27,6 +27,7 @@ from experiments import command_line
 from experiments.command_line import define_path, required_path
 from experiments.kept import KeptScores, origin_of
 from experiments.plan import Cell, Key, Progress, cells, plan
+from experiments.written import check_own
 from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
 from reland_jax.files import write_json
@@ -122,6 +123,7 @@ def run(
     """
     import jax
 
+    check_own(workdir, "table2.json", "table2.md", "table2.html")
     order, kept = cells(configs), KeptScores(cells_folder or workdir / "cells")
     finished = {
         cell for cell in order

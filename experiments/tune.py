@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import logging
 import shlex
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from experiments.command_line import define_path, required_path
 from experiments.configs.reland import get_config
 from experiments.settings import parse_setting, with_settings
 from experiments.spaces import Setting, space_of, starting_point, suggest
+from experiments.written import check_own
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import raw_state
@@ -46,6 +48,7 @@ from reland_jax.types import VARIANTS, RelandError
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 MONITOR = "ndcg@10"
@@ -120,6 +123,7 @@ def tune(config: Config, variants: Sequence[str], trials: int, workdir: Path) ->
         if variant not in VARIANTS:
             raise RelandError(f"--variants: {variant!r}: {nearest_name(variant, VARIANTS)}")
     _require_optuna()
+    check_own(workdir, "tune.json")
     workdir.mkdir(parents=True, exist_ok=True)
     with _sole_use(workdir):
         bench = Bench(config, workdir / "prepared")
@@ -201,7 +205,7 @@ def open_study(config: Config, variant: str, workdir: Path) -> Study:
     data = [raw_state(config.data), Path(config.pool.path)]
     stamp = fingerprint(fixed, space, *data, SAMPLER_SEED, STARTUP)
     study = optuna.create_study(
-        storage=f"sqlite:///{(workdir / 'trials.sqlite').resolve()}",
+        storage=_storage(workdir / "trials.sqlite"),
         study_name=f"{config.model.backbone}-{variant}-{stamp}",
         direction="maximize",
         # A small learning rate begins slowly, so nothing is pruned in the first third.
@@ -211,6 +215,31 @@ def open_study(config: Config, variant: str, workdir: Path) -> Study:
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+def _storage(path: Path) -> RDBStorage:
+    """The trials in a SQLite file; its name goes through no URL, which would read ``?`` and ``%`` in it.
+
+    Raises:
+        RelandError: the file is damaged, or was made by somebody else.
+    """
+    import optuna
+    from sqlalchemy.pool import NullPool
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+
+    try:
+        with contextlib.closing(connect()) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        found = str(error)
+    if found != "ok":
+        raise RelandError(
+            f"{path}: the trials cannot be read ({' '.join(str(found).split())}); restore a copy, or move it "
+            "away to search anew"
+        )
+    return optuna.storages.RDBStorage("sqlite://", {"creator": connect, "poolclass": NullPool})
 
 
 def counted(study: Study) -> list[FrozenTrial]:

@@ -297,3 +297,28 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
     pipeline = Pipeline(command, tmp_path / "prepared")
     summary = pipeline.train(pipeline.prepare(), "reland", tuning.TRAINING_SEED).summary
     assert summary["valid"]["ndcg@10"] == pytest.approx(best["value"], abs=1e-9)
+
+
+@needs_optuna
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "a?mode=ro", "a #b", "line\nbreak"])
+def test_trials_lie_in_the_folder_that_was_named(tmp_path: Path, name: str) -> None:
+    """Whatever a URL would make of its name."""
+    (tmp_path / name).mkdir()
+    tuning.open_study(base_config("demo", "lightgcn"), "id", tmp_path / name).enqueue_trial({"x": 1})
+    assert len(tuning.open_study(base_config("demo", "lightgcn"), "id", tmp_path / name).trials) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["trials.sqlite"]
+
+
+@needs_optuna
+def test_damaged_trials_are_told(tmp_path: Path) -> None:
+    path, config = tmp_path / "trials.sqlite", base_config("demo", "lightgcn")
+    tuning.open_study(config, "id", tmp_path)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    torn = content[:middle] + b"\xaa" * 8192 + content[middle + 8192 :]
+    for damaged in (content[:5000], b"{}" * 5000, b"X" + content[1:], torn):
+        path.write_bytes(damaged)
+        with pytest.raises(RelandError, match="the trials cannot be read .* to search anew"):
+            tuning.open_study(config, "id", tmp_path)
+        assert path.read_bytes() == damaged
