@@ -13,6 +13,7 @@ from reland_jax.types import RelandError
 _LIKE_A_TIME = re.compile(r"time|date|stamp|(?:^|_)(?:ts|day|at)$", re.IGNORECASE)
 _LIKE_A_VALUE = re.compile(r"(?=\D*\d)[-+.:\dTZ]+")
 _SHOWN = 20
+_LONGEST = 60
 
 
 class Frame(NamedTuple):
@@ -199,9 +200,10 @@ def text_columns(
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names in quotes, and how many more there are."""
+    """Some names in quotes, long ones cut, and how many more there are."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
+    shown = (name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:_SHOWN])
+    return ", ".join(map(repr, shown)) + more
 
 
 def _needed(setting: str, asked: str | None, usual: Sequence[str], frame: Frame, notes: list[str]) -> str:

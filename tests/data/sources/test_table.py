@@ -80,6 +80,7 @@ def test_no_time_field_means_file_order(tmp_path: Path) -> None:
             r"sales\.csv:5: .*has a quote.*so that the row 'v,k,1600000020,Cap' is part of its text",
         ),
         ("u7,i3,5.0,1600000000\n", r"'1600000000', which looks like a row; a first line with"),
+        ("x" * 9_000 + "\ny\n", r"no column 'who' .*; the columns are 'x{60}\.\.\.', in which no delimiter"),
         ("who^what^when\nu^i^1\n", r"sales\.csv:1: .*no delimiter was found \(config.data.delimiter names"),
         (CSV + "w,j,4\n", r"sales\.csv:7: 3 fields where the columns are 5"),
         (CSV + "w,i,4,Brush,c\n", r"'i' is described twice.*sales\.csv:3\) and .*sales\.csv:7"),
