@@ -275,14 +275,14 @@ def test_ranking(platform: str) -> None:
     """Two loops do not say how often they turn: over the users whom the frequent items left open, so many at
     a time, and over the targets of these. Over all users they would do what the first look saves."""
     plan, vectors = ranking()
-    tiles, cutoff = tuple(plan[:6]), jnp.int32(10)
+    tiles, cutoff = ranks.Tile(*plan[:6]), jnp.int32(10)
     first = operations(
         partial(ranks._open_rows, num_items=ITEMS), platform, tiles, plan.frequent, vectors, cutoff
     )
     assert_stays_on_the_device(first)
     assert not loops_without_end(first)
     rest = partial(ranks._rank_tiles, num_items=ITEMS, at_a_time=plan.users_at_a_time)
-    found = operations(rest, platform, (*tiles, ranks._all_rows(tiles)), vectors, cutoff)
+    found = operations(rest, platform, tiles, ranks._all_rows(tiles), vectors, cutoff)
     assert_stays_on_the_device(found)
     assert loops_without_end(found) == 2
     for each in (*first, *found):
