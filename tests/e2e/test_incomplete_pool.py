@@ -16,6 +16,7 @@ from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool import AwaitingResponses
 from reland_jax.storage import Inputs
+from reland_jax.types import RelandError
 from tests.e2e.conftest import Finished, merged
 from tests.pool.batch_server import answer
 from tests.pool.fault_server import Process, content_of
@@ -74,6 +75,26 @@ def test_answers_that_come_later_are_read_by_the_same_command(
     assert whole.fingerprint != first.fingerprint and "encode_text: done" in caplog.text
     prepare(**batch)
     assert is_up_to_date(caplog) and "incomplete" not in caplog.text
+
+
+def test_an_incomplete_pool_whose_journal_is_gone_is_not_paid_for_again(
+    prepare: Callable[..., Inputs], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workdir, batch = tmp_path / "work", {"pool": {"provider": "batch"}}
+    with pytest.raises(AwaitingResponses):
+        prepare(**batch)
+    answer_by_hand(workdir, 5)
+    first = prepare(**batch)
+    journal, away = workdir / "journal.sqlite", tmp_path / "away.sqlite"
+    journal.rename(away)
+    with pytest.raises(RelandError, match="(?s)build_pool: it is incomplete.*paid for.*restore one of them"):
+        prepare(**batch)
+    journal.touch()
+    with pytest.raises(RelandError, match="journal.sqlite"):
+        prepare(**batch)
+    assert len(prepare(ask_again=False, **batch).built.pool.rationales) == 5, "as it is it may be used"
+    away.replace(journal)
+    assert prepare(**batch).fingerprint == first.fingerprint
 
 
 @pytest.fixture
