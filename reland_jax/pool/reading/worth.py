@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 
 from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS, filled
 
@@ -89,6 +89,11 @@ _TEMPLATE_FILLER = re.compile(
     r"|viewer|listener|goes|go|by|this|[a-z]|i{1,3}|iv|v|\d{1,3}",
     re.IGNORECASE,
 )
+_NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+")
+_VARIABLE = re.compile(r"%[a-z]\.?|\$\w+")
+_NO_NAME = re.compile(r"[xX]{2,}|(?i:lorem|ipsum|foo|bar|baz|qux)")
+_REMEMBERED = 16
+"""Texts whose listings are kept: each is looked at several times, and finding labels takes long."""
 _UNIT = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS_AGAIN = re.compile(r"(?=\S{0,12}\w)(\S{1,12}?)\1{14}")
 _SAME_ENTRIES, _LONGEST_PERIOD, _REPEATS, _COUNTED_REPEATS, _FEWEST_AGAIN = 6, 12, 4, 12, 12
@@ -137,6 +142,7 @@ def self_talk(text: str) -> str:
     return text[talk.start() :][:80].strip() if talk else ""
 
 
+@lru_cache(_REMEMBERED)
 def is_template(text: str) -> bool:
     """Whether a text repeats our prompt, or has words such as "[item 1]" where names are expected."""
     return repeats_prompt(text) or any(
@@ -176,10 +182,11 @@ def _prompt_runs() -> frozenset[tuple[str, ...]]:
     return frozenset(runs)
 
 
-def _listings(text: str) -> list[str]:
+@lru_cache(_REMEMBERED)
+def _listings(text: str) -> tuple[str, ...]:
     """What stands behind the labels of a text; the whole text where it has none."""
     first, *behind = _LABEL.split(text)
-    return [*([first] if not says_nothing(first) or not behind else []), *behind]
+    return (*([first] if not says_nothing(first) or not behind else []), *behind)
 
 
 def _is_template(listing: str) -> bool:
@@ -189,17 +196,19 @@ def _is_template(listing: str) -> bool:
 
 
 def _stands_for_a_name(entry: str) -> bool:
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+", entry)
-    if not words or re.fullmatch(r"%[a-z]\.?|\$\w+", entry):
+    words = _NAME_WORD.findall(entry)
+    if not words or _VARIABLE.fullmatch(entry):
         return "%" in entry or "." in entry or "…" in entry or "_" in entry
-    if all(re.fullmatch(r"[xX]{2,}|(?i:lorem|ipsum|foo|bar|baz|qux)", word) for word in words):
+    if all(map(_NO_NAME.fullmatch, words)):
         return True
     nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
+    if not nouns:
+        return False
     others = [word for word in words if not _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     bracketed = entry[0] in "[<{(" and entry.rstrip(".")[-1:] in tuple("]>})")
     # "Movies" alone is a category.
     stands_for = bracketed or bool(others or nouns[1:]) or entry.endswith(("...", "…"))
-    return bool(nouns) and stands_for and all(map(_TEMPLATE_FILLER.fullmatch, others))
+    return stands_for and all(map(_TEMPLATE_FILLER.fullmatch, others))
 
 
 def _loop(text: str) -> str:
