@@ -99,7 +99,7 @@ _SEQUENCE_FUSION = (
 
 # Solved for in closed form.
 _LAMBDA = LogRange("ease.regularisation", 5.0, 1000.0)
-_LINEAR_TEXT = (LogRange("ease.text_weight", 1.0, 1000.0),)
+_LINEAR_TEXT = (LogRange("ease.text_weight", 1.0, 10000.0),)
 _LINEAR_FUSION = (LogRange("ease.rationale_weight", 0.01, 10.0),)
 
 SPACES: dict[str, Space] = {

@@ -20,7 +20,7 @@ class EaseConfig:
         30.0, "f_item, reland: beta, of the likeness of item texts beside X'X; 0 reads no texts", low=0
     )
     rationale_weight: float = _setting(
-        1.0, "reland: of a user's rationales beside its items; 0 reads none", low=0
+        0.3, "reland: of a user's rationales beside its items; 0 reads none", low=0
     )
     half_life: float = _setting(
         1.0, "ease_recency: a history item weighs half as much for so many newer ones", above=0

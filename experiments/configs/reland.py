@@ -40,8 +40,10 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 
 LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}
 SMALL_TEXTS = {"fusion.item_scale": 1.0, "fusion.gain": 0.5}
-CLOSED_FORM = {"train.objective": "closed_form", "text.whiten_items": 0, "text.whiten_rationales": 0,
-               "fusion.projection": "own", "fusion.gain": 0.0}  # fmt: skip
+CLOSED_FORM = {
+    "train.objective": "closed_form", "text.whiten_items": 0, "text.whiten_rationales": 0,
+    "fusion.projection": "own", "fusion.gain": 0.0,
+}  # fmt: skip
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
     "neumf": LARGE_BATCHES | SMALL_TEXTS | {
@@ -57,8 +59,8 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
         "fusion.item_scale": 0.5, "fusion.projection": "shared",
     },
     "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
-    "ease": CLOSED_FORM | {"ease.regularisation": 50.0},
-    "ease_recency": CLOSED_FORM | {"ease.regularisation": 100.0},
+    "ease": CLOSED_FORM | {"ease.regularisation": 50.0, "ease.text_weight": 300.0},
+    "ease_recency": CLOSED_FORM | {"ease.regularisation": 100.0, "ease.text_weight": 1000.0},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 

@@ -9,7 +9,7 @@ each dimension of the text were ``beta`` more users. Rationales (`reland`) enter
 of the mean vector of a user's rationales. They predict items and are not predicted.
 
 The weights are symmetric but for the factor of a column, so only the part of ``P`` below the diagonal is
-solved for, block of columns by block of columns. That takes n^3 operations; solving for all of it 2.3 n^3.
+solved for, block of columns by block of columns. That takes about half the operations of solving for all.
 """
 
 from __future__ import annotations
