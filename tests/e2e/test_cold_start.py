@@ -189,3 +189,8 @@ def test_each_half_chooses_for_the_other() -> None:
     assert first["difference"] == pytest.approx(low.mean() - 0.3)
     assert all(each["p_holm"] >= each["p_value"] for each in found["comparisons"])
     assert {each["metric"].split()[0] for each in found["comparisons"]} == {"first", "all"}
+
+
+def test_no_backbone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match="--backbones names none"):
+        run({}, ["reland"], SETUP, tmp_path)
