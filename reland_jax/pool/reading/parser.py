@@ -7,6 +7,7 @@ a step 2 is not readable, because step 2 is the text that gets encoded (paper, s
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -112,7 +113,7 @@ def plain_text(text: str) -> str:
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text).replace("\u00a0", " ")
-    return re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]", "", text)
+    return re.sub(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]", "", text)
 
 
 def first_sentence(text: str) -> str:
@@ -187,9 +188,11 @@ def _parts(answer: str) -> tuple[list[Part], list[str]]:
     """Numbered parts of the answer by the first rule that finds any, with a remark for weaker rules."""
     if parts := json_steps(answer):
         return parts, []
-    parts, remarks = step_parts(answer)
-    if parts:
-        return parts, remarks
+    # Letters in other forms, such as full-width or bold ones, look like the plain ones to a person.
+    for text in dict.fromkeys((answer, unicodedata.normalize("NFKC", answer))):
+        parts, remarks = step_parts(text)
+        if parts:
+            return parts, remarks
     return numbered_parts(answer)
 
 

@@ -22,6 +22,7 @@ _REFUSAL = re.compile(
             (?:not\s+enough|insufficient|too\s+little|no\s+sufficient)\s+(?:\w+\s+){0,2}
             (?:information|data|history|context|items|purchases|evidence)
       | (?:could|can|would)\s+you\s+(?:please\s+)?(?:provide|share|give|tell|send|clarify)
+      | shall\s+i\s+(?:go\s+on|continue|proceed)
       | please\s+(?:provide|share|send|give|clarify|specify|paste)
       | i(?:'d|\s+would)?\s+need\s+(?:some\s+)?more\s+(?:information|data|details|context)
       | as\s+an?\s+(?:ai|artificial|large\s+language|language)\b
@@ -35,7 +36,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _NOTHING = re.compile(
-    r"""\W*(?:n\s*/\s*a|none|null|nil|undefined|nan|tbd|to\s?do|unknown|nothing|empty|blank|pending
+    r"""\W*(?:n\s*/\s*a|none|null|nil|undefined|nan|tbd|to\s?do|unknown|nothing|empty|blank|pending|redacted
+        |yes|no|ok(?:ay)?|summary|recommendations?|(?:to\s+be\s+)?continued(?:\s+(?:in|on|below)\b[^.;]{0,30})?
         |(?:none|not)\s+(?:applicable|available|specified|provided|given|found|known|sure)
         |(?:no|none)\s+(?:\w+\s+){0,2}(?:recommendations?|suggestions?|items?|products?|categor(?:y|ies)
                 |data|information|history)

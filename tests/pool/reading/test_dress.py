@@ -82,6 +82,9 @@ NAMED = [
     ("Primer paso", "Segundo paso"),
     ("1er paso", "2do paso"),
     ("Primeiro passo", "Segundo passo"),
+    ("Ｓｔｅｐ １", "Ｓｔｅｐ ２"),
+    ("𝗦𝘁𝗲𝗽 𝟭", "𝗦𝘁𝗲𝗽 𝟮"),
+    ("Step\u00ad 1", "Step\u00ad 2"),
 ]
 
 

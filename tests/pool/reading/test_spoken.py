@@ -344,6 +344,9 @@ EMPTY = [
     "same as above",
     "Not applicable.",
     "No recommendations available.",
+    "[REDACTED]",
+    "Recommendations",
+    "(continued in next message)",
     "string",
     "Recommended categories: . Recommended items: .",
     "Recommended categories: N/A; Recommended items: None",
@@ -394,6 +397,7 @@ RETRACTIONS = [
         ("I'm sorry, but I can't recommend items.", "the answer is a refusal"),
         ("There is not enough information to recommend anything.", "the answer is a refusal"),
         ("Please provide more about the shopper.", "the answer is a refusal"),
+        ("Shall I continue?", "the answer is a refusal"),
         ("Ich kann dabei leider nicht helfen.", "the answer is a refusal"),
         (
             "Recommended categories: Soap; Oil. Recommended items: I cannot recommend any.",
