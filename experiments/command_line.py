@@ -110,7 +110,8 @@ def status_of(work: Callable[[], int | None], debug: bool = False) -> int:
                 stream.reconfigure(errors="backslashreplace")
         with contextlib.nullcontext() if debug else asides:
             status = work() or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started this, as ">&-" does
+            sys.stdout.flush()
         asides.show()
         return status
     except (Exception, KeyboardInterrupt) as error:
@@ -136,7 +137,7 @@ def _nobody_reads() -> bool:
     """Whether the reader of stdout is gone, as in ``... | head``; then nothing more is written there."""
     try:
         number = sys.stdout.fileno()
-    except (OSError, ValueError):  # no file, as in tests
+    except (OSError, ValueError, AttributeError):  # no file, as in tests, or closed
         return False
     poll = select.poll()
     poll.register(number, 0)
@@ -211,8 +212,14 @@ class _PathParser(flags.ArgumentParser[str]):
 
     syntactic_help = "a path; ~ is the home folder"
 
+    def __init__(self, required: bool = False) -> None:
+        """Whether it must be given: "", as an unset variable of a shell leaves it, is the current folder."""
+        self._required = required
+
     def parse(self, argument: str) -> str:
         """The path with ``~`` replaced."""
+        if self._required and not argument.strip():
+            raise ValueError("it is empty; give a path, or . for the current folder")
         return expanded(argument)
 
     def flag_type(self) -> str:
@@ -233,7 +240,7 @@ def required_path(
 ) -> flags.FlagHolder[str]:
     """The same for a path that must be given."""
     _paths.append((values, name))
-    return flags.DEFINE(_PathParser(), name, None, help_text, values, required=True)
+    return flags.DEFINE(_PathParser(required=True), name, None, help_text, values, required=True)
 
 
 def path_flags() -> dict[str, str]:

@@ -362,3 +362,33 @@ def test_only_virtual_devices_are_told_to_be_patient() -> None:
     assert command_line.patient(f"{virtual}8") == f"{virtual}8 {patience}86400"
     for kept in ("", "--xla_dump_to=/tmp/x", f"{virtual}8 {patience}5"):
         assert command_line.patient(kept) == kept
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_a_path_that_is_needed_is_not_empty(given: str) -> None:
+    """As an unset variable of a shell makes it; it would be the current folder."""
+    values = flags.FlagValues()
+    command_line.required_path("out", "Where to.", values)
+    define_path("cache", "x", "Where else.", values)
+    with pytest.raises(RelandError, match="--out=.*it is empty; give a path"):
+        command_line.parsed(values, ["name", f"--out={given}"])
+    command_line.parsed(values, ["name", "--out=.", "--cache="])
+    assert (values.out, values.cache) == (".", "")
+
+
+def test_a_command_without_stdout_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none where it was closed, as by ``>&-``."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert status_of(lambda: None) == 0
+    assert status_of(lambda: print("said to nobody")) == 0
+
+
+def test_a_broken_pipe_is_told_without_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert status_of(work) == 1
+    assert "Broken pipe" in capsys.readouterr().err
