@@ -230,10 +230,14 @@ def read_regular(path: Path) -> bytes:
     Raises:
         OSError: there is no such file, or it is no regular one, or cannot be read.
     """
+    _check_regular(path)
+    return path.read_bytes()
+
+
+def _check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode := path.stat().st_mode):
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENODEV
         raise OSError(number, "this is no file", str(path))
-    return path.read_bytes()
 
 
 def _plain(value: Any) -> Any:
@@ -288,7 +292,8 @@ def sync_tree(path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
+    """SHA-256 of a file's content, in hexadecimal digits; OSError for what is no regular file."""
+    _check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

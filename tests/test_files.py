@@ -201,3 +201,11 @@ def test_private_files_are_so_from_their_first_byte(tmp_path: Path, monkeypatch:
     for text in ("first", "second"):
         files.write_text(tmp_path / "file", text, private=True)
     assert modes == [0o600, 0o600] and (tmp_path / "file").read_text() == "second"
+
+
+def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        for read in (files.read_regular, files.checksum, files.read_sealed):
+            with pytest.raises(OSError, match="this is no file"):
+                read(place)

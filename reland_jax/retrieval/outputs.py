@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reland_jax.files import checksum, locked, write_json
+from reland_jax.files import checksum, locked, read_regular, write_json
 from reland_jax.retrieval.shards import is_stamped
 from reland_jax.types import RelandError
 
@@ -71,8 +71,8 @@ class Outputs:
     def record(self, name: str) -> Record | None:
         """The record of an output; None where there is none, or a damaged one."""
         try:
-            return _record(json.loads(self._record_path(name).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return _record(json.loads(read_regular(self._record_path(name))))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def is_finished(self, name: str, record: Record | None, made_from: str, rows: int) -> bool:
@@ -81,7 +81,7 @@ class Outputs:
             return False
         try:
             found = checksum(self.target(name))
-        except FileNotFoundError:
+        except OSError:  # it is missing, or a pipe or a folder stands there
             return False
         if found != record.checksum:
             _log.warning("%s is not what was written; it is made again", self.target(name))
@@ -187,7 +187,7 @@ def _record(values: Any) -> Record:
 
 def _stored(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        found = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

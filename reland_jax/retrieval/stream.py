@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 
 from reland_jax.config import nearest_name
-from reland_jax.files import checksum, locked, sweep_folder, write_json, written_aside
+from reland_jax.files import checksum, locked, read_regular, sweep_folder, write_json, written_aside
 from reland_jax.retrieval.assign import own_first
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.retrieval.ivf import IvfEffort, IvfIndex
@@ -390,9 +390,9 @@ def _kept(job: AttachJob, keys: np.ndarray, folder: Path) -> tuple[Index[Any], E
 def _damage(folder: Path) -> str:
     """What is wrong with a kept index, "" where nothing is."""
     try:
-        stored = dict(json.loads((folder / CHECKSUMS).read_bytes()))
+        stored = dict(json.loads(read_regular(folder / CHECKSUMS)))
         wrong = [name for name, wanted in stored.items() if checksum(folder / name) != wanted]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"its {CHECKSUMS} or a file named there cannot be read ({error})"
     return f"{wrong[0]} is not what was written" if wrong else "" if EFFORT in stored else "it is not whole"
 

@@ -51,7 +51,18 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-DAMAGES = [flip, cut, empty, Path.unlink]
+def pipe(path: Path) -> None:
+    """Puts a pipe in the place of a file: whoever opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def nest(path: Path) -> None:
+    """Leaves JSON that is nested deeper than it can be read."""
+    path.write_text("[" * 200_000)
+
+
+DAMAGES = [flip, cut, empty, Path.unlink, pipe, nest]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
