@@ -54,6 +54,8 @@ def list_shards(place: Path) -> list[Path]:
     found = [path for path in _files(place) if _is_parquet(path)]
     if not found:
         raise RelandError(f"{place}: no *.parquet file; --users is a folder of Parquet shards")
+    if odd := next((path for path in found if path.exists() and not path.is_file()), None):
+        raise RelandError(f"{odd}: no file but a pipe or a device; move it away")  # reading it may never end
     return sorted(found, key=lambda path: path.relative_to(place).parts)
 
 

@@ -430,3 +430,9 @@ def test_outputs_never_lie_among_the_users(tmp_path: Path) -> None:
         Attacher(changed(job, out=job.users / "matched"))
     with pytest.raises(RelandError, match="nowhere: there is no such folder"):
         run(changed(job, users=tmp_path / "nowhere"))
+
+
+def test_a_shard_that_is_a_pipe_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(RelandError, match="a.parquet: no file but a pipe or a device"):
+        list_shards(tmp_path)
