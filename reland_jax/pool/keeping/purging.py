@@ -13,7 +13,7 @@ import numpy as np
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import JOURNAL_FILE
 from reland_jax.pool.keeping import audit
-from reland_jax.pool.keeping.asked import ASKING_FOLDER, Asked, forget_asked, read_asked
+from reland_jax.pool.keeping.asked import ASKED_FILE, ASKING_FOLDER, Asked, forget_asked, read_asked
 from reland_jax.pool.keeping.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool.keeping.version_files import Content, read_record
 from reland_jax.pool.keeping.versions import PoolStore
@@ -57,7 +57,7 @@ def to_purge(store: PoolStore, removals: Removals | None = None, kept: int | Non
         kept: number of the version that would be kept.
 
     Raises:
-        RelandError: a batch is under way, or a journal cannot be read.
+        RelandError: a batch is under way, a journal cannot be read, or a prompt in it is in no note.
     """
     asking = store.folder / ASKING_FOLDER
     if BatchState(asking).open:
@@ -65,6 +65,7 @@ def to_purge(store: PoolStore, removals: Removals | None = None, kept: int | Non
             f"{asking}: a batch is under way and may bring what is to be purged; fetch its answers with the "
             "command that sent it, then purge"
         )
+    _check_noted(store)
     found, _ = _prompts(store, removals or read_removals(store.folder))
     missing = _missing(found)
     prompts = {}
@@ -138,7 +139,23 @@ def _count(path: Path, prompt_hashes: set[str]) -> int:
     if _stands_in(path):
         return 0
     with Journal(path) as journal:
-        return journal.count(prompt_hashes)
+        held = journal.prompts()
+    return sum(held.get(each, 0) for each in prompt_hashes)
+
+
+def _check_noted(store: PoolStore) -> None:
+    """Refuses a store whose notes do not say of every prompt in its own journal whom it shows."""
+    path, notes = store.folder / ASKING_FOLDER / JOURNAL_FILE, store.folder / ASKING_FOLDER / ASKED_FILE
+    if not path.is_file() or _stands_in(path):
+        return
+    with Journal(path) as journal:
+        unknown = journal.prompts().keys() - {note.prompt_hash for note in read_asked(store.folder)}
+    if unknown:
+        raise RelandError(
+            f"{notes}: {len(unknown)} prompts in {path.name} are not noted there, so nobody can tell whether "
+            f"they show a user who was removed: restore the file from a backup; or empty {path.name}, whose "
+            "answers are then paid for again where they are needed"
+        )
 
 
 def _check_current(store: PoolStore) -> None:
@@ -199,6 +216,7 @@ def verify(store: PoolStore) -> list[str]:
         missing = _tried(problems, lambda: _missing(_prompts(store, lists[0])[0]))
         problems += map(not_purged, missing or ())
     problems += _tried(problems, lambda: _damaged_journals(store)) or []
+    _tried(problems, lambda: _check_noted(store))
     current = store.current()
     for number in sorted(store.numbers(), key=lambda number: number != current):
         content = _tried(problems, partial(store.read_as_written, number))

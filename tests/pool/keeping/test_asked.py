@@ -77,6 +77,33 @@ def test_a_purge_finds_prompts_that_never_came_into_a_version(tmp_path: Path) ->
             assert b"gone-1" not in content_of and b"here-2" in content_of, path
 
 
+def test_no_purge_where_nobody_knows_whom_a_prompt_shows(tmp_path: Path) -> None:
+    """The notes were deleted or lost a line: no purge reports success, and `verify` tells it."""
+    store = PoolStore(tmp_path / "store")
+    journal_file = store.folder / "asking" / "journal.sqlite"
+    with Journal(journal_file) as journal:
+        for user in ("gone-1", "here-2"):
+            answer = Answer(f"about {user}", "m", 1, 1, "")
+            record = request_record(f"bought by {user}", PoolConfig())
+            journal.record([Reception(record, ACCEPTED, answer, f"raw {user}")])
+    prompts = {user: prompt_hash(f"bought by {user}") for user in ("gone-1", "here-2")}
+    notes = [Asked(user, digest, str(journal_file)) for user, digest in prompts.items()]
+    with store.locked():
+        store.publish(content(), CHANGE)
+        note_asked(store.folder, notes)
+        store.remember(users=["gone-1"])
+        whole = (store.folder / "asking" / "asked.jsonl").read_bytes()
+        for damaged in (b"", whole.split(b"\n")[1] + b"\n"):
+            (store.folder / "asking" / "asked.jsonl").write_bytes(damaged)
+            with pytest.raises(RelandError, match="are not noted there.*restore the file"):
+                purge(store)
+            assert any("are not noted there" in problem for problem in verify(store))
+            assert b"gone-1" in journal_file.read_bytes()
+        (store.folder / "asking" / "asked.jsonl").write_bytes(whole)
+        assert counts(purge(store)) == (0, 1, 0, ())
+    assert b"gone-1" not in journal_file.read_bytes()
+
+
 def test_a_journal_that_was_moved_is_told_and_purged_when_it_is_back(tmp_path: Path) -> None:
     store, place, moved = PoolStore(tmp_path / "store"), tmp_path / "here.sqlite", tmp_path / "there.sqlite"
     prompt = "bought by gone-1"
