@@ -301,7 +301,7 @@ class Journal:
             RelandError: another process is at work on the journal, and may write what is removed again; or
                 is reading it, so that its old pages have to stay.
         """
-        hashes, keys = [(digest,) for digest in prompt_hashes], "(SELECT key FROM asked WHERE prompt_hash = ?)"
+        hashes, keys = [(each,) for each in prompt_hashes], "(SELECT key FROM asked WHERE prompt_hash = ?)"
         with self._explained():
             with self._transaction() as database:
                 self._free_the_dead()
