@@ -38,6 +38,19 @@ def random_ragged(lengths: Sequence[int], num_items: int, seed: int = 0) -> Ragg
     return ragged([(rng.permutation(num_items)[:length] + 1).tolist() for length in lengths])
 
 
+def dense_adjacency(train: Ragged, num_items: int) -> np.ndarray:
+    """D^-1/2 A D^-1/2 of users, then the padding item, then items; nodes without edges have zero rows."""
+    nodes = train.num_rows + num_items + 1
+    adjacency = np.zeros((nodes, nodes))
+    for user in range(train.num_rows):
+        for item in train.row(user).tolist():
+            adjacency[user, train.num_rows + item] += 1
+            adjacency[train.num_rows + item, user] += 1
+    degree = adjacency.sum(1)
+    scale = np.divide(1.0, np.sqrt(degree), out=np.zeros(nodes), where=degree > 0)
+    return scale[:, None] * adjacency * scale
+
+
 def planted_splits(num_users: int = 32, num_items: int = 12, length: int = 8) -> Splits:
     """Every user walks round the circle of items, one step at a time: the next item is always certain."""
     cuts = (slice(length), slice(length, -1), slice(-1, None))

@@ -18,6 +18,7 @@ from reland_jax.pool import AwaitingResponses
 from reland_jax.storage import Inputs
 from reland_jax.types import RelandError
 from tests.e2e.conftest import Finished, merged
+from tests.pool import fault_server
 from tests.pool.batch_server import answer
 from tests.pool.fault_server import Process, content_of
 
@@ -101,17 +102,8 @@ def test_an_incomplete_pool_whose_journal_is_gone_is_not_paid_for_again(
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Process]]:
     """Starts the misbehaving service anew with other settings, and points the environment at it."""
     pytest.importorskip("openai")
-    running: list[Process] = []
-
-    def start(**settings: object) -> Process:
-        running.append(Process(**settings))
-        for name, value in running[-1].environment.items():
-            monkeypatch.setenv(name, value)
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.end()
+    with fault_server.started(monkeypatch) as start:
+        yield start
 
 
 def test_a_service_that_failed_is_asked_again_about_what_is_missing(

@@ -12,7 +12,7 @@ from reland_jax.config import ModelConfig
 from reland_jax.models.graph import Propagation, bipartite_graph, build_propagation, propagate
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.types import Ragged
-from tests.toys import ragged, random_ragged
+from tests.toys import dense_adjacency, ragged, random_ragged
 
 NUM_ITEMS, DIM = 9, 5
 
@@ -20,19 +20,6 @@ TRAINS = {
     "random": random_ragged([3, 1, 7, 0, 4, 9, 2], NUM_ITEMS),
     "the same item twice": ragged([[1, 1, 2], [2], [], [3, 1, 3, 3]]),
 }
-
-
-def dense_adjacency(train: Ragged, num_items: int) -> np.ndarray:
-    """D^-1/2 A D^-1/2 of users, then the padding item, then items; nodes without edges have zero rows."""
-    nodes = train.num_rows + num_items + 1
-    adjacency = np.zeros((nodes, nodes))
-    for user in range(train.num_rows):
-        for item in train.row(user).tolist():
-            adjacency[user, train.num_rows + item] += 1
-            adjacency[train.num_rows + item, user] += 1
-    degree = adjacency.sum(1)
-    scale = np.divide(1.0, np.sqrt(degree), out=np.zeros(nodes), where=degree > 0)
-    return scale[:, None] * adjacency * scale
 
 
 def random_nodes(train: Ragged) -> jax.Array:

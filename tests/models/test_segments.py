@@ -21,7 +21,7 @@ from reland_jax.models.sampling import propagate_sampled, sample_tree
 from reland_jax.models.segments import Edges, add, neighbour_sum, raise_to
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged
-from tests.toys import ragged, random_ragged
+from tests.toys import dense_adjacency, ragged, random_ragged
 
 NUM_ITEMS, DIM = 19, 5
 ONE, EIGHT, BOTH = MeshConfig(), MeshConfig(model=8), MeshConfig(data=2, model=4)
@@ -30,19 +30,6 @@ TRAINS = {
     "bought again": ragged([[1, 1, 2], [2], [], [3, 1, 3, 3], [19, 19]]),
     "one edge": ragged([[], [7], []]),
 }
-
-
-def dense(train: Ragged) -> np.ndarray:
-    """D^-1/2 A D^-1/2 ``<float64>[U + I + 1, U + I + 1]``, edge by edge."""
-    nodes = train.num_rows + NUM_ITEMS + 1
-    adjacency = np.zeros((nodes, nodes))
-    for user in range(train.num_rows):
-        for item in train.row(user).tolist():
-            adjacency[user, train.num_rows + item] += 1
-            adjacency[train.num_rows + item, user] += 1
-    degree = adjacency.sum(1)
-    scale = np.divide(1.0, np.sqrt(degree), out=np.zeros(nodes), where=degree > 0)
-    return scale[:, None] * adjacency * scale
 
 
 class Case(NamedTuple):
@@ -116,7 +103,7 @@ def test_every_form_is_the_dense_product(name: str, case: Case) -> None:
             return summed, *pull_back(pull)
 
         summed, gradient = map(np.asarray, pulled(nodes, pull))
-    matrix = dense(train)
+    matrix = dense_adjacency(train, NUM_ITEMS)
     np.testing.assert_allclose(summed, matrix @ nodes, atol=2e-6)
     np.testing.assert_allclose(gradient, matrix @ pull, atol=2e-6)
 

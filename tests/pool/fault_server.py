@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -24,6 +25,7 @@ import time
 import urllib.request
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -348,6 +350,24 @@ def content_of(digest: str, kind: str = GOOD) -> str:
 
 
 _NOT_BILLED = ("limited", "limited_wait", "limited_date", "error", "refused", "redirect", "wait_long")
+
+
+@contextlib.contextmanager
+def started(monkeypatch: Any, key: str = "no-secret") -> Iterator[Callable[..., Process]]:
+    """Starts servers with settings of `Settings`, points the environment at the newest, and ends them all."""
+    running: list[Process] = []
+
+    def start(**settings: object) -> Process:
+        running.append(Process(key, **settings))
+        for name, value in running[-1].environment.items():
+            monkeypatch.setenv(name, value)
+        return running[-1]
+
+    try:
+        yield start
+    finally:
+        for process in running:
+            process.end()
 
 
 class Process:

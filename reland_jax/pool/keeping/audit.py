@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reland_jax.files import append_line, write_json
+from reland_jax.files import append_line, read_regular, write_json
 from reland_jax.types import RelandError
 
 AUDIT_FILE = "audit.jsonl"
@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 _TRIES = 4
 _WAIT_SECONDS = 0.05
 _NOTHING = hashlib.sha256(b"").hexdigest()
-_ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
+ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
 
 
 class Mark(NamedTuple):
@@ -84,14 +84,14 @@ def _read_log(store: Path) -> Log:
     log, mark = _parsed(store / AUDIT_FILE), read_mark(store)
     if mark is None:
         if log.entries and "previous" in log.entries[-1]:
-            raise RelandError(f"{store / MARK_FILE}: missing; {_ADVICE}")
+            raise RelandError(f"{store / MARK_FILE}: missing; {ADVICE}")
         return log
     # A process that was killed between the two leaves the mark one line behind.
     behind = log.chained and log.entries and log.entries[-1].get("previous") == mark.sha256
     if mark.sha256 != log.sha256 and not behind:
         raise RelandError(
             f"{store / AUDIT_FILE}: lines are missing or edited: {MARK_FILE} tells of {mark.lines} lines "
-            f"with another checksum than the {len(log.entries)} that are there; {_ADVICE}"
+            f"with another checksum than the {len(log.entries)} that are there; {ADVICE}"
         )
     return log
 
@@ -114,7 +114,7 @@ def read_mark(store: Path) -> Mark | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RelandError(
-            f"{path}: not the mark of a pool store ({type(error).__name__}: {error}); {_ADVICE}"
+            f"{path}: not the mark of a pool store ({type(error).__name__}: {error}); {ADVICE}"
         ) from error
 
 
@@ -151,14 +151,14 @@ def published(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def log_as_it_is(store: Path) -> Log:
     """The whole lines of a log that may be damaged: those that cannot be read are left out."""
-    content = _content(store / AUDIT_FILE)
+    content = content_of(store / AUDIT_FILE)
     whole = content[: content.rfind(b"\n") + 1]
     entries = [entry for line in whole.split(b"\n")[:-1] if (entry := _entry(line)) is not None]
     return Log(entries, hashlib.sha256(whole).hexdigest(), False, _lists(entries), len(whole))
 
 
 def _parsed(path: Path) -> Log:
-    content = _content(path)
+    content = content_of(path)
     whole = content[: content.rfind(b"\n") + 1]
     lines = [(line, _entry(line)) for line in whole.split(b"\n")[:-1]]
     running, before = hashlib.sha256(), []
@@ -173,21 +173,26 @@ def _parsed(path: Path) -> Log:
     for row in range(anchors[-1] if anchors else 0, len(lines)):
         entry = lines[row][1]
         if entry is None:
-            raise RelandError(f"{path}:{row + 1}: not a line of the audit log; {_ADVICE}")
+            raise RelandError(f"{path}:{row + 1}: not a line of the audit log; {ADVICE}")
         if entry.get("previous", None if chained and row else before[row]) != before[row]:
-            raise RelandError(f"{path}:{row + 1}: this line or one before it was edited or lost; {_ADVICE}")
+            raise RelandError(f"{path}:{row + 1}: this line or one before it was edited or lost; {ADVICE}")
         chained = "previous" in entry
     entries = [entry for _, entry in lines if entry is not None]
     return Log(entries, running.hexdigest(), chained, _lists(entries), len(whole))
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """The content of an audited file of a store; nothing where it is missing.
+
+    Raises:
+        RelandError: it cannot be read, or is no file.
+    """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise RelandError(f"{path}: cannot be read ({error.strerror})") from error
+        raise RelandError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reland_jax.files import write_bytes, write_json
-from reland_jax.pool.keeping.audit import AUDIT_FILE, Log, append, read_log
+from reland_jax.pool.keeping.audit import ADVICE, AUDIT_FILE, Log, append, content_of, read_log
 from reland_jax.pool.keeping.patterns import found_in
 from reland_jax.types import Rationale, RelandError
 
@@ -37,7 +37,6 @@ LIST_VERSION = 1
 
 _TRIES = 5
 _WAIT_SECONDS = 0.05
-_ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
 
 
 class Removals(NamedTuple):
@@ -123,7 +122,7 @@ def checksums(lists: Mapping[str, bytes]) -> dict[str, str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Name -> present content of both lists, b"" for a missing one."""
-    return {name: _bytes(folder / name) for name in LIST_FILES}
+    return {name: content_of(folder / name) for name in LIST_FILES}
 
 
 def lists_as_they_lie(folder: Path) -> tuple[Removals, tuple[str, ...]]:
@@ -174,7 +173,7 @@ def finish_lists(folder: Path, log: Log) -> None:
     lists = _announced(folder)
     if lists and checksums(lists) == log.lists:
         for name, text in lists.items():
-            if text and _bytes(folder / name) != text:
+            if text and content_of(folder / name) != text:
                 write_bytes(folder / name, text, private=True)
     _held_against(log, folder)
     aside.unlink()
@@ -201,7 +200,7 @@ def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
             what = "missing" if not found[name] else "edited or replaced" if expected else "not made here"
             raise RelandError(
                 f"{folder / name}: {what}: it is not the list that {AUDIT_FILE} tells of; without it, "
-                f"whoever was removed, and what was blocked, would come back: {_ADVICE}"
+                f"whoever was removed, and what was blocked, would come back: {ADVICE}"
             )
     return lists
 
@@ -225,7 +224,7 @@ def _hold_against_entries(log: Log, lists: Mapping[str, bytes], folder: Path) ->
     ):
         if lost:
             raise RelandError(
-                f"{folder / name}: lacks {len(lost)} entries that {AUDIT_FILE} tells of; {_ADVICE}"
+                f"{folder / name}: lacks {len(lost)} entries that {AUDIT_FILE} tells of; {ADVICE}"
             )
 
 
@@ -235,15 +234,6 @@ def _announced(folder: Path) -> dict[str, bytes] | None:
         return {name: str(values[name]).encode() for name in LIST_FILES}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise RelandError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
 
 
 def removals_of(text: bytes, folder: Path) -> Removals:
@@ -260,7 +250,7 @@ def removals_of(text: bytes, folder: Path) -> Removals:
         bytes.fromhex(values["salt"])
         return Removals(str(values["salt"]), frozenset(values["users"]), frozenset(values["seeds"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise RelandError(f"{path}: lacks {error}; {_ADVICE}") from error
+        raise RelandError(f"{path}: lacks {error}; {ADVICE}") from error
 
 
 def patterns_of(text: bytes, folder: Path) -> tuple[str, ...]:
@@ -272,7 +262,7 @@ def patterns_of(text: bytes, folder: Path) -> tuple[str, ...]:
     path = folder / PATTERNS_FILE
     patterns = _values(text, path).get("patterns") if text else []
     if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
-        raise RelandError(f"{path}: lacks its patterns; {_ADVICE}")
+        raise RelandError(f"{path}: lacks its patterns; {ADVICE}")
     return tuple(patterns)
 
 
@@ -295,7 +285,7 @@ def _values(text: bytes, path: Path) -> dict[str, Any]:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         # Going on without the list would bring back what it keeps out.
-        raise RelandError(f"{path}: cannot be read ({error}); {_ADVICE}") from error
+        raise RelandError(f"{path}: cannot be read ({error}); {ADVICE}") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != LIST_VERSION:
         raise RelandError(

@@ -20,6 +20,8 @@ _BYTES_PER_TOKEN = 256
 _ONE_ANSWER = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
 """What a service sends after an answer on a kept connection would be taken for the next answer."""
 _MOST_REDIRECTS = 3
+_PACKINGS = {"Accept-Encoding": "gzip, deflate"}
+"""What `_Unpacker` can unpack within a bound."""
 _TEXT_ENCODING = re.compile(
     r"utf[-_]?8|(?:us[-_])?ascii|latin[-_]?1|iso[-_]8859[-_]\d{1,2}|(?:windows[-_]|cp)125\d", re.ASCII
 )
@@ -61,14 +63,12 @@ def async_http_client(bound: Bound) -> httpx2.AsyncClient:
     """For `openai.AsyncOpenAI`; proxies and certificates come from the environment as ever."""
 
     async def guard(response: httpx2.Response) -> None:
-        _check_target(response)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.encoding = _text_encoding(response)
-        response.stream = _AsyncGuarded(response.stream, _Unpacker(response, bound.size))
+        response.stream = _AsyncGuarded(response.stream, _checked(response, bound))
 
     return openai.DefaultAsyncHttpxClient(
         limits=_ONE_ANSWER,
-        headers={"Accept-Encoding": "gzip, deflate"},
+        headers=_PACKINGS,
         event_hooks={"response": [guard]},
         max_redirects=_MOST_REDIRECTS,
     )
@@ -78,17 +78,22 @@ def http_client(bound: Bound) -> httpx2.Client:
     """For `openai.OpenAI`."""
 
     def guard(response: httpx2.Response) -> None:
-        _check_target(response)
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.encoding = _text_encoding(response)
-        response.stream = _Guarded(response.stream, _Unpacker(response, bound.size))
+        response.stream = _Guarded(response.stream, _checked(response, bound))
 
     return openai.DefaultHttpxClient(
         limits=_ONE_ANSWER,
-        headers={"Accept-Encoding": "gzip, deflate"},
+        headers=_PACKINGS,
         event_hooks={"response": [guard]},
         max_redirects=_MOST_REDIRECTS,
     )
+
+
+def _checked(response: httpx2.Response, bound: Bound) -> _Unpacker:
+    """Looks at the head of an answer, and returns what its body goes through."""
+    _check_target(response)
+    response.encoding = _text_encoding(response)
+    return _Unpacker(response, bound.size)
 
 
 def _text_encoding(response: httpx2.Response) -> str:

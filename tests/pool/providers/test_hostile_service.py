@@ -35,18 +35,8 @@ StartServer = Callable[..., fault_server.Process]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
     """Starts servers, points the environment at the newest, and ends them."""
-    running: list[fault_server.Process] = []
-
-    def start(kind: str = "", **settings: object) -> fault_server.Process:
-        faults = {"faults": 1.0, "kinds": kind} if kind else {}
-        running.append(fault_server.Process(KEY, **faults, **settings))
-        for name, value in running[-1].environment.items():
-            monkeypatch.setenv(name, value)
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.end()
+    with fault_server.started(monkeypatch, KEY) as start:
+        yield lambda kind="", **more: start(**({"faults": 1.0, "kinds": kind} if kind else {}), **more)
 
 
 def kept(folder: Path) -> bytes:

@@ -39,17 +39,8 @@ StartServer = Callable[..., fault_server.Process]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartServer]:
     """Starts servers, points the environment at the newest, and ends them."""
-    running: list[fault_server.Process] = []
-
-    def start(**settings: object) -> fault_server.Process:
-        running.append(fault_server.Process(KEY, **settings))
-        for name, value in running[-1].environment.items():
-            monkeypatch.setenv(name, value)
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.end()
+    with fault_server.started(monkeypatch, KEY) as start:
+        yield start
 
 
 def trouble_of(**llm: object) -> ChatError:
