@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reland_jax.config import DataConfig
-from reland_jax.data.describe import TextCoverage, text_coverage
+from reland_jax.data.describe import TextCoverage, repeats, text_coverage
 from reland_jax.data.filtering import Kept
 from reland_jax.data.sources.raw import SPLIT_CODES, RawTable
 from reland_jax.data.splits import split
@@ -38,7 +38,7 @@ def load_report(
         first_time=raw.span[1],
         last_time=raw.span[2],
         ties=0 if raw.time is None else _ties(interactions.user, raw.time[rows]),
-        repeats=_repeats(interactions),
+        repeats=repeats(interactions),
         users_read=len(raw.user.name),
         items_read=len(raw.item.name),
         users=interactions.num_users,
@@ -126,12 +126,6 @@ def _ties(user: np.ndarray, time: np.ndarray) -> int:
     """Rows, sorted by both, whose user has another at the same time: the order of the file decides."""
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     return int((np.append(same, False) | np.append(False, same)).sum())
-
-
-def _repeats(interactions: Interactions) -> int:
-    pair = interactions.user.astype(np.int64) * (interactions.num_items + 1) + interactions.item
-    pair.sort()
-    return int((pair[1:] == pair[:-1]).sum())
 
 
 def _matched(raw: RawTable, interactions: Interactions) -> int | None:
