@@ -267,7 +267,7 @@ def ranking() -> tuple[Any, ...]:
     bought = random_ragged([5] * USERS, ITEMS)
     targets = random_ragged([2] * USERS, ITEMS, 1)
     plan = plan_ranking(targets, bought, ITEMS, 7 * 8 * (ITEMS + 1), bought)
-    assert len(plan.frequent) and plan.users_at_a_time < plan.user.shape[1]
+    assert len(plan.frequent) and plan.users_at_a_time < plan.tiles.user.shape[1]
     return plan, scored(jnp.ones((USERS, WIDTH)), jnp.ones((ITEMS + 1, WIDTH)))
 
 
@@ -275,7 +275,7 @@ def test_ranking(platform: str) -> None:
     """Two loops do not say how often they turn: over the users whom the frequent items left open, so many at
     a time, and over the targets of these. Over all users they would do what the first look saves."""
     plan, vectors = ranking()
-    tiles, cutoff = ranks.Tile(*plan[:6]), jnp.int32(10)
+    tiles, cutoff = plan.tiles, jnp.int32(10)
     first = operations(
         partial(ranks._open_rows, num_items=ITEMS), platform, tiles, plan.frequent, vectors, cutoff
     )

@@ -49,23 +49,17 @@ class Vectors(NamedTuple):
     score: Callable[[jax.Array, jax.Array], jax.Array]
 
 
-class RankingPlan(NamedTuple):
-    """Which users, masked items and targets each tile ranks; N tiles of B users.
+class Tile(NamedTuple):
+    """The users, masked items and targets of a tile; or of all N tiles, then with an axis N in front.
 
     Attributes:
-        user: ``<int32>[N, B]``, 0 in unused rows.
-        masked_row: ``<int32>[N, M]``, row of the tile, B where unused.
-        masked_item: ``<int32>[N, M]``.
-        target_row: ``<int32>[N, K]``, 0 where unused.
-        target_item: ``<int32>[N, K]``, 0 where unused.
-        target_masked: ``<int32>[N, K]``, 1 where the target is a masked item of its user, else 0; None
+        user: ``<int32>[B]``, 0 in unused rows.
+        masked_row: ``<int32>[M]``, row of the tile, B where unused.
+        masked_item: ``<int32>[M]``.
+        target_row: ``<int32>[K]``, 0 where unused.
+        target_item: ``<int32>[K]``, 0 where unused.
+        target_masked: ``<int32>[K]``, 1 where the target is a masked item of its user, else 0; None
             where no target is.
-        frequent: ``<int32>[F]``, distinct items that are scored first; may be none.
-        slot: ``<int64>[n]``, where target ``t`` of the caller's list stands in ``[N * K]``.
-        targets: the distinct targets, one row per user; the host's copy.
-        had_before: ``<bool>[n]``, which of them are masked; None where none is. The host's copy.
-        num_items: I.
-        users_at_a_time: users who are scored against all items at a time.
     """
 
     user: jax.Array
@@ -74,6 +68,22 @@ class RankingPlan(NamedTuple):
     target_row: jax.Array
     target_item: jax.Array
     target_masked: jax.Array | None
+
+
+class RankingPlan(NamedTuple):
+    """Which users, masked items and targets each tile ranks; N tiles of B users.
+
+    Attributes:
+        tiles: all tiles.
+        frequent: ``<int32>[F]``, distinct items that are scored first; may be none.
+        slot: ``<int64>[n]``, where target ``t`` of the caller's list stands in ``[N * K]``.
+        targets: the distinct targets, one row per user; the host's copy.
+        had_before: ``<bool>[n]``, which of them are masked; None where none is. The host's copy.
+        num_items: I.
+        users_at_a_time: users who are scored against all items at a time.
+    """
+
+    tiles: Tile
     frequent: jax.Array
     slot: np.ndarray
     targets: Ragged
@@ -130,11 +140,12 @@ def plan_ranking(
     if before.any():
         target_masked = np.zeros(target_item.shape, np.int32)
         target_masked.reshape(-1)[slot] = before
-    return RankingPlan(
+    tiled = Tile(
         put(user), put(masked_row), put(masked_item), put(target_row), put(target_item),
-        None if target_masked is None else put(target_masked), put(frequent),
-        slot, targets, before if before.any() else None, num_items, min(at_a_time, rows),
+        None if target_masked is None else put(target_masked),
     )  # fmt: skip
+    masked_targets = before if before.any() else None
+    return RankingPlan(tiled, put(frequent), slot, targets, masked_targets, num_items, min(at_a_time, rows))
 
 
 def _most_frequent(history: Ragged | None, num_items: int) -> np.ndarray:
@@ -163,17 +174,6 @@ def _deal(
     items_out = np.zeros(tiles * width, np.int32)
     rows_out[place], items_out[place] = row[owner], items
     return rows_out.reshape(tiles, width), items_out.reshape(tiles, width), place
-
-
-class Tile(NamedTuple):
-    """A tile of the first fields of `RankingPlan`, without its axis N; or all tiles, with it."""
-
-    user: jax.Array
-    masked_row: jax.Array
-    masked_item: jax.Array
-    target_row: jax.Array
-    target_item: jax.Array
-    target_masked: jax.Array | None
 
 
 Tiles = TypeVar("Tiles")
@@ -377,7 +377,7 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     if not bounded:
         user, item = largest
         raise RelandError(f"user vector {user} and item vector {item} are so large that scores overflow")
-    tiles, num_items = Tile(*plan[:6]), plan.num_items
+    tiles, num_items = plan.tiles, plan.num_items
     bound = jnp.int32(num_items if cutoff is None else cutoff)
     if cutoff is None or cutoff > len(plan.frequent):
         open_rows = _all_rows(tiles)

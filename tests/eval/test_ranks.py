@@ -68,7 +68,7 @@ def test_ranks_equal_brute_force(
     users, items = vectors
     targets, masked = lists
     plan = plan_ranking(targets, masked, NUM_ITEMS, rows_per_tile * ROW_BYTES)
-    assert plan.user.shape[1] == min(rows_per_tile, int((targets.lengths() > 0).sum()))
+    assert plan.tiles.user.shape[1] == min(rows_per_tile, int((targets.lengths() > 0).sum()))
     found = rank_targets(plan, scored(users, items))
     np.testing.assert_array_equal(found.rank, brute_force(users, items, targets, masked))
     np.testing.assert_array_equal(found.item, targets.items)
@@ -99,7 +99,7 @@ def test_a_target_that_is_masked_is_ranked_among_what_is_left(
     masked = ragged(rows)
     plan = plan_ranking(targets, masked, NUM_ITEMS, rows_per_tile * ROW_BYTES)
     again = sum(np.isin(targets.row(user), rows[user]).sum() for user in range(NUM_USERS))
-    assert 20 < again == np.asarray(plan.target_masked).sum()
+    assert 20 < again == np.asarray(plan.tiles.target_masked).sum()
     expected = brute_force(*vectors, targets, masked)
     assert expected != brute_force(*vectors, targets, history), "targets compete with those of the history"
     np.testing.assert_array_equal(rank_targets(plan, scored(*vectors)).rank, expected)
@@ -124,8 +124,8 @@ def test_an_item_that_is_a_target_twice_is_ranked_once(vectors: tuple[np.ndarray
 
 def test_without_masked_targets_nothing_is_carried_for_them(lists: tuple[Ragged, Ragged]) -> None:
     """The program, its memory and its speed stay what they are where nobody has an item again."""
-    assert plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES).target_masked is None
-    assert plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES).target_masked is None
+    assert plan_ranking(*lists, NUM_ITEMS, 5 * ROW_BYTES).tiles.target_masked is None
+    assert plan_ranking(lists[0], None, NUM_ITEMS, 5 * ROW_BYTES).tiles.target_masked is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
