@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import command_line
-from experiments.command_line import define_path
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.files import write_json
 from reland_jax.pool import RationaleRequest, build_prompt, save_pool

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import command_line
+from experiments.harness import command_line
 from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign, exact_top_k, recall_at_k, scann_top_k
 from reland_jax.seeds import kmeans, sample_seeds

@@ -38,10 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import command_line
-from experiments.command_line import required_path
 from experiments.configs.reland import get_config
-from experiments.settings import parse_setting, with_settings
+from experiments.harness import command_line
+from experiments.harness.command_line import required_path
+from experiments.harness.settings import parse_setting, with_settings
 from reland_jax.config import Config
 from reland_jax.eval import (
     Borrowed,

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from experiments import command_line
-from experiments.command_line import required_path
+from experiments.harness import command_line
+from experiments.harness.command_line import required_path
 from reland_jax.artefacts import stored
 from reland_jax.files import written_aside
-from reland_jax.retrieval.shards import write_shard
+from reland_jax.scale.shards import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
 from reland_jax.types import RelandError
 

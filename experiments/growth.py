@@ -36,12 +36,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
+from experiments.configs.reland import get_config
+
 # Nothing here imports jax before a measurement does, in its own process: on Linux the peak memory of a
 # process begins with that of the one that started it.
-from experiments import command_line
-from experiments.command_line import define_path
-from experiments.configs.reland import get_config
-from experiments.written import read_records
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path
+from experiments.harness.written import read_records
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
 from reland_jax.files import write_sealed

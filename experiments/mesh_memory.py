@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from experiments import command_line
 from experiments.configs.reland import get_config
 from experiments.growth import generate
+from experiments.harness import command_line
 from reland_jax.config import BACKBONES, Config, MeshConfig
 from reland_jax.types import RelandError, Splits
 

@@ -34,13 +34,13 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import pool_asking, pool_changes, pool_views
-from experiments.command_line import config_word, define_path, leave, parsed, status_of
-from experiments.pool_changes import Order
+from experiments.harness.command_line import config_word, define_path, leave, parsed, status_of
+from experiments.pool_commands import asking, changes, views
+from experiments.pool_commands.changes import Order
 from reland_jax.config import nearest_name
-from reland_jax.pool.keeping.lists import read_lists
-from reland_jax.pool.keeping.tidying import check_store
-from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool_store.lists import read_lists
+from reland_jax.pool_store.store import PoolStore
+from reland_jax.pool_store.tidying import check_store
 from reland_jax.types import RelandError
 
 Flags = flags.FlagValues
@@ -107,7 +107,7 @@ def _remove_flags(values: Flags) -> None:
     )  # fmt: skip
 
     flags.DEFINE_float(
-        "wait", pool_changes.PURGE_WAIT_SECONDS,
+        "wait", changes.PURGE_WAIT_SECONDS,
         "Seconds that a purge waits for processes that ask in this store; they are told to stop.", 0,
         flag_values=values,
     )  # fmt: skip
@@ -167,75 +167,75 @@ def _need(given: Flags, action: str, *names: str) -> None:
 def _build(given: Flags, _: list[str]) -> int:
     _need(given, "build", "config")
     _need(given, "build", "workdir")
-    return pool_asking.build(_order(given, "build"), given.config.to_dict(), given.workdir)
+    return asking.build(_order(given, "build"), given.config.to_dict(), given.workdir)
 
 
 def _refresh(given: Flags, _: list[str]) -> int:
     _need(given, "refresh", "config")
     _need(given, "refresh", "workdir")
     order = _order(given, "refresh")
-    return pool_asking.refresh(order, given.config.to_dict(), given.workdir, given.older_than)
+    return asking.refresh(order, given.config.to_dict(), given.workdir, given.older_than)
 
 
 def _add(given: Flags, _: list[str]) -> int:
     _need(given, "add", "file")
-    return pool_changes.add(_order(given, "add"), given.file, given.held_out)
+    return changes.add(_order(given, "add"), given.file, given.held_out)
 
 
 def _remove(given: Flags, _: list[str]) -> int:
     _need(given, "remove", "user", "match")
     order = _order(given, "remove")._replace(wait=given.wait)
-    return pool_changes.remove(order, given.user, given.match, given.purge)
+    return changes.remove(order, given.user, given.match, given.purge)
 
 
 def _expire(given: Flags, _: list[str]) -> int:
     _need(given, "expire", "older_than")
-    return pool_changes.expire(_order(given, "expire"), given.older_than)
+    return changes.expire(_order(given, "expire"), given.older_than)
 
 
 def _block(given: Flags, _: list[str]) -> int:
     _need(given, "block", "pattern")
-    return pool_changes.block(_order(given, "block"), given.pattern)
+    return changes.block(_order(given, "block"), given.pattern)
 
 
 def _unblock(given: Flags, _: list[str]) -> int:
     _need(given, "unblock", "pattern")
-    return pool_changes.unblock(_order(given, "unblock"), given.pattern)
+    return changes.unblock(_order(given, "unblock"), given.pattern)
 
 
 def _readmit(given: Flags, _: list[str]) -> int:
     _need(given, "readmit", "user")
-    return pool_changes.readmit(_order(given, "readmit"), given.user)
+    return changes.readmit(_order(given, "readmit"), given.user)
 
 
 def _cap(given: Flags, _: list[str]) -> int:
     _need(given, "cap", "seeds", "tokens")
-    return pool_changes.cap(_order(given, "cap"), given.seeds, given.tokens)
+    return changes.cap(_order(given, "cap"), given.seeds, given.tokens)
 
 
 def _show(given: Flags, _: list[str]) -> int:
-    return pool_views.show(PoolStore(given.store), given.version, given.user, given.limit)
+    return views.show(PoolStore(given.store), given.version, given.user, given.limit)
 
 
 def _stats(given: Flags, _: list[str]) -> int:
-    return pool_views.show_stats(PoolStore(given.store), given.version)
+    return views.show_stats(PoolStore(given.store), given.version)
 
 
 def _diff(given: Flags, operands: list[str]) -> int:
-    return pool_views.show_difference(PoolStore(given.store), *operands)
+    return views.show_difference(PoolStore(given.store), *operands)
 
 
 def _export(given: Flags, _: list[str]) -> int:
     _need(given, "export", "file")
-    return pool_views.export(PoolStore(given.store), given.version, given.file)
+    return views.export(PoolStore(given.store), given.version, given.file)
 
 
 def _verify(given: Flags, _: list[str]) -> int:
-    return pool_views.show_problems(PoolStore(given.store))
+    return views.show_problems(PoolStore(given.store))
 
 
 def _seal(given: Flags, _: list[str]) -> int:
-    return pool_changes.seal(_order(given, "seal"))
+    return changes.seal(_order(given, "seal"))
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -11,8 +11,8 @@ The *machine* is measured, not looked up: the best float32 and bfloat16 products
 precision that JAX chooses by itself as the step does, and the best ``a * x + y`` over arrays far larger
 than a cache. Anything else that runs at the time lowers these peaks as it lowers the step.
 
-*Operations* are counted in the jaxpr of the step that training scans over (`experiments.operations`); the
-model of a roofline is that of Williams et al., CACM 2009.
+*Operations* are counted in the jaxpr of the step that training scans over (`experiments.speed.operations`);
+the model of a roofline is that of Williams et al., CACM 2009.
 
 *Bytes* have two figures. "Least" is what no schedule avoids once the state does not stay in a cache:
 parameters and optimiser state read and written, gradients, the batch and the tables it needs, each once.
@@ -46,11 +46,11 @@ import optax
 from absl import flags
 from jax.extend.core import JaxprEqn
 
-from experiments import command_line
-from experiments.command_line import required_path
 from experiments.configs.reland import get_config
-from experiments.operations import SPARSE, bytes_of, count, equations, width
-from experiments.roofline_view import plot, table
+from experiments.harness import command_line
+from experiments.harness.command_line import required_path
+from experiments.speed.operations import SPARSE, bytes_of, count, equations, width
+from experiments.speed.roofline_view import plot, table
 from reland_jax.config import LINEAR, Config, TrainConfig, nearest_name
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command_line
-from experiments.written import check_own
+from experiments.harness import command_line
+from experiments.harness.written import check_own
 from reland_jax.config import Config
 from reland_jax.files import write_json
 

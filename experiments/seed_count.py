@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command_line
-from experiments.command_line import define_path, required_path
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path, required_path
 from reland_jax.config import Config
 from reland_jax.files import write_json
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
-    from experiments.seed_count_curve import Encoded, Prompts
+    from experiments.seed_counts.curve import Encoded, Prompts
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Those of the paper's Figure 6, and a few more."""
@@ -80,9 +80,9 @@ def run(config: Config, workdir: Path, options: Options, out: Path | None = None
     Raises:
         RelandError: bad data, settings or options.
     """
-    from experiments.seed_count_curve import encode, fresh_validation, prompts
-    from experiments.seed_count_training import check, train
-    from experiments.seed_count_view import plot, table
+    from experiments.seed_counts.curve import encode, fresh_validation, prompts
+    from experiments.seed_counts.training import check, train
+    from experiments.seed_counts.view import plot, table
 
     _check(options)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _measured(
     config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts
 ) -> dict[str, Any]:
     """The points of every repetition, and what each rule makes of them."""
-    from experiments.seed_count_curve import curve, point, sampled
+    from experiments.seed_counts.curve import curve, point, sampled
     from reland_jax.seeds.coverage import RULES, marginal_gain, recommend
 
     weight = encoded.splits.train.lengths() if options.by_activity else None

@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-# Nothing here imports jax before a measurement does: see `experiments.growth`.
-from experiments import command_line
-from experiments.command_line import define_path
 from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
-from experiments.written import read_records
+
+# Nothing here imports jax before a measurement does: see `experiments.growth`.
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path
+from experiments.harness.written import read_records
 from reland_jax.artefacts import fingerprint
 from reland_jax.files import write_sealed
 from reland_jax.types import RelandError
@@ -136,7 +137,7 @@ def measure(users: int, setup: Setup) -> Record:
 
 def population(users: int, setup: Setup) -> tuple[np.ndarray, np.ndarray]:
     """Vectors ``<float32>[U, D]`` and interactions ``<int64>[U]``, made block by block."""
-    from experiments.mixture import mixture_like
+    from experiments.scaling.mixture import mixture_like
 
     mixture = mixture_like(setup.vectors, setup.components, setup.dim)
     rng, vectors = np.random.default_rng(1), np.empty((users, setup.dim), np.float32)

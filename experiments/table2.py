@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import command_line
-from experiments.command_line import define_path, required_path
-from experiments.kept import KeptScores, origin_of
-from experiments.plan import Cell, Key, Progress, cells, plan
-from experiments.written import check_own
+from experiments.grid.kept import KeptScores, origin_of
+from experiments.grid.plan import Cell, Key, Progress, cells, plan
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path, required_path
+from experiments.harness.written import check_own
 from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
 from reland_jax.files import write_json
@@ -110,7 +110,7 @@ def run(
     """Trains what is missing and writes the tables.
 
     Args:
-        configs: see `experiments.plan.plan`.
+        configs: see `experiments.grid.plan.plan`.
         workdir: folder of artefacts and tables.
         cells_folder: of the scores of finished cells; None for "cells" in `workdir`.
         finished_only: train nothing; what is not finished is left out.

@@ -4,7 +4,7 @@
         --trials=12 --workdir=DIR [--max_epochs=N] [--pool=FILE] [--set=section.key=value ...]
 
 Every variant has the same number of trials, each with the same bound on its epochs, the same sampler
-seeds and training seed 0. Its space (`experiments.spaces`) is the part that all variants share and what
+seeds and training seed 0. Its space (`experiments.grid.spaces`) is the part that all variants share and what
 the variant itself adds. The first trial has the settings of `experiments/configs/reland.py`, the next
 three are random, the others are drawn by the tree-structured Parzen estimator (Bergstra et al., NeurIPS
 2011) from what the variant's own trials showed. A trial whose best validation so far is below the median
@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from experiments import command_line
-from experiments.command_line import define_path, required_path
 from experiments.configs.reland import get_config
-from experiments.settings import parse_setting, with_settings
-from experiments.spaces import Setting, space_of, starting_point, suggest
-from experiments.written import check_own
+from experiments.grid.spaces import Setting, space_of, starting_point, suggest
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path, required_path
+from experiments.harness.settings import parse_setting, with_settings
+from experiments.harness.written import check_own
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
 from reland_jax.data import raw_state

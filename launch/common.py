@@ -10,7 +10,6 @@ values of secrets on the machine where the job runs.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import signal
@@ -22,7 +21,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from experiments.command_line import run_with_operands
+from experiments.harness.command_line import run_with_operands
 from launch.plan import Plan, execute, script
 from reland_jax.config import nearest_name
 from reland_jax.files import expanded
@@ -140,19 +139,13 @@ def job_from_flags(values: flags.FlagValues, experiment: Sequence[str], mount: s
 
 
 def check_module(module: str) -> None:
-    """Raises `RelandError` unless the module is a command: a file of experiments/ that can be run."""
-    files = sorted((REPOSITORY / "experiments").glob("*.py"))
-    known = [f"experiments.{path.stem}" for path in files if is_command(path)]
-    if module in {f"experiments.{path.stem}" for path in files} - set(known):
+    """Raises `RelandError` unless the module is a command: a file at the top of experiments/."""
+    known = sorted(f"experiments.{path.stem}" for path in (REPOSITORY / "experiments").glob("*.py"))
+    if module in known:
+        return
+    if (REPOSITORY / f"{module.replace('.', '/')}.py").is_file() and module.startswith("experiments."):
         raise RelandError(f"--module={module}: no command but a part of others; known are {', '.join(known)}")
-    if module not in known:
-        raise RelandError(f"--module={module}: {nearest_name(module, known)}")
-
-
-def is_command(path: Path) -> bool:
-    """Whether a file does something when it is run: it has a block for the name ``__main__``."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+    raise RelandError(f"--module={module}: {nearest_name(module, known)}")
 
 
 def workdir_of(experiment: Sequence[str]) -> str | None:

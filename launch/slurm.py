@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments.command_line import define_path
+from experiments.harness.command_line import define_path
 from launch import common
 from launch.common import FOLDER, PORT, Job
 from launch.plan import Command, File, Plan

@@ -37,8 +37,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments.command_line import run_with_operands
-from launch.common import PORT, is_command, parse_secrets
+from experiments.harness.command_line import run_with_operands
+from launch.common import PORT, parse_secrets
 from reland_jax.files import resolve
 from reland_jax.types import RelandError
 
@@ -79,7 +79,7 @@ def _check_module(module: str) -> None:
         found = None
     if found is None or not found.origin:
         raise RelandError(f"--module={module}: there is no such module here; such as experiments.run")
-    if not is_command(Path(found.origin)):
+    if "__main__" not in Path(found.origin).read_text(encoding="utf-8"):
         raise RelandError(f"--module={module}: no command but a part of others; such as experiments.run")
 
 

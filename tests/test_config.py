@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.settings import setting_of
+from experiments.harness.settings import setting_of
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, DOMAINS, ENCODERS, PROVIDERS, SOURCES, Config, nearest_name
 from reland_jax.data.finding import SOURCES as LOADING_SOURCES

@@ -25,7 +25,7 @@ from reland_jax.models import MODELS, bipartite_graph, build_propagation
 from reland_jax.models.graph import propagate
 from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.retrieval import exact
-from reland_jax.seeds import passes
+from reland_jax.seeds import kmeans_passes
 from reland_jax.seeds.kmeans import _start_and_iterate
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.checkpoint import Pooling
@@ -307,11 +307,11 @@ def test_clustering(platform: str) -> None:
 
 
 def test_a_pass_over_very_many_users(platform: str) -> None:
-    placed = passes.place(np.ones((USERS, WIDTH), np.float32), None)
+    placed = kmeans_passes.place(np.ones((USERS, WIDTH), np.float32), None)
     centres, half, number = jnp.ones((3, WIDTH, 8)), jnp.ones((3, 8)), jnp.arange(3)
     nobody = jnp.zeros(USERS, jnp.int32), jnp.zeros(USERS)
     found = operations(
-        partial(passes._compare, placed.mesh),
+        partial(kmeans_passes._compare, placed.mesh),
         platform,
         placed.rows,
         placed.mean,

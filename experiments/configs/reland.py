@@ -16,7 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from experiments.settings import with_settings
+from experiments.harness.settings import with_settings
 from reland_jax.config import (
     ENCODERS,
     LINEAR,

@@ -13,13 +13,13 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import ledger
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
-from reland_jax.pool.keeping.versions import PoolStore
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
 from reland_jax.pool.prompting.step0 import AnswersPrompts
 from reland_jax.pool.prompting.templates import PROMPT_VERSION
 from reland_jax.pool.providers import make_provider
 from reland_jax.pool.providers.files import FileProvider
-from reland_jax.pool.providers.stored import StoreProvider
+from reland_jax.pool_store.provider import StoreProvider
+from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
 
 WITH_JOURNAL = ("openai", "batch", "hf")

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from reland_jax.retrieval.exact import exact_top_k
-from reland_jax.retrieval.tuning import wanted_share
 from reland_jax.retrieval.vectors import checked, unit_rows_host
+from reland_jax.scale.tuning import wanted_share
 from reland_jax.types import RelandError
 
 BRUTE_FORCE_KEYS = 5000

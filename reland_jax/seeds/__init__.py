@@ -2,14 +2,13 @@
 
 `add_texts` appends the texts of a user's items to its behaviour vector. Users are clustered by these vectors
 (`kmeans`), then representativeness-aware and importance-aware sampling alternate until exactly S seed users
-are chosen (`sample_seeds`). `choose_seeds` does both from a `SeedsConfig`, and uses `kmeans_large` if there
-are many users and clusters.
+are chosen (`sample_seeds`). `choose_seeds` does both from a `SeedsConfig`, and clusters in passes over tiles
+(`kmeans_large`) if there are many users and clusters.
 """
 
 from reland_jax.seeds.behaviour import add_texts
 from reland_jax.seeds.choose import choose_seeds
 from reland_jax.seeds.kmeans import KMeansResult, kmeans, lloyd
-from reland_jax.seeds.large import kmeans_large
 from reland_jax.seeds.sampling import sample_seeds
 
-__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "kmeans_large", "lloyd", "sample_seeds"]
+__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "lloyd", "sample_seeds"]

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from reland_jax.config import SeedsConfig
 from reland_jax.seeds.kmeans import KMeansResult, kmeans
-from reland_jax.seeds.large import kmeans_large
+from reland_jax.seeds.kmeans_large import kmeans_large
 from reland_jax.seeds.sampling import sample_seeds
 from reland_jax.types import SeedSet
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.export_vectors import export
-from reland_jax.retrieval.stream import Attacher, AttachJob, attach_all
+from reland_jax.scale.stream import Attacher, AttachJob, attach_all
 from reland_jax.storage import load_assignment, load_built_pool, load_interactions
 from reland_jax.types import RelandError
 from tests.e2e.conftest import Finished

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.kept import KeptScores, origin_of
-from experiments.plan import Cell
-from experiments.settings import with_settings
+from experiments.grid.kept import KeptScores, origin_of
+from experiments.grid.plan import Cell
+from experiments.harness.settings import with_settings
 from reland_jax.config import Config
 from reland_jax.data import data_fingerprint, load_interactions
 from reland_jax.grid import Scores

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.plan import plan
+from experiments.grid.plan import plan
 from experiments.table2 import run as run_grid
 from reland_jax.config import VARIANTS
 from tests.e2e.conftest import Finished

@@ -17,14 +17,14 @@ import pytest
 from experiments.configs.reland import get_config
 from experiments.pool import COMMANDS, main
 from reland_jax.config import Config
-from reland_jax.control import read_version
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool.asking.journal import Journal
-from reland_jax.pool.keeping.asked import read_asked
-from reland_jax.pool.keeping.versions import PoolStore
+from reland_jax.pool_store.asked import read_asked
+from reland_jax.pool_store.rematch import read_version
+from reland_jax.pool_store.store import PoolStore
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import flags_of
-from tests.pool.store_toys import check_valid, same
+from tests.pool_store.toys import check_valid, same
 
 DEMO = "--config=experiments/configs/reland.py:demo,lightgcn"
 
@@ -169,7 +169,7 @@ def test_a_purge_that_was_killed_is_finished(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.pool_changes.purge", killed)
+        patch.setattr("experiments.pool_commands.changes.purge", killed)
         assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12") == 130
     assert traces(asked.store.folder, user, word)
     assert asked.run("cap", "--seeds=3", "--why=smaller") == 0
@@ -297,7 +297,7 @@ def test_a_dry_run_of_a_purge_says_what_goes(asked: Asked, capsys: pytest.Captur
 def test_a_pattern_that_never_ends_is_refused_and_can_be_unblocked(
     asked: Asked, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reland_jax.pool.keeping.patterns.SECONDS", 0.3)
+    monkeypatch.setattr("reland_jax.pool_store.patterns.SECONDS", 0.3)
     endless = r"(\w+\s?)+!"
     assert asked.run("add", f"--file={_long_texts(asked)}", "--held_out=99", "--why=longer") == 0
     for command in ([f"--match={endless}", "remove"], [f"--pattern={endless}", "block"]):

@@ -15,17 +15,17 @@ PROGRAM = """
     import json, os, shutil, signal, sqlite3, sys, tempfile
     sys.path.insert(0, {repository!r})
     from pathlib import Path
-    import reland_jax.control
+    import reland_jax.pool_store.rematch
     from experiments.pool import main
     from reland_jax.pool.asking.journal import Journal
     from reland_jax.pool.asking.records import ACCEPTED, Reception, request_record
     from reland_jax.config import PoolConfig
-    from reland_jax.pool.keeping.asked import Asked, note_asked
-    from reland_jax.pool.keeping.purging import verify
-    from reland_jax.pool.keeping.versions import PoolStore
+    from reland_jax.pool_store.asked import Asked, note_asked
+    from reland_jax.pool_store.purging import verify
+    from reland_jax.pool_store.store import PoolStore
     from reland_jax.pool.prompting.prompts import prompt_hash
     from reland_jax.pool.reading.answers import Answer
-    from tests.pool.store_toys import CHANGE, check_valid, content
+    from tests.pool_store.toys import CHANGE, check_valid, content
 
     USER = "user-7"
     os.fsync = lambda descriptor: None  # a kill loses nothing that the system was given

@@ -20,9 +20,9 @@ from absl import flags
 
 from experiments import roofline
 from experiments.configs.reland import get_config
-from experiments.operations import Operations, bytes_of, count
 from experiments.roofline import Machine, Timer, least_bytes, main, measure_machine, prepare, run
-from experiments.roofline_view import table
+from experiments.speed.operations import Operations, bytes_of, count
+from experiments.speed.roofline_view import table
 from reland_jax.config import Config
 from reland_jax.device import sizes_of
 from reland_jax.models import PairBatch, Tables, bipartite_graph, build_propagation

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import seed_count_curve, seed_count_training
 from experiments.configs.reland import get_config
 from experiments.seed_count import Options, run
+from experiments.seed_counts import curve, training
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config, DataConfig, PoolConfig
 from reland_jax.data import load_interactions, split
@@ -47,7 +47,7 @@ def test_curve_then_trainings_then_nothing_again(
     counted = load_arrays(tmp_path / "prompt_tokens")
     everyone = {number: tokens for number, tokens in zip(counted["number"], counted["tokens"], strict=True)}
     assert points[-1]["prompt_tokens"] == sum(everyone.values())
-    assert points[-1]["response_tokens"] == seed_count_curve.ASSUMED_ANSWER * len(everyone)
+    assert points[-1]["response_tokens"] == curve.ASSUMED_ANSWER * len(everyone)
     price = (0.5 * points[-1]["prompt_tokens"] + 1.5 * points[-1]["response_tokens"]) / 1e6
     assert points[-1]["price"] == pytest.approx(price)
 
@@ -67,14 +67,14 @@ def test_curve_then_trainings_then_nothing_again(
     assert "<- recommended" in capsys.readouterr().out
 
     monkeypatch.setattr("reland_jax.pipeline.fit", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr(seed_count_curve, "choose_seeds", lambda *_: pytest.fail("sampled again"))
+    monkeypatch.setattr(curve, "choose_seeds", lambda *_: pytest.fail("sampled again"))
     again = run(config, tmp_path, options._replace(test=True))
     assert again["validation"]["sizes"][1]["valid"] == sizes[1]["valid"]
     assert "test" in again["validation"]["sizes"][0]
 
 
 def test_a_file_gives_only_its_own_users_and_ends_the_sizes(config: Config, tmp_path: Path) -> None:
-    encoded = seed_count_curve.encode(config, tmp_path)
+    encoded = curve.encode(config, tmp_path)
     users = encoded.interactions.ids.users
     path = tmp_path / "pool.jsonl"
     written = users[::3].tolist()
@@ -82,9 +82,9 @@ def test_a_file_gives_only_its_own_users_and_ends_the_sizes(config: Config, tmp_
     path.write_text("\n".join(lines))
     pool = dataclasses.replace(config.pool, provider="file", path=str(path), held_out=100)
     config = dataclasses.replace(config, pool=pool)
-    asked = seed_count_curve.prompts(encoded, config, tmp_path, 0)
+    asked = curve.prompts(encoded, config, tmp_path, 0)
     assert asked.answer == pytest.approx(np.mean([-(-len(json.loads(x)["response"]) // 3) for x in lines]))
-    sizes = seed_count_training.prepare(config, tmp_path, Options(FRACTIONS), encoded, asked)
+    sizes = training.prepare(config, tmp_path, Options(FRACTIONS), encoded, asked)
     chosen = [set(users[size.inputs.built.pool.seeds.user].tolist()) for size in sizes]
     wanted = round(0.1 * len(users))
     assert [len(each) for each in chosen] == [wanted, round(0.3 * len(users)), len(written)]
@@ -107,38 +107,38 @@ def fixed_data(folder: Path) -> Path:
     return folder / "small.inter"
 
 
-def as_encoded(data: DataConfig) -> seed_count_curve.Encoded:
+def as_encoded(data: DataConfig) -> curve.Encoded:
     """Loaded and split, with vectors that say nothing."""
     interactions = load_interactions(data)
-    return seed_count_curve.Encoded(interactions, split(interactions, "fixed"), np.zeros((4, 2)), "")
+    return curve.Encoded(interactions, split(interactions, "fixed"), np.zeros((4, 2)), "")
 
 
 def test_fresh_validation_takes_one_test_item_and_leaves_training_whole(tmp_path: Path) -> None:
     data = DataConfig(name=str(fixed_data(tmp_path / "raw")), protocol="fixed", min_interactions=0)
-    changed = seed_count_curve.fresh_validation(Config(data=data), tmp_path / "copy")
+    changed = curve.fresh_validation(Config(data=data), tmp_path / "copy")
     parts = split(load_interactions(changed.data), "fixed")
     assert parts.train.lengths().tolist() == [4] * 4
     assert parts.valid.lengths().tolist() == [1, 1, 1, 0] and parts.test.lengths().tolist() == [1] * 4
     assert load_interactions(changed.data).item_features["title"][1] == "one"
-    again = seed_count_curve.fresh_validation(Config(data=data), tmp_path / "copy")
+    again = curve.fresh_validation(Config(data=data), tmp_path / "copy")
     assert again == changed
     with pytest.raises(RelandError, match="no validation part"):
-        seed_count_curve.fresh_validation(changed, tmp_path / "twice")
+        curve.fresh_validation(changed, tmp_path / "twice")
 
 
 def test_what_would_pay_or_leak_is_refused(config: Config, tmp_path: Path) -> None:
     data = DataConfig(name=str(fixed_data(tmp_path / "raw")), protocol="fixed", min_interactions=0)
     with pytest.raises(RelandError, match="'openai' would ask for rationales at every fraction"):
-        seed_count_training.check(Config(pool=PoolConfig(provider="openai")), as_encoded(data))
+        training.check(Config(pool=PoolConfig(provider="openai")), as_encoded(data))
     file = Config(data=data, pool=PoolConfig(provider="file", path="pool.jsonl"))
     with pytest.raises(RelandError, match="say --validation_from=test"):
-        seed_count_training.check(file, as_encoded(data))
-    fresh = seed_count_curve.fresh_validation(file, tmp_path / "copy")
-    seed_count_training.check(fresh, as_encoded(fresh.data))
+        training.check(file, as_encoded(data))
+    fresh = curve.fresh_validation(file, tmp_path / "copy")
+    training.check(fresh, as_encoded(fresh.data))
     alone = as_encoded(data)
     alone = alone._replace(splits=alone.splits._replace(test=ragged([[1], [], [], []])))
     with pytest.raises(RelandError, match="2 users need a test item; 1 has one"):
-        seed_count_training.check(Config(data=data), alone)
+        training.check(Config(data=data), alone)
     with pytest.raises(RelandError, match="at least three shares"):
         run(config, tmp_path, Options((0.1, 1.0)))
     with pytest.raises(RelandError, match="expected train or test"):
@@ -146,13 +146,13 @@ def test_what_would_pay_or_leak_is_refused(config: Config, tmp_path: Path) -> No
 
 
 def test_a_file_whose_writer_saw_held_out_items_is_of_no_use(config: Config, tmp_path: Path) -> None:
-    encoded = seed_count_curve.encode(config, tmp_path)
+    encoded = curve.encode(config, tmp_path)
     user = str(encoded.interactions.ids.users[0])
     path = tmp_path / "pool.jsonl"
     path.write_text(json.dumps({"user_id": user, "text": "Likes things."}))
     pool = dataclasses.replace(config.pool, provider="file", path=str(path), held_out=0)
     config = dataclasses.replace(config, pool=pool)
-    asked = seed_count_curve.prompts(encoded, config, tmp_path, 100)
+    asked = curve.prompts(encoded, config, tmp_path, 100)
     assert load_splits(tmp_path / "split").test.lengths()[0] > 0
     with pytest.raises(RelandError, match="no user of the data has a rationale there that may be used"):
-        seed_count_training.prepare(config, tmp_path, Options(FRACTIONS), encoded, asked)
+        training.prepare(config, tmp_path, Options(FRACTIONS), encoded, asked)

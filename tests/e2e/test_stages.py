@@ -21,8 +21,8 @@ from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool import refuse_to_pay_again
-from reland_jax.seeds import choose, large
-from reland_jax.seeds.passes import place
+from reland_jax.seeds import choose, kmeans_large
+from reland_jax.seeds.kmeans_passes import place
 from reland_jax.storage import Texts, Trained
 from reland_jax.types import VARIANTS, RelandError, TargetRanks
 from tests.e2e.conftest import Finished, merged
@@ -246,7 +246,7 @@ def test_many_users_are_clustered_on_all_devices(copied: Finished, monkeypatch: 
         return place(vectors, mesh)
 
     monkeypatch.setattr(choose, "LARGE", 0)
-    monkeypatch.setattr(large, "place", watched)
+    monkeypatch.setattr(kmeans_large, "place", watched)
     found = []
     for mesh in ({}, {"data": 2, "model": 4}):
         run(changed(copied.config, mesh=mesh), copied.workdir, ["sample_seeds"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.plan import Cell, Progress, cells, plan
+from experiments.grid.plan import Cell, Progress, cells, plan
 from experiments.table2 import run
 from reland_jax import pipeline
 from reland_jax.config import Config

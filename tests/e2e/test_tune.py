@@ -16,8 +16,8 @@ import pytest
 
 from experiments import tune as tuning
 from experiments.configs.reland import get_config
-from experiments.settings import parse_setting, setting_of, with_settings
-from experiments.spaces import SPACES, Choice, LogRange, Space, space_of, starting_point
+from experiments.grid.spaces import SPACES, Choice, LogRange, Space, space_of, starting_point
+from experiments.harness.settings import parse_setting, setting_of, with_settings
 from experiments.tune import Report, base_config, table, tune
 from reland_jax.config import BACKBONES, LINEAR, Config
 from reland_jax.pipeline import Pipeline

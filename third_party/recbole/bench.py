@@ -256,7 +256,7 @@ def quality_steps(model: str, dataset: Path) -> list[list[str]]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
-    from experiments.command_line import define_path
+    from experiments.harness.command_line import define_path
 
     define_path("dataset", None, "folder NAME with NAME.inter, as atomic files", required=True)
     flags.DEFINE_list("models", list(MODELS), "which backbones; duorec is compared with our own sasrec")
@@ -292,6 +292,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from experiments import command_line  # found by the path that was added above
+    from experiments.harness import command_line  # found by the path that was added above
 
     command_line.run(main, define_flags)

@@ -194,7 +194,7 @@ def train_until(config: Any, until: float) -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
-    from experiments.command_line import define_path
+    from experiments.harness.command_line import define_path
 
     flags.DEFINE_enum("model", None, list(MODELS), "backbone", required=True)
     flags.DEFINE_enum("objective", "", ["", "bpr", "prefix", "shifted"], "what is timed; --until needs none")
@@ -217,6 +217,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from experiments import command_line  # found by the path that was added above
+    from experiments.harness import command_line  # found by the path that was added above
 
     command_line.run(main, define_flags)

@@ -12,7 +12,7 @@ from reland_jax.pool.providers.files import FileProvider
 from reland_jax.pool.providers.heuristic import HeuristicProvider
 from reland_jax.pool.providers.hf import HfProvider
 from reland_jax.pool.providers.openai_chat import OpenAIProvider
-from reland_jax.pool.providers.stored import StoreProvider
+from reland_jax.pool_store.provider import StoreProvider
 from reland_jax.types import RelandError
 
 

@@ -22,7 +22,6 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
 from reland_jax.pool.contract import NoAnswer, Problem, ProviderResult, RationaleRequest
-from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
 from reland_jax.pool.providers.batch_files import (
     ENDPOINT,
@@ -33,6 +32,7 @@ from reland_jax.pool.providers.batch_files import (
 )
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState
 from reland_jax.pool.providers.batch_work import BatchWork
+from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
 REQUEST_FILE = "batch_requests.jsonl"

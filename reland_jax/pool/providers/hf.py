@@ -33,8 +33,8 @@ from reland_jax.pool.asking.replies import (
     turn_of,
 )
 from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
-from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
+from reland_jax.pool_store.builders import guard_of
 
 LOOK_SECONDS = 2.0
 """Time between looks at another process that is writing on the same journal."""

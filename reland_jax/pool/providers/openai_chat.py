@@ -24,8 +24,8 @@ from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge, provider_result, texts_of
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
 from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
-from reland_jax.pool.keeping.builders import guard_of
 from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
+from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:

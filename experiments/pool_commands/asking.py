@@ -1,0 +1,397 @@
+"""Asking for rationales: `build` makes a pool from a data set, `refresh` brings one up to date.
+
+Both run the stages before the pool in a workdir. Prompts, answers and the pool itself are kept in the
+store alone, so that a purge finds them. Who is on the removal list is not asked about: nothing about
+them is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.pool_commands.changes import Order, Plan, carry_out, current, current_if_any
+from reland_jax.config import Config
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.asking.money import Estimate, estimate
+from reland_jax.pool.asking.records import journal_path, request_key
+from reland_jax.pool.build import WITH_JOURNAL
+from reland_jax.pool.contract import Problem, Provider, RationaleRequest
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.prompting.requests import PoolRequests
+from reland_jax.pool.providers.batch import RESPONSE_FILE
+from reland_jax.pool_store import edits
+from reland_jax.pool_store.asked import ASKED_FILE, ASKING_FOLDER, Asked, note_asked, read_asked
+from reland_jax.pool_store.builders import asking
+from reland_jax.pool_store.histories import history_codes
+from reland_jax.pool_store.lists import read_patterns, read_removals
+from reland_jax.pool_store.version_files import Content, Population
+from reland_jax.strings import as_strings
+from reland_jax.types import Rationale, RelandError, SeedSet
+
+if TYPE_CHECKING:
+    from reland_jax.storage import Seeding
+
+
+def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
+    """Asks about the seed users of a data set and publishes the pool.
+
+    Args:
+        order: who wants it, and where; a dry run tells what asking would take, and asks nobody.
+        settings: of the run, as nested dictionaries.
+        workdir: folder of the stages before the pool.
+    """
+    from reland_jax.pool import build_pool, pool_provenance
+    from reland_jax.pool_store.rematch import new_content, screened
+
+    config = _config(settings, "build")
+    seeding = _seeding(config, workdir)
+    folder = order.store.folder / ASKING_FOLDER
+    if order.dry_run:
+        seeds = _not_barred(order, seeding.seeds, seeding)
+        _tell_estimate(_requests(config, seeding, seeds), config, folder)
+        return 0
+    made = None
+    with asking(order.store):
+        seeds = _not_barred(order, seeding.seeds, seeding)
+        if config.pool.provider in WITH_JOURNAL:
+            made = _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
+        pool, problems = build_pool(
+            seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
+            folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
+        )  # fmt: skip
+
+    _tell_missing(problems)
+
+    def plan(before: Content | None) -> Plan:
+        removals = read_removals(order.store.folder)
+        ids = seeding.interactions.ids.users
+        # A file may bring seed users without training items; none can be like them.
+        warm = seeding.splits.train.lengths()[pool.seeds.user] > 0
+        kept = edits.keep_rows(pool, warm, "the build")
+        kept = screened(kept, ids, removals, read_patterns(order.store.folder))
+        population, number = _population(seeding, ~removals.left(ids.tolist()))
+        kept = kept._replace(seeds=kept.seeds._replace(user=number[kept.seeds.user]))
+        settings = _settings(config, seeding, pool_provenance(config.pool, config.data))
+        after = new_content(population, kept, settings)
+        return Plan(after, _arguments(config), problems=problems, always=before is None)
+
+    return carry_out(order, plan, current_if_any)
+
+
+def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than: str | None) -> int:
+    """Asks again about seed users with an old rationale or another history; the others keep theirs.
+
+    A seed user without a usable new rationale keeps the old one. Nobody becomes a seed user here; seed
+    users that the data do not have any more go.
+    """
+    from reland_jax.pool_store.rematch import read_version
+
+    config = _config(settings, "refresh")
+    if config.pool.provider in ("file", "store"):
+        raise RelandError(
+            f"refresh: config.pool.provider={config.pool.provider!r} cannot be asked again; name the one "
+            "that wrote the pool, or use add"
+        )
+    before = read_version(order.store)
+    bound = edits.time_bound(older_than, datetime.now(UTC)) if older_than else None
+    seeding = _seeding(config, workdir)
+    folder = order.store.folder / ASKING_FOLDER
+    stale = _Stale(config, seeding, before, bound)
+    with contextlib.nullcontext() if order.dry_run else asking(order.store):
+        seeds = _not_barred(order, _seeds_of(before, seeding), seeding)
+        provider = None if order.dry_run else _provider(config, _made(folder))
+        again = stale.among(_noted_requests(order, config, seeding, seeds, provider))
+        seed_users = f"{len(again.requests)} of {len(before.pool.rationales)} seed users"
+        print(f"refresh: {seed_users} are to be asked about")
+        if provider is None:
+            _tell_estimate(again, config, folder)
+            return 0
+        fresh, problems = stale.answers(again, provider, folder)
+    _tell_missing(problems)
+
+    def plan(now: Content) -> Plan:
+        after, kept = _refreshed(order, now, seeding, config, fresh, stale)
+        arguments = _arguments(config) | {"older_than": older_than, "asked": len(again.requests)}
+        return Plan(after, arguments, problems=problems + kept)
+
+    return carry_out(order, plan, current)
+
+
+class _Stale:
+    """Which rationales of a version are out of date, and new ones for them."""
+
+    def __init__(self, config: Config, seeding: Seeding, before: Content, bound: datetime | None) -> None:
+        self._config, self._seeding, self._bound = config, seeding, bound
+        ids = as_strings(before.population.user_ids)[before.pool.seeds.user].tolist()
+        self._texts: dict[str, Rationale] = dict(zip(ids, before.pool.rationales, strict=True))
+        self._origin = dict(zip(ids, zip(*before.origin, strict=True), strict=True))
+        self.same: set[str] = set()
+        """External ids whose prompt is the one that was answered: what it shows is training data now."""
+
+    def among(self, made: PoolRequests) -> PoolRequests:
+        """The requests about those whose rationale is out of date."""
+        changed = self._changed(made)
+        self.same = {request.user_id for request in made.requests} - changed
+        rows = [
+            row
+            for row, request in enumerate(made.requests)
+            if request.user_id in changed or self._is_old(self._texts[request.user_id])
+        ]
+        requests = [made.requests[row] for row in rows]
+        return made._replace(seeds=SeedSet(*(field[rows] for field in made.seeds)), requests=requests)
+
+    def answers(
+        self, again: PoolRequests, provider: Provider, folder: Path
+    ) -> tuple[dict[str, Rationale], list[Problem]]:
+        """New rationales by external id, and what is wrong with the others."""
+        if not again.requests:
+            return {}, again.problems
+        if self._bound is not None and self._config.pool.provider in WITH_JOURNAL:
+            self._retire(again.requests, self._bound, folder)
+        result = provider.rationales(again.requests)
+        pairs = zip(again.requests, result.rationales, strict=True)
+        fresh = {request.user_id: each for request, each in pairs if each is not None}
+        return fresh, [*again.problems, *result.problems]
+
+    def _retire(self, requests: Iterable[RationaleRequest], bound: datetime, folder: Path) -> None:
+        """The journal would give the old answer to a prompt that has not changed."""
+        keys = [request_key(request.prompt, self._config.pool) for request in requests]
+        with Journal(journal_path(self._config.llm, folder)) as journal:
+            retired = journal.retire(keys, bound.astimezone(UTC).isoformat(timespec="seconds"))
+        if retired:
+            # By hand: it holds the answers that were just taken back, and would be read again.
+            (folder / RESPONSE_FILE).unlink(missing_ok=True)
+
+    def _is_old(self, rationale: Rationale) -> bool:
+        return self._bound is not None and edits.is_older(rationale, self._bound)
+
+    def _changed(self, made: PoolRequests) -> set[str]:
+        """Those whose prompt is another one; where that is not known, whose training items are."""
+        train = self._seeding.splits.train
+        codes = history_codes(train, self._seeding.interactions.ids.items, train.lengths())
+        changed = set()
+        for user, request in zip(made.seeds.user.tolist(), made.requests, strict=True):
+            known = self._texts[request.user_id].prompt_hash
+            origin = self._origin[request.user_id]
+            now = (train.lengths()[user], codes[user])
+            if known != prompt_hash(request.prompt) if known else origin != now:
+                changed.add(request.user_id)
+        return changed
+
+
+def _refreshed(
+    order: Order,
+    now: Content,
+    seeding: Seeding,
+    config: Config,
+    fresh: Mapping[str, Rationale],
+    stale: _Stale,
+) -> tuple[Content, list[Problem]]:
+    """The next version: the seed users of the present one on the present data."""
+    from reland_jax.pool_store.rematch import new_content, screened
+
+    removals = read_removals(order.store.folder)
+    ids = as_strings(seeding.interactions.ids.users)
+    population, number = _population(seeding, ~removals.left(ids.tolist()))
+    named = zip(as_strings(population.user_ids).tolist(), population.seen.tolist(), strict=True)
+    dense = {user: row for row, (user, seen) in enumerate(named) if seen}
+    old_ids = as_strings(now.population.user_ids)[now.pool.seeds.user].tolist()
+    why = "the data have no training items of this seed user any more"
+    gone = [Problem(user, why) for user in old_ids if user not in dense]
+    rows = np.asarray([user in dense for user in old_ids], bool)
+    pool = edits.keep_rows(now.pool, rows, "the refresh")
+    users = np.asarray([dense[user] for user in old_ids if user in dense], np.int32)
+    pool = pool._replace(seeds=pool.seeds._replace(user=users), behaviour=population.behaviour[users])
+    new = {dense[user]: each for user, each in fresh.items() if user in dense}
+    pool = edits.replace_rationales(pool, new)
+    pool = screened(pool, population.user_ids, removals, read_patterns(order.store.folder))
+    settings = _settings(config, seeding, now.settings["provenance"])
+    current = [*new, *(dense[user] for user in stale.same if user in dense)]
+    return new_content(population, pool, settings, now, current), gone
+
+
+def _tell_missing(problems: Iterable[Problem]) -> None:
+    missing = len({problem.user_id for problem in problems if problem.again})
+    if missing:
+        print(f"incomplete: {missing} seed users have no answer; the same command asks about them again")
+
+
+def _config(settings: Mapping[str, Any], action: str) -> Config:
+    config = Config.from_dict(settings)
+    if config.pool.provider == "store":
+        raise RelandError(f"{action}: config.pool.provider='store' takes a pool from a store and writes none")
+    return config
+
+
+def _seeding(config: Config, workdir: str) -> Seeding:
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.pipeline import Pipeline
+
+    return Pipeline(config, workdir).seeding()
+
+
+def _provider(config: Config, folder: Path) -> Provider:
+    from reland_jax.pool import make_provider
+
+    return make_provider(config.pool, config.llm, folder)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _not_barred(order: Order, seeds: SeedSet, seeding: Seeding) -> SeedSet:
+    """The seed users that are not on the removal list."""
+    ids = seeding.interactions.ids.users[seeds.user].tolist()
+    kept = np.flatnonzero(~read_removals(order.store.folder).barred(ids))
+    return SeedSet(*(field[kept] for field in seeds))
+
+
+def _seeds_of(content: Content, seeding: Seeding) -> SeedSet:
+    """The seed users of a version, with their dense ids in the present data."""
+    dense = {str(user): row for row, user in enumerate(seeding.interactions.ids.users)}
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
+    rows = np.asarray([row for row, user in enumerate(ids) if user in dense], np.int64)
+    seeds = SeedSet(*(field[rows] for field in content.pool.seeds))
+    return seeds._replace(user=np.asarray([dense[user] for user in ids if user in dense], np.int32))
+
+
+def _requests(
+    config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider | None = None
+) -> PoolRequests:
+    from reland_jax.pool.prompting.requests import pool_requests
+    from reland_jax.pool.prompting.step0 import AnswersPrompts
+
+    if config.pool.provider == "file":
+        return PoolRequests(seeds, [], [])
+    able = provider if isinstance(provider, AnswersPrompts) else None
+    train, interactions = seeding.splits.train, seeding.interactions
+    return pool_requests(seeds, train, interactions, config.pool, config.data, able)
+
+
+def _noted_requests(
+    order: Order, config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider | None
+) -> PoolRequests:
+    """The requests; whom they show is on disk before anything is sent, also for step 0 by an LLM.
+
+    Nothing is sent or written without a provider.
+    """
+    made = _requests(config, seeding, seeds)
+    if provider is None or config.pool.provider not in WITH_JOURNAL:
+        return made
+    _note(order, config, made)
+    if config.pool.cleaning == "llm":
+        made = _requests(config, seeding, seeds, provider)
+        _note(order, config, made)
+    return made
+
+
+def _note(order: Order, config: Config, made: PoolRequests) -> None:
+    store = order.store.folder
+    path = journal_path(config.llm, store / ASKING_FOLDER).resolve()
+    inside = path.is_relative_to(store.resolve())
+    journal = str(path.relative_to(store.resolve()) if inside else path)
+    prompts = [*((each.user_id, each.prompt) for each in made.requests), *made.step0_of.items()]
+    notes = [Asked(user, prompt_hash(prompt), journal) for user, prompt in prompts]
+    with order.store.locked():
+        _check_journal(store, path, journal)
+        note_asked(store, notes)
+
+
+def _check_journal(store: Path, path: Path, name: str) -> None:
+    """Checks that the journal has all prompts that were sent, so that nothing is paid for twice unnoticed.
+
+    Raises:
+        RelandError: the journal of prompts that were sent is gone, or is damaged.
+    """
+    sent = sum(note.journal == name for note in read_asked(store))
+    notes = store / ASKING_FOLDER / ASKED_FILE
+    if sent and not path.exists():
+        raise RelandError(
+            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: "
+            "restore a copy of it; or name another file in config.llm.journal, and they are asked, and paid, "
+            "again"
+        )
+    # It is made before the first note, so that a note without a journal always means that it is gone.
+    with Journal(path) as journal:
+        paid = sum(used.requests for used in journal.usage().values())
+    if sent and not paid:
+        print(
+            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent "
+            "with it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
+            file=sys.stderr,
+        )
+
+
+def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.ndarray]:
+    """The population of a version, and the row in it of every user of the data: ``<int32>[U]``."""
+    from reland_jax.retrieval import profiles
+
+    splits, ids = seeding.splits, seeding.interactions.ids
+    lengths = splits.train.lengths()
+    whole = Population(
+        as_strings(ids.users),
+        np.asarray(seeding.behaviour, np.float32),
+        lengths.astype(np.int32),
+        (splits.valid.lengths() + splits.test.lengths()).astype(np.int32),
+        history_codes(splits.train, ids.items, lengths),
+        profiles(seeding.interactions.user_features, len(lengths)),
+    )
+    return Population(*(array[stays] for array in whole)), (np.cumsum(stays) - 1).astype(np.int32)
+
+
+def _settings(config: Config, seeding: Seeding, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "retrieval": dataclasses.asdict(config.retrieval),
+        "protocol": seeding.splits.protocol,
+        "provenance": dict(provenance),
+    }
+
+
+def _arguments(config: Config) -> dict[str, Any]:
+    pool = config.pool
+    return {"data": config.data.name, "provider": pool.provider, "model": pool.model, "prompt": pool.prompt}
+
+
+def _tell_estimate(made: PoolRequests, config: Config, folder: Path) -> None:
+    """Prints what asking would take; nothing is sent."""
+    if config.pool.provider not in WITH_JOURNAL:
+        print(f"provider {config.pool.provider!r} asks no LLM: 0 prompts, 0 tokens, price 0")
+        seeds = len(made.seeds.user)
+        print(f"seed users: {seeds}; dry run: nothing was sent, nothing was changed")
+        return
+    found = estimate(made.requests, config.pool, config.llm, _answered(made, config, folder), made.step0)
+    _print_estimate(found, config)
+
+
+def _print_estimate(found: Estimate, config: Config) -> None:
+    price = "no price for this model in config.llm.prices"
+    if found.price is not None:
+        price = f"at most {found.price:.4f} {config.llm.currency}"
+    counted = "counted" if found.exact else "estimated"
+    print(f"seed users: {found.seeds}; prompts: {found.prompts}, of which {found.journalled} are answered")
+    print(
+        f"tokens: {found.prompt_tokens} of prompts ({counted}), at most {found.response_tokens} of answers; "
+        f"price: {price}; time: about {found.seconds:.0f} s"
+    )
+    print("dry run: nothing was sent, nothing was changed")
+
+
+def _answered(made: PoolRequests, config: Config, folder: Path) -> set[str]:
+    """Hashes of the prompts that the journal has an answer to."""
+    path = journal_path(config.llm, folder)
+    if not path.is_file():
+        return set()
+    prompts: Sequence[str] = [*(request.prompt for request in made.requests), *made.step0]
+    keys = {request_key(prompt, config.pool): prompt_hash(prompt) for prompt in prompts}
+    with Journal(path) as journal:
+        return {keys[key] for key in journal.answers(keys)}

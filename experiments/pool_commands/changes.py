@@ -1,0 +1,428 @@
+"""Changes of a pool store: each computes the next version, reports what it affects, and publishes it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from reland_jax.config import nearest_name
+from reland_jax.pool.contract import Problem
+from reland_jax.pool.providers.files import read_pool_file
+from reland_jax.pool_store import edits
+from reland_jax.pool_store.asked import read_asked
+from reland_jax.pool_store.builders import nobody_asks
+from reland_jax.pool_store.lists import allowed, lists_as_they_lie, read_patterns, read_removals
+from reland_jax.pool_store.patterns import check_patterns
+from reland_jax.pool_store.purging import Purged, is_current_clean, not_purged, purge, to_purge
+from reland_jax.pool_store.store import PoolStore
+from reland_jax.pool_store.version_files import Content, Population
+from reland_jax.strings import as_strings, visible
+from reland_jax.types import RelandError
+
+PURGE_WAIT_SECONDS = 120.0
+"""How long a purge waits for processes that ask in the store, once they were told to stop."""
+
+_SHOWN = 5
+
+
+class Order(NamedTuple):
+    """A requested change: who, why, and to which store.
+
+    Attributes:
+        store: the store.
+        action: the command.
+        who: for the audit log.
+        why: for the audit log.
+        dry_run: whether to tell only.
+        wait: seconds that a purge waits for processes that ask in the store.
+    """
+
+    store: PoolStore
+    action: str
+    who: str
+    why: str
+    dry_run: bool
+    wait: float = PURGE_WAIT_SECONDS
+
+
+class Plan(NamedTuple):
+    """The result of a change.
+
+    Attributes:
+        after: the next version.
+        arguments: of the command, for the audit log.
+        hidden: texts among the arguments that the audit log keeps as salted hashes only.
+        users: external ids to keep out from now on.
+        seeds: external ids that are not to be seed users from now on.
+        patterns: what no rationale may have from now on.
+        readmitted: external ids that come off the removal list.
+        unblocked: patterns that come off the moderation list.
+        problems: what could not be done.
+        always: publish even if the version is the same as before.
+    """
+
+    after: Content
+    arguments: Mapping[str, Any]
+    hidden: Mapping[str, Sequence[str]] = {}
+    users: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    patterns: Sequence[str] = ()
+    readmitted: Sequence[str] = ()
+    unblocked: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+    always: bool = False
+
+
+Before = TypeVar("Before", Content, Content | None)
+"""The current version, or where there need not be one yet."""
+
+
+def carry_out(
+    order: Order,
+    plan: Callable[[Before], Plan],
+    read: Callable[[PoolStore], Before],
+    purging: bool = False,
+) -> int:
+    """Computes the next version from the current one, reports what it affects, and publishes it.
+
+    Args:
+        order: who wants it, where, and whether it is only to be told.
+        plan: what to do; it is given the current version.
+        read: how that is read: `current`, or `current_if_any`.
+        purging: delete what older versions and journals hold of those on the removal list.
+
+    Returns:
+        The exit status: 0, or 1 if something could not be purged.
+    """
+    if order.dry_run:
+        before = read(order.store)
+        planned = plan(before)
+        _tell(order, before, planned)
+        if purging:
+            _tell_purge(order.store, planned)
+        print("dry run: nothing was changed")
+        return 0
+    with order.store.locked() as store:
+        before = read(store)
+        if before is not None:
+            _finish_purge(order, before)
+        planned = plan(before)
+        anything = _tell(order, before, planned)
+        remembered = planned.users or planned.seeds or planned.patterns
+        if not (anything or remembered or planned.always):
+            print("nothing changes, so there is no new version")
+            return 0
+        # The lists come first: if this process ends here, nothing comes back that was to go.
+        store.remember(users=planned.users, seeds=planned.seeds, patterns=planned.patterns)
+        number = store.publish(planned.after, _record(order, before, planned, purging))
+        # And nothing comes off a list before the audit log says so.
+        store.forget(users=planned.readmitted, patterns=planned.unblocked)
+        print(f"version {number} is current")
+        if order.action == "remove" and len(store.numbers()) > 1 and not purging:
+            print("older versions and the journal still hold what was removed; --purge deletes that too")
+    return _purge(order) if purging else 0
+
+
+def current(store: PoolStore, ignoring: Sequence[str] = ()) -> Content:
+    """The current version.
+
+    Args:
+        store: a store.
+        ignoring: patterns of the moderation list that are not searched for any more.
+
+    Raises:
+        RelandError: there is none, or it or a list of the store is damaged.
+    """
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.pool_store.rematch import read_version
+
+    read_removals(store.folder), read_patterns(store.folder)  # damage to the lists is never passed over
+    return read_version(store, ignoring=ignoring)
+
+
+def current_if_any(store: PoolStore) -> Content | None:
+    """The current version; None where there is none, or none that can be read.
+
+    Raises:
+        RelandError: a list of the store is damaged.
+    """
+    from reland_jax.pool_store.rematch import read_version
+
+    if store.current() is None:
+        return None
+    read_removals(store.folder), read_patterns(store.folder)
+    try:
+        return read_version(store)
+    except RelandError as error:
+        print(f"the current version cannot be read and is replaced: {error}")
+        return None
+
+
+def add(order: Order, file: str, held_out: int) -> int:
+    """Adds the rationales of a pool file, in place of those that their seed users have."""
+    entries = read_pool_file(file)
+
+    def plan(before: Content) -> Plan:
+        population = before.population
+        ids = as_strings(population.user_ids).tolist()
+        dense = {user: row for row, user in enumerate(ids)}
+        refused = _refused(order.store, entries, dense, population, held_out)
+        pool, problems = edits.add_entries(before.pool, entries, dense, population.behaviour, refused)
+        arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
+        return Plan(_with_pool(before, pool), arguments, problems=problems)
+
+    return carry_out(order, plan, current)
+
+
+def remove(order: Order, users: Sequence[str], match: str | None, purging: bool) -> int:
+    """Takes users out altogether, and seed users by what their rationales say."""
+    from reland_jax.pool_store.rematch import dense_users, without_users
+
+    patterns = [match] if match else []
+    check_patterns(patterns, "--match")
+    _keep_ids_out_of(order.why, users)
+
+    def plan(before: Content) -> Plan:
+        present, elsewhere = _known(order.store, before, users)
+        pool = edits.remove_matching(before.pool, patterns, "--match")
+        ids = as_strings(before.population.user_ids)
+        matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
+        after = _with_pool(before, pool)
+        if present:
+            after = without_users(after, dense_users(before.population, present))
+        hidden = {"user": list(users)} | ({"match": [match]} if match else {})
+        seeds = [user for user in matched if user not in present]
+        return Plan(after, {"purge": purging}, hidden, [*present, *elsewhere], seeds, always=purging)
+
+    return carry_out(order, plan, current, purging)
+
+
+def expire(order: Order, older_than: str) -> int:
+    """Takes out the rationales that were written before a bound."""
+    before_time = edits.time_bound(older_than, datetime.now(UTC))
+
+    def plan(before: Content) -> Plan:
+        undated = sum(edits.written_at(each) is None for each in before.pool.rationales)
+        if undated:
+            print(f"{undated} rationales do not say when they were written; they stay")
+        pool = edits.expire(before.pool, before_time)
+        bound = before_time.isoformat(timespec="seconds")
+        return Plan(_with_pool(before, pool), {"older_than": older_than, "before": bound})
+
+    return carry_out(order, plan, current)
+
+
+def block(order: Order, patterns: Sequence[str]) -> int:
+    """Takes out the rationales that have a pattern, and remembers it."""
+    check_patterns(patterns)
+
+    def plan(before: Content) -> Plan:
+        known = read_patterns(order.store.folder)
+        pool = edits.remove_matching(before.pool, patterns)
+        new = [pattern for pattern in patterns if pattern not in known]
+        return Plan(_with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
+
+    return carry_out(order, plan, current)
+
+
+def unblock(order: Order, patterns: Sequence[str]) -> int:
+    """Takes patterns off the moderation list; rationales that it took out come back by asking only."""
+
+    def plan(before: Content) -> Plan:
+        known = read_patterns(order.store.folder)
+        for pattern in patterns:
+            if pattern not in known:
+                hint = nearest_name(pattern, known) if known else "the moderation list is empty"
+                raise RelandError(f"--pattern={pattern}: not on the moderation list; {hint}")
+        return Plan(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
+
+    return carry_out(order, plan, partial(current, ignoring=patterns))
+
+
+def readmit(order: Order, users: Sequence[str]) -> int:
+    """Takes users off the removal list; the next build or refresh serves them again."""
+    _keep_ids_out_of(order.why, users)
+
+    def plan(before: Content) -> Plan:
+        listed = read_removals(order.store.folder).barred(users).tolist()
+        for user, on_list in zip(users, listed, strict=True):
+            if not on_list:
+                raise RelandError(f"--user={user}: not on the removal list of this store")
+        return Plan(before, {}, {"user": list(users)}, readmitted=users, always=True)
+
+    return carry_out(order, plan, current)
+
+
+def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
+    """Keeps the seed users with the most assigned users, up to a number of them or of tokens."""
+
+    def plan(before: Content) -> Plan:
+        pool = before.pool
+        users = edits.represented(pool, before.assignment)
+        if tokens is not None:
+            kept = edits.cap_tokens(pool, users, tokens)
+            users, pool = users[np.isin(pool.seeds.user, kept.seeds.user)], kept
+        if seeds is not None:
+            pool = edits.cap_seeds(pool, users, seeds)
+        return Plan(_with_pool(before, pool), {"seeds": seeds, "tokens": tokens})
+
+    return carry_out(order, plan, current)
+
+
+def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Users that the version serves, and others that were asked about; those removed before are neither."""
+    served = set(as_strings(before.population.user_ids).tolist())
+    asked = {note.user_id for note in read_asked(store.folder)} - served
+    gone = read_removals(store.folder).left(users).tolist()
+    new = [user for user, left in zip(users, gone, strict=True) if not left or user in served]
+    return [user for user in new if user not in asked], [user for user in new if user in asked]
+
+
+def _with_pool(before: Content, pool: Any) -> Content:
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.pool_store.rematch import with_pool
+
+    return with_pool(before, pool)
+
+
+def _refused(
+    store: PoolStore, entries: Sequence[Any], dense: Mapping[str, int], population: Population, left_out: int
+) -> dict[str, str]:
+    """External id -> why a line of a file must not be used."""
+    ids = [entry.user_id for entry in entries]
+    removals, patterns = read_removals(store.folder), read_patterns(store.folder)
+    barred = removals.barred(ids)
+    refused = {user: "removed before" for user in np.asarray(ids, object)[barred].tolist()}
+    readable = [entry for entry in entries if entry.rationale is not None]
+    rationales = [entry.rationale for entry in readable]
+    fine = allowed(rationales, [entry.user_id for entry in readable], removals, patterns)
+    for entry, good in zip(readable, fine.tolist(), strict=True):
+        if not good:
+            refused.setdefault(entry.user_id, "a blocked pattern is in its text")
+    for user in (entry.user_id for entry in entries if entry.user_id in dense):
+        if not population.seen[dense[user]]:
+            refused.setdefault(user, "no training items: nobody can be like this user")
+        hidden = int(population.held_out[dense[user]])
+        if hidden > left_out:
+            refused.setdefault(
+                user,
+                f"held-out items were shown to its writer: {hidden} are held out, --held_out={left_out}",
+            )
+    return refused
+
+
+def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
+    """Prints what a change affects, and returns whether it affects anything."""
+    from reland_jax.pool_store.rematch import difference
+
+    for problem in plan.problems[:_SHOWN]:
+        print(visible(f"not used: {problem.user_id}: {problem.why}"))
+    if len(plan.problems) > _SHOWN:
+        print(f"not used: {len(plan.problems) - _SHOWN} more")
+    found = difference(before, plan.after)
+    counts = f"{len(found.removed)} removed, {len(found.added)} added, {len(found.changed)} changed"
+    everybody = len((before or plan.after).population.user_ids)
+    print(
+        f"{order.action}: seed users: {counts}, {len(plan.after.pool.rationales)} in the pool; "
+        f"{found.users} of {everybody} users touched"
+    )
+    return bool(found.users or found.removed or found.added or found.changed)
+
+
+def _record(order: Order, before: Content | None, plan: Plan, purging: bool) -> dict[str, Any]:
+    """What the audit log keeps: no external id, and no text that was searched for to remove it."""
+    from reland_jax.pool_store.rematch import difference
+
+    removals = read_removals(order.store.folder)
+    hidden = {name: [removals.digest(text) for text in texts] for name, texts in plan.hidden.items() if texts}
+    found = difference(before, plan.after)
+    return {
+        "who": order.who,
+        "why": order.why,
+        "action": order.action,
+        "arguments": {**plan.arguments, **hidden},
+        "seeds_removed": len(found.removed),
+        "seeds_added": len(found.added),
+        "seeds_changed": len(found.changed),
+        "users_touched": found.users,
+        "purging": purging,
+    }
+
+
+def _keep_ids_out_of(why: str, users: Sequence[str]) -> None:
+    for user in users:
+        if re.search(rf"(?<!\w){re.escape(user)}(?!\w)", why):
+            raise RelandError(f"--why names user {user}: the audit log must not keep the id of the removed")
+
+
+def _finish_purge(order: Order, before: Content) -> None:
+    """Ends a purge that was interrupted, or that could not be done; while locked."""
+    store = order.store
+    if not store.unfinished_purge():
+        return
+    try:
+        with nobody_asks(store, 0):
+            print("a purge was interrupted: it is finished first")
+            if not is_current_clean(store):
+                store.publish(before, _record(order._replace(action="purge"), before, Plan(before, {}), True))
+            _told(purge(store))
+    except RelandError as error:
+        print(f"a purge was interrupted, and cannot be finished yet: {error}", file=sys.stderr)
+
+
+def _purge(order: Order) -> int:
+    """Purges, says what, and returns the exit status: 1 if a journal was not found."""
+
+    def waiting() -> None:
+        print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
+
+    to_purge(order.store)  # what cannot be purged now is told before anybody is stopped
+    with nobody_asks(order.store, order.wait, waiting), order.store.locked() as store:
+        return _told(purge(store))
+
+
+def _told(done: Purged) -> int:
+    print(
+        f"purged: {len(done.versions)} older versions, {sum(done.prompts.values())} prompts of the journal, "
+        f"{len(done.files)} files of the batch provider"
+    )
+    for folder in done.foreign:
+        print(f"{folder}: holds files that this program did not write; they stay", file=sys.stderr)
+    for path in done.missing:
+        print(f"not purged: {not_purged(path)}", file=sys.stderr)
+    return 1 if done.missing else 0
+
+
+def _tell_purge(store: PoolStore, plan: Plan) -> None:
+    """Says all that a purge would delete once the planned version is current."""
+    removals = read_removals(store.folder).plus(users=plan.users, seeds=plan.seeds)
+    would = to_purge(store, removals)
+    versions = ", ".join(map(str, would.versions))
+    print(f"purge: {len(would.versions)} versions would be deleted, all but the new one: {versions}")
+    for path, prompts in would.prompts.items():
+        print(f"purge: {prompts} prompts with all their answers would be deleted from {path}")
+    for path in would.files:
+        print(f"purge: {path} would be deleted")
+    for path in would.missing:
+        print(f"purge: {not_purged(path)}")
+
+
+def seal(order: Order) -> int:
+    """Accepts the present audit log and lists of a store, after something was lost for good."""
+    if not order.dry_run:
+        order.store.seal({"who": order.who, "why": order.why})
+    removals, patterns = lists_as_they_lie(order.store.folder)
+    print(
+        f"accepted as they lie there: {len(removals.users | removals.seeds)} removed users, {len(patterns)} "
+        "blocked patterns; whoever stood on a list that was lost may come back by the next build"
+    )
+    if order.dry_run:
+        print("dry run: nothing was changed")
+    return 0

@@ -1,0 +1,143 @@
+"""Looking at a pool store: versions, seed users, differences, figures, faults, and a copy as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reland_jax.files import write_text
+from reland_jax.pool.reading.parser import parse_response
+from reland_jax.pool_store.audit import read_log
+from reland_jax.pool_store.edits import Side, diff, represented, stats
+from reland_jax.pool_store.purging import verify
+from reland_jax.pool_store.store import PoolStore
+from reland_jax.pool_store.version_files import Content, read_record
+from reland_jax.strings import as_strings, visible
+from reland_jax.types import HOW_NAMES, Rationale, RelandError
+
+_SHOWN = 20
+
+
+def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int) -> int:
+    """Prints what users get, or the versions and the seed users who stand for the most users."""
+    content = _read(store, number)
+    if users:
+        for user in users:
+            _show_user(content, user)
+        return 0
+    _show_versions(store)
+    _show_seeds(content, limit)
+    return 0
+
+
+def show_stats(store: PoolStore, number: int | None) -> int:
+    """Prints the figures of a version as JSON."""
+    content = _read(store, number)
+    print(json.dumps(stats(content.pool, content.assignment), indent=1, ensure_ascii=False))
+    return 0
+
+
+def show_difference(store: PoolStore, first: str, second: str) -> int:
+    """Prints what is different between two versions."""
+    a, b = (_read(store, _number(text)) for text in (first, second))
+    found = diff(_side(a), _side(b))
+    for name, users in (("removed", found.removed), ("added", found.added), ("changed", found.changed)):
+        listed = ", ".join(users[:_SHOWN]) + (", ..." if len(users) > _SHOWN else "")
+        print(f"seed users {name}: {len(users)}" + (f" ({listed})" if users else ""))
+    print(f"users touched: {found.users}")
+    return 0
+
+
+def export(store: PoolStore, number: int | None, file: str) -> int:
+    """Writes a version as a pool file, which provider "file" and `add` read; only its owner may read it."""
+    content, path = _read(store, number), Path(file)
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
+    seeds = content.pool.seeds
+    lines = [
+        json.dumps(_line(*row), ensure_ascii=False)
+        for row in zip(ids, seeds.how.tolist(), seeds.cluster.tolist(), content.pool.rationales, strict=True)
+    ]
+    write_text(path, "\n".join(lines) + "\n", private=True)
+    print(f"{len(lines)} rationales: {path}")
+    return 0
+
+
+def show_problems(store: PoolStore) -> int:
+    """Prints everything that is wrong with a store; the exit status is 1 if anything is."""
+    problems = verify(store)
+    if not problems and not read_log(store.folder).chained:
+        print("made by an earlier version of this program: the next change chains the audit log")
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{len(store.numbers())} versions, version {store.current()} is current: all is sound")
+    return int(bool(problems))
+
+
+def _read(store: PoolStore, number: int | None) -> Content:
+    """A version without what the lists of the store forbid."""
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.pool_store.rematch import read_version
+
+    return read_version(store, number)
+
+
+def _line(user: str, how: int, cluster: int, rationale: Rationale) -> dict[str, object]:
+    line: dict[str, object] = {"user_id": user, "sampled_by": HOW_NAMES[how]}
+    if cluster >= 0:
+        line["cluster"] = cluster
+    # A raw answer is read before the steps, so it is written only where it gives the same ones.
+    parsed = parse_response(rationale.response)
+    same = (parsed.step1, parsed.step2) == (rationale.step1, rationale.step2)
+    return line | {name: value for name, value in rationale._asdict().items() if name != "response" or same}
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise RelandError(f"diff: {text!r} is not the number of a version")
+    return int(text)
+
+
+def _side(content: Content) -> Side:
+    return Side(content.population.user_ids, content.pool, content.assignment)
+
+
+def _show_versions(store: PoolStore) -> None:
+    current = store.current()
+    on_disk = set(store.numbers())
+    for record in store.audit():
+        number = record["version"]
+        state = "current" if number == current else "" if number in on_disk else "deleted"
+        seeds = f"-{record['seeds_removed']} +{record['seeds_added']} ~{record['seeds_changed']} seed users"
+        touched = f"{seeds}, {record['users_touched']} users touched"
+        print(f"{number:06d} {state:8}{record['when']} {record['action']} by {record['who']}: {touched}")
+        print(f"                {record['why']}")
+    if current is not None and current in on_disk:
+        settings = read_record(store.path_of())["settings"]
+        print(f"built from {settings['provenance'].get('data')}, protocol {settings['protocol']}")
+
+
+def _show_seeds(content: Content, limit: int) -> None:
+    users = represented(content.pool, content.assignment)
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
+    print(f"{len(ids)} seed users for {len(content.population.user_ids)} users; those for the most users:")
+    for row in np.argsort(-users, kind="stable")[:limit].tolist():
+        how = HOW_NAMES[int(content.pool.seeds.how[row])]
+        said = visible(content.pool.rationales[row].step1[:100])
+        print(f"  {visible(ids[row])} ({how}, {users[row]} users): {said}")
+
+
+def _show_user(content: Content, user: str) -> None:
+    from reland_jax.pool_store.rematch import dense_users
+
+    (row,) = dense_users(content.population, [user])
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user]
+    print(f"user {visible(user)}, {content.population.seen[row]} training interactions")
+    for seed, cosine in zip(content.assignment.seed[row], content.assignment.cosine[row], strict=True):
+        rationale = content.pool.rationales[seed]
+        when = rationale.created or "no time"
+        print(visible(f"seed user {ids[seed]}, cosine {cosine:.3f}, {rationale.model}, {when}"))
+        print(visible(f"  step 1: {rationale.step1}\n  step 2: {rationale.step2}"))

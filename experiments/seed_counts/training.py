@@ -1,0 +1,221 @@
+"""Trainings at several sizes of the reasoning pool, to compare with the coverage curve (paper, Figure 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments.seed_counts.curve import ENCODED, VALID, Encoded, Prompts, point, sampled
+from reland_jax.artefacts import is_ours, read_stamp
+from reland_jax.config import Config
+from reland_jax.eval import per_user_metrics
+from reland_jax.eval.significance import paired_comparison
+from reland_jax.files import write_text, written_aside
+from reland_jax.pipeline import Pipeline
+from reland_jax.pool import read_pool_file
+from reland_jax.results import FEWEST_USERS
+from reland_jax.storage import PARTS, Inputs, Trained
+from reland_jax.types import Interactions, RelandError, Splits
+
+if TYPE_CHECKING:
+    from experiments.seed_count import Options
+
+METRICS = ("ndcg@10", "hr@10")
+REFERENCE = "f_item"
+
+
+class Size(NamedTuple):
+    """One size of the pool, ready to train with.
+
+    Attributes:
+        pipeline: of a workdir of its own.
+        inputs: what training reads.
+        facts: fraction, cost and coverage of the seed users that have a rationale, as plain values.
+    """
+
+    pipeline: Pipeline
+    inputs: Inputs
+    facts: dict[str, Any]
+
+
+def check(config: Config, encoded: Encoded) -> None:
+    """Refuses trainings that would pay an LLM, whose validation items the rationales may have read, or that
+    cannot be compared.
+
+    Raises:
+        RelandError: the provider is neither file nor heuristic; or it is a file, and validation items
+            were taken out of a training part that others published as such; or fewer than two users have
+            a validation or a test item.
+    """
+    for name, part in zip(PARTS, (encoded.splits.valid, encoded.splits.test), strict=True):
+        users = int(np.count_nonzero(part.lengths()))
+        if users < FEWEST_USERS:
+            raise RelandError(
+                f"--validate compares trainings user by user, for which {FEWEST_USERS} users need a {name} "
+                f"item; {users} has one"
+            )
+    if config.pool.provider not in ("file", "heuristic"):
+        raise RelandError(
+            f"--validate with config.pool.provider={config.pool.provider!r} would ask for rationales at "
+            "every fraction; export the largest pool and give it as provider file"
+        )
+    fixed = encoded.interactions.fixed_split
+    drawn = config.data.protocol == "fixed" and fixed is not None and VALID not in fixed
+    if config.pool.provider == "file" and drawn:
+        raise RelandError(
+            "--validate: the data fix no validation part, so that its items would be taken out of the "
+            f"training part from which {config.pool.path} may have been written; say --validation_from=test"
+        )
+
+
+def train(
+    config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts
+) -> Iterator[dict[str, Any]]:
+    """Trains seed by seed, the reference first and then every size; yields what is known after each seed."""
+    sizes = prepare(config, workdir, options, encoded, asked)
+    reference = Pipeline(config, workdir)
+    jobs: list[tuple[str, Pipeline, Inputs, str]] = [
+        (REFERENCE, reference, sizes[0].inputs, REFERENCE),
+        *((f"reland {size.facts['fraction']:.2%}", size.pipeline, size.inputs, "reland") for size in sizes),
+    ]
+    done: list[list[Trained]] = [[] for _ in jobs]
+    taken: list[float] = []
+    for seed in range(options.seeds):
+        for number, (label, pipeline, inputs, variant) in enumerate(jobs):
+            start = time.perf_counter()
+            trained = pipeline.train(inputs, variant, seed)
+            taken.append(time.perf_counter() - start)
+            done[number].append(trained)
+            left = (options.seeds - seed) * len(jobs) - number - 1
+            ndcg = trained.summary["valid"]["ndcg@10"]
+            eta = timedelta(seconds=round(max(taken) * left))
+            print(f"{label} seed {seed}: validation NDCG@10 {ndcg:.4f}, ETA {eta} at most", flush=True)
+        yield _compared([size.facts for size in sizes], done, PARTS if options.test else PARTS[:1])
+
+
+def prepare(
+    config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts
+) -> list[Size]:
+    """Pool, texts and assignment at every fraction, in ascending order.
+
+    The sizes of a file that does not have all users end at the file's: larger ones are left out.
+    """
+    usable = _usable(config, encoded)
+    sizes = []
+    for fraction in sorted(set(options.fractions)):
+        wanted = max(1, round(fraction * encoded.splits.num_users))
+        size = _prepared(config, workdir, fraction, encoded, asked, usable)
+        sizes.append(size)
+        if usable is not None and wanted >= len(usable):
+            break
+    return sizes
+
+
+def _prepared(
+    config: Config,
+    workdir: Path,
+    fraction: float,
+    encoded: Encoded,
+    asked: Prompts,
+    usable: np.ndarray | None,
+) -> Size:
+    found = sampled(encoded, config, workdir, fraction, 0, usable)
+    folder = workdir / "fractions" / f"{100 * fraction:.4g}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _share(workdir, folder)
+    growth = len(found.user) / max(1, round(config.seeds.fraction * encoded.splits.num_users))
+    near = min(max(1, round(growth * config.fusion.neighbours)), len(found.user))
+    config = dataclasses.replace(
+        config,
+        seeds=dataclasses.replace(config.seeds, fraction=fraction),
+        fusion=dataclasses.replace(config.fusion, neighbours=near),
+    )
+    if config.pool.provider == "file":
+        path = folder / "rationales.jsonl"
+        _write_subset(Path(config.pool.path), path, set(encoded.interactions.ids.users[found.user].tolist()))
+        config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path=str(path)))
+    pipeline = Pipeline(config, folder)
+    inputs = pipeline.prepare()
+    users = inputs.built.pool.seeds.user
+    cosine = inputs.assignment.cosine[:, 0]
+    facts = point(encoded, asked, found._replace(user=users, cosine=cosine))
+    return Size(pipeline, inputs, {"fraction": fraction, "neighbours": near, **facts})
+
+
+def _usable(config: Config, encoded: Encoded) -> np.ndarray | None:
+    """Users with a rationale in the file that training may see, ``<int32>[A]``; None for everyone."""
+    if config.pool.provider != "file":
+        return None
+    splits: Splits = encoded.splits
+    interactions: Interactions = encoded.interactions
+    held_out = splits.valid.lengths() + splits.test.lengths()
+    entries = read_pool_file(config.pool.path)
+    written = {entry.user_id for entry in entries if entry.rationale is not None}
+    has = np.array([str(user) in written for user in interactions.ids.users])
+    usable = np.flatnonzero(has & (held_out <= config.pool.held_out)).astype(np.int32)
+    if not len(usable):
+        raise RelandError(
+            f"{config.pool.path}: no user of the data has a rationale there that may be used; every user's "
+            f"held-out items must number at most config.pool.held_out={config.pool.held_out}"
+        )
+    return None if len(usable) == splits.num_users else usable
+
+
+def _write_subset(source: Path, path: Path, users: set[str]) -> None:
+    """The lines of a pool file that belong to some users, left as they are."""
+    lines = source.read_text(encoding="utf-8-sig").split("\n")
+    kept = [line for line in lines if line.strip() and str(json.loads(line)["user_id"]) in users]
+    write_text(path, "\n".join(kept) + "\n", private=True)
+
+
+def _share(workdir: Path, folder: Path) -> None:
+    """Gives another workdir the artefacts up to the behaviour vectors, and the encoded texts."""
+    for stage in ENCODED:
+        source, target = workdir / stage, folder / stage
+        if read_stamp(source) != read_stamp(target):
+            # Artefacts are replaced whole and never written to, so a linked file stays what it is.
+            with written_aside(target, ours=is_ours) as aside:
+                shutil.copytree(source, aside, copy_function=os.link)
+    texts = workdir / "text_cache"
+    texts.mkdir(exist_ok=True)
+    if not (folder / texts.name).exists():
+        (folder / texts.name).symlink_to(texts.absolute(), target_is_directory=True)
+
+
+def _compared(
+    facts: list[dict[str, Any]], done: list[list[Trained]], parts: tuple[str, ...]
+) -> dict[str, Any]:
+    reference, *others = done
+    sizes = []
+    for fact, runs in zip(facts, others, strict=True):
+        sizes.append({**fact, **{part: _gains(runs, reference, part) for part in parts}})
+    shown = {part: {name: _means(reference, part, name) for name in METRICS} for part in parts}
+    return {"seeds": len(reference), "reference": REFERENCE, REFERENCE: shown, "sizes": sizes}
+
+
+def _gains(runs: list[Trained], reference: list[Trained], part: str) -> dict[str, Any]:
+    """Metric -> its value with every training seed, and the gain over the reference, paired by user."""
+    found = {}
+    for name in METRICS:
+        ours, theirs = (_per_user(each, part, name) for each in (runs, reference))
+        comparison = paired_comparison(ours, theirs)
+        found[name] = {"values": _means(runs, part, name), **comparison._asdict()}
+    return found
+
+
+def _per_user(runs: list[Trained], part: str, name: str) -> np.ndarray:
+    """A metric of every user, averaged over training seeds."""
+    return np.mean([per_user_metrics(run.ranks[part], (10,))[name] for run in runs], axis=0)
+
+
+def _means(runs: list[Trained], part: str, name: str) -> list[float]:
+    return [float(run.summary[part][name]) for run in runs]

@@ -1,0 +1,158 @@
+"""Purging and asking exclude each other: processes that ask hold a lock; a purge stops them and waits.
+
+A process that asks keeps prompts in its memory and writes them, and their answers, into the journal long
+after it read the removal list. So it holds a lock of the store (shared with others that ask) until nothing
+more is written, and looks at a `Guard` before every request and before every answer that it keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from reland_jax.files import locked
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool_store.asked import ASKED_FILE, ASKING_FOLDER, read_asked
+from reland_jax.pool_store.audit import MARK_FILE
+from reland_jax.pool_store.lists import LIST_FILES, read_removals
+from reland_jax.pool_store.store import PoolStore
+from reland_jax.types import RelandError
+
+ASKING_LOCK = "asking.lock"
+"""Held by every process that asks in this store, together."""
+PURGING_LOCK = "purging.lock"
+"""Held by a purge while it waits for them, and at its work."""
+
+_LOOK_SECONDS = 0.1
+
+
+class Guard:
+    """Says which prompts may still be asked; to be called from several threads at once."""
+
+    def __init__(self, store: PoolStore) -> None:
+        """Nothing is read yet.
+
+        Args:
+            store: the store; its notes say whom a prompt shows.
+        """
+        self._store, self._seen = store, ""
+        self._lock = threading.Lock()
+        self._users: dict[str, set[str]] = {}
+        self._barred: frozenset[str] = frozenset()
+
+    def may_ask(self, prompt: str) -> bool:
+        """Whether a prompt may be sent, and its answer be kept: nobody whom it shows was removed.
+
+        Raises:
+            RelandError: the store is being purged, so that nothing more may be sent or written; or its lists
+                are damaged.
+        """
+        folder = self._store.folder
+        if _is_held(folder / PURGING_LOCK):
+            raise RelandError(
+                f"{folder}: a removal is being made final (--purge), so asking ends here; what was answered "
+                "is kept: give the same command again"
+            )
+        with self._lock:
+            state = _state(folder)
+            if state != self._seen:
+                self._look()
+                self._seen = state
+        return prompt_hash(prompt) not in self._barred
+
+    def _look(self) -> None:
+        """Takes over who is removed now. Whom a prompt showed is remembered: a purge deletes the notes."""
+        for note in read_asked(self._store.folder):
+            self._users.setdefault(note.prompt_hash, set()).add(note.user_id)
+        removals = read_removals(self._store.folder)
+        users = sorted(set().union(*self._users.values()))
+        gone = {user for user, barred in zip(users, removals.barred(users).tolist(), strict=True) if barred}
+        self._barred = frozenset(digest for digest, users in self._users.items() if users & gone)
+
+
+def guard_of(folder: str | Path) -> Callable[[str], bool] | None:
+    """The guard of the store that a folder belongs to; None if it belongs to none."""
+    store = Path(folder).resolve().parent
+    if Path(folder).resolve().name != ASKING_FOLDER or not (store / MARK_FILE).exists():
+        return None
+    return Guard(PoolStore(store)).may_ask
+
+
+@contextlib.contextmanager
+def asking(store: PoolStore) -> Iterator[None]:
+    """Context in which a process may ask in a store, creating it if necessary; a purge waits for its end.
+
+    Raises:
+        RelandError: the folder is no store; or it is being purged.
+    """
+    with store.locked():
+        pass  # makes the store, or refuses the folder
+    with contextlib.ExitStack() as held:
+        try:
+            with locked(store.folder / PURGING_LOCK, shared=True, wait=False):
+                held.enter_context(locked(store.folder / ASKING_LOCK, shared=True, wait=False))
+        except BlockingIOError:
+            raise RelandError(
+                f"{store.folder}: a removal is being made final (--purge); give the command again when it "
+                "is done"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def nobody_asks(store: PoolStore, wait: float, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Stops the processes that ask in a store, waits for them, and prevents new ones from starting.
+
+    Args:
+        store: the store.
+        wait: seconds to wait at most.
+        on_wait: called once before waiting, to tell a person.
+
+    Raises:
+        RelandError: somebody still asks, or another process purges.
+    """
+    deadline = time.monotonic() + max(wait, 1.0)
+    with contextlib.ExitStack() as held:
+        for name, who in ((PURGING_LOCK, "purges"), (ASKING_LOCK, "asks in")):
+            while True:
+                try:
+                    held.enter_context(locked(store.folder / name, wait=False))
+                    break
+                except BlockingIOError:
+                    if on_wait and name == ASKING_LOCK:
+                        on_wait()
+                        on_wait = None
+                    if time.monotonic() >= deadline:
+                        raise RelandError(
+                            f"{store.folder}: not purged: another process {who} this store and may write "
+                            "what is to be purged; give the command again when it has ended"
+                        ) from None
+                    time.sleep(_LOOK_SECONDS)
+        yield
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock for itself."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path, shared=True, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _state(folder: Path) -> str:
+    """What changes when the lists or the notes do."""
+    found = []
+    for path in (*(folder / name for name in LIST_FILES), folder / ASKING_FOLDER / ASKED_FILE):
+        try:
+            about = os.stat(path)
+            found.append((about.st_ino, about.st_mtime_ns, about.st_size))
+        except FileNotFoundError:
+            found.append((0, 0, 0))
+    return repr(found)
