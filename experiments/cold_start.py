@@ -59,6 +59,7 @@ from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.storage import Inputs
 from reland_jax.train.tasks import append
 from reland_jax.types import Interactions, Ragged, RelandError, Splits
+from reland_jax.variants import F_ITEM, RELAND
 
 TARGETS = ("first", "all", "last")
 METRICS = ("hr@10", "ndcg@10")
@@ -371,7 +372,9 @@ def define_flags() -> None:
     """Registers the flags; not at import, since other jobs have some of the same names."""
     flags.DEFINE_string("dataset", "ml-1m", "Data set: a known name or a path.")
     flags.DEFINE_list("backbones", ["lightgcn", "sasrec"], "Backbones.")
-    flags.DEFINE_list("variants", ["f_item", "reland"], "Variants, and the controls permuted and noise.")
+    flags.DEFINE_list(
+        "variants", [F_ITEM.name, RELAND.name], "Variants, and the ablations permuted and noise."
+    )
     flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)

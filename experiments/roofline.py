@@ -51,7 +51,7 @@ from experiments.harness import command_line
 from experiments.harness.command_line import required_path
 from experiments.speed.operations import SPARSE, bytes_of, count, equations, width
 from experiments.speed.roofline_view import plot, table
-from reland_jax.config import LINEAR, Config, TrainConfig, nearest_name
+from reland_jax.config import LINEAR, Config, TrainConfig
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, applied
@@ -61,7 +61,8 @@ from reland_jax.pipeline import Pipeline, id_task
 from reland_jax.results import environment
 from reland_jax.train import Task
 from reland_jax.train.state import TrainState, create_optimizer, init_state, make_dispatch, step_key
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import ID, find_variant
 
 ROUNDS = 5
 """Of one dispatch of several steps, and as many calls of each part."""
@@ -275,7 +276,7 @@ def _random_parts(drawing: Sequence[tuple[JaxprEqn, int]], key: jax.Array, befor
 
 def prepare(config: Config, variant: str, workdir: Path) -> Task:
     """The recommender with its data; for a variant other than `id` after the stages before training."""
-    if variant != "id":
+    if variant != ID.name:
         pipeline = Pipeline(config, workdir / "prepared")
         task = pipeline.task(pipeline.prepare(), variant)
     else:
@@ -399,7 +400,7 @@ def run(
 
     Args:
         configs: data set and backbone of each step.
-        variant: of `reland_jax.types.VARIANTS`.
+        variant: of `reland_jax.variants.BY_NAME`.
         workdir: where the files go.
         steps: in one dispatch, and calls of each part.
         machine: its peaks; measured if not given.
@@ -410,8 +411,7 @@ def run(
     Raises:
         RelandError: an unknown variant, or bad data or settings.
     """
-    if variant not in VARIANTS:
-        raise RelandError(f"--variant: {variant!r}: {nearest_name(variant, VARIANTS)}")
+    find_variant(variant, "--variant")
     if linear := [config.model.backbone for config in configs if config.model.backbone in LINEAR]:
         raise RelandError(f"--backbones: {linear[0]} is solved at once and has no training step to measure")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -440,7 +440,7 @@ def define_flags() -> None:
     """The flags; not at module level, because other jobs have flags of the same names."""
     flags.DEFINE_string("dataset", None, "Name of a data set, or a path.", required=True)
     flags.DEFINE_list("backbones", ["sasrec", "lightgcn"], "Which recommenders.")
-    flags.DEFINE_string("variant", "id", "Which variant.")
+    flags.DEFINE_string("variant", ID.name, "Which variant.")
     flags.DEFINE_integer("steps", 20, "Steps in one dispatch, and calls of each part.", lower_bound=1)
     required_path("workdir", "Folder of the results.")
 

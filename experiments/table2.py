@@ -31,7 +31,8 @@ from experiments.harness.written import check_own
 from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
 from reland_jax.files import write_json
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import VARIANTS
 
 if TYPE_CHECKING:
     from reland_jax.grid import Group, Scores
@@ -75,7 +76,7 @@ def define_flags() -> None:
     """Registers the flags; not at import, since the main job has some of the same names."""
     flags.DEFINE_list("datasets", ["amazon-beauty"], "Data sets: known names or paths.")
     flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
-    flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the controls permuted and noise.")
+    flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the ablations permuted and noise.")
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
     required_path("workdir", "Folder of artefacts and tables.")
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")

@@ -37,14 +37,15 @@ from experiments.harness.command_line import define_path, required_path
 from experiments.harness.settings import parse_setting, with_settings
 from experiments.harness.written import check_own
 from reland_jax.artefacts import fingerprint
-from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig, nearest_name
+from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig
 from reland_jax.data import raw_state
 from reland_jax.files import locked, write_json
 from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
 from reland_jax.storage import Inputs
 from reland_jax.train import Evaluator, fit
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import VARIANTS, find_variant
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -108,7 +109,7 @@ def tune(config: Config, variants: Sequence[str], trials: int, workdir: Path) ->
 
     Args:
         config: what the search starts from.
-        variants: of `reland_jax.types.VARIANTS`.
+        variants: of `reland_jax.variants.BY_NAME`.
         trials: per variant, pruned and failed ones included, and those of earlier calls.
         workdir: of this search alone; one process at a time.
 
@@ -120,8 +121,7 @@ def tune(config: Config, variants: Sequence[str], trials: int, workdir: Path) ->
             trial of a variant failed.
     """
     for variant in variants:
-        if variant not in VARIANTS:
-            raise RelandError(f"--variants: {variant!r}: {nearest_name(variant, VARIANTS)}")
+        find_variant(variant, "--variants")
     _require_optuna()
     check_own(workdir, "tune.json")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class Bench:
         """The best validation NDCG@10 of one training.
 
         Args:
-            variant: of `reland_jax.types.VARIANTS`.
+            variant: of `reland_jax.variants.BY_NAME`.
             settings: what to change, by dotted name.
             report: called with every epoch's entry of the history; may raise to stop the training.
 

@@ -15,7 +15,8 @@ from reland_jax.fields import build, check, split_names
 from reland_jax.fields import nearest_name as nearest_name
 from reland_jax.fields import setting as _setting
 from reland_jax.linear import LINEAR, EaseConfig, check_linear
-from reland_jax.types import CONTROLS, VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import BY_NAME, VARIANTS
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "prefix", "shifted", "closed_form")
@@ -410,8 +411,8 @@ class Config:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     variants: tuple[str, ...] = _setting(
         VARIANTS,
-        "variants to train: id, f_item, reland, and the controls permuted and noise",
-        choices=VARIANTS + CONTROLS,
+        "variants to train: id, f_item, reland, and the ablations permuted and noise",
+        choices=tuple(BY_NAME),
         filled=True,
         names=True,
     )

@@ -12,6 +12,7 @@ from reland_jax.data import item_texts
 from reland_jax.storage import Texts
 from reland_jax.text import check_texts, encode_texts, whiten
 from reland_jax.types import Interactions, ReasoningPool
+from reland_jax.variants import find_variant
 
 ITEM_TEXTS, RATIONALES = "item texts", "rationales"
 """What is encoded, in messages."""
@@ -68,5 +69,5 @@ def whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarra
 
 def _text_config(config: Config) -> TextConfig:
     """If no variant reads texts, it does not matter if their vectors are alike."""
-    read = config.encoder.text_weight or set(config.variants) != {"id"}
+    read = config.encoder.text_weight or any(find_variant(name).reads_texts for name in config.variants)
     return config.text if read else dataclasses.replace(config.text, allow_alike=True)

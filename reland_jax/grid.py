@@ -19,9 +19,9 @@ from reland_jax.eval import per_user_metrics
 from reland_jax.eval.significance import LEVEL, holm, paired_comparison, stars
 from reland_jax.pool import pool_provenance, pool_summary
 from reland_jax.report import TABLE_2
-from reland_jax.results import COMPARED, EXPECTED, PAIRS
+from reland_jax.results import COMPARED
 from reland_jax.storage import PARTS, Inputs, Trained
-from reland_jax.types import CONTROLS, VARIANTS
+from reland_jax.variants import ABLATIONS, EXPECTED, F_ITEM, ID, PAIRS, RELAND, VARIANTS, Pair
 
 MAIN = "ndcg@10"
 LEVELS = ("L1", "L2", "L3", "L4")
@@ -119,16 +119,16 @@ def summarise_group(group: Group) -> dict[str, Any]:
         | {"failed": {str(seed): why for seed, why in group.failed[variant].items()}}
         for variant in config.variants
     }
-    pairs = [(a, b) for a, b in PAIRS if a in config.variants and b in config.variants]
+    pairs = [pair for pair in PAIRS if {*pair} <= {*config.variants}]
     return {
         "dataset": dataset,
         "backbone": backbone,
         "protocol": group.protocol,
         "objective": config.train.objective,
         "cells": cells,
-        "comparisons": {f"{a}>{b}": _compare(group.runs, a, b, paper) for a, b in pairs},
+        "comparisons": {pair.name: _compare(group.runs, pair, paper) for pair in pairs},
         "controls_over_f_item": {
-            control: _relative_of(group.runs, control, "f_item") for control in CONTROLS if control in cells
+            name: _relative_of(group.runs, Pair(name, F_ITEM.name)) for name in ABLATIONS if name in cells
         },
         "levels": _levels(group),
         "pool": dict(group.pool),
@@ -146,7 +146,7 @@ def summarise_grid(groups: Sequence[Mapping[str, Any]], environment: Mapping[str
     Returns:
         Plain values; a number that is not finite is None. "groups" is `groups` with "p_holm" of every
         comparison, corrected over all comparisons of all groups, and with the "attribution" of the gain
-        of `reland`: "no_control" where none was compared, "not_llm" where a control is not below
+        of `reland`: "no_control" where none was compared, "not_llm" where an ablation is not below
         `reland` with significance, else "content", or "no_gain" where it is not above `f_item`.
     """
     corrected = _correct(groups)
@@ -193,16 +193,15 @@ def _cell(runs: Mapping[int, Scores], paper: Mapping[str, float] | None) -> dict
 
 def _compare(
     runs: Mapping[str, Mapping[int, Scores]],
-    ours: str,
-    baseline: str,
+    pair: Pair,
     paper: Mapping[str, Mapping[str, float] | None],
 ) -> dict[str, dict[str, Any]]:
     """Metric -> paired comparison and the paper's relative gain; nothing where there is none to make."""
-    seeds = _shared_seeds(runs, (ours, baseline))
-    theirs, base = paper.get(ours), paper.get(baseline)
+    seeds = _shared_seeds(runs, pair)
+    theirs, base = paper.get(pair.ours), paper.get(pair.base)
     found = {}
     for name in COMPARED if seeds else ():
-        a, b = (_over_seeds(runs[variant], seeds, name) for variant in (ours, baseline))
+        a, b = (_over_seeds(runs[variant], seeds, name) for variant in pair)
         if len(a) > 1 and np.isfinite(a).all() and np.isfinite(b).all():
             gain = theirs[name] / base[name] - 1 if theirs and base else None
             found[name] = paired_comparison(a, b)._asdict() | {"seeds": seeds, "paper_relative": gain}
@@ -226,21 +225,21 @@ def _levels(group: Group) -> list[dict[str, Any]]:
 
 def _level(name: str, activity: np.ndarray, per_user: Mapping[str, np.ndarray]) -> dict[str, Any]:
     means = {variant: _mean(values) for variant, values in per_user.items()}
-    bases = [base for base in ("id", "f_item") if base in means and "reland" in means]
+    pairs = [pair for pair in EXPECTED if pair.ours == RELAND.name and means.keys() >= {*pair}]
     return {
         "level": name,
         "users": len(activity),
         "interactions": [int(activity.min()), int(activity.max())] if len(activity) else None,
         MAIN: means,
-        "gains": {f"reland>{base}": _relative(means["reland"], means[base]) for base in bases},
+        "gains": {pair.name: _relative(*(means[variant] for variant in pair)) for pair in pairs},
     }
 
 
-def _relative_of(runs: Mapping[str, Mapping[int, Scores]], ours: str, baseline: str) -> float | None:
-    seeds = _shared_seeds(runs, (ours, baseline))
+def _relative_of(runs: Mapping[str, Mapping[int, Scores]], pair: Pair) -> float | None:
+    seeds = _shared_seeds(runs, pair)
     if not seeds:
         return None
-    return _relative(*(_mean(_over_seeds(runs[variant], seeds, MAIN)) for variant in (ours, baseline)))
+    return _relative(*(_mean(_over_seeds(runs[variant], seeds, MAIN)) for variant in pair))
 
 
 def _shared_seeds(runs: Mapping[str, Mapping[int, Scores]], variants: Sequence[str]) -> list[int]:
@@ -257,9 +256,7 @@ def _over_seeds(runs: Mapping[int, Scores], seeds: Sequence[int], name: str) -> 
 
 def _correct(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The groups with Holm's correction over all their comparisons."""
-    found = [
-        one for group in groups for metrics in group["comparisons"].values() for one in metrics.values()
-    ]
+    found = [one for group in groups for metrics in group["comparisons"].values() for one in metrics.values()]
     adjusted = iter(holm([one["p_value"] for one in found]).tolist())
     corrected = []
     for group in groups:
@@ -278,22 +275,22 @@ def _verdict(comparison: Mapping[str, Any], p_holm: float) -> dict[str, Any]:
 
 def _attribution(group: Mapping[str, Any]) -> str:
     found = {pair: metrics[MAIN] for pair, metrics in group["comparisons"].items() if MAIN in metrics}
-    controls = [found[f"reland>{control}"] for control in CONTROLS if f"reland>{control}" in found]
-    if not controls:
+    over = [found[pair.name] for pair in PAIRS if pair.base in ABLATIONS and pair.name in found]
+    if not over:
         return "no_control"
-    if not all(one["significant_gain"] for one in controls):
+    if not all(one["significant_gain"] for one in over):
         return "not_llm"
-    over_texts = found.get("reland>f_item")
+    over_texts = found.get(Pair(RELAND.name, F_ITEM.name).name)
     return "no_gain" if over_texts and over_texts["difference"] <= 0 else "content"
 
 
 def _dataset(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean gains over the backbones of a data set, and how many comparisons came out as expected."""
-    expected = [f"{a}>{b}" for a, b in EXPECTED]
+    expected = [pair.name for pair in EXPECTED]
     found = [g["comparisons"][pair][MAIN] for g in groups for pair in expected if _has(g, pair, MAIN)]
-    plain = [group["cells"]["id"]["difference"] for group in groups if "id" in group["cells"]]
+    plain = [group["cells"][ID.name]["difference"] for group in groups if ID.name in group["cells"]]
     against_paper = [difference[MAIN] for difference in plain if difference]
-    pairs = [f"{a}>{b}" for a, b in PAIRS if any(f"{a}>{b}" in group["comparisons"] for group in groups)]
+    pairs = [pair.name for pair in PAIRS if any(pair.name in group["comparisons"] for group in groups)]
     return {
         "mean_gains": {pair: {name: _mean_gain(groups, pair, name) for name in COMPARED} for pair in pairs},
         "compared": len(found),

@@ -72,9 +72,10 @@ from reland_jax.storage import (
 )
 from reland_jax.storage import load_interactions as load_stored_interactions
 from reland_jax.strings import visible
-from reland_jax.text import control_rationales, encoder_state
+from reland_jax.text import ablated, encoder_state
 from reland_jax.train import ClosedForm, Evaluator, Task, check_users, create_task, fit, param_shapes
-from reland_jax.types import CONTROLS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
+from reland_jax.types import Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
+from reland_jax.variants import ID, Variant, find_variant
 
 STAGES = (
     "load",
@@ -249,12 +250,13 @@ class Pipeline:
         made_from += [self.config.data.max_length, *splits.train, *splits.valid, *splits.test]
         if (entities := _entities(self.config.model, inputs.interactions)) is not None:
             made_from += [entities]
-        if variant != "id":
+        reads = find_variant(variant)
+        if reads.reads_texts:
             made_from += [inputs.texts.items, self.config.fusion.item_scale]
-        if variant not in ("id", "f_item"):
+        if reads.reads_rationales:
             made_from += [self.config.fusion, inputs.fingerprint]
-        if variant in CONTROLS:
-            made_from += [variant]
+        if reads.ablation:
+            made_from += [reads.ablation]
         if borrowed := _borrowed(inputs, self.config):
             made_from += [*borrowed]
         if self.config.model.backbone in LINEAR:
@@ -269,16 +271,15 @@ class Pipeline:
 
     def task(self, inputs: Inputs, variant: str) -> Task | ClosedForm:
         """The recommender of a variant with its data."""
-        config, rationales = self.config, inputs.texts.rationales
-        if variant in CONTROLS:
-            variant, rationales = "reland", control_rationales(rationales, variant)
+        config, reads = self.config, find_variant(variant)
         k = inputs.rationales_each(config)
-        model = _recommender(config, inputs.splits, variant, k)
+        model = _recommender(config, inputs.splits, reads, k)
         tables = Tables[np.ndarray](
-            item_text=None if variant == "id" else inputs.texts.items,
+            item_text=inputs.texts.items if reads.reads_texts else None,
             propagation=_graph(config.model, inputs.splits, inputs.interactions),
         )
-        if variant == "reland":
+        if reads.reads_rationales:
+            rationales = ablated(inputs.texts.rationales, reads.ablation)
             seed, cosine = (each[:, : max(k, config.fusion.neighbours)] for each in inputs.assignment)
             tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if k > 1 else None)
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
@@ -420,11 +421,11 @@ def id_task(config: Config, splits: Splits, interactions: Interactions | None = 
         interactions: for the entities of GAT's graph; without them it is one of users and items only.
     """
     tables = Tables(propagation=_graph(config.model, splits, interactions))
-    model = _recommender(config, splits, "id", config.retrieval.neighbours)
+    model = _recommender(config, splits, ID, config.retrieval.neighbours)
     return create_task(model, tables, splits, config.train, config.data.max_length)
 
 
-def _recommender(config: Config, splits: Splits, variant: str, rationales: int) -> Recommender | Ease:
+def _recommender(config: Config, splits: Splits, variant: Variant, rationales: int) -> Recommender | Ease:
     return create_recommender(
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,

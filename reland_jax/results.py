@@ -24,12 +24,12 @@ from reland_jax.report.choice import users_to_show
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.strings import as_strings
 from reland_jax.types import (
-    CONTROLS,
     PADDING_ITEM,
     Interactions,
     ReasoningPool,
     Splits,
 )
+from reland_jax.variants import PAIRS, RELAND
 
 Runs = Mapping[str, Mapping[int, Trained]]
 """Variant -> training seed -> what was trained."""
@@ -41,12 +41,6 @@ LIST_LENGTH = 10
 """Recommendations that the report shows of a user and variant."""
 FEWEST_USERS = 2
 """Users that a paired comparison needs."""
-
-EXPECTED = (("reland", "id"), ("reland", "f_item"), ("f_item", "id"))
-"""Comparisons that the method says the left one wins."""
-
-PAIRS = EXPECTED + tuple(("reland", control) for control in CONTROLS)
-"""All comparisons of variants."""
 
 
 def summarise(
@@ -65,7 +59,7 @@ def summarise(
     nearest = inputs.assignment.seed[:, : inputs.rationales_each(config)]
     pool |= {"rationales_each": nearest.shape[1], "rationales_in_use": len(np.unique(nearest))}
     asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
-    cost = {variant: asked if variant == "reland" else dict.fromkeys(asked, 0) for variant in runs}
+    cost = {variant: asked if variant == RELAND.name else dict.fromkeys(asked, 0) for variant in runs}
     return {
         "dataset": os.path.basename(config.data.name.rstrip("/")),
         "backbone": config.model.backbone,
@@ -145,12 +139,12 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
     }
     users = min((len(values) for metrics in means.values() for values in metrics.values()), default=0)
     pairs = PAIRS if users >= FEWEST_USERS else ()
-    cells = [(a, b, name) for a, b in pairs for name in COMPARED if a in means and b in means]
-    found = [paired_comparison(means[a][name], means[b][name]) for a, b, name in cells]
+    cells = [(pair, name) for pair in pairs for name in COMPARED if means.keys() >= {*pair}]
+    found = [paired_comparison(*(means[variant][name] for variant in pair)) for pair, name in cells]
     adjusted = holm([comparison.p_value for comparison in found]) if found else np.zeros(0)
     out: dict[str, Any] = {}
-    for (a, b, name), comparison, p_holm in zip(cells, found, adjusted, strict=True):
-        out.setdefault(f"{a}>{b}", {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}
+    for (pair, name), comparison, p_holm in zip(cells, found, adjusted, strict=True):
+        out.setdefault(pair.name, {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}
     return out
 
 
@@ -202,9 +196,7 @@ def _choose_cases(config: Config, inputs: Inputs, count: int) -> np.ndarray:
     return np.concatenate([wanted, drawn[: max(count - len(wanted), 0)]])
 
 
-def _cases(
-    config: Config, inputs: Inputs, vectors: Mapping[str, Vectors], users: np.ndarray
-) -> list[Case]:
+def _cases(config: Config, inputs: Inputs, vectors: Mapping[str, Vectors], users: np.ndarray) -> list[Case]:
     splits, pool = inputs.splits, inputs.built.pool
     masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
     best = partial(

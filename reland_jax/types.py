@@ -30,12 +30,6 @@ IMPORTANT = 1
 HOW_NAMES = ("representative", "important")
 """Names of the values of `SeedSet.how`: which of the two samplings chose a seed user."""
 
-VARIANTS = ("id", "f_item", "reland")
-"""The three models of the paper's Table 2, from the plain backbone to the whole method."""
-
-CONTROLS = ("permuted", "noise")
-"""`reland` with rationales that say nothing: those of other seed users, or random vectors."""
-
 
 class RelandError(ValueError):
     """An error for people: what is wrong, where (file, line, field, value), and what to do."""

@@ -19,7 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-GROUND = {"types", "files", "strings", "plain", "fields"}
+GROUND = {"types", "files", "strings", "plain", "fields", "variants"}
 CONTRACTS = GROUND | {"config"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "strings": {"types"},
     "plain": {"strings"},
     "fields": {"types", "files"},
+    "variants": {"types", "fields"},
     "linear": {"types", "fields"},
     "config": GROUND | {"linear"},
     "mesh": CONTRACTS,

@@ -16,7 +16,8 @@ from reland_jax.config import Config
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.grid import Group, Scores, activity_levels, summarise_grid, summarise_group
 from reland_jax.storage import Trained
-from reland_jax.types import CONTROLS, VARIANTS, RelandError, TargetRanks
+from reland_jax.types import RelandError, TargetRanks
+from reland_jax.variants import ABLATIONS, VARIANTS
 
 USERS = 400
 MEANS = {"id": 0.20, "f_item": 0.24, "reland": 0.30, "permuted": 0.24, "noise": 0.22}
@@ -117,10 +118,10 @@ def test_a_significant_loss_is_no_gain() -> None:
     ("variants", "means", "expected"),
     [
         (VARIANTS, {}, "no_control"),
-        ((*VARIANTS, *CONTROLS), {}, "content"),
+        ((*VARIANTS, *ABLATIONS), {}, "content"),
         ((*VARIANTS, "permuted"), {"permuted": 0.30}, "not_llm"),
         ((*VARIANTS, "permuted"), {"permuted": 0.35}, "not_llm"),
-        ((*VARIANTS, *CONTROLS), {"noise": 0.30}, "not_llm"),
+        ((*VARIANTS, *ABLATIONS), {"noise": 0.30}, "not_llm"),
         ((*VARIANTS, "noise"), {"reland": 0.23, "noise": 0.20}, "no_gain"),
     ],
 )
@@ -131,7 +132,7 @@ def test_attribution(variants: tuple[str, ...], means: dict[str, float], expecte
         group.runs[name] = dict(group.runs["reland"])
     summary = summed(group)["groups"][0]
     assert summary["attribution"] == expected
-    for control in set(variants) & set(CONTROLS):
+    for control in set(variants) & set(ABLATIONS):
         ours, base = (summary["cells"][name]["test"]["ndcg@10"] for name in (control, "f_item"))
         assert summary["controls_over_f_item"][control] == pytest.approx(ours / base - 1)
 

@@ -21,6 +21,7 @@ from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config
 from reland_jax.files import written_aside
 from reland_jax.types import RelandError
+from reland_jax.variants import find_variant
 
 if TYPE_CHECKING:
     from reland_jax.grid import Scores
@@ -34,7 +35,7 @@ _ELSEWHERE = ("variants", "seeds_of_training", "report_users", "llm", "mesh")
 """Sections that differ from job to job and not from cell to cell."""
 
 _OF_RATIONALES = ("encoder", "seeds", "pool", "retrieval", "fusion")
-"""Sections of which `id` and `f_item` read `fusion.item_scale` at most."""
+"""Sections of which a variant without rationales reads `fusion.item_scale` at most."""
 
 _TRAIN = (
     "objective", "learning_rate", "projection_learning_rate", "schedule", "weight_decay", "embedding_l2",
@@ -102,7 +103,7 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
     settings = _settings(config.to_dict(), Config().to_dict())
     for section, name in (("data", "name"), ("data", "root"), ("pool", "path"), ("train", "seed")):
         del settings[section][name]
-    if cell.variant in ("id", "f_item"):
+    if not find_variant(cell.variant).reads_rationales:
         for section in _OF_RATIONALES:
             del settings[section]
         del settings["text"]["whiten_rationales"]

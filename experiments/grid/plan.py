@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from experiments.configs.reland import get_config
 from experiments.harness.settings import parse_setting, with_settings
 from reland_jax.config import BACKBONES, LINEAR, Config, nearest_name
-from reland_jax.types import CONTROLS, VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import BY_NAME
 
 Key = tuple[str, str]
 """Data set and backbone."""
@@ -51,7 +52,7 @@ def plan(
     Args:
         datasets: known names or paths.
         backbones: names of `BACKBONES` and `LINEAR`.
-        variants: names of `VARIANTS` and `CONTROLS`.
+        variants: names of `reland_jax.variants.BY_NAME`.
         seeds: number of training seeds; they are 0, 1, ...
         pools: "DATASET=PATH" of a pool file.
         changes: "section.key=value", for every cell.
@@ -64,7 +65,7 @@ def plan(
 
     _check_names("datasets", datasets, datasets)
     _check_names("backbones", backbones, (*BACKBONES, *LINEAR))
-    _check_names("variants", variants, VARIANTS + CONTROLS)
+    _check_names("variants", variants, tuple(BY_NAME))
     files = dict(_pool_file(text, datasets) for text in pools)
     configs = {}
     for dataset in datasets:

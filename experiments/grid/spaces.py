@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.harness.settings import setting_of
 from reland_jax.config import SCHEDULES, Config
+from reland_jax.variants import find_variant
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -155,21 +156,16 @@ SPACES: dict[str, Space] = {
         _SEQUENCE_FUSION,
     ),
     "ease": Space((_LAMBDA,), _LINEAR_TEXT, _LINEAR_FUSION),
-    "ease_recency": Space(
-        (_LAMBDA, LogRange("ease.half_life", 0.25, 8.0)), _LINEAR_TEXT, _LINEAR_FUSION
-    ),
+    "ease_recency": Space((_LAMBDA, LogRange("ease.half_life", 0.25, 8.0)), _LINEAR_TEXT, _LINEAR_FUSION),
 }
 """By backbone. What is not named here keeps its value of `experiments/configs/reland.py`."""
 
 
 def space_of(backbone: str, variant: str) -> tuple[Setting, ...]:
     """What is tuned for a variant of a backbone, the shared part first."""
-    space = SPACES[backbone]
-    return {
-        "id": space.shared,
-        "f_item": space.shared + space.text,
-        "reland": space.shared + space.text + space.fusion,
-    }[variant]
+    space, reads = SPACES[backbone], find_variant(variant)
+    texts = space.text if reads.reads_texts else ()
+    return space.shared + texts + (space.fusion if reads.reads_rationales else ())
 
 
 def suggest(trial: Trial, space: Sequence[Setting]) -> dict[str, Any]:

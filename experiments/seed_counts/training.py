@@ -25,12 +25,13 @@ from reland_jax.pool import read_pool_file
 from reland_jax.results import FEWEST_USERS
 from reland_jax.storage import PARTS, Inputs, Trained
 from reland_jax.types import Interactions, RelandError, Splits
+from reland_jax.variants import F_ITEM, RELAND
 
 if TYPE_CHECKING:
     from experiments.seed_count import Options
 
 METRICS = ("ndcg@10", "hr@10")
-REFERENCE = "f_item"
+REFERENCE = F_ITEM.name
 
 
 class Size(NamedTuple):
@@ -85,7 +86,10 @@ def train(
     reference = Pipeline(config, workdir)
     jobs: list[tuple[str, Pipeline, Inputs, str]] = [
         (REFERENCE, reference, sizes[0].inputs, REFERENCE),
-        *((f"reland {size.facts['fraction']:.2%}", size.pipeline, size.inputs, "reland") for size in sizes),
+        *(
+            (f"{RELAND.name} {size.facts['fraction']:.2%}", size.pipeline, size.inputs, RELAND.name)
+            for size in sizes
+        ),
     ]
     done: list[list[Trained]] = [[] for _ in jobs]
     taken: list[float] = []
@@ -102,9 +106,7 @@ def train(
         yield _compared([size.facts for size in sizes], done, PARTS if options.test else PARTS[:1])
 
 
-def prepare(
-    config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts
-) -> list[Size]:
+def prepare(config: Config, workdir: Path, options: Options, encoded: Encoded, asked: Prompts) -> list[Size]:
     """Pool, texts and assignment at every fraction, in ascending order.
 
     The sizes of a file that does not have all users end at the file's: larger ones are left out.

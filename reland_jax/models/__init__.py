@@ -35,6 +35,7 @@ from reland_jax.models.recommender import (
 )
 from reland_jax.models.sasrec import SASRec
 from reland_jax.types import Ragged, RelandError
+from reland_jax.variants import Variant
 
 __all__ = [
     "MODELS",
@@ -98,7 +99,7 @@ MODELS = {
 def create_recommender(
     model: ModelConfig,
     fusion: FusionConfig,
-    variant: str,
+    variant: Variant,
     *,
     num_users: int,
     num_items: int,
@@ -112,12 +113,12 @@ def create_recommender(
     Args:
         model: backbone and sizes.
         fusion: settings of the rationale fusion.
-        variant: "id", "f_item" or "reland".
+        variant: what it reads.
         num_users: U.
         num_items: I.
         max_length: L, for sequential backbones.
         embedding_l2: BPR's penalty, for collaborative backbones.
-        rationales: k, how many rationales a user is given.
+        rationales: k, how many rationales a user is given, by a variant that reads any.
         ease: settings of the linear models; None for the default ones.
 
     Raises:
@@ -128,10 +129,11 @@ def create_recommender(
             f"unknown backbone {model.backbone!r}; {nearest_name(model.backbone, list(MODELS))}"
         )
     entry = MODELS[model.backbone]
+    reads = variant.reads_texts, rationales if variant.reads_rationales else 0
     if entry.build is None:
-        return Ease(ease or EaseConfig(), num_items, variant, entry.sequential, rationales)
+        return Ease(ease or EaseConfig(), num_items, *reads, entry.sequential)
     width = entry.embeddings * model.dim
-    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, variant, rationales)
+    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, *reads)
     if entry.sequential:
         return SequentialRecommender(*parts, contrastive=entry.contrastive, attention=entry.attention)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

@@ -39,16 +39,16 @@ class Ease:
     Attributes:
         config: settings.
         num_items: I.
-        variant: "id", "f_item" or "reland".
+        texts: whether items are represented by their texts too.
+        rationales: k, how many rationales a user is given; 0 where none are read.
         recency: whether newer items of a history weigh more.
-        rationales: k, how many rationales a user is given (`reland`).
     """
 
     config: EaseConfig
     num_items: int
-    variant: str
-    recency: bool
+    texts: bool
     rationales: int
+    recency: bool
 
 
 class Gram(NamedTuple):

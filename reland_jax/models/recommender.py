@@ -122,8 +122,8 @@ class Recommender(nn.Module):
         backbone: the encoder module, see `reland_jax.models.MODELS`.
         num_users: U.
         num_items: I.
-        variant: "id", "f_item" or "reland".
-        rationales: k, how many rationales a user is given (`reland`).
+        texts: whether items are represented by their texts too.
+        rationales: k, how many rationales a user is given; 0 where none are read.
     """
 
     width: int
@@ -131,7 +131,7 @@ class Recommender(nn.Module):
     backbone: nn.Module
     num_users: int
     num_items: int
-    variant: str
+    texts: bool
     rationales: int
 
     init_scale = 0.02
@@ -140,15 +140,13 @@ class Recommender(nn.Module):
         """Declares the submodules."""
         scale = self.fusion.item_scale
         text_init = identity(scale) if scale else nn.linear.default_kernel_init
-        self.items = ItemRepresentation(
-            self.num_items, self.width, self.variant != "id", self.init_scale, text_init
-        )
+        self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
         self.fuse = RationaleFusion(self.fusion)
 
     def attach(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
     ) -> jax.Array:
-        """Fuses the rationales of each user's seed users into its vector (variant `reland` only).
+        """Fuses the rationales of each user's seed users into its vector, where any are read.
 
         Args:
             tables: see `Tables`.
@@ -161,7 +159,7 @@ class Recommender(nn.Module):
         Returns:
             ``<float32>[B, D]``, e'_u.
         """
-        if self.variant != "reland":
+        if not self.rationales:
             return vectors
         if not train or not self.fusion.withheld:
             return self._fused(tables, user, vectors, train)

@@ -13,12 +13,13 @@ from reland_jax.report.paper import BACKBONE_NAMES, NOTES
 from reland_jax.report.render import render
 from reland_jax.report.tables import MISSING, Table, p_value, to_markdown
 from reland_jax.report.words import writer_warning
-from reland_jax.types import CONTROLS, VARIANTS
+from reland_jax.variants import ABLATIONS, BY_NAME, EXPECTED, ID, RELAND, VARIANTS, Pair
 
 METRICS = ("ndcg@10", "hr@10")
 _MAIN = METRICS[0]
 _TITLE = "Backbones and variants beside the paper's Table 2"
 _TEMPLATE = "grid.html.j2"
+_OVER = tuple(pair.name for pair in EXPECTED if pair.ours == RELAND.name)
 _LEVEL_RULE = (
     "Test NDCG@10, mean over training seeds, of users by number of training interactions, L1 the fewest: "
     "a user's level says how many of the three quartiles its number exceeds. Equal numbers are on one level, "
@@ -105,7 +106,7 @@ def dataset_words(table: Mapping[str, Any], dataset: str) -> list[str]:
             f"id is at or above the paper's NDCG@10 with {one['id_at_or_above_paper']} of "
             f"{one['id_with_paper']} backbones."
         )
-    gain = one["mean_gains"].get("reland>id", {}).get(_MAIN, {})
+    gain = one["mean_gains"].get(_OVER[0], {}).get(_MAIN, {})
     if gain.get("ours") is not None:
         paper = "" if gain["paper"] is None else f"; the paper's is {gain['paper']:+.1%}"
         over = f"over id in test NDCG@10, {gain['backbones']} backbones"
@@ -121,16 +122,16 @@ def attribution_words(group: Mapping[str, Any]) -> str:
     if verdict == "no_control":
         return f"{name}: no control arm was compared, so whose the gain of reland is cannot be said."
     found = {pair: metrics.get(_MAIN, {}) for pair, metrics in group["comparisons"].items()}
-    arms = {control: group["controls_over_f_item"].get(control) for control in CONTROLS}
-    arms = {control: arm for control, arm in arms.items() if found.get(f"reland>{control}")}
+    arms = {control: group["controls_over_f_item"].get(control) for control in ABLATIONS}
+    arms = {control: arm for control, arm in arms.items() if found.get(Pair(RELAND.name, control).name)}
     gains = ", ".join(f"{control} {_percent(arm)}" for control, arm in arms.items())
-    ours = _percent(found.get("reland>f_item", {}).get("relative"))
+    ours = _percent(found.get(_OVER[1], {}).get("relative"))
     sentence = f"{name}: over f_item, reland gains {ours}, the controls gain {gains}."
     if verdict == "content":
         return f"{sentence} All are below reland with significance: its gain lies in what rationales say."
     if verdict == "no_gain":
         return f"{sentence} There is no gain over f_item that could be the LLM's."
-    level = " and ".join(c for c in arms if not found[f"reland>{c}"]["significant_gain"])
+    level = " and ".join(c for c in arms if not found[Pair(RELAND.name, c).name]["significant_gain"])
     return f"{sentence} Not below reland with significance: {level}. The gain is not the LLM's."
 
 
@@ -140,7 +141,7 @@ def dataset_tables(table: Mapping[str, Any], dataset: str) -> list[Table]:
     made = [_scores(groups, variants, metric) for metric in METRICS]
     if any(group["comparisons"] for group in groups):
         made += [_gains(groups, table["datasets"][dataset], metric) for metric in METRICS]
-    if "reland" in variants:
+    if RELAND.name in variants:
         made.append(_levels(groups))
     made += [_trainings(groups, variants), _per_seed(groups, variants)]
     return made + ([_significance(groups)] if any(group["comparisons"] for group in groups) else [])
@@ -159,7 +160,7 @@ def _scores(groups: Sequence[Mapping[str, Any]], variants: Sequence[str], metric
         row = [_backbone(group)]
         for variant in variants:
             cell = group["cells"][variant]
-            star = "*" if _test(group, f"{variant}>id", metric).get("significant_gain") else ""
+            star = "*" if _test(group, Pair(variant, ID.name).name, metric).get("significant_gain") else ""
             row.append(_figure(cell["test"][metric]) + star)
             if variant in papers:
                 theirs, difference = cell["paper"] or {}, cell["difference"] or {}
@@ -200,10 +201,10 @@ def _levels(groups: Sequence[Mapping[str, Any]]) -> Table:
             low, high = level["interactions"] or (None, None)
             span = MISSING if low is None else f"{low}" if low == high else f"{low} to {high}"
             figures = [_figure(level[_MAIN].get(variant)) for variant in VARIANTS]
-            gains = [_percent(level["gains"].get(f"reland>{base}")) for base in ("id", "f_item")]
+            gains = [_percent(level["gains"].get(pair)) for pair in _OVER]
             name = f"{_backbone(group)} {level['level']}"
             rows.append((name, f"{level['users']:,}", span, *figures, *gains))
-    header = ("backbone, level", "users", "interactions", *VARIANTS, "reland>id", "reland>f_item")
+    header = ("backbone, level", "users", "interactions", *VARIANTS, *_OVER)
     return Table(_LEVEL_RULE, header, rows)
 
 
@@ -256,7 +257,7 @@ def _groups(table: Mapping[str, Any], dataset: str) -> list[Mapping[str, Any]]:
 
 
 def _in_order(variants: Sequence[str]) -> list[str]:
-    return [variant for variant in (*VARIANTS, *CONTROLS) if variant in variants]
+    return [variant for variant in BY_NAME if variant in variants]
 
 
 def _backbone(group: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reland_jax.types import VARIANTS
+from reland_jax.variants import VARIANTS
 
 BACKBONE_NAMES = {
     "neumf": "NeuMF",

@@ -19,6 +19,7 @@ from reland_jax.files import written_aside
 from reland_jax.report.tables import variant_results
 from reland_jax.report.words import borrowed
 from reland_jax.types import HOW_NAMES, IMPORTANT, REPRESENTATIVE, Assignment, SeedSet
+from reland_jax.variants import F_ITEM, ID, RELAND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,11 @@ _VARIABLES = {
     _ORANGE: "var(--orange, #b45309)",
     _BLUE: "var(--blue, #1d4ed8)",
 }
-_VARIANT_STYLES = {"id": (_GREY, ":", "s"), "f_item": (_ORANGE, "--", "^"), "reland": (_BLUE, "-", "o")}
+_VARIANT_STYLES = {
+    ID.name: (_GREY, ":", "s"),
+    F_ITEM.name: (_ORANGE, "--", "^"),
+    RELAND.name: (_BLUE, "-", "o"),
+}
 _HOW_STYLES = {REPRESENTATIVE: (_BLUE, "-"), IMPORTANT: (_ORANGE, "--")}
 _BINS = 40
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reland_jax.report.paper import NOTES, TABLE_2
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import ID, VARIANTS, Pair
 
 METRICS = ("ndcg@10", "hr@10", "mrr@10")
 MISSING = "–"
@@ -178,9 +179,9 @@ def is_significant_gain(results: Mapping[str, Any], pair: str, metric: str) -> b
 
 def _test_cell(results: Mapping[str, Any], variants: Mapping[str, Any], name: str, metric: str) -> str:
     value = variants[name].get("test", {}).get(metric)
-    base = variants.get("id", {}).get("test", {}).get(metric)
-    star = "*" if is_significant_gain(results, f"{name}>id", metric) else ""
-    relative = "" if name == "id" else gain(value, base)
+    base = variants.get(ID.name, {}).get("test", {}).get(metric)
+    star = "*" if is_significant_gain(results, Pair(name, ID.name).name, metric) else ""
+    relative = "" if name == ID.name else gain(value, base)
     return _number(value) + star + (f" ({relative})" if relative else "")
 
 

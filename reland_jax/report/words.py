@@ -11,6 +11,7 @@ from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
 from reland_jax.report.tables import MISSING, Table, gain, is_significant_gain, variant_results
 from reland_jax.types import HOW_NAMES, Assignment, SeedSet
+from reland_jax.variants import EXPECTED, F_ITEM, ID, RELAND
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -19,14 +20,14 @@ def headline(results: Mapping[str, Any]) -> str:
     ndcg = {name: test["ndcg@10"] for name, test in tests.items() if "ndcg@10" in test}
     backbone = results.get("backbone", "")
     where = f"On {results.get('dataset', '')} with {BACKBONE_NAMES.get(backbone, backbone)}"
-    if "reland" not in ndcg:
+    if RELAND.name not in ndcg:
         return f"{where}: test NDCG@10 " + ", ".join(f"{k} {v:.4f}" for k, v in ndcg.items()) + "."
     against = [
-        f"{gain(ndcg['reland'], ndcg[name]) or 'no ratio'} against {name} ({ndcg[name]:.4f})"
-        for name in ("id", "f_item")
+        f"{gain(ndcg[RELAND.name], ndcg[name]) or 'no ratio'} against {name} ({ndcg[name]:.4f})"
+        for name in (ID.name, F_ITEM.name)
         if name in ndcg
     ]
-    sentence = f"{where}, reland reaches a test NDCG@10 of {ndcg['reland']:.4f}: {', '.join(against)}"
+    sentence = f"{where}, reland reaches a test NDCG@10 of {ndcg[RELAND.name]:.4f}: {', '.join(against)}"
     return f"{sentence.rstrip(': ')}. {_certainty(results)}".strip()
 
 
@@ -110,7 +111,11 @@ def _count(value: int | None) -> str:
 def _certainty(results: Mapping[str, Any]) -> str:
     if not results.get("significance"):
         return "No significance test was run: read a small difference as noise."
-    sure = [n for n in ("id", "f_item") if is_significant_gain(results, f"reland>{n}", "ndcg@10")]
+    sure = [
+        pair.base
+        for pair in EXPECTED
+        if pair.ours == RELAND.name and is_significant_gain(results, pair.name, "ndcg@10")
+    ]
     if not sure:
         return "No gain of reland in NDCG@10 is significant after Holm."
     return f"The gain over {' and '.join(sure)} is significant (p < 0.05 after Holm)."

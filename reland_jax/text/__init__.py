@@ -1,14 +1,14 @@
 """Text: a frozen BERT in linen, its weights from safetensors, vectors of texts with a cache, whitening."""
 
+from reland_jax.text.ablations import ablated
 from reland_jax.text.checkpoint import encoder_state
-from reland_jax.text.controls import control_rationales
 from reland_jax.text.encode import TextEncoder, check_texts, encode_texts, load_encoder
 from reland_jax.text.whiten import whiten
 
 __all__ = [
     "TextEncoder",
     "check_texts",
-    "control_rationales",
+    "ablated",
     "encode_texts",
     "encoder_state",
     "load_encoder",

@@ -70,7 +70,7 @@ def closed_form(
         RelandError: a user without training items.
     """
     check_users(splits.train)
-    rationales = tables.rationale if model.variant == "reland" else None
+    rationales = tables.rationale if model.rationales else None
     rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
     shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
     lists = {part: _lists(model, tables, history, max_length) for part, history in histories.items()}
@@ -130,7 +130,7 @@ def _free_memory() -> int | None:
 
 
 def _count(model: Ease, tables: AnyTables, train: Ragged) -> Gram:
-    rationales = tables.rationale if model.variant == "reland" else None
+    rationales = tables.rationale if model.rationales else None
     check_memory(model.num_items, 0 if rationales is None else rationales.shape[1], model.config)
     return normal_equations(model, tables, train, model.num_items)
 
@@ -155,10 +155,10 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
     had.data[:] = 1
     both = (had.T @ had).tocoo()
     gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data)
-    if model.variant != "id" and config.text_weight:
+    if model.texts and config.text_weight:
         texts = _unit(np.asarray(tables.item_text)[1:].astype(dtype))
         gram = gram._replace(text=texts * np.sqrt(config.text_weight, dtype=dtype))
-    if model.variant == "reland":
+    if model.rationales:
         k, texts = model.rationales, _rationales(model, tables).astype(dtype)
         seeds = np.asarray(tables.seed)[:, :k]
         share = np.full(seeds.size, 1 / k, dtype)
@@ -201,7 +201,7 @@ def _solve(model: Ease, tables: AnyTables, gram: Gram) -> Any:
     with jax.enable_x64(True):
         regularisation = put(np.asarray(config.regularisation, gram.users.dtype))
         weights = program(jax.tree.map(put, gram), regularisation)
-        rationales = jnp.asarray(_rationales(model, tables)) if model.variant == "reland" else None
+        rationales = jnp.asarray(_rationales(model, tables)) if model.rationales else None
         table = _table(weights, rationales, model.num_items)
     if not bool(jnp.isfinite(table).all()):
         raise RelandError(
@@ -240,10 +240,9 @@ class _Lists(NamedTuple):
 
 def _lists(model: Ease, tables: AnyTables, history: Ragged, max_length: int) -> _Lists:
     newest = newest_first(history, max_length if model.recency else None)
-    rationales = model.rationales if model.variant == "reland" else 0
-    weight = age_weights(model.config, model.recency, rationales, newest.shape[1])
-    if rationales:
-        seeds = np.asarray(tables.seed)[:, :rationales] + model.num_items + 1
+    weight = age_weights(model.config, model.recency, model.rationales, newest.shape[1])
+    if model.rationales:
+        seeds = np.asarray(tables.seed)[:, : model.rationales] + model.num_items + 1
         newest = np.concatenate([seeds, newest], axis=1)
     return _Lists(put(newest.astype(np.float32), MODEL), put(weight))
 

@@ -28,7 +28,8 @@ from reland_jax.pipeline import Pipeline, id_task
 from reland_jax.text.cache import open_cache
 from reland_jax.train.checkpoint import Checkpoints, Saved
 from reland_jax.train.state import init_state
-from reland_jax.types import VARIANTS, RelandError
+from reland_jax.types import RelandError
+from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished, merged
 
 WAYS = ("byte", "cut", "exchanged")

@@ -14,7 +14,8 @@ import pytest
 from reland_jax.config import Config
 from reland_jax.models import bipartite_graph
 from reland_jax.pipeline import STAGES, Pipeline
-from reland_jax.types import VARIANTS, Ragged, Splits
+from reland_jax.types import Ragged, Splits
+from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
 
 METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}

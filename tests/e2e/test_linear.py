@@ -12,7 +12,7 @@ import pytest
 
 from experiments.grid.plan import plan
 from experiments.table2 import run as run_grid
-from reland_jax.config import VARIANTS
+from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
 from tests.e2e.test_run import flags_of
 

@@ -24,7 +24,8 @@ from reland_jax.pool import refuse_to_pay_again
 from reland_jax.seeds import choose, kmeans_large
 from reland_jax.seeds.kmeans_passes import place
 from reland_jax.storage import Texts, Trained
-from reland_jax.types import VARIANTS, RelandError, TargetRanks
+from reland_jax.types import RelandError, TargetRanks
+from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished, merged
 
 TRAIN = {f"train/{variant}-seed0" for variant in VARIANTS}

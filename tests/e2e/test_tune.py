@@ -23,7 +23,8 @@ from reland_jax.config import BACKBONES, LINEAR, Config
 from reland_jax.pipeline import Pipeline
 from reland_jax.storage import Inputs
 from reland_jax.train import Evaluator, Task
-from reland_jax.types import VARIANTS, RelandError, TargetRanks
+from reland_jax.types import RelandError, TargetRanks
+from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import merged
 
 needs_optuna = pytest.mark.skipif(

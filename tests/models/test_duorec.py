@@ -12,6 +12,7 @@ import pytest
 from reland_jax.config import FusionConfig, ModelConfig
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, Views, create_recommender
 from reland_jax.models.duorec import DuoRec, info_nce
+from reland_jax.variants import ID
 
 COUNT, DIM, NUM_ITEMS = 6, 4, 9
 RNG = np.random.default_rng(0)
@@ -112,7 +113,7 @@ def recommender(dropout: float, contrast: float, backbone: str = "duorec") -> Se
         backbone=backbone, dim=DIM, layers=1, heads=2, inner=6, dropout=dropout, contrast=contrast
     )
     sizes = {"num_users": 2, "num_items": NUM_ITEMS, "max_length": 5, "embedding_l2": 0.0}
-    model = create_recommender(config, FusionConfig(), "id", **sizes)
+    model = create_recommender(config, FusionConfig(), ID, **sizes)
     assert isinstance(model, SequentialRecommender)
     return model
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.config import ENCODERS, LINEAR, VARIANTS, FusionConfig, ModelConfig
+from reland_jax.config import ENCODERS, LINEAR, FusionConfig, ModelConfig
 from reland_jax.models import (
     MODELS,
     PairBatch,
@@ -26,6 +26,7 @@ from reland_jax.models import (
 )
 from reland_jax.models.duorec import info_nce
 from reland_jax.types import RelandError
+from reland_jax.variants import VARIANTS, find_variant
 from tests.toys import random_ragged
 
 NUM_USERS, NUM_ITEMS, DIM, TEXT, NUM_SEEDS, LENGTH = 6, 9, 4, 5, 4, 5
@@ -85,7 +86,7 @@ def recommender(
 ) -> Recommender:  # fmt: skip
     return create_recommender(
         dataclasses.replace(SMALL, backbone=backbone, dropout=dropout, activations=activations),
-        FusionConfig(dropout=0.0, projection=projection), variant,
+        FusionConfig(dropout=0.0, projection=projection), find_variant(variant),
         num_users=NUM_USERS, num_items=NUM_ITEMS, max_length=LENGTH, embedding_l2=0.3,
         rationales=rationales,
     )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 from reland_jax.config import FusionConfig, ModelConfig
 from reland_jax.models import Graph, PairBatch, Recommender, Tables, create_recommender, training_graph
+from reland_jax.variants import find_variant
 from tests.toys import random_ragged
 
 NUM_USERS, NUM_ITEMS, TEXT, SEEDS = 6, 9, 5, 4
@@ -28,7 +29,7 @@ SAMPLED = pytest.mark.parametrize("backbone", ["lightgcn", pytest.param("gat", m
 
 def recommender(config: ModelConfig, variant: str, num_users: int, num_items: int) -> Recommender:
     return create_recommender(
-        config, FusionConfig(dropout=0.0), variant,
+        config, FusionConfig(dropout=0.0), find_variant(variant),
         num_users=num_users, num_items=num_items, max_length=5, embedding_l2=0.3,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 
 from reland_jax.report import grid, write_grid
 from reland_jax.report.tables import MISSING, Table
-from reland_jax.types import CONTROLS, VARIANTS
+from reland_jax.variants import ABLATIONS, VARIANTS
 from tests.report.conftest import HOSTILE
 from tests.report.test_page import _Page
 from tests.test_grid import make_group, summed
@@ -29,7 +29,7 @@ def _tables(table: dict[str, Any], dataset: str = "amazon-beauty") -> list[Table
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """Two backbones on Beauty with the controls, and one that no training was finished of."""
-    variants = (*VARIANTS, *CONTROLS)
+    variants = (*VARIANTS, *ABLATIONS)
     empty = make_group("duorec", variants)
     for runs in empty.runs.values():
         runs.clear()

@@ -14,6 +14,7 @@ from reland_jax.models import Tables, create_recommender
 from reland_jax.train import ClosedForm, Evaluator, FitResult, append, create_task, fit, param_shapes
 from reland_jax.train import closed_form as module
 from reland_jax.types import Ragged, RelandError, Splits, TargetRanks
+from reland_jax.variants import find_variant
 from tests.toys import ragged, random_ragged
 
 USERS, ITEMS, SEEDS, TEXT, GIVEN = 53, 41, 7, 6, 2
@@ -36,7 +37,7 @@ def task_of(
 ) -> ClosedForm:
     """A linear model on random data."""
     model = create_recommender(
-        ModelConfig(backbone=backbone), FusionConfig(), variant, num_users=splits.num_users,
+        ModelConfig(backbone=backbone), FusionConfig(), find_variant(variant), num_users=splits.num_users,
         num_items=splits.num_items, max_length=length, embedding_l2=0.0, rationales=GIVEN, ease=ease,
     )  # fmt: skip
     return create_task(model, TABLES, splits, CONFIG, length)

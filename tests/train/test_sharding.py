@@ -31,6 +31,7 @@ from reland_jax.train import (
 from reland_jax.train.loop import _Epoch
 from reland_jax.train.state import init_state
 from reland_jax.types import RelandError, Splits
+from reland_jax.variants import RELAND
 from tests.toys import random_ragged
 from tests.train.toys import PAIRS, SEQUENTIAL
 
@@ -68,7 +69,7 @@ def task_of(backbone: str, config: TrainConfig) -> Task:
     )  # fmt: skip
     tables = tables._replace(propagation=training_graph(sizes, SPLITS.train, ITEMS))
     model = create_recommender(
-        sizes, FusionConfig(), "reland",
+        sizes, FusionConfig(), RELAND,
         num_users=USERS, num_items=ITEMS, max_length=LENGTH, embedding_l2=1e-4,
     )  # fmt: skip
     return create_task(model, tables, SPLITS, config, LENGTH)

@@ -18,6 +18,7 @@ from reland_jax.train import Task, append, create_task
 from reland_jax.train.state import init_state
 from reland_jax.train.tasks import sample_negatives
 from reland_jax.types import Ragged, RelandError, Splits
+from reland_jax.variants import ID
 from tests.toys import ragged, random_ragged
 
 NUM_ITEMS, MAX_LENGTH = 30, 4
@@ -30,7 +31,7 @@ CONFIG = TrainConfig(objective="shifted", batch_size=13, steps_per_dispatch=2)
 def make_task(config: TrainConfig, splits: Splits = SPLITS, backbone: str = "") -> Task:
     backbone = backbone or ("lightgcn" if config.objective == "bpr" else "sasrec")
     model = create_recommender(
-        ModelConfig(backbone=backbone, dim=4, layers=1, heads=1, inner=4), FusionConfig(), "id",
+        ModelConfig(backbone=backbone, dim=4, layers=1, heads=1, inner=4), FusionConfig(), ID,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=0.0,
     )  # fmt: skip
     return create_task(model, Tables(), splits, config, MAX_LENGTH)
@@ -111,7 +112,7 @@ def test_steps_fill_whole_dispatches(per_dispatch: int, steps: int) -> None:
 def test_an_objective_of_the_other_family_is_refused(objective: str, fitting: str) -> None:
     backbone = "sasrec" if objective == "bpr" else "lightgcn"
     sizes = {"num_users": 11, "num_items": NUM_ITEMS, "max_length": MAX_LENGTH, "embedding_l2": 0.0}
-    model = create_recommender(ModelConfig(backbone=backbone), FusionConfig(), "id", **sizes)
+    model = create_recommender(ModelConfig(backbone=backbone), FusionConfig(), ID, **sizes)
     with pytest.raises(RelandError, match=f"{objective}.*trained with {fitting}"):
         create_task(model, Tables(), SPLITS, dataclasses.replace(CONFIG, objective=objective), MAX_LENGTH)
 

@@ -16,6 +16,7 @@ from reland_jax.models import Tables, create_recommender, training_graph
 from reland_jax.models.scores import dot_product
 from reland_jax.train import Evaluator, Task, create_task
 from reland_jax.types import Splits
+from reland_jax.variants import find_variant
 from tests.toys import planted_splits
 
 MAX_LENGTH = 5
@@ -48,7 +49,7 @@ def tiny_task(
     if (graph := training_graph(sizes, splits.train, splits.num_items)) is not None:
         tables = tables._replace(propagation=graph)
     model = create_recommender(
-        sizes, FusionConfig(), variant,
+        sizes, FusionConfig(), find_variant(variant),
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=1e-4,
     )  # fmt: skip
     return create_task(model, tables, splits, config, MAX_LENGTH)

@@ -1,4 +1,4 @@
-"""Control rationales without information, with which a gain of `reland` is compared.
+"""Vectors without information in the place of the rationales, with which a gain of `reland` is compared.
 
 A gain that remains with one of these is not due to the LLM.
 """
@@ -28,6 +28,10 @@ def noise(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (mean + drawn @ directions.T).astype(np.float32)
 
 
-def control_rationales(rationales: np.ndarray, control: str, seed: int = 0) -> np.ndarray:
-    """The replacement of the rationales ``<float32>[S, T]`` in a control of `types.CONTROLS`."""
-    return {"permuted": permuted, "noise": noise}[control](rationales, np.random.default_rng(seed))
+ABLATED = {"permuted": permuted, "noise": noise}
+"""By the `ablation` of a variant: rationales and a generator -> what takes their place."""
+
+
+def ablated(rationales: np.ndarray, ablation: str, seed: int = 0) -> np.ndarray:
+    """What takes the place of the rationales, ``<float32>[S, T]``; with the ablation "" they stay."""
+    return ABLATED[ablation](rationales, np.random.default_rng(seed)) if ablation else rationales

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reland_jax.text import control_rationales
-from reland_jax.types import CONTROLS
+from reland_jax.text import ablated
+from reland_jax.variants import ABLATIONS, BY_NAME
 
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(6, 6))
@@ -16,14 +16,14 @@ RATIONALES = (RNG.normal(size=(4000, 6)) @ MIXING + np.arange(6)).astype(np.floa
 @pytest.mark.parametrize("count", [2, 3, 50])
 def test_permuted_moves_every_row_and_loses_none(count: int) -> None:
     rationales = RATIONALES[:count]
-    found = control_rationales(rationales, "permuted")
+    found = ablated(rationales, "permuted")
     assert not (found == rationales).all(axis=1).any()
     np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(rationales, axis=0))
     assert {row.tobytes() for row in found} == {row.tobytes() for row in rationales}
 
 
 def test_noise_has_the_statistics_of_the_rationales_and_nothing_of_a_row() -> None:
-    found = control_rationales(RATIONALES, "noise")
+    found = ablated(RATIONALES, "noise")
     assert found.dtype == np.float32 and found.shape == RATIONALES.shape
     np.testing.assert_allclose(found.mean(0), RATIONALES.mean(0), atol=0.25)
     covariance, expected = (np.cov(side, rowvar=False) for side in (found, RATIONALES))
@@ -33,8 +33,8 @@ def test_noise_has_the_statistics_of_the_rationales_and_nothing_of_a_row() -> No
     assert abs(np.mean(np.sum(units[0] * units[1], axis=1))) < 0.05
 
 
-@pytest.mark.parametrize("control", CONTROLS)
-def test_the_seed_decides(control: str) -> None:
-    first, again, other = (control_rationales(RATIONALES[:20], control, seed) for seed in (1, 1, 2))
+@pytest.mark.parametrize("ablation", [BY_NAME[name].ablation for name in ABLATIONS])
+def test_the_seed_decides(ablation: str) -> None:
+    first, again, other = (ablated(RATIONALES[:20], ablation, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

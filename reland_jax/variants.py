@@ -1,0 +1,85 @@
+"""The variants of a recommender, as values in one table: what each reads, and which compare with which."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from reland_jax.fields import nearest_name
+from reland_jax.types import RelandError
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One variant of a recommender.
+
+    Attributes:
+        name: as it is called in settings, on the command line and in results.
+        reads_texts: whether items are represented by their texts too.
+        reads_rationales: whether users are given the rationales of their seed users.
+        ablation: what takes the place of the rationales (`text.ABLATED`); "" where nothing does.
+    """
+
+    name: str
+    reads_texts: bool = False
+    reads_rationales: bool = False
+    ablation: str = ""
+
+
+ID = Variant("id")
+"""The plain backbone."""
+
+F_ITEM = Variant("f_item", reads_texts=True)
+"""The backbone with item texts."""
+
+RELAND = Variant("reland", reads_texts=True, reads_rationales=True)
+"""The whole method."""
+
+PERMUTED = dataclasses.replace(RELAND, name="permuted", ablation="permuted")
+"""`RELAND` with the rationales of other seed users."""
+
+NOISE = dataclasses.replace(RELAND, name="noise", ablation="noise")
+"""`RELAND` with random vectors for rationales."""
+
+BY_NAME = {each.name: each for each in (ID, F_ITEM, RELAND, PERMUTED, NOISE)}
+"""All variants by name, in the order of tables."""
+
+VARIANTS = tuple(each.name for each in BY_NAME.values() if not each.ablation)
+"""The three models of the paper's Table 2, from the plain backbone to the whole method."""
+
+ABLATIONS = tuple(each.name for each in BY_NAME.values() if each.ablation)
+"""`RELAND` with something without information in the place of the rationales."""
+
+
+class Pair(NamedTuple):
+    """Two variants to compare, by name; the method says that `ours` is better."""
+
+    ours: str
+    base: str
+
+    @property
+    def name(self) -> str:
+        """As results call it: "reland>id"."""
+        return f"{self.ours}>{self.base}"
+
+
+EXPECTED = (Pair(RELAND.name, ID.name), Pair(RELAND.name, F_ITEM.name), Pair(F_ITEM.name, ID.name))
+"""Comparisons of the paper."""
+
+PAIRS = EXPECTED + tuple(Pair(RELAND.name, ablation) for ablation in ABLATIONS)
+"""All comparisons of variants."""
+
+
+def find_variant(name: str, where: str = "variant") -> Variant:
+    """The variant of a name.
+
+    Args:
+        name: of `BY_NAME`.
+        where: setting or flag that has it, for the error.
+
+    Raises:
+        RelandError: there is none of this name; the nearest is named.
+    """
+    if name not in BY_NAME:
+        raise RelandError(f"{where}: {name!r} is not known; {nearest_name(name, tuple(BY_NAME))}")
+    return BY_NAME[name]

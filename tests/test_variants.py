@@ -1,0 +1,30 @@
+"""The table of variants: their names, what they read, and the pairs that are compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from reland_jax.text.ablations import ABLATED
+from reland_jax.types import RelandError
+from reland_jax.variants import ABLATIONS, BY_NAME, EXPECTED, PAIRS, RELAND, VARIANTS, find_variant
+
+
+def test_names_are_those_of_settings_and_stay() -> None:
+    assert VARIANTS == ("id", "f_item", "reland") and ABLATIONS == ("permuted", "noise")
+    assert tuple(BY_NAME) == VARIANTS + ABLATIONS
+    assert [(one.reads_texts, one.reads_rationales) for one in map(find_variant, VARIANTS)] == [
+        (False, False), (True, False), (True, True),
+    ]  # fmt: skip
+
+
+def test_an_ablation_reads_what_the_method_reads_and_is_compared_with_it() -> None:
+    for one in map(find_variant, ABLATIONS):
+        assert (one.reads_texts, one.reads_rationales) == (True, True) and one.ablation in ABLATED
+    assert {pair.base for pair in PAIRS[len(EXPECTED) :]} == set(ABLATIONS)
+    assert [pair.name for pair in EXPECTED] == ["reland>id", "reland>f_item", "f_item>id"]
+    assert not RELAND.ablation
+
+
+def test_an_unknown_name_is_told_with_the_nearest() -> None:
+    with pytest.raises(RelandError, match=r"^--variant: 'relnd' is not known; did you mean 'reland'\?$"):
+        find_variant("relnd", "--variant")
