@@ -16,7 +16,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +299,7 @@ def checksum(path: Path) -> str:
 
 
 def inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """"bytes" and "sha256" of every file in a folder and below it, by its path in the folder."""
+    """ "bytes" and "sha256" of every file in a folder and below it, by its path in the folder."""
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum(path)}
         for path in sorted(folder.rglob("*"))
@@ -387,3 +387,46 @@ def locked(
             waited = True
             fcntl.flock(file, kind)
         yield waited
+
+
+class Lock:
+    """The exclusive lock of a file, which says to those who wait who holds it.
+
+    For one thread at a time. The system releases it when the process ends.
+
+    Attributes:
+        path: the lock file. It stays.
+        is_held: whether this object holds the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is locked yet."""
+        self.path, self.is_held, self._held = path, False, ExitStack()
+
+    def take(self) -> bool:
+        """Takes the lock unless somebody else has it; whether it is held now.
+
+        Raises:
+            OSError: the file cannot be made, or the file system has no locks.
+        """
+        if not self.is_held:
+            try:
+                self._held.enter_context(locked(self.path, wait=False))
+            except BlockingIOError:
+                return False
+            self.is_held = True
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                self.path.write_text(f"{os.getpid()} on {socket.gethostname()}")
+        return True
+
+    def release(self) -> None:
+        """Releases the lock, if it is held."""
+        self.is_held = False
+        self._held.close()
+
+    def holder(self) -> str:
+        """The number and the machine of the process that holds the lock, or held it last; "?" if unknown."""
+        try:
+            return self.path.read_text("utf-8", "replace") or "?"
+        except OSError:
+            return "?"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -52,9 +51,6 @@ LIMITED_TRIES = 10
 _OPEN_PER_SLOT = 4
 """Prompts begun, for each request under way: the others wait for another try or for their turn."""
 
-_LOOK_SECONDS = 0.5
-"""Time between looks at prompts that another process is asking."""
-
 _WATCH_SECONDS = 1.0
 """Time between looks at whether anything may be sent any more."""
 
@@ -78,12 +74,12 @@ async def ask_all(
 
     If the judge rejects an answer, the prompt is sent again once, with the reason, or with a larger token
     limit if the answer was cut off. After a second rejection the prompt is in quarantine and is not sent any
-    more. Prompts that another process with the same journal is asking are left to that process.
+    more. While another process asks with the same journal, this call waits.
 
     Args:
         requests: the prompts; repeated ones are sent once.
         chat: the service.
-        journal: open; the claims of this call are released at its end.
+        journal: open; its lock is held from the beginning of this call to its end.
         config: model, tokenizer and bound of an answer.
         llm: limits, budget, tries.
         judge: which answers are usable; those with a rationale by default.
@@ -95,10 +91,15 @@ async def ask_all(
             journal cannot be written.
     """
     distinct = list({request.key: request for request in requests}.values())
-    await asyncio.to_thread(journal.enlist, bool(llm.budget or llm.budget_tokens))
-    # After that, pending requests of processes that have ended count as paid.
-    job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
-    return await job.run(distinct)
+    for seconds in journal.lock():
+        await asyncio.sleep(seconds)
+    try:
+        # Requests that an ended process had under way count as paid by now.
+        job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
+        return await job.run(distinct)
+    finally:
+        with suppress(RelandError):  # a journal that cannot be written has said so already
+            journal.release()
 
 
 def run_apart(coroutine: Callable[[], Coroutine[None, None, Asked]]) -> Asked:
@@ -120,7 +121,7 @@ def _in_a_loop() -> bool:
 
 
 class _Item(NamedTuple):
-    """A claimed prompt: how it is asked, and the probable and the largest number of tokens of that."""
+    """A prompt to ask: how it is asked, and the probable and the largest number of tokens of that."""
 
     request: RequestRecord
     turn: Turn
@@ -130,49 +131,6 @@ class _Item(NamedTuple):
 
 class _Stopped(Exception):
     """The job was stopped before the request was sent."""
-
-
-class _Source:
-    """Hands out prompts that this process has claimed."""
-
-    def __init__(self, job: _Job, requests: Iterable[RequestRecord]) -> None:
-        self._job, self._left = job, deque(requests)
-        self._elsewhere: list[RequestRecord] = []
-        self._ready: deque[_Item] = deque()
-        self._lock = asyncio.Lock()
-
-    async def next(self) -> _Item | None:
-        """The next prompt to ask; None when there is none, or the job was stopped."""
-        async with self._lock:
-            while not self._ready and (self._left or self._elsewhere) and not self._job.stopped.is_set():
-                await self._refill()
-            return self._ready.popleft() if self._ready and not self._job.stopped.is_set() else None
-
-    async def _refill(self) -> None:
-        size = self._job.llm.concurrency
-        if self._left:
-            some = [self._left.popleft() for _ in range(min(size, len(self._left)))]
-        else:
-            self._job.tell_of_others(len(self._elsewhere))
-            await self._job.pause(_LOOK_SECONDS)
-            some, self._elsewhere = self._elsewhere, []
-        items, asked = await asyncio.to_thread(self._take, some)
-        self._ready += items
-        self._job.held |= {item.request.key for item in items}
-        self._job.settled(asked)
-        closed = {item.request.key for item in items} | {*asked.answers, *asked.problems}
-        self._elsewhere += [request for request in some if request.key not in closed]
-
-    def _take(self, some: Sequence[RequestRecord]) -> tuple[list[_Item], Asked]:
-        """Claims prompts, and reads what is known of those that are not to be asked; in a thread."""
-        journal = self._job.journal
-        removed = {request.key: REMOVED for request in some if not journal.allows(request.prompt)}
-        held = journal.claim([request for request in some if request.key not in removed])
-        malformed = journal.malformed(held)
-        mine = [request for request in some if request.key in held]
-        items = [self._job.item(request, malformed.get(request.key)) for request in mine]
-        asked = known([each.key for each in some if each.key not in held | removed.keys()], journal)
-        return items, Asked(asked.answers, asked.problems | removed, asked.closed | frozenset(removed))
 
 
 def known(keys: Sequence[str], journal: Journal) -> Asked:
@@ -188,60 +146,60 @@ class _Job:
     def __init__(
         self, chat: Chat, journal: Journal, config: PoolConfig, llm: LLMConfig, judge: Judge, backoff: Backoff
     ) -> None:
-        self.journal, self.llm, self.held = journal, llm, set[str]()
-        self.stopped = asyncio.Event()
+        self._journal, self._llm, self._stopped = journal, llm, asyncio.Event()
         self._chat, self._config, self._judge, self._backoff = chat, config, judge, backoff
         self._counter: TokenCounter = token_counter(config)
         self._budget = Budget(llm, config.model, journal.usage())
         self._requests, self._tokens = RateLimit(llm.requests_per_minute), RateLimit(llm.tokens_per_minute)
         self._breaker, self._patience = Breaker(llm.breaker_failures), Patience(llm.longest_wait)
-        self._told, self._told_of_others = -_TELL_SECONDS, False
+        self._told = -_TELL_SECONDS
         self._slots, self._under_way, self._room = asyncio.Semaphore(llm.concurrency), 0, asyncio.Event()
         # A few are journalled while all slots of the service are taken, so that none waits for the disk.
         self._ahead = asyncio.Semaphore(llm.concurrency + llm.concurrency // 4)
         self._recorder, self._asked = Recorder(journal), Asked({}, {})
+        self._malformed: dict[str, Malformed] = {}
         self._why_stopped: Callable[[int], RelandError] | None = None
 
     async def run(self, requests: Sequence[RequestRecord]) -> Asked:
         """Asks until all prompts are settled or the job is stopped."""
-        self._asked = await asyncio.to_thread(known, [request.key for request in requests], self.journal)
+        self._asked = await asyncio.to_thread(known, [request.key for request in requests], self._journal)
         to_ask = [request for request in requests if not self._is_settled(request.key)]
-        source, done = _Source(self, to_ask), len(requests) - len(to_ask)
         if to_ask:
-            room = BYTES_PER_REQUEST * min(self.llm.concurrency, len(to_ask))
-            await asyncio.to_thread(self.journal.hold_room, room)
-        workers = min(_OPEN_PER_SLOT * self.llm.concurrency, len(to_ask))
+            keys = [request.key for request in to_ask]
+            self._malformed = await asyncio.to_thread(self._journal.malformed, keys)
+            room = BYTES_PER_REQUEST * min(self._llm.concurrency, len(to_ask))
+            await asyncio.to_thread(self._journal.hold_room, room)
+        workers = min(_OPEN_PER_SLOT * self._llm.concurrency, len(to_ask))
+        left, done = iter(to_ask), len(requests) - len(to_ask)
         with tqdm(
             total=len(requests), initial=done, desc="ask", unit="prompt", disable=None
         ) as self._progress:
             try:
-                await _together([self._work(source) for _ in range(workers)], self._beat())
+                await _together([self._work(left) for _ in range(workers)], self._watch())
             finally:
-                with suppress(RelandError):  # a journal that cannot be written has said so already
-                    self.journal.release(self.held)
+                await self._recorder.finish()
         if self._why_stopped:
             raise self._why_stopped(sum(not self._is_settled(request.key) for request in requests))
         return self._asked
 
-    def item(self, request: RequestRecord, malformed: Malformed | None = None) -> _Item:
+    def _item(self, request: RequestRecord, malformed: Malformed | None) -> _Item:
         """The prompt with its chat: asked for the first time, or again after a malformed answer."""
         turn, counter = turn_of(request.prompt, malformed, self._config), self._counter
         return _Item(request, turn, chat_tokens(counter, turn.messages), chat_bound(counter, turn.messages))
 
-    def settled(self, asked: Asked) -> None:
+    def _settled(self, asked: Asked) -> None:
         """Records the outcome of settled prompts."""
         self._asked.answers.update(asked.answers)
         self._asked.problems.update(asked.problems)
         self._asked = self._asked._replace(closed=self._asked.closed | asked.closed)
-        self.held -= asked.answers.keys()
-        money = "" if self._budget.spent is None else f", {self._budget.spent:.4f} {self.llm.currency}"
+        money = "" if self._budget.spent is None else f", {self._budget.spent:.4f} {self._llm.currency}"
         self._progress.set_postfix_str(f"{self._budget.spent_tokens} tokens{money}", refresh=False)
         self._progress.update(len(asked.answers) + len(asked.problems))
 
-    async def pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         """Waits, but not longer than until the job is stopped."""
         try:
-            await asyncio.wait_for(self.stopped.wait(), seconds)
+            await asyncio.wait_for(self._stopped.wait(), seconds)
         except TimeoutError:
             pass
 
@@ -251,26 +209,29 @@ class _Job:
     def _stop(self, why: Callable[[int], RelandError]) -> None:
         """Stops sending; the first reason counts."""
         self._why_stopped = self._why_stopped or why
-        self.stopped.set()
+        self._stopped.set()
         self._room.set()
 
-    async def _work(self, source: _Source) -> None:
-        while (item := await source.next()) is not None:
-            await self._settle(item)
+    async def _work(self, left: Iterator[RequestRecord]) -> None:
+        """One of the workers, which take what is left from one iterator."""
+        for request in left:
+            if self._stopped.is_set():
+                return
+            if await self._allows(request.prompt):
+                await self._settle(self._item(request, self._malformed.get(request.key)))
+            else:
+                self._give_up(request, REMOVED, closed=True)
 
-    async def _beat(self) -> None:
-        beats = asyncio.get_running_loop().time()
-        while True:
-            await asyncio.sleep(min(_WATCH_SECONDS, self.journal.lease_seconds / 4))
-            await self._allows("")  # also while all wait for another try
-            if asyncio.get_running_loop().time() - beats >= self.journal.lease_seconds / 4:
-                await asyncio.to_thread(self.journal.heartbeat)
-                beats = asyncio.get_running_loop().time()
+    async def _watch(self) -> None:
+        """Stops the job when nothing may be sent any more, also while all wait for another try."""
+        while self._journal.is_guarded:
+            await asyncio.sleep(_WATCH_SECONDS)
+            await self._allows("")
 
     async def _settle(self, item: _Item) -> None:
         """Asks one prompt until it has an answer, is given up, or the job is stopped."""
         failures = limited = 0
-        while not self.stopped.is_set():
+        while not self._stopped.is_set():
             try:
                 reception = await self._once(item)
             except _Stopped:
@@ -279,32 +240,30 @@ class _Job:
                 limited += error.trouble is Trouble.LIMITED
                 failures += error.trouble is not Trouble.LIMITED
                 if error.trouble is Trouble.REFUSED:
-                    await self._give_up(item, error.why, closed=True)
+                    self._give_up(item.request, error.why, closed=True)
                     return
                 tries = failures + limited
-                if failures + limited // LIMITED_TRIES >= self.llm.attempts:
-                    await self._give_up(item, f"no answer in {tries} tries; the last: {error.why}")
+                if failures + limited // LIMITED_TRIES >= self._llm.attempts:
+                    self._give_up(item.request, f"no answer in {tries} tries; the last: {error.why}")
                     return
                 await self._wait(self._backoff.wait(tries, error.retry_after), error)
                 continue
             if reception.kind == ACCEPTED or item.turn.again:
-                self.settled(_outcome(reception))
+                self._settled(_outcome(reception))
                 return
             malformed = Malformed(reception.answer.content, reception.why, reception.kind)
-            item, failures, limited = self.item(item.request, malformed), 0, 0
+            item, failures, limited = self._item(item.request, malformed), 0, 0
 
-    async def _give_up(self, item: _Item, why: str, closed: bool = False) -> None:
-        await asyncio.to_thread(self.journal.release, [item.request.key])
-        key = item.request.key
-        self.settled(Asked({}, {key: why}, frozenset({key} if closed else ())))
+    def _give_up(self, request: RequestRecord, why: str, closed: bool = False) -> None:
+        self._settled(Asked({}, {request.key: why}, frozenset({request.key} if closed else ())))
 
     async def _wait(self, seconds: float, error: ChatError) -> None:
         """Waits before another try, and reports long waits; stops the job if the wait would be too long."""
         if error.retry_after is not None and not self._patience.allows(seconds):
             self._stop(lambda left: RelandError(
                 f"{error.why}; the service asks to wait for {error.retry_after:.0f} s, and with no answer "
-                f"meanwhile this job waits {self.llm.longest_wait:g} s at most (config.llm.longest_wait); "
-                f"{left} prompts are still to ask. Every answer so far is in {self.journal.path}: give the "
+                f"meanwhile this job waits {self._llm.longest_wait:g} s at most (config.llm.longest_wait); "
+                f"{left} prompts are still to ask. Every answer so far is in {self._journal.path}: give the "
                 "same command again then"
             ))  # fmt: skip
             return
@@ -313,16 +272,7 @@ class _Job:
             self._told = now
             said = "as the service asks" if error.retry_after is not None else "before another try"
             _log.warning("waiting for %.0f s %s: %s", seconds, said, error.why)
-        await self.pause(seconds)
-
-    def tell_of_others(self, prompts: int) -> None:
-        """Reports once that this process waits for prompts of another process."""
-        if not self._told_of_others:
-            self._told_of_others = True
-            _log.warning(
-                "%d prompts are being asked by another process on %s; waiting for it",
-                prompts, self.journal.path,
-            )  # fmt: skip
+        await self._pause(seconds)
 
     async def _once(self, item: _Item) -> Reception:
         """One request, and its answer on disk; the place in the service is free while it is written.
@@ -335,23 +285,23 @@ class _Job:
         async with self._ahead:
             await self._reserve(reserved)
             # On disk before it is sent: should this process be killed, it counts as paid.
-            await self._recorder.record(Sent(item.request.key, *reserved))
+            await self._recorder.record(Sent(item.request, *reserved))
             async with self._slots:
                 await self._turn(item)
                 reception: Reception | None = None
                 error: ChatError | None = None
                 if not await self._allows(item.request.prompt):
                     error = ChatError(Trouble.REFUSED, REMOVED)
-                elif not self.stopped.is_set():
+                elif not self._stopped.is_set():
                     reception, error = await self._send(item, reserved)
             self._release(reserved, reception.paid if reception else (0, 0))
         if reception and not await self._allows(item.request.prompt):
             reception = no_reception(item.request, REMOVED, item.turn, reception.paid)  # paid, not kept
             error = ChatError(Trouble.REFUSED, REMOVED)
-        await self._recorder.record(reception or Sent(item.request.key, 0, 0))
-        if self.journal.out_of_room:
+        await self._recorder.record(reception or Sent(item.request, 0, 0))
+        if self._journal.out_of_room:
             self._stop(lambda left: RelandError(
-                f"{self.journal.path}: the disk is full; {left} prompts are still to ask. Every answer so "
+                f"{self._journal.path}: the disk is full; {left} prompts are still to ask. Every answer so "
                 "far is in the journal: make room and give the same command again"
             ))  # fmt: skip
         if error:
@@ -362,10 +312,10 @@ class _Job:
 
     async def _allows(self, prompt: str) -> bool:
         """Whether the prompt may be sent; stops the job if nothing may be sent any more."""
-        if not self.journal.is_guarded:
+        if not self._journal.is_guarded:
             return True
         try:
-            return await asyncio.to_thread(self.journal.allows, prompt)
+            return await asyncio.to_thread(self._journal.allows, prompt)
         except RelandError as error:
             why = str(error)
             self._stop(lambda left: RelandError(f"{why} ({left} prompts are still to ask)"))
@@ -377,10 +327,10 @@ class _Job:
         """Sends one request: what to write into the journal, and the error if there is no answer."""
         reception, sent = None, self._breaker.now()
         try:
-            async with asyncio.timeout(self.llm.timeout_seconds):
+            async with asyncio.timeout(self._llm.timeout_seconds):
                 raw = await self._chat.ask(item.turn.messages, item.turn.max_tokens)
         except TimeoutError:
-            error = ChatError(Trouble.UNANSWERED, f"no answer in {self.llm.timeout_seconds:g} s")
+            error = ChatError(Trouble.UNANSWERED, f"no answer in {self._llm.timeout_seconds:g} s")
         except ChatError as raised:
             error = raised
         else:
@@ -401,15 +351,15 @@ class _Job:
         if error.trouble is Trouble.FATAL:
             self._stop(lambda left: RelandError(
                 f"{error.why}; {left} prompts are still to ask. Every answer so far is in "
-                f"{self.journal.path}: once this is put right, give the same command again"
+                f"{self._journal.path}: once this is put right, give the same command again"
             ))  # fmt: skip
             return
         self._breaker.failed(sent, error.trouble is Trouble.LIMITED)
         if self._breaker.open:
             self._stop(lambda left: RelandError(
-                f"{self.llm.breaker_failures} requests in a row failed (config.llm.breaker_failures), the "
+                f"{self._llm.breaker_failures} requests in a row failed (config.llm.breaker_failures), the "
                 f"last one: {error.why}; {left} prompts are still to ask. Every answer so far is in "
-                f"{self.journal.path}: when the service works again, give the same command again"
+                f"{self._journal.path}: when the service works again, give the same command again"
             ))  # fmt: skip
 
     async def _reserve(self, reserved: tuple[int, int]) -> None:
@@ -421,7 +371,7 @@ class _Job:
         while not self._budget.reserve(*reserved):
             if not self._under_way:
                 self._stop(self._budget.reached)
-            if self.stopped.is_set():
+            if self._stopped.is_set():
                 raise _Stopped
             self._room.clear()
             await self._room.wait()
@@ -437,7 +387,7 @@ class _Job:
         delay = self._requests.reserve(1)
         delay = max(delay, self._tokens.reserve(item.tokens + item.turn.max_tokens))
         if delay:
-            await self.pause(delay)
+            await self._pause(delay)
 
     def _correct(self, item: _Item, reception: Reception) -> None:
         """Corrects the token limit by the real usage, if the service reports it."""

@@ -2,9 +2,9 @@
 
 The key of a prompt is a hash of its text, the model and the sampling settings. Entries are on disk when
 `record` returns, so a killed process loses no recorded answer, and the next one asks only prompts without an
-accepted answer. Several processes may use one journal: a prompt is claimed before it is asked, and a claim of
-a process that has ended is released at once. SQLite's WAL needs a local disk: keep the journal off network
-file systems.
+accepted answer. One process at a time asks with a journal: it holds a lock of the operating system, which
+ends with the process, and the others wait. Reading needs no lock. SQLite's WAL needs a local disk: keep the
+journal off network file systems.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reland_jax.files import aside_name
+from reland_jax.files import Lock, aside_name
 from reland_jax.pool.asking.money import Usage
-from reland_jax.pool.asking.owners import Owner, Watch, this_process
 from reland_jax.pool.asking.records import (
     ACCEPTED,
     CUT,
@@ -50,6 +49,8 @@ from reland_jax.strings import encodable
 from reland_jax.types import RelandError
 
 _BUSY_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+"""Time between looks at the lock of another process."""
 _AT_A_TIME = 500
 _CHECKED_BYTES = 100_000_000
 """Size up to which a journal is checked whenever it is opened."""
@@ -60,29 +61,20 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """An open journal; safe to use from several threads and several processes.
+    """An open journal; safe to use from several threads, and to read while another process asks.
 
-    Used as a context manager it is closed at the end, which releases its claims.
+    Used as a context manager it is closed at the end, which releases its lock.
 
     Attributes:
         path: the SQLite file; its prompts and answers are personal data, so only the user may read it.
-        lease_seconds: silence after which processes that cannot see this one (in another container) assume
-            that it has ended.
         out_of_room: whether the disk was full, so that the reserved space had to be used.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        lease_seconds: float = 60.0,
-        may_ask: Callable[[str], bool] | None = None,
-    ) -> None:
+    def __init__(self, path: str | Path, *, may_ask: Callable[[str], bool] | None = None) -> None:
         """Opens the journal, or creates it.
 
         Args:
             path: the file.
-            lease_seconds: see above.
             may_ask: says of a prompt whether it may still be sent, and its answer be kept; it raises
                 `RelandError` where nothing may be any more. Those who ask look at it (see `allows`).
 
@@ -90,10 +82,10 @@ class Journal:
             RelandError: the file is damaged (see `check`), emptied, not a journal, or of a newer version of
                 this program; or its folder cannot be written.
         """
-        self.path, self.lease_seconds, self.out_of_room = Path(path), lease_seconds, False
-        self._may_ask = may_ask
-        self._lock, self._id, self._alone, self._watch = threading.RLock(), "", False, Watch()
-        self._reserve, self._told = DiskReserve(self.path), False
+        self.path, self.out_of_room, self._may_ask = Path(path), False, may_ask
+        self._threads, self._reserve = threading.RLock(), DiskReserve(self.path)
+        place = self.path.resolve()  # one lock for all names of a journal
+        self._lock = Lock(place.with_name(f"{place.name}.lock"))
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._create()
@@ -128,15 +120,13 @@ class Journal:
         return self._may_ask is None or self._may_ask(prompt)
 
     def close(self) -> None:
-        """Releases the claims and closes the file; closing twice does nothing."""
+        """Releases the lock and closes the file; closing twice does nothing."""
         with self._explained():
-            if self._id:
-                with self._transaction() as database:
-                    self._free("owner = ?", (self._id,))
-                    database.execute("DELETE FROM owners WHERE id = ?", (self._id,))
-                self._id = ""
-            self._reserve.release()
-            self._database.close()
+            try:
+                self.release()
+            finally:
+                self._reserve.release()
+                self._database.close()
 
     def check(self) -> None:
         """Reads the whole file for damage; opening does that for small files only.
@@ -152,69 +142,55 @@ class Journal:
     def answers(self, keys: Iterable[str]) -> dict[str, Answer]:
         """The accepted answers among the keys."""
         fields = "content, model, prompt_tokens, response_tokens, created"
-        rows = self._received(fields, "kind = 'accepted'", keys)
+        rows = self._received(fields, f"kind = '{ACCEPTED}'", keys)
         return {key: Answer(*values) for key, *values in rows}
 
     def malformed(self, keys: Iterable[str]) -> dict[str, Malformed]:
         """Key -> the first malformed or cut answer, of keys that have one."""
         order = "ORDER BY id DESC"  # so that the first one is what stays in the dictionary
-        rows = self._received("content, why, kind", f"{_FAULTY} AND messages = ''", keys, order)
+        rows = self._received("content, why, kind", f"{_FAULTY} AND NOT again", keys, order)
         return {key: Malformed(*values) for key, *values in rows}
 
     def quarantined(self, keys: Iterable[str]) -> dict[str, str]:
         """Key -> reason, of prompts whose answer was malformed again when they were asked again."""
-        rows = dict(self._received("why", f"{_FAULTY} AND messages != ''", keys))
+        rows = dict(self._received("why", f"{_FAULTY} AND again", keys))
         answered = self.answers(rows)
         return {key: why for key, why in rows.items() if key not in answered}
 
-    def claim(self, requests: Sequence[RequestRecord]) -> set[str]:
-        """Claims prompts for this process, and returns those it now holds.
+    def lock(self) -> Iterator[float]:
+        """Takes the lock of this journal, for as long as this process asks; holding it twice is holding it.
 
-        The others are answered, in quarantine, or claimed by another running process.
-        """
-        keys = [request.key for request in requests]
-        with self._explained(), self._transaction() as database:
-            self._enlist()
-            self._free_the_dead()
-            closed = {*self.answers(keys), *self.quarantined(keys)}
-            free = [request for request in requests if request.key not in closed]
-            database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", map(_asked, free))
-            rows = [(request.key, self._id) for request in free]
-            database.executemany("INSERT OR IGNORE INTO claims (key, owner) VALUES (?, ?)", rows)
-            held = dict(self._select("SELECT key, owner FROM claims WHERE key IN", [row[0] for row in rows]))
-        return {key for key, owner in held.items() if owner == self._id}
+        What an ended process had sent without recording an answer counts as paid from then on.
 
-    def release(self, keys: Iterable[str]) -> None:
-        """Releases claims of this process."""
-        with self._explained(), self._transaction():
-            for key in keys:
-                self._free("key = ? AND owner = ?", (key, self._id))
-
-    def enlist(self, alone: bool = False) -> None:
-        """Registers this process as a user of the journal.
-
-        Args:
-            alone: refuse to work beside other processes, because a budget must hold for the whole journal.
+        Yields:
+            Seconds to wait before the next look, as long as another process holds the lock.
 
         Raises:
-            RelandError: others are at work, and this process or one of them has to be alone.
+            RelandError: nothing may be asked any more (see `allows`); or the journal cannot be written.
         """
-        self._alone, first = alone, dict[str, float]()
-        while others := self._in_the_way():
-            for name, pid, runs, beat in others:
-                if runs or first.setdefault(name, beat) != beat:
-                    raise RelandError(
-                        f"{self.path}: process {pid} is at work on this journal. A budget holds for the "
-                        "whole journal, so with one there may be only one process: wait until it ends, or "
-                        "end it"
-                    )
-            if len(first) == len(others) and not self._told:
-                self._told = True
+        told = False
+        while not self._take_lock():
+            if not told:
+                told = True
                 _log.warning(
-                    "%s: process %d, which cannot be seen from here, was at work on this journal; waiting to "
-                    "see whether it still is", self.path, others[0][1],
-                )  # fmt: skip
-            time.sleep(0.2)
+                    "%s: process %s asks; waiting until it has ended", self.path, self._lock.holder()
+                )
+            yield _LOOK_SECONDS
+            self.allows("")
+
+    def hold(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """The same for synchronous code: returns when this process holds the lock."""
+        for seconds in self.lock():
+            sleep(seconds)
+
+    def release(self) -> None:
+        """Releases the lock, if it is held; requests whose answers were not recorded count as paid."""
+        with self._explained():
+            if self._lock.is_held:
+                try:
+                    self._settle_lost()
+                finally:
+                    self._lock.release()
 
     def hold_room(self, size: int) -> None:
         """Reserves disk space, so that pending answers can be written even if the disk becomes full.
@@ -225,18 +201,14 @@ class Journal:
         with self._explained():
             self._reserve.hold(size)
 
-    def heartbeat(self) -> None:
-        """Signals to processes that cannot see this one that it is still running."""
-        with self._explained(), self._transaction():
-            self._enlist()
-
     def record(self, receptions: Sequence[Reception], sent: Sequence[Sent] = ()) -> None:
         """Writes responses and requests in one transaction, which is on disk when this returns.
 
         Args:
-            receptions: responses; an accepted answer releases the claim of its prompt.
+            receptions: responses.
             sent: requests that are about to be sent. Should this process end before their receptions
-                are recorded, they count as paid, so that a budget holds.
+                are recorded, they count as paid, so that a budget holds. One of no tokens ends an earlier
+                one: it was not sent, or cost nothing.
         """
         with self._explained():
             try:
@@ -248,17 +220,14 @@ class Journal:
                 self._record(receptions, sent)
 
     def _record(self, receptions: Sequence[Reception], sent: Sequence[Sent]) -> None:
-        mark = "UPDATE claims SET sent_prompt = ?, sent_response = ? WHERE key = ? AND owner = ?"
-        done = [Sent(reception.request.key, 0, 0) for reception in receptions]
+        requests = [each.request for each in (*receptions, *sent)]
+        pending = [(one.request.key, *one[1:]) for one in sent if one.prompt_tokens or one.response_tokens]
         with self._transaction() as database:
-            requests = (_asked(reception.request) for reception in receptions)
-            database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", requests)
+            database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", map(_asked, requests))
             for reception in receptions:
                 self._insert(reception)
-            marks = ((one.prompt_tokens, one.response_tokens, one.key, self._id) for one in [*done, *sent])
-            database.executemany(mark, marks)
-            accepted = ((r.request.key,) for r in receptions if r.kind == ACCEPTED)
-            database.executemany("DELETE FROM claims WHERE key = ?", accepted)
+            database.executemany("DELETE FROM pending WHERE key = ?", ((each.key,) for each in requests))
+            database.executemany("INSERT INTO pending VALUES (?, ?, ?)", pending)
 
     def retire(self, keys: Iterable[str], before: str) -> int:
         """Retires accepted answers, so that their prompts are asked again; their cost stays recorded.
@@ -301,26 +270,34 @@ class Journal:
             RelandError: another process is at work on the journal, and may write what is removed again; or
                 is reading it, so that its old pages have to stay.
         """
-        hashes, keys = [(each,) for each in prompt_hashes], "(SELECT key FROM asked WHERE prompt_hash = ?)"
         with self._explained():
-            with self._transaction() as database:
-                self._free_the_dead()
-                others = database.execute("SELECT pid FROM owners WHERE id != ?", (self._id,)).fetchone()
-                if others:
-                    raise RelandError(
-                        f"{self.path}: not purged: process {others[0]} is at work on this journal, and may "
-                        "write what is to be removed again; purge again when it has ended"
-                    )
-                for table in ("received", "claims"):
-                    database.executemany(f"DELETE FROM {table} WHERE key IN {keys}", hashes)
-                removed = database.executemany("DELETE FROM asked WHERE prompt_hash = ?", hashes).rowcount
-            database.execute("VACUUM")
-            busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            was_held = self._lock.is_held
+            if not self._take_lock():
+                raise RelandError(
+                    f"{self.path}: not purged: process {self._lock.holder()} is at work on this journal, and "
+                    "may write what is to be removed again; purge again when it has ended"
+                )
+            try:
+                removed = self._remove(prompt_hashes)
+                busy = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                if not was_held:
+                    self.release()
         if busy:
             raise RelandError(
                 f"{self.path}: the prompts are removed, but another process still reads the journal, so they "
                 "remain in its -wal file; end that process and purge again"
             )
+        return removed
+
+    def _remove(self, prompt_hashes: Iterable[str]) -> int:
+        """Deletes prompts and what came for them, and writes the file anew; how many prompts there were."""
+        hashes, keys = [(each,) for each in prompt_hashes], "(SELECT key FROM asked WHERE prompt_hash = ?)"
+        with self._transaction() as database:
+            for table in ("received", "pending"):
+                database.executemany(f"DELETE FROM {table} WHERE key IN {keys}", hashes)
+            removed = database.executemany("DELETE FROM asked WHERE prompt_hash = ?", hashes).rowcount
+        database.execute("VACUUM")
         return max(removed, 0)
 
     def prompts(self) -> dict[str, int]:
@@ -338,7 +315,7 @@ class Journal:
         self._write_ahead()
         with self._transaction():
             # Within the transaction: another process may have made the tables in the meantime.
-            bring_up_to_date(database, version_of(database, self.path))
+            bring_up_to_date(database, version_of(database, self.path), self.path)
         if self.path.stat().st_size <= _CHECKED_BYTES:
             self.check()
 
@@ -375,42 +352,27 @@ class Journal:
         if mode != "wal":
             raise RelandError(f"{self.path}: the file system does not allow a WAL; use a local disk")
 
-    def _enlist(self) -> None:
-        """Writes this process, or that it is still at work, into the table of owners."""
-        self._id = self._id or uuid.uuid4().hex
-        row = (self._id, *this_process(), self._alone, time.time(), self.lease_seconds)
-        self._database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    def _take_lock(self) -> bool:
+        """Takes the lock unless another process has it; whether this one holds it now."""
+        with self._explained():
+            if self._lock.is_held or not self._lock.take():
+                return self._lock.is_held
+            try:
+                self._settle_lost()
+            except BaseException:
+                self._lock.release()
+                raise
+            return True
 
-    def _in_the_way(self) -> list[tuple[str, int, bool | None, float]]:
-        """Registers this process, or returns the one that prevents it: (id, pid, whether it runs, beat)."""
-        query = "SELECT id, machine, pid, started, beat, alone FROM owners WHERE id != ?"
-        with self._explained(), self._transaction() as database:
-            self._free_the_dead()
-            rows = database.execute(query, (self._id,)).fetchall()
-            if rows and (self._alone or any(row[-1] for row in rows)):
-                return [(row[0], row[2], Owner(*row[1:4]).runs(), row[4]) for row in rows]
-            self._enlist()
-        return []
-
-    def _free_the_dead(self) -> None:
-        """Releases the claims of processes that have ended, or that cannot be seen and are silent."""
-        database = self._database
-        query = "SELECT id, machine, pid, started, beat, lease FROM owners WHERE id != ?"
-        for name, machine, pid, started, beat, lease in database.execute(query, (self._id,)).fetchall():
-            runs = Owner(machine, pid, started).runs()
-            if runs is False or (runs is None and self._watch.is_silent(name, beat, lease)):
-                self._free("owner = ?", (name,))
-                database.execute("DELETE FROM owners WHERE id = ?", (name,))
-
-    def _free(self, which: str, values: tuple[str, ...]) -> None:
-        """Releases claims; pending requests whose answers will never be recorded count as paid."""
-        query = f"""SELECT asked.*, sent_prompt, sent_response FROM claims JOIN asked USING (key)
-                    WHERE {which} AND sent_prompt + sent_response > 0"""
-        for key, _, model, settings, prompt, *paid in self._database.execute(query, values).fetchall():
-            request, nothing = RequestRecord(key, prompt, model, settings), Answer("", model, 0, 0, "")
-            why = "the process that asked ended before the answer came"
-            self._insert(Reception(request, UNANSWERED, nothing, "", why, (paid[0], paid[1])))
-        self._database.execute(f"DELETE FROM claims WHERE {which}", values)
+    def _settle_lost(self) -> None:
+        """Counts pending requests as paid, whose answers will never be recorded; under the lock."""
+        query = "SELECT asked.*, prompt_tokens, response_tokens FROM pending JOIN asked USING (key)"
+        with self._transaction() as database:
+            for key, _, model, settings, prompt, *paid in database.execute(query).fetchall():
+                request, nothing = RequestRecord(key, prompt, model, settings), Answer("", model, 0, 0, "")
+                why = "the process that asked ended before the answer came"
+                self._insert(Reception(request, UNANSWERED, nothing, "", why, (paid[0], paid[1])))
+            database.execute("DELETE FROM pending")
 
     def _insert(self, reception: Reception) -> None:
         key, answer, kind = reception.request.key, reception.answer, reception.kind
@@ -418,7 +380,7 @@ class Journal:
             kind = SURPLUS
         values = (
             key, kind, *reception.paid, time.time(), *answer[1:], reception.why, answer.content,
-            reception.messages, reception.raw,
+            reception.messages, reception.raw, reception.again,
         )  # fmt: skip
         marks = ", ".join(f"?{place + 1}" for place in range(len(values)))
         self._database.execute(
@@ -470,7 +432,7 @@ class Journal:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Serialises threads, and turns SQLite's errors into `RelandError` with the file and what to do."""
-        with self._lock:
+        with self._threads:
             try:
                 yield
             except (sqlite3.Error, OSError) as error:

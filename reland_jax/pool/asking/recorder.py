@@ -32,6 +32,11 @@ class Recorder:
             self._task = asyncio.create_task(self._commit())
         await done
 
+    async def finish(self) -> None:
+        """Returns when all that was given is on disk, or could not be written."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def _commit(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []

@@ -57,7 +57,8 @@ class Reception(NamedTuple):
         raw: the response body as it came, "" if none did.
         why: what is wrong with it, "" for an accepted answer.
         paid: prompt and response tokens that were paid, or at most were where the service did not say.
-        messages: the chat messages as JSON where the prompt was asked again, "" the first time.
+        again: whether the prompt was asked for the second time, after a malformed answer.
+        messages: the chat messages of that as JSON; "" where they are the prompt alone.
     """
 
     request: RequestRecord
@@ -66,6 +67,7 @@ class Reception(NamedTuple):
     raw: str
     why: str = ""
     paid: tuple[int, int] = (0, 0)
+    again: bool = False
     messages: str = ""
 
 
@@ -84,9 +86,9 @@ class Malformed(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A request that is about to be sent: its key, and the tokens that it may cost at most."""
+    """A request that is about to be sent, and the tokens that it may cost at most."""
 
-    key: str
+    request: RequestRecord
     prompt_tokens: int
     response_tokens: int
 

@@ -153,16 +153,16 @@ def reception_of(
     answer = answer_of(body, request.model) if body is not None else _no_json(raw)
     read, written = paid_tokens(body)
     paid = read or reserved[0], written or reserved[1]
-    again = _again(turn)
+    again = (turn.again, _again(turn))
     flaw, content = flaw_of(body), "" if isinstance(answer, str) else answer.content
     # The bound may have cut off no more than what the LLM made up behind its answer.
     if flaw and not (flaw.cut and ends_by_itself(content) and not judge(content)):
         answer = _nothing(request) if isinstance(answer, str) else answer
-        return Reception(request, CUT if flaw.cut else MALFORMED, answer, raw, flaw.why, paid, again)
+        return Reception(request, CUT if flaw.cut else MALFORMED, answer, raw, flaw.why, paid, *again)
     if isinstance(answer, str):
-        return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, again)
+        return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, *again)
     why = judge(content)
-    return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, again)
+    return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, *again)
 
 
 def _no_json(raw: str) -> str:
@@ -186,7 +186,7 @@ def paid_tokens(body: Any) -> tuple[int, int]:
 
 def no_reception(request: RequestRecord, why: str, turn: Turn, reserved: tuple[int, int]) -> Reception:
     """The entry of the journal where no answer came but one may have been billed."""
-    return Reception(request, UNANSWERED, _nothing(request), "", why, reserved, _again(turn))
+    return Reception(request, UNANSWERED, _nothing(request), "", why, reserved, turn.again, _again(turn))
 
 
 def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: PoolConfig) -> ProviderResult:

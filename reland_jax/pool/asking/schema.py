@@ -5,17 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
+from reland_jax.pool.asking.records import ACCEPTED
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.types import RelandError
 
-VERSION = 2
-"""Version 1 had no checksums, and no `lease` of an owner."""
+VERSION = 3
+"""Version 1 had no checksums; version 2 had owners with claims in place of a lock, and no column `again`."""
+
+CHECKED = (
+    "key, kind, paid_prompt, paid_response, received, model, prompt_tokens, response_tokens, created, why, "
+    "content, messages, raw, again"
+)
+"""The columns of `received` that the checksum is of, in this order."""
+
+SOUND = f"checksum = checksum_of({CHECKED})"
+"""SQL: whether a row of `received` is what was written."""
 
 _APPLICATION_ID = 0x52656C61
-_ASKED = """
+_CHECKED_IN_2 = CHECKED.removesuffix(", again")
+_WORKING_SECONDS = 60.0
+"""A process of version 2 says at least this often that it is at work."""
+_PENDING = """
+CREATE TABLE pending (
+    key TEXT PRIMARY KEY REFERENCES asked (key), prompt_tokens INTEGER NOT NULL,
+    response_tokens INTEGER NOT NULL
+)
+"""
+_TABLES = f"""
 CREATE TABLE asked (
     key TEXT PRIMARY KEY, prompt_hash TEXT NOT NULL, model TEXT NOT NULL, settings TEXT NOT NULL,
     prompt TEXT NOT NULL
@@ -26,34 +46,28 @@ CREATE TABLE received (
     paid_prompt INTEGER NOT NULL, paid_response INTEGER NOT NULL, received REAL NOT NULL,
     model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, response_tokens INTEGER NOT NULL,
     created TEXT NOT NULL, why TEXT NOT NULL, content TEXT NOT NULL, messages TEXT NOT NULL,
-    raw TEXT NOT NULL
+    raw TEXT NOT NULL, again INTEGER NOT NULL, checksum TEXT NOT NULL
 );
 CREATE INDEX received_key ON received (key, kind);
-CREATE UNIQUE INDEX received_accepted ON received (key) WHERE kind = 'accepted';
-CREATE TABLE owners (
-    id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
-    alone INTEGER NOT NULL, beat REAL NOT NULL
-);
-CREATE TABLE claims (
-    key TEXT PRIMARY KEY, owner TEXT NOT NULL REFERENCES owners (id),
-    sent_prompt INTEGER NOT NULL DEFAULT 0, sent_response INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX claims_owner ON claims (owner)
+CREATE UNIQUE INDEX received_accepted ON received (key) WHERE kind = '{ACCEPTED}';
+{_PENDING}
 """
-CHECKED = (
-    "key, kind, paid_prompt, paid_response, received, model, prompt_tokens, response_tokens, created, why, "
-    "content, messages, raw"
-)
-"""The columns of `received` that the checksum is of, in this order."""
-
-SOUND = f"checksum = checksum_of({CHECKED})"
-"""SQL: whether a row of `received` is what was written."""
-
 _FROM_1_TO_2 = f"""
 ALTER TABLE received ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
-ALTER TABLE owners ADD COLUMN lease REAL NOT NULL DEFAULT 60;
-UPDATE received SET checksum = checksum_of({CHECKED})
+UPDATE received SET checksum = checksum_of({_CHECKED_IN_2});
 """
+_FROM_2_TO_3 = f"""
+ALTER TABLE received ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+UPDATE received SET again = messages != '';
+UPDATE received SET checksum =
+    CASE checksum WHEN checksum_of({_CHECKED_IN_2}) THEN checksum_of({CHECKED}) ELSE 'damaged' END;
+{_PENDING};
+INSERT INTO pending SELECT key, sent_prompt, sent_response FROM claims WHERE sent_prompt + sent_response > 0;
+DROP TABLE claims;
+DROP TABLE owners
+"""
+_STEPS = {0: _TABLES, 1: _FROM_1_TO_2 + _FROM_2_TO_3, 2: _FROM_2_TO_3}
+"""Version of a file -> what brings it up to date; 0 is a new one."""
 
 
 def install_functions(database: sqlite3.Connection) -> None:
@@ -89,15 +103,30 @@ def version_of(database: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def bring_up_to_date(database: sqlite3.Connection, version: int) -> None:
-    """Makes the tables, or adds to older ones what they lack; to be called within a transaction."""
-    steps = {0: _ASKED + ";" + _FROM_1_TO_2, 1: _FROM_1_TO_2}
-    if version not in steps:
+def bring_up_to_date(database: sqlite3.Connection, version: int, path: Path | str = "") -> None:
+    """Makes the tables, or turns older ones into them; to be called within a transaction.
+
+    Raises:
+        RelandError: a process of an older version of this program is at work on the file.
+    """
+    if version not in _STEPS:
         return
-    for statement in steps[version].split(";"):
+    if version:
+        _refuse_at_work(database, path)
+    for statement in _STEPS[version].split(";"):
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _refuse_at_work(database: sqlite3.Connection, path: Path | str) -> None:
+    since = time.time() - _WORKING_SECONDS
+    working = database.execute("SELECT pid FROM owners WHERE beat > ?", (since,)).fetchone()
+    if working:
+        raise RelandError(
+            f"{path}: process {working[0]}, of an older version of this program, was at work on this journal "
+            f"within the last {_WORKING_SECONDS:.0f} seconds; give the command again when it has ended"
+        )
 
 
 def fault_in(database: sqlite3.Connection) -> str:

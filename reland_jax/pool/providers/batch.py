@@ -106,6 +106,8 @@ class BatchProvider:
             prompts = [request.prompt for request in requests if journal.allows(request.prompt)]
             work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config), state)
             brought = self.response_path.exists()
+            if brought:
+                journal.hold()
             remarks = work.read(read_bytes(self.response_path), str(self.response_path)) if brought else []
             work.failed(f"{self.response_path}: no answer for this prompt")
             lines = work.lines(work.unanswered())
@@ -185,23 +187,14 @@ class UploadedBatchProvider:
         return texts_of(prompts, self._ask(prompts, config, judge), config)
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
-        llm = self._llm
-        lease, may_ask = max(60.0, 3 * llm.poll_seconds), guard_of(self._folder)
-        path = journal_path(llm, self._folder)
-        with _alone(self._folder), Journal(path, lease_seconds=lease, may_ask=may_ask) as journal:
+        llm, path = self._llm, journal_path(self._llm, self._folder)
+        with _alone(self._folder), Journal(path, may_ask=guard_of(self._folder)) as journal:
             prompts = [prompt for prompt in prompts if journal.allows(prompt)]
-
-            def sleep(seconds: float) -> None:
-                journal.heartbeat()
-                self._sleep(seconds)
-
             state = BatchState(self._folder)
-            work = BatchWork(prompts, config, llm, journal, judge, state, sleep)
+            work = BatchWork(prompts, config, llm, journal, judge, state)
             if work.unanswered() or state.open:
-                journal.enlist(alone=bool(llm.budget or llm.budget_tokens))
-                # Claimed before batches of an ended process are fetched, so that nobody else asks them.
-                journal.claim(work.unanswered())
-                ask_in_batches(BatchService(llm, sleep), state, work, llm, sleep)
+                journal.hold(self._sleep)
+                ask_in_batches(BatchService(llm, self._sleep), state, work, llm, self._sleep)
             return work.asked()
 
 

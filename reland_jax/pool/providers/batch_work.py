@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -76,20 +75,18 @@ class BatchWork:
         journal: Journal,
         judge: Judge,
         state: BatchState,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Nothing is asked or read yet; equal prompts are one.
 
         Args:
             prompts: to be answered.
             config: model and sampling.
-            llm: the budget, and how long to wait between looks at another process.
+            llm: the budget.
             journal: of the answers.
             judge: says what is wrong with an answer, "" for a usable one.
             state: knows, and is told, what the model calls the bound of an answer.
-            sleep: waits that many seconds.
         """
-        self._config, self._llm, self._journal, self._judge, self._sleep = config, llm, journal, judge, sleep
+        self._config, self._llm, self._journal, self._judge = config, llm, journal, judge
         self._state = state
         records = (request_record(prompt, config) for prompt in prompts)
         self._records = {record.key: record for record in records}
@@ -115,17 +112,11 @@ class BatchWork:
     def remaining(self) -> list[str]:
         """Request lines of what is still to ask, as far as the budget reaches; see `Work`.
 
-        Prompts that another process is asking are left to it, and waited for at the end.
-
         Raises:
             BudgetReached: there is something to ask, and the budget allows none of it.
         """
-        while True:
-            left = [record for record in self.unanswered() if not self._refused(record.key)]
-            mine = self._journal.claim(left)
-            if mine or not left:
-                return self.lines(self._affordable([record for record in left if record.key in mine]))
-            self._sleep(self._llm.poll_seconds)
+        left = [record for record in self.unanswered() if not self._refused(record.key)]
+        return self.lines(self._affordable(left))
 
     def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
         """Records the answers to a request file that was sent; how many answers are new.
@@ -267,7 +258,7 @@ class BatchWork:
             if reception.request.key not in closed
             and not (
                 reception.kind in (MALFORMED, CUT)
-                and not reception.messages
+                and not reception.again
                 and reception.request.key in closed_once
             )
         ]

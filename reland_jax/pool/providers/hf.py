@@ -36,9 +36,6 @@ from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
 from reland_jax.pool_store.builders import guard_of
 
-LOOK_SECONDS = 2.0
-"""Time between looks at another process that is writing on the same journal."""
-
 
 class _Task(NamedTuple):
     """One prompt as the model sees it."""
@@ -87,7 +84,7 @@ class HfProvider:
 
     def _ask(self, prompts: Iterable[str], config: PoolConfig, judge: Judge) -> Asked:
         with Journal(journal_path(self._llm, self._folder), may_ask=guard_of(self._folder)) as journal:
-            journal.enlist(alone=bool(self._llm.budget or self._llm.budget_tokens))
+            journal.hold()
             job = _Job(config, self._llm, journal, judge, self._writer)
             return job.run({record.key: record for record in (request_record(p, config) for p in prompts)})
 
@@ -122,26 +119,22 @@ class _Job:
             if not left:
                 problems = {key: why for key, why in problems.items() if key not in answers}
                 return Asked(answers, problems, frozenset(problems))
-            if not self._round(left):
-                time.sleep(LOOK_SECONDS)
+            self._round(left)
 
-    def _round(self, records: Sequence[RequestRecord]) -> bool:
-        """Writes an answer to each prompt that no other process is writing; whether there was any."""
+    def _round(self, records: Sequence[RequestRecord]) -> None:
+        """Writes an answer to each prompt."""
         writer = self._writer()
         tasks = self._tasks(records, writer)
-        held, done, written, started = 0, 0, 0, time.monotonic()
+        done, written, started = 0, 0, time.monotonic()
         with tqdm(total=len(tasks), desc="write", unit="prompt", disable=None) as progress:
             for rows in _batches(tasks, self._llm.concurrency):
-                # Claimed as late as this, so that processes on one journal share the prompts.
-                mine = self._journal.claim(self._allowed([tasks[row].record for row in rows]))
-                batch = [tasks[row] for row in rows if tasks[row].record.key in mine]
-                held += len(batch)
+                allowed = self._allowed([tasks[row].record for row in rows])
+                batch = [tasks[row] for row in rows if tasks[row].record in allowed]
                 written += self._write(batch, writer, len(tasks) - done) if batch else 0
                 done += len(rows)
                 rate = written / (time.monotonic() - started)
                 progress.set_postfix_str(f"{rate:.1f} tokens/s", refresh=False)
                 progress.update(len(rows))
-        return bool(held) or not tasks
 
     def _allowed(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
         """Those that may still be asked; the others are given up."""
@@ -182,7 +175,6 @@ class _Job:
             for task, text in zip(batch, texts, strict=True)
         ]
         self._journal.record(receptions)
-        self._journal.release(task.record.key for task in batch)
         for reception, bound in zip(receptions, reserved, strict=True):
             self._budget.settle(bound, reception.paid)
             if reception.kind == UNREADABLE:

@@ -310,7 +310,7 @@ def test_answers_come_in_groups_of_commits(tmp_path: Path, monkeypatch: pytest.M
     assert len(asked.answers) == sum(sizes) == 200 and len(sizes) < 40
 
 
-def test_another_job_on_the_same_journal_shares_the_work(tmp_path: Path) -> None:
+def test_another_job_on_the_same_journal_waits_and_asks_nothing_again(tmp_path: Path) -> None:
     chat = ScriptedChat()
     chat.delay = lambda prompt: 0.005
 
@@ -381,13 +381,9 @@ def test_a_wait_is_bounded_and_told(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_what_was_under_way_at_a_kill_is_paid_before_the_budget_is_read(tmp_path: Path) -> None:
-    """A process that has ended left claims with what it had sent."""
-    with Journal(tmp_path / "j.sqlite") as journal:
-        journal.claim(records(3))
-        journal.record([], [Sent(record.key, 30, 10) for record in records(3)])
-        change = "UPDATE owners SET pid = 4194304, started = 'long ago'"
-        journal._database.execute(change)
-        journal._id = ""  # it does not give its claims back
+    """A process that has ended left a note of what it had sent."""
+    journal = Journal(tmp_path / "j.sqlite")  # it is never closed, as after a kill
+    journal.record([], [Sent(record, 30, 10) for record in records(3)])
     chat = ScriptedChat()
     with pytest.raises(BudgetReached) as reached:
         ask(tmp_path, chat, 40, budget_tokens=200, concurrency=1)

@@ -1,4 +1,4 @@
-"""The journal: nothing recorded is lost, nobody holds what another holds, and what is purged is gone."""
+"""The journal: nothing recorded is lost, one at a time holds it, and what is purged is gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking import journal as module
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Usage
-from reland_jax.pool.asking.owners import Owner, Watch, this_process
 from reland_jax.pool.asking.records import (
     ACCEPTED,
     MALFORMED,
@@ -33,6 +32,7 @@ from reland_jax.pool.asking.records import (
     request_record,
 )
 from reland_jax.pool.asking.reserve import DiskReserve
+from reland_jax.pool.asking.schema import CHECKED, install_functions
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.types import RelandError
@@ -45,13 +45,12 @@ NOTHING = Answer("", "m", 0, 0, "")
 HOLDER = """
 import sys, time
 from reland_jax.config import PoolConfig
-from reland_jax.pool.asking.journal import Journal, Malformed
+from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import Sent, request_record
 journal = Journal(sys.argv[1])
-requests = [request_record(f"prompt {number}", PoolConfig(model="m")) for number in range(3)]
-held = journal.claim(requests)
-journal.record([], [Sent(requests[0].key, 100, 20)])
-print(len(held), flush=True)
+journal.hold()
+journal.record([], [Sent(request_record("prompt 0", PoolConfig(model="m")), 100, 20)])
+print("holds", flush=True)
 time.sleep(60)
 """
 
@@ -66,10 +65,10 @@ def open_journal(folder: Path) -> Journal:
 
 
 def holder(folder: Path) -> subprocess.Popen[str]:
-    """Another process that claims prompts 0 to 2, has sent prompt 0, and then does nothing."""
+    """Another process that holds the lock, has sent prompt 0, and then does nothing."""
     command = [sys.executable, "-c", HOLDER, str(folder / "j.sqlite")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline().strip() == "3"
+    assert process.stdout is not None and process.stdout.readline().strip() == "holds"
     return process
 
 
@@ -103,9 +102,8 @@ def test_every_raw_response_is_kept_and_counted(tmp_path: Path) -> None:
         journal.record([malformed, Reception(REQUESTS[0], UNREADABLE, NOTHING, "raw-2", "not JSON", (9, 9))])
         assert journal.malformed(KEYS) == {KEYS[0]: Malformed("no", "bad")}
         assert journal.answers(KEYS) == journal.quarantined(KEYS) == {}
-        journal.record([malformed._replace(messages="[again]", why="still bad", raw="raw-3")])
+        journal.record([malformed._replace(again=True, why="still bad", raw="raw-3")])
         assert journal.quarantined(KEYS) == {KEYS[0]: "still bad"}
-        assert journal.claim(REQUESTS[:2]) == {KEYS[1]}
         assert journal.usage() == {"m": Usage(3, 11, 11)}
     rows = sqlite3.connect(tmp_path / "j.sqlite").execute("SELECT raw FROM received ORDER BY id").fetchall()
     assert [row[0] for row in rows] == ["raw-1", "raw-2", "raw-3"]
@@ -129,126 +127,85 @@ def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
         assert set(journal.answers(KEYS)) == {KEYS[0]}
 
 
-def test_two_owners_never_hold_one_prompt(tmp_path: Path) -> None:
-    with open_journal(tmp_path) as one, open_journal(tmp_path) as other:
-        one.record([accepted(REQUESTS[4])])
-        assert one.claim(REQUESTS[:2]) == set(KEYS[:2])
-        assert one.claim(REQUESTS[:2]) == set(KEYS[:2])
-        assert other.claim(REQUESTS) == set(KEYS[2:4])
-        other.release(KEYS)
-        assert one.claim(REQUESTS) == set(KEYS[:4])
-        one.release(KEYS[:1])
-        assert other.claim(REQUESTS) == set(KEYS[:1])
-        one.close()
-        assert other.claim(REQUESTS) == set(KEYS[:4])
+def is_free(journal: Journal) -> bool:
+    """Whether the lock can be taken at once; then it is held."""
+    return next(journal.lock(), None) is None
 
 
-def test_many_threads_share_the_prompts_out(tmp_path: Path) -> None:
-    requests = [request_record(f"p{number}", CONFIG) for number in range(200)]
-    held: list[set[str]] = []
+def test_one_at_a_time_holds_the_lock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "same.sqlite").symlink_to("j.sqlite")
+    with open_journal(tmp_path) as one, Journal(tmp_path / "same.sqlite") as other:
+        one.hold()
+        one.hold()
+        assert not is_free(other) and f"process {os.getpid()} on " in caplog.text
+        other.record([accepted(REQUESTS[4])])
+        assert set(one.answers(KEYS)) == {KEYS[4]}, "reading and writing need no lock"
+        one.release()
+        one.release()
+        assert is_free(other) and not is_free(one)
+        other.close()
+        assert is_free(one)
 
-    def take() -> None:
-        journal = open_journal(tmp_path)
-        mine: set[str] = set()
-        for start in range(0, 200, 10):
-            mine |= journal.claim(requests[start : start + 10])
-        held.append(mine)
 
-    threads = [threading.Thread(target=take) for _ in range(4)]
+def test_many_threads_take_turns(tmp_path: Path) -> None:
+    at_work: list[int] = []
+    most: list[int] = []
+
+    def take(number: int) -> None:
+        with open_journal(tmp_path) as journal:
+            journal.hold(lambda seconds: time.sleep(0.01))
+            at_work.append(number)
+            time.sleep(0.02)
+            most.append(len(at_work))
+            at_work.remove(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(map(len, held)) == len(set().union(*held)) == 200
+    assert most == [1] * 4
 
 
-def test_the_claims_of_a_living_process_hold_and_those_of_a_killed_one_are_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_living_process_holds_and_that_of_a_killed_one_is_free(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
         with open_journal(tmp_path) as journal:
-            assert journal.claim(REQUESTS) == set(KEYS[3:])
-            assert journal.usage() == {}
+            assert not is_free(journal) and journal.usage() == {}
+            with pytest.raises(RelandError, match=f"not purged: process {process.pid} on .* is at work"):
+                journal.purge([])
             process.send_signal(signal.SIGKILL)
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
+            assert is_free(journal)
             # What it had sent may be billed.
-            assert journal.claim(REQUESTS) == set(KEYS)
             assert journal.usage() == {"m": Usage(1, 100, 20)}
     finally:
         process.kill()
         process.wait()
 
 
-def test_owners_elsewhere_have_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = Owner("another machine", os.getpid(), "1")
-    assert elsewhere.runs() is None and this_process().runs() is True
-    assert this_process()._replace(started="1").runs() is False
-    for lease, held in ((60.0, set()), (-1.0, set(KEYS[:1]))):
-        other = Journal(tmp_path / "j.sqlite", lease_seconds=lease)
-        with monkeypatch.context() as patch:
-            patch.setattr("reland_jax.pool.asking.journal.this_process", lambda: elsewhere)
-            other.claim(REQUESTS[:1])
-        with open_journal(tmp_path) as journal:
-            assert journal.claim(REQUESTS[:1]) == held
-        other.close()
+def test_who_waits_looks_whether_anything_may_still_be_asked(tmp_path: Path) -> None:
+    def forbidden(prompt: str) -> bool:
+        raise RelandError("asking ends here")
 
-
-def test_a_beat_of_a_time_to_come_holds_only_while_it_changes() -> None:
-    now = [0.0]
-    watch, tomorrow = Watch(lambda: now[0]), time.time() + 86_400
-    for second in range(200):  # at work, with a clock that is wrong by a day
-        now[0] += 1.0
-        assert not watch.is_silent("at work", tomorrow + second // 15, 60.0)
-        assert watch.is_silent("dead", tomorrow, 60.0) == (second > 60)
-    assert watch.is_silent("never seen, silent for long", time.time() - 61, 60.0)
-
-
-@pytest.mark.parametrize("at_work", [True, False])
-def test_a_budget_waits_to_see_whether_a_process_elsewhere_is_at_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_work: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The claim of a process that cannot be seen, whose clock is a day ahead."""
-    with open_journal(tmp_path) as gone:
-        gone.claim(REQUESTS[:1])
-        gone.record([], [Sent(KEYS[0], 30, 20)])
-        tomorrow = time.time() + 86_400
-        change = "UPDATE owners SET machine = 'elsewhere', beat = ?, lease = 0.6"
-        gone._database.execute(change, (tomorrow,))
-        beat = threading.Timer(0.3, lambda: gone._database.execute("UPDATE owners SET beat = beat + 1"))
-        if at_work:
-            beat.start()
-        with open_journal(tmp_path) as journal:
-            if at_work:
-                with pytest.raises(RelandError, match="is at work on this journal"):
-                    journal.enlist(alone=True)
-                beat.join()
-            else:
-                journal.enlist(alone=True)
-                assert journal.usage() == {"m": Usage(1, 30, 20)} and journal.claim(REQUESTS[:1]) == {KEYS[0]}
-    assert "cannot be seen from here" in caplog.text
-
-
-def test_one_with_a_budget_works_alone(tmp_path: Path) -> None:
-    with open_journal(tmp_path) as one, open_journal(tmp_path) as other:
-        one.enlist(alone=True)
-        with pytest.raises(RelandError, match=f"process {os.getpid()} is at work on this journal"):
-            other.enlist()
-        one.close()
-        other.enlist()
-        with open_journal(tmp_path) as third, pytest.raises(RelandError, match="only one process"):
-            third.enlist(alone=True)
+    with open_journal(tmp_path) as one, Journal(tmp_path / "j.sqlite", may_ask=forbidden) as other:
+        one.hold()
+        with pytest.raises(RelandError, match="asking ends here"):
+            other.hold(lambda seconds: None)
 
 
 def test_sent_requests_count_as_paid_unless_their_end_is_recorded(tmp_path: Path) -> None:
     with open_journal(tmp_path) as journal:
-        journal.claim(REQUESTS)
-        journal.record([], [Sent(key, 10, 5) for key in KEYS])
+        journal.hold()
+        journal.record([], [Sent(request, 10, 5) for request in REQUESTS])
         journal.record([accepted(REQUESTS[0])])
-        journal.record([], [Sent(KEYS[1], 0, 0)])
+        journal.record([], [Sent(REQUESTS[1], 0, 0)])
         journal.record([Reception(REQUESTS[2], UNANSWERED, NOTHING, "", "time-out", (10, 5))])
-        journal.release(KEYS[:4])
-        assert journal.usage() == {"m": Usage(3, 3 + 10 + 10, 4 + 5 + 5)}
+        assert journal.usage() == {"m": Usage(2, 3 + 10, 4 + 5)}
     with open_journal(tmp_path) as journal:
         assert journal.usage() == {"m": Usage(4, 33, 19)}
+        journal.hold()
+        assert journal.usage() == {"m": Usage(4, 33, 19)}, "once"
 
 
 def test_retired_answers_are_asked_again_and_stay_paid(tmp_path: Path) -> None:
@@ -259,18 +216,19 @@ def test_retired_answers_are_asked_again_and_stay_paid(tmp_path: Path) -> None:
         journal.record([malformed, accepted(REQUESTS[2], created="")])
         assert journal.retire(KEYS, "2025-01-01") == 1
         assert set(journal.answers(KEYS)) == set(KEYS[1:3])
-        assert journal.claim(REQUESTS[:1]) == {KEYS[0]} and journal.malformed(KEYS) == {}
+        assert journal.malformed(KEYS) == {}
         assert journal.retire(KEYS, "9999") == 2 and journal.usage() == {"m": Usage(4, 12, 16)}
 
 
 def test_nothing_remains_of_what_is_purged(tmp_path: Path) -> None:
     secret, kept = request_record("SECRET-PROMPT" * 50, CONFIG), REQUESTS[0]
     with open_journal(tmp_path) as journal:
-        journal.claim([secret, kept])
+        journal.record([], [Sent(secret, 1, 1), Sent(kept, 1, 1)])
         malformed = Answer("SECRET-MALFORMED", "m", 1, 1, "")
         journal.record([
             accepted(secret, "SECRET-ANSWER" * 500), accepted(kept),
-            Reception(secret, MALFORMED, malformed, "SECRET-RAW" * 900, "SECRET-WHY", messages="SECRET-CHAT"),
+            Reception(secret, MALFORMED, malformed, "SECRET-RAW" * 900, "SECRET-WHY",
+                      again=True, messages="SECRET-CHAT"),
         ])  # fmt: skip
         assert any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir())
         assert journal.purge([prompt_hash(secret.prompt), "0" * 64]) == 1
@@ -346,7 +304,7 @@ def test_an_answer_is_checked_when_it_is_read(tmp_path: Path, monkeypatch: pytes
         bad = Reception(REQUESTS[1], MALFORMED, Answer("MALFORMED", "m", 1, 1, ""), "raw", "bad", (1, 1))
         journal.record([accepted(REQUESTS[0], "Step 2: UNIQUE"), bad])
         twice = bad._replace(request=REQUESTS[2], answer=Answer("TWICE", "m", 1, 1, ""))
-        journal.record([twice, twice._replace(messages="[again]")])
+        journal.record([twice, twice._replace(again=True, messages="[again]")])
     whole = path.read_bytes()
     monkeypatch.setattr(module, "_CHECKED_BYTES", 0)
     texts = {b"Step 2: UNIQUE": "answers", b"MALFORMED": "malformed", b"[again]": "quarantined"}
@@ -380,19 +338,62 @@ def test_retired_answers_are_sound(tmp_path: Path) -> None:
         journal.check()
 
 
-def test_a_journal_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+def older(path: Path, version: int, beat: float = 0.0) -> sqlite3.Connection:
+    """Turns a journal into one of an older version, with what its killed process had under way."""
+    database = sqlite3.connect(path, isolation_level=None)
+    install_functions(database)
+    columns = CHECKED.removesuffix(", again")
+    for statement in (
+        "ALTER TABLE received DROP COLUMN again", "DROP TABLE pending",
+        f"UPDATE received SET checksum = checksum_of({columns})",
+        "CREATE TABLE owners (id TEXT, machine TEXT, pid INTEGER, started TEXT, alone INTEGER, beat REAL)",
+        "CREATE TABLE claims (key TEXT, owner TEXT, sent_prompt INTEGER, sent_response INTEGER)",
+        f"INSERT INTO owners VALUES ('a', 'host', 77, '', 0, {beat})",
+        f"INSERT INTO claims VALUES ('{KEYS[0]}', 'a', 0, 0), ('{KEYS[4]}', 'a', 100, 20)",
+        f"PRAGMA user_version = {version}",
+    ):  # fmt: skip
+        database.execute(statement)
+    if version == 1:
+        database.execute("ALTER TABLE received DROP COLUMN checksum")
+    return database
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_journal_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "j.sqlite"
+    bad = Reception(REQUESTS[3], MALFORMED, Answer("no", "m", 1, 1, ""), "raw", "bad", (3, 4))
+    with Journal(path) as journal:
+        journal.record([*map(accepted, REQUESTS[:3]), bad, bad._replace(again=True, messages="[again]")])
+        journal.record([], [Sent(REQUESTS[4], 1, 1)])
+        before = journal.answers(KEYS)
+    older(path, version).close()
+    with Journal(path) as journal:
+        assert journal.answers(KEYS) == before and journal.usage() == {"m": Usage(5, 15, 20)}
+        assert set(journal.malformed(KEYS)) == set(journal.quarantined(KEYS)) == {KEYS[3]}
+        journal.check()
+        journal.hold()
+        assert journal.usage() == {"m": Usage(6, 115, 40)}
+
+
+def test_an_older_journal_that_is_damaged_stays_so(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     with Journal(path) as journal:
         journal.record([accepted(request) for request in REQUESTS])
-        before = journal.answers(KEYS)
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for table, column in (("received", "checksum"), ("owners", "lease")):
-            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        database.execute("PRAGMA user_version = 1")
-    with Journal(path) as journal:
-        assert journal.answers(KEYS) == before and journal.usage() == {"m": Usage(5, 15, 20)}
-        journal.check()
-        assert journal.claim(REQUESTS) == set()
+    with closing(older(path, 2)) as database:
+        database.execute("UPDATE received SET content = 'x' WHERE id = 2")
+    for _ in range(2):
+        with pytest.raises(RelandError, match="the journal is damaged .answer 2 is not the one"):
+            Journal(path)
+
+
+def test_an_older_journal_at_which_an_older_program_works_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    Journal(path).close()
+    older(path, 2, beat=time.time()).close()
+    with pytest.raises(RelandError, match="process 77, of an older version of this program, was at work"):
+        Journal(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT COUNT(*) FROM claims").fetchone() == (2,)
 
 
 def test_an_emptied_journal_is_refused(tmp_path: Path) -> None:
@@ -415,7 +416,6 @@ def test_answers_under_way_are_written_though_the_disk_is_full(
 ) -> None:
     """The bound on pages raises the very error of a full disk."""
     with open_journal(tmp_path) as journal:
-        journal.claim(REQUESTS)
         journal.hold_room(1 << 16)
         room = next(tmp_path.glob(".*room*"))
         assert room.stat().st_blocks * 512 >= 1 << 16

@@ -150,7 +150,6 @@ def test_prompts_of_step_0(tmp_path: Path) -> None:
 
 
 def test_two_at_a_time_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hf, "LOOK_SECONDS", 0.02)
     both = threading.Barrier(2, timeout=20)
 
     class Slow(Stub):
