@@ -18,7 +18,6 @@ from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import BudgetReached
 from reland_jax.pool.contract import NoAnswer, RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
-from reland_jax.pool.providers import hf
 from reland_jax.pool.providers.hf import HfProvider
 from reland_jax.pool.providers.hf_model import LocalModel, Written, by_length, prompt_seed
 from reland_jax.types import RelandError
@@ -149,19 +148,8 @@ def test_prompts_of_step_0(tmp_path: Path) -> None:
     assert other.why == "in quarantine, malformed when asked again too: no"
 
 
-def test_two_at_a_time_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = threading.Barrier(2, timeout=20)
-
-    class Slow(Stub):
-        def write(
-            self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_tokens: int
-        ) -> list[Written]:
-            """Waits until the other one writes too."""
-            if not self.batches:
-                both.wait()
-            return super().write(prompts, seeds, max_tokens)
-
-    stubs = [Slow(), Slow()]
+def test_two_at_a_time_take_turns(tmp_path: Path) -> None:
+    stubs = [Stub(), Stub()]
     results: list[object] = []
     threads = [
         threading.Thread(target=lambda s=s: results.append(provider(tmp_path, s).rationales(REQUESTS)))
