@@ -35,6 +35,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.harness.command_line import config_word, define_path, leave, parsed, status_of
+from experiments.harness.settings import settings_help
 from experiments.pool_commands import asking, changes, views
 from experiments.pool_commands.changes import Order
 from reland_jax.config import nearest_name
@@ -315,6 +316,8 @@ def _help(name: str, command: Command, values: Flags) -> str:
     for flag in sorted({values[each] for each in values}, key=lambda flag: flag.name):
         default = "" if flag.default in (None, "", [], False) else f" (default: {flag.default})"
         lines.append(f"  --{flag.name}: {flag.help}{default}")
+    if "config" in values:
+        lines += ["", settings_help()]
     return "\n".join(lines)
 
 

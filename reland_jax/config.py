@@ -45,29 +45,28 @@ class DataConfig:
     name: str = _setting(
         "demo", "name of a known data set, a path to a file or folder, or several with commas", path=True
     )
-    root: str = _setting("", "folder of the data sets; '' means $RELAND_DATA, else ../shared/data", path=True)
-    source: str = _setting(
-        "auto", "reader: auto, demo, recbole, amazon, movielens, tfds or table", choices=SOURCES
+    root: str | None = _setting(
+        None, "folder of the data sets", path=True, none="$RELAND_DATA, or ../shared/data if that is not set"
     )
-    encoding: str = _setting(
-        "", "encoding of text files, such as utf-16 or cp1252; '' means by the byte order mark, else UTF-8"
+    source: str = _setting("auto", "reader; auto takes the one that fits the files", choices=SOURCES)
+    encoding: str | None = _setting(
+        None, "encoding of text files, such as utf-16 or cp1252", none="by the byte order mark, else UTF-8"
     )
-    delimiter: str = _setting(
-        "", "delimiter of text files, such as ';' or tab; '' detects it from the name and the header"
+    delimiter: str | None = _setting(
+        None, "delimiter of text files, such as ';' or tab", none="detected from the name and the header"
     )
-    item_table: str = _setting(
-        "", "CSV or Parquet file that describes the items, by their id; '' means the format's own",
-        path=True,
+    item_table: str | None = _setting(
+        None, "CSV or Parquet file that describes the items by their id", path=True, none="the format's own"
     )
-    user_table: str = _setting("", "the same for users", path=True)
-    user_field: str | None = _setting(None, "user column; None means the format's own (user_id in a table)")
-    item_field: str | None = _setting(None, "item column; None means the format's own (item_id in a table)")
+    user_table: str | None = _setting(None, "the same for users", path=True, none="the format's own")
+    user_field: str | None = _setting(None, "user column", none="the format's own (user_id in a table)")
+    item_field: str | None = _setting(None, "item column", none="the format's own (item_id in a table)")
     time_field: str | None = _setting(
-        None, "time column; None means the format's own (timestamp in a table), '' the order of the file",
-        blank=True,
-    )
+        None, "time column; '' takes the order of the file as the time", blank=True,
+        none="the format's own (timestamp in a table)",
+    )  # fmt: skip
     rating_field: str | None = _setting(
-        None, "column that min_rating is about; None means the format's own (rating in a table)"
+        None, "column that min_rating applies to", none="the format's own (rating in a table)"
     )
     text_fields: tuple[str, ...] = _setting(
         TEXT_FIELDS,
@@ -75,19 +74,19 @@ class DataConfig:
         "are used if they do; () means none",
         distinct=True,
     )
-    domain: str = _setting("products", "wording of prompts: products, movies or music", choices=DOMAINS)
+    domain: str = _setting("products", "what prompts call the items", choices=DOMAINS)
     min_interactions: int = _setting(5, "k of the k-core filter on users and items; 0 or 1 keeps all", low=0)
     min_rating: float | None = _setting(
-        None, "leaves out interactions that are rated lower, or not at all; None keeps all"
+        None, "leaves out interactions that are rated lower, or not at all", none="all are kept"
     )
     repeats: str = _setting(
         "auto",
-        "rows with the user, item and time of an earlier row: keep, drop, or auto (drop if there are "
-        "times, else keep, since the order of the file is the time)",
+        "rows that repeat user, item and time of an earlier row; auto drops them if there are times, and "
+        "keeps them if the order of the file is the time",
         choices=("auto", "keep", "drop"),
     )
     protocol: str = _setting(
-        "leave_one_out", "leave_one_out, ratio (per user 80/10/10) or fixed", choices=PROTOCOLS
+        "leave_one_out", "how users are split; ratio is 80/10/10 per user", choices=PROTOCOLS
     )
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)", low=2)
     demo_users: int = _setting(1000, "users of the generated demo data set", low=1)
@@ -103,19 +102,15 @@ class TrainConfig:
     """How one recommender is optimised."""
 
     objective: str = _setting(
-        "bpr", "bpr (pairs), prefix or shifted (all items), closed_form (linear models)", choices=OBJECTIVES
+        "bpr", "loss: pairs (bpr), all items (prefix, shifted), or linear models", choices=OBJECTIVES
     )
     learning_rate: float = _setting(1e-3, "Adam's step size", above=0, high=10)
-    projection_learning_rate: float = _setting(
-        0.0,
-        "step size of item projections, attention and NeuMF's tower; 0 means learning_rate",
-        low=0,
-        high=10,
-    )
+    projection_learning_rate: float | None = _setting(
+        None, "step size of item projections, attention and NeuMF's tower", above=0, high=10,
+        none="the same as learning_rate",
+    )  # fmt: skip
     schedule: str = _setting(
-        "constant",
-        "step sizes over the training: constant, or cosine (falling to 0 over max_epochs)",
-        choices=SCHEDULES,
+        "constant", "step size over the training; cosine falls to 0 over max_epochs", choices=SCHEDULES
     )
     weight_decay: float = _setting(0.0, "decoupled weight decay of embeddings and kernels", low=0)
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings", low=0)
@@ -144,11 +139,7 @@ class TrainConfig:
 class ModelConfig:
     """The backbone and its sizes."""
 
-    backbone: str = _setting(
-        "sasrec",
-        "neumf, ngcf, lightgcn, gat, gru4rec, sasrec, duorec, ease or ease_recency",
-        choices=(*ENCODERS, *LINEAR),
-    )
+    backbone: str = _setting("sasrec", "the recommender", choices=(*ENCODERS, *LINEAR))
     dim: int = _setting(64, "model width (D)", low=1)
     layers: int = _setting(
         2, "graph propagation layers, recurrent layers, or Transformer blocks", low=0, high=100
@@ -156,11 +147,9 @@ class ModelConfig:
     heads: int = _setting(2, "attention heads of the Transformer blocks and of GAT", low=1)
     dropout: float = _setting(
         0.5,
-        "in [0, 1): of embeddings, attention and feed-forward; NGCF: of messages; NeuMF: in the tower; "
-        "GAT: of attention",
-        low=0,
-        high=0.99,
-    )
+        "of embeddings, attention and feed-forward; NGCF: messages; NeuMF: the tower; GAT: attention",
+        low=0, high=0.99,
+    )  # fmt: skip
     inner: int = _setting(256, "feed-forward width of the Transformer blocks", low=1)
     hidden: int = _setting(128, "GRU4Rec: width of the recurrent state", low=1)
     tower: tuple[int, ...] = _setting((16, 8), "NeuMF: widths of the MLP's hidden layers", low=1, filled=True)
@@ -200,11 +189,11 @@ class EncoderConfig:
     )
     text_weight: float = _setting(
         1.0,
-        "weight of the mean text of a user's items, appended to its behaviour vector; 0 is the paper's Eq. 1",
+        "weight of the mean item text of a user, appended to its behaviour vector; 0 is the paper's Eq. 1",
         low=0,
     )
-    text_directions: int = _setting(
-        128, "principal directions of the item texts in that mean; 0 keeps all", low=0
+    text_directions: int | None = _setting(
+        128, "principal directions of the item texts in that mean", low=1, none="all"
     )
 
 
@@ -212,8 +201,8 @@ class EncoderConfig:
 class SeedsConfig:
     """Adaptive seed user sampling (paper, section 3.1.1)."""
 
-    fraction: float = _setting(0.1, "seed users as a share of all users, in (0, 1]", above=0, high=1)
-    clusters: int = _setting(0, "K of K-means; 0 means half the number of seed users", low=0)
+    fraction: float = _setting(0.1, "seed users as a share of all users", above=0, high=1)
+    clusters: int | None = _setting(None, "K of K-means", low=1, none="half the number of seed users")
     iterations: int = _setting(50, "upper bound on Lloyd iterations", low=1)
     tolerance: float = _setting(1e-4, "relative improvement of the inertia below which Lloyd stops", low=0)
     rounds: int = _setting(2, "each sampling is applied in rounds of about S / (2 rounds) seed users", low=1)
@@ -226,13 +215,11 @@ class PoolConfig:
 
     provider: str = _setting(
         "heuristic",
-        "heuristic (offline, no LLM), file, store (versions), openai, batch or hf (local)",
+        "where rationales come from: heuristic is offline and no LLM, file and store are pools that exist",
         choices=PROVIDERS,
     )
-    path: str = _setting(
-        "",
-        "file: the pool (.jsonl); store: its folder; batch: the response file, once there is one",
-        path=True,
+    path: str | None = _setting(
+        None, "file, store: the pool to read, a .jsonl file or the folder of a store", path=True, none="none"
     )
     held_out: int = _setting(
         2, "file: number of each user's last items that the writer of the file was not shown", low=0
@@ -242,21 +229,18 @@ class PoolConfig:
         "steps", "steps (the paper's steps 1 and 2) or direct (the paper's ablation)", choices=PROMPTS
     )
     cleaning: str = _setting(
-        "rule",
-        "step 0, promotional noise in titles: rule, or llm (asks for it first)",
-        choices=("rule", "llm"),
+        "rule", "what removes promotional noise from titles (step 0); llm asks first", choices=("rule", "llm")
     )
-    prompt_tokens: int = _setting(
-        0,
-        "bound on the tokens of a prompt: the oldest items of a history are left out first; 0 means none",
-        low=0,
+    prompt_tokens: int | None = _setting(
+        None, "most tokens of a prompt; the oldest items of a history are left out first", low=1, none="any"
     )
-    tokenizer: str = _setting(
-        "", "tokenizer for counts of tokens: '' the model's; a folder or hub name; or characters", path=True
-    )
+    tokenizer: str | None = _setting(
+        None, "tokenizer that counts tokens: a folder, a hub name, or characters", path=True,
+        none="that of the model",
+    )  # fmt: skip
     scrub: tuple[str, ...] = _setting(
         ("email", "phone"),
-        "what is blanked out of titles: email, phone, names",
+        "what is blanked out of titles",
         choices=("email", "phone", "names"),
         names=True,
     )
@@ -278,8 +262,12 @@ class LLMConfig:
     """
 
     concurrency: int = _setting(64, "concurrent requests", low=1)
-    requests_per_minute: int = _setting(0, "bound on requests sent per minute; 0 means none", low=0)
-    tokens_per_minute: int = _setting(0, "bound on tokens read and written per minute; 0 means none", low=0)
+    requests_per_minute: int | None = _setting(
+        None, "most requests that are sent per minute", low=1, none="no limit"
+    )
+    tokens_per_minute: int | None = _setting(
+        None, "most tokens that are read and written per minute", low=1, none="no limit"
+    )
     timeout_seconds: float = _setting(60.0, "longest wait for one answer", low=1e-3)
     longest_wait: float = _setting(
         600.0, "longest wait that a service may ask for (Retry-After) while no answer arrives, in seconds",
@@ -289,17 +277,22 @@ class LLMConfig:
     breaker_failures: int = _setting(
         20, "failures in a row, of all requests, after which the job stops", low=1
     )
-    budget_tokens: int = _setting(
-        0, "hard bound on tokens read and written by this journal; 0 means none", low=0, high=10**15
+    budget_tokens: int | None = _setting(
+        None, "hard limit on the tokens read and written by this journal", low=1, high=10**15, none="no limit"
     )
-    budget: float = _setting(0.0, "hard bound on the money spent by this journal; 0 means none", low=0)
+    budget: float | None = _setting(
+        None, "hard limit on the money spent by this journal", above=0, none="no limit"
+    )
     currency: str = _setting("USD", "of the budget and the prices")
     prices: tuple[str, ...] = _setting(
         ("gpt-3.5-turbo=0.50/1.50", "gpt-4o-mini=0.15/0.60"),
         "MODEL=PROMPT/RESPONSE, prices of a million tokens; set those of your contract",
     )
-    journal: str = _setting(
-        "", "SQLite file of requests and answers; '' means journal.sqlite in the workdir", path=True
+    journal: str | None = _setting(
+        None, "SQLite file of requests and answers", path=True, none="journal.sqlite in the workdir"
+    )
+    responses: str | None = _setting(
+        None, "batch: the response file", path=True, none="batch_responses.jsonl in the workdir"
     )
     upload: bool = _setting(False, "batch: send, poll and fetch through the Batch API, instead of by hand")
     poll_seconds: float = _setting(60.0, "batch: seconds between polls of a batch", low=1e-3)
@@ -323,11 +316,11 @@ class TextConfig:
     allow_alike: bool = _setting(
         False, "continue even if the encoder maps many distinct texts to few distinct vectors", machine=True
     )
-    whiten_items: int = _setting(
-        0, "item texts: principal directions kept, with equal variance; 0 keeps the raw vectors", low=0
+    whiten_items: int | None = _setting(
+        None, "item texts: principal directions kept, with equal variance", low=1, none="the raw vectors"
     )
-    whiten_rationales: int = _setting(
-        128, "the same for rationales, in the directions of the item texts", low=0
+    whiten_rationales: int | None = _setting(
+        128, "the same for rationales, in the directions of the item texts", low=1, none="the raw vectors"
     )
 
 
@@ -350,19 +343,19 @@ class RetrievalConfig:
 class FusionConfig:
     """How texts enter the backbone: those of items (`f_item`), and rationales (paper, Eq. 5)."""
 
-    item_scale: float = _setting(
-        0.0,
-        "the projection of item texts starts as this multiple of their leading principal directions; 0 "
-        "starts it at random",
-        low=0,
-    )
+    item_scale: float | None = _setting(
+        None, "the projection of item texts starts as this multiple of their leading principal directions",
+        above=0, none="it starts at random",
+    )  # fmt: skip
     dropout: float = _setting(
-        0.5, "dropout on the rationale, before and after its projection, in [0, 1)", low=0, high=0.99
+        0.5, "dropout on the rationale, before and after its projection", low=0, high=0.99
     )
     projection: str = _setting(
         "own", "the Linear of Eq. 5: own, or shared with the item texts", choices=("own", "shared")
     )
-    gain: float = _setting(0.0, "a shared projection of rationales is multiplied by this; 0 learns it", low=0)
+    gain: float | None = _setting(
+        None, "a shared projection of rationales is multiplied by this", above=0, none="it is learned"
+    )
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones", low=1)
     withheld: float = _setting(
         0.0, "share of training targets that are predicted without a rationale", low=0, high=0.99
@@ -373,7 +366,9 @@ class FusionConfig:
 class MeshConfig:
     """The device mesh. No setting here changes a result by more than rounding."""
 
-    data: int = _setting(1, "devices that share a batch; 0 means all devices divided by mesh.model", low=0)
+    data: int | None = _setting(
+        1, "devices that share a batch", low=1, none="all devices, divided by mesh.model"
+    )
     model: int = _setting(1, "devices that share the rows of tables (embeddings, rationales)", low=1)
 
 
@@ -386,9 +381,8 @@ class EvalConfig:
         (5, 10, 20), "K of HR@K, NDCG@K and MRR@K", low=1, filled=True, distinct=True
     )
     tile_bytes: int | None = _setting(
-        None,
-        "memory for a tile of scores and its masked copy on the device; None means the device's default",
-        low=1, high=2**40, machine=True,
+        None, "memory for a tile of scores and its masked copy, in bytes", low=1, high=2**40, machine=True,
+        none="the default of the device",
     )  # fmt: skip
 
 
@@ -400,7 +394,7 @@ class Config:
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     seeds: SeedsConfig = dataclasses.field(default_factory=SeedsConfig)
     pool: PoolConfig = dataclasses.field(default_factory=PoolConfig)
-    llm: LLMConfig = dataclasses.field(default_factory=LLMConfig)
+    llm: LLMConfig = dataclasses.field(default_factory=LLMConfig, metadata={"machine": True})
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -408,24 +402,15 @@ class Config:
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata={"machine": True})
     variants: tuple[str, ...] = _setting(
-        VARIANTS,
-        "variants to train: id, f_item, reland, and the ablations permuted and noise",
-        choices=tuple(BY_NAME),
-        filled=True,
-        names=True,
+        VARIANTS, "variants and ablations to train", choices=tuple(BY_NAME), filled=True, names=True
     )
     report_users: tuple[str, ...] = _setting(
         (), "external ids of users to show in full in the report; each must exist", distinct=True
     )
     seeds_of_training: tuple[int, ...] = _setting(
-        (0,),
-        "each variant is trained once per seed",
-        low=0,
-        high=MAX_SEED,
-        filled=True,
-        distinct=True,
+        (0,), "each variant is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
 
     @classmethod
@@ -459,6 +444,11 @@ class Config:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
         check_linear(self.encoder.model.backbone, self.model.backbone, self.train.objective)
         _check_fusion(self.fusion, self.text)
+        if self.pool.provider == "batch" and self.pool.path:
+            raise RelandError(
+                f"config.pool.path={self.pool.path!r} names a pool to read (providers file and store); "
+                "name the response file of a batch in config.llm.responses"
+            )
         if 10 not in self.eval.cutoffs:
             raise RelandError(
                 f"config.eval.cutoffs={self.eval.cutoffs}: 10 must be one of them, since early stopping "
@@ -493,8 +483,8 @@ def _check_fusion(fusion: FusionConfig, text: TextConfig) -> None:
             f"text.whiten_items={text.whiten_items} and text.whiten_rationales={text.whiten_rationales} must "
             "be equal"
         )
-    if fusion.gain and fusion.projection != "shared":
+    if fusion.gain is not None and fusion.projection != "shared":
         raise RelandError(
             f"config.fusion.gain={fusion.gain} multiplies a shared projection, and "
-            f"config.fusion.projection={fusion.projection!r}: use shared, or a gain of 0"
+            f"config.fusion.projection={fusion.projection!r}: use shared, or a gain of None"
         )

@@ -54,14 +54,16 @@ def encode_text(interactions: Interactions, pool: ReasoningPool, config: Config,
     )
 
 
-def whitened(texts: np.ndarray, items: np.ndarray, directions: int) -> np.ndarray:
-    """Vectors in the leading directions of the item texts; unchanged if `directions` is 0.
+def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np.ndarray:
+    """Vectors in the leading directions of the item texts; unchanged if `directions` is None.
 
     Args:
         texts: ``<float32>[n, T]``.
         items: ``<float32>[I + 1, T]``.
         directions: how many, at most; there are no more than described items and T.
     """
+    if directions is None:
+        return texts
     described = int(items.any(1).sum())
     directions = min(directions, items.shape[1], described - 1)
     return whiten(texts, items[1:], directions) if directions > 0 else texts

@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from reland_jax.files import expanded
 from reland_jax.types import RelandError
@@ -39,6 +39,7 @@ def setting(
     names: bool = False,
     path: bool = False,
     machine: bool = False,
+    none: str = "",
 ) -> Any:
     """A dataclass field that carries its own help text and the values that it may have.
 
@@ -52,7 +53,7 @@ def setting(
         above: the value must be more than this.
         high: the largest value; by default that of `_LARGEST`.
         choices: the known values of a text.
-        blank: whether the text "" has a meaning though the default is not "".
+        blank: whether the text "" is allowed though the default is not "".
         filled: whether a tuple must have an entry.
         distinct: whether a tuple must not name an entry twice.
         names: whether the entries of a tuple are distinct names, which hold no commas: ``a,b`` is two, as
@@ -61,13 +62,66 @@ def setting(
             entries with a slash in them.
         machine: whether it changes how the work is done and never its result; such a setting is not part of a
             stamp.
+        none: what None means; for settings that may be None.
     """
     metadata = {
         "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
         "blank": blank or default == "", "filled": filled, "distinct": distinct or names,
-        "names": names, "path": path, "machine": machine,
+        "names": names, "path": path, "machine": machine, "none": none,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
+
+
+class Description(NamedTuple):
+    """What a person needs to know of a setting.
+
+    Attributes:
+        name: its dotted name.
+        meaning: its help text.
+        allowed: type, choices and range in words, and what None means.
+        default: as Python writes it.
+        machine: whether it changes how the work is done and never its result.
+    """
+
+    name: str
+    meaning: str
+    allowed: str
+    default: str
+    machine: bool
+
+
+def described(settings: Any, where: str = "", machine: bool = False) -> list[Description]:
+    """Every setting of a dataclass and of those in it, in their order.
+
+    Args:
+        settings: the dataclass; its values are taken as the defaults.
+        where: dotted name of its section; "" for the whole.
+        machine: whether the whole section changes how the work is done and never its result.
+    """
+    hints, found = _hints(settings.__class__), []
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{where}.{field.name}".strip(".")
+        only_machine = machine or bool(field.metadata.get("machine"))
+        if dataclasses.is_dataclass(value):
+            found += described(value, name, only_machine)
+            continue
+        allowed = _allowed(hints[field.name], field.metadata)
+        found.append(Description(name, field.metadata["help"], allowed, repr(value), only_machine))
+    return found
+
+
+def _allowed(hint: Any, declared: Mapping[str, Any]) -> str:
+    kind, of_tuple, _ = _parsed(hint)
+    choices = f"one of {', '.join(declared['choices'])}" if declared["choices"] else ""
+    words = ", ".join([choices or _KINDS[kind].removeprefix("a "), *_bounds(declared)])
+    words = f"list, each entry: {words}" if of_tuple else words
+    return f"{words}; or None: {declared['none']}" if declared["none"] else words
+
+
+def _bounds(declared: Mapping[str, Any]) -> list[str]:
+    """The declared range in words."""
+    named = (("low", "at least"), ("above", "more than"), ("high", "at most"))
+    return [f"{words} {declared[name]}" for name, words in named if declared[name] is not None]
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
@@ -109,6 +163,8 @@ def _converted(value: Any, hint: Any, declared: Mapping[str, Any]) -> Any:
     kind, of_tuple, optional = _parsed(hint)
     is_path = declared.get("path")
     if not of_tuple:
+        if optional and value == "None":  # as a command line has it
+            return None
         value = _plain(value, kind, entry=optional)
         return expanded(value) if is_path and isinstance(value, str) else value
     if not _is_list(value):
@@ -187,10 +243,15 @@ def _check_setting(where: str, value: Any, hint: Any, declared: Mapping[str, Any
     kind, of_tuple, optional = _parsed(hint)
     if value is None and optional:
         return
-    if of_tuple:
-        _check_entries(where, value, kind, declared)
-    else:
-        _check_value(f"{where}={_written(value)}", value, kind, declared)
+    try:
+        if of_tuple:
+            _check_entries(where, value, kind, declared)
+        else:
+            _check_value(f"{where}={_written(value)}", value, kind, declared)
+    except RelandError as error:
+        if not declared.get("none"):
+            raise
+        raise RelandError(f"{error}, or None, which means: {declared['none']}") from error
 
 
 def _check_entries(where: str, values: Any, kind: type, declared: Mapping[str, Any]) -> None:
@@ -200,51 +261,49 @@ def _check_entries(where: str, values: Any, kind: type, declared: Mapping[str, A
     if declared.get("filled") and not values:
         raise RelandError(f"{where} is empty; it must name at least one")
     for value in values:
-        told = f"{where}={_written(values)}: {_written(value)}"
-        told = f"{where}={_written(value)}" if len(values) == 1 else told
-        _check_value(told, value, kind, declared)
+        subject = f"{where}={_written(values)}: {_written(value)}"
+        subject = f"{where}={_written(value)}" if len(values) == 1 else subject
+        _check_value(subject, value, kind, declared)
     if declared.get("distinct") and len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
         raise RelandError(f"{where}={_written(values)} names {_written(twice)} twice")
 
 
-def _check_value(told: str, value: Any, kind: type, declared: Mapping[str, Any]) -> None:
+def _check_value(subject: str, value: Any, kind: type, declared: Mapping[str, Any]) -> None:
     fits = type(value) is kind or (kind is float and type(value) is int)
     if not fits:
-        raise RelandError(f"{told} must be {_KINDS[kind]}, not {_kind_of(value)}")
+        raise RelandError(f"{subject} must be {_KINDS[kind]}, not {_kind_of(value)}")
     if kind is str:
-        _check_text(told, value, declared)
+        _check_text(subject, value, declared)
     elif kind is not bool:
-        _check_number(told, value, kind, declared)
+        _check_number(subject, value, kind, declared)
 
 
 def _kind_of(value: Any) -> str:
     return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
-def _check_text(told: str, value: str, declared: Mapping[str, Any]) -> None:
+def _check_text(subject: str, value: str, declared: Mapping[str, Any]) -> None:
     choices = declared.get("choices")
     if choices and value not in choices:
-        raise RelandError(f"{told} is not known; {nearest_name(value, choices)}")
+        raise RelandError(f"{subject} is not known; {nearest_name(value, choices)}")
     if not value and not declared.get("blank"):
-        raise RelandError(f"{told} must not be empty")
+        raise RelandError(f"{subject} must not be empty")
     if "\0" in value:
-        raise RelandError(f"{told} must not hold the character NUL")
+        raise RelandError(f"{subject} must not hold the character NUL")
 
 
-def _check_number(told: str, value: float, kind: type, declared: Mapping[str, Any]) -> None:
+def _check_number(subject: str, value: float, kind: type, declared: Mapping[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise RelandError(f"{told} must be a finite number")
+        raise RelandError(f"{subject} must be a finite number")
     low, above, high = (declared.get(name) for name in ("low", "above", "high"))
     most = _LARGEST[kind]
     high = most if high is None and value > most else high
     low = -most if low is None and value < -most else low
-    bounds = [f"at least {low}"] if low is not None else []
-    bounds += [f"more than {above}"] if above is not None else []
-    bounds += [f"at most {high}"] if high is not None else []
+    bounds = _bounds({"low": low, "above": above, "high": high})
     too_low = (low is not None and value < low) or (above is not None and value <= above)
     if too_low or (high is not None and value > high):
-        raise RelandError(f"{told} must be {' and '.join(bounds)}")
+        raise RelandError(f"{subject} must be {' and '.join(bounds)}")
 
 
 def fitting(section: Any, name: str, value: Any) -> Any:
@@ -270,15 +329,18 @@ def kind_of(section: Any, name: str) -> type:
     return _parsed(_hints(section.__class__)[name])[0]
 
 
+def may_be_none(section: Any, name: str) -> bool:
+    """Whether None is a value of a setting."""
+    return _parsed(_hints(section.__class__)[name])[2]
+
+
 def that_matter(settings: Any) -> dict[str, Any]:
     """The settings of a dataclass that can change a result, as nested dictionaries."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            found[field.name] = that_matter(value)
-        elif not field.metadata.get("machine"):
-            found[field.name] = value
+        if not field.metadata.get("machine"):
+            found[field.name] = that_matter(value) if dataclasses.is_dataclass(value) else value
     return found
 
 

@@ -89,7 +89,7 @@ def create_mesh(config: MeshConfig) -> Mesh:
     if wanted > len(found) or (jax.process_count() > 1 and wanted != len(found)):
         raise RelandError(
             f"config.mesh: data={data} x model={config.model} devices are asked for, and there are "
-            f"{len(found)} ({jax.default_backend()}) in {jax.process_count()} processes; data=0 takes all"
+            f"{len(found)} ({jax.default_backend()}) in {jax.process_count()} processes; data=None takes all"
         )
     devices = np.asarray(found[:wanted]).reshape(data, config.model)
     # Auto: `placement` declares the shardings, and the compiler propagates them.

@@ -11,12 +11,11 @@ The files of ``experiments/results/`` have the results expected on two CPU cores
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import ml_collections
 
-from experiments.harness.settings import with_settings
+from experiments.harness.settings import for_flags, with_settings
 from reland_jax.config import (
     ENCODERS,
     LINEAR,
@@ -30,7 +29,6 @@ from reland_jax.config import (
     TrainConfig,
     nearest_name,
 )
-from reland_jax.fields import kind_of
 from reland_jax.types import RelandError
 
 SEQUENTIAL = ("gru4rec", "sasrec", "duorec", "ease_recency")
@@ -41,8 +39,8 @@ DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
 LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}
 SMALL_TEXTS = {"fusion.item_scale": 1.0, "fusion.gain": 0.5}
 CLOSED_FORM = {
-    "train.objective": "closed_form", "text.whiten_items": 0, "text.whiten_rationales": 0,
-    "fusion.projection": "own", "fusion.gain": 0.0,
+    "train.objective": "closed_form", "text.whiten_items": None, "text.whiten_rationales": None,
+    "fusion.projection": "own", "fusion.gain": None,
 }  # fmt: skip
 
 OF_BACKBONE: dict[str, dict[str, Any]] = {
@@ -77,7 +75,7 @@ def get_config(argument: str = "demo,sasrec") -> ml_collections.ConfigDict:
         settings["data.protocol"] = "fixed"
     settings |= {"model.backbone": backbone} | OF_BACKBONE.get(backbone, {})
     config = with_settings(for_sequences() if backbone in SEQUENTIAL else for_sets(), settings)
-    return ml_collections.ConfigDict(_plain(config))
+    return for_flags(config)
 
 
 def for_sequences() -> Config:
@@ -112,16 +110,3 @@ def for_sets() -> Config:
         ),
         eval=EvalConfig(mask_history=True),
     )
-
-
-def _plain(section: Any) -> dict[str, Any]:
-    """A section of the settings; one that is None by default gets a place that knows what may stand there."""
-    values = {}
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            value = _plain(value)
-        elif value is None:
-            value = ml_collections.config_dict.placeholder(kind_of(section, field.name))
-        values[field.name] = value
-    return values

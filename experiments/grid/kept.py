@@ -69,14 +69,23 @@ _ALWAYS = {
 """Settings that are part of every origin, by section. Those that were added since are part of it where they
 differ from their defaults, which mean what the program did before: so cells that were kept stay found."""
 
-_DEFAULT_THEN = {
+_NONE_THEN = {
     "data.user_field": "user_id",
     "data.item_field": "item_id",
     "data.time_field": "timestamp",
     "data.min_rating": 0.0,
+    "encoder.train.projection_learning_rate": 0.0,
+    "encoder.text_directions": 0,
+    "seeds.clusters": 0,
+    "pool.prompt_tokens": 0,
+    "pool.tokenizer": "",
+    "text.whiten_items": 0,
+    "text.whiten_rationales": 0,
+    "fusion.item_scale": 0.0,
+    "fusion.gain": 0.0,
+    "train.projection_learning_rate": 0.0,
 }
-"""Settings whose default has changed since, with the one that they had. It stands for the new one in an
-origin; that the data are the same is told by their fingerprint."""
+"""What was written for None when the first cells were kept; an origin still has it."""
 
 _FIXED = {
     "encoder.train.checkpoint_seconds": 30.0,
@@ -103,11 +112,12 @@ def origin_of(config: Config, data: str, pool: list[str], cell: Cell) -> str:
     settings = _settings(config.to_dict(), Config().to_dict())
     for section, name in (("data", "name"), ("data", "root"), ("pool", "path"), ("train", "seed")):
         del settings[section][name]
+    item_scale = settings["fusion"]["item_scale"]
     if not find_variant(cell.variant).reads_rationales:
         for section in _OF_RATIONALES:
             del settings[section]
         del settings["text"]["whiten_rationales"]
-        settings["fusion"], pool = {"item_scale": config.fusion.item_scale}, []
+        settings["fusion"], pool = {"item_scale": item_scale}, []
     return fingerprint(settings, data, pool, cell.variant, cell.seed)
 
 
@@ -122,7 +132,7 @@ def _settings(values: Mapping[str, Any], defaults: Mapping[str, Any], section: s
             if inner := _settings(value, defaults[name], path):
                 found[name] = inner
         elif name in _ALWAYS.get(section, ()) or value != defaults[name]:
-            then = _DEFAULT_THEN.get(path, value) if value == defaults[name] else value
+            then = _NONE_THEN.get(path) if value is None else value
             found[name] = _FIXED.get(path, then)
     return found
 

@@ -77,7 +77,7 @@ _SET_TEXT = (
     Choice("text.whiten_items", (64, 128, 256), also="text.whiten_rationales"),
 )
 _SET_FUSION = (
-    Choice("fusion.gain", (0.0, 0.1, 0.25, 0.5, 1.0)),
+    Choice("fusion.gain", (None, 0.1, 0.25, 0.5, 1.0)),
     Choice("fusion.dropout", (0.0, 0.1, 0.3, 0.5)),
     Choice("fusion.neighbours", (1, 50, 200, 400)),
     Choice("fusion.withheld", (0.0, 0.25, 0.5)),
@@ -87,11 +87,11 @@ _SET_FUSION = (
 _SEQUENCE_RATE = LogRange(_LEARNING_RATE, 3e-4, 5e-3)
 _SEQUENCE_DROPOUT = Choice("model.dropout", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6))
 _SEQUENCE_PROJECTION = LogRange(_PROJECTION, 3e-5, 5e-3)
-_SEQUENCE_TEXT = (_SEQUENCE_PROJECTION, Choice("text.whiten_items", (0, 64, 128)))
+_SEQUENCE_TEXT = (_SEQUENCE_PROJECTION, Choice("text.whiten_items", (None, 64, 128)))
 # GRU4Rec's rationales go through the projection of item texts, so both have one width.
 _RECURRENT_TEXT = (
     _SEQUENCE_PROJECTION,
-    Choice("text.whiten_items", (0, 64, 128), also="text.whiten_rationales"),
+    Choice("text.whiten_items", (None, 64, 128), also="text.whiten_rationales"),
 )
 _SEQUENCE_FUSION = (
     Choice("fusion.dropout", (0.1, 0.3, 0.5, 0.7)),
@@ -190,7 +190,7 @@ def starting_point(config: Config, space: Sequence[Setting]) -> dict[str, Any]:
     for setting in space:
         value = setting_of(config, setting.name)
         if setting.name == _PROJECTION:
-            value = value or config.train.learning_rate  # 0 means that
+            value = config.train.learning_rate if value is None else value
         if isinstance(setting, LogRange):
             point |= {setting.name: value} if setting.low <= value <= setting.high else {}
         elif value in setting.values:

@@ -151,7 +151,15 @@ def parse_flags(arguments: list[str], hint: str = "") -> list[str]:
     """Parses the flags, for `app.run(main, flags_parser=parse_flags)`; a mistake ends the command."""
     left: list[str] = []
     parse = partial(_parse, flags.FLAGS, arguments, hint, left)
-    if status := status_of(parse, "--debug" in arguments):
+    try:
+        status = status_of(parse, "--debug" in arguments)
+    except SystemExit:  # absl has shown the help, which does not know the settings
+        if "config" in flags.FLAGS:
+            from experiments.harness.settings import settings_help
+
+            status_of(lambda: print(f"\n{settings_help()}"))
+        raise
+    if status:
         sys.exit(status)
     return left
 

@@ -139,7 +139,7 @@ class Recommender(nn.Module):
     def setup(self) -> None:
         """Declares the submodules."""
         scale = self.fusion.item_scale
-        text_init = identity(scale) if scale else nn.linear.default_kernel_init
+        text_init = nn.linear.default_kernel_init if scale is None else identity(scale)
         self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
         self.fuse = RationaleFusion(self.fusion)
 

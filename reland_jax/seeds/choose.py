@@ -21,8 +21,8 @@ def choose_seeds(
 ) -> tuple[SeedSet, KMeansResult]:
     """Clusters all users and samples the seed users (paper, section 3.1.1).
 
-    S = round(fraction U), at least 1; K = config.clusters, or S / 2 if that is 0 (the paper has half as many
-    clusters as seed users), at least 1.
+    S = round(fraction U), at least 1. K = config.clusters; if that is None, S / 2 as in the paper, at
+    least 1.
 
     Args:
         vectors: ``<float32>[U, D]``, behaviour representations M.

@@ -80,7 +80,7 @@ def create_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransform
         config: how to optimise.
         steps: steps of an epoch, at least 1.
     """
-    if not config.projection_learning_rate:
+    if config.projection_learning_rate is None:
         return _adam(_rate(config, config.learning_rate, steps), config.weight_decay)
 
     def labels(params: Any) -> Any:

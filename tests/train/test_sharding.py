@@ -246,7 +246,7 @@ def test_more_devices_than_there_are_is_refused() -> None:
     with pytest.raises(RelandError, match="data=3 x model=4 devices are asked for, and there are 8"):
         with use_mesh(MeshConfig(data=3, model=4)):
             pass
-    with use_mesh(MeshConfig(data=0, model=4)):
+    with use_mesh(MeshConfig(data=None, model=4)):
         assert dict(jax.sharding.get_mesh().shape) == {"data": 2, "model": 4}
 
 

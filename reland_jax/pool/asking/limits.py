@@ -15,15 +15,15 @@ class RateLimit:
     Requests above the limit wait in order of arrival. For one asyncio loop.
     """
 
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is used up yet.
 
         Args:
-            per_minute: the bound; 0 means none.
+            per_minute: the bound; None means none.
             clock: seconds that never go back.
         """
         # A minute may begin with one second's burst: 61 shares keep every minute within the bound.
-        self._per_second, self._clock = per_minute / 61.0, clock
+        self._per_second, self._clock = (per_minute or 0.0) / 61.0, clock
         self._free_at = clock()
 
     def reserve(self, amount: float) -> float:

@@ -131,9 +131,9 @@ class Budget:
         """
         for name in ("budget_tokens", "budget"):
             value = getattr(llm, name)
-            if not 0 <= value < math.inf:  # not a number compares with nothing
+            if value is not None and not 0 < value < math.inf:  # not a number compares with nothing
                 raise RelandError(
-                    f"config.llm.{name}={value} bounds nothing; give a number above 0, or 0 for no bound"
+                    f"config.llm.{name}={value} is no limit; give a number above 0, or None for no limit"
                 )
         paid = usage or {}
         costs = {name: _cost(name, used, llm) for name, used in paid.items()}

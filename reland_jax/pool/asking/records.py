@@ -123,5 +123,5 @@ def _content_of(folder: Path) -> str:
 
 
 def journal_path(llm: LLMConfig, folder: str | Path) -> Path:
-    """`llm.journal`, or `JOURNAL_FILE` in the folder if that is empty."""
+    """`llm.journal`, or `JOURNAL_FILE` in the folder if that is None."""
     return resolve(llm.journal) if llm.journal else Path(folder) / JOURNAL_FILE

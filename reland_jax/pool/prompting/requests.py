@@ -108,14 +108,14 @@ def _check(config: PoolConfig, data: DataConfig) -> None:
 
 def _limit(config: PoolConfig, domain: str) -> TokenLimit | None:
     """The bound on the tokens of a prompt; an error if it leaves no room for any title."""
-    if not config.prompt_tokens:
+    if config.prompt_tokens is None:
         return None
     limit = TokenLimit(config.prompt_tokens, token_counter(config))
     if not limit.allows(filled(config.prompt, domain, numbered(["a"]))):
         raise RelandError(
             f"config.pool.prompt_tokens={config.prompt_tokens} has no room for the template of "
-            f"config.pool.prompt={config.prompt!r} (counted by {limit.counter.name}); raise it, or give 0 "
-            "for no bound"
+            f"config.pool.prompt={config.prompt!r} (counted by {limit.counter.name}); raise it, or give None "
+            "for no limit"
         )
     return limit
 

@@ -22,7 +22,7 @@ def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
 
 def _file(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     if not config.path:
-        raise RelandError("config.pool.path is empty; with provider 'file' it names the pool file (.jsonl)")
+        raise RelandError("config.pool.path is None; with provider 'file' it names the pool file (.jsonl)")
     return FileProvider(config.path, config.any_script)
 
 
@@ -32,7 +32,7 @@ def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
 
 def _store(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     if not config.path:
-        raise RelandError("config.pool.path is empty; with provider 'store' it names the folder of the store")
+        raise RelandError("config.pool.path is None; with provider 'store' it names the folder of the store")
     return StoreProvider(config.path)
 
 

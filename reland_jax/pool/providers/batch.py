@@ -72,7 +72,7 @@ class AwaitingResponses(RelandError):
             f'$OPENAI_API_KEY" > {responses}\n'
             f"{many if others else ''}"
             f"Then give the same command again: it reads {response_path} "
-            "(or the file that config.pool.path names). With config.llm.upload=True it does all of this."
+            "(or the file that config.llm.responses names). With config.llm.upload=True it does all of this."
         )
 
 
@@ -81,14 +81,14 @@ class BatchProvider:
 
     Attributes:
         request_path: `REQUEST_FILE` in the given folder; further ones are numbered.
-        response_path: `config.path`, or `RESPONSE_FILE` in the folder if that is empty.
+        response_path: `llm.responses`, or `RESPONSE_FILE` in the folder if that is None.
     """
 
     def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
         """Nothing is read or written yet."""
         self._config, self._llm, self._folder = config, llm, folder
         self.request_path = folder / REQUEST_FILE
-        self.response_path = resolve(config.path) if config.path else folder / RESPONSE_FILE
+        self.response_path = resolve(llm.responses) if llm.responses else folder / RESPONSE_FILE
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Parses the answers, in the order of the requests, whatever their order in the file.
@@ -118,7 +118,7 @@ class BatchProvider:
                 raise RelandError(
                     f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; "
                     "it belongs to other data, settings or prompts: move it away, or name another "
-                    f"config.pool.path{'; the first remark: ' + remarks[0] if remarks else ''}"
+                    f"config.llm.responses{'; the first remark: ' + remarks[0] if remarks else ''}"
                 )
             result = provider_result(requests, work.asked(), self._config)
         problems = [Problem("", remark) for remark in remarks]

@@ -88,8 +88,8 @@ def test_a_budget_step_by_step() -> None:
 
 @pytest.mark.parametrize("name", ["budget", "budget_tokens"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, -0.5, float("-inf")])
-def test_a_budget_that_bounds_nothing_is_refused(name: str, value: float) -> None:
-    with pytest.raises(RelandError, match=f"config.llm.{name}={value} bounds nothing"):
+def test_a_budget_that_is_no_limit_is_refused(name: str, value: float) -> None:
+    with pytest.raises(RelandError, match=f"config.llm.{name}={value} is no limit"):
         Budget(LLMConfig(**{name: value, "prices": ("m=1/2",)}), "m")
     with pytest.raises(RelandError, match=f"config.llm.{name}="):
         Config.from_dict({"llm": {name: value}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -144,8 +143,8 @@ def test_answers_in_any_order(tmp_path: Path) -> None:
 def test_a_response_file_elsewhere(tmp_path: Path) -> None:
     elsewhere = tmp_path / "answers.jsonl"
     elsewhere.write_text("\n".join(json.dumps(answered(letter)) for letter in "abc"))
-    config = dataclasses.replace(CONFIG, path=str(elsewhere))
-    result = BatchProvider(config, LLMConfig(), tmp_path / "run").rationales(REQUESTS)
+    llm = LLMConfig(responses=str(elsewhere))
+    result = BatchProvider(CONFIG, llm, tmp_path / "run").rationales(REQUESTS)
     assert all(result.rationales)
 
 
