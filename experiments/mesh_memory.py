@@ -141,7 +141,7 @@ def main() -> None:
     meshes = [parse_mesh(text) for text in given.meshes]
     if not meshes:
         raise RelandError("--meshes is empty; give such as 1x1,2x4")
-    most = max(mesh.data * mesh.model for mesh in meshes)
+    most = max((mesh.data or 1) * mesh.model for mesh in meshes)
     # Before jax is imported. A CPU can be any number of devices.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={most}"

@@ -202,7 +202,7 @@ def open_study(config: Config, variant: str, workdir: Path) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of(config.model.backbone, variant)
     fixed = dataclasses.replace(config, variants=(variant,), seeds_of_training=(TRAINING_SEED,))
-    data = [raw_state(config.data), Path(config.pool.path)]
+    data = [raw_state(config.data), Path(config.pool.path or "")]
     stamp = fingerprint(fixed, space, *data, SAMPLER_SEED, STARTUP)
     study = optuna.create_study(
         storage=_storage(workdir / "trials.sqlite"),

@@ -114,22 +114,16 @@ class TrainConfig:
     )
     weight_decay: float = _setting(0.0, "decoupled weight decay of embeddings and kernels", low=0)
     embedding_l2: float = _setting(1e-4, "BPR: L2 penalty on the batch's id embeddings", low=0)
-    batch_size: int = _setting(
-        1024, "training targets (interactions) per step, whatever the objective", low=1
-    )
+    batch_size: int = _setting(1024, "training targets (interactions) per step", low=1)
     max_epochs: int = _setting(200, "upper bound on the epochs", low=1)
     patience: int = _setting(10, "validations without a better NDCG@10 before stopping", low=1)
     eval_every: int = _setting(1, "epochs between validations", low=1)
     negatives: int = _setting(1, "BPR: negatives drawn per positive", low=1)
-    view_length: int = _setting(
-        20, "DuoRec: most recent items read of a sequence with the same target", low=1
-    )
+    view_length: int = _setting(20, "DuoRec: items read of a sequence with the same target", low=1)
     seed: int = _setting(
         0, "encoder: seed of initialisation, shuffling, negatives and dropout", low=0, high=MAX_SEED
     )
-    steps_per_dispatch: int = _setting(
-        128, "training steps per dispatch, between two checks by the host", low=1
-    )
+    steps_per_dispatch: int = _setting(128, "steps between two checks by the host", low=1)
     checkpoint_seconds: float = _setting(
         30.0, "least time between checkpoints, in seconds", low=0, machine=True
     )
@@ -251,6 +245,17 @@ class PoolConfig:
     model: str = _setting("gpt-3.5-turbo", "openai, batch: model asked; hf: folder or hub name", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)
     temperature: float = _setting(0.0, "sampling temperature", low=0)
+
+    def path_to_read(self) -> str:
+        """`path`, for a provider that reads a pool.
+
+        Raises:
+            RelandError: it is None.
+        """
+        if self.path is None:
+            pool = "the folder of the store" if self.provider == "store" else "the pool file (.jsonl)"
+            raise RelandError(f"config.pool.path is None; with provider {self.provider!r} it names {pool}")
+        return self.path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,7 +153,8 @@ def _count(encoded: Encoded, config: Config, counter: TokenCounter) -> dict[str,
 def _measured_answer(config: Config, counter: TokenCounter) -> float:
     if config.pool.provider != "file":
         return float(min(ASSUMED_ANSWER, config.pool.max_tokens))
-    read = [entry.rationale.response for entry in read_pool_file(config.pool.path) if entry.rationale]
+    entries = read_pool_file(config.pool.path_to_read())
+    read = [entry.rationale.response for entry in entries if entry.rationale]
     return float(np.mean([counter.count(text) for text in read])) if read else float(ASSUMED_ANSWER)
 
 

@@ -143,7 +143,8 @@ def _prepared(
     )
     if config.pool.provider == "file":
         path = folder / "rationales.jsonl"
-        _write_subset(Path(config.pool.path), path, set(encoded.interactions.ids.users[found.user].tolist()))
+        users = set(encoded.interactions.ids.users[found.user].tolist())
+        _write_subset(Path(config.pool.path_to_read()), path, users)
         config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path=str(path)))
     pipeline = Pipeline(config, folder)
     inputs = pipeline.prepare()
@@ -160,7 +161,7 @@ def _usable(config: Config, encoded: Encoded) -> np.ndarray | None:
     splits: Splits = encoded.splits
     interactions: Interactions = encoded.interactions
     held_out = splits.valid.lengths() + splits.test.lengths()
-    entries = read_pool_file(config.pool.path)
+    entries = read_pool_file(config.pool.path_to_read())
     written = {entry.user_id for entry in entries if entry.rationale is not None}
     has = np.array([str(user) in written for user in interactions.ids.users])
     usable = np.flatnonzero(has & (held_out <= config.pool.held_out)).astype(np.int32)

@@ -156,8 +156,8 @@ class RationaleFusion(nn.Module):
             rationales = dropout(rationales[seed], not train)
         if self.config.projection == "shared":
             assert project_text is not None
-            gain = self.config.gain
-            gain = self.param("gain", nn.initializers.zeros, ()) if gain is None else gain
+            given = self.config.gain
+            gain = self.param("gain", nn.initializers.zeros, ()) if given is None else given
             projected = gain * project_text(rationales)
             # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.
             beside = ((0, 0),) * (projected.ndim - 1)

@@ -155,10 +155,10 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {"provider": config.provider, "domain": data.domain, "data": data.name}
     if config.provider == "store":
-        return settings | PoolStore(config.path).provenance()
+        return settings | PoolStore(config.path_to_read()).provenance()
     settings["prompt_version"] = "" if config.provider == "file" else PROMPT_VERSION
     if config.provider == "file":
-        return {**settings, "file": Path(config.path).name, "held_out": config.held_out}
+        return {**settings, "file": Path(config.path_to_read()).name, "held_out": config.held_out}
     settings |= {"history": config.history, "scrub": list(config.scrub)}
     if config.prompt_tokens:
         settings |= {"prompt_tokens": config.prompt_tokens, "tokenizer": config.tokenizer}

@@ -108,8 +108,8 @@ def pool_state(config: PoolConfig) -> list[str]:
         RelandError: provider "store", and there is no sound store.
     """
     if config.provider == "store":
-        return PoolStore(config.path).state()
-    files = (config.path, *name_files(config.names))
+        return PoolStore(config.path_to_read()).state()
+    files = (config.path or "", *name_files(config.names))
     return [*(_content_hash(resolve(name)) for name in files), *model_state(config)]
 
 

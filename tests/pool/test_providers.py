@@ -32,7 +32,7 @@ def test_a_name_makes_its_provider(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"provider": "file"}, "config.pool.path is empty; with provider 'file' it names the pool file"),
+        ({"provider": "file"}, "config.pool.path is None; with provider 'file' it names the pool file"),
         ({"provider": "file", "path": "no/such.jsonl"}, "config.pool.path='no/such.jsonl' cannot be read"),
         (
             {"provider": "heuristics"},

@@ -18,7 +18,7 @@ from reland_jax.pool.ready import check_ready
 from reland_jax.types import RelandError
 
 FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"provider": "file"}, {}, "config.pool.path is empty; with provider 'file'"),
+    ({"provider": "file"}, {}, "config.pool.path is None; with provider 'file'"),
     ({"provider": "file", "path": "missing.jsonl"}, {}, "missing.jsonl"),
     ({"provider": "file", "path": "/dev"}, {}, "config.pool.path='/dev' cannot be read"),
     ({"provider": "store", "path": "/dev/null"}, {}, "/dev/null"),

@@ -165,5 +165,5 @@ def test_another_model_in_the_same_folder_is_another_model(tmp_path: Path) -> No
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match="no pool store here"):
         build(tmp_path, splits_with(2))
-    with pytest.raises(RelandError, match="config.pool.path is empty; with provider 'store'"):
+    with pytest.raises(RelandError, match="config.pool.path is None; with provider 'store'"):
         make_provider(PoolConfig(provider="store"), LLMConfig(), tmp_path)

@@ -38,8 +38,8 @@ def test_adam_takes_one_learning_rate_a_step_down_a_slope(decay: float, shrinkag
         np.testing.assert_allclose(params[name], value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("projection", [0.0, 0.01])
-def test_steps_fall_along_half_a_cosine_to_nothing(projection: float) -> None:
+@pytest.mark.parametrize("projection", [None, 0.01])
+def test_steps_fall_along_half_a_cosine_to_nothing(projection: float | None) -> None:
     """Over epochs x steps; those of shared parameters as those of the others, from their own size."""
     config = TrainConfig(
         learning_rate=0.1, projection_learning_rate=projection, schedule="cosine", max_epochs=2

@@ -31,7 +31,7 @@ class Layout(NamedTuple):
         names: of the columns, in file order.
         delimiter: between two fields; may be several characters.
         header_lines: lines before the first row.
-        encoding: of the text; "" as in `opened.content`.
+        encoding: of the text; None as in `opened.content`.
         fallback: as in `opened.content`.
         quoted: whether fields may be quoted as in CSV; otherwise a quote character is text.
     """
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
     names: Sequence[str]
     delimiter: str = "\t"
     header_lines: int = 1
-    encoding: str = ""
+    encoding: str | None = None
     fallback: str = ""
     quoted: bool = False
 

@@ -91,13 +91,13 @@ class Bounded(io.RawIOBase):
         super().close()
 
 
-def content(path: Path, encoding: str, fallback: str = "") -> bytes:
+def content(path: Path, encoding: str | None, fallback: str = "") -> bytes:
     """The text of a file in UTF-8, without a byte order mark.
 
     Args:
         path: a file, plain or packed by gzip, bzip2 or xz.
-        encoding: of the text; "" means what its byte order mark says, else UTF-8.
-        fallback: encoding of a file without a mark that is no UTF-8, where `encoding` is "".
+        encoding: of the text; None means what its byte order mark says, else UTF-8.
+        fallback: encoding of a file without a mark that is no UTF-8, where `encoding` is None.
 
     Returns:
         Bytes. They are not checked where they are taken for UTF-8 as they are.
@@ -128,7 +128,7 @@ def content(path: Path, encoding: str, fallback: str = "") -> bytes:
         ) from None
 
 
-def text(path: Path, encoding: str) -> io.TextIOWrapper:
+def text(path: Path, encoding: str | None) -> io.TextIOWrapper:
     """A file opened as text, for its header; bytes that are not in the encoding are replaced.
 
     Raises:

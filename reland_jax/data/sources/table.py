@@ -197,9 +197,9 @@ def spelled_out(genres: str) -> str:
     return "" if genres == "(no genres listed)" else genres.replace("|", ", ")
 
 
-def delimiter_of(config: DataConfig) -> str:
-    """The delimiter that the settings name, which may do so in words; "" for none."""
-    return _NAMED.get(config.delimiter, config.delimiter)
+def delimiter_of(config: DataConfig) -> str | None:
+    """The delimiter that the settings name, which may do so in words; None for none."""
+    return config.delimiter and _NAMED.get(config.delimiter, config.delimiter)
 
 
 def _text(path: Path, config: DataConfig) -> Frame:

@@ -21,9 +21,7 @@ def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
 
 
 def _file(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    if not config.path:
-        raise RelandError("config.pool.path is None; with provider 'file' it names the pool file (.jsonl)")
-    return FileProvider(config.path, config.any_script)
+    return FileProvider(config.path_to_read(), config.any_script)
 
 
 def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
@@ -31,9 +29,7 @@ def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
 
 
 def _store(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    if not config.path:
-        raise RelandError("config.pool.path is None; with provider 'store' it names the folder of the store")
-    return StoreProvider(config.path)
+    return StoreProvider(config.path_to_read())
 
 
 def _openai(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
