@@ -2,16 +2,13 @@
 
 Two numbers are told apart. `chat_tokens` is what a request will probably cost: exact with the model's
 tokenizer (`TokenCounter.exact`), an estimate otherwise. `chat_bound` is what it cannot exceed, which is
-what a hard budget reserves. Nothing is ever downloaded to count.
+what a hard budget reserves. Only tiktoken downloads, once, the vocabulary of an OpenAI model.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from reland_jax.config import PoolConfig
@@ -27,8 +24,6 @@ UNKNOWN_OVERHEAD = 32
 """The same where the chat format is not known, on the safe side of common chat templates."""
 
 _CHARACTERS_PER_TOKEN = 3
-_VOCABULARY_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
-_VOCABULARY_FILES = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base"}
 
 
 class TokenCounter(Protocol):
@@ -90,8 +85,9 @@ def token_counter(config: PoolConfig) -> TokenCounter:
 
     `config.tokenizer` may name a folder or a hub name of the local cache (a Hugging Face tokenizer, taken
     to be the model's own) or `CHARACTERS`. Where it is "", the tokenizer of an OpenAI model is that of
-    tiktoken, if it is installed and its vocabulary file is in its cache; that of another model is the one
-    in the folder or the local cache which the model's name stands for; otherwise the count is estimated.
+    tiktoken, if it is installed and its vocabulary is in its cache or can be downloaded; that of another
+    model is the one in the folder or the local cache which the model's name stands for; otherwise the count
+    is estimated.
 
     Raises:
         RelandError: `config.tokenizer` names a tokenizer that cannot be read.
@@ -107,10 +103,7 @@ def token_counter(config: PoolConfig) -> TokenCounter:
                 f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); name a folder "
                 f"with a tokenizer, one in the local Hugging Face cache, or {CHARACTERS!r}"
             ) from error
-    encoding = _openai_encoding(config.model)
-    if encoding is not None:
-        return _tiktoken(encoding) or CharacterCounter()
-    return _of_model(config.model) or CharacterCounter()
+    return _of_openai(config.model) or _of_model(config.model) or CharacterCounter()
 
 
 def chat_tokens(counter: TokenCounter, messages: Sequence[Mapping[str, str]]) -> int:
@@ -138,35 +131,19 @@ def chat_bound(counter: TokenCounter, messages: Sequence[Mapping[str, str]]) -> 
     return written + counter.overhead * len(messages)
 
 
-def _openai_encoding(model: str) -> str | None:
-    """Name of the encoding of an OpenAI model, None if it is none or tiktoken is not installed."""
+@functools.cache
+def _of_openai(model: str) -> TokenCounter | None:
+    """The tokenizer of an OpenAI model, None if it is none or tiktoken is not installed."""
     try:
-        from tiktoken.model import encoding_name_for_model
-    except ImportError:
-        return None
-    try:
-        return encoding_name_for_model(model)
-    except KeyError:
-        return None
+        import tiktoken
 
-
-def _tiktoken(encoding: str) -> TokenCounter | None:
-    """The tokenizer of tiktoken, None if its vocabulary would have to be downloaded."""
-    import tiktoken
-
-    if not _vocabulary_path(encoding).is_file():
+        encoding = tiktoken.encoding_for_model(model)
+    except (ImportError, KeyError):
         return None
+    except Exception:  # whatever keeps the vocabulary from being downloaded; tried once in a process
+        return CharacterCounter()
     # Ordinary: text that looks like a special token is text, as it is for the API.
-    return _Tokenizer(tiktoken.get_encoding(encoding).encode_ordinary, True, encoding, OPENAI_OVERHEAD)
-
-
-def _vocabulary_path(encoding: str) -> Path:
-    """Where tiktoken keeps the vocabulary file of an encoding after it was downloaded once."""
-    default = os.path.join(tempfile.gettempdir(), "data-gym-cache")
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
-    url = _VOCABULARY_URL.format(_VOCABULARY_FILES.get(encoding, encoding))
-    # The name of the file is the library's choice; nothing here depends on the strength of the hash.
-    return Path(folder) / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
+    return _Tokenizer(encoding.encode_ordinary, True, encoding.name, OPENAI_OVERHEAD)
 
 
 def _of_model(model: str) -> TokenCounter | None:

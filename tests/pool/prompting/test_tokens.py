@@ -1,8 +1,7 @@
-"""Counting tokens: which tokenizer is used, that nothing is downloaded, and what is a bound."""
+"""Counting tokens: which tokenizer is used, and what is a bound."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -70,47 +69,33 @@ def test_a_tokenizer_that_cannot_be_read(tmp_path: Path) -> None:
             token_counter(PoolConfig(tokenizer=name))
 
 
-def test_openai_without_its_vocabulary_is_estimated_and_nothing_is_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_openai_without_its_vocabulary_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for once in a process, not for every prompt."""
     tiktoken = pytest.importorskip("tiktoken")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: pytest.fail("would download"))
-    assert token_counter(PoolConfig(model="gpt-3.5-turbo")) == CharacterCounter()
+    asked: list[str] = []
+
+    def unreachable(model: str) -> None:
+        asked.append(model)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tiktoken, "encoding_for_model", unreachable)
+    for _ in range(2):
+        assert token_counter(PoolConfig(model="gpt-without-network")) == CharacterCounter()
+    assert asked == ["gpt-without-network"]
 
 
-def test_openai_with_its_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_with_its_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of text that looks like a special token, which tiktoken refuses to encode by default."""
     tiktoken = pytest.importorskip("tiktoken")
-    url = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
-    (tmp_path / hashlib.sha1(url.encode()).hexdigest()).touch()
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256}
     made = tiktoken.Encoding(
         "toy", pat_str=r"\w+|\W+", mergeable_ranks=ranks, special_tokens={"<|end|>": 257}
     )
-    monkeypatch.setattr(tiktoken, "get_encoding", {"o200k_base": made}.__getitem__)
-    counter = token_counter(PoolConfig(model="gpt-4o-mini-2024-07-18"))
-    assert (counter.exact, counter.name) == (True, "o200k_base")
+    monkeypatch.setattr(tiktoken, "encoding_for_model", {"gpt-toy": made}.__getitem__)
+    counter = token_counter(PoolConfig(model="gpt-toy"))
+    assert (counter.exact, counter.name) == (True, "toy")
     assert counter.count("abab c") == 4 and counter.count("<|end|>") == 7
     assert chat_tokens(counter, user("abab c")) == 4 + OPENAI_OVERHEAD
-
-
-def test_the_vocabulary_is_looked_for_where_tiktoken_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The name of the file is checked against the library, so a change of its layout is noticed."""
-    load = pytest.importorskip("tiktoken.load")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    asked: list[str] = []
-    monkeypatch.setattr(load, "read_file", lambda path: asked.append(path) or b"AA== 0\n")
-    monkeypatch.setattr(load, "check_hash", lambda data, expected: True)
-    from tiktoken_ext.openai_public import cl100k_base
-
-    from reland_jax.pool.prompting.tokens import _vocabulary_path
-
-    cl100k_base()
-    assert asked and _vocabulary_path("cl100k_base").is_file()
 
 
 @given(st.lists(st.text(st.characters(), max_size=50), min_size=1, max_size=3))
