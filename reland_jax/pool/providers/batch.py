@@ -8,7 +8,6 @@ Either way the answers go into the journal, and prompts that are answered there 
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 import time
@@ -20,8 +19,8 @@ from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.files import locked, resolve
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import journal_path
-from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
-from reland_jax.pool.contract import NoAnswer, Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result
+from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
 from reland_jax.pool.providers.batch_files import (
     ENDPOINT,
@@ -32,6 +31,7 @@ from reland_jax.pool.providers.batch_files import (
 )
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState
 from reland_jax.pool.providers.batch_work import BatchWork
+from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
@@ -150,14 +150,14 @@ class BatchProvider:
         return state
 
 
-class UploadedBatchProvider:
+class UploadedBatchProvider(LLMProvider):
     """Sends the requests through the Batch API, waits, and fetches the answers."""
 
     def __init__(
         self,
         config: PoolConfig,
         llm: LLMConfig,
-        folder: Path,
+        folder: str | Path,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Nothing is read or sent yet.
@@ -168,23 +168,8 @@ class UploadedBatchProvider:
             folder: where it is noted what was sent.
             sleep: waits that many seconds.
         """
-        self._config, self._llm, self._folder, self._sleep = config, llm, folder, sleep
-
-    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
-        """Answers every request that the journal does not answer already; see `Provider`.
-
-        Raises:
-            BudgetReached: the budget is used up; what was answered is in the journal.
-            RelandError: the service refuses, or cannot be reached; the same command goes on later.
-        """
-        prompts = [request.prompt for request in requests]
-        asked = self._ask(prompts, self._config, judge_for(self._config))
-        return provider_result(requests, asked, self._config)
-
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
-        """Answers to prompts that are not about rationales; see `AnswersPrompts`."""
-        config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        return texts_of(prompts, self._ask(prompts, config, judge), config)
+        super().__init__(config, llm, folder)
+        self._sleep = sleep
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         llm, path = self._llm, journal_path(self._llm, self._folder)

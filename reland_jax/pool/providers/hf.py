@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,14 +25,11 @@ from reland_jax.pool.asking.replies import (
     Asked,
     Judge,
     Turn,
-    judge_for,
-    provider_result,
     reception_of,
-    texts_of,
     turn_of,
 )
-from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.hf_model import LocalModel, Writer, Written, by_length, prompt_seed
+from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.pool_store.builders import guard_of
 
 
@@ -45,7 +41,7 @@ class _Task(NamedTuple):
     tokens: list[int]
 
 
-class HfProvider:
+class HfProvider(LLMProvider):
     """Writes rationales with a local model; nothing leaves the machine."""
 
     def __init__(
@@ -63,24 +59,9 @@ class HfProvider:
             folder: where the journal lies if `llm.journal` is empty.
             load: makes the model, when there is something to ask.
         """
-        self._config, self._llm, self._folder, self._load = config, llm, Path(folder), load
+        super().__init__(config, llm, folder)
+        self._load = load
         self._loaded: Writer | None = None
-
-    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
-        """Answers every request that the journal does not answer already; see `Provider`.
-
-        Raises:
-            BudgetReached: the budget is used up; what was written is in the journal.
-            RelandError: the model cannot be loaded, or does not fit in memory.
-        """
-        prompts = [request.prompt for request in requests]
-        asked = self._ask(prompts, self._config, judge_for(self._config))
-        return provider_result(requests, asked, self._config)
-
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
-        """Answers to prompts that are not about rationales; see `AnswersPrompts`."""
-        config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        return texts_of(prompts, self._ask(prompts, config, judge), config)
 
     def _ask(self, prompts: Iterable[str], config: PoolConfig, judge: Judge) -> Asked:
         with Journal(journal_path(self._llm, self._folder), may_ask=guard_of(self._folder)) as journal:

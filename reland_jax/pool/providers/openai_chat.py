@@ -6,7 +6,6 @@ else: no error, log, journal or result shows them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -21,10 +20,10 @@ from reland_jax.pool.asking.engine import ask_all, known, run_apart
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import retry_after_seconds
 from reland_jax.pool.asking.records import journal_path, request_record
-from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge, provider_result, texts_of
+from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
-from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
+from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
@@ -95,37 +94,11 @@ class OpenAIChat:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
 
 
-class OpenAIProvider:
-    """Asks a service for the rationales, with all answers in the journal."""
+class OpenAIProvider(LLMProvider):
+    """Asks a service for the rationales."""
 
-    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
-        """Nothing is read or sent yet.
-
-        Args:
-            config: what to ask for.
-            llm: how to ask.
-            folder: where the journal is, if `llm.journal` does not say.
-        """
-        self._config, self._llm, self._folder = config, llm, folder
-
-    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
-        """Asks what has no answer in the journal yet.
-
-        Raises:
-            RelandError: see `ask_openai`.
-        """
-        prompts = [request.prompt for request in requests]
-        asked = ask_openai(prompts, self._config, self._llm, self._folder)
-        return provider_result(requests, asked, self._config)
-
-    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
-        """Asks prompts that are not about rationales (step 0 by the LLM); see `AnswersPrompts`.
-
-        Raises:
-            RelandError: see `ask_openai`.
-        """
-        config = dataclasses.replace(self._config, max_tokens=max_tokens)
-        return texts_of(prompts, ask_openai(prompts, config, self._llm, self._folder, judge=judge), config)
+    def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
+        return ask_openai(prompts, config, self._llm, self._folder, judge=judge)
 
 
 def ask_openai(

@@ -1,0 +1,50 @@
+"""What all providers that ask an LLM have in common: questions in, rationales or texts out."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
+from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
+
+
+class LLMProvider(ABC):
+    """Asks an LLM for rationales, with all answers in the journal."""
+
+    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: str | Path) -> None:
+        """Nothing is read or sent yet.
+
+        Args:
+            config: what to ask for.
+            llm: how to ask.
+            folder: where the journal is, if `llm.journal` does not say.
+        """
+        self._config, self._llm, self._folder = config, llm, Path(folder)
+
+    @abstractmethod
+    def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
+        """Asks every prompt that the journal does not answer already."""
+
+    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
+        """Answers every request; see `Provider`.
+
+        Raises:
+            BudgetReached: the budget is used up; what was answered is in the journal.
+            RelandError: there is no service, or it refuses to work; the journal cannot be used.
+        """
+        prompts = [request.prompt for request in requests]
+        asked = self._ask(prompts, self._config, judge_for(self._config))
+        return provider_result(requests, asked, self._config)
+
+    def answers(self, prompts: Sequence[str], max_tokens: int, judge: Judge) -> list[str | NoAnswer]:
+        """Answers prompts that are not about rationales (step 0 by the LLM); see `AnswersPrompts`.
+
+        Raises:
+            RelandError: as above.
+        """
+        config = dataclasses.replace(self._config, max_tokens=max_tokens)
+        return texts_of(prompts, self._ask(prompts, config, judge), config)
