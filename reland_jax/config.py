@@ -28,7 +28,7 @@ SAMPLED = ("lightgcn", "gat")
 """What can be trained on sampled neighbours."""
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
-PROVIDERS = ("heuristic", "file", "store", "openai", "batch", "hf")
+PROVIDERS = ("heuristic", "file", "store", "openai", "batch")
 PROMPTS = ("steps", "direct")
 DOMAINS = ("products", "movies", "music")
 SOURCES = ("auto", "demo", "recbole", "amazon", "movielens", "tfds", "table")
@@ -211,6 +211,8 @@ class PoolConfig:
         "heuristic",
         "where rationales come from: heuristic is offline and no LLM, file and store are pools that exist",
         choices=PROVIDERS,
+        gone={"hf": "a local model is asked by 'openai', through a server (vLLM, llama.cpp, Ollama or that "
+              "of python -m launch.local_llm) whose address is in the environment variable OPENAI_BASE_URL"},
     )
     path: str | None = _setting(
         None, "file, store: the pool to read, a .jsonl file or the folder of a store", path=True, none="none"
@@ -242,7 +244,7 @@ class PoolConfig:
     any_script: bool = _setting(
         False, "use answers and pool files in other scripts than Latin, for a text.encoder that knows them"
     )
-    model: str = _setting("gpt-3.5-turbo", "openai, batch: model asked; hf: folder or hub name", path=True)
+    model: str = _setting("gpt-3.5-turbo", "openai, batch: model, as the service calls it", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)
     temperature: float = _setting(0.0, "sampling temperature", low=0)
 
@@ -301,7 +303,6 @@ class LLMConfig:
     )
     upload: bool = _setting(False, "batch: send, poll and fetch through the Batch API, instead of by hand")
     poll_seconds: float = _setting(60.0, "batch: seconds between polls of a batch", low=1e-3)
-    device: str = _setting("cpu", "hf: PyTorch device")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ def setting(
     above: float | None = None,
     high: float | None = None,
     choices: Sequence[str] = (),
+    gone: Mapping[str, str] = types.MappingProxyType({}),
     blank: bool = False,
     filled: bool = False,
     distinct: bool = False,
@@ -53,6 +54,7 @@ def setting(
         above: the value must be more than this.
         high: the largest value; by default that of `_LARGEST`.
         choices: the known values of a text.
+        gone: values that were known once, each with what to do instead.
         blank: whether the text "" is allowed though the default is not "".
         filled: whether a tuple must have an entry.
         distinct: whether a tuple must not name an entry twice.
@@ -65,7 +67,7 @@ def setting(
         none: what None means; for settings that may be None.
     """
     metadata = {
-        "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices),
+        "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices), "gone": gone,
         "blank": blank or default == "", "filled": filled, "distinct": distinct or names,
         "names": names, "path": path, "machine": machine, "none": none,
     }  # fmt: skip
@@ -284,6 +286,8 @@ def _kind_of(value: Any) -> str:
 
 
 def _check_text(subject: str, value: str, declared: Mapping[str, Any]) -> None:
+    if instead := declared.get("gone", {}).get(value):
+        raise RelandError(f"{subject} is no longer there: {instead}")
     choices = declared.get("choices")
     if choices and value not in choices:
         raise RelandError(f"{subject} is not known; {nearest_name(value, choices)}")

@@ -22,7 +22,7 @@ from reland_jax.pool_store.provider import StoreProvider
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
 
-WITH_JOURNAL = ("openai", "batch", "hf")
+WITH_JOURNAL = ("openai", "batch")
 """Providers that ask an LLM, and keep requests and answers in a journal."""
 
 UNKNOWN_CLUSTER = -1

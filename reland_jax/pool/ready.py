@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from reland_jax.config import LLMConfig, PoolConfig
@@ -12,7 +11,6 @@ from reland_jax.pool.prompting.scrub import scrubber
 from reland_jax.pool.prompting.tokens import token_counter
 from reland_jax.pool.providers import make_provider
 from reland_jax.pool.providers.openai_chat import async_client
-from reland_jax.types import RelandError
 
 
 def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
@@ -39,5 +37,3 @@ def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
         return
     if config.provider == "openai" or (config.provider == "batch" and llm.upload):
         async_client(llm, config.max_tokens)
-    if config.provider == "hf" and not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        raise RelandError("provider 'hf' needs PyTorch and transformers: pip install -r requirements-hf.txt")

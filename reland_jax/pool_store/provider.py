@@ -9,7 +9,6 @@ import numpy as np
 
 from reland_jax.config import PoolConfig
 from reland_jax.files import checksum, resolve
-from reland_jax.pool.asking.records import model_state
 from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.scrub import name_files
 from reland_jax.pool_store.histories import history_codes
@@ -101,8 +100,7 @@ class StoreProvider:
 def pool_state(config: PoolConfig) -> list[str]:
     """What a stage that builds a pool depends on beyond its settings: for its stamp.
 
-    Those are the present state of the store, or the content of the pool file, of the files of names and of
-    a model in a folder.
+    Those are the present state of the store, or the content of the pool file and of the files of names.
 
     Raises:
         RelandError: provider "store", and there is no sound store.
@@ -110,7 +108,7 @@ def pool_state(config: PoolConfig) -> list[str]:
     if config.provider == "store":
         return PoolStore(config.path_to_read()).state()
     files = (config.path or "", *name_files(config.names))
-    return [*(_content_hash(resolve(name)) for name in files), *model_state(config)]
+    return [_content_hash(resolve(name)) for name in files]
 
 
 def _content_hash(path: Path) -> str:

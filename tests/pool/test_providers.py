@@ -10,7 +10,6 @@ from reland_jax import config
 from reland_jax.pool.providers import PROVIDERS, make_provider
 from reland_jax.pool.providers.batch import BatchProvider, UploadedBatchProvider
 from reland_jax.pool.providers.heuristic import HeuristicProvider
-from reland_jax.pool.providers.hf import HfProvider
 from reland_jax.types import RelandError
 
 LLM = config.LLMConfig()
@@ -22,10 +21,9 @@ def test_the_table_is_what_the_config_allows() -> None:
 
 def test_a_name_makes_its_provider(tmp_path: Path) -> None:
     assert isinstance(make_provider(config.PoolConfig(), LLM, tmp_path), HeuristicProvider)
-    batch, hf = config.PoolConfig(provider="batch"), config.PoolConfig(provider="hf")
+    batch = config.PoolConfig(provider="batch")
     assert isinstance(make_provider(batch, LLM, tmp_path), BatchProvider)
     assert isinstance(make_provider(batch, config.LLMConfig(upload=True), tmp_path), UploadedBatchProvider)
-    assert isinstance(make_provider(hf, LLM, tmp_path), HfProvider)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,8 +10,6 @@ import pytest
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool import build_pool, make_provider, pool_provenance, pool_state
-from reland_jax.pool.asking import records
-from reland_jax.pool.asking.records import request_key
 from reland_jax.pool_store.histories import history_codes
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import Origin
@@ -144,22 +142,6 @@ def test_the_stamp_follows_the_content_of_files(tmp_path: Path) -> None:
         states.append(pool_state(config))
     assert len({tuple(state) for state in states}) == 4
     assert pool_state(PoolConfig(provider="heuristic")) == [""]
-
-
-def test_another_model_in_the_same_folder_is_another_model(tmp_path: Path) -> None:
-    """For the stamp and for the journal, whose answers would be taken for those of the new one."""
-    weights = tmp_path / "model" / "model.safetensors"
-    weights.parent.mkdir()
-    local = PoolConfig(provider="hf", model=str(weights.parent))
-    states, keys = set(), set()
-    for written in (b"one", b"two"):
-        weights.write_bytes(written)
-        records._content_of.cache_clear()
-        states.add(tuple(pool_state(local)))
-        keys.add(request_key("a prompt", local))
-    assert len(states) == len(keys) == 2
-    served = PoolConfig(provider="openai", model=str(weights.parent))
-    assert pool_state(served) == [""] and request_key("a prompt", served) not in keys
 
 
 def test_mistakes(tmp_path: Path) -> None:

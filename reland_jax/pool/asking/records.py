@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.files import inventory, resolve
+from reland_jax.files import resolve
 from reland_jax.pool.reading.answers import Answer
 
 JOURNAL_FILE = "journal.sqlite"
@@ -100,26 +99,9 @@ def request_record(prompt: str, config: PoolConfig) -> RequestRecord:
 
 
 def request_key(prompt: str, config: PoolConfig) -> str:
-    """Hexadecimal SHA-256 of the prompt, the model and the sampling settings, 64 characters.
-
-    A model in a folder (provider "hf") is known by its files, too.
-    """
-    parts = [prompt, config.model, config.max_tokens, float(config.temperature), *model_state(config)]
+    """Hexadecimal SHA-256 of the prompt, the model and the sampling settings, 64 characters."""
+    parts = [prompt, config.model, config.max_tokens, float(config.temperature)]
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
-
-
-def model_state(config: PoolConfig) -> list[str]:
-    """What the files of a model in a folder hold (provider "hf"); nothing for any other model.
-
-    Every byte is read once in a process: about a second per gigabyte.
-    """
-    folder = resolve(config.model)
-    return [_content_of(folder.resolve())] if config.provider == "hf" and folder.is_dir() else []
-
-
-@functools.cache
-def _content_of(folder: Path) -> str:
-    return hashlib.sha256(json.dumps(inventory(folder), sort_keys=True).encode()).hexdigest()
 
 
 def journal_path(llm: LLMConfig, folder: str | Path) -> Path:

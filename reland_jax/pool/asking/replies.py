@@ -205,8 +205,7 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
             kind = Problem if key in asked.closed else Unanswered
         rationales.append(rationale and _plain(rationale))
         problems += [kind(request.user_id, remark) for remark in remarks]
-    if config.provider != "hf":  # a local model is the one that was asked, whatever its folder is called
-        problems += _other_models(asked.answers.values(), config.model)
+    problems += _other_models(asked.answers.values(), config.model)
     return ProviderResult(rationales, problems)
 
 

@@ -10,7 +10,6 @@ from reland_jax.pool.contract import Provider
 from reland_jax.pool.providers.batch import BatchProvider, UploadedBatchProvider
 from reland_jax.pool.providers.files import FileProvider
 from reland_jax.pool.providers.heuristic import HeuristicProvider
-from reland_jax.pool.providers.hf import HfProvider
 from reland_jax.pool.providers.openai_chat import OpenAIProvider
 from reland_jax.pool_store.provider import StoreProvider
 from reland_jax.types import RelandError
@@ -36,17 +35,12 @@ def _openai(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
     return OpenAIProvider(config, llm, folder)
 
 
-def _hf(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    return HfProvider(config, llm, folder)
-
-
 PROVIDERS: Mapping[str, Callable[[PoolConfig, LLMConfig, Path], Provider]] = {
     "heuristic": _heuristic,
     "file": _file,
     "store": _store,
     "openai": _openai,
     "batch": _batch,
-    "hf": _hf,
 }
 """Name -> factory. The folder is for the journal, and for files that a provider leaves for people."""
 

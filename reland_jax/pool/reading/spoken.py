@@ -127,16 +127,6 @@ def _with_prompt_marked(text: str) -> str:
     return "\n".join("<|user|><|assistant|>" if row in ours else line for row, line in enumerate(lines))
 
 
-def opened_thoughts(prompt: str) -> str:
-    """The mark with which a prompt ends in thoughts, "" if it does not: the answer begins inside them."""
-    opened = ""
-    for mark in _MARK.finditer(prompt):
-        act, _, end = _meaning(mark, "")
-        if act not in (None, _Scan.drop):
-            opened = prompt[mark.start() : end] if act == _Scan.open else ""
-    return opened
-
-
 def is_thought(name: str) -> bool:
     """Whether the name of a mark, a field or a part says that thoughts are in it ("reasoning_content")."""
     return any(map(_THOUGHT.fullmatch, (name, *_WORD.findall(name))))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS, filled
 from reland_jax.pool.reading.answers import readable_steps
 from reland_jax.pool.reading.parser import ends_by_itself, parse_given, parse_text
-from reland_jax.pool.reading.spoken import is_thought, opened_thoughts
+from reland_jax.pool.reading.spoken import is_thought
 
 TASTE = "Likes mild care for dry skin."
 CARE = (
@@ -481,20 +481,6 @@ def test_names_of_thoughts(name: str) -> None:
 )
 def test_other_names(name: str) -> None:
     assert not is_thought(name)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "mark"),
-    [
-        ("<|im_start|>assistant\n<think>\n", "<think>"),
-        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
-        ("<|im_start|>assistant\n", ""),
-        ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>analysis"),
-        ("answer now", ""),
-    ],
-)
-def test_prompts_that_open_thoughts(prompt: str, mark: str) -> None:
-    assert opened_thoughts(prompt) == mark
 
 
 @pytest.mark.parametrize(
