@@ -55,6 +55,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
     [
         ("data.protocol", "leave_one", "did you mean 'leave_one_out'"),
         ("pool.provider", "heuristics", "did you mean 'heuristic'"),
+        ("pool.provider", "hf", "is no longer there: a local model is asked by 'openai'.* OPENAI_BASE_URL"),
         ("retrieval.engine", "faiss", "known are exact, scann"),
         ("model.backbone", "lightgnc", "did you mean 'lightgcn'"),
         ("train.objective", "prefixes", "did you mean 'prefix'"),

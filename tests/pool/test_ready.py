@@ -24,7 +24,6 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"prices": ("free",)}, "config.llm.prices"),
     ({"provider": "openai"}, {}, "OPENAI_API_KEY is not set"),
     ({"provider": "batch"}, {"upload": True}, "OPENAI_API_KEY is not set"),
-    ({"provider": "hf"}, {}, "is no longer there: a local model is asked by .openai., .* OPENAI_BASE_URL"),
 ]
 
 
