@@ -15,6 +15,7 @@ import numpy as np
 
 from reland_jax.config import Config
 from reland_jax.data import report_lines
+from reland_jax.device import drawn_rate, matmul_precision, sizes
 from reland_jax.eval import HeldOut, Vectors, evaluation_notes, held_out, per_user_metrics, recommend
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.plain import text_columns
@@ -72,15 +73,13 @@ def summarise(
         "data": None if inputs.interactions.report is None else inputs.interactions.report._asdict(),
         "pool": pool,
         "stage_seconds": dict(stage_seconds),
-        "environment": environment() | {"config": config.to_keep()},
+        "environment": environment() | _dropped(config) | {"config": config.to_keep()},
     }
 
 
 def environment() -> dict[str, Any]:
     """Versions, device and processors of this run."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    # JAX makes the attributes of its settings at run time.
-    matmul_precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return {
         "python": platform.python_version(),
@@ -88,9 +87,16 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
-        "matmul_precision": matmul_precision or "default",
+        "matmul_precision": matmul_precision(),
+        "random_bits": sizes().random_bits,
         "processors": len(usable(0)),
     }
+
+
+def _dropped(config: Config) -> dict[str, float]:
+    """The shares that dropout really drops: the rates of the settings as its random bits tell them apart."""
+    rates = {"dropout": config.model.dropout, "fusion_dropout": config.fusion.dropout}
+    return {name: drawn_rate(rate) for name, rate in rates.items()}
 
 
 def _plain_counts(held: HeldOut) -> dict[str, Any]:

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scale": SHARED | {"retrieval"},
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
-    "results": CONTRACTS | {"data", "storage", "pool", "eval", "report"},
+    "results": CONTRACTS | {"device", "data", "storage", "pool", "eval", "report"},
     "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
     "encoding": CONTRACTS | {"storage", "data", "text"},
     "pipeline": SHARED

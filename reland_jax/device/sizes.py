@@ -1,6 +1,7 @@
-"""One table of sizes per kind of device. No other module asks which one it runs on.
+"""One table per kind of device: sizes, and forms of what is computed. Only this room asks which one it runs on.
 
-No size changes what comes out by more than the rounding of sums in another order.
+Sizes change what comes out by no more than the rounding of sums in another order. Of the forms, the random bits
+and those of dropout change the numbers drawn, and the precision of products changes their last digits.
 
 The column `cpu` was measured, on two cores and Amazon Beauty. The columns `gpu` and `tpu` are **not
 measured**: an accelerator wants few and large steps, so they are as large as leaves most of 16 GiB free.
@@ -17,7 +18,7 @@ from reland_jax.types import RelandError
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much a kind of device is given at a time.
+    """How much a kind of device is given at a time, and which form of a product it computes.
 
     Attributes:
         kmeans_bytes: of a tile of distances in K-means.
@@ -36,6 +37,14 @@ class Sizes:
             and not sorted segment sums.
         gru_inputs_first: whether a GRU multiplies the inputs of all positions before its first step, and not
             those of each position within its step.
+        attention: "written out", or a fused kernel where it can be taken: "xla" or "cudnn".
+        random_bits: the generator of random numbers, by JAX's name.
+        dropout_by_bytes: whether an element of a dropout mask takes 8 random bits where they suffice, and
+            not 32.
+        float32_products: the precision of float32 products in a recommender's layers, by JAX's name.
+        pair_bytes: of NeuMF's first layer for pairs, where its tower is too large to be unrolled.
+        ranks_in_known_turns: whether the loops of the full ranking turn a number of times that is fixed when
+            they are compiled, and not as often as these users need.
     """
 
     kmeans_bytes: int
@@ -52,6 +61,12 @@ class Sizes:
     edges: int
     compressed_rows: bool
     gru_inputs_first: bool
+    attention: str
+    random_bits: str
+    dropout_by_bytes: bool
+    float32_products: str
+    pair_bytes: int
+    ranks_in_known_turns: bool
 
 
 SIZES = {
@@ -82,6 +97,17 @@ SIZES = {
         # Gates cut from a large product in the loop that computes sigmoid and tanh keep that loop from being
         # vectorised: 6 times slower.
         gru_inputs_first=False,
+        attention="written out",
+        random_bits="threefry2x32",
+        # Random bits take longer than the layers around them: 32 of them took 15 of 100 ms in a training step
+        # of NGCF for each layer.
+        dropout_by_bytes=True,
+        # A CPU multiplies float32 in full anyway.
+        float32_products="default",
+        # One user at a time.
+        pair_bytes=0,
+        # Turns for users who are settled would cost what the first look saves.
+        ranks_in_known_turns=False,
     ),
     "gpu": Sizes(
         kmeans_bytes=256 << 20,
@@ -100,9 +126,25 @@ SIZES = {
         edges=1 << 20,
         compressed_rows=False,
         gru_inputs_first=True,
+        attention="cudnn",
+        # Not `rbg`, which an accelerator draws faster: where several seeds are trained at once, it draws the
+        # numbers of all from the key of the first, and they would not be those of one after the other.
+        random_bits="threefry2x32",
+        dropout_by_bytes=True,
+        # Otherwise TF32 or bfloat16, with 11 or 8 bits, would be taken without being asked for. Who wants
+        # them sets config.model.activations=bfloat16 or JAX_DEFAULT_MATMUL_PRECISION.
+        float32_products="highest",
+        pair_bytes=512 << 20,
+        # To end a loop by a number that it computes, a GPU asks the host at each turn.
+        ranks_in_known_turns=True,
     ),
 }
-SIZES["tpu"] = dataclasses.replace(SIZES["gpu"])
+SIZES["tpu"] = dataclasses.replace(
+    SIZES["gpu"],
+    attention="written out",
+    # The bytes of a word lie in the last axis, which a TPU fills up from 4 to 128.
+    dropout_by_bytes=False,
+)
 """By the name that `jax.default_backend` has for the kind of device."""
 
 _in_use: Sizes | None = None

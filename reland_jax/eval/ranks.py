@@ -81,6 +81,7 @@ class RankingPlan(NamedTuple):
         had_before: ``<bool>[n]``, which of them are masked; None where none is. The host's copy.
         num_items: I.
         users_at_a_time: users who are scored against all items at a time.
+        most_targets: of so many users of a tile.
     """
 
     tiles: Tile
@@ -90,6 +91,7 @@ class RankingPlan(NamedTuple):
     had_before: np.ndarray | None
     num_items: int
     users_at_a_time: int
+    most_targets: int
 
 
 def plan_ranking(
@@ -145,7 +147,10 @@ def plan_ranking(
         None if target_masked is None else put(target_masked),
     )  # fmt: skip
     masked_targets = before if before.any() else None
-    return RankingPlan(tiled, put(frequent), slot, targets, masked_targets, num_items, min(at_a_time, rows))
+    at_a_time, wanted = min(at_a_time, rows), np.zeros((tiles, rows), np.int64)
+    wanted[tile[dealt], row[dealt]] = targets.lengths()[dealt]
+    most = int(np.sort(wanted)[:, -at_a_time:].sum(1).max())
+    return RankingPlan(tiled, put(frequent), slot, targets, masked_targets, num_items, at_a_time, most)
 
 
 def _most_frequent(history: Ragged | None, num_items: int) -> np.ndarray:
@@ -197,14 +202,52 @@ def _open_rows(
     return _for_tiles(look, tiles, vectors, (frequent, cutoff), num_items)
 
 
-@partial(jax.jit, static_argnames=("num_items", "at_a_time"))
+class _Turns(NamedTuple):
+    """How often the loops over a tile turn, at least as often as they need to.
+
+    Attributes:
+        users: over groups of users who are scored against all items at a time.
+        targets: over groups of targets of such users.
+    """
+
+    users: int
+    targets: int
+
+
+def _turns(plan: RankingPlan, open_rows: jax.Array | None) -> _Turns | None:
+    """The turns for a plan, or None where the device may count them itself.
+
+    The turns over users are rounded up to a power of two, so that few programs are compiled.
+
+    Args:
+        plan: see `plan_ranking`.
+        open_rows: ``<bool>[N, B]``, or None if all are open.
+    """
+    if not sizes().ranks_in_known_turns:
+        return None
+    rows, at_a_time = plan.tiles.user.shape[1], plan.users_at_a_time
+    of_targets = -(-plan.most_targets // min(at_a_time, plan.tiles.target_row.shape[1]))
+    if open_rows is None:
+        return _Turns(-(-rows // at_a_time), of_targets)
+    needed = -(-int(_most_open(open_rows)) // at_a_time)
+    return _Turns(min(1 << max(needed - 1, 0).bit_length(), -(-rows // at_a_time)), of_targets)
+
+
+@jax.jit
+def _most_open(open_rows: jax.Array) -> jax.Array:
+    """``<int32>[]``, of all tiles."""
+    return constrain(open_rows.sum(1, dtype=jnp.int32).max())
+
+
+@partial(jax.jit, static_argnames=("num_items", "at_a_time", "turns"))
 def _rank_tiles(
-    tiles: Tile, open_rows: jax.Array, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int
-) -> jax.Array:
-    """Ranks ``<int32>[N, K]``; `open_rows` ``<bool>[N, B]``, see `_rank_open`."""
+    tiles: Tile, open_rows: jax.Array, vectors: Vectors, cutoff: jax.Array, num_items: int, at_a_time: int,
+    turns: _Turns | None,
+) -> jax.Array:  # fmt: skip
+    """Ranks ``<int32>[N, K]``; `open_rows` ``<bool>[N, B]`` and `turns`, see `_rank_open`."""
 
     def finish(share: _Share, cutoff: jax.Array) -> Callable[[tuple[Tile, jax.Array]], jax.Array]:
-        return lambda each: _rank_open(share, *each, cutoff, at_a_time)
+        return lambda each: _rank_open(share, *each, cutoff, at_a_time, turns)
 
     return _for_tiles(finish, (tiles, open_rows), vectors, cutoff, num_items)
 
@@ -303,14 +346,12 @@ class _FirstLook(NamedTuple):
 
 
 def _rank_open(
-    share: _Share, tile: Tile, open_rows: jax.Array, cutoff: jax.Array, at_a_time: int
+    share: _Share, tile: Tile, open_rows: jax.Array, cutoff: jax.Array, at_a_time: int, turns: _Turns | None
 ) -> jax.Array:
     """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 
-    Open rows come first, and are scored in groups that fit into a tile of scores. The number of groups is
-    known on the device only, so a GPU asks the host after each group whether there is another. Its tiles are
-    large and its groups few; a fixed number of groups, enough for all rows, would cost what the first look
-    saves.
+    Open rows come first, and are scored in groups that fit into a tile of scores. Without `turns` their number
+    is counted on the device. A group more than there are open rows changes nothing: its ranks are exact too.
     """
     user, masked_row, masked_item, target_row, target_item, target_masked = tile
     users = share.rows(share.vectors.users, user)
@@ -343,10 +384,11 @@ def _rank_open(
         # Without masked targets one array is enough, and masking may write into it.
         own = scores if target_masked is None else unmasked
         first, last = jnp.searchsorted(sorted_places, jnp.stack([begin, begin + at_a_time]))
-        return jax.lax.fori_loop(0, -(-(last - first) // width), some_targets, ranks)
+        groups = turns.targets if turns else -(-(last - first) // width)
+        return jax.lax.fori_loop(0, groups, some_targets, ranks)
 
-    turns = -(-jnp.sum(open_rows) // at_a_time)
-    return jax.lax.fori_loop(0, turns, some_users, jnp.full(len(in_order), cutoff))
+    groups = turns.users if turns else -(-jnp.sum(open_rows) // at_a_time)
+    return jax.lax.fori_loop(0, groups, some_users, jnp.full(len(in_order), cutoff))
 
 
 def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
@@ -380,11 +422,12 @@ def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None)
     tiles, num_items = plan.tiles, plan.num_items
     bound = jnp.int32(num_items if cutoff is None else cutoff)
     if cutoff is None or cutoff > len(plan.frequent):
-        open_rows = _all_rows(tiles)
+        open_rows, turns = _all_rows(tiles), _turns(plan, None)
     else:
         # Finished before the next one starts, because each of them holds a tile of scores.
         open_rows = jax.block_until_ready(_open_rows(tiles, plan.frequent, vectors, bound, num_items))
-    ranks = _rank_tiles(tiles, open_rows, vectors, bound, num_items, plan.users_at_a_time)
+        turns = _turns(plan, open_rows)
+    ranks = _rank_tiles(tiles, open_rows, vectors, bound, num_items, plan.users_at_a_time, turns)
     ranks = np.asarray(ranks).reshape(-1)[plan.slot]
     owner = np.repeat(np.arange(plan.targets.num_rows, dtype=np.int32), plan.targets.lengths())
     return TargetRanks(owner, plan.targets.items, ranks, plan.had_before)

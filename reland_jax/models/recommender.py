@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import FusionConfig
+from reland_jax.device import layer_products
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.graph import Graph, Propagation
 from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy
@@ -110,7 +111,8 @@ def applied(module: nn.Module, params: Any, *arguments: Any, **options: Any) -> 
 
     Flax declares a pair with changed variables too, which it returns where some are mutable: none are here.
     """
-    return cast(jax.Array, module.apply(params, *arguments, **options))
+    with layer_products():
+        return cast(jax.Array, module.apply(params, *arguments, **options))
 
 
 class Recommender(nn.Module):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.device import attention
 from reland_jax.models.dropout import Dropout
 
 _normal = nn.initializers.normal(0.02)
@@ -24,10 +27,9 @@ class SelfAttention(nn.Module):
         projected = nn.Dense(3 * dim, dtype=dtype, kernel_init=_normal, name="query_key_value")(x)
         split = projected.reshape(*x.shape[:2], 3, heads, dim // heads)
         query, key, value = (split[:, :, i] for i in range(3))
-        logits = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(dim // heads)
-        weights = jax.nn.softmax(jnp.where(mask, logits.astype(jnp.float32), -1e9)).astype(dtype)
-        weights = Dropout(self.config.dropout)(weights, not train)
-        mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(x.shape)
+        dropout = Dropout(self.config.dropout)
+        drop = partial(dropout, deterministic=False) if train and self.config.dropout else None
+        mixed = attention(query, key, value, mask, drop).reshape(x.shape)
         mixed = nn.Dense(dim, dtype=dtype, kernel_init=_normal, name="output")(mixed)
         mixed = Dropout(self.config.dropout)(mixed, not train)
         return nn.LayerNorm(epsilon=1e-12, dtype=dtype)(x + mixed)

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reland_jax.config import SeedsConfig
+from reland_jax.device import random_key
 from reland_jax.seeds.kmeans import KMeansResult, kmeans
 from reland_jax.seeds.kmeans_large import kmeans_large
 from reland_jax.seeds.sampling import sample_seeds
@@ -35,7 +36,7 @@ def choose_seeds(
     """
     num_seeds = max(1, round(config.fraction * len(vectors)))
     num_clusters = config.clusters or max(1, num_seeds // 2)
-    key = jax.random.key(config.seed)
+    key = random_key(config.seed)
     if len(vectors) * num_clusters < LARGE:
         clustering = kmeans(
             vectors, num_clusters, key, iterations=config.iterations, tolerance=config.tolerance

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from reland_jax.config import TrainConfig
-from reland_jax.device import sizes
+from reland_jax.device import random_key, sizes
 from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
 from reland_jax.models import Recommender, applied
@@ -62,7 +62,7 @@ def purpose_key(seed: jax.Array | int, purpose: Purpose) -> jax.Array:
         seed: ``<int32>[]`` in [0, `config.MAX_SEED`].
         purpose: what the numbers are for.
     """
-    return jax.random.key(len(Purpose) * seed + purpose)
+    return random_key(len(Purpose) * seed + purpose)
 
 
 SHARED = ("from_id", "from_text", "attention", "tower")
