@@ -19,21 +19,26 @@ import pytest
 
 from reland_jax.config import ENCODERS, MeshConfig, TrainConfig
 from reland_jax.device import Sizes, sizes, sizes_of, use_sizes
+from reland_jax.eval import cold as eval_cold
 from reland_jax.eval import plan_ranking, ranks
-from reland_jax.mesh import use_mesh
-from reland_jax.models import MODELS, bipartite_graph, build_propagation
+from reland_jax.mesh import MODEL, put, use_mesh
+from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation
+from reland_jax.models.ease import Gram, item_weights
 from reland_jax.models.graph import propagate
 from reland_jax.models.losses import catalogue_cross_entropy
+from reland_jax.retrieval import cold as assign_cold
 from reland_jax.retrieval import exact
+from reland_jax.scale import ivf
 from reland_jax.seeds import kmeans_passes
 from reland_jax.seeds.kmeans import _start_and_iterate
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.checkpoint import Pooling
 from reland_jax.text.encode import embed
-from reland_jax.train import Task
+from reland_jax.train import Task, closed_form
 from reland_jax.train.placement import distribute
 from reland_jax.train.state import _dispatch, _init, program_of, shuffled
 from tests.toys import planted_splits, random_ragged
+from tests.train.test_sharding import collectives
 from tests.train.toys import PAIRS, SEQUENTIAL, scored, tiny_task
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
@@ -169,15 +174,18 @@ class Training(NamedTuple):
     dispatch: jax.stages.Traced
 
 
-def training(backbone: str, fanout: tuple[int, ...] = ()) -> Training:
+def training(backbone: str, fanout: tuple[int, ...] = (), variant: str = "id") -> Training:
     """With the sizes in use; nothing is compiled or run."""
-    return _training(backbone, fanout, sizes())
+    return _training(backbone, fanout, variant, sizes())
 
 
 @cache
-def _training(backbone: str, fanout: tuple[int, ...], in_use: Sizes) -> Training:
+def _training(backbone: str, fanout: tuple[int, ...], variant: str, in_use: Sizes) -> Training:
     config: TrainConfig = SEQUENTIAL if MODELS[backbone].sequential else PAIRS
-    task = tiny_task(backbone, planted_splits(), config, fanout=fanout)
+    tables = (
+        None if variant == "id" else Tables(np.ones((13, 5)), np.ones((7, 5)), np.ones((32, 2), np.int32))
+    )
+    task = tiny_task(backbone, planted_splits(), config, variant, tables, fanout)
     program, seed = program_of(task, config), jnp.int32(0)
     state = jax.eval_shape(partial(_init, program), task.tables, task.data, seed)
     order = jax.eval_shape(partial(shuffled, program), task.data, seed, 0)
@@ -188,9 +196,23 @@ def _training(backbone: str, fanout: tuple[int, ...], in_use: Sizes) -> Training
 @pytest.mark.parametrize("backbone", ENCODERS)
 def test_training_stays_on_the_device(backbone: str, platform: str) -> None:
     """And every loop says how often it turns."""
-    found = lowered(training(backbone).dispatch, platform)
+    task, state, dispatch = training(backbone)
+    found = lowered(dispatch, platform)
     assert_stays_on_the_device(found)
     assert not loops_without_end(found)
+    shuffle = operations(task.epoch_order, platform, task.data, jax.random.key(0))
+    assert_stays_on_the_device(shuffle)
+    assert not loops_without_end(shuffle)
+
+
+@pytest.mark.parametrize("backbone", ["neumf", "sasrec"])
+def test_fusion(backbone: str, platform: str) -> None:
+    """What rationales add stays on the device: in a training step, and in the vectors that are ranked."""
+    task, state, dispatch = training(backbone, variant="reland")
+    vectors = operations(lambda params: task.vectors(params, "test")[:2], platform, state.params)
+    for found in (lowered(dispatch, platform), vectors):
+        assert_stays_on_the_device(found)
+        assert not loops_without_end(found)
 
 
 @pytest.mark.parametrize("backbone", ["lightgcn", "ngcf"])
@@ -272,8 +294,7 @@ def ranking() -> tuple[Any, ...]:
 
 
 def test_ranking(platform: str) -> None:
-    """Two loops do not say how often they turn: over the users whom the frequent items left open, so many at
-    a time, and over the targets of these. Over all users they would do what the first look saves."""
+    """Also the rest after the first look turns as often as the host has said."""
     plan, vectors = ranking()
     tiles, cutoff = plan.tiles, jnp.int32(10)
     first = operations(
@@ -281,13 +302,45 @@ def test_ranking(platform: str) -> None:
     )
     assert_stays_on_the_device(first)
     assert not loops_without_end(first)
-    rest = partial(ranks._rank_tiles, num_items=ITEMS, at_a_time=plan.users_at_a_time)
-    found = operations(rest, platform, tiles, ranks._all_rows(tiles), vectors, cutoff)
-    assert_stays_on_the_device(found)
-    assert loops_without_end(found) == 2
+    open_rows = ranks._all_rows(tiles)
+    for turns in (ranks._turns(plan, None), ranks._turns(plan, open_rows)):
+        rest = partial(ranks._rank_tiles, num_items=ITEMS, at_a_time=plan.users_at_a_time, turns=turns)
+        found = operations(rest, platform, tiles, open_rows, vectors, cutoff)
+        assert_stays_on_the_device(found)
+        assert not loops_without_end(found)
+    for small in (partial(ranks._most_open, open_rows), partial(ranks._soundness, *vectors[:2])):
+        assert_stays_on_the_device(operations(small, platform))
     for each in (*first, *found):
         if each.name == "dot_general":
             assert each.attributes["precision_config"].count("HIGHEST") == 2
+
+
+def test_a_mesh_gathers_no_table_to_rank() -> None:
+    """Compiled for eight CPUs, by the sizes of a GPU: the compiler decides what crosses devices."""
+    with use_sizes(sizes_of("gpu")), use_mesh(MeshConfig(data=2, model=4)):
+        bought, targets = random_ragged([5] * USERS, ITEMS), random_ragged([2] * USERS, ITEMS, 1)
+        plan = plan_ranking(targets, bought, ITEMS, 7 * 8 * (ITEMS + 1), bought)
+        users, items = (put(np.ones((rows, WIDTH), np.float32), MODEL) for rows in (USERS, ITEMS + 1))
+        vectors, cutoff, turns = scored(users, items), jnp.int32(10), ranks._turns(plan, None)
+        first = ranks._open_rows.lower(plan.tiles, plan.frequent, vectors, cutoff, num_items=ITEMS)
+        rest = ranks._rank_tiles.lower(
+            plan.tiles, ranks._all_rows(plan.tiles), vectors, cutoff, ITEMS, plan.users_at_a_time, turns
+        )
+        listed = ranks._top.lower(vectors, jnp.arange(3), jnp.ones((3, 2), jnp.int32), 5, ITEMS)
+        programs = [each.compile().as_text() for each in (first, rest, listed)]
+    for program in programs:
+        crossing = list(collectives(program))
+        assert crossing
+        for kind, shape in crossing:
+            assert shape not in {users.shape, items.shape}, (kind, shape)
+
+
+def test_recommendations(platform: str) -> None:
+    _, vectors = ranking()
+    top = partial(ranks._top, count=5, num_items=ITEMS)
+    found = operations(top, platform, vectors, jnp.arange(3), jnp.ones((3, 2), jnp.int32))
+    assert_stays_on_the_device(found)
+    assert not loops_without_end(found)
 
 
 @pytest.mark.parametrize("backbone", ["lightgcn", "neumf", "sasrec"])
@@ -309,7 +362,8 @@ def test_clustering(platform: str) -> None:
 def test_a_pass_over_very_many_users(platform: str) -> None:
     placed = kmeans_passes.place(np.ones((USERS, WIDTH), np.float32), None)
     centres, half, number = jnp.ones((3, WIDTH, 8)), jnp.ones((3, 8)), jnp.arange(3)
-    nobody = jnp.zeros(USERS, jnp.int32), jnp.zeros(USERS)
+    whose = jnp.zeros(USERS, jnp.int32)
+    nobody = whose, jnp.zeros(USERS)
     found = operations(
         partial(kmeans_passes._compare, placed.mesh),
         platform,
@@ -320,6 +374,15 @@ def test_a_pass_over_very_many_users(platform: str) -> None:
         half,
         number,
     )
+    assert_stays_on_the_device(found)
+    assert not loops_without_end(found)
+    tiles = jnp.ones((3, WIDTH, 1)), jnp.ones((3, 1)), jnp.arange(3)[:, None], jnp.ones((3, 2), jnp.int32)
+    choose = partial(kmeans_passes._choose_near, placed.mesh)
+    chosen = operations(choose, platform, placed.rows, placed.mean, whose, *tiles)
+    assert_stays_on_the_device(chosen)
+    assert loops_without_end(chosen) == 1, "over blocks of users of one tile, as many as there are"
+    measured = partial(kmeans_passes._measure, placed.mesh)
+    found = operations(measured, platform, placed.rows, placed.mean, whose, jnp.ones((3, WIDTH)), USERS)
     assert_stays_on_the_device(found)
     assert not loops_without_end(found)
 
@@ -336,6 +399,46 @@ def test_assignment(platform: str, k: int) -> None:
     streamed = operations(search, platform, jnp.ones((8, WIDTH)), index._layout)
     assert_stays_on_the_device(streamed)
     assert not loops_without_end(streamed)
+
+
+def test_assignment_by_cells(platform: str) -> None:
+    """As many blocks of a cell are visited as it has; an accelerator's search is the exact one."""
+    index = ivf.IvfIndex(np.eye(9, WIDTH, dtype=np.float32) + 1, np.arange(9, dtype=np.int32) // 3)
+    route = operations(ivf._route, platform, jnp.ones((8, WIDTH)), index._mean, index._spread, 0.1)
+    best, slots, cells = jnp.ones((9, 2)), jnp.zeros((3, 4), jnp.int32), jnp.zeros(3, jnp.int32)
+    visit = operations(
+        ivf._visit, platform, best, jnp.zeros((9, 2), jnp.int32), jnp.ones((9, WIDTH)), slots, cells, cells,
+        index._layout[2:],
+    )  # fmt: skip
+    assert_stays_on_the_device(route + visit)
+    assert loops_without_end(route) == 0 and loops_without_end(visit) == 1
+
+
+def test_users_without_history(platform: str) -> None:
+    """Their seed users by vote, and the vectors that they are lent."""
+    ones, several = jnp.ones((3, 2)), jnp.zeros(5, jnp.int32)
+    votes = partial(assign_cold._most_voted, num_seeds=6, k=2)
+    found = operations(votes, platform, ones, jnp.zeros((2, 5), jnp.int32), jnp.ones(5))
+    borrowed = eval_cold.Borrowed(jnp.arange(4), jnp.zeros(4, jnp.int32), ones, several, several)
+    found += operations(eval_cold._lent, platform, jnp.ones((USERS, WIDTH)), borrowed)
+    assert_stays_on_the_device(found)
+    assert not loops_without_end(found)
+
+
+SOLVERS = {"cuda": {"cusolver_potrf_ffi", "cublas_trsm_ffi"}, "tpu": set[str]()}
+"""Kernels of the vendor that a factorisation calls, on the device."""
+
+
+def test_the_closed_form(platform: str) -> None:
+    """A factorisation and triangular solves; its scatters put counts and a diagonal into a matrix."""
+    at, text = jnp.arange(6), jnp.ones((6, 3))
+    gram = Gram(at, at, jnp.ones(6), text, text, jnp.eye(3))
+    found = operations(partial(item_weights, num_items=6), platform, gram, jnp.float32(1))
+    called = {each.attributes["call_target_name"].strip('"') for each in found if each.name == "custom_call"}
+    assert called <= OF_THE_COMPILER | SOLVERS[platform], called
+    assert not CROSSES_TO_THE_HOST & {each.name for each in found} and not loops_without_end(found)
+    table = partial(closed_form._table, num_items=6)
+    assert_stays_on_the_device(operations(table, platform, jnp.ones((9, 6)), jnp.ones((4, 3))))
 
 
 def test_encoding_of_texts(platform: str) -> None:

@@ -1,6 +1,6 @@
 """What depends on the kind of device: how much is done at a time, and which form of a product is taken."""
 
-from reland_jax.device.attention import attention
+from reland_jax.device.attention import attend
 from reland_jax.device.precision import layer_products, matmul_precision
 from reland_jax.device.random_bits import drawn_rate, kept, random_key
 from reland_jax.device.sizes import SIZES, Sizes, sizes, sizes_of, use_sizes
@@ -8,7 +8,7 @@ from reland_jax.device.sizes import SIZES, Sizes, sizes, sizes_of, use_sizes
 __all__ = [
     "SIZES",
     "Sizes",
-    "attention",
+    "attend",
     "drawn_rate",
     "kept",
     "layer_products",

@@ -18,7 +18,7 @@ from reland_jax.device.sizes import sizes
 WRITTEN_OUT = "written out"
 
 
-def attention(
+def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,

@@ -1,7 +1,7 @@
-"""One table per kind of device: sizes, and forms of what is computed. Only this room asks which one it runs on.
+"""One table per kind of device: sizes, and forms of what is computed. Only `device` asks which one is in use.
 
-Sizes change what comes out by no more than the rounding of sums in another order. Of the forms, the random bits
-and those of dropout change the numbers drawn, and the precision of products changes their last digits.
+Sizes change what comes out by no more than the rounding of sums in another order. Of the forms, the random
+bits and those of dropout change the numbers drawn, and the precision of products changes their last digits.
 
 The column `cpu` was measured, on two cores and Amazon Beauty. The columns `gpu` and `tpu` are **not
 measured**: an accelerator wants few and large steps, so they are as large as leaves most of 16 GiB free.

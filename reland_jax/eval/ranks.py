@@ -81,7 +81,7 @@ class RankingPlan(NamedTuple):
         had_before: ``<bool>[n]``, which of them are masked; None where none is. The host's copy.
         num_items: I.
         users_at_a_time: users who are scored against all items at a time.
-        most_targets: of so many users of a tile.
+        most_targets: of so many users of a tile, unused entries among them.
     """
 
     tiles: Tile
@@ -149,6 +149,7 @@ def plan_ranking(
     masked_targets = before if before.any() else None
     at_a_time, wanted = min(at_a_time, rows), np.zeros((tiles, rows), np.int64)
     wanted[tile[dealt], row[dealt]] = targets.lengths()[dealt]
+    wanted[:, 0] += target_row.shape[1] - wanted.sum(1)  # unused entries stand in row 0
     most = int(np.sort(wanted)[:, -at_a_time:].sum(1).max())
     return RankingPlan(tiled, put(frequent), slot, targets, masked_targets, num_items, at_a_time, most)
 
@@ -350,8 +351,8 @@ def _rank_open(
 ) -> jax.Array:
     """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 
-    Open rows come first, and are scored in groups that fit into a tile of scores. Without `turns` their number
-    is counted on the device. A group more than there are open rows changes nothing: its ranks are exact too.
+    Open rows come first, and are scored in groups that fit into a tile of scores. Without `turns` their
+    number is counted on the device. A group of rows that are not open changes nothing: its ranks are exact.
     """
     user, masked_row, masked_item, target_row, target_item, target_masked = tile
     users = share.rows(share.vectors.users, user)

@@ -12,9 +12,9 @@ from reland_jax.device import drawn_rate, kept
 class Dropout(nn.Module):
     """Dropout (Srivastava et al., JMLR 2014) with as few random bits as the device and the rate allow.
 
-    `flax.linen.Dropout` draws 32 random bits per element. A byte tells 256 rates apart: the rate is rounded to a
-    multiple of 1/256 where that is within 5% of it (`reland_jax.device.drawn_rate`), and the scale is that of
-    the rounded rate.
+    `flax.linen.Dropout` draws 32 random bits per element. A byte tells 256 rates apart: the rate is rounded
+    to a multiple of 1/256 where that is within 5% of it (`reland_jax.device.drawn_rate`), and the scale is
+    that of the rounded rate.
 
     Attributes:
         rate: share of elements dropped, in [0, 1).

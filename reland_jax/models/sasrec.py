@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
-from reland_jax.device import attention
+from reland_jax.device import attend
 from reland_jax.models.dropout import Dropout
 
 _normal = nn.initializers.normal(0.02)
@@ -29,7 +29,7 @@ class SelfAttention(nn.Module):
         query, key, value = (split[:, :, i] for i in range(3))
         dropout = Dropout(self.config.dropout)
         drop = partial(dropout, deterministic=False) if train and self.config.dropout else None
-        mixed = attention(query, key, value, mask, drop).reshape(x.shape)
+        mixed = attend(query, key, value, mask, drop).reshape(x.shape)
         mixed = nn.Dense(dim, dtype=dtype, kernel_init=_normal, name="output")(mixed)
         mixed = Dropout(self.config.dropout)(mixed, not train)
         return nn.LayerNorm(epsilon=1e-12, dtype=dtype)(x + mixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import MeshConfig
+from reland_jax.device import sizes, use_sizes
 from reland_jax.eval.ranks import FREQUENT, Vectors, plan_ranking, rank_targets, recommend
 from reland_jax.mesh import MODEL, put, use_mesh
 from reland_jax.types import Ragged, RelandError
@@ -317,3 +319,21 @@ def test_recommend_lists_what_is_left_and_nothing_else(mesh: MeshConfig, count: 
     expected = [[6, 4, 3, 0, 0, 0, 0], [0] * 7, [7, 6, 5, 4, 3, 2, 1]]
     assert found.tolist() == [row[:length] for row in expected]
     np.testing.assert_array_equal(scores, np.where(found > 0, found, -np.inf))
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, model=4)])
+def test_turns_that_the_host_counts_change_no_rank(shop: Shop, mesh: MeshConfig) -> None:
+    """With up to five targets a user, so that the targets of a group take several turns."""
+    users, items, history, others = shop
+    targets = ragged([[*others.row(u), *history.row(u)[: (u + 1) % 3]] for u in range(len(users))])
+    expected = np.array(brute_force(users, items, targets, history))
+    known = dataclasses.replace(sizes(), ranks_in_known_turns=True)
+    with use_sizes(known), use_mesh(mesh):
+        plan = plan_ranking(targets, history, 480, 3 * 2 * 4 * 481, history)
+        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
+    assert plan.most_targets > plan.users_at_a_time
+    np.testing.assert_array_equal(exact, expected)
+    inside = expected < 12
+    np.testing.assert_array_equal(found[inside], expected[inside])
+    assert (found[~inside] >= 12).all()

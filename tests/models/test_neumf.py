@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import ModelConfig
+from reland_jax.device import sizes, use_sizes
 from reland_jax.eval import Vectors, plan_ranking, rank_targets
 from reland_jax.models import neumf
 from reland_jax.models.neumf import NeuMF
@@ -138,3 +140,7 @@ def test_a_large_tower_is_scored_user_by_user_to_the_same_numbers(monkeypatch: p
     monkeypatch.setattr(neumf, "UNROLLED", 0)
     again = module.apply(params, USERS, ITEMS, method=everything)
     np.testing.assert_allclose(again, unrolled, rtol=1e-4, atol=1e-5)
+    several = dataclasses.replace(sizes(), pair_bytes=2 * 4 * 6 * len(ITEMS))
+    with use_sizes(several):
+        together = module.apply(params, USERS, ITEMS, method=everything)
+    np.testing.assert_allclose(together, unrolled, rtol=1e-4, atol=1e-5)
