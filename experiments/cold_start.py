@@ -54,15 +54,16 @@ from reland_jax.eval import (
 from reland_jax.eval.significance import holm, paired_comparison, stars
 from reland_jax.files import write_json
 from reland_jax.pipeline import Pipeline
+from reland_jax.records import to_plain
 from reland_jax.results import environment
 from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.storage import Inputs
 from reland_jax.train.tasks import append
-from reland_jax.types import Interactions, Ragged, RelandError, Splits
+from reland_jax.types import HR, NDCG, Interactions, Ragged, RelandError, Splits
 from reland_jax.variants import F_ITEM, RELAND
 
 TARGETS = ("first", "all", "last")
-METRICS = ("hr@10", "ndcg@10")
+METRICS = (HR, NDCG)
 CHOICE = "first ndcg@10"
 """By what the setting of a row is chosen."""
 
@@ -331,7 +332,7 @@ def _pairs(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _compare(found: Mapping[str, PerUser], ours: str, other: str, metric: str) -> dict[str, Any]:
     compared = paired_comparison(found[ours][metric], found[other][metric])
-    return {"ours": ours, "baseline": other, "metric": metric, **compared._asdict()}
+    return {"ours": ours, "baseline": other, "metric": metric, **to_plain(compared)}
 
 
 def table(found: Mapping[str, Any]) -> str:

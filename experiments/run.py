@@ -98,25 +98,31 @@ def _train(pipeline: Pipeline, inputs: Inputs) -> dict[str, dict[int, Trained]]:
 def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]:
     """Writes results.json and report.html and prints the comparison."""
     import jax
+    import numpy as np
 
-    from reland_jax.report import comparison_table, write_report
-    from reland_jax.results import report_content, summarise
+    from reland_jax.eval import best_items
+    from reland_jax.records import to_plain
+    from reland_jax.report import LIST_LENGTH, cases_to_show, comparison_table, report_content, write_report
+    from reland_jax.results import summarise
 
-    config, workdir = pipeline.config, pipeline.workdir
+    config, workdir, splits = pipeline.config, pipeline.workdir, inputs.splits
     results = summarise(config, inputs, runs, pipeline.seconds)
-    first = config.seeds_of_training[0]
-    vectors = {
-        variant: pipeline.task(inputs, variant).vectors(trained[first].params, "test")
-        for variant, trained in runs.items()
-    }
-    content = report_content(config, inputs, results, vectors)
+    plain = to_plain(results)
+    tested = np.flatnonzero(splits.test.lengths())
+    users = cases_to_show(config.report_users, inputs.interactions.ids.users, tested)
+    first, masked = config.seeds_of_training[0], config.eval.mask_history
+    lists = {}
+    for variant, trained in runs.items():
+        vectors = pipeline.task(inputs, variant).vectors(trained[first].params, "test")
+        lists[variant] = best_items(vectors, splits, users, LIST_LENGTH, masked)
+    content = report_content(config, inputs, results, users, lists)
     if jax.process_index() > 0:
-        return results
-    write_json(workdir / "results.json", results, private=True)  # its settings may name users
+        return plain
+    write_json(workdir / "results.json", plain, private=True)  # its settings may name users
     write_report(workdir / "report.html", content)
     print(comparison_table(results))
     print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")
-    return results
+    return plain
 
 
 def _log_to_console() -> None:

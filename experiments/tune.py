@@ -44,7 +44,7 @@ from reland_jax.pipeline import Pipeline
 from reland_jax.results import environment
 from reland_jax.storage import Inputs
 from reland_jax.train import Evaluator, fit
-from reland_jax.types import RelandError
+from reland_jax.types import NDCG, RelandError
 from reland_jax.variants import VARIANTS, find_variant
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
-MONITOR = "ndcg@10"
+MONITOR = NDCG
 TRAINING_SEED = 0
 SAMPLER_SEED = 0
 STARTUP = 4

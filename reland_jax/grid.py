@@ -18,9 +18,10 @@ from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics
 from reland_jax.eval.significance import LEVEL, holm, paired_comparison, stars
 from reland_jax.pool import pool_provenance, pool_summary
+from reland_jax.records import to_plain
 from reland_jax.report import TABLE_2
-from reland_jax.results import COMPARED
-from reland_jax.storage import PARTS, Inputs, Trained
+from reland_jax.storage import Inputs, Trained
+from reland_jax.types import COMPARED, PARTS
 from reland_jax.variants import ABLATIONS, EXPECTED, F_ITEM, ID, PAIRS, RELAND, VARIANTS, Pair
 
 MAIN = "ndcg@10"
@@ -68,7 +69,7 @@ class Group(NamedTuple):
 
 def new_group(config: Config, inputs: Inputs) -> Group:
     """A group in which nothing is trained yet."""
-    pool = pool_summary(inputs.built.pool) | pool_provenance(config.pool, config.data)
+    pool = to_plain(pool_summary(inputs.built.pool)) | pool_provenance(config.pool, config.data)
     pool["remarks"] = len(inputs.built.problems)
     runs: dict[str, dict[int, Scores]] = {variant: {} for variant in config.variants}
     failed: dict[str, dict[int, str]] = {variant: {} for variant in config.variants}
@@ -83,7 +84,7 @@ def score(trained: Trained) -> Scores:
     """
     ranks = trained.ranks["test"]
     per_user = per_user_metrics(ranks, (10,))
-    summary = {name: trained.summary[name] for name in (*PARTS, *_COUNTS)}
+    summary = {name: getattr(trained.summary, name) for name in (*PARTS, *_COUNTS)}
     return Scores(summary, np.unique(ranks.user), {name: per_user[name] for name in COMPARED})
 
 
@@ -204,7 +205,7 @@ def _compare(
         a, b = (_over_seeds(runs[variant], seeds, name) for variant in pair)
         if len(a) > 1 and np.isfinite(a).all() and np.isfinite(b).all():
             gain = theirs[name] / base[name] - 1 if theirs and base else None
-            found[name] = paired_comparison(a, b)._asdict() | {"seeds": seeds, "paper_relative": gain}
+            found[name] = vars(paired_comparison(a, b)) | {"seeds": seeds, "paper_relative": gain}
     return found
 
 

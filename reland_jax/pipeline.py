@@ -49,11 +49,11 @@ from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import assign_with_cold, profile_weights, profiles
 from reland_jax.seeds import add_texts, choose_seeds
 from reland_jax.storage import (
-    PARTS,
     BuiltPool,
     Inputs,
     Seeding,
     Trained,
+    TrainingSummary,
     load_array,
     load_assignment,
     load_built_pool,
@@ -74,7 +74,7 @@ from reland_jax.storage import load_interactions as load_stored_interactions
 from reland_jax.strings import visible
 from reland_jax.text import ablated, encoder_state
 from reland_jax.train import ClosedForm, Evaluator, Task, check_users, create_task, fit, param_shapes
-from reland_jax.types import Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
+from reland_jax.types import PARTS, Assignment, Interactions, ReasoningPool, RelandError, SeedSet, Splits
 from reland_jax.variants import ID, Variant, find_variant
 
 STAGES = (
@@ -352,19 +352,20 @@ class Pipeline:
             )  # fmt: skip
         ranks = {part: evaluator.ranks(result.params, part) for part in PARTS}
         cutoffs = self.config.eval.cutoffs
-        means = {part: mean_metrics(per_user_metrics(rank, cutoffs)) for part, rank in ranks.items()}
+        valid, test = (mean_metrics(per_user_metrics(ranks[part], cutoffs)) for part in PARTS)
         evaluations = [e["evaluation_seconds"] for e in result.history if "evaluation_seconds" in e]
-        summary = {
-            **means,
-            "epochs": len(result.history),
-            "best_epoch": result.best_epoch,
-            "objective": config.objective,
-            "seconds_per_epoch": result.seconds_per_epoch,
-            "compile_seconds": result.compile_seconds,
-            "examples_per_second": task.targets / result.seconds_per_epoch,
-            "evaluation_seconds": float(np.median(evaluations)),
-            "history": result.history,
-        }
+        summary = TrainingSummary(
+            valid=valid,
+            test=test,
+            epochs=len(result.history),
+            best_epoch=result.best_epoch,
+            objective=config.objective,
+            seconds_per_epoch=result.seconds_per_epoch,
+            compile_seconds=result.compile_seconds,
+            examples_per_second=task.targets / result.seconds_per_epoch,
+            evaluation_seconds=float(np.median(evaluations)),
+            history=result.history,
+        )
         return Trained(on_host(result.params) if jax.process_count() > 1 else result.params, summary, ranks)
 
     # --- helpers -------------------------------------------------------------------------------

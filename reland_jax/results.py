@@ -1,83 +1,138 @@
-"""What a run found: results.json, the comparison of the variants, and the cases of the report."""
+"""What a run found: the content of results.json."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import Config
-from reland_jax.data import report_lines
 from reland_jax.device import drawn_rate, matmul_precision, sizes
-from reland_jax.eval import HeldOut, Vectors, evaluation_notes, held_out, per_user_metrics, recommend
-from reland_jax.eval.significance import holm, paired_comparison
-from reland_jax.plain import text_columns
-from reland_jax.pool import pool_summary
-from reland_jax.report import Case, ItemLabel, Problem, ReportContent
-from reland_jax.report.choice import users_to_show
-from reland_jax.storage import PARTS, Inputs, Trained
-from reland_jax.strings import as_strings
-from reland_jax.types import (
-    PADDING_ITEM,
-    Interactions,
-    ReasoningPool,
-    Splits,
-)
-from reland_jax.variants import PAIRS, RELAND
+from reland_jax.eval import HeldOut, evaluation_notes, held_out, per_user_metrics
+from reland_jax.eval.significance import Corrected, corrected, paired_comparison
+from reland_jax.pool import PoolSummary, pool_summary
+from reland_jax.storage import Inputs, Trained, TrainingSummary
+from reland_jax.types import COMPARED, PARTS, LoadReport
+from reland_jax.variants import PAIRS, find_variant
 
 Runs = Mapping[str, Mapping[int, Trained]]
 """Variant -> training seed -> what was trained."""
 
-COMPARED = ("ndcg@10", "hr@10")
 SPEEDS = ("seconds_per_epoch", "compile_seconds", "examples_per_second", "evaluation_seconds")
-TITLE_FIELDS = ("title", "name")
-LIST_LENGTH = 10
-"""Recommendations that the report shows of a user and variant."""
 FEWEST_USERS = 2
 """Users that a paired comparison needs."""
 
 
-def summarise(
-    config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class PerSeed:
+    """Figures of a variant seed by seed; see `TrainingSummary`."""
+
+    valid: Mapping[str, Sequence[float]]
+    test: Mapping[str, Sequence[float]]
+    epochs: Sequence[int]
+    best_epoch: Sequence[int]
+    seconds_per_epoch: Sequence[float]
+    compile_seconds: Sequence[float]
+    examples_per_second: Sequence[float]
+    evaluation_seconds: Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantResults(TrainingSummary):
+    """Figures of a variant: metrics are means over seeds, speeds medians, and all else is of the first seed.
+
+    Attributes:
+        per_seed: the same seed by seed.
+        llm_inferences: that its rationales took.
+        prompt_tokens: read in them.
+        response_tokens: written in them.
+    """
+
+    per_seed: PerSeed
+    llm_inferences: int
+    prompt_tokens: int
+    response_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolFigures(PoolSummary):
+    """The pool of a run.
+
+    Attributes:
+        provider: see `PoolConfig`.
+        remarks: answers that a person should look at.
+        ledger: what was paid.
+        rationales_each: rationales that a user is given.
+        rationales_in_use: those that anyone is given.
+    """
+
+    provider: str
+    remarks: int
+    ledger: Mapping[str, object]
+    rationales_each: int
+    rationales_in_use: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
     """The content of results.json.
 
-    With several training seeds the metrics of a variant are means over them and its speeds are medians;
-    "per_seed" lists both seed by seed. Epochs and the history are those of the first seed. "held_out" has the
-    counts of evaluated users and items, and "notes" what a reader must know about the numbers.
+    Attributes:
+        dataset: name.
+        backbone: name.
+        protocol: of the split.
+        training_seeds: of every variant.
+        held_out: by part of the split, the counts of evaluated users and items.
+        notes: what a reader must know about the numbers.
+        variants: by name, in the order of training.
+        significance: pair, such as "reland>id" -> metric -> comparison over users.
+        data: what was done to load the data; None where nobody kept account.
+        pool: the reasoning pool.
+        stage_seconds: of every stage.
+        environment: see `environment`, and under "config" all settings.
     """
+
+    dataset: str
+    backbone: str
+    protocol: str
+    training_seeds: Sequence[int]
+    held_out: Mapping[str, HeldOut]
+    notes: Sequence[str]
+    variants: Mapping[str, VariantResults]
+    significance: Mapping[str, Mapping[str, Corrected]]
+    data: LoadReport | None
+    pool: PoolFigures
+    stage_seconds: Mapping[str, float]
+    environment: Mapping[str, object]
+
+
+def summarise(config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]) -> RunResults:
+    """Sums up the trainings of a run."""
     held = held_out(inputs.splits, config.eval)
-    pool = pool_summary(inputs.built.pool)
-    pool |= {"provider": config.pool.provider, "remarks": len(inputs.built.problems)}
-    pool["ledger"] = inputs.built.ledger
-    nearest = inputs.assignment.seed[:, : inputs.rationales_each(config)]
-    pool |= {"rationales_each": nearest.shape[1], "rationales_in_use": len(np.unique(nearest))}
-    asked = {key: pool[key] for key in ("llm_inferences", "prompt_tokens", "response_tokens")}
-    cost = {variant: asked if variant == RELAND.name else dict.fromkeys(asked, 0) for variant in runs}
-    return {
-        "dataset": os.path.basename(config.data.name.rstrip("/")),
-        "backbone": config.model.backbone,
-        "protocol": inputs.splits.protocol,
-        "training_seeds": list(config.seeds_of_training),
-        "held_out": {part: _plain_counts(one) for part, one in held.items()},
-        "notes": _notes(config, inputs, held),
-        "variants": {variant: _variant(trained) | cost[variant] for variant, trained in runs.items()},
-        "significance": _significance(config, runs),
-        "data": None if inputs.interactions.report is None else inputs.interactions.report._asdict(),
-        "pool": pool,
-        "stage_seconds": dict(stage_seconds),
-        "environment": environment() | _dropped(config) | {"config": config.to_keep()},
-    }
+    pool = _pool(config, inputs)
+    return RunResults(
+        dataset=os.path.basename(config.data.name.rstrip("/")),
+        backbone=config.model.backbone,
+        protocol=inputs.splits.protocol,
+        training_seeds=config.seeds_of_training,
+        held_out=held,
+        notes=_notes(config, inputs, held),
+        variants={name: _variant(name, trained, pool) for name, trained in runs.items()},
+        significance=_significance(runs),
+        data=inputs.interactions.report,
+        pool=pool,
+        stage_seconds=stage_seconds,
+        environment=environment() | _dropped(config) | {"config": config.to_keep()},
+    )
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, str | int]:
     """Versions, device and processors of this run."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
@@ -99,9 +154,16 @@ def _dropped(config: Config) -> dict[str, float]:
     return {name: drawn_rate(rate) for name, rate in rates.items()}
 
 
-def _plain_counts(held: HeldOut) -> dict[str, Any]:
-    """The counts as JSON has them: names are text."""
-    return held._asdict() | {"short_lists": {str(k): users for k, users in held.short_lists.items()}}
+def _pool(config: Config, inputs: Inputs) -> PoolFigures:
+    nearest = inputs.assignment.seed[:, : inputs.rationales_each(config)]
+    return PoolFigures(
+        **vars(pool_summary(inputs.built.pool)),
+        provider=config.pool.provider,
+        remarks=len(inputs.built.problems),
+        ledger=inputs.built.ledger,
+        rationales_each=nearest.shape[1],
+        rationales_in_use=len(np.unique(nearest)),
+    )
 
 
 def _notes(config: Config, inputs: Inputs, held: Mapping[str, HeldOut]) -> list[str]:
@@ -117,21 +179,26 @@ def _notes(config: Config, inputs: Inputs, held: Mapping[str, HeldOut]) -> list[
     return notes
 
 
-def _variant(trained: Mapping[int, Trained]) -> dict[str, Any]:
+def _variant(variant: str, trained: Mapping[int, Trained], pool: PoolSummary) -> VariantResults:
     summaries = [each.summary for each in trained.values()]
-    means = {
-        part: {name: float(np.mean([s[part][name] for s in summaries])) for name in summaries[0][part]}
+    first = summaries[0]
+    scores = {
+        part: {metric: [each.of(part)[metric] for each in summaries] for metric in first.of(part)}
         for part in PARTS
     }
-    per_seed: dict[str, Any] = {
-        part: {name: [s[part][name] for s in summaries] for name in means[part]} for part in PARTS
-    }
-    per_seed |= {key: [s[key] for s in summaries] for key in ("epochs", "best_epoch", *SPEEDS)}
-    speeds = {key: float(np.median(per_seed[key])) for key in SPEEDS}
-    return summaries[0] | means | speeds | {"per_seed": per_seed}
+    means = {part: {name: float(np.mean(scores[part][name])) for name in scores[part]} for part in PARTS}
+    counts = {name: [getattr(each, name) for each in summaries] for name in ("epochs", "best_epoch", *SPEEDS)}
+    speeds = {name: float(np.median(counts[name])) for name in SPEEDS}
+    per_seed: dict[str, Any] = {**scores, **counts}
+    asked = ("llm_inferences", "prompt_tokens", "response_tokens")
+    reads = find_variant(variant)
+    paid = reads.reads_rationales and not reads.ablation
+    values: dict[str, Any] = vars(first) | means | speeds
+    values |= {name: getattr(pool, name) if paid else 0 for name in asked}
+    return VariantResults(**values, per_seed=PerSeed(**per_seed))
 
 
-def _significance(config: Config, runs: Runs) -> dict[str, Any]:
+def _significance(runs: Runs) -> dict[str, dict[str, Corrected]]:
     """Paired comparisons over users of the per-user test metrics averaged over seeds, Holm-corrected.
 
     There are none where a single user is tested.
@@ -147,114 +214,7 @@ def _significance(config: Config, runs: Runs) -> dict[str, Any]:
     pairs = PAIRS if users >= FEWEST_USERS else ()
     cells = [(pair, name) for pair in pairs for name in COMPARED if means.keys() >= {*pair}]
     found = [paired_comparison(*(means[variant][name] for variant in pair)) for pair, name in cells]
-    adjusted = holm([comparison.p_value for comparison in found]) if found else np.zeros(0)
-    out: dict[str, Any] = {}
-    for (pair, name), comparison, p_holm in zip(cells, found, adjusted, strict=True):
-        out.setdefault(pair.name, {})[name] = comparison._asdict() | {"p_holm": float(p_holm)}
-    return out
-
-
-# --- the report -----------------------------------------------------------------------------------
-
-
-def report_content(
-    config: Config,
-    inputs: Inputs,
-    results: Mapping[str, Any],
-    vectors: Mapping[str, Vectors],
-    num_cases: int = 6,
-) -> ReportContent:
-    """What the HTML page shows.
-
-    Args:
-        config: all settings.
-        inputs: artefacts of the stages before training.
-        results: see `summarise`.
-        vectors: variant -> user and item vectors for the test part.
-        num_cases: users shown in full; more only if more were asked for.
-
-    Raises:
-        RelandError: a user to show is not known.
-    """
-    problems = [Problem(p["user_id"], p["why"], "") for p in inputs.built.problems]
-    return ReportContent(
-        results=results,
-        config=config.to_keep(),
-        activity=inputs.splits.train.lengths(),
-        seeds=inputs.built.pool.seeds,
-        cluster_sizes=np.bincount(inputs.clusters[inputs.clusters >= 0]),
-        assignment=inputs.assignment,
-        cases=_cases(config, inputs, vectors, _choose_cases(config, inputs, num_cases)),
-        problems=problems,
-        data=() if inputs.interactions.report is None else report_lines(inputs.interactions.report),
-    )
-
-
-def _choose_cases(config: Config, inputs: Inputs, count: int) -> np.ndarray:
-    """Users to show: all configured ones, then users drawn at random who have a test target.
-
-    They are drawn without looking at any recommendation, so that the page shows no selected successes.
-    """
-    wanted = users_to_show(config.report_users, inputs.interactions.ids.users)
-    with_target = np.flatnonzero(inputs.splits.test.lengths())
-    drawn = np.random.default_rng(0).permutation(with_target)
-    drawn = drawn[~np.isin(drawn, wanted)]
-    return np.concatenate([wanted, drawn[: max(count - len(wanted), 0)]])
-
-
-def _cases(config: Config, inputs: Inputs, vectors: Mapping[str, Vectors], users: np.ndarray) -> list[Case]:
-    splits, pool = inputs.splits, inputs.built.pool
-    masked = _history(splits, users) if config.eval.mask_history else np.zeros((len(users), 1), np.int32)
-    best = partial(
-        recommend, users=jnp.asarray(users), masked=jnp.asarray(masked), count=LIST_LENGTH,
-        num_items=splits.num_items,
-    )  # fmt: skip
-    lists = {variant: best(of_variant)[0] for variant, of_variant in vectors.items()}
-    label = _Labels(inputs.interactions)
-    return [
-        _case(inputs, pool, label, int(user), {variant: found[row] for variant, found in lists.items()})
-        for row, user in enumerate(users)
-    ]
-
-
-def _case(
-    inputs: Inputs, pool: ReasoningPool, label: _Labels, user: int, found: Mapping[str, np.ndarray]
-) -> Case:
-    seed = int(inputs.assignment.seed[user, 0])
-    rationale = pool.rationales[seed]
-    ids, splits = inputs.interactions.ids.users, inputs.splits
-    targets = list(dict.fromkeys(splits.test.row(user).tolist()))
-    had = {*splits.train.row(user).tolist(), *splits.valid.row(user).tolist()}
-    return Case(
-        user_id=str(ids[user]),
-        history=label.all(splits.train.row(user)),
-        seed_user_id=str(ids[pool.seeds.user[seed]]),
-        cosine=float(inputs.assignment.cosine[user, 0]),
-        step1=rationale.step1,
-        step2=rationale.step2,
-        recommendations={
-            variant: label.all(items[items != PADDING_ITEM]) for variant, items in found.items()
-        },
-        targets=label.all(targets),
-        had_before=[one.item_id for one in label.all([item for item in targets if item in had])],
-    )
-
-
-class _Labels:
-    """Titles and external ids of items."""
-
-    def __init__(self, interactions: Interactions) -> None:
-        self._ids = interactions.ids.items
-        titles = list(text_columns(interactions.item_features, TITLE_FIELDS).values())
-        self._titles = titles[0] if titles else as_strings([""] * len(self._ids))
-
-    def all(self, items: Sequence[int] | np.ndarray) -> list[ItemLabel]:
-        return [ItemLabel(str(self._ids[item]), str(self._titles[item])) for item in items]
-
-
-def _history(splits: Splits, users: np.ndarray) -> np.ndarray:
-    rows = [np.concatenate([splits.train.row(u), splits.valid.row(u)]) for u in users]
-    out = np.zeros((len(rows), max((len(row) for row in rows), default=0)), np.int32)
-    for place, row in enumerate(rows):
-        out[place, : len(row)] = row
+    out: dict[str, dict[str, Corrected]] = {}
+    for (pair, name), comparison in zip(cells, corrected(found), strict=True):
+        out.setdefault(pair.name, {})[name] = comparison
     return out

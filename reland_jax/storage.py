@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +15,10 @@ from reland_jax.config import Config
 from reland_jax.data import statistics
 from reland_jax.files import write_json
 from reland_jax.pool import load_pool, pool_provenance, save_pool
+from reland_jax.records import to_plain
 from reland_jax.train import load_params, save_params
 from reland_jax.types import (
+    PARTS,
     Assignment,
     IdMap,
     Interactions,
@@ -25,8 +29,6 @@ from reland_jax.types import (
     Splits,
     TargetRanks,
 )
-
-PARTS = ("valid", "test")
 
 
 class BuiltPool(NamedTuple):
@@ -107,17 +109,54 @@ class Inputs(NamedTuple):
         return min(config.retrieval.neighbours, self.assignment.seed.shape[1])
 
 
+Metrics = Mapping[str, float]
+"""Metric, such as "ndcg@10" -> its mean over users, in [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSummary:
+    """The figures of one training.
+
+    Attributes:
+        valid: of the validation items, with the parameters of the best epoch.
+        test: the same of the test items.
+        epochs: how many were trained.
+        best_epoch: from 1.
+        objective: see `TrainConfig`.
+        seconds_per_epoch: median, without compilation and validation.
+        compile_seconds: of the training step.
+        examples_per_second: targets of an epoch by its seconds.
+        evaluation_seconds: median of a validation.
+        history: entry of every epoch: "epoch", "loss", "seconds", and after a validation its metrics.
+    """
+
+    valid: Metrics
+    test: Metrics
+    epochs: int
+    best_epoch: int
+    objective: str
+    seconds_per_epoch: float
+    compile_seconds: float
+    examples_per_second: float
+    evaluation_seconds: float
+    history: Sequence[Mapping[str, float]]
+
+    def of(self, part: str) -> Metrics:
+        """The metrics of a part of the split."""
+        return {"valid": self.valid, "test": self.test}[part]
+
+
 class Trained(NamedTuple):
     """One trained recommender.
 
     Attributes:
         params: its parameters.
-        summary: plain values: metrics of both parts of the split, epochs, seconds, history.
-        ranks: "valid" and "test" -> ranks of every target.
+        summary: its figures.
+        ranks: by part of the split, ranks of every target.
     """
 
     params: Any
-    summary: dict[str, Any]
+    summary: TrainingSummary
     ranks: dict[str, TargetRanks]
 
 
@@ -283,7 +322,7 @@ def load_seeding(users: int, folder: Path) -> dict[str, np.ndarray]:
 def save_trained(trained: Trained, folder: Path) -> None:
     """Writes parameters (Orbax), summary (JSON) and ranks."""
     save_params(trained.params, folder / "params")
-    write_json(folder / "summary.json", trained.summary)
+    write_json(folder / "summary.json", to_plain(trained.summary))
     ranks = {
         f"{p}.{k}": v for p, r in trained.ranks.items() for k, v in r._asdict().items() if v is not None
     }
@@ -298,4 +337,4 @@ def load_trained(like: Any, folder: Path) -> Trained:
         for p in PARTS
     }
     params = load_params(folder / "params", like)
-    return Trained(params, json.loads((folder / "summary.json").read_text()), ranks)
+    return Trained(params, TrainingSummary(**json.loads((folder / "summary.json").read_text())), ranks)

@@ -31,6 +31,14 @@ HOW_NAMES = ("representative", "important")
 """Names of the values of `SeedSet.how`: which of the two samplings chose a seed user."""
 
 
+PARTS = ("valid", "test")
+"""The held-out parts of a split, as artefacts and results call them."""
+
+NDCG, HR, MRR = "ndcg@10", "hr@10", "mrr@10"
+COMPARED = (NDCG, HR)
+"""Metrics of the paper's Table 2; early stopping looks at the first."""
+
+
 class RelandError(ValueError):
     """An error for people: what is wrong, where (file, line, field, value), and what to do."""
 

@@ -15,7 +15,7 @@ from reland_jax import grid
 from reland_jax.config import Config
 from reland_jax.eval.significance import holm, paired_comparison
 from reland_jax.grid import Group, Scores, activity_levels, summarise_grid, summarise_group
-from reland_jax.storage import Trained
+from reland_jax.storage import Trained, TrainingSummary
 from reland_jax.types import RelandError, TargetRanks
 from reland_jax.variants import ABLATIONS, VARIANTS
 
@@ -78,7 +78,7 @@ def test_comparisons_are_paired_over_users_averaged_over_seeds() -> None:
     assert list(found) == ["reland>id", "reland>f_item", "f_item>id"]
     over_seeds = {v: (runs[0].test["hr@10"] + runs[1].test["hr@10"]) / 2 for v, runs in group.runs.items()}
     expected = paired_comparison(over_seeds["reland"], over_seeds["f_item"])
-    for field, value in expected._asdict().items():
+    for field, value in vars(expected).items():
         assert found["reland>f_item"]["hr@10"][field] == pytest.approx(value)
     # 0.0440 / 0.0410, the paper's SASRec on Beauty
     assert found["reland>id"]["ndcg@10"]["paper_relative"] == pytest.approx(0.0731707)
@@ -216,8 +216,7 @@ def test_what_is_not_finite_becomes_null() -> None:
 def test_score_keeps_what_is_needed() -> None:
     # user 5 has targets on places 1 and 30, user 2 one on place 3
     order = TargetRanks(np.array([2, 5, 5]), np.array([1, 2, 3]), np.array([2, 0, 29]))
-    summary = {"test": {}, "valid": {}, "epochs": 3, "best_epoch": 1, "seconds_per_epoch": 1.0}
-    summary["history"] = [1]
+    summary = TrainingSummary({}, {}, 3, 1, "bpr", 1.0, 2.0, 1e3, 0.1, [{"epoch": 1}])
     scores = grid.score(Trained({"w": np.zeros(3)}, summary, {"valid": order, "test": order}))
     np.testing.assert_array_equal(scores.users, [2, 5])
     np.testing.assert_allclose(scores.test["hr@10"], [1, 1])

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from reland_jax.config import Config, EvalConfig, RetrievalConfig
-from reland_jax.eval import Vectors, mean_metrics, per_user_metrics
+from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.significance import paired_comparison
-from reland_jax.report import Case, ReportContent
+from reland_jax.records import to_plain
+from reland_jax.report import LIST_LENGTH, Case, ReportContent, cases_to_show, report_content
 from reland_jax.report.page import render_report
-from reland_jax.results import COMPARED, SPEEDS, environment, report_content, summarise
-from reland_jax.storage import PARTS, Inputs, Trained
-from reland_jax.types import RelandError, Splits, TargetRanks
+from reland_jax.results import SPEEDS, environment, summarise
+from reland_jax.storage import Inputs, Trained, TrainingSummary
+from reland_jax.types import COMPARED, PARTS, RelandError, Splits, TargetRanks
 from tests.toys import inputs_of, ragged
 
 USERS = 30
@@ -37,8 +38,8 @@ def trained(rank: Sequence[int], splits: Splits) -> Trained:
     user = np.repeat(np.arange(splits.num_users, dtype=np.int32), splits.test.lengths())
     ranks = TargetRanks(user, splits.test.items, np.asarray(rank, np.int32))
     means = mean_metrics(per_user_metrics(ranks, (5, 10, 20)))
-    summary = {part: means for part in PARTS} | {"epochs": 2, "best_epoch": 1, "history": []}
-    return Trained(None, summary | dict.fromkeys(SPEEDS, 1.0), dict.fromkeys(PARTS, ranks))
+    summary = TrainingSummary(means, means, 2, 1, "bpr", **dict.fromkeys(SPEEDS, 1.0), history=[])
+    return Trained(None, summary, dict.fromkeys(PARTS, ranks))
 
 
 def drawn(splits: Splits, most: int, seed: int) -> Trained:
@@ -56,7 +57,7 @@ def summed(
 ) -> dict[str, Any]:
     """The content of results.json, as it is read back."""
     config = settings(list(runs), list(next(iter(runs.values()))), **sections)
-    return json.loads(json.dumps(summarise(config, inputs, runs, {"load": 1.0}), allow_nan=False))
+    return json.loads(json.dumps(to_plain(summarise(config, inputs, runs, {"load": 1.0})), allow_nan=False))
 
 
 def per_user(one: Trained, name: str) -> np.ndarray:
@@ -185,10 +186,11 @@ def content_of(
     items = np.arange(splits.num_items + 1, dtype=np.float32)[:, None]
     items[0] = 1000
     product = jax.tree_util.Partial(lambda users, items: users @ items.T)
-    vectors = {"id": Vectors(jnp.ones((splits.num_users, 1)), jnp.asarray(items), product)}
-    runs = {"id": {0: drawn(splits, 5, 0)}}
-    results = summarise(config, inputs, runs, {})
-    return report_content(config, inputs, results, vectors, count)
+    vectors = Vectors(jnp.ones((splits.num_users, 1)), jnp.asarray(items), product)
+    results = summarise(config, inputs, {"id": {0: drawn(splits, 5, 0)}}, {})
+    users = cases_to_show(wanted, inputs.interactions.ids.users, np.flatnonzero(splits.test.lengths()), count)
+    lists = {"id": best_items(vectors, splits, users, LIST_LENGTH, mask)}
+    return report_content(config, inputs, results, users, lists)
 
 
 def cases(mask: bool, wanted: Sequence[str] = ()) -> dict[str, Case]:

@@ -21,6 +21,7 @@ from reland_jax.pool_store.histories import history_codes
 from reland_jax.storage import (
     Texts,
     Trained,
+    TrainingSummary,
     load_array,
     load_assignment,
     load_interactions,
@@ -166,7 +167,8 @@ def test_trained(tmp_path: Path) -> None:
         for part, offset in (("valid", 1), ("test", 2))
     }
     ranks["test"] = ranks["test"]._replace(had_before=np.array([False, True, False]))
-    summary = {"test": {"ndcg@10": 1 / 3}, "history": [{"epoch": 1, "loss": 0.1}], "objective": "bpr"}
+    metrics, history = {"ndcg@10": 1 / 3}, [{"epoch": 1, "loss": 0.1}]
+    summary = TrainingSummary(metrics, metrics, 1, 1, "bpr", 0.5, 2.0, 1e3, 0.1, history)
     save_trained(Trained(params, summary, ranks), tmp_path)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     found = load_trained(like, tmp_path)

@@ -180,7 +180,7 @@ class KeptScores:
 
 def _scores(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Scores:
     from reland_jax.grid import Scores
-    from reland_jax.results import COMPARED
+    from reland_jax.types import COMPARED
 
     test = {name.removeprefix("test."): a for name, a in arrays.items() if name.startswith("test.")}
     users = np.cumsum(arrays["users"], dtype=np.int32)

@@ -22,15 +22,16 @@ from reland_jax.eval.significance import paired_comparison
 from reland_jax.files import write_text, written_aside
 from reland_jax.pipeline import Pipeline
 from reland_jax.pool import read_pool_file
+from reland_jax.records import to_plain
 from reland_jax.results import FEWEST_USERS
-from reland_jax.storage import PARTS, Inputs, Trained
-from reland_jax.types import Interactions, RelandError, Splits
+from reland_jax.storage import Inputs, Trained
+from reland_jax.types import COMPARED, NDCG, PARTS, Interactions, RelandError, Splits
 from reland_jax.variants import F_ITEM, RELAND
 
 if TYPE_CHECKING:
     from experiments.seed_count import Options
 
-METRICS = ("ndcg@10", "hr@10")
+METRICS = COMPARED
 REFERENCE = F_ITEM.name
 
 
@@ -100,7 +101,7 @@ def train(
             taken.append(time.perf_counter() - start)
             done[number].append(trained)
             left = (options.seeds - seed) * len(jobs) - number - 1
-            ndcg = trained.summary["valid"]["ndcg@10"]
+            ndcg = trained.summary.valid[NDCG]
             eta = timedelta(seconds=round(max(taken) * left))
             print(f"{label} seed {seed}: validation NDCG@10 {ndcg:.4f}, ETA {eta} at most", flush=True)
         yield _compared([size.facts for size in sizes], done, PARTS if options.test else PARTS[:1])
@@ -211,7 +212,7 @@ def _gains(runs: list[Trained], reference: list[Trained], part: str) -> dict[str
     for name in METRICS:
         ours, theirs = (_per_user(each, part, name) for each in (runs, reference))
         comparison = paired_comparison(ours, theirs)
-        found[name] = {"values": _means(runs, part, name), **comparison._asdict()}
+        found[name] = {"values": _means(runs, part, name), **to_plain(comparison)}
     return found
 
 
@@ -221,4 +222,4 @@ def _per_user(runs: list[Trained], part: str, name: str) -> np.ndarray:
 
 
 def _means(runs: list[Trained], part: str, name: str) -> list[float]:
-    return [float(run.summary[part][name]) for run in runs]
+    return [float(run.summary.of(part)[name]) for run in runs]

@@ -1,8 +1,9 @@
 """Full-ranking evaluation: ranks on the device, metrics per user, significance."""
 
 from reland_jax.eval.cold import Borrowed, lend
+from reland_jax.eval.lists import best_items
 from reland_jax.eval.metrics import mean_metrics, per_user_metrics
-from reland_jax.eval.ranks import RankingPlan, Vectors, plan_ranking, rank_targets, recommend
+from reland_jax.eval.ranks import RankingPlan, Vectors, plan_ranking, rank_targets
 from reland_jax.eval.targets import HeldOut, check_targets, evaluation_notes, had_before, held_out
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "HeldOut",
     "RankingPlan",
     "Vectors",
+    "best_items",
     "check_targets",
     "evaluation_notes",
     "had_before",
@@ -19,5 +21,4 @@ __all__ = [
     "per_user_metrics",
     "plan_ranking",
     "rank_targets",
-    "recommend",
 ]

@@ -7,8 +7,8 @@ means that ours is better.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,8 @@ LEVEL = 0.05
 _DRAWS_AT_A_TIME = 1 << 22
 
 
-class Comparison(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Comparison:
     """Ours against a baseline, over the same users.
 
     Attributes:
@@ -93,6 +94,28 @@ def paired_comparison(
         low=float(low),
         high=float(high),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrected(Comparison):
+    """A comparison among others.
+
+    Attributes:
+        p_holm: its p-value after Holm's correction over all of them.
+    """
+
+    p_holm: float
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether ours is better with significance."""
+        return self.difference > 0 and self.p_holm < LEVEL
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Corrected]:
+    """The comparisons, with Holm's correction over all of them."""
+    adjusted = holm([one.p_value for one in comparisons]).tolist()
+    return [Corrected(**vars(one), p_holm=p) for one, p in zip(comparisons, adjusted, strict=True)]
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from reland_jax.config import EvalConfig
-from reland_jax.types import Ragged, RelandError, Splits
+from reland_jax.types import PARTS, Ragged, RelandError, Splits
 
-PART_NAMES = {"valid": "validation", "test": "test"}
+PART_NAMES = dict(zip(PARTS, ("validation", "test"), strict=True))
+"""For people."""
 
 _WHO_HAS_NONE = {
     "leave_one_out": "leave_one_out holds out items of users with at least 3 interactions",

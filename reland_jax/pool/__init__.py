@@ -10,7 +10,7 @@ from reland_jax.pool.build import (
     told_of_missing,
 )
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
-from reland_jax.pool.folder import load_pool, pool_summary, read_manifest, save_pool
+from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_manifest, save_pool
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import build_prompt, prompt_hash
 from reland_jax.pool.prompting.templates import DOMAINS, PROMPT_VERSION
@@ -22,6 +22,7 @@ from reland_jax.pool_store.provider import pool_state
 from reland_jax.pool_store.store import PoolStore
 
 __all__ = [
+    "PoolSummary",
     "DOMAINS",
     "PROMPT_VERSION",
     "PROVIDERS",

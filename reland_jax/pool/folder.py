@@ -6,6 +6,7 @@ complete. The Parquet bytes depend on the pool alone, so equal pools are equal f
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -18,6 +19,7 @@ import numpy as np
 
 from reland_jax.files import written_aside
 from reland_jax.pool.contract import HEURISTIC
+from reland_jax.records import to_plain
 from reland_jax.types import HOW_NAMES, IdMap, Rationale, ReasoningPool, RelandError, SeedSet
 
 if TYPE_CHECKING:
@@ -120,14 +122,31 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def pool_summary(pool: ReasoningPool) -> dict[str, Any]:
-    """What the pool holds and what it cost, as JSON values.
+@dataclasses.dataclass(frozen=True)
+class PoolSummary:
+    """What a pool holds and what it cost.
 
-    Returns:
-        seeds, how (count per name), llm_inferences (0 for heuristic texts; users with the same prompt
-        share one), prompt_tokens, response_tokens (0 where not known), tokens_known (whether every
-        inference says its tokens), models (name -> rationales).
+    Attributes:
+        seeds: rationales.
+        how: name of a sampling -> seed users that it chose.
+        llm_inferences: 0 for heuristic texts; users with the same prompt share one.
+        prompt_tokens: read in all of them, 0 where not known.
+        response_tokens: written in all of them.
+        tokens_known: whether every inference says its tokens.
+        models: name -> rationales that it wrote.
     """
+
+    seeds: int
+    how: Mapping[str, int]
+    llm_inferences: int
+    prompt_tokens: int
+    response_tokens: int
+    tokens_known: bool
+    models: Mapping[str, int]
+
+
+def pool_summary(pool: ReasoningPool) -> PoolSummary:
+    """What the pool holds and what it cost."""
     # Users with the same prompt share one inference, which was paid once.
     inferences = {
         rationale.prompt_hash or row: rationale
@@ -136,15 +155,15 @@ def pool_summary(pool: ReasoningPool) -> dict[str, Any]:
     }
     known = all(rationale.prompt_tokens and rationale.response_tokens for rationale in inferences.values())
     models = Counter(rationale.model for rationale in pool.rationales)
-    return {
-        "seeds": len(pool.rationales),
-        "how": {name: int((pool.seeds.how == code).sum()) for code, name in enumerate(HOW_NAMES)},
-        "llm_inferences": len(inferences),
-        "prompt_tokens": sum(rationale.prompt_tokens for rationale in inferences.values()),
-        "response_tokens": sum(rationale.response_tokens for rationale in inferences.values()),
-        "tokens_known": known,
-        "models": dict(sorted(models.items())),
-    }
+    return PoolSummary(
+        seeds=len(pool.rationales),
+        how={name: int((pool.seeds.how == code).sum()) for code, name in enumerate(HOW_NAMES)},
+        llm_inferences=len(inferences),
+        prompt_tokens=sum(rationale.prompt_tokens for rationale in inferences.values()),
+        response_tokens=sum(rationale.response_tokens for rationale in inferences.values()),
+        tokens_known=known,
+        models=dict(sorted(models.items())),
+    )
 
 
 def _check(pool: ReasoningPool, num_users: int) -> None:
@@ -214,7 +233,7 @@ def _manifest(pool: ReasoningPool, content: bytes, provenance: Mapping[str, Any]
         "rows": len(pool.rationales),
         "dim": int(pool.behaviour.shape[1]),
         "file": {"name": POOL_FILE, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
-        "summary": pool_summary(pool),
+        "summary": to_plain(pool_summary(pool)),
         "provenance": dict(provenance),
     }
 

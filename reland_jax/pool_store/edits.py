@@ -19,6 +19,7 @@ from reland_jax.pool.contract import Problem
 from reland_jax.pool.folder import pool_summary
 from reland_jax.pool.providers.files import FileRationale
 from reland_jax.pool_store.patterns import found_in
+from reland_jax.records import to_plain
 from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, Rationale, ReasoningPool, RelandError, SeedSet
 
@@ -316,7 +317,7 @@ def stats(pool: ReasoningPool, assignment: Assignment) -> dict[str, Any]:
     texts = Counter(each.step2 for each in pool.rationales)
     tokens = {each.prompt_hash or str(row): tokens_of(each) for row, each in enumerate(pool.rationales)}
     cosine = np.percentile(assignment.cosine[:, 0], [5, 50, 95])
-    return pool_summary(pool) | {
+    return to_plain(pool_summary(pool)) | {
         "users": len(assignment.seed),
         "users_per_seed": {
             "min": int(users.min()),

@@ -1,5 +1,7 @@
 """Reports of a run for people: tables compared with the paper's, plots, one HTML page, TensorBoard events."""
 
+from reland_jax.report.cases import LIST_LENGTH, report_content
+from reland_jax.report.choice import cases_to_show
 from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
 from reland_jax.report.grid import write_grid
 from reland_jax.report.page import write_report
@@ -8,12 +10,15 @@ from reland_jax.report.tables import comparison_table
 from reland_jax.report.tensorboard import scalar_writer, write_scalars
 
 __all__ = [
+    "LIST_LENGTH",
     "TABLE_2",
     "Case",
     "ItemLabel",
     "Problem",
     "ReportContent",
+    "cases_to_show",
     "comparison_table",
+    "report_content",
     "scalar_writer",
     "write_grid",
     "write_report",

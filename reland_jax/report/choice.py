@@ -34,6 +34,29 @@ def users_to_show(wanted: Sequence[str], users: np.ndarray) -> np.ndarray:
     return np.array(list(dict.fromkeys(found)), np.int64)
 
 
+def cases_to_show(wanted: Sequence[str], users: np.ndarray, tested: np.ndarray, count: int = 6) -> np.ndarray:
+    """Users to show: all that were asked for, then users drawn at random who have a test target.
+
+    They are drawn without looking at any recommendation, so that the page shows no selected successes.
+
+    Args:
+        wanted: see `users_to_show`.
+        users: ``<str>[U]``, external ids of all users.
+        tested: ``<int>[n]``, users with a test target.
+        count: how many; more only if more were asked for.
+
+    Returns:
+        ``<int64>[n]``, distinct.
+
+    Raises:
+        RelandError: an id that is no user's.
+    """
+    first = users_to_show(wanted, users)
+    drawn = np.random.default_rng(0).permutation(tested)
+    drawn = drawn[~np.isin(drawn, first)]
+    return np.concatenate([first, drawn[: max(count - len(first), 0)]])
+
+
 def _known(users: np.ndarray, wanted: str) -> int:
     row = _row(users, wanted)
     if row is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from reland_jax.results import RunResults
 from reland_jax.types import Assignment, SeedSet
 
 
@@ -66,8 +67,9 @@ class ReportContent(NamedTuple):
     """Everything `write_report` shows.
 
     Attributes:
-        results: the content of results.json.
-        config: nested settings of the run, as `Config.to_dict` gives them.
+        results: what the run found.
+        config: nested settings of the run, as `Config.to_keep` gives them.
+        masked: whether the lists leave out what a user has had.
         activity: ``<int64>[U]``, number of training interactions of every user.
         seeds: the seed users of the pool, aligned with the rows that `assignment` names.
         cluster_sizes: ``<int64>[clusters]``, users in each K-means cluster; empty if not known.
@@ -77,8 +79,9 @@ class ReportContent(NamedTuple):
         data: labels and values of what was done to load the data; may be empty.
     """
 
-    results: Mapping[str, Any]
-    config: Mapping[str, Any]
+    results: RunResults
+    config: Mapping[str, object]
+    masked: bool
     activity: np.ndarray
     seeds: SeedSet
     cluster_sizes: np.ndarray

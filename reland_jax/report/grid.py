@@ -112,7 +112,7 @@ def dataset_words(table: Mapping[str, Any], dataset: str) -> list[str]:
         over = f"over id in test NDCG@10, {gain['backbones']} backbones"
         told.append(f"Mean gain of reland {over}: {gain['ours']:+.1%}{paper}.")
     told += [attribution_words(group) for group in groups]
-    warnings = dict.fromkeys(writer_warning({"pool": group["pool"]}) for group in groups)
+    warnings = dict.fromkeys(writer_warning(group["pool"]["provider"]) for group in groups)
     return told + [text for text in (*warnings, NOTES.get(dataset, "")) if text]
 
 

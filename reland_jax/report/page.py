@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reland_jax.files import write_text
-from reland_jax.report import plots, words
+from reland_jax.report import plots, tables, words
 from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
 from reland_jax.report.render import render
-from reland_jax.report.tables import Table, result_tables
+from reland_jax.report.tables import Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SECTIONS = (
     ("results", "Results"),
@@ -40,68 +43,59 @@ def write_report(path: str | Path, content: ReportContent) -> None:
     Args:
         path: the file to write; its folder is made if it is missing.
         content: what to show.
-
-    Raises:
-        RelandError: `content.results` has no variant.
     """
     write_text(Path(path), render_report(content), private=True)
 
 
 def render_report(content: ReportContent) -> str:
-    """The HTML of `write_report`.
-
-    Raises:
-        RelandError: `content.results` has no variant.
-    """
+    """The HTML of `write_report`."""
     return render(_TEMPLATE, _values(content))
 
 
-def _values(content: ReportContent) -> dict[str, Any]:
+def _values(content: ReportContent) -> dict[str, object]:
     results = content.results
-    pool = results.get("pool", {})
-    backbone = results.get("backbone", "")
     return {
-        "dataset": results.get("dataset", ""),
-        "backbone": BACKBONE_NAMES.get(backbone, backbone),
+        "dataset": results.dataset,
+        "backbone": BACKBONE_NAMES.get(results.backbone, results.backbone),
         "headline": words.headline(results),
-        "warning": words.writer_warning(results),
+        "warning": words.writer_warning(results.pool.provider),
         "sections": SECTIONS,
-        "tables": result_tables(results),
-        "notes": results.get("notes") or (),
-        "masked": bool(content.config.get("eval", {}).get("mask_history")),
+        "tables": tables.result_tables(results),
+        "notes": results.notes,
+        "masked": content.masked,
         "data": Table("What was read, taken away and left.", ("what", "value"), content.data),
         "plots": _plots(content),
         "seeds_words": words.seeds_words(content),
         "assignment_words": words.assignment_words(content.assignment, content.seeds),
         "cases": content.cases,
         "shown_history": _SHOWN_HISTORY,
-        "provider": pool.get("provider", ""),
-        "models": pool.get("models") or (),
-        "cost": words.cost_table(results, len(content.activity)),
-        "environment": _settings("What the run ran on.", results.get("environment", {})),
+        "provider": results.pool.provider,
+        "models": results.pool.models,
+        "cost": words.cost_table(results.pool, len(content.activity)),
+        "environment": _settings("What the run ran on.", results.environment),
         "config": _settings("Every setting of the run.", content.config),
         "problems": content.problems,
         "shown_problems": _SHOWN_PROBLEMS,
     }
 
 
-def _plots(content: ReportContent) -> dict[str, Any]:
+def _plots(content: ReportContent) -> dict[str, Markup]:
     from markupsafe import Markup
 
     # The drawings are ours and matplotlib escapes the texts in them; all else on the page is escaped here.
     return {
-        "validation": Markup(plots.validation_curves(content.results)),
+        "validation": Markup(plots.validation_curves(tables.histories(content.results))),
         "activity": Markup(plots.activity_histogram(content.activity, content.seeds)),
         "clusters": Markup(plots.cluster_scatter(content.cluster_sizes, content.seeds)),
         "cosines": Markup(plots.cosine_histogram(content.assignment, content.seeds)),
     }
 
 
-def _settings(caption: str, values: Mapping[str, Any]) -> Table:
+def _settings(caption: str, values: Mapping[str, object]) -> Table:
     return Table(caption, ("name", "value"), list(_flat(values).items()))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """Nested mappings as one, with dotted names and values as text."""
     flat: dict[str, str] = {}
     for name, value in values.items():

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reland_jax.files import written_aside
-from reland_jax.report.tables import variant_results
 from reland_jax.report.words import borrowed
-from reland_jax.types import HOW_NAMES, IMPORTANT, REPRESENTATIVE, Assignment, SeedSet
+from reland_jax.types import HOW_NAMES, IMPORTANT, NDCG, REPRESENTATIVE, Assignment, SeedSet
 from reland_jax.variants import F_ITEM, ID, RELAND
 
 if TYPE_CHECKING:
@@ -43,17 +42,21 @@ _HOW_STYLES = {REPRESENTATIVE: (_BLUE, "-"), IMPORTANT: (_ORANGE, "--")}
 _BINS = 40
 
 
-def validation_curves(results: Mapping[str, Any]) -> str:
-    """Validation NDCG@10 per epoch of every variant, the best epoch marked (paper, Fig. 7)."""
+def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Validation NDCG@10 per epoch of every variant, the best epoch marked (paper, Fig. 7).
+
+    Args:
+        histories: variant -> entries of its epochs; see `TrainingSummary`.
+    """
     figure, axes = _new_figure("epoch", "validation NDCG@10")
     drawn = False
-    for name, one in variant_results(results).items():
-        rows = [row for row in one.get("history", ()) if row.get("ndcg@10") is not None]
+    for name, history in histories.items():
+        rows = [row for row in history if NDCG in row]
         if not rows:
             continue
         drawn = True
         colour, line, marker = _VARIANT_STYLES.get(name, (_INK, "-.", "d"))
-        epochs, scores = [row["epoch"] for row in rows], [row["ndcg@10"] for row in rows]
+        epochs, scores = [row["epoch"] for row in rows], [row[NDCG] for row in rows]
         best = int(np.argmax(scores))
         label = f"{name} (best {scores[best]:.4f})"
         axes.plot(epochs, scores, line, color=colour, linewidth=1.8, label=label)

@@ -12,7 +12,7 @@ _HEAD = "head.html.j2"
 """Style and macros of every page."""
 
 
-def render(body: str, values: Mapping[str, Any]) -> str:
+def render(body: str, values: Mapping[str, object]) -> str:
     """A self-contained HTML page: no script, no network, every text escaped and as it is seen.
 
     Args:

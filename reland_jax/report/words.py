@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
-from reland_jax.report.tables import MISSING, Table, gain, is_significant_gain, variant_results
-from reland_jax.types import HOW_NAMES, Assignment, SeedSet
+from reland_jax.report.tables import MISSING, Table, gain, in_order, is_significant_gain
+from reland_jax.results import PoolFigures, RunResults
+from reland_jax.types import HOW_NAMES, NDCG, Assignment, SeedSet
 from reland_jax.variants import EXPECTED, F_ITEM, ID, RELAND
 
 
-def headline(results: Mapping[str, Any]) -> str:
+def headline(results: RunResults) -> str:
     """One or two sentences: what `reland` reached, against `id` and `f_item`, and how sure that is."""
-    tests = {name: one.get("test", {}) for name, one in variant_results(results).items()}
-    ndcg = {name: test["ndcg@10"] for name, test in tests.items() if "ndcg@10" in test}
-    backbone = results.get("backbone", "")
-    where = f"On {results.get('dataset', '')} with {BACKBONE_NAMES.get(backbone, backbone)}"
+    ndcg = {name: one.test[NDCG] for name, one in in_order(results).items()}
+    where = f"On {results.dataset} with {BACKBONE_NAMES.get(results.backbone, results.backbone)}"
     if RELAND.name not in ndcg:
         return f"{where}: test NDCG@10 " + ", ".join(f"{k} {v:.4f}" for k, v in ndcg.items()) + "."
     against = [
@@ -31,9 +27,9 @@ def headline(results: Mapping[str, Any]) -> str:
     return f"{sentence.rstrip(': ')}. {_certainty(results)}".strip()
 
 
-def writer_warning(results: Mapping[str, Any]) -> str:
+def writer_warning(provider: str) -> str:
     """The warning if the heuristic wrote the rationales; otherwise ""."""
-    if results.get("pool", {}).get("provider") != "heuristic":
+    if provider != "heuristic":
         return ""
     return (
         "No LLM was used: the rationales of this run were put together from each seed user's own history by "
@@ -84,18 +80,17 @@ def assignment_words(assignment: Assignment, seeds: SeedSet) -> str:
     )
 
 
-def cost_table(results: Mapping[str, Any], num_users: int) -> Table:
+def cost_table(pool: PoolFigures, num_users: int) -> Table:
     """LLM inferences and tokens of this run, and what asking for each of `num_users` would take."""
-    pool = results.get("pool", {})
-    inferences, rationales = pool.get("llm_inferences") or 0, pool.get("seeds") or 0
+    inferences = pool.llm_inferences
     rows = [_cost_row("LLM inferences", inferences, num_users if inferences else None)]
-    for name, field in (("tokens read", "prompt_tokens"), ("tokens written", "response_tokens")):
-        tokens = pool.get(field) if pool.get("tokens_known") and inferences else None
+    for name, count in (("tokens read", pool.prompt_tokens), ("tokens written", pool.response_tokens)):
+        tokens = count if pool.tokens_known and inferences else None
         everyone = None if tokens is None else round(tokens / inferences * num_users)
         rows.append(_cost_row(name, tokens, everyone))
     caption = "What the LLM was asked, and what asking it about every user would cost at the same length."
     if not inferences:
-        caption += f" No inference was made; an LLM would be asked for {rationales:,} users of {num_users:,}."
+        caption += f" No inference was made; an LLM would be asked for {pool.seeds:,} users of {num_users:,}."
     return Table(caption, ("cost", "this run", "for every user", "ratio"), rows)
 
 
@@ -108,13 +103,13 @@ def _count(value: int | None) -> str:
     return "not known" if value is None else f"{value:,}"
 
 
-def _certainty(results: Mapping[str, Any]) -> str:
-    if not results.get("significance"):
+def _certainty(results: RunResults) -> str:
+    if not results.significance:
         return "No significance test was run: read a small difference as noise."
     sure = [
         pair.base
         for pair in EXPECTED
-        if pair.ours == RELAND.name and is_significant_gain(results, pair.name, "ndcg@10")
+        if pair.ours == RELAND.name and is_significant_gain(results, pair, NDCG)
     ]
     if not sure:
         return "No gain of reland in NDCG@10 is significant after Holm."

@@ -32,9 +32,9 @@ from reland_jax.train.state import (
     step_key,
 )
 from reland_jax.train.tasks import Task, append
-from reland_jax.types import RelandError, Splits, TargetRanks
+from reland_jax.types import NDCG, PARTS, RelandError, Splits, TargetRanks
 
-MONITOR = "ndcg@10"
+MONITOR = NDCG
 
 
 class FitResult(NamedTuple):
@@ -75,7 +75,7 @@ class Evaluator:
                 config.tile_bytes,
                 splits.train,
             )
-            for part in ("valid", "test")
+            for part in PARTS
         }
 
     @property

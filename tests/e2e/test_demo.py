@@ -128,7 +128,7 @@ def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.Mon
     inputs = pipeline.prepare()
     for variant in VARIANTS:
         again = pipeline.train(inputs, variant, 0).summary
-        assert again["test"] == run.results["variants"][variant]["test"]
+        assert again.test == run.results["variants"][variant]["test"]
     assert set(pipeline.seconds) == {*STAGES[:-2], *(f"train/{variant}-seed0" for variant in VARIANTS)}
 
 

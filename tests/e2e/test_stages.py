@@ -210,7 +210,7 @@ def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) 
     pipeline = Pipeline(config, copied.workdir)
     again = pipeline.train(pipeline.prepare(), "id", 0).summary
     before = copied.results["variants"]["id"]["history"]
-    assert len(again["history"]) == 1 and again["history"][0]["loss"] != before[0]["loss"]
+    assert len(again.history) == 1 and again.history[0]["loss"] != before[0]["loss"]
 
 
 def stamps(workdir: Path) -> dict[str, dict[str, Any]]:

@@ -235,7 +235,7 @@ def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(RelandError, match="pip install -r requirements-tune.txt"):
         tune(Config(), ("id",), 1, tmp_path)
-    with pytest.raises(RelandError, match="'relan': did you mean 'reland'"):
+    with pytest.raises(RelandError, match="'relan' is not known; did you mean 'reland'"):
         tune(Config(), ("relan",), 1, tmp_path)
 
 
@@ -297,7 +297,7 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
     assert command == expected
     pipeline = Pipeline(command, tmp_path / "prepared")
     summary = pipeline.train(pipeline.prepare(), "reland", tuning.TRAINING_SEED).summary
-    assert summary["valid"]["ndcg@10"] == pytest.approx(best["value"], abs=1e-9)
+    assert summary.valid["ndcg@10"] == pytest.approx(best["value"], abs=1e-9)
 
 
 @needs_optuna

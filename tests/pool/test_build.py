@@ -71,7 +71,7 @@ def test_heuristic_pool(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pool.behaviour, [[9, 10, 11], [0, 1, 2]])
     assert pool.behaviour.dtype == np.float32
     assert "Title8; Title7; Title6; Title5; Title4" in pool.rationales[0].step2
-    assert problems == [] and pool_summary(pool)["llm_inferences"] == 0
+    assert problems == [] and pool_summary(pool).llm_inferences == 0
 
 
 @pytest.mark.parametrize("provider", ["heuristic", "batch"])
@@ -117,7 +117,7 @@ def test_batch_pool_from_end_to_end(tmp_path: Path) -> None:
     assert [r.step2 for r in pool.rationales] == ["for two.", "for one."]
     assert {problem.user_id for problem in problems} == {"secret-user-0"}
     summary = pool_summary(pool)
-    assert (summary["llm_inferences"], summary["prompt_tokens"], summary["tokens_known"]) == (2, 10, True)
+    assert (summary.llm_inferences, summary.prompt_tokens, summary.tokens_known) == (2, 10, True)
 
 
 def test_seeds_without_any_text_are_listed_and_not_asked(tmp_path: Path) -> None:

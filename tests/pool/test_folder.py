@@ -12,11 +12,13 @@ import pytest
 from reland_jax.pool.folder import (
     MANIFEST_FILE,
     POOL_FILE,
+    PoolSummary,
     load_pool,
     pool_summary,
     read_manifest,
     save_pool,
 )
+from reland_jax.records import to_plain
 from reland_jax.types import IdMap, Rationale, ReasoningPool, RelandError, SeedSet
 
 USERS = np.asarray(["ann", "bob", "cy", "dé"])
@@ -78,7 +80,7 @@ def test_manifest_says_what_it_is(tmp_path: Path) -> None:
     assert manifest["created"] == PROVENANCE["created"] and manifest["provider"] == "batch"
     assert manifest["prompt_version"] == "1" and manifest["provenance"]["domain"] == "movies"
     assert (manifest["rows"], manifest["dim"]) == (3, 2)
-    assert manifest["summary"] == pool_summary(pool())
+    assert manifest["summary"] == to_plain(pool_summary(pool()))
 
 
 def test_saving_again_replaces_the_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -107,26 +109,22 @@ def test_a_failed_save_keeps_the_old_pool(tmp_path: Path, monkeypatch: pytest.Mo
 def test_summary_counts_a_shared_prompt_once() -> None:
     shared = Rationale("a", "b", "c", "f" * 64, "llm-1", 10, 4)
     heuristic = Rationale("a", "b", "c", model="heuristic")
-    assert pool_summary(pool(rationales=[shared, shared, heuristic])) == {
-        "seeds": 3,
-        "how": {"representative": 2, "important": 1},
-        "llm_inferences": 1,
-        "prompt_tokens": 10,
-        "response_tokens": 4,
-        "tokens_known": True,
-        "models": {"heuristic": 1, "llm-1": 2},
-    }
+    assert pool_summary(pool(rationales=[shared, shared, heuristic])) == PoolSummary(
+        seeds=3,
+        how={"representative": 2, "important": 1},
+        llm_inferences=1,
+        prompt_tokens=10,
+        response_tokens=4,
+        tokens_known=True,
+        models={"heuristic": 1, "llm-1": 2},
+    )
 
 
 def test_summary_without_tokens() -> None:
     from_file = pool_summary(pool(rationales=[Rationale("a", "b", "c", model="file:x")] * 3))
-    assert (from_file["llm_inferences"], from_file["prompt_tokens"], from_file["tokens_known"]) == (
-        3,
-        0,
-        False,
-    )
+    assert (from_file.llm_inferences, from_file.prompt_tokens, from_file.tokens_known) == (3, 0, False)
     offline = pool_summary(pool(rationales=[Rationale("a", "b", "c", model="heuristic")] * 3))
-    assert (offline["llm_inferences"], offline["tokens_known"]) == (0, True)
+    assert (offline.llm_inferences, offline.tokens_known) == (0, True)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])

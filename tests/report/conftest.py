@@ -1,15 +1,18 @@
-"""Invented results of a run, in the form of results.json, and a report made from them."""
+"""Invented results of a run, and a report made from them."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from reland_jax.config import Config
+from reland_jax.eval import HeldOut
+from reland_jax.eval.significance import Corrected
 from reland_jax.report import Case, ItemLabel, Problem, ReportContent
+from reland_jax.results import PerSeed, PoolFigures, RunResults, VariantResults
 from reland_jax.types import Assignment, SeedSet
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -21,46 +24,53 @@ _TEST = {
 }
 
 
-def _variant(name: str, rng: np.random.Generator) -> dict[str, Any]:
+def variant_results(
+    test: dict[str, float], history: Sequence[Mapping[str, float]] = (), seeds: Sequence[float] = (0.0,)
+) -> VariantResults:
+    """Figures of a variant; `seeds` are what test metrics of each training seed differ from the mean by."""
+    valid = {metric: value + 0.008 for metric, value in test.items()}
+    scores = [
+        {name: [value + shift for shift in seeds] for name, value in part.items()} for part in (valid, test)
+    ]
+    speeds = [[8.25] * len(seeds)] * 4
+    per_seed = PerSeed(*scores, [30] * len(seeds), [20] * len(seeds), *speeds)
+    return VariantResults(valid, test, 30, 20, "shifted", 8.25, 1.0, 100.0, 0.5, history, per_seed, 0, 0, 0)
+
+
+def _variant(name: str, rng: np.random.Generator) -> VariantResults:
     curve = 0.05 * (1 - np.exp(-np.arange(1, 31) / 8)) + 0.0005 * rng.standard_normal(30)
-    return {
-        "test": _TEST[name],
-        "valid": {metric: value + 0.008 for metric, value in _TEST[name].items()},
-        "epochs": 30,
-        "best_epoch": 20,
-        "seconds_per_epoch": 8.25,
-        "history": [
-            {"epoch": epoch, "loss": 9.0 / epoch, "ndcg@10": float(score)}
-            for epoch, score in enumerate(curve, start=1)
-        ],
-        "per_seed": {"test": {"ndcg@10": [_TEST[name]["ndcg@10"] + shift for shift in (-0.001, 0.0, 0.001)]}},
-    }
+    history = [
+        {"epoch": epoch, "loss": 9.0 / epoch, "ndcg@10": float(score)}
+        for epoch, score in enumerate(curve, start=1)
+    ]
+    return variant_results(_TEST[name], history, (-0.001, 0.0, 0.001))
 
 
-def _results() -> dict[str, Any]:
+SURE = Corrected(0.0462, 0.0420, 0.0042, 0.1, 0.00001, 0.0021, 0.0063, p_holm=0.0002)
+UNSURE = Corrected(0.0431, 0.0420, 0.0011, 0.026, 0.04, -0.0001, 0.0023, p_holm=0.08)
+_COUNTS = HeldOut(users=1200, users_without=34, targets=1500, repeated=2, had_before=7, short_lists={})
+
+
+def _results() -> RunResults:
     rng = np.random.default_rng(0)
-    test = {"difference": 0.0042, "p_value": 0.00001, "p_holm": 0.0002, "low": 0.0021, "high": 0.0063}
-    unsure = {"difference": 0.0011, "p_value": 0.04, "p_holm": 0.08, "low": -0.0001, "high": 0.0023}
-    return {
-        "dataset": "amazon-beauty",
-        "backbone": "sasrec",
-        "variants": {name: _variant(name, rng) for name in ("id", "f_item", "reland")},
-        "pool": {
-            "provider": "file",
-            "seeds": 200,
-            "llm_inferences": 200,
-            "prompt_tokens": 100_000,
-            "response_tokens": 20_000,
-            "tokens_known": True,
-            "models": ["some-llm-1"],
-            "how": {"representative": 100, "important": 100},
-        },
-        "significance": {
-            "reland>id": {"ndcg@10": test, "hr@10": unsure},
-            "f_item>id": {"ndcg@10": unsure},
-        },
-        "environment": {"jax": "0.10.2", "device": "cpu", "packages": {"numpy": "2.0"}},
-    }
+    return RunResults(
+        dataset="amazon-beauty",
+        backbone="sasrec",
+        protocol="leave_one_out",
+        training_seeds=(0, 1, 2),
+        held_out={"valid": _COUNTS, "test": _COUNTS._replace(had_before=0)},
+        notes=(),
+        variants={name: _variant(name, rng) for name in ("id", "f_item", "reland")},
+        significance={"reland>id": {"ndcg@10": SURE, "hr@10": UNSURE}, "f_item>id": {"ndcg@10": UNSURE}},
+        data=None,
+        pool=PoolFigures(
+            seeds=200, how={"representative": 100, "important": 100}, llm_inferences=200,
+            prompt_tokens=100_000, response_tokens=20_000, tokens_known=True, models={"some-llm-1": 200},
+            provider="file", remarks=0, ledger={}, rationales_each=1, rationales_in_use=200,
+        ),
+        stage_seconds={},
+        environment={"jax": "0.10.2", "device": "cpu", "packages": {"numpy": "2.0"}},
+    )  # fmt: skip
 
 
 def _case(user_id: str, seed_user_id: str) -> Case:
@@ -84,10 +94,7 @@ def _case(user_id: str, seed_user_id: str) -> Case:
 
 @pytest.fixture(scope="session")
 def sample() -> ReportContent:
-    """A report of 2,000 users, 200 of them seeds, with hostile texts in every place people fill in.
-
-    It is shared between tests: those that change something take `content` or `results`.
-    """
+    """A report of 2,000 users, 200 of them seeds, with hostile texts in every place people fill in."""
     rng = np.random.default_rng(1)
     users = rng.permutation(2000)[:200].astype(np.int32)
     cosine = np.clip(rng.normal(0.8, 0.1, (2000, 1)), -1, 1).astype(np.float32)
@@ -97,6 +104,7 @@ def sample() -> ReportContent:
     return ReportContent(
         results=_results(),
         config=Config().to_dict(),
+        masked=False,
         activity=3 + rng.geometric(0.2, 2000),
         seeds=SeedSet(users, rng.integers(100, size=200, dtype=np.int32), np.arange(200, dtype=np.int8) % 2),
         cluster_sizes=rng.multinomial(2000, np.full(100, 0.01)),
@@ -108,24 +116,16 @@ def sample() -> ReportContent:
 
 
 @pytest.fixture
-def results(sample: ReportContent) -> dict[str, Any]:
+def results(sample: ReportContent) -> RunResults:
     """Beauty with SASRec, all three variants, every optional part present."""
-    return copy.deepcopy(dict(sample.results))
+    return sample.results
 
 
 @pytest.fixture
-def content(sample: ReportContent, results: dict[str, Any]) -> ReportContent:
-    """The sample with results that a test may change."""
-    return sample._replace(results=results)
-
-
-@pytest.fixture
-def heuristic_results(results: dict[str, Any]) -> dict[str, Any]:
-    """The same run with rationales of the offline heuristic and without the optional parts."""
-    plain = copy.deepcopy(results)
-    nothing_asked = {"llm_inferences": 0, "tokens_known": False}
-    plain["pool"] = {"provider": "heuristic", "models": ["heuristic"], "seeds": 200, **nothing_asked}
-    del plain["significance"]
-    for one in plain["variants"].values():
-        del one["per_seed"]
-    return plain
+def heuristic_results(results: RunResults) -> RunResults:
+    """The same run with one seed and rationales of the offline heuristic, and nothing compared."""
+    pool = replace(
+        results.pool, provider="heuristic", models={"heuristic": 200}, llm_inferences=0, tokens_known=False
+    )
+    variants = {name: variant_results(test) for name, test in _TEST.items()}
+    return replace(results, pool=pool, significance={}, variants=variants)

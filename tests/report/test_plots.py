@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any
 
 import numpy as np
 import pytest
 
-from reland_jax.report import ReportContent, plots
+from reland_jax.report import ReportContent, plots, tables
+from reland_jax.results import RunResults
 from reland_jax.types import Assignment, SeedSet
 
 NO_SEEDS = SeedSet(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int8))
@@ -26,10 +26,10 @@ def _texts(svg: str) -> str:
     return " ".join(text.strip() for text in root.itertext() if text.strip())
 
 
-def test_curves_name_every_variant_and_its_best_epoch(results: dict[str, Any]) -> None:
-    text = _texts(plots.validation_curves(results))
-    for name, one in results["variants"].items():
-        best = max(row["ndcg@10"] for row in one["history"])
+def test_curves_name_every_variant_and_its_best_epoch(results: RunResults) -> None:
+    text = _texts(plots.validation_curves(tables.histories(results)))
+    for name, one in results.variants.items():
+        best = max(row["ndcg@10"] for row in one.history)
         assert f"{name} (best {best:.4f})" in text
 
 
@@ -43,19 +43,19 @@ def test_curves_name_every_variant_and_its_best_epoch(results: dict[str, Any]) -
     ],
 )
 def test_curves_of_little_data(history: list[dict[str, float]], expected: str) -> None:
-    assert expected in _texts(plots.validation_curves({"variants": {"id": {"history": history}}}))
+    assert expected in _texts(plots.validation_curves({"id": history}))
 
 
 def test_curves_escape_the_name_of_a_variant() -> None:
     history = [{"epoch": 1, "ndcg@10": 0.1}]
-    svg = plots.validation_curves({"variants": {"<script>": {"history": history}}})
+    svg = plots.validation_curves({"<script>": history})
     assert "<script>" not in svg and "<script>" in _texts(svg)
 
 
-def test_cosines_show_the_median_of_those_who_borrow(content: ReportContent) -> None:
-    text = _texts(plots.cosine_histogram(content.assignment, content.seeds))
-    others = np.setdiff1d(np.arange(2000), content.seeds.user)
-    assert f"their median, {np.median(content.assignment.cosine[others, 0]):.2f}" in text
+def test_cosines_show_the_median_of_those_who_borrow(sample: ReportContent) -> None:
+    text = _texts(plots.cosine_histogram(sample.assignment, sample.seeds))
+    others = np.setdiff1d(np.arange(2000), sample.seeds.user)
+    assert f"their median, {np.median(sample.assignment.cosine[others, 0]):.2f}" in text
     assert "200 seed users (cosine 1) not shown" in text
 
 
@@ -71,8 +71,8 @@ def test_everyone_a_seed_leaves_no_histogram() -> None:
     assert "nothing was recorded" in _texts(plots.cosine_histogram(assignment, seeds))
 
 
-def test_activity_names_both_samplings(content: ReportContent) -> None:
-    text = _texts(plots.activity_histogram(content.activity, content.seeds))
+def test_activity_names_both_samplings(sample: ReportContent) -> None:
+    text = _texts(plots.activity_histogram(sample.activity, sample.seeds))
     assert "representative seeds (100)" in text and "important seeds (100)" in text
 
 
@@ -82,8 +82,8 @@ def test_activity_of_little_data(activity: list[int]) -> None:
     assert "training interactions of a user" in text
 
 
-def test_clusters_show_the_sampling_share(content: ReportContent) -> None:
-    assert "in proportion (10.0%)" in _texts(plots.cluster_scatter(content.cluster_sizes, content.seeds))
+def test_clusters_show_the_sampling_share(sample: ReportContent) -> None:
+    assert "in proportion (10.0%)" in _texts(plots.cluster_scatter(sample.cluster_sizes, sample.seeds))
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [4], [0, 7]])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from reland_jax.report import comparison_table, tables
-from reland_jax.types import RelandError
+from reland_jax.results import RunResults
+from tests.report.conftest import SURE
 
 
 def _row(table: tables.Table, name: str) -> dict[str, str]:
@@ -16,7 +17,7 @@ def _row(table: tables.Table, name: str) -> dict[str, str]:
     return dict(zip(table.header, row, strict=True))
 
 
-def test_comparison_shows_the_numbers_gains_and_stars(results: dict[str, Any]) -> None:
+def test_comparison_shows_the_numbers_gains_and_stars(results: RunResults) -> None:
     table = tables.comparison(results)
     assert [row[0] for row in table.rows] == ["id", "f_item", "reland"]
     assert _row(table, "id")["test NDCG@10"] == "0.0420"
@@ -28,18 +29,18 @@ def test_comparison_shows_the_numbers_gains_and_stars(results: dict[str, Any]) -
     assert _row(table, "f_item")["test HR@10"] == "0.0835 (-0.6%)"
 
 
-def test_a_significant_loss_gets_no_star(results: dict[str, Any]) -> None:
-    results["significance"]["reland>id"]["ndcg@10"]["difference"] = -0.0042
+def test_a_significant_loss_gets_no_star(results: RunResults) -> None:
+    lost = replace(SURE, difference=-0.0042)
+    results = replace(results, significance={"reland>id": {"ndcg@10": lost}})
     assert "*" not in _row(tables.comparison(results), "reland")["test NDCG@10"]
 
 
-def test_variants_come_in_the_papers_order_then_others(results: dict[str, Any]) -> None:
-    variants = results["variants"]
-    results["variants"] = {"no_seed": variants["id"], "reland": variants["reland"], "id": variants["id"]}
-    assert list(tables.variant_results(results)) == ["id", "reland", "no_seed"]
+def test_variants_come_in_the_papers_order_then_ablations(results: RunResults) -> None:
+    variants = dict.fromkeys(("noise", "reland", "id"), results.variants["id"])
+    assert list(tables.in_order(replace(results, variants=variants))) == ["id", "reland", "noise"]
 
 
-def test_paper_table_shows_ours_theirs_and_the_difference(results: dict[str, Any]) -> None:
+def test_paper_table_shows_ours_theirs_and_the_difference(results: RunResults) -> None:
     table = tables.against_paper(results)
     assert table is not None
     row = _row(table, "reland")
@@ -49,19 +50,17 @@ def test_paper_table_shows_ours_theirs_and_the_difference(results: dict[str, Any
     assert "some-llm-1" in table.caption and "ChatGPT-3.5" in table.caption
 
 
-def test_paper_table_says_what_differs(heuristic_results: dict[str, Any]) -> None:
-    heuristic_results["dataset"] = "ml-1m"
-    table = tables.against_paper(heuristic_results)
+def test_paper_table_says_what_differs(heuristic_results: RunResults) -> None:
+    table = tables.against_paper(replace(heuristic_results, dataset="ml-1m"))
     assert table is not None and "no LLM" in table.caption and "1,000,209" in table.caption
 
 
 @pytest.mark.parametrize(("key", "value"), [("dataset", "demo"), ("backbone", "mine")])
-def test_no_paper_table_where_the_paper_has_no_cell(results: dict[str, Any], key: str, value: str) -> None:
-    results[key] = value
-    assert tables.against_paper(results) is None
+def test_no_paper_table_where_the_paper_has_no_cell(results: RunResults, key: str, value: str) -> None:
+    assert tables.against_paper(replace(results, **{key: value})) is None
 
 
-def test_training_seeds_table(results: dict[str, Any]) -> None:
+def test_training_seeds_table(results: RunResults) -> None:
     table = tables.over_training_seeds(results)
     assert table is not None
     row = _row(table, "reland")
@@ -71,7 +70,7 @@ def test_training_seeds_table(results: dict[str, Any]) -> None:
     assert (row["lowest"], row["highest"]) == ("0.0452", "0.0472")
 
 
-def test_significance_table(results: dict[str, Any]) -> None:
+def test_significance_table(results: RunResults) -> None:
     table = tables.significance(results)
     assert table is not None and len(table.rows) == 3
     row = _row(table, "reland>id NDCG@10")
@@ -79,37 +78,29 @@ def test_significance_table(results: dict[str, Any]) -> None:
     assert (row["p"], row["p after Holm"]) == ("< 0.0001", "0.0002")
 
 
-def test_who_is_evaluated_is_a_table_and_notes_follow_the_tables(results: dict[str, Any]) -> None:
-    counts = {"users": 1200, "users_without": 34, "targets": 1500, "repeated": 2, "had_before": 7}
-    results["held_out"] = {"valid": counts, "test": counts | {"had_before": 0}}
-    results["notes"] = ["one thing.", "another."]
+def test_who_is_evaluated_is_a_table_and_notes_follow_the_tables(results: RunResults) -> None:
+    results = replace(results, notes=["one thing.", "another."])
     table = tables.evaluated(results)
-    assert table is not None and table.rows[0] == ("valid", "1,200", "34", "1,500", "7")
+    assert table.rows == [("valid", "1,200", "34", "1,500", "7"), ("test", "1,200", "34", "1,500", "0")]
     text = comparison_table(results)
     assert tables.to_markdown(table) in text and text.endswith("\n\nNote: one thing.\nNote: another.")
 
 
-def test_optional_tables_are_left_out(heuristic_results: dict[str, Any]) -> None:
-    heuristic_results["dataset"] = "demo"
-    assert tables.result_tables(heuristic_results) == [tables.comparison(heuristic_results)]
+def test_optional_tables_are_left_out(heuristic_results: RunResults) -> None:
+    plain = replace(heuristic_results, dataset="demo")
+    assert tables.result_tables(plain) == [tables.comparison(plain), tables.evaluated(plain)]
 
 
-def test_missing_numbers_are_dashes(results: dict[str, Any]) -> None:
-    results["variants"] = {"reland": {"test": {"ndcg@10": 0.5}}}
-    row = _row(tables.comparison(results), "reland")
-    assert row["test NDCG@10"] == "0.5000*" and row["test HR@10"] == row["s/epoch"] == tables.MISSING
+def test_without_id_there_is_no_gain_to_show(results: RunResults) -> None:
+    alone = replace(results, variants={"reland": results.variants["reland"]}, significance={})
+    assert _row(tables.comparison(alone), "reland")["test NDCG@10"] == "0.0462"
 
 
-def test_markdown_is_aligned_and_complete(results: dict[str, Any]) -> None:
+def test_markdown_is_aligned_and_complete(results: RunResults) -> None:
     text = comparison_table(results)
     blocks = [[line for line in block.splitlines() if line] for block in text.split("\n\n")]
     grids = [block for block in blocks if block[0].startswith("|")]
-    assert len(grids) == 4
+    assert len(grids) == 5
     for grid in grids:
         assert len({len(line) for line in grid}) == 1 and len({line.count("|") for line in grid}) == 1
         assert set(grid[1]) <= set("| -:")
-
-
-def test_no_variant_is_an_error() -> None:
-    with pytest.raises(RelandError, match=r"results\['variants'\] is empty"):
-        comparison_table({"variants": {}})

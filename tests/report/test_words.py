@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from reland_jax.report import ReportContent, words
+from reland_jax.results import RunResults
 from reland_jax.types import Assignment, SeedSet
+from tests.report.conftest import SURE
 
 
-def test_headline_says_the_gains_and_what_is_significant(results: dict[str, Any]) -> None:
+def test_headline_says_the_gains_and_what_is_significant(results: RunResults) -> None:
     line = words.headline(results)
     assert line.startswith("On amazon-beauty with SASRec, reland reaches a test NDCG@10 of 0.0462")
     assert "+10.0% against id (0.0420)" in line and "+7.2% against f_item (0.0431)" in line
     assert "The gain over id is significant" in line
 
 
-def test_headline_does_not_hide_a_loss(results: dict[str, Any]) -> None:
-    results["variants"]["reland"]["test"] = {"ndcg@10": 0.0399}
-    results["significance"]["reland>id"]["ndcg@10"]["difference"] = -0.0021
+def test_headline_does_not_hide_a_loss(results: RunResults) -> None:
+    worse = {"reland": replace(results.variants["reland"], test={"ndcg@10": 0.0399})}
+    lost = {"reland>id": {"ndcg@10": replace(SURE, difference=-0.0021)}}
+    results = replace(results, variants={**results.variants, **worse}, significance=lost)
     line = words.headline(results)
     assert "-5.0% against id" in line and "No gain of reland in NDCG@10 is significant" in line
 
 
-def test_headline_without_a_test_or_other_variants(heuristic_results: dict[str, Any]) -> None:
+def test_headline_without_a_test_or_other_variants(heuristic_results: RunResults) -> None:
     assert "No significance test was run" in words.headline(heuristic_results)
-    heuristic_results["variants"].pop("reland")
-    assert words.headline(heuristic_results).endswith("test NDCG@10 id 0.0420, f_item 0.0431.")
+    rest = {name: heuristic_results.variants[name] for name in ("id", "f_item")}
+    line = words.headline(replace(heuristic_results, variants=rest))
+    assert line.endswith("test NDCG@10 id 0.0420, f_item 0.0431.")
 
 
 def test_the_heuristic_is_never_called_an_llm(
-    results: dict[str, Any], heuristic_results: dict[str, Any]
+    results: RunResults, heuristic_results: RunResults
 ) -> None:
-    assert "No LLM was used" in words.writer_warning(heuristic_results)
-    assert words.writer_warning(results) == ""
+    assert "No LLM was used" in words.writer_warning(heuristic_results.pool.provider)
+    assert words.writer_warning(results.pool.provider) == ""
 
 
 def test_borrowed_leaves_seed_users_out() -> None:
@@ -46,32 +50,32 @@ def test_borrowed_leaves_seed_users_out() -> None:
     assert "2 users borrow" in line and "2 of 2 rationales are in use" in line and "by 3 at most" in line
 
 
-def test_assignment_words_count_the_quantiles(content: ReportContent) -> None:
-    cosine = words.borrowed(content.assignment, content.seeds)
-    line = words.assignment_words(content.assignment, content.seeds)
+def test_assignment_words_count_the_quantiles(sample: ReportContent) -> None:
+    cosine = words.borrowed(sample.assignment, sample.seeds)
+    line = words.assignment_words(sample.assignment, sample.seeds)
     assert f"at least {np.median(cosine):.2f}" in line and f"at least {np.quantile(cosine, 0.1):.2f}" in line
 
 
-def test_seeds_words(content: ReportContent) -> None:
-    line = words.seeds_words(content)
-    important = content.activity[content.seeds.user[content.seeds.how == 1]].mean()
+def test_seeds_words(sample: ReportContent) -> None:
+    line = words.seeds_words(sample)
+    important = sample.activity[sample.seeds.user[sample.seeds.how == 1]].mean()
     assert "200 of 2,000 users (10.0%)" in line and "100 as representative, 100 as important" in line
     assert f"important seeds {important:.1f}" in line
 
 
-def test_cost_of_asking_for_every_user(results: dict[str, Any]) -> None:
-    rows = {row[0]: row[1:] for row in words.cost_table(results, 2000).rows}
+def test_cost_of_asking_for_every_user(results: RunResults) -> None:
+    rows = {row[0]: row[1:] for row in words.cost_table(results.pool, 2000).rows}
     assert rows["LLM inferences"] == ("200", "2,000", "10.0 times")
     assert rows["tokens read"] == ("100,000", "1,000,000", "10.0 times")
     assert rows["tokens written"] == ("20,000", "200,000", "10.0 times")
 
 
-def test_unknown_tokens_are_said_to_be_unknown(results: dict[str, Any]) -> None:
-    results["pool"]["tokens_known"] = False
-    rows = {row[0]: row[1:] for row in words.cost_table(results, 2000).rows}
+def test_unknown_tokens_are_said_to_be_unknown(results: RunResults) -> None:
+    unknown = replace(results.pool, tokens_known=False)
+    rows = {row[0]: row[1:] for row in words.cost_table(unknown, 2000).rows}
     assert rows["LLM inferences"][2] == "10.0 times" and rows["tokens read"][0] == "not known"
 
 
-def test_the_heuristic_costs_no_inference(heuristic_results: dict[str, Any]) -> None:
-    table = words.cost_table(heuristic_results, 2000)
+def test_the_heuristic_costs_no_inference(heuristic_results: RunResults) -> None:
+    table = words.cost_table(heuristic_results.pool, 2000)
     assert table.rows[0][1] == "0" and "would be asked for 200 users of 2,000" in table.caption
