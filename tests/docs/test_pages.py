@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from reland_jax.config import Config
+from reland_jax.fields import described
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _spec = importlib.util.spec_from_file_location("docs_pages", REPOSITORY / "docs" / "pages.py")
@@ -63,11 +66,23 @@ def test_the_layout_is_that_of_the_repository(repository: Path, tmp_path: Path) 
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     copied = {"README.md", "docs/map.md", "docs/plot.svg", "docs/site.css", "data/table.json"}
     api = {"api/reland_jax.md", "api/reland_jax.room.md"}
-    assert written == {"mkdocs.yml"} | {f"pages/{name}" for name in copied | api}
-    navigation = (folder / "mkdocs.yml").read_text().splitlines()[-3:]
+    assert written == {"mkdocs.yml"} | {f"pages/{name}" for name in copied | api | {"settings.md"}}
+    navigation = (folder / "mkdocs.yml").read_text().splitlines()[-4:]
     assert navigation == [
+        "  - Settings: settings.md",
         "  - API:", "      - reland_jax: api/reland_jax.md", "      - room: api/reland_jax.room.md"
     ]  # fmt: skip
+
+
+def test_the_page_of_settings_has_all_of_them() -> None:
+    rows = [line for line in pages.settings_page().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [each.name for each in described(Config())]
+    meaning = "step size of item projections, attention and NeuMF's tower"
+    allowed = "number, more than 0, at most 10; or None: the same as learning_rate"
+    assert f"| `train.projection_learning_rate` | {meaning} | {allowed} | `None` |" in rows
+    machine = [row.split("`")[1] for row in rows if "(setting of the machine)" in row]
+    assert {"mesh.model", "llm.timeout_seconds", "retrieval.tile"} < set(machine)
+    assert "train.patience" not in machine
 
 
 def test_the_links_of_this_repository_lead_to_files() -> None:
