@@ -416,7 +416,7 @@ class Lock:
                 return False
             self.is_held = True
             with suppress(OSError):  # on a full disk the lock holds all the same
-                self.path.write_text(f"{os.getpid()} on {socket.gethostname()}")
+                self.path.write_text(str(os.getpid()))
         return True
 
     def release(self) -> None:
@@ -425,7 +425,7 @@ class Lock:
         self._held.close()
 
     def holder(self) -> str:
-        """The number and the machine of the process that holds the lock, or held it last; "?" if unknown."""
+        """Number of the process that holds the lock, or held it last; "?" if that is not known."""
         try:
             return self.path.read_text("utf-8", "replace") or "?"
         except OSError:

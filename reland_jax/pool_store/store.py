@@ -267,21 +267,18 @@ class PoolStore:
         if check:
             tidying.check_store(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path, deadline = self.folder / LOCK_FILE, time.monotonic() + wait
-        with contextlib.ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(files.locked(path, wait=False))
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise RelandError(
-                            f"{path}: process {path.read_text() or '?'} is changing this store; "
-                            "give the command again when it has finished"
-                        ) from None
-                    time.sleep(0.05)
-            path.write_text(str(os.getpid()))
+        lock, deadline = files.Lock(self.folder / LOCK_FILE), time.monotonic() + wait
+        while not lock.take():
+            if time.monotonic() >= deadline:
+                raise RelandError(
+                    f"{lock.path}: process {lock.holder()} is changing this store; give the command again "
+                    "when it has finished"
+                )
+            time.sleep(0.05)
+        try:
             yield
+        finally:
+            lock.release()
 
     def _recover(self) -> None:
         """Clears what a killed process left before its switch, and tells the audit of one after it."""

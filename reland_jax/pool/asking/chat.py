@@ -10,6 +10,14 @@ Messages = Sequence[Mapping[str, str]]
 """Chat messages, each with "role" and "content"."""
 
 
+BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
+"""What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
+services know nothing else."""
+
+PASSING = frozenset({408, 409, 425, 429})
+"""Status codes of client errors that another try may not meet."""
+
+
 class Trouble(Enum):
     """What an error means for the next step."""
 

@@ -220,7 +220,7 @@ class Journal:
                 self._record(receptions, sent)
 
     def _record(self, receptions: Sequence[Reception], sent: Sequence[Sent]) -> None:
-        requests = [each.request for each in (*receptions, *sent)]
+        requests = [*(each.request for each in receptions), *(one.request for one in sent)]
         pending = [(one.request.key, *one[1:]) for one in sent if one.prompt_tokens or one.response_tokens]
         with self._transaction() as database:
             database.executemany("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?, ?)", map(_asked, requests))

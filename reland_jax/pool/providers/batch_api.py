@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
 from reland_jax.config import LLMConfig
+from reland_jax.pool.asking.chat import PASSING
 from reland_jax.pool.asking.secrets import without_secrets
 from reland_jax.pool.providers.batch_files import ENDPOINT
-from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState, Sent
+from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState, Part
+from reland_jax.pool.providers.batch_work import BatchWork
 from reland_jax.pool.providers.openai_chat import async_client, redirected
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import LONGEST, MOST_BYTES
@@ -61,27 +63,6 @@ class Progress(NamedTuple):
     unknown: bool = False
 
 
-class Work(Protocol):
-    """What is asked, and where answers go."""
-
-    def remaining(self) -> Sequence[str]:
-        """Request lines of everything that is still to ask, each with its line end."""
-        ...
-
-    def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
-        """Keeps the answers to a request file for good; how many prompts got an answer now.
-
-        A file of answers that is gone is None.
-
-        The same answers may come again after a kill, and must then change nothing.
-        """
-        ...
-
-    def failed(self, why: str) -> None:
-        """Records that a batch ended without completing."""
-        ...
-
-
 class BatchService:
     """The calls of the Batch API that are needed, with tries again where that cannot cost anything."""
 
@@ -112,7 +93,7 @@ class BatchService:
         with _plain_errors("uploading a request file"):
             return patient.files.create(file=path, purpose="batch").id
 
-    def create(self, part: Sent, closed: Collection[str]) -> str:
+    def create(self, part: Part, closed: Collection[str]) -> str:
         """Makes the batch of an uploaded file, unless there is one already; its id.
 
         This is the call that costs money. One whose answer was lost is not repeated before a look at
@@ -136,7 +117,7 @@ class BatchService:
                     raise
                 self._sleep(min(2.0**failures, self._llm.poll_seconds))
 
-    def find(self, part: Sent, closed: Collection[str], uncertain: bool) -> str:
+    def find(self, part: Part, closed: Collection[str], uncertain: bool) -> str:
         """The id of a batch with these requests that is not dealt with yet, "" if there is none.
 
         Args:
@@ -190,7 +171,7 @@ class BatchService:
 def ask_in_batches(
     service: BatchService,
     state: BatchState,
-    work: Work,
+    work: BatchWork,
     llm: LLMConfig,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -235,7 +216,7 @@ def _recover(
 
 
 def _collect(
-    service: BatchService, state: BatchState, work: Work, llm: LLMConfig, sleep: Callable[[float], None]
+    service: BatchService, state: BatchState, work: BatchWork, llm: LLMConfig, sleep: Callable[[float], None]
 ) -> int:
     """Waits for every open batch and receives its answers; returns the number of prompts answered."""
     received = finished = missed = 0
@@ -263,7 +244,7 @@ def _collect(
     return received
 
 
-def _take(service: BatchService, state: BatchState, work: Work, part: Sent, look: Progress) -> int:
+def _take(service: BatchService, state: BatchState, work: BatchWork, part: Part, look: Progress) -> int:
     """Receives the answers of an ended batch; only then is the batch closed."""
     path = state.path_of(part)
     requests = path.read_bytes() if path.exists() else service.content(part.file_id, part.requests)
@@ -284,7 +265,7 @@ def _progress(batch: Batch) -> Progress:
     return Progress(ended, done, files, why if ended and batch.status != "completed" else "")
 
 
-def _is_of(batch: Batch, part: Sent) -> bool:
+def _is_of(batch: Batch, part: Part) -> bool:
     """Whether a listed batch holds the requests of a part."""
     same_file = bool(part.file_id) and batch.input_file_id == part.file_id
     return same_file or (batch.metadata or {}).get(METADATA) == part.digest
@@ -319,7 +300,7 @@ def _plain_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        passing = error.status_code >= 500 or error.status_code in (408, 409, 425, 429)
+        passing = error.status_code >= 500 or error.status_code in PASSING
         kind = Unreachable if passing else RelandError
         # What is said about a wrong key may quote it.
         key = error.status_code in (401, 403)

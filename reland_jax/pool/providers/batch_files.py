@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from reland_jax.config import PoolConfig
 from reland_jax.files import write_bytes
+from reland_jax.pool.asking.chat import BOUND, PASSING
 from reland_jax.pool.asking.replies import Turn
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import objects_in, read_whole
@@ -21,17 +22,10 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 """Size that the OpenAI service takes in one file."""
 
-BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
-"""What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
-services know nothing else."""
-
-
 _LABELS = ("custom_id", "key", "recordId")
 """What OpenAI and Anthropic, Gemini, and Bedrock call the name of a request."""
 _AGAIN = "-again"
 _START = '{"custom_id": "reland-'
-_PASSING = frozenset({408, 409, 425, 429})
-"""Client errors that another try may not meet."""
 
 
 class Failure(NamedTuple):
@@ -153,7 +147,7 @@ def body_in(line: Mapping[str, Any]) -> Any | Failure:
         return Failure(f"the line has no response{told}", True)
     body, status = _decoded(response.get("body", response)), response.get("status_code", 200)
     if str(status) != "200":
-        refused = re.fullmatch(r"4\d\d", str(status)) and int(status) not in _PASSING
+        refused = re.fullmatch(r"4\d\d", str(status)) and int(status) not in PASSING
         return Failure(f"status {status}: {short(body)}", not refused, _setting_refused(body))
     return body
 

@@ -19,7 +19,7 @@ _FORMAT = 1
 _NAMES = f"{'[0-9a-f]' * 16}.jsonl"
 
 
-class Sent(NamedTuple):
+class Part(NamedTuple):
     """Requests that go, or went, into one batch.
 
     Attributes:
@@ -51,7 +51,7 @@ class BatchState:
             RelandError: the file is not one of these.
         """
         self._path, self._sent = folder / STATE_FILE, folder / SENT_FOLDER
-        self.open: list[Sent] = []
+        self.open: list[Part] = []
         self.closed: list[str] = []
         self.newer_bound: list[str] = []
         if self._path.exists():
@@ -62,7 +62,7 @@ class BatchState:
             value = json.loads(self._path.read_text("utf-8"))
             if value["format"] != _FORMAT:
                 raise ValueError(f"format {value['format']!r}, known is {_FORMAT}")
-            self.open = [Sent(**part) for part in value["open"]]
+            self.open = [Part(**part) for part in value["open"]]
             self.closed = [str(name) for name in value["closed"]]
             self.newer_bound = [str(model) for model in value.get("newer_bound", [])]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -71,7 +71,7 @@ class BatchState:
                 "what was paid. Restore it; or, if no batch is under way in your account, move it away"
             ) from error
 
-    def plan(self, lines: Sequence[str]) -> list[Sent]:
+    def plan(self, lines: Sequence[str]) -> list[Part]:
         """Writes the request files of new parts, within the bounds of the service."""
         parts = []
         sweep_folder(self._sent)
@@ -79,20 +79,20 @@ class BatchState:
             stale.unlink()
         for rows in split_lines(lines, MAX_REQUESTS, MAX_BYTES):
             content = "".join(rows)
-            part = Sent(hashlib.sha256(content.encode("utf-8")).hexdigest(), len(rows))
+            part = Part(hashlib.sha256(content.encode("utf-8")).hexdigest(), len(rows))
             write_file(self.path_of(part), content)
             parts.append(part)
         self.open += parts
         self._save()
         return parts
 
-    def replace(self, part: Sent, changed: Sent) -> Sent:
+    def replace(self, part: Part, changed: Part) -> Part:
         """Notes what changed of a part: its file or batch id."""
         self.open[self.open.index(part)] = changed
         self._save()
         return changed
 
-    def close(self, part: Sent) -> None:
+    def close(self, part: Part) -> None:
         """Closes a part, and removes its request file."""
         self.open.remove(part)
         if part.batch_id:
@@ -106,7 +106,7 @@ class BatchState:
             self.newer_bound.append(model)
             self._save()
 
-    def path_of(self, part: Sent) -> Path:
+    def path_of(self, part: Part) -> Path:
         """Where the request file of a part is kept while it is under way."""
         return self._sent / f"{part.digest[:16]}.jsonl"
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
@@ -35,8 +36,6 @@ from reland_jax.pool.asking.replies import (
 )
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
 from reland_jax.pool.providers.batch_files import (
-    BOUND,
-    NEWER_BOUND,
     Failure,
     body_in,
     custom_id,
@@ -110,7 +109,7 @@ class BatchWork:
         ]
 
     def remaining(self) -> list[str]:
-        """Request lines of what is still to ask, as far as the budget reaches; see `Work`.
+        """Request lines of what is still to ask, as far as the budget reaches, each with its line end.
 
         Raises:
             BudgetReached: there is something to ask, and the budget allows none of it.
@@ -121,6 +120,7 @@ class BatchWork:
     def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
         """Records the answers to a request file that was sent; how many answers are new.
 
+        The same answers may come again after a kill, and change nothing then.
         The prompts and settings are those of the request file, which may be of an earlier run. Where a file
         of answers is gone (None), or a line of one cannot be read, requests without an answer count as
         paid: they may have been answered.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import httpx2
 import openai
@@ -17,11 +18,12 @@ LEAST_BYTES = 1_000_000
 """Bound of an answer to a prompt, however few tokens were asked for: services add what they like."""
 
 _BYTES_PER_TOKEN = 256
-_ONE_ANSWER = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
-"""What a service sends after an answer on a kept connection would be taken for the next answer."""
-_MOST_REDIRECTS = 3
-_PACKINGS = {"Accept-Encoding": "gzip, deflate"}
-"""What `_Unpacker` can unpack within a bound."""
+_SETTINGS: Mapping[str, Any] = {
+    # What a service sends after an answer on a kept connection would be taken for the next answer.
+    "limits": httpx2.Limits(max_connections=1000, max_keepalive_connections=0),
+    "headers": {"Accept-Encoding": "gzip, deflate"},  # what `_Unpacker` can unpack within a bound
+    "max_redirects": 3,
+}
 _TEXT_ENCODING = re.compile(
     r"utf[-_]?8|(?:us[-_])?ascii|latin[-_]?1|iso[-_]8859[-_]\d{1,2}|(?:windows[-_]|cp)125\d", re.ASCII
 )
@@ -64,14 +66,9 @@ def async_http_client(bound: Bound) -> httpx2.AsyncClient:
 
     async def guard(response: httpx2.Response) -> None:
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _AsyncGuarded(response.stream, _checked(response, bound))
+        response.stream = _Guarded(response.stream, _checked(response, bound))
 
-    return openai.DefaultAsyncHttpxClient(
-        limits=_ONE_ANSWER,
-        headers=_PACKINGS,
-        event_hooks={"response": [guard]},
-        max_redirects=_MOST_REDIRECTS,
-    )
+    return openai.DefaultAsyncHttpxClient(event_hooks={"response": [guard]}, **_SETTINGS)
 
 
 def http_client(bound: Bound) -> httpx2.Client:
@@ -81,12 +78,7 @@ def http_client(bound: Bound) -> httpx2.Client:
         assert isinstance(response.stream, httpx2.SyncByteStream)
         response.stream = _Guarded(response.stream, _checked(response, bound))
 
-    return openai.DefaultHttpxClient(
-        limits=_ONE_ANSWER,
-        headers=_PACKINGS,
-        event_hooks={"response": [guard]},
-        max_redirects=_MOST_REDIRECTS,
-    )
+    return openai.DefaultHttpxClient(event_hooks={"response": [guard]}, **_SETTINGS)
 
 
 def _checked(response: httpx2.Response, bound: Bound) -> _Unpacker:
@@ -168,21 +160,10 @@ class _Unpacker:
             raise Unusable("the packed answer is cut off")
 
 
-class _AsyncGuarded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, unpacker: _Unpacker) -> None:
-        self._stream, self._unpacker = stream, unpacker
+class _Guarded(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A stream of either kind, through the unpacker."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for data in self._stream:
-            yield self._unpacker.feed(data)
-        self._unpacker.finish()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class _Guarded(httpx2.SyncByteStream):
-    def __init__(self, stream: httpx2.SyncByteStream, unpacker: _Unpacker) -> None:
+    def __init__(self, stream: Any, unpacker: _Unpacker) -> None:
         self._stream, self._unpacker = stream, unpacker
 
     def __iter__(self) -> Iterator[bytes]:
@@ -190,5 +171,13 @@ class _Guarded(httpx2.SyncByteStream):
             yield self._unpacker.feed(data)
         self._unpacker.finish()
 
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._stream:
+            yield self._unpacker.feed(data)
+        self._unpacker.finish()
+
     def close(self) -> None:
         self._stream.close()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reland_jax.config import LLMConfig, PoolConfig
-from reland_jax.pool.asking.chat import ChatError, Messages, Trouble
+from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND, PASSING, ChatError, Messages, Trouble
 from reland_jax.pool.asking.engine import ask_all, known, run_apart
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import retry_after_seconds
 from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
-from reland_jax.pool.providers.batch_files import BOUND, NEWER_BOUND
 from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
@@ -30,8 +29,6 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     import openai
 
-_PASSING = frozenset({408, 409, 425, 429})
-"""Client errors that another try may not meet."""
 _FOR_ALL = frozenset({401, 402, 403, 404, 405})
 """Client errors that every prompt would meet: the key, the account, the address or the model."""
 _MAYBE_PAID = frozenset({408, 502, 504, 520, 522, 524})
@@ -193,7 +190,7 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
         return ChatError(Trouble.FATAL, f"{why}; {BASE_URL} is not the address of a chat service")
     if status in _MAYBE_PAID:
         return ChatError(Trouble.UNANSWERED, why, wait)
-    if status >= 500 or status in _PASSING:
+    if status >= 500 or status in PASSING:
         return ChatError(Trouble.FAILED, why, wait)
     return ChatError(Trouble.REFUSED, why)
 
