@@ -66,7 +66,7 @@ def write_pool(
 ) -> None:
     """Writes the two files of a pool into a folder that its caller is making; see `save_pool`."""
     _check(pool, len(user_ids))
-    _write_table(_table(pool, user_ids), folder / POOL_FILE)
+    write_table(_table(pool, user_ids), folder / POOL_FILE)
     manifest = _manifest(pool, (folder / POOL_FILE).read_bytes(), provenance)
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", "utf-8")
 
@@ -101,14 +101,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         RelandError: no manifest, not a manifest, or one of a format that this program cannot read.
     """
     path = Path(folder) / MANIFEST_FILE
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RelandError(f"{folder}: no reasoning pool here ({MANIFEST_FILE}: {error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise RelandError(f"{path}: the manifest is damaged ({error}); build the pool again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise RelandError(f"{path}: not the manifest of a reasoning pool")
+    said = "no reasoning pool here", "the manifest is damaged", "not the manifest of a reasoning pool"
+    manifest = read_described(path, FORMAT, said, "build the pool again")
     version = manifest.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise RelandError(
@@ -120,6 +114,29 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             f"{path}: format version {version!r} is not known; this program reads {FORMAT_VERSION}"
         )
     return manifest
+
+
+def read_described(path: Path, format: str, said: Sequence[str], advice: str) -> dict[str, Any]:
+    """A file of JSON that says by its "format" what lies beside it.
+
+    Args:
+        path: of the file.
+        format: the one it has to have.
+        said: what to say where it cannot be read, is no JSON, or has another format.
+        advice: what to do about it.
+
+    Raises:
+        RelandError: one of the three.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RelandError(f"{path}: {said[0]} ({error.strerror}); {advice}") from error
+    except (ValueError, RecursionError) as error:
+        raise RelandError(f"{path}: {said[1]} ({error}); {advice}") from error
+    if not isinstance(value, dict) or value.get("format") != format:
+        raise RelandError(f"{path}: {said[2]}")
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,10 +234,20 @@ def _table(pool: ReasoningPool, user_ids: Sequence[str] | np.ndarray) -> pyarrow
     return pa.table(columns, schema=_schema())
 
 
-def _write_table(table: pyarrow.Table, path: Path) -> None:
+def write_table(table: pyarrow.Table, path: Path) -> None:
+    """Writes a table as Parquet; equal tables are equal files."""
     import pyarrow.parquet as pq
 
     pq.write_table(table, path, compression="zstd")
+
+
+def read_table(content: bytes) -> pyarrow.Table:
+    """The table in the bytes of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # One thread: the reader's thread pool can abort the interpreter at exit (pyarrow 26).
+    return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
 
 
 def _manifest(pool: ReasoningPool, content: bytes, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,9 +275,6 @@ def _is_pool(folder: Path) -> bool:
 
 def _read_table(path: Path, manifest: Mapping[str, Any]) -> pyarrow.Table:
     """The table, once its bytes, schema and size are those of the manifest."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         content = path.read_bytes()
         expected = manifest["file"]["sha256"]
@@ -267,8 +291,7 @@ def _read_table(path: Path, manifest: Mapping[str, Any]) -> pyarrow.Table:
             f"{path}: truncated or edited: its SHA-256 is {found[:12]}..., the manifest says "
             f"{str(expected)[:12]}...; build the pool again"
         )
-    # One thread: the reader's thread pool can abort the interpreter at exit (pyarrow 26).
-    table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
+    table = read_table(content)
     if not table.schema.equals(_schema()):
         raise RelandError(
             f"{path}: its columns {table.schema.names} are not those of format {FORMAT_VERSION}"

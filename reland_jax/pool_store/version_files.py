@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reland_jax.files import write_bytes
-from reland_jax.pool.folder import MANIFEST_FILE, POOL_FILE, load_pool, write_pool
+from reland_jax.pool.folder import (
+    MANIFEST_FILE,
+    POOL_FILE,
+    load_pool,
+    read_described,
+    read_table,
+    write_pool,
+    write_table,
+)
 from reland_jax.strings import as_strings, packed, unpacked
 from reland_jax.types import Assignment, IdMap, ReasoningPool, RelandError
 
@@ -108,7 +116,7 @@ def write_content(
     provenance = {**content.settings["provenance"], "store_version": number}
     write_pool(content.pool, content.population.user_ids, folder, provenance=provenance)
     for file, table in _tables(content).items():
-        _write_table(table, folder / file)
+        write_table(table, folder / file)
     record = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -131,13 +139,12 @@ def read_content(folder: Path, store: Path) -> Content:
             others; the message names it.
     """
     record = read_record(folder)
-    for file in _FILES:
-        _verified(folder / file, record["files"].get(file))
+    found = {file: _verified(folder / file, record["files"].get(file)) for file in _FILES}
     behaviour = store / BEHAVIOUR_FOLDER / str(record["behaviour"].get("name"))
     population = _unpacked(_verified(behaviour, record["behaviour"]), behaviour)
     pool = load_pool(folder, IdMap(population.user_ids, as_strings([""])))
-    assignment = _assignment(_read_table(folder / ASSIGNMENT_FILE), population, pool, folder)
-    origin = _origin(_read_table(folder / ORIGIN_FILE), population, pool, folder)
+    assignment = _assignment(read_table(found[ASSIGNMENT_FILE]), population, pool, folder)
+    origin = _origin(read_table(found[ORIGIN_FILE]), population, pool, folder)
     return Content(population, pool, origin, assignment, record["settings"])
 
 
@@ -148,14 +155,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         RelandError: it is missing, edited, or of a format that this program cannot read.
     """
     path = folder / VERSION_FILE
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RelandError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
-    except (ValueError, RecursionError) as error:
-        raise RelandError(f"{path}: truncated or edited ({error}); {_ADVICE}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RelandError(f"{path}: not a version of a pool store")
+    said = "cannot be read", "truncated or edited", "not a version of a pool store"
+    record = read_described(path, FORMAT, said, _ADVICE)
     version = record.get("format_version")
     if version not in _READABLE:
         older = isinstance(version, int) and version < FORMAT_VERSION
@@ -264,18 +265,6 @@ def _tables(content: Content) -> dict[str, pyarrow.Table]:
         "history": np.asarray(content.origin.history, np.uint64),
     }
     return {ASSIGNMENT_FILE: pa.table(columns), ORIGIN_FILE: pa.table(origin)}
-
-
-def _write_table(table: pyarrow.Table, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")
-
-
-def _read_table(path: Path) -> pyarrow.Table:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)
 
 
 def _need(table: pyarrow.Table, names: tuple[str, ...], path: Path) -> dict[str, list[Any]]:
