@@ -22,7 +22,7 @@ from experiments.harness import command_line
 from experiments.harness.command_line import required_path
 
 if TYPE_CHECKING:
-    from reland_jax.scale.stream import AttachJob, Progress
+    from reland_jax.scale import AttachJob, Progress
 
 _USERS = required_path("users", "folder of Parquet shards of user vectors")
 _SEEDS = required_path("seeds", "Parquet file of the seed users and their vectors")
@@ -42,8 +42,7 @@ _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", l
 def main() -> None:
     """Runs the job."""
     # Imported here and below, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.scale.outputs import Outputs
-    from reland_jax.scale.stream import AttachJob
+    from reland_jax.scale import AttachJob, Outputs
 
     job = AttachJob(
         Path(_USERS.value), Path(_SEEDS.value), Path(_OUT.value),
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def _here(job: AttachJob) -> None:
-    from reland_jax.scale.stream import Attacher, attach_all
+    from reland_jax.scale import Attacher, attach_all
 
     begin = time.perf_counter()
     attacher = Attacher(job)
@@ -69,7 +68,7 @@ def _here(job: AttachJob) -> None:
 
 
 def _on_ray(job: AttachJob) -> None:
-    from reland_jax.scale.ray_job import attach_on_ray
+    from reland_jax.scale import attach_on_ray
 
     begin = time.perf_counter()
     assigned = attach_on_ray(

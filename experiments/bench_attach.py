@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
+from reland_jax.retrieval.scann_index import ScannIndex
 
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path
@@ -37,11 +38,16 @@ from experiments.scaling.mixture import Mixture, mixture_like
 from reland_jax.files import write_json
 from reland_jax.retrieval import exact_top_k
 from reland_jax.retrieval.exact import ExactIndex
-from reland_jax.retrieval.scann_index import ScannIndex
-from reland_jax.scale.ivf import IvfIndex
-from reland_jax.scale.shards import batches, list_shards
-from reland_jax.scale.stream import Attacher, AttachJob, attach_all, tuning_sample
-from reland_jax.scale.tuning import wanted_share
+from reland_jax.scale import (
+    Attacher,
+    AttachJob,
+    IvfIndex,
+    attach_all,
+    batches,
+    list_shards,
+    tuning_sample,
+    wanted_share,
+)
 from reland_jax.types import RelandError
 
 _USERS = flags.DEFINE_integer("users", 100_000, "U", lower_bound=1)

@@ -21,7 +21,7 @@ from experiments.harness import command_line
 from experiments.harness.command_line import required_path
 from reland_jax.artefacts import stored
 from reland_jax.files import written_aside
-from reland_jax.scale.shards import write_shard
+from reland_jax.scale import write_shard
 from reland_jax.storage import load_array, load_built_pool, load_interactions, load_splits
 from reland_jax.types import RelandError
 

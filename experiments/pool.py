@@ -37,11 +37,9 @@ from ml_collections import config_flags
 from experiments.harness.command_line import config_word, define_path, leave, parsed, status_of
 from experiments.harness.settings import settings_help
 from experiments.pool_commands import asking, changes, views
-from experiments.pool_commands.changes import Order
+from experiments.pool_commands.changes import ChangeRequest
 from reland_jax.config import nearest_name
-from reland_jax.pool_store.lists import read_lists
-from reland_jax.pool_store.store import PoolStore
-from reland_jax.pool_store.tidying import check_store
+from reland_jax.pool_store import PoolStore, check_store, read_lists
 from reland_jax.types import RelandError
 
 Flags = flags.FlagValues
@@ -63,14 +61,14 @@ class Command(NamedTuple):
     operands: tuple[str, ...] = ()
 
 
-def _order(given: Flags, action: str) -> Order:
+def _request(given: Flags, action: str) -> ChangeRequest:
     if not given.why and not given.dry_run:
         raise RelandError(f"{action}: --why is missing; the audit log keeps why a pool was changed")
     store = PoolStore(given.store)
     if action != "seal":  # which is for a mark that is damaged, too
         check_store(store.folder)  # both before a build trains anything
         read_lists(store.folder)
-    return Order(store, action, given.who or getpass.getuser(), given.why, given.dry_run)
+    return ChangeRequest(store, action, given.who or getpass.getuser(), given.why, given.dry_run)
 
 
 def _asking_flags(values: Flags) -> None:
@@ -168,50 +166,50 @@ def _need(given: Flags, action: str, *names: str) -> None:
 def _build(given: Flags, _: list[str]) -> int:
     _need(given, "build", "config")
     _need(given, "build", "workdir")
-    return asking.build(_order(given, "build"), given.config.to_dict(), given.workdir)
+    return asking.build(_request(given, "build"), given.config.to_dict(), given.workdir)
 
 
 def _refresh(given: Flags, _: list[str]) -> int:
     _need(given, "refresh", "config")
     _need(given, "refresh", "workdir")
-    order = _order(given, "refresh")
-    return asking.refresh(order, given.config.to_dict(), given.workdir, given.older_than)
+    request = _request(given, "refresh")
+    return asking.refresh(request, given.config.to_dict(), given.workdir, given.older_than)
 
 
 def _add(given: Flags, _: list[str]) -> int:
     _need(given, "add", "file")
-    return changes.add(_order(given, "add"), given.file, given.held_out)
+    return changes.add(_request(given, "add"), given.file, given.held_out)
 
 
 def _remove(given: Flags, _: list[str]) -> int:
     _need(given, "remove", "user", "match")
-    order = _order(given, "remove")._replace(wait=given.wait)
-    return changes.remove(order, given.user, given.match, given.purge)
+    request = _request(given, "remove")._replace(wait=given.wait)
+    return changes.remove(request, given.user, given.match, given.purge)
 
 
 def _expire(given: Flags, _: list[str]) -> int:
     _need(given, "expire", "older_than")
-    return changes.expire(_order(given, "expire"), given.older_than)
+    return changes.expire(_request(given, "expire"), given.older_than)
 
 
 def _block(given: Flags, _: list[str]) -> int:
     _need(given, "block", "pattern")
-    return changes.block(_order(given, "block"), given.pattern)
+    return changes.block(_request(given, "block"), given.pattern)
 
 
 def _unblock(given: Flags, _: list[str]) -> int:
     _need(given, "unblock", "pattern")
-    return changes.unblock(_order(given, "unblock"), given.pattern)
+    return changes.unblock(_request(given, "unblock"), given.pattern)
 
 
 def _readmit(given: Flags, _: list[str]) -> int:
     _need(given, "readmit", "user")
-    return changes.readmit(_order(given, "readmit"), given.user)
+    return changes.readmit(_request(given, "readmit"), given.user)
 
 
 def _cap(given: Flags, _: list[str]) -> int:
     _need(given, "cap", "seeds", "tokens")
-    return changes.cap(_order(given, "cap"), given.seeds, given.tokens)
+    return changes.cap(_request(given, "cap"), given.seeds, given.tokens)
 
 
 def _show(given: Flags, _: list[str]) -> int:
@@ -236,7 +234,7 @@ def _verify(given: Flags, _: list[str]) -> int:
 
 
 def _seal(given: Flags, _: list[str]) -> int:
-    return changes.seal(_order(given, "seal"))
+    return changes.seal(_request(given, "seal"))
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -29,6 +29,8 @@ SAMPLED = ("lightgcn", "gat")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 PROVIDERS = ("heuristic", "file", "store", "openai", "batch")
+POOL_SOURCES = ("file", "store")
+"""Those of them that bring a pool which was written before, with its own seed users."""
 PROMPTS = ("steps", "direct")
 DOMAINS = ("products", "movies", "music")
 SOURCES = ("auto", "demo", "recbole", "amazon", "movielens", "tfds", "table")

@@ -203,6 +203,11 @@ class SeedSet(NamedTuple):
     cluster: np.ndarray
     how: np.ndarray
 
+    def rows(self, rows: np.ndarray | Sequence[int]) -> SeedSet:
+        """Some of the seed users, by their places ``<int64>[n]``."""
+        index = np.asarray(rows, np.int64)
+        return SeedSet(self.user[index], self.cluster[index], self.how[index])
+
 
 class Rationale(NamedTuple):
     """What was written about one seed user (paper, section 3.1.2).

@@ -51,6 +51,10 @@ def run(main: Callable[[], int | None], define_flags: Callable[[], None] | None 
     def without_operands(operands: Sequence[str]) -> int | None:
         if operands:
             raise RelandError(f"unexpected arguments: {' '.join(operands)}; flags are written --name=value")
+        # Imported here, so that launchers, which come by `run_with_operands`, do without.
+        from reland_jax import pool_store
+
+        pool_store.register()  # so that config.pool.provider may name a store
         return main()
 
     run_with_operands(without_operands, define_flags)

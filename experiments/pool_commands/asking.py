@@ -1,15 +1,13 @@
 """Asking for rationales: `build` makes a pool from a data set, `refresh` brings one up to date.
 
-Both run the stages before the pool in a workdir. Prompts, answers and the pool itself are kept in the
-store alone, so that a purge finds them. Who is on the removal list is not asked about: nothing about
-them is sent.
+Both run the stages before the pool in a workdir, make the requests, note whom they show, ask, and publish
+what was answered as the next version. Prompts, answers and the pool itself are kept in the store alone, so
+that a purge finds them. Who is on the removal list is not asked about: nothing about them is sent.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,112 +15,134 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.pool_commands.changes import Order, Plan, carry_out, current, current_if_any
+from experiments.pool_commands.changes import (
+    ChangeRequest,
+    NextVersion,
+    apply_change,
+    current,
+    current_if_any,
+)
 from reland_jax.config import Config
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Estimate, estimate
 from reland_jax.pool.asking.records import journal_path, request_key
-from reland_jax.pool.build import WITH_JOURNAL
-from reland_jax.pool.contract import Problem, Provider, RationaleRequest
+from reland_jax.pool.build import pool_of, pool_provenance, written
+from reland_jax.pool.contract import AnswersPrompts, Problem, Provider, RationaleRequest, SeedRationales
 from reland_jax.pool.prompting.prompts import prompt_hash
-from reland_jax.pool.prompting.requests import PoolRequests
+from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
+from reland_jax.pool.providers import WITH_JOURNAL, make_provider
 from reland_jax.pool.providers.batch import RESPONSE_FILE
-from reland_jax.pool_store import edits
-from reland_jax.pool_store.asked import ASKED_FILE, ASKING_FOLDER, Asked, note_asked, read_asked
-from reland_jax.pool_store.builders import asking
-from reland_jax.pool_store.histories import history_codes
-from reland_jax.pool_store.lists import read_patterns, read_removals
-from reland_jax.pool_store.version_files import Content, Population
+from reland_jax.pool.sources import is_source, source_of
+from reland_jax.pool_store import (
+    ASKING_FOLDER,
+    Content,
+    Guard,
+    PoolStore,
+    Population,
+    asking,
+    edits,
+    history_codes,
+    new_content,
+    note_requests,
+    read_patterns,
+    read_removals,
+    read_version,
+    screened,
+)
 from reland_jax.strings import as_strings
-from reland_jax.types import Rationale, RelandError, SeedSet
+from reland_jax.types import Rationale, ReasoningPool, RelandError, SeedSet
 
 if TYPE_CHECKING:
     from reland_jax.storage import Seeding
 
 
-def build(order: Order, settings: Mapping[str, Any], workdir: str) -> int:
+def build(request: ChangeRequest, settings: Mapping[str, Any], workdir: str) -> int:
     """Asks about the seed users of a data set and publishes the pool.
 
     Args:
-        order: who wants it, and where; a dry run tells what asking would take, and asks nobody.
+        request: who wants it, and where; a dry run tells what asking would take, and asks nobody.
         settings: of the run, as nested dictionaries.
         workdir: folder of the stages before the pool.
     """
-    from reland_jax.pool import build_pool, pool_provenance
-    from reland_jax.pool_store.rematch import new_content, screened
-
-    config = _config(settings, "build")
+    config, store = _config(settings, "build"), request.store
     seeding = _seeding(config, workdir)
-    folder = order.store.folder / ASKING_FOLDER
-    if order.dry_run:
-        seeds = _not_barred(order, seeding.seeds, seeding)
-        _tell_estimate(_requests(config, seeding, seeds), config, folder)
-        return 0
-    made = None
-    with asking(order.store):
-        seeds = _not_barred(order, seeding.seeds, seeding)
-        if config.pool.provider in WITH_JOURNAL:
-            made = _noted_requests(order, config, seeding, seeds, _provider(config, _made(folder)))
-        pool, problems = build_pool(
-            seeds, seeding.behaviour, seeding.splits, seeding.interactions, config.pool, config.data,
-            folder=_made(folder), llm=config.llm, cluster=seeding.clusters, made=made,
-        )  # fmt: skip
+    if request.dry_run:
+        seeds = _not_removed(store, seeding.seeds, seeding)
+        asks = not is_source(config.pool)
+        made = _requests(config, seeding, seeds) if asks else PoolRequests(seeds, [], [])
+        return _tell_estimate(made, config, store)
+    with asking(store):
+        found = _found(store, config, seeding)
+    _tell_missing(found.problems)
+    pool = pool_of(found, seeding.behaviour, config.pool)
 
-    _tell_missing(problems)
+    def plan(before: Content | None) -> NextVersion:
+        after = _content(store, config, seeding, pool)
+        return NextVersion(after, _arguments(config), problems=found.problems, always=before is None)
 
-    def plan(before: Content | None) -> Plan:
-        removals = read_removals(order.store.folder)
-        ids = seeding.interactions.ids.users
-        # A file may bring seed users without training items; none can be like them.
-        warm = seeding.splits.train.lengths()[pool.seeds.user] > 0
-        kept = edits.keep_rows(pool, warm, "the build")
-        kept = screened(kept, ids, removals, read_patterns(order.store.folder))
-        population, number = _population(seeding, ~removals.left(ids.tolist()))
-        kept = kept._replace(seeds=kept.seeds._replace(user=number[kept.seeds.user]))
-        settings = _settings(config, seeding, pool_provenance(config.pool, config.data))
-        after = new_content(population, kept, settings)
-        return Plan(after, _arguments(config), problems=problems, always=before is None)
-
-    return carry_out(order, plan, current_if_any)
+    return apply_change(request, plan, current_if_any)
 
 
-def refresh(order: Order, settings: Mapping[str, Any], workdir: str, older_than: str | None) -> int:
+def refresh(
+    request: ChangeRequest, settings: Mapping[str, Any], workdir: str, older_than: str | None
+) -> int:
     """Asks again about seed users with an old rationale or another history; the others keep theirs.
 
     A seed user without a usable new rationale keeps the old one. Nobody becomes a seed user here; seed
     users that the data do not have any more go.
     """
-    from reland_jax.pool_store.rematch import read_version
-
-    config = _config(settings, "refresh")
-    if config.pool.provider in ("file", "store"):
+    config, store = _config(settings, "refresh"), request.store
+    if is_source(config.pool):
         raise RelandError(
             f"refresh: config.pool.provider={config.pool.provider!r} cannot be asked again; name the one "
             "that wrote the pool, or use add"
         )
-    before = read_version(order.store)
+    before = read_version(store)
     bound = edits.time_bound(older_than, datetime.now(UTC)) if older_than else None
     seeding = _seeding(config, workdir)
-    folder = order.store.folder / ASKING_FOLDER
     stale = _Stale(config, seeding, before, bound)
-    with contextlib.nullcontext() if order.dry_run else asking(order.store):
-        seeds = _not_barred(order, _seeds_of(before, seeding), seeding)
-        provider = None if order.dry_run else _provider(config, _made(folder))
-        again = stale.among(_noted_requests(order, config, seeding, seeds, provider))
-        seed_users = f"{len(again.requests)} of {len(before.pool.rationales)} seed users"
-        print(f"refresh: {seed_users} are to be asked about")
-        if provider is None:
-            _tell_estimate(again, config, folder)
-            return 0
-        fresh, problems = stale.answers(again, provider, folder)
+    if request.dry_run:
+        seeds = _not_removed(store, _seeds_of(before, seeding), seeding)
+        again = stale.among(_requests(config, seeding, seeds))
+        _tell_refresh(again, before)
+        return _tell_estimate(again, config, store)
+    with asking(store):
+        provider = _provider(config, store)
+        seeds = _not_removed(store, _seeds_of(before, seeding), seeding)
+        again = stale.among(_noted_requests(store, config, seeding, seeds, provider))
+        _tell_refresh(again, before)
+        fresh, problems = stale.answers(again, provider, store.folder / ASKING_FOLDER)
     _tell_missing(problems)
 
-    def plan(now: Content) -> Plan:
-        after, kept = _refreshed(order, now, seeding, config, fresh, stale)
+    def plan(now: Content) -> NextVersion:
+        after, kept = _refreshed(store, now, seeding, config, fresh, stale)
         arguments = _arguments(config) | {"older_than": older_than, "asked": len(again.requests)}
-        return Plan(after, arguments, problems=problems + kept)
+        return NextVersion(after, arguments, problems=problems + kept)
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
+
+
+def _found(store: PoolStore, config: Config, seeding: Seeding) -> SeedRationales:
+    """What a provider writes about the chosen seed users, or a pool file has."""
+    if is_source(config.pool):
+        pool = source_of(config.pool).open(config.pool)
+        return pool.seed_rationales(seeding.interactions.ids, seeding.clusters, seeding.splits)
+    provider = _provider(config, store)
+    seeds = _not_removed(store, seeding.seeds, seeding)
+    made = _noted_requests(store, config, seeding, seeds, provider)
+    return written(made, provider, config.pool)
+
+
+def _content(store: PoolStore, config: Config, seeding: Seeding, pool: ReasoningPool) -> Content:
+    """The version that holds a pool, without what the lists of the store forbid; while it is locked."""
+    removals, ids = read_removals(store.folder), seeding.interactions.ids.users
+    # A file may bring seed users without training items; none can be like them.
+    warm = seeding.splits.train.lengths()[pool.seeds.user] > 0
+    kept = screened(edits.keep_rows(pool, warm, "the build"), ids, removals, read_patterns(store.folder))
+    population, number = _population(seeding, ~removals.left(ids.tolist()))
+    kept = kept._replace(seeds=kept.seeds._replace(user=number[kept.seeds.user]))
+    provenance = pool_provenance(config.pool, config.data)
+    return new_content(population, kept, _settings(config, seeding, provenance))
 
 
 class _Stale:
@@ -146,7 +166,7 @@ class _Stale:
             if request.user_id in changed or self._is_old(self._texts[request.user_id])
         ]
         requests = [made.requests[row] for row in rows]
-        return made._replace(seeds=SeedSet(*(field[rows] for field in made.seeds)), requests=requests)
+        return made._replace(seeds=made.seeds.rows(rows), requests=requests)
 
     def answers(
         self, again: PoolRequests, provider: Provider, folder: Path
@@ -188,7 +208,7 @@ class _Stale:
 
 
 def _refreshed(
-    order: Order,
+    store: PoolStore,
     now: Content,
     seeding: Seeding,
     config: Config,
@@ -196,9 +216,7 @@ def _refreshed(
     stale: _Stale,
 ) -> tuple[Content, list[Problem]]:
     """The next version: the seed users of the present one on the present data."""
-    from reland_jax.pool_store.rematch import new_content, screened
-
-    removals = read_removals(order.store.folder)
+    removals = read_removals(store.folder)
     ids = as_strings(seeding.interactions.ids.users)
     population, number = _population(seeding, ~removals.left(ids.tolist()))
     named = zip(as_strings(population.user_ids).tolist(), population.seen.tolist(), strict=True)
@@ -212,7 +230,7 @@ def _refreshed(
     pool = pool._replace(seeds=pool.seeds._replace(user=users), behaviour=population.behaviour[users])
     new = {dense[user]: each for user, each in fresh.items() if user in dense}
     pool = edits.replace_rationales(pool, new)
-    pool = screened(pool, population.user_ids, removals, read_patterns(order.store.folder))
+    pool = screened(pool, population.user_ids, removals, read_patterns(store.folder))
     settings = _settings(config, seeding, now.settings["provenance"])
     current = [*new, *(dense[user] for user in stale.same if user in dense)]
     return new_content(population, pool, settings, now, current), gone
@@ -222,6 +240,11 @@ def _tell_missing(problems: Iterable[Problem]) -> None:
     missing = len({problem.user_id for problem in problems if problem.again})
     if missing:
         print(f"incomplete: {missing} seed users have no answer; the same command asks about them again")
+
+
+def _tell_refresh(again: PoolRequests, before: Content) -> None:
+    seed_users = f"{len(again.requests)} of {len(before.pool.rationales)} seed users"
+    print(f"refresh: {seed_users} are to be asked about")
 
 
 def _config(settings: Mapping[str, Any], action: str) -> Config:
@@ -238,98 +261,48 @@ def _seeding(config: Config, workdir: str) -> Seeding:
     return Pipeline(config, workdir).seeding()
 
 
-def _provider(config: Config, folder: Path) -> Provider:
-    from reland_jax.pool import make_provider
-
-    return make_provider(config.pool, config.llm, folder)
-
-
-def _made(folder: Path) -> Path:
+def _provider(config: Config, store: PoolStore) -> Provider:
+    folder = store.folder / ASKING_FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return make_provider(config.pool, config.llm, folder, Guard(store).may_ask)
 
 
-def _not_barred(order: Order, seeds: SeedSet, seeding: Seeding) -> SeedSet:
+def _not_removed(store: PoolStore, seeds: SeedSet, seeding: Seeding) -> SeedSet:
     """The seed users that are not on the removal list."""
     ids = seeding.interactions.ids.users[seeds.user].tolist()
-    kept = np.flatnonzero(~read_removals(order.store.folder).barred(ids))
-    return SeedSet(*(field[kept] for field in seeds))
+    return seeds.rows(np.flatnonzero(~read_removals(store.folder).barred(ids)))
 
 
 def _seeds_of(content: Content, seeding: Seeding) -> SeedSet:
     """The seed users of a version, with their dense ids in the present data."""
     dense = {str(user): row for row, user in enumerate(seeding.interactions.ids.users)}
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
-    rows = np.asarray([row for row, user in enumerate(ids) if user in dense], np.int64)
-    seeds = SeedSet(*(field[rows] for field in content.pool.seeds))
+    seeds = content.pool.seeds.rows([row for row, user in enumerate(ids) if user in dense])
     return seeds._replace(user=np.asarray([dense[user] for user in ids if user in dense], np.int32))
 
 
 def _requests(
-    config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider | None = None
+    config: Config, seeding: Seeding, seeds: SeedSet, answers: AnswersPrompts | None = None
 ) -> PoolRequests:
-    from reland_jax.pool.prompting.requests import pool_requests
-    from reland_jax.pool.prompting.step0 import AnswersPrompts
-
-    if config.pool.provider == "file":
-        return PoolRequests(seeds, [], [])
-    able = provider if isinstance(provider, AnswersPrompts) else None
     train, interactions = seeding.splits.train, seeding.interactions
-    return pool_requests(seeds, train, interactions, config.pool, config.data, able)
+    return pool_requests(seeds, train, interactions, config.pool, config.data, answers)
 
 
 def _noted_requests(
-    order: Order, config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider | None
+    store: PoolStore, config: Config, seeding: Seeding, seeds: SeedSet, provider: Provider
 ) -> PoolRequests:
-    """The requests; whom they show is on disk before anything is sent, also for step 0 by an LLM.
-
-    Nothing is sent or written without a provider.
-    """
+    """The requests; whom they show is on disk before anything is sent, also for step 0 by an LLM."""
     made = _requests(config, seeding, seeds)
-    if provider is None or config.pool.provider not in WITH_JOURNAL:
+    if config.pool.provider not in WITH_JOURNAL:
         return made
-    _note(order, config, made)
+    journal = journal_path(config.llm, store.folder / ASKING_FOLDER)
+    with store.locked():
+        note_requests(store.folder, made, journal)
     if config.pool.cleaning == "llm":
-        made = _requests(config, seeding, seeds, provider)
-        _note(order, config, made)
+        made = _requests(config, seeding, seeds, provider.answers)
+        with store.locked():
+            note_requests(store.folder, made, journal)
     return made
-
-
-def _note(order: Order, config: Config, made: PoolRequests) -> None:
-    store = order.store.folder
-    path = journal_path(config.llm, store / ASKING_FOLDER).resolve()
-    inside = path.is_relative_to(store.resolve())
-    journal = str(path.relative_to(store.resolve()) if inside else path)
-    prompts = [*((each.user_id, each.prompt) for each in made.requests), *made.step0_of.items()]
-    notes = [Asked(user, prompt_hash(prompt), journal) for user, prompt in prompts]
-    with order.store.locked():
-        _check_journal(store, path, journal)
-        note_asked(store, notes)
-
-
-def _check_journal(store: Path, path: Path, name: str) -> None:
-    """Checks that the journal has all prompts that were sent, so that nothing is paid for twice unnoticed.
-
-    Raises:
-        RelandError: the journal of prompts that were sent is gone, or is damaged.
-    """
-    sent = sum(note.journal == name for note in read_asked(store))
-    notes = store / ASKING_FOLDER / ASKED_FILE
-    if sent and not path.exists():
-        raise RelandError(
-            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: "
-            "restore a copy of it; or name another file in config.llm.journal, and they are asked, and paid, "
-            "again"
-        )
-    # It is made before the first note, so that a note without a journal always means that it is gone.
-    with Journal(path) as journal:
-        paid = sum(used.requests for used in journal.usage().values())
-    if sent and not paid:
-        print(
-            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent "
-            "with it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
-            file=sys.stderr,
-        )
 
 
 def _population(seeding: Seeding, stays: np.ndarray) -> tuple[Population, np.ndarray]:
@@ -362,15 +335,16 @@ def _arguments(config: Config) -> dict[str, Any]:
     return {"data": config.data.name, "provider": pool.provider, "model": pool.model, "prompt": pool.prompt}
 
 
-def _tell_estimate(made: PoolRequests, config: Config, folder: Path) -> None:
-    """Prints what asking would take; nothing is sent."""
+def _tell_estimate(made: PoolRequests, config: Config, store: PoolStore) -> int:
+    """Prints what asking would take; nothing is sent. Returns the exit status."""
     if config.pool.provider not in WITH_JOURNAL:
         print(f"provider {config.pool.provider!r} asks no LLM: 0 prompts, 0 tokens, price 0")
         seeds = len(made.seeds.user)
         print(f"seed users: {seeds}; dry run: nothing was sent, nothing was changed")
-        return
-    found = estimate(made.requests, config.pool, config.llm, _answered(made, config, folder), made.step0)
-    _print_estimate(found, config)
+        return 0
+    answered = _answered(made, config, store.folder / ASKING_FOLDER)
+    _print_estimate(estimate(made.requests, config.pool, config.llm, answered, made.step0), config)
+    return 0
 
 
 def _print_estimate(found: Estimate, config: Config) -> None:

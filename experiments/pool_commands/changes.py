@@ -14,15 +14,30 @@ import numpy as np
 
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem
-from reland_jax.pool.providers.files import read_pool_file
-from reland_jax.pool_store import edits
-from reland_jax.pool_store.asked import read_asked
-from reland_jax.pool_store.builders import nobody_asks
-from reland_jax.pool_store.lists import allowed, lists_as_they_lie, read_patterns, read_removals
-from reland_jax.pool_store.patterns import check_patterns
-from reland_jax.pool_store.purging import Purged, is_current_clean, not_purged, purge, to_purge
-from reland_jax.pool_store.store import PoolStore
-from reland_jax.pool_store.version_files import Content, Population
+from reland_jax.pool.pool_file import read_pool_file
+from reland_jax.pool_store import (
+    Content,
+    PoolStore,
+    Population,
+    Purged,
+    allowed,
+    check_patterns,
+    dense_users,
+    difference,
+    edits,
+    is_current_clean,
+    lists_as_they_lie,
+    nobody_asks,
+    not_purged,
+    purge,
+    read_asked,
+    read_patterns,
+    read_removals,
+    read_version,
+    to_purge,
+    with_pool,
+    without_users,
+)
 from reland_jax.strings import as_strings, visible
 from reland_jax.types import RelandError
 
@@ -32,7 +47,7 @@ PURGE_WAIT_SECONDS = 120.0
 _SHOWN = 5
 
 
-class Order(NamedTuple):
+class ChangeRequest(NamedTuple):
     """A requested change: who, why, and to which store.
 
     Attributes:
@@ -52,7 +67,7 @@ class Order(NamedTuple):
     wait: float = PURGE_WAIT_SECONDS
 
 
-class Plan(NamedTuple):
+class NextVersion(NamedTuple):
     """The result of a change.
 
     Attributes:
@@ -84,16 +99,16 @@ Before = TypeVar("Before", Content, Content | None)
 """The current version, or where there need not be one yet."""
 
 
-def carry_out(
-    order: Order,
-    plan: Callable[[Before], Plan],
+def apply_change(
+    request: ChangeRequest,
+    plan: Callable[[Before], NextVersion],
     read: Callable[[PoolStore], Before],
     purging: bool = False,
 ) -> int:
     """Computes the next version from the current one, reports what it affects, and publishes it.
 
     Args:
-        order: who wants it, where, and whether it is only to be told.
+        request: who wants it, where, and whether it is only to be told.
         plan: what to do; it is given the current version.
         read: how that is read: `current`, or `current_if_any`.
         purging: delete what older versions and journals hold of those on the removal list.
@@ -101,33 +116,33 @@ def carry_out(
     Returns:
         The exit status: 0, or 1 if something could not be purged.
     """
-    if order.dry_run:
-        before = read(order.store)
+    if request.dry_run:
+        before = read(request.store)
         planned = plan(before)
-        _tell(order, before, planned)
+        _tell(request, before, planned)
         if purging:
-            _tell_purge(order.store, planned)
+            _tell_purge(request.store, planned)
         print("dry run: nothing was changed")
         return 0
-    with order.store.locked() as store:
+    with request.store.locked() as store:
         before = read(store)
         if before is not None:
-            _finish_purge(order, before)
+            _finish_purge(request, before)
         planned = plan(before)
-        anything = _tell(order, before, planned)
+        anything = _tell(request, before, planned)
         remembered = planned.users or planned.seeds or planned.patterns
         if not (anything or remembered or planned.always):
             print("nothing changes, so there is no new version")
             return 0
         # The lists come first: if this process ends here, nothing comes back that was to go.
         store.remember(users=planned.users, seeds=planned.seeds, patterns=planned.patterns)
-        number = store.publish(planned.after, _record(order, before, planned, purging))
+        number = store.publish(planned.after, _record(request, before, planned, purging))
         # And nothing comes off a list before the audit log says so.
         store.forget(users=planned.readmitted, patterns=planned.unblocked)
         print(f"version {number} is current")
-        if order.action == "remove" and len(store.numbers()) > 1 and not purging:
+        if request.action == "remove" and len(store.numbers()) > 1 and not purging:
             print("older versions and the journal still hold what was removed; --purge deletes that too")
-    return _purge(order) if purging else 0
+    return _purge(request) if purging else 0
 
 
 def current(store: PoolStore, ignoring: Sequence[str] = ()) -> Content:
@@ -140,9 +155,6 @@ def current(store: PoolStore, ignoring: Sequence[str] = ()) -> Content:
     Raises:
         RelandError: there is none, or it or a list of the store is damaged.
     """
-    # Imported here, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.pool_store.rematch import read_version
-
     read_removals(store.folder), read_patterns(store.folder)  # damage to the lists is never passed over
     return read_version(store, ignoring=ignoring)
 
@@ -153,8 +165,6 @@ def current_if_any(store: PoolStore) -> Content | None:
     Raises:
         RelandError: a list of the store is damaged.
     """
-    from reland_jax.pool_store.rematch import read_version
-
     if store.current() is None:
         return None
     read_removals(store.folder), read_patterns(store.folder)
@@ -165,105 +175,103 @@ def current_if_any(store: PoolStore) -> Content | None:
         return None
 
 
-def add(order: Order, file: str, held_out: int) -> int:
+def add(request: ChangeRequest, file: str, held_out: int) -> int:
     """Adds the rationales of a pool file, in place of those that their seed users have."""
     entries = read_pool_file(file)
 
-    def plan(before: Content) -> Plan:
+    def plan(before: Content) -> NextVersion:
         population = before.population
         ids = as_strings(population.user_ids).tolist()
         dense = {user: row for row, user in enumerate(ids)}
-        refused = _refused(order.store, entries, dense, population, held_out)
+        refused = _refused(request.store, entries, dense, population, held_out)
         pool, problems = edits.add_entries(before.pool, entries, dense, population.behaviour, refused)
         arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
-        return Plan(_with_pool(before, pool), arguments, problems=problems)
+        return NextVersion(with_pool(before, pool), arguments, problems=problems)
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
 
 
-def remove(order: Order, users: Sequence[str], match: str | None, purging: bool) -> int:
+def remove(request: ChangeRequest, users: Sequence[str], match: str | None, purging: bool) -> int:
     """Takes users out altogether, and seed users by what their rationales say."""
-    from reland_jax.pool_store.rematch import dense_users, without_users
-
     patterns = [match] if match else []
     check_patterns(patterns, "--match")
-    _keep_ids_out_of(order.why, users)
+    _keep_ids_out_of(request.why, users)
 
-    def plan(before: Content) -> Plan:
-        present, elsewhere = _known(order.store, before, users)
+    def plan(before: Content) -> NextVersion:
+        present, elsewhere = _known(request.store, before, users)
         pool = edits.remove_matching(before.pool, patterns, "--match")
         ids = as_strings(before.population.user_ids)
         matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
-        after = _with_pool(before, pool)
+        after = with_pool(before, pool)
         if present:
             after = without_users(after, dense_users(before.population, present))
         hidden = {"user": list(users)} | ({"match": [match]} if match else {})
         seeds = [user for user in matched if user not in present]
-        return Plan(after, {"purge": purging}, hidden, [*present, *elsewhere], seeds, always=purging)
+        return NextVersion(after, {"purge": purging}, hidden, [*present, *elsewhere], seeds, always=purging)
 
-    return carry_out(order, plan, current, purging)
+    return apply_change(request, plan, current, purging)
 
 
-def expire(order: Order, older_than: str) -> int:
+def expire(request: ChangeRequest, older_than: str) -> int:
     """Takes out the rationales that were written before a bound."""
     before_time = edits.time_bound(older_than, datetime.now(UTC))
 
-    def plan(before: Content) -> Plan:
+    def plan(before: Content) -> NextVersion:
         undated = sum(edits.written_at(each) is None for each in before.pool.rationales)
         if undated:
             print(f"{undated} rationales do not say when they were written; they stay")
         pool = edits.expire(before.pool, before_time)
         bound = before_time.isoformat(timespec="seconds")
-        return Plan(_with_pool(before, pool), {"older_than": older_than, "before": bound})
+        return NextVersion(with_pool(before, pool), {"older_than": older_than, "before": bound})
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
 
 
-def block(order: Order, patterns: Sequence[str]) -> int:
+def block(request: ChangeRequest, patterns: Sequence[str]) -> int:
     """Takes out the rationales that have a pattern, and remembers it."""
     check_patterns(patterns)
 
-    def plan(before: Content) -> Plan:
-        known = read_patterns(order.store.folder)
+    def plan(before: Content) -> NextVersion:
+        known = read_patterns(request.store.folder)
         pool = edits.remove_matching(before.pool, patterns)
         new = [pattern for pattern in patterns if pattern not in known]
-        return Plan(_with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
+        return NextVersion(with_pool(before, pool), {"pattern": list(patterns)}, patterns=new)
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
 
 
-def unblock(order: Order, patterns: Sequence[str]) -> int:
+def unblock(request: ChangeRequest, patterns: Sequence[str]) -> int:
     """Takes patterns off the moderation list; rationales that it took out come back by asking only."""
 
-    def plan(before: Content) -> Plan:
-        known = read_patterns(order.store.folder)
+    def plan(before: Content) -> NextVersion:
+        known = read_patterns(request.store.folder)
         for pattern in patterns:
             if pattern not in known:
                 hint = nearest_name(pattern, known) if known else "the moderation list is empty"
                 raise RelandError(f"--pattern={pattern}: not on the moderation list; {hint}")
-        return Plan(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
+        return NextVersion(before, {"pattern": list(patterns)}, unblocked=patterns, always=True)
 
-    return carry_out(order, plan, partial(current, ignoring=patterns))
+    return apply_change(request, plan, partial(current, ignoring=patterns))
 
 
-def readmit(order: Order, users: Sequence[str]) -> int:
+def readmit(request: ChangeRequest, users: Sequence[str]) -> int:
     """Takes users off the removal list; the next build or refresh serves them again."""
-    _keep_ids_out_of(order.why, users)
+    _keep_ids_out_of(request.why, users)
 
-    def plan(before: Content) -> Plan:
-        listed = read_removals(order.store.folder).barred(users).tolist()
+    def plan(before: Content) -> NextVersion:
+        listed = read_removals(request.store.folder).barred(users).tolist()
         for user, on_list in zip(users, listed, strict=True):
             if not on_list:
                 raise RelandError(f"--user={user}: not on the removal list of this store")
-        return Plan(before, {}, {"user": list(users)}, readmitted=users, always=True)
+        return NextVersion(before, {}, {"user": list(users)}, readmitted=users, always=True)
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
 
 
-def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
+def cap(request: ChangeRequest, seeds: int | None, tokens: int | None) -> int:
     """Keeps the seed users with the most assigned users, up to a number of them or of tokens."""
 
-    def plan(before: Content) -> Plan:
+    def plan(before: Content) -> NextVersion:
         pool = before.pool
         users = edits.represented(pool, before.assignment)
         if tokens is not None:
@@ -271,9 +279,9 @@ def cap(order: Order, seeds: int | None, tokens: int | None) -> int:
             users, pool = users[np.isin(pool.seeds.user, kept.seeds.user)], kept
         if seeds is not None:
             pool = edits.cap_seeds(pool, users, seeds)
-        return Plan(_with_pool(before, pool), {"seeds": seeds, "tokens": tokens})
+        return NextVersion(with_pool(before, pool), {"seeds": seeds, "tokens": tokens})
 
-    return carry_out(order, plan, current)
+    return apply_change(request, plan, current)
 
 
 def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -283,13 +291,6 @@ def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[lis
     gone = read_removals(store.folder).left(users).tolist()
     new = [user for user, left in zip(users, gone, strict=True) if not left or user in served]
     return [user for user in new if user not in asked], [user for user in new if user in asked]
-
-
-def _with_pool(before: Content, pool: Any) -> Content:
-    # Imported here, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.pool_store.rematch import with_pool
-
-    return with_pool(before, pool)
 
 
 def _refused(
@@ -318,10 +319,8 @@ def _refused(
     return refused
 
 
-def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
+def _tell(request: ChangeRequest, before: Content | None, plan: NextVersion) -> bool:
     """Prints what a change affects, and returns whether it affects anything."""
-    from reland_jax.pool_store.rematch import difference
-
     for problem in plan.problems[:_SHOWN]:
         print(visible(f"not used: {problem.user_id}: {problem.why}"))
     if len(plan.problems) > _SHOWN:
@@ -330,23 +329,23 @@ def _tell(order: Order, before: Content | None, plan: Plan) -> bool:
     counts = f"{len(found.removed)} removed, {len(found.added)} added, {len(found.changed)} changed"
     everybody = len((before or plan.after).population.user_ids)
     print(
-        f"{order.action}: seed users: {counts}, {len(plan.after.pool.rationales)} in the pool; "
+        f"{request.action}: seed users: {counts}, {len(plan.after.pool.rationales)} in the pool; "
         f"{found.users} of {everybody} users touched"
     )
     return bool(found.users or found.removed or found.added or found.changed)
 
 
-def _record(order: Order, before: Content | None, plan: Plan, purging: bool) -> dict[str, Any]:
+def _record(
+    request: ChangeRequest, before: Content | None, plan: NextVersion, purging: bool
+) -> dict[str, Any]:
     """What the audit log keeps: no external id, and no text that was searched for to remove it."""
-    from reland_jax.pool_store.rematch import difference
-
-    removals = read_removals(order.store.folder)
+    removals = read_removals(request.store.folder)
     hidden = {name: [removals.digest(text) for text in texts] for name, texts in plan.hidden.items() if texts}
     found = difference(before, plan.after)
     return {
-        "who": order.who,
-        "why": order.why,
-        "action": order.action,
+        "who": request.who,
+        "why": request.why,
+        "action": request.action,
         "arguments": {**plan.arguments, **hidden},
         "seeds_removed": len(found.removed),
         "seeds_added": len(found.added),
@@ -362,29 +361,30 @@ def _keep_ids_out_of(why: str, users: Sequence[str]) -> None:
             raise RelandError(f"--why names user {user}: the audit log must not keep the id of the removed")
 
 
-def _finish_purge(order: Order, before: Content) -> None:
+def _finish_purge(request: ChangeRequest, before: Content) -> None:
     """Ends a purge that was interrupted, or that could not be done; while locked."""
-    store = order.store
+    store = request.store
     if not store.unfinished_purge():
         return
     try:
         with nobody_asks(store, 0):
             print("a purge was interrupted: it is finished first")
             if not is_current_clean(store):
-                store.publish(before, _record(order._replace(action="purge"), before, Plan(before, {}), True))
+                purging = request._replace(action="purge")
+                store.publish(before, _record(purging, before, NextVersion(before, {}), True))
             _told(purge(store))
     except RelandError as error:
         print(f"a purge was interrupted, and cannot be finished yet: {error}", file=sys.stderr)
 
 
-def _purge(order: Order) -> int:
+def _purge(request: ChangeRequest) -> int:
     """Purges, says what, and returns the exit status: 1 if a journal was not found."""
 
     def waiting() -> None:
         print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
 
-    to_purge(order.store)  # what cannot be purged now is told before anybody is stopped
-    with nobody_asks(order.store, order.wait, waiting), order.store.locked() as store:
+    to_purge(request.store)  # what cannot be purged now is told before anybody is stopped
+    with nobody_asks(request.store, request.wait, waiting), request.store.locked() as store:
         return _told(purge(store))
 
 
@@ -400,7 +400,7 @@ def _told(done: Purged) -> int:
     return 1 if done.missing else 0
 
 
-def _tell_purge(store: PoolStore, plan: Plan) -> None:
+def _tell_purge(store: PoolStore, plan: NextVersion) -> None:
     """Says all that a purge would delete once the planned version is current."""
     removals = read_removals(store.folder).plus(users=plan.users, seeds=plan.seeds)
     would = to_purge(store, removals)
@@ -414,15 +414,15 @@ def _tell_purge(store: PoolStore, plan: Plan) -> None:
         print(f"purge: {not_purged(path)}")
 
 
-def seal(order: Order) -> int:
+def seal(request: ChangeRequest) -> int:
     """Accepts the present audit log and lists of a store, after something was lost for good."""
-    if not order.dry_run:
-        order.store.seal({"who": order.who, "why": order.why})
-    removals, patterns = lists_as_they_lie(order.store.folder)
+    if not request.dry_run:
+        request.store.seal({"who": request.who, "why": request.why})
+    removals, patterns = lists_as_they_lie(request.store.folder)
     print(
         f"accepted as they lie there: {len(removals.users | removals.seeds)} removed users, {len(patterns)} "
         "blocked patterns; whoever stood on a list that was lost may come back by the next build"
     )
-    if order.dry_run:
+    if request.dry_run:
         print("dry run: nothing was changed")
     return 0

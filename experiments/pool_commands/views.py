@@ -10,11 +10,17 @@ import numpy as np
 
 from reland_jax.files import write_text
 from reland_jax.pool.reading.parser import parse_response
-from reland_jax.pool_store.audit import read_log
-from reland_jax.pool_store.edits import Side, diff, represented, stats
-from reland_jax.pool_store.purging import verify
-from reland_jax.pool_store.store import PoolStore
-from reland_jax.pool_store.version_files import Content, read_record
+from reland_jax.pool_store import (
+    Content,
+    PoolStore,
+    dense_users,
+    difference,
+    edits,
+    read_log,
+    read_record,
+    read_version,
+    verify,
+)
 from reland_jax.strings import as_strings, visible
 from reland_jax.types import HOW_NAMES, Rationale, RelandError
 
@@ -23,7 +29,7 @@ _SHOWN = 20
 
 def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int) -> int:
     """Prints what users get, or the versions and the seed users who stand for the most users."""
-    content = _read(store, number)
+    content = read_version(store, number)
     if users:
         for user in users:
             _show_user(content, user)
@@ -35,15 +41,15 @@ def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int)
 
 def show_stats(store: PoolStore, number: int | None) -> int:
     """Prints the figures of a version as JSON."""
-    content = _read(store, number)
-    print(json.dumps(stats(content.pool, content.assignment), indent=1, ensure_ascii=False))
+    content = read_version(store, number)
+    print(json.dumps(edits.stats(content.pool, content.assignment), indent=1, ensure_ascii=False))
     return 0
 
 
 def show_difference(store: PoolStore, first: str, second: str) -> int:
     """Prints what is different between two versions."""
-    a, b = (_read(store, _number(text)) for text in (first, second))
-    found = diff(_side(a), _side(b))
+    a, b = (read_version(store, _number(text)) for text in (first, second))
+    found = difference(a, b)
     for name, users in (("removed", found.removed), ("added", found.added), ("changed", found.changed)):
         listed = ", ".join(users[:_SHOWN]) + (", ..." if len(users) > _SHOWN else "")
         print(f"seed users {name}: {len(users)}" + (f" ({listed})" if users else ""))
@@ -53,7 +59,7 @@ def show_difference(store: PoolStore, first: str, second: str) -> int:
 
 def export(store: PoolStore, number: int | None, file: str) -> int:
     """Writes a version as a pool file, which provider "file" and `add` read; only its owner may read it."""
-    content, path = _read(store, number), Path(file)
+    content, path = read_version(store, number), Path(file)
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     seeds = content.pool.seeds
     lines = [
@@ -77,14 +83,6 @@ def show_problems(store: PoolStore) -> int:
     return int(bool(problems))
 
 
-def _read(store: PoolStore, number: int | None) -> Content:
-    """A version without what the lists of the store forbid."""
-    # Imported here, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.pool_store.rematch import read_version
-
-    return read_version(store, number)
-
-
 def _line(user: str, how: int, cluster: int, rationale: Rationale) -> dict[str, object]:
     line: dict[str, object] = {"user_id": user, "sampled_by": HOW_NAMES[how]}
     if cluster >= 0:
@@ -99,10 +97,6 @@ def _number(text: str) -> int:
     if not text.isdecimal():
         raise RelandError(f"diff: {text!r} is not the number of a version")
     return int(text)
-
-
-def _side(content: Content) -> Side:
-    return Side(content.population.user_ids, content.pool, content.assignment)
 
 
 def _show_versions(store: PoolStore) -> None:
@@ -121,7 +115,7 @@ def _show_versions(store: PoolStore) -> None:
 
 
 def _show_seeds(content: Content, limit: int) -> None:
-    users = represented(content.pool, content.assignment)
+    users = edits.represented(content.pool, content.assignment)
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
     print(f"{len(ids)} seed users for {len(content.population.user_ids)} users; those for the most users:")
     for row in np.argsort(-users, kind="stable")[:limit].tolist():
@@ -131,8 +125,6 @@ def _show_seeds(content: Content, limit: int) -> None:
 
 
 def _show_user(content: Content, user: str) -> None:
-    from reland_jax.pool_store.rematch import dense_users
-
     (row,) = dense_users(content.population, [user])
     ids = as_strings(content.population.user_ids)[content.pool.seeds.user]
     print(f"user {visible(user)}, {content.population.seen[row]} training interactions")

@@ -6,20 +6,19 @@ from reland_jax.pool.build import (
     build_pool,
     pool_ledger,
     pool_provenance,
+    pool_state,
     refuse_to_pay_again,
     told_of_missing,
 )
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
 from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_manifest, save_pool
+from reland_jax.pool.pool_file import FileRationale, read_pool_file
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import build_prompt, prompt_hash
 from reland_jax.pool.prompting.templates import DOMAINS, PROMPT_VERSION
 from reland_jax.pool.providers import PROVIDERS, make_provider
 from reland_jax.pool.providers.batch import AwaitingResponses
-from reland_jax.pool.providers.files import FileRationale, read_pool_file
 from reland_jax.pool.reading.parser import ParsedRationale, parse_response
-from reland_jax.pool_store.provider import pool_state
-from reland_jax.pool_store.store import PoolStore
 
 __all__ = [
     "PoolSummary",
@@ -29,7 +28,6 @@ __all__ = [
     "AwaitingResponses",
     "FileRationale",
     "ParsedRationale",
-    "PoolStore",
     "Problem",
     "Provider",
     "ProviderResult",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,12 @@ from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import ledger
 from reland_jax.pool.asking.records import journal_path
-from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
+from reland_jax.pool.contract import Problem, Provider, SeedRationales
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
-from reland_jax.pool.prompting.step0 import AnswersPrompts
 from reland_jax.pool.prompting.templates import PROMPT_VERSION
-from reland_jax.pool.providers import make_provider
-from reland_jax.pool.providers.files import FileProvider
-from reland_jax.pool_store.provider import StoreProvider
-from reland_jax.pool_store.store import PoolStore
-from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
-
-WITH_JOURNAL = ("openai", "batch")
-"""Providers that ask an LLM, and keep requests and answers in a journal."""
-
-UNKNOWN_CLUSTER = -1
-"""Cluster of a seed user of a file, where neither the file nor the run knows it."""
+from reland_jax.pool.providers import WITH_JOURNAL, make_provider
+from reland_jax.pool.sources import files_state, is_source, source_of
+from reland_jax.types import Interactions, ReasoningPool, RelandError, SeedSet, Splits
 
 
 def build_pool(
@@ -40,18 +30,14 @@ def build_pool(
     folder: str | Path,
     llm: LLMConfig | None = None,
     cluster: np.ndarray | None = None,
-    made: PoolRequests | None = None,
 ) -> tuple[ReasoningPool, list[Problem]]:
-    """Asks the provider about every seed user and keeps those with a readable rationale.
+    """Asks the provider about every seed user, or reads the source, and keeps who has a readable rationale.
 
-    Only training interactions are shown. With provider "file" the seed users are those of the file,
-    and `seeds` is not looked at. There, seed users with more held-out items than the writer of the file
-    left out (`config.held_out`) are excluded: their rationale was written from validation or test items.
-    Provider "store" brings its own seed users too, without those whose rationale was written from
-    interactions that are held out now (`StoreProvider.seeds`).
+    A provider is shown training interactions only. A source (`is_source`) brings its own seed users, without
+    those whose rationale was written from interactions that are held out now; `seeds` is not looked at.
 
     Args:
-        seeds: the chosen seed users; may be None with provider "file" or "store".
+        seeds: the chosen seed users; may be None for a source.
         behaviour: ``<float32>[U, D]``, output of the behaviour encoder (paper, Eq. 1).
         splits: only `train` is shown; the sizes of the others guard against leakage.
         interactions: external ids and the text fields of the items.
@@ -59,35 +45,74 @@ def build_pool(
         data: `text_fields` and `domain`.
         folder: where the journal is, and where a provider may leave files for people.
         llm: how an LLM is asked; the defaults if None.
-        cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a file.
-        made: the requests, where the caller has made them already from the same seed users and settings.
+        cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a source.
 
     Returns:
         The pool, its rows in the order of the seed users, and what a person should know: seeds that
         were left out and why, and rationales that were read with a remark.
 
     Raises:
-        RelandError: no seed user has a readable rationale; file users that the data do not have; items
-            without text fields; or what the provider raises.
+        RelandError: no seed user has a readable rationale; a source has users that the data do not have;
+            items without text fields; or what the provider or the source raises.
     """
     if len(behaviour) != splits.num_users:
         raise RelandError(f"behaviour has {len(behaviour)} rows for {splits.num_users} users")
-    provider = make_provider(config, llm or LLMConfig(), folder)
-    problems: list[Problem] = []
-    if isinstance(provider, FileProvider):
-        seeds, problems = _file_seeds(provider, interactions.ids.users, cluster, splits, config.held_out)
-        requests = [RationaleRequest(user_id, "") for user_id in interactions.ids.users[seeds.user].tolist()]
-    elif isinstance(provider, StoreProvider):
-        seeds, problems = provider.seeds(interactions.ids, cluster, splits)
-        requests = [RationaleRequest(user_id, "") for user_id in interactions.ids.users[seeds.user].tolist()]
+    if is_source(config):
+        found = source_of(config).open(config).seed_rationales(interactions.ids, cluster, splits)
     elif seeds is None:
-        raise RelandError(f"provider {config.provider!r} needs seed users; file and store bring their own")
+        raise RelandError(f"provider {config.provider!r} needs seed users; a file or a store brings its own")
     else:
-        if made is None:
-            made = _requests(seeds, provider, splits.train, interactions, config, data)
-        seeds, requests, problems = made.seeds, made.requests, _unable(provider, config) + made.problems
-    result = provider.rationales(requests)
-    return _pool(seeds, behaviour, result, problems, config), problems + result.problems
+        provider = make_provider(config, llm or LLMConfig(), folder)
+        made = pool_requests(seeds, splits.train, interactions, config, data, provider.answers)
+        found = written(made, provider, config)
+    return pool_of(found, behaviour, config), found.problems
+
+
+def written(made: PoolRequests, provider: Provider, config: PoolConfig) -> SeedRationales:
+    """What the provider writes for the requests.
+
+    Raises:
+        RelandError: what the provider raises.
+    """
+    result = provider.rationales(made.requests)
+    problems = [*_unable(provider, config), *made.problems, *result.problems]
+    return SeedRationales(made.seeds, result.rationales, problems, len(made.problems))
+
+
+def pool_of(found: SeedRationales, behaviour: np.ndarray, config: PoolConfig) -> ReasoningPool:
+    """The seed users that have a rationale; nobody can be assigned to any other.
+
+    Args:
+        found: seed users and their rationales.
+        behaviour: ``<float32>[U, D]``, output of the behaviour encoder.
+        config: who wrote them, for the error.
+
+    Raises:
+        RelandError: none has a rationale, or the vector of one is not finite.
+    """
+    rows = [row for row, rationale in enumerate(found.rationales) if rationale is not None]
+    if not rows:
+        listed = found.problems
+        first = f"; the first: user {listed[0].user_id!r}: {listed[0].why}" if listed else ""
+        raise RelandError(
+            f"the reasoning pool is empty: provider {config.provider!r} has a usable rationale for none of "
+            f"{len(found.seeds.user) + found.left_out} seed users{first}"
+        )
+    kept = found.seeds.rows(rows)
+    m = np.asarray(behaviour[kept.user], np.float32)
+    if not np.isfinite(m).all():
+        bad = int(kept.user[~np.isfinite(m).all(axis=1)][0])
+        raise RelandError(f"the behaviour vector of user {bad} is not finite; the behaviour encoder diverged")
+    return ReasoningPool(kept, m, [each for each in found.rationales if each is not None])
+
+
+def pool_state(config: PoolConfig) -> list[str]:
+    """What a stage that builds a pool depends on beyond its settings, for its stamp: see `files_state`.
+
+    Raises:
+        RelandError: a source that is not sound.
+    """
+    return source_of(config).state(config) if is_source(config) else files_state(config)
 
 
 def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[str, Any]:
@@ -151,15 +176,13 @@ def told_of_missing(
 def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     """Where a pool built with these settings comes from, for `save_pool`.
 
-    The prompt version is "" for a file, whose prompts are not known.
+    Raises:
+        RelandError: a source that is not sound.
     """
     settings: dict[str, Any] = {"provider": config.provider, "domain": data.domain, "data": data.name}
-    if config.provider == "store":
-        return settings | PoolStore(config.path_to_read()).provenance()
-    settings["prompt_version"] = "" if config.provider == "file" else PROMPT_VERSION
-    if config.provider == "file":
-        return {**settings, "file": Path(config.path_to_read()).name, "held_out": config.held_out}
-    settings |= {"history": config.history, "scrub": list(config.scrub)}
+    if is_source(config):
+        return settings | source_of(config).provenance(config)
+    settings |= {"prompt_version": PROMPT_VERSION, "history": config.history, "scrub": list(config.scrub)}
     if config.prompt_tokens:
         settings |= {"prompt_tokens": config.prompt_tokens, "tokenizer": config.tokenizer}
     if config.provider in WITH_JOURNAL:
@@ -168,80 +191,9 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     return settings
 
 
-def _requests(
-    seeds: SeedSet,
-    provider: Provider,
-    train: Ragged,
-    interactions: Interactions,
-    config: PoolConfig,
-    data: DataConfig,
-) -> PoolRequests:
-    """The requests for the seed users, after step 0, where the provider can do it if it is wanted."""
-    able = provider if isinstance(provider, AnswersPrompts) else None
-    return pool_requests(seeds, train, interactions, config, data, able)
-
-
 def _unable(provider: Provider, config: PoolConfig) -> list[Problem]:
     """A remark where step 0 is wanted by an LLM and the provider asks none."""
-    if config.cleaning != "llm" or isinstance(provider, AnswersPrompts):
+    if config.cleaning != "llm" or provider.answers is not None:
         return []
     why = f"provider {config.provider!r} asks no LLM for step 0; titles are cleaned by rule"
     return [Problem("", f"config.pool.cleaning='llm': {why}")]
-
-
-def _file_seeds(
-    provider: FileProvider, users: np.ndarray, cluster: np.ndarray | None, splits: Splits, left_out: int
-) -> tuple[SeedSet, list[Problem]]:
-    """The seed users of a file, without those whose held-out items its writer was shown."""
-    dense = {str(user_id): index for index, user_id in enumerate(users)}
-    unknown = [entry for entry in provider.entries if entry.user_id not in dense]
-    if unknown:
-        raise RelandError(
-            f"{provider.path}:{unknown[0].line}: {len(unknown)} of {len(provider.entries)} users are not in "
-            f"the data, the first is {unknown[0].user_id!r}; the file belongs to other data, or filtering "
-            "removed them"
-        )
-    user = np.asarray([dense[entry.user_id] for entry in provider.entries], np.int32)
-    own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in provider.entries]
-    clusters = np.asarray(own, np.int32) if cluster is None else np.asarray(cluster, np.int32)[user]
-    seeds = SeedSet(user, clusters, np.asarray([entry.how for entry in provider.entries], np.int8))
-    held_out = (splits.valid.lengths() + splits.test.lengths())[user]
-    leaked = held_out > left_out
-    problems = [
-        Problem(
-            provider.entries[row].user_id,
-            f"{provider.path}:{provider.entries[row].line}: held-out items were shown to the writer: "
-            f"{held_out[row]} items are held out, config.pool.held_out={left_out} were left out",
-        )
-        for row in np.flatnonzero(leaked).tolist()
-    ]
-    return _rows(seeds, np.flatnonzero(~leaked)), problems
-
-
-def _pool(
-    seeds: SeedSet,
-    behaviour: np.ndarray,
-    result: ProviderResult,
-    problems: Sequence[Problem],
-    config: PoolConfig,
-) -> ReasoningPool:
-    """The seed users that have a rationale; nobody can be assigned to any other."""
-    rows = [row for row, rationale in enumerate(result.rationales) if rationale is not None]
-    if not rows:
-        listed = [*problems, *result.problems]
-        first = f"; the first: user {listed[0].user_id!r}: {listed[0].why}" if listed else ""
-        raise RelandError(
-            f"the reasoning pool is empty: provider {config.provider!r} has a usable rationale for none of "
-            f"{len(seeds.user) + len(problems)} seed users{first}"
-        )
-    kept = _rows(seeds, rows)
-    m = np.asarray(behaviour[kept.user], np.float32)
-    if not np.isfinite(m).all():
-        bad = int(kept.user[~np.isfinite(m).all(axis=1)][0])
-        raise RelandError(f"the behaviour vector of user {bad} is not finite; the behaviour encoder diverged")
-    return ReasoningPool(kept, m, [rationale for rationale in result.rationales if rationale is not None])
-
-
-def _rows(seeds: SeedSet, rows: Sequence[int] | np.ndarray) -> SeedSet:
-    index = np.asarray(rows, np.int64)
-    return SeedSet(seeds.user[index], seeds.cluster[index], seeds.how[index])

@@ -1,14 +1,17 @@
-"""The contract of every provider: what a writer of rationales receives and returns."""
+"""What a writer of rationales (a provider) receives and returns, and what a source of a pool brings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from reland_jax.types import Rationale
+from reland_jax.types import Rationale, SeedSet
 
 HEURISTIC = "heuristic"
 """What `Rationale.model` says of the offline writer, which is no LLM."""
+
+MayAsk = Callable[[str], bool]
+"""Says of a prompt whether it may still be sent and its answer be kept; it raises to end the asking."""
 
 
 class RationaleRequest(NamedTuple):
@@ -95,8 +98,45 @@ class ProviderResult(NamedTuple):
     problems: list[Problem]
 
 
+class SeedRationales(NamedTuple):
+    """Seed users with their rationales, of whatever origin.
+
+    Attributes:
+        seeds: S seed users.
+        rationales: aligned with them; None where there is no readable one.
+        problems: seed users that were left out, and what was missing, unreadable or read with a remark.
+        left_out: number of seed users that were left out.
+    """
+
+    seeds: SeedSet
+    rationales: list[Rationale | None]
+    problems: list[Problem]
+    left_out: int
+
+
+class AnswersPrompts(Protocol):
+    """What a provider offers for step 0: its LLM answers any prompt, by the same journal and budget."""
+
+    def __call__(
+        self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
+    ) -> list[str | NoAnswer]:
+        """The raw answer to every prompt, in their order, or why there is no usable one.
+
+        Args:
+            prompts: each sent as one message of the user.
+            max_tokens: bound on the tokens of an answer.
+            judge: "" for a usable answer, else in words what is wrong with it.
+        """
+        ...
+
+
 class Provider(Protocol):
     """Writes rationales for seed users (paper, section 3.1.2)."""
+
+    @property
+    def answers(self) -> AnswersPrompts | None:
+        """Asks its LLM prompts that are not about rationales; None where it asks no LLM by itself."""
+        ...
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Answers every request; the result is dense and aligned with `requests`."""

@@ -9,8 +9,8 @@ from reland_jax.pool.asking.money import price_of
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.prompting.scrub import scrubber
 from reland_jax.pool.prompting.tokens import token_counter
-from reland_jax.pool.providers import make_provider
 from reland_jax.pool.providers.openai_chat import async_client
+from reland_jax.pool.sources import is_source, source_of
 
 
 def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
@@ -31,8 +31,8 @@ def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
     scrubber(config.scrub, config.names)
     if config.prompt_tokens:
         token_counter(config)
-    if config.provider in ("file", "store"):
-        make_provider(config, llm, folder)
+    if is_source(config):
+        source_of(config).open(config)
     if journal_path(llm, folder).exists():
         return
     if config.provider == "openai" or (config.provider == "batch" and llm.upload):

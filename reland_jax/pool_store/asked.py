@@ -7,11 +7,15 @@ without a usable answer and for builds that were never finished.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from reland_jax.files import append_line, write_bytes
+from reland_jax.pool.asking.journal import Journal
+from reland_jax.pool.prompting.prompts import prompt_hash
+from reland_jax.pool.prompting.requests import PoolRequests
 from reland_jax.types import RelandError
 
 ASKING_FOLDER = "asking"
@@ -68,6 +72,45 @@ def note_asked(store: Path, notes: Iterable[Asked]) -> None:
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         forget_asked(store, ())  # writes the whole lines again, without the one that was cut off
     append_line(path, _lines(new), private=True)
+
+
+def note_requests(store: Path, made: PoolRequests, journal: Path) -> None:
+    """Notes whom the requests show, before anything is sent. To be called while the store is locked.
+
+    Args:
+        store: the folder of the store.
+        made: the requests, those of step 0 included.
+        journal: the file that their answers go to.
+
+    Raises:
+        RelandError: the journal of prompts that were sent before is gone, or is damaged.
+    """
+    path, whole = journal.resolve(), store.resolve()
+    name = str(path.relative_to(whole) if path.is_relative_to(whole) else path)
+    _check_journal(store, path, name)
+    prompts = [*((each.user_id, each.prompt) for each in made.requests), *made.step0_of.items()]
+    note_asked(store, [Asked(user, prompt_hash(prompt), name) for user, prompt in prompts])
+
+
+def _check_journal(store: Path, path: Path, name: str) -> None:
+    """Checks that the journal has all prompts that were sent, so that nothing is paid for twice unnoticed."""
+    sent = sum(note.journal == name for note in read_asked(store))
+    notes = store / ASKING_FOLDER / ASKED_FILE
+    if sent and not path.exists():
+        raise RelandError(
+            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: "
+            "restore a copy of it; or name another file in config.llm.journal, and they are asked, and paid, "
+            "again"
+        )
+    # It is made before the first note, so that a note without a journal always means that it is gone.
+    with Journal(path) as opened:
+        paid = sum(used.requests for used in opened.usage().values())
+    if sent and not paid:
+        print(
+            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent "
+            "with it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
+            file=sys.stderr,
+        )
 
 
 def forget_asked(store: Path, notes: Iterable[Asked]) -> None:

@@ -2,7 +2,8 @@
 
 A process that asks keeps prompts in its memory and writes them, and their answers, into the journal long
 after it read the removal list. So it holds a lock of the store (shared with others that ask) until nothing
-more is written, and looks at a `Guard` before every request and before every answer that it keeps.
+more is written, and looks at a `Guard` before every request and before every answer that it keeps (it is the
+`may_ask` of the providers).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 from reland_jax.files import locked
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool_store.asked import ASKED_FILE, ASKING_FOLDER, read_asked
-from reland_jax.pool_store.audit import MARK_FILE
 from reland_jax.pool_store.lists import LIST_FILES, read_removals
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import RelandError
@@ -72,14 +72,6 @@ class Guard:
         users = sorted(set().union(*self._users.values()))
         gone = {user for user, barred in zip(users, removals.barred(users).tolist(), strict=True) if barred}
         self._barred = frozenset(digest for digest, users in self._users.items() if users & gone)
-
-
-def guard_of(folder: str | Path) -> Callable[[str], bool] | None:
-    """The guard of the store that a folder belongs to; None if it belongs to none."""
-    store = Path(folder).resolve().parent
-    if Path(folder).resolve().name != ASKING_FOLDER or not (store / MARK_FILE).exists():
-        return None
-    return Guard(PoolStore(store)).may_ask
 
 
 @contextlib.contextmanager

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.pool.build import UNKNOWN_CLUSTER
 from reland_jax.pool.contract import Problem
 from reland_jax.pool.folder import pool_summary
-from reland_jax.pool.providers.files import FileRationale
+from reland_jax.pool.pool_file import UNKNOWN_CLUSTER, FileRationale
 from reland_jax.pool_store.patterns import found_in
 from reland_jax.records import to_plain
 from reland_jax.strings import as_strings
@@ -44,8 +43,8 @@ def keep_rows(pool: ReasoningPool, rows: Sequence[int] | np.ndarray, why: str) -
         raise RelandError(
             f"{why} would take out all {len(pool.rationales)} seed users; a pool needs at least one"
         )
-    seeds = SeedSet(*(array[index] for array in pool.seeds))
-    return ReasoningPool(seeds, pool.behaviour[index], [pool.rationales[row] for row in index.tolist()])
+    rationales = [pool.rationales[row] for row in index.tolist()]
+    return ReasoningPool(pool.seeds.rows(index), pool.behaviour[index], rationales)
 
 
 def remove_users(pool: ReasoningPool, users: Iterable[int]) -> ReasoningPool:

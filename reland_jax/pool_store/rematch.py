@@ -1,7 +1,7 @@
 """The next version of a stored pool: users who lost their seed user get the nearest of the others.
 
-It is above the rooms because it needs two of them: changes of a pool (`pool.control`) and the assignment of
-users to seed users (`retrieval`).
+`edits` says which seed users stay; here the users follow. The assignment is imported where it is used, so
+that a mistake in a command is told without waiting for jax.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from reland_jax.pool_store.edits import Difference, Side, diff, keep_rows
 from reland_jax.pool_store.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import Content, Origin, Population
-from reland_jax.retrieval import assign, assign_with_cold, most_voted, profile_weights
 from reland_jax.strings import as_strings
 from reland_jax.types import Assignment, ReasoningPool, RelandError
 
@@ -42,6 +41,8 @@ def new_content(
     Raises:
         RelandError: see `retrieval.assign_with_cold`.
     """
+    from reland_jax.retrieval import assign_with_cold
+
     assignment = assign_with_cold(
         population.behaviour, pool.seeds.user, population.seen, population.profile,
         _retrieval(settings, pool),
@@ -131,7 +132,7 @@ def screened(
 
 
 def difference(before: Content | None, after: Content) -> Difference:
-    """The difference between two versions (see `pool.control.diff`)."""
+    """The difference between two versions (see `edits.diff`)."""
     return diff(_side(before) if before else None, _side(after))
 
 
@@ -167,6 +168,8 @@ def _retrieval(settings: Mapping[str, Any], pool: ReasoningPool) -> RetrievalCon
 
 def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
     """The assignment to a pool whose seed users were all in the pool before."""
+    from reland_jax.retrieval import assign, most_voted, profile_weights
+
     row_of_user = {user: row for row, user in enumerate(pool.seeds.user.tolist())}
     new_row = np.asarray([row_of_user.get(user, -1) for user in before.pool.seeds.user.tolist()], np.int32)
     seed, cosine = new_row[before.assignment.seed], before.assignment.cosine.copy()

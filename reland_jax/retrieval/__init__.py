@@ -8,7 +8,7 @@ from reland_jax.retrieval.assign import assign
 from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weights, profiles
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
-from reland_jax.retrieval.scann_index import scann_top_k
+from reland_jax.retrieval.scann import scann_top_k
 
 __all__ = [
     "ENGINES",

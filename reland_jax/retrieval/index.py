@@ -9,7 +9,7 @@ import numpy as np
 
 from reland_jax.config import RetrievalConfig, nearest_name
 from reland_jax.retrieval.exact import exact_top_k
-from reland_jax.retrieval.scann_index import scann_top_k
+from reland_jax.retrieval.scann import scann_top_k
 from reland_jax.types import RelandError
 
 Engine = Callable[

@@ -24,10 +24,10 @@ from reland_jax.config import nearest_name
 from reland_jax.files import checksum, locked, read_regular, sweep_folder, write_json, written_aside
 from reland_jax.retrieval.assign import own_first
 from reland_jax.retrieval.exact import ExactIndex
-from reland_jax.retrieval.scann_index import ScannEffort, ScannIndex
 from reland_jax.scale.ivf import IvfEffort, IvfIndex
 from reland_jax.scale.outputs import Outputs
 from reland_jax.scale.repeats import find_repeats
+from reland_jax.scale.scann_index import ScannEffort, ScannIndex
 from reland_jax.scale.shards import (
     Seeds,
     batches,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reland_jax.pool.providers.files import FileRationale
+from reland_jax.pool.pool_file import FileRationale
 from reland_jax.pool_store import edits
 from reland_jax.pool_store.edits import Side, diff
 from reland_jax.types import Assignment, Rationale, ReasoningPool, RelandError

@@ -43,6 +43,7 @@ from reland_jax.pool.asking.schema import (
     new_file,
     version_of,
 )
+from reland_jax.pool.contract import MayAsk
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.strings import encodable
@@ -70,7 +71,7 @@ class Journal:
         out_of_room: whether the disk was full, so that the reserved space had to be used.
     """
 
-    def __init__(self, path: str | Path, *, may_ask: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, path: str | Path, *, may_ask: MayAsk | None = None) -> None:
         """Opens the journal, or creates it.
 
         Args:

@@ -13,12 +13,11 @@ import numpy as np
 
 from reland_jax.config import DataConfig, PoolConfig, nearest_name
 from reland_jax.plain import text_columns
-from reland_jax.pool.contract import NoAnswer, Problem, RationaleRequest
+from reland_jax.pool.contract import AnswersPrompts, NoAnswer, Problem, RationaleRequest
 from reland_jax.pool.prompting.cleaning import WITH_PROMOTION, clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, item_text, newest_that_fit, numbered, shown_text
 from reland_jax.pool.prompting.scrub import Scrubber, scrubber
 from reland_jax.pool.prompting.step0 import (
-    AnswersPrompts,
     TitleList,
     answer_tokens,
     cleaned_titles,
@@ -63,9 +62,9 @@ def pool_requests(
     interactions: Interactions,
     config: PoolConfig,
     data: DataConfig,
-    provider: AnswersPrompts | None = None,
+    answers: AnswersPrompts | None = None,
 ) -> PoolRequests:
-    """The requests for these seed users; nothing is sent, but for step 0 where a provider is given.
+    """The requests for these seed users; nothing is sent, but for step 0 where an LLM is given.
 
     Seed users whose last training items have no text, or whose newest item alone does not fit into
     `config.prompt_tokens`, are left out as problems.
@@ -76,7 +75,7 @@ def pool_requests(
         interactions: external ids and the text fields of the items.
         config: history, kind of prompt, step 0, scrubbing and bound on tokens.
         data: `text_fields` and `domain`.
-        provider: answers step 0 if `config.cleaning` is "llm".
+        answers: asks an LLM for step 0 if `config.cleaning` is "llm".
 
     Raises:
         RelandError: items without text fields, an unknown setting, a bound on tokens that not even the
@@ -89,13 +88,13 @@ def pool_requests(
     problems: list[Problem] = []
     step0_of: dict[str, str] = {}
     if config.cleaning == "llm":
-        histories, step0_of, problems = _step0(users, histories, config, data.domain, limit, provider)
+        histories, step0_of, problems = _step0(users, histories, config, data.domain, limit, answers)
     made = [_request(*each, config, data.domain, limit) for each in zip(users, histories, strict=True)]
     kept = np.asarray([row for row, one in enumerate(made) if isinstance(one, RationaleRequest)], np.int64)
     problems = [one for one in made if isinstance(one, Problem)] + problems
     requests = [one for one in made if isinstance(one, RationaleRequest)]
     step0 = tuple(dict.fromkeys(step0_of.values()))
-    return PoolRequests(SeedSet(*(field[kept] for field in seeds)), requests, problems, step0, step0_of)
+    return PoolRequests(seeds.rows(kept), requests, problems, step0, step0_of)
 
 
 def _check(config: PoolConfig, data: DataConfig) -> None:
@@ -186,17 +185,17 @@ def _step0(
     config: PoolConfig,
     domain: str,
     limit: TokenLimit | None,
-    provider: AnswersPrompts | None,
+    ask: AnswersPrompts | None,
 ) -> tuple[list[_History], dict[str, str], list[Problem]]:
     """The histories with the titles that an LLM cleaned, every user's prompt, and what was not used."""
     listed = [title_list([_title(fields) for fields in history], domain, limit) for history in histories]
     prompt_of = {user: one.prompt for user, one in zip(users, listed, strict=True) if one.prompt}
     prompts = tuple(dict.fromkeys(prompt_of.values()))
-    if provider is None:
+    if ask is None:
         return list(histories), prompt_of, []
     # The bound enters the key of the journal, so it must not depend on who else is asked about.
     longest = answer_tokens(config.history, config.max_tokens)
-    answers = provider.answers(prompts, longest, why_unreadable) if prompts else []
+    answers = ask(prompts, longest, why_unreadable) if prompts else []
     by_prompt = dict(zip(prompts, answers, strict=True))
     cleaned, problems = [], []
     for user, history, one in zip(users, histories, listed, strict=True):

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from reland_jax.pool.contract import NoAnswer
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, newest_that_fit, numbered, shown_text
 from reland_jax.pool.prompting.templates import CLEANING, filled
@@ -26,23 +25,6 @@ TOKENS_PER_TITLE = 60
 _LONGEST_ANSWER = 100_000
 _LINE = re.compile(r"^[ \t]*(\d{1,4})[.):][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]+")
-
-
-@runtime_checkable
-class AnswersPrompts(Protocol):
-    """What a provider offers for step 0: its LLM answers any prompt, by the same journal and budget."""
-
-    def answers(
-        self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
-    ) -> list[str | NoAnswer]:
-        """The raw answer to every prompt, in their order, or why there is no usable one.
-
-        Args:
-            prompts: each sent as one message of the user.
-            max_tokens: bound on the tokens of an answer.
-            judge: "" for a usable answer, else in words what is wrong with it.
-        """
-        ...
 
 
 class TitleList(NamedTuple):

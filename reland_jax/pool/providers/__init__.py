@@ -6,52 +6,46 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reland_jax.config import LLMConfig, PoolConfig, nearest_name
-from reland_jax.pool.contract import Provider
+from reland_jax.pool.contract import MayAsk, Provider
 from reland_jax.pool.providers.batch import BatchProvider, UploadedBatchProvider
-from reland_jax.pool.providers.files import FileProvider
 from reland_jax.pool.providers.heuristic import HeuristicProvider
 from reland_jax.pool.providers.openai_chat import OpenAIProvider
-from reland_jax.pool_store.provider import StoreProvider
 from reland_jax.types import RelandError
 
+_Factory = Callable[[PoolConfig, LLMConfig, Path, MayAsk | None], Provider]
 
-def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
+
+def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None) -> Provider:
     return HeuristicProvider()
 
 
-def _file(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    return FileProvider(config.path_to_read(), config.any_script)
+def _batch(config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None) -> Provider:
+    if llm.upload:
+        return UploadedBatchProvider(config, llm, folder, may_ask)
+    return BatchProvider(config, llm, folder, may_ask)
 
 
-def _batch(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    return UploadedBatchProvider(config, llm, folder) if llm.upload else BatchProvider(config, llm, folder)
-
-
-def _store(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    return StoreProvider(config.path_to_read())
-
-
-def _openai(config: PoolConfig, llm: LLMConfig, folder: Path) -> Provider:
-    return OpenAIProvider(config, llm, folder)
-
-
-PROVIDERS: Mapping[str, Callable[[PoolConfig, LLMConfig, Path], Provider]] = {
+PROVIDERS: Mapping[str, _Factory] = {
     "heuristic": _heuristic,
-    "file": _file,
-    "store": _store,
-    "openai": _openai,
+    "openai": OpenAIProvider,
     "batch": _batch,
 }
 """Name -> factory. The folder is for the journal, and for files that a provider leaves for people."""
 
+WITH_JOURNAL = ("openai", "batch")
+"""Those that ask an LLM, and keep requests and answers in a journal."""
 
-def make_provider(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> Provider:
+
+def make_provider(
+    config: PoolConfig, llm: LLMConfig, folder: str | Path, may_ask: MayAsk | None = None
+) -> Provider:
     """The provider that `config.provider` names.
 
     Args:
         config: who writes, and what.
         llm: how an LLM is asked.
         folder: for the journal, and for files for people.
+        may_ask: guards every prompt of an LLM; None allows all.
 
     Raises:
         RelandError: an unknown name, or settings with which the provider cannot start.
@@ -61,4 +55,4 @@ def make_provider(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> Pro
             f"config.pool.provider={config.provider!r} is not known; "
             f"{nearest_name(config.provider, list(PROVIDERS))}"
         )
-    return PROVIDERS[config.provider](config, llm, Path(folder))
+    return PROVIDERS[config.provider](config, llm, Path(folder), may_ask)

@@ -20,7 +20,7 @@ from reland_jax.files import locked, resolve
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result
-from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.contract import MayAsk, Problem, ProviderResult, RationaleRequest
 from reland_jax.pool.providers.batch_api import BatchService, ask_in_batches
 from reland_jax.pool.providers.batch_files import (
     ENDPOINT,
@@ -32,7 +32,6 @@ from reland_jax.pool.providers.batch_files import (
 from reland_jax.pool.providers.batch_state import STATE_FILE, BatchState
 from reland_jax.pool.providers.batch_work import BatchWork
 from reland_jax.pool.providers.llm import LLMProvider
-from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
 REQUEST_FILE = "batch_requests.jsonl"
@@ -84,9 +83,13 @@ class BatchProvider:
         response_path: `llm.responses`, or `RESPONSE_FILE` in the folder if that is None.
     """
 
-    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
+    answers = None
+
+    def __init__(
+        self, config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None = None
+    ) -> None:
         """Nothing is read or written yet."""
-        self._config, self._llm, self._folder = config, llm, folder
+        self._config, self._llm, self._folder, self._may_ask = config, llm, folder, may_ask
         self.request_path = folder / REQUEST_FILE
         self.response_path = resolve(llm.responses) if llm.responses else folder / RESPONSE_FILE
 
@@ -102,7 +105,7 @@ class BatchProvider:
                 that was sent through the API.
         """
         state = self._nothing_sent()
-        with Journal(journal_path(self._llm, self._folder), may_ask=guard_of(self._folder)) as journal:
+        with Journal(journal_path(self._llm, self._folder), may_ask=self._may_ask) as journal:
             prompts = [request.prompt for request in requests if journal.allows(request.prompt)]
             work = BatchWork(prompts, self._config, self._llm, journal, judge_for(self._config), state)
             brought = self.response_path.exists()
@@ -158,6 +161,7 @@ class UploadedBatchProvider(LLMProvider):
         config: PoolConfig,
         llm: LLMConfig,
         folder: str | Path,
+        may_ask: MayAsk | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Nothing is read or sent yet.
@@ -166,14 +170,15 @@ class UploadedBatchProvider(LLMProvider):
             config: model and sampling.
             llm: poll interval, tries, budget, journal.
             folder: where it is noted what was sent.
+            may_ask: guards every prompt; None allows all.
             sleep: waits that many seconds.
         """
-        super().__init__(config, llm, folder)
+        super().__init__(config, llm, folder, may_ask)
         self._sleep = sleep
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         llm, path = self._llm, journal_path(self._llm, self._folder)
-        with _alone(self._folder), Journal(path, may_ask=guard_of(self._folder)) as journal:
+        with _alone(self._folder), Journal(path, may_ask=self._may_ask) as journal:
             prompts = [prompt for prompt in prompts if journal.allows(prompt)]
             state = BatchState(self._folder)
             work = BatchWork(prompts, config, llm, journal, judge, state)

@@ -45,6 +45,8 @@ _WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
 class HeuristicProvider:
     """Writes every rationale from the history in the request alone; deterministic."""
 
+    answers = None
+
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """One rationale per request; None, with a problem, for a history without any text."""
         rationales = [_written(request.history) for request in requests]

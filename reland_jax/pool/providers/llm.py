@@ -9,21 +9,25 @@ from pathlib import Path
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.replies import Asked, Judge, judge_for, provider_result, texts_of
-from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
+from reland_jax.pool.contract import MayAsk, NoAnswer, ProviderResult, RationaleRequest
 
 
 class LLMProvider(ABC):
     """Asks an LLM for rationales, with all answers in the journal."""
 
-    def __init__(self, config: PoolConfig, llm: LLMConfig, folder: str | Path) -> None:
+    def __init__(
+        self, config: PoolConfig, llm: LLMConfig, folder: str | Path, may_ask: MayAsk | None = None
+    ) -> None:
         """Nothing is read or sent yet.
 
         Args:
             config: what to ask for.
             llm: how to ask.
             folder: where the journal is, if `llm.journal` does not say.
+            may_ask: guards every prompt; None allows all.
         """
         self._config, self._llm, self._folder = config, llm, Path(folder)
+        self._may_ask = may_ask
 
     @abstractmethod
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:

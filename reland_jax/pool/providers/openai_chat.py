@@ -22,8 +22,8 @@ from reland_jax.pool.asking.limits import retry_after_seconds
 from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
+from reland_jax.pool.contract import MayAsk
 from reland_jax.pool.providers.llm import LLMProvider
-from reland_jax.pool_store.builders import guard_of
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -95,11 +95,17 @@ class OpenAIProvider(LLMProvider):
     """Asks a service for the rationales."""
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
-        return ask_openai(prompts, config, self._llm, self._folder, judge=judge)
+        return ask_openai(prompts, config, self._llm, self._folder, judge=judge, may_ask=self._may_ask)
 
 
 def ask_openai(
-    prompts: Sequence[str], config: PoolConfig, llm: LLMConfig, folder: Path, *, judge: Judge | None = None
+    prompts: Sequence[str],
+    config: PoolConfig,
+    llm: LLMConfig,
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    may_ask: MayAsk | None = None,
 ) -> Asked:
     """Asks the service every prompt that has no accepted answer in the journal.
 
@@ -111,6 +117,7 @@ def ask_openai(
         llm: limits, budget, tries, journal.
         folder: where the journal is, if `llm.journal` does not say.
         judge: which answers are usable; those with a rationale by default.
+        may_ask: guards every prompt; None allows all.
 
     Raises:
         BudgetReached: the budget is used up.
@@ -123,7 +130,7 @@ def ask_openai(
         async with OpenAIChat(config, llm) as chat:
             return await ask_all(records, chat, journal, config, llm, judge=judge)
 
-    with Journal(journal_path(llm, folder), may_ask=guard_of(folder)) as journal:
+    with Journal(journal_path(llm, folder), may_ask=may_ask) as journal:
         found = known(list({record.key: record for record in records}), journal)
         if all(record.key in found.answers or record.key in found.problems for record in records):
             return found

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reland_jax.pool.contract import RationaleRequest
+from reland_jax.pool.pool_file import FileProvider, read_pool_file
 from reland_jax.pool.providers import batch_files
-from reland_jax.pool.providers.files import FileProvider, read_pool_file
 from reland_jax.pool.reading import objects
 from reland_jax.types import IMPORTANT, REPRESENTATIVE, RelandError
 

@@ -10,7 +10,7 @@ import pytest
 
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import recall_at_k
-from reland_jax.retrieval.scann_index import BRUTE_FORCE_KEYS, _search, scann_top_k
+from reland_jax.retrieval.scann import BRUTE_FORCE_KEYS, _search, scann_top_k
 from reland_jax.types import RelandError
 
 needs_scann = pytest.mark.skipif(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from reland_jax.config import nearest_name
-from reland_jax.pool.contract import Problem, ProviderResult, RationaleRequest
+from reland_jax.pool.contract import Problem, SeedRationales
 from reland_jax.pool.reading.answers import flaw_of, in_latin
 from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.pool.reading.parser import (
@@ -18,7 +20,10 @@ from reland_jax.pool.reading.parser import (
     parse_text,
     plain_text,
 )
-from reland_jax.types import HOW_NAMES, REPRESENTATIVE, Rationale, RelandError
+from reland_jax.types import HOW_NAMES, REPRESENTATIVE, IdMap, Rationale, RelandError, SeedSet, Splits
+
+UNKNOWN_CLUSTER = -1
+"""Cluster of a seed user of a file, where neither the file nor the run knows it."""
 
 
 class FileRationale(NamedTuple):
@@ -75,34 +80,67 @@ def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRatio
     return entries
 
 
-class FileProvider:
-    """Returns the rationales of a pool file.
+class PoolFile:
+    """A pool file as a source of a pool.
 
     Attributes:
         path: the file.
         entries: its lines, in order.
     """
 
-    def __init__(self, path: str | Path, any_script: bool = False) -> None:
-        """Reads the whole file; see `read_pool_file`."""
-        self.path = Path(path)
+    def __init__(self, path: str | Path, any_script: bool = False, left_out: int = 2) -> None:
+        """Reads the whole file; see `read_pool_file`.
+
+        Args:
+            path: the file.
+            any_script: `config.pool.any_script`.
+            left_out: last items of every user that the writer of the file was not shown.
+        """
+        self.path, self._left_out = Path(path), left_out
         self.entries = read_pool_file(path, any_script)
 
-    def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
-        """Rationales by user id; None for a user that the file does not name, or a quarantined line."""
-        by_user = {entry.user_id: entry for entry in self.entries}
-        rationales: list[Rationale | None] = []
-        problems = []
-        for request in requests:
-            entry = by_user.get(request.user_id)
-            rationales.append(entry.rationale if entry else None)
-            if entry is None:
-                problems.append(Problem(request.user_id, f"{self.path}: no line for this user"))
-                continue
-            used = "" if entry.rationale is None else "used, but "
-            where = f"{self.path}:{entry.line}: {used}"
-            problems += [Problem(entry.user_id, where + problem) for problem in entry.problems]
-        return ProviderResult(rationales, problems)
+    def seed_rationales(self, ids: IdMap, cluster: np.ndarray | None, splits: Splits) -> SeedRationales:
+        """The seed users of the file, without those whose held-out items its writer was shown.
+
+        Raises:
+            RelandError: users that the data do not have.
+        """
+        user = self._dense(ids)
+        own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in self.entries]
+        clusters = np.asarray(own, np.int32) if cluster is None else np.asarray(cluster, np.int32)[user]
+        seeds = SeedSet(user, clusters, np.asarray([entry.how for entry in self.entries], np.int8))
+        held_out = (splits.valid.lengths() + splits.test.lengths())[user]
+        leaked = held_out > self._left_out
+        rows = np.flatnonzero(~leaked)
+        kept = [self.entries[row] for row in rows.tolist()]
+        problems = [self._leak(row, held_out[row]) for row in np.flatnonzero(leaked).tolist()]
+        problems += [problem for entry in kept for problem in self._remarks(entry)]
+        rationales = [entry.rationale for entry in kept]
+        return SeedRationales(seeds.rows(rows), rationales, problems, int(leaked.sum()))
+
+    def _dense(self, ids: IdMap) -> np.ndarray:
+        """Dense ids ``<int32>[S]`` of the users of the file."""
+        dense = {str(user_id): index for index, user_id in enumerate(ids.users)}
+        unknown = [entry for entry in self.entries if entry.user_id not in dense]
+        if unknown:
+            raise RelandError(
+                f"{self.path}:{unknown[0].line}: {len(unknown)} of {len(self.entries)} users are not in the "
+                f"data, the first is {unknown[0].user_id!r}; the file belongs to other data, or filtering "
+                "removed them"
+            )
+        return np.asarray([dense[entry.user_id] for entry in self.entries], np.int32)
+
+    def _leak(self, row: int, held_out: int) -> Problem:
+        entry = self.entries[row]
+        return Problem(
+            entry.user_id,
+            f"{self.path}:{entry.line}: held-out items were shown to the writer: {held_out} items are held "
+            f"out, config.pool.held_out={self._left_out} were left out",
+        )
+
+    def _remarks(self, entry: FileRationale) -> list[Problem]:
+        where = f"{self.path}:{entry.line}: {'' if entry.rationale is None else 'used, but '}"
+        return [Problem(entry.user_id, where + problem) for problem in entry.problems]
 
 
 def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
