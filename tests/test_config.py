@@ -16,7 +16,16 @@ from ml_collections import config_flags
 from experiments.configs.reland import get_config
 from experiments.harness.settings import parse_setting, setting_of, settings_help
 from reland_jax.artefacts import fingerprint
-from reland_jax.config import BACKBONES, DOMAINS, ENCODERS, PROVIDERS, SOURCES, Config, nearest_name
+from reland_jax.config import (
+    BACKBONES,
+    DOMAINS,
+    ENCODERS,
+    POOL_SOURCES,
+    PROVIDERS,
+    SOURCES,
+    Config,
+    nearest_name,
+)
 from reland_jax.data.finding import SOURCES as LOADING_SOURCES
 from reland_jax.fields import may_be_none
 from reland_jax.pool import DOMAINS as POOL_DOMAINS
@@ -249,7 +258,7 @@ def test_a_section_is_no_value() -> None:
 def test_the_known_names_are_those_of_the_code() -> None:
     assert set(SOURCES) == {"auto", *LOADING_SOURCES}
     assert set(DOMAINS) == set(POOL_DOMAINS)
-    assert set(PROVIDERS) == set(POOL_PROVIDERS)
+    assert set(PROVIDERS) == {*POOL_PROVIDERS, *POOL_SOURCES}
 
 
 def test_settings_of_the_machine_are_no_part_of_a_fingerprint() -> None:

@@ -21,6 +21,7 @@ from reland_jax.pipeline import Pipeline
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool_store.asked import read_asked
 from reland_jax.pool_store.rematch import read_version
+from reland_jax.pool_store.source import register
 from reland_jax.pool_store.store import PoolStore
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import flags_of
@@ -143,6 +144,7 @@ def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixt
 
     values = merged(get_config("demo,lightgcn").to_dict(), asked.settings)
     values["pool"] |= {"provider": "store", "path": str(asked.store.folder)}
+    register()
     pipeline = Pipeline(Config.from_dict(values), asked.folder / "run")
     inputs = pipeline.prepare()
     assert len(inputs.built.pool.rationales) == 5 and len(inputs.assignment.seed) == 60

@@ -11,7 +11,7 @@ import pytest
 
 from reland_jax.config import DataConfig, PoolConfig
 from reland_jax.pool import AwaitingResponses, build_pool, load_pool, pool_provenance, pool_summary, save_pool
-from reland_jax.pool.build import UNKNOWN_CLUSTER
+from reland_jax.pool.pool_file import UNKNOWN_CLUSTER
 from reland_jax.types import IMPORTANT, IdMap, Interactions, Ragged, RelandError, SeedSet, Splits
 
 USERS, ITEMS, DIM = 6, 20, 3

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from reland_jax.pool.contract import RationaleRequest
-from reland_jax.pool.pool_file import FileProvider, read_pool_file
+from reland_jax.pool.contract import SeedRationales
+from reland_jax.pool.pool_file import PoolFile, read_pool_file
 from reland_jax.pool.providers import batch_files
 from reland_jax.pool.reading import objects
-from reland_jax.types import IMPORTANT, REPRESENTATIVE, RelandError
+from reland_jax.types import IMPORTANT, REPRESENTATIVE, IdMap, RelandError, Splits
+from tests.toys import ragged
 
 GOOD = {"user_id": "u1", "response": "Step 1: Likes oils.\nStep 2: Masks; Oils."}
 
@@ -25,6 +27,13 @@ def write(folder: Path, *lines: dict[str, Any] | str | bytes, name: str = "mine.
     ]
     path.write_bytes(b"\n".join(raw))
     return path
+
+
+def brought(path: Path) -> SeedRationales:
+    """What the file brings to data with the users u1 and u2, of whom nothing is held out."""
+    ids = IdMap(np.asarray(["u1", "u2"], object), np.asarray(["", "i1"], object))
+    shown, hidden = ragged([[1], [1]]), ragged([[], []])
+    return PoolFile(path).seed_rationales(ids, None, Splits(shown, hidden, hidden, 1, "ratio"))
 
 
 def test_the_three_forms(tmp_path: Path) -> None:
@@ -92,20 +101,18 @@ def test_the_raw_answer_goes_before_the_steps(tmp_path: Path) -> None:
 )
 def test_unreadable_seeds_are_quarantined_and_listed(tmp_path: Path, line: dict[str, Any], why: str) -> None:
     path = write(tmp_path, GOOD, line)
-    result = FileProvider(path).rationales([RationaleRequest("u2", ""), RationaleRequest("u1", "")])
-    assert result.rationales[0] is None and result.rationales[1].step2 == "Masks; Oils."
+    result = brought(path)
+    first, second = result.rationales
+    assert first and first.step2 == "Masks; Oils." and second is None
     assert result.problems[0].user_id == "u2"
     assert result.problems[0].why.startswith(f"{path}:2: {why}")
 
 
-def test_used_with_a_remark_and_unknown_to_the_file(tmp_path: Path) -> None:
+def test_used_with_a_remark(tmp_path: Path) -> None:
     path = write(tmp_path, {"user_id": "u1", "step2": "Masks."})
-    result = FileProvider(path).rationales([RationaleRequest("u1", ""), RationaleRequest("u9", "")])
-    assert result.rationales[0].step2 == "Masks." and result.rationales[1] is None
-    assert result.problems == [
-        ("u1", f"{path}:1: used, but step 1 is missing"),
-        ("u9", f"{path}: no line for this user"),
-    ]
+    result = brought(path)
+    assert [each.step2 for each in result.rationales if each] == ["Masks."]
+    assert result.problems == [("u1", f"{path}:1: used, but step 1 is missing")]
 
 
 @pytest.mark.parametrize(

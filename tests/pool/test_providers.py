@@ -16,7 +16,8 @@ LLM = config.LLMConfig()
 
 
 def test_the_table_is_what_the_config_allows() -> None:
-    assert tuple(PROVIDERS) == config.PROVIDERS
+    assert {*PROVIDERS, *config.POOL_SOURCES} == set(config.PROVIDERS)
+    assert not set(PROVIDERS) & set(config.POOL_SOURCES)
 
 
 def test_a_name_makes_its_provider(tmp_path: Path) -> None:
@@ -30,8 +31,7 @@ def test_a_name_makes_its_provider(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"provider": "file"}, "config.pool.path is None; with provider 'file' it names the pool file"),
-        ({"provider": "file", "path": "no/such.jsonl"}, "config.pool.path='no/such.jsonl' cannot be read"),
+        ({"provider": "file"}, "config.pool.provider='file' is not known"),
         (
             {"provider": "heuristics"},
             "config.pool.provider='heuristics' is not known; did you mean 'heuristic'",

@@ -18,7 +18,6 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"provider": "file"}, {}, "config.pool.path is None; with provider 'file'"),
     ({"provider": "file", "path": "missing.jsonl"}, {}, "missing.jsonl"),
     ({"provider": "file", "path": "/dev"}, {}, "config.pool.path='/dev' cannot be read"),
-    ({"provider": "store", "path": "/dev/null"}, {}, "/dev/null"),
     ({"names": ("Ada",)}, {}, "config.pool.scrub does not have 'names'"),
     ({"prompt_tokens": 500, "tokenizer": "/dev"}, {}, "config.pool.tokenizer='/dev' cannot be read"),
     ({}, {"prices": ("free",)}, "config.llm.prices"),

@@ -25,7 +25,7 @@ from reland_jax.pool.contract import RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.providers.batch import AwaitingResponses, BatchProvider
 from reland_jax.pool_store.asked import ASKING_FOLDER, Asked, note_asked, read_asked
-from reland_jax.pool_store.builders import asking, guard_of, nobody_asks
+from reland_jax.pool_store.builders import Guard, asking, nobody_asks
 from reland_jax.pool_store.purging import verify
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import RelandError
@@ -77,20 +77,15 @@ class Scripted:
 def ask(store: PoolStore, chat: Scripted, users: tuple[str, ...] = USERS) -> tuple[Answers, int]:
     """What `ask_all` says of the prompts of users, and what was paid."""
     folder = store.folder / ASKING_FOLDER
-    with Journal(folder / "journal.sqlite", may_ask=guard_of(folder)) as journal:
+    with Journal(folder / "journal.sqlite", may_ask=Guard(store).may_ask) as journal:
         records = [request_record(prompt_of(user), CONFIG) for user in users]
         answers = asyncio.run(ask_all(records, chat, journal, CONFIG, LLM))
         return answers, sum(sum(usage[1:]) for usage in journal.usage().values())
 
 
-def test_only_the_folder_of_a_store_has_a_guard(store: PoolStore, tmp_path: Path) -> None:
-    assert guard_of(store.folder / ASKING_FOLDER) is not None
-    assert guard_of(tmp_path) is None and guard_of(tmp_path / ASKING_FOLDER) is None
-
-
 def test_the_guard_knows_who_is_removed_also_when_the_notes_are_purged(store: PoolStore) -> None:
-    may_ask = guard_of(store.folder / ASKING_FOLDER)
-    assert may_ask and [may_ask(prompt_of(user)) for user in USERS] == [True] * 3
+    may_ask = Guard(store).may_ask
+    assert [may_ask(prompt_of(user)) for user in USERS] == [True] * 3
     assert main(["pool", "remove", f"--store={store.folder}", "--user=user-1", "--why=x", "--purge"]) == 0
     assert USERS[0] not in {note.user_id for note in read_asked(store.folder)}
     assert [may_ask(prompt_of(user)) for user in USERS] == [False, True, True]
@@ -104,7 +99,6 @@ def test_the_guard_knows_who_is_removed_also_when_the_notes_are_purged(store: Po
 
 def test_who_is_removed_before_the_request_is_not_asked_about(store: PoolStore) -> None:
     chat = Scripted()
-    guard_of(store.folder / ASKING_FOLDER)
     remove(store, "user-1")
     found, _ = ask(store, chat)
     assert sorted(chat.asked) == [prompt_of("user-2"), prompt_of("user-3")] and len(found.answers) == 2
@@ -234,7 +228,7 @@ def test_asking_that_waits_for_another_try_is_stopped_too(store: PoolStore) -> N
 def test_request_files_have_nobody_who_was_removed(store: PoolStore) -> None:
     remove(store, "user-2")
     requests = [RationaleRequest(user, prompt_of(user)) for user in USERS]
-    provider = BatchProvider(CONFIG, LLM, store.folder / ASKING_FOLDER)
+    provider = BatchProvider(CONFIG, LLM, store.folder / ASKING_FOLDER, Guard(store).may_ask)
     with pytest.raises(AwaitingResponses) as raised:
         provider.rationales(requests)
     text = raised.value.request_path.read_text()

@@ -79,7 +79,7 @@ def test_every_operation_leaves_a_valid_version(data: st.DataObject, k: int) -> 
 def test_only_those_who_lost_a_seed_user_are_matched_anew(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(60, 12, k)
     sizes = []
-    from reland_jax.pool_store import rematch as module
+    from reland_jax import retrieval as module
 
     def watched(behaviour: np.ndarray, *rest: object) -> object:
         sizes.append(len(behaviour))

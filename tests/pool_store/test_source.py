@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
-from reland_jax.pool import build_pool, make_provider, pool_provenance, pool_state
+from reland_jax.pool import build_pool, pool_provenance, pool_state
+from reland_jax.pool.ready import check_ready
 from reland_jax.pool_store.histories import history_codes
+from reland_jax.pool_store.source import register
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import Origin
 from reland_jax.types import IdMap, Interactions, RelandError, Splits
@@ -53,6 +55,11 @@ def build(folder: Path, splits: Splits, users: np.ndarray | None = None, items: 
     interactions = Interactions(nothing, nothing, nothing, ids, {}, {})
     config = PoolConfig(provider="store", path=str(folder))
     return *build_pool(None, behaviour, splits, interactions, config, DataConfig(), folder=folder), behaviour
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
+    register()
 
 
 @pytest.mark.parametrize("held_out", [0, 1, 2])
@@ -132,20 +139,10 @@ def test_stamp_and_provenance_follow_the_version(tmp_path: Path) -> None:
     assert pool_provenance(config, DataConfig(name="d"))["store_version"] == 2
 
 
-def test_the_stamp_follows_the_content_of_files(tmp_path: Path) -> None:
-    """Of the pool file and of files of names, under the same paths; names are settings already."""
-    pool, names = tmp_path / "pool.jsonl", tmp_path / "names.txt"
-    config = PoolConfig(provider="file", path=str(pool), scrub=("names",), names=("Ann Bo", str(names)))
-    states = [pool_state(config)]
-    for path, text in ((pool, "{}"), (names, "Carl"), (names, "Dora")):
-        path.write_text(text)
-        states.append(pool_state(config))
-    assert len({tuple(state) for state in states}) == 4
-    assert pool_state(PoolConfig(provider="heuristic")) == [""]
-
-
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match="no pool store here"):
         build(tmp_path, splits_with(2))
     with pytest.raises(RelandError, match="config.pool.path is None; with provider 'store'"):
-        make_provider(PoolConfig(provider="store"), LLMConfig(), tmp_path)
+        pool_state(PoolConfig(provider="store"))
+    with pytest.raises(RelandError, match="/dev/null"):
+        check_ready(PoolConfig(provider="store", path="/dev/null"), LLMConfig(), tmp_path)

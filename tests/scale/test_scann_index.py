@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reland_jax.retrieval import scann
 from reland_jax.retrieval.exact import ExactIndex, exact_top_k
+from reland_jax.scale import scann_index
 from reland_jax.scale.scann_index import ScannEffort, ScannIndex
 from reland_jax.types import RelandError
 
@@ -48,7 +48,7 @@ class Stand:
 
 
 def test_the_fewest_leaves_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scann, "BRUTE_FORCE_KEYS", 10)
+    monkeypatch.setattr(scann_index, "BRUTE_FORCE_KEYS", 10)
     index = ScannIndex(np.ones((100, 2), np.float32), Stand())
     queries, exact = np.ones((100, 2), np.float32), np.ones((100, 1), np.int32)
     chosen = index.tune(queries, exact, 0.9)

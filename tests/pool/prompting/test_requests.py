@@ -18,7 +18,6 @@ from reland_jax.pool.contract import NoAnswer, ProviderResult, RationaleRequest
 from reland_jax.pool.prompting.prompts import build_prompt
 from reland_jax.pool.prompting.requests import PoolRequests, described_item, pool_requests
 from reland_jax.pool.prompting.scrub import PHONE, scrubber
-from reland_jax.pool.prompting.step0 import AnswersPrompts
 from reland_jax.pool.prompting.tokens import chat_tokens, token_counter
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, Ragged, Rationale, RelandError, SeedSet, Splits
@@ -54,9 +53,10 @@ def seeds(*users: int) -> SeedSet:
     return SeedSet(array, array * 10, np.ones(len(users), np.int8))
 
 
-def make(*users: int, provider: AnswersPrompts | None = None, **config: Any) -> PoolRequests:
+def make(*users: int, provider: Tidy | None = None, **config: Any) -> PoolRequests:
     chosen = PoolConfig(**{"tokenizer": "characters", **config})
-    return pool_requests(seeds(*users), train(), interactions(), chosen, DataConfig(), provider)
+    answers = provider.answers if provider else None
+    return pool_requests(seeds(*users), train(), interactions(), chosen, DataConfig(), answers)
 
 
 def test_names_are_cleaned_and_scrubbed_by_the_rules_of_their_domain() -> None:
