@@ -30,7 +30,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
-from reland_jax.retrieval.scann_index import ScannIndex
 
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path
@@ -42,6 +41,7 @@ from reland_jax.scale import (
     Attacher,
     AttachJob,
     IvfIndex,
+    ScannIndex,
     attach_all,
     batches,
     list_shards,
