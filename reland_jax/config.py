@@ -246,6 +246,10 @@ class PoolConfig:
     any_script: bool = _setting(
         False, "use answers and pool files in other scripts than Latin, for a text.encoder that knows them"
     )
+    answers: str = _setting(
+        "auto", "form of an answer: text, json_schema, or auto: json_schema where the service offers it",
+        choices=("auto", "text", "json_schema"),
+    )  # fmt: skip
     model: str = _setting("gpt-3.5-turbo", "openai, batch: model, as the service calls it", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)
     temperature: float = _setting(0.0, "sampling temperature", low=0)

@@ -186,7 +186,7 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     if config.prompt_tokens:
         settings |= {"prompt_tokens": config.prompt_tokens, "tokenizer": config.tokenizer}
     if config.provider in WITH_JOURNAL:
-        names = ("model", "max_tokens", "temperature", "prompt", "cleaning")
+        names = ("model", "max_tokens", "temperature", "prompt", "answers", "cleaning")
         settings |= {name: getattr(config, name) for name in names}
     return settings
 

@@ -70,6 +70,8 @@ class Settings(NamedTuple):
     elsewhere: str = ""
     dear: int = 0
     """1: what is billed is the most that it may be: the longest answer, and a token for every byte sent."""
+    schema: str = "ignored"
+    """A JSON schema is "ignored", "taken", or refused: "named" says why, "vague" does not."""
 
 
 class Served(NamedTuple):
@@ -201,6 +203,12 @@ class Connection(asyncio.Protocol):
         server, messages = self._server, request["messages"]
         prompt = messages[0]["content"]
         digest = hashlib.sha256(prompt.encode()).hexdigest()
+        schema = server.settings.schema if "response_format" in request else "ignored"
+        if schema in ("named", "vague"):
+            server.begin(Served(digest, len(messages), time.time(), "refused_schema"))
+            self._busy = True
+            self._respond(400, _error("no json_schema as response_format" if schema == "named" else "no"))
+            return
         kind = server.treatment(prompt, digest, len(messages))
         server.begin(Served(digest, len(messages), time.time(), kind))
         self._busy = True
@@ -211,6 +219,7 @@ class Connection(asyncio.Protocol):
         room = request.get("max_tokens", request.get("max_completion_tokens"))
         cut = ENDLESS_MARK in prompt or (LONG_MARK in prompt and room <= server.settings.room)
         usage = (len(prompt.encode()) + 32, room) if server.settings.dear else None
+        text = "fields" if schema == "taken" and text == GOOD else text
         body = completion(request["model"], prompt, digest, text, usage=usage, cut=cut)
         if kind not in _NOT_BILLED:
             # Billed as soon as it is begun, whether anybody is there to take it or not.
@@ -341,12 +350,21 @@ def content_of(digest: str, kind: str = GOOD) -> str:
     if kind == "wrong_language":
         step1 = f"Step 1: 用户喜欢经典香水和护肤品 {digest[:8]}。\n"
         return f"{step1}Step 2: 推荐类别：香水；护肤。推荐商品：玫瑰水；面霜。"
+    if kind == "fields":
+        return fields_of(digest)
     step1 = f"Step 1: The shopper prefers scent number {digest[:8]} and natural care.\n"
     step2 = (
         f"Step 2: Recommended categories: perfume; soap; care of kind {digest[8:12]}. Recommended items: "
         f"Rose Water {digest[12:16]}; Oat Soap {digest[16:20]}; Shea Butter {digest[20:24]}."
     )
     return {"no_step2": step1, "no_step1": step2}.get(kind, step1 + step2)
+
+
+def fields_of(digest: str) -> str:
+    """The same in the fields of the schema."""
+    items = [f"Rose Water {digest[12:16]}", f"Oat Soap {digest[16:20]}", f"Shea Butter {digest[20:24]}"]
+    step2 = {"recommended_categories": ["perfume", "soap"], "recommended_items": items}
+    return json.dumps({"step1": f"The shopper prefers scent number {digest[:8]}.", "step2": step2})
 
 
 _NOT_BILLED = ("limited", "limited_wait", "limited_date", "error", "refused", "redirect", "wait_long")

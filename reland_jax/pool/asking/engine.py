@@ -40,6 +40,7 @@ from reland_jax.pool.asking.replies import (
     turn_of,
 )
 from reland_jax.pool.asking.reserve import BYTES_PER_REQUEST
+from reland_jax.pool.prompting.answer_format import format_messages
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, chat_tokens, token_counter
 from reland_jax.types import RelandError
 
@@ -185,7 +186,8 @@ class _Job:
     def _item(self, request: RequestRecord, malformed: Malformed | None) -> _Item:
         """The prompt with its chat: asked for the first time, or again after a malformed answer."""
         turn, counter = turn_of(request.prompt, malformed, self._config), self._counter
-        return _Item(request, turn, chat_tokens(counter, turn.messages), chat_bound(counter, turn.messages))
+        read = [*turn.messages, *format_messages(self._config)]
+        return _Item(request, turn, chat_tokens(counter, read), chat_bound(counter, read))
 
     def _settled(self, asked: Asked) -> None:
         """Records the outcome of settled prompts."""

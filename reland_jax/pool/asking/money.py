@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.contract import RationaleRequest
+from reland_jax.pool.prompting.answer_format import format_messages
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.prompting.step0 import answer_tokens
 from reland_jax.pool.prompting.tokens import chat_tokens, token_counter
@@ -246,12 +247,16 @@ def estimate(
     Raises:
         RelandError: a malformed price, or a tokenizer that cannot be read.
     """
-    counter, done = token_counter(config), frozenset(answered)
+    counter, done, schema = token_counter(config), frozenset(answered), format_messages(config)
     # Each prompt with the longest answer to it.
     prompts = dict.fromkeys((request.prompt for request in requests), config.max_tokens)
     prompts |= dict.fromkeys(step0, answer_tokens(config.history, config.max_tokens))
     todo = {prompt: longest for prompt, longest in prompts.items() if prompt_hash(prompt) not in done}
-    read = sum(chat_tokens(counter, [{"role": "user", "content": prompt}]) for prompt in todo)
+    in_fields = {request.prompt for request in requests}
+    read = sum(
+        chat_tokens(counter, [{"role": "user", "content": prompt}, *(schema if prompt in in_fields else ())])
+        for prompt in todo
+    )
     written = sum(todo.values())
     price = price_of(config.model, llm.prices)
     return Estimate(

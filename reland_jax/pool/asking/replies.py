@@ -61,11 +61,13 @@ class Asked(NamedTuple):
         answers: request key -> usable answer.
         problems: request key -> why there is none.
         closed: keys among the problems that are not asked again: in quarantine, or refused by the service.
+        remarks: what there is to say of the service as a whole.
     """
 
     answers: dict[str, Answer]
     problems: dict[str, str]
     closed: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
 
 class Turn(NamedTuple):
@@ -205,6 +207,7 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
             kind = Problem if key in asked.closed else Unanswered
         rationales.append(rationale and _plain(rationale))
         problems += [kind(request.user_id, remark) for remark in remarks]
+    problems += [Problem("", remark) for remark in asked.remarks]
     problems += _other_models(asked.answers.values(), config.model)
     return ProviderResult(rationales, problems)
 

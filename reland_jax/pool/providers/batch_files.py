@@ -12,6 +12,7 @@ from reland_jax.config import PoolConfig
 from reland_jax.files import write_bytes
 from reland_jax.pool.asking.chat import BOUND, PASSING
 from reland_jax.pool.asking.replies import Turn
+from reland_jax.pool.prompting.answer_format import FORMAT, is_about_format, response_format
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.types import RelandError
@@ -61,12 +62,14 @@ def is_again(name: str) -> bool:
 
 def request_line(name: str, turn: Turn, config: PoolConfig, bound: str = BOUND) -> str:
     """One line of a request file, with its line end; `bound` is `BOUND` or `NEWER_BOUND`."""
-    body = {
+    body: dict[str, Any] = {
         "model": config.model,
         "messages": [dict(message) for message in turn.messages],
         bound: turn.max_tokens,
         "temperature": config.temperature,
     }
+    if asked := response_format(config):
+        body[FORMAT] = asked
     line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": body}
     return json.dumps(line, ensure_ascii=False) + "\n"
 
@@ -164,4 +167,6 @@ def _setting_refused(body: Any) -> str:
     """Name of the setting that an error speaks of, "" where it names none."""
     error = body.get("error") if isinstance(body, dict) else None
     setting = error.get("param") if isinstance(error, dict) else None
-    return setting if isinstance(setting, str) else ""
+    if isinstance(setting, str) and setting:
+        return setting
+    return FORMAT if is_about_format(short(error or body)) else ""

@@ -42,6 +42,7 @@ class BatchState:
         open: parts that are under way.
         closed: ids of batches that are dealt with.
         newer_bound: models that refuse `max_tokens` and are asked with `max_completion_tokens`.
+        without_schema: models that refuse a JSON schema of their answers and are asked without.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +55,7 @@ class BatchState:
         self.open: list[Part] = []
         self.closed: list[str] = []
         self.newer_bound: list[str] = []
+        self.without_schema: list[str] = []
         if self._path.exists():
             self._load()
 
@@ -65,6 +67,7 @@ class BatchState:
             self.open = [Part(**part) for part in value["open"]]
             self.closed = [str(name) for name in value["closed"]]
             self.newer_bound = [str(model) for model in value.get("newer_bound", [])]
+            self.without_schema = [str(model) for model in value.get("without_schema", [])]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RelandError(
                 f"{self._path} is not a readable list of batches ({type(error).__name__}: {error}); it says "
@@ -106,11 +109,20 @@ class BatchState:
             self.newer_bound.append(model)
             self._save()
 
+    def ask_without_schema(self, model: str) -> None:
+        """Notes that a model refuses a JSON schema."""
+        if model not in self.without_schema:
+            self.without_schema.append(model)
+            self._save()
+
     def path_of(self, part: Part) -> Path:
         """Where the request file of a part is kept while it is under way."""
         return self._sent / f"{part.digest[:16]}.jsonl"
 
     def _save(self) -> None:
         parts = [part._asdict() for part in self.open]
-        value = {"format": _FORMAT, "open": parts, "closed": self.closed, "newer_bound": self.newer_bound}
+        value = {
+            "format": _FORMAT, "open": parts, "closed": self.closed, "newer_bound": self.newer_bound,
+            "without_schema": self.without_schema,
+        }  # fmt: skip
         write_file(self._path, json.dumps(value, indent=1) + "\n")

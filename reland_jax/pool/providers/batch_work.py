@@ -34,6 +34,7 @@ from reland_jax.pool.asking.replies import (
     turn_again,
     turn_of,
 )
+from reland_jax.pool.prompting.answer_format import FORMAT, NO_SCHEMA, format_messages, without_schema
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
 from reland_jax.pool.providers.batch_files import (
     Failure,
@@ -90,7 +91,7 @@ class BatchWork:
         records = (request_record(prompt, config) for prompt in prompts)
         self._records = {record.key: record for record in records}
         self._failures: dict[str, Failure] = {}
-        self._batch_failure = ""
+        self._batch_failure, self._plain = "", 0
         self.named = 0
 
     def unanswered(self) -> list[RequestRecord]:
@@ -103,8 +104,10 @@ class BatchWork:
         malformed = self._journal.malformed(record.key for record in records)
         bound = NEWER_BOUND if self._config.model in self._state.newer_bound else BOUND
         turns = [self._turn(record, malformed) for record in records]
+        plain = self._config.model in self._state.without_schema
+        config = dataclasses.replace(self._config, answers="text") if plain else self._config
         return [
-            request_line(custom_id(record.key, turn.again), turn, self._config, bound)
+            request_line(custom_id(record.key, turn.again), turn, config, bound)
             for record, turn in zip(records, turns, strict=True)
         ]
 
@@ -160,14 +163,15 @@ class BatchWork:
 
     def asked(self) -> Asked:
         """Answers and, for the other prompts, why there is none."""
-        answers, problems, closed = known(list(self._records), self._journal)
+        answers, problems, closed, _ = known(list(self._records), self._journal)
         malformed = self._journal.malformed(self._records)
         for key in (key for key in self._records if key not in answers and key not in problems):
             failure = self._failures[key].why if key in self._failures else self._batch_failure
             problems[key] = failure or "no answer for this prompt"
             if key in malformed:
                 problems[key] = f"{malformed[key].why}; and when asked again: {problems[key]}"
-        return Asked(answers, problems, closed | set(filter(self._refused, problems)))
+        remarks = (without_schema(self._plain, self._config.model),) if self._plain else ()
+        return Asked(answers, problems, closed | set(filter(self._refused, problems)), remarks)
 
     @cached_property
     def _counter(self) -> TokenCounter:
@@ -178,7 +182,10 @@ class BatchWork:
 
     def _most(self, entry: _Expected) -> tuple[int, int]:
         """Tokens that a request can have cost."""
-        return chat_bound(self._counter, entry.turn.messages), entry.turn.max_tokens
+        return self._bound_of(entry.turn), entry.turn.max_tokens
+
+    def _bound_of(self, turn: Turn) -> int:
+        return chat_bound(self._counter, [*turn.messages, *format_messages(self._config)])
 
     def _refused(self, key: str) -> bool:
         return key in self._failures and not self._failures[key].passing
@@ -191,7 +198,7 @@ class BatchWork:
         malformed = self._journal.malformed(record.key for record in records)
         for place, record in enumerate(records):
             turn = self._turn(record, malformed)
-            if not budget.reserve(chat_bound(self._counter, turn.messages), turn.max_tokens):
+            if not budget.reserve(self._bound_of(turn), turn.max_tokens):
                 if not place:
                     raise budget.reached(len(records))
                 return list(records[:place])
@@ -240,11 +247,19 @@ class BatchWork:
         return reception
 
     def _failure(self, failure: Failure, model: str) -> Failure:
-        """The failure; one that the newer name of the bound would have spared is passing."""
-        if failure.setting != BOUND:
+        """The failure; one that another name of the bound, or no schema, would have spared is passing."""
+        if failure.setting == BOUND:
+            self._state.bound_by_newer_name(model)
+            then = f"asked with {NEWER_BOUND} the next time"
+        elif failure.setting == FORMAT and self._config.answers == "json_schema":
+            return failure._replace(why=f"{failure.why}; {NO_SCHEMA}")
+        elif failure.setting == FORMAT:
+            self._state.ask_without_schema(model)
+            self._plain += 1
+            then = "asked without a JSON schema the next time"
+        else:
             return failure
-        self._state.bound_by_newer_name(model)
-        return failure._replace(why=f"{failure.why}; asked with {NEWER_BOUND} the next time", passing=True)
+        return failure._replace(why=f"{failure.why}; {then}", passing=True)
 
     def _new(self, receptions: Iterable[Reception]) -> list[Reception]:
         """Answers that the journal does not have: the same file may have been read before."""

@@ -50,5 +50,5 @@ class LLMProvider(ABC):
         Raises:
             RelandError: as above.
         """
-        config = dataclasses.replace(self._config, max_tokens=max_tokens)
+        config = dataclasses.replace(self._config, max_tokens=max_tokens, answers="text")
         return texts_of(prompts, self._ask(prompts, config, judge), config)

@@ -23,12 +23,20 @@ from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
 from reland_jax.pool.contract import MayAsk
+from reland_jax.pool.prompting.answer_format import (
+    FORMAT,
+    NO_SCHEMA,
+    is_about_format,
+    response_format,
+    without_schema,
+)
 from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     import openai
 
+_log = logging.getLogger(__name__)
 _FOR_ALL = frozenset({401, 402, 403, 404, 405})
 """Client errors that every prompt would meet: the key, the account, the address or the model."""
 _MAYBE_PAID = frozenset({408, 502, 504, 520, 522, 524})
@@ -51,7 +59,9 @@ class OpenAIChat:
         """
         self._client = async_client(llm, MORE_ROOM * config.max_tokens)
         self._settings: dict[str, Any] = {"model": config.model, "temperature": config.temperature}
-        self._bound = BOUND
+        self._bound, self._answers = BOUND, config.answers
+        self._format = response_format(config)
+        self._in_fields, self._taken, self._plain = self._format is not None, False, 0
 
     async def __aenter__(self) -> OpenAIChat:
         """The chat itself."""
@@ -71,15 +81,9 @@ class OpenAIChat:
 
         from reland_jax.pool.providers.clients import Redirected, Unusable
 
-        bound = self._bound
-        body = {"messages": list(messages), **self._settings, bound: max_tokens}
         try:
-            # The body as text: it goes into the journal as it came, and a broken one is no exception.
-            return await self._client.post("/chat/completions", cast_to=str, body=body)
+            return await self._post(messages, max_tokens, self._format)
         except openai.APIStatusError as error:
-            if error.param == BOUND and bound == BOUND:
-                self._bound = NEWER_BOUND
-                return await self.ask(messages, max_tokens)
             raise _status_error(error) from None  # the cause would show the request
         except openai.APIConnectionError as error:
             raise _connection_error(error) from None
@@ -89,6 +93,54 @@ class OpenAIChat:
             raise ChatError(Trouble.UNANSWERED, without_secrets(f"no whole answer: {error}")) from None
         except openai.OpenAIError as error:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
+
+    def remarks(self) -> tuple[str, ...]:
+        """What there is to say of the service as a whole."""
+        return (without_schema(self._plain, self._settings["model"]),) if self._plain else ()
+
+    async def _post(self, messages: Messages, max_tokens: int, schema: dict[str, Any] | None) -> str:
+        """One request, and another where the service refused a parameter, which costs nothing."""
+        import openai
+
+        bound = self._bound
+        body = {"messages": list(messages), **self._settings, bound: max_tokens}
+        try:
+            # The body as text: it goes into the journal as it came, and a broken one is no exception.
+            answer = await self._client.post(
+                "/chat/completions", cast_to=str, body=body | ({FORMAT: schema} if schema else {})
+            )
+        except openai.APIStatusError as error:
+            if error.param == BOUND and bound == BOUND:
+                self._bound = NEWER_BOUND
+                return await self._post(messages, max_tokens, schema)
+            if schema and self._may_refuse_schema(error):
+                return await self._without_schema(messages, max_tokens, error)
+            raise
+        self._taken = self._taken or schema is not None
+        self._plain += self._in_fields and schema is None
+        return answer
+
+    def _may_refuse_schema(self, error: openai.APIStatusError) -> bool:
+        """Whether the service refuses the schema: it says so, or took none yet and names nothing else."""
+        if error.status_code in PASSING | _FOR_ALL | _MAYBE_PAID:
+            return False
+        if is_about_format(json.dumps(error.body, default=str)):
+            return True
+        return self._answers == "auto" and not (self._taken or error.param) and error.status_code < 500
+
+    async def _without_schema(
+        self, messages: Messages, max_tokens: int, error: openai.APIStatusError
+    ) -> str:
+        """The answer without a schema; once there is one, the others are asked without it at once."""
+        if self._answers == "json_schema":
+            why = f"status {error.status_code}: {shown(error.body)}; {NO_SCHEMA}"
+            raise ChatError(Trouble.FATAL, why) from None
+        answer = await self._post(messages, max_tokens, None)
+        if self._format and not self._taken:
+            self._format = None
+            said = shown(error.body)
+            _log.warning("the service refuses a JSON schema of the answer, and is asked without: %s", said)
+        return answer
 
 
 class OpenAIProvider(LLMProvider):
@@ -128,7 +180,8 @@ def ask_openai(
 
     async def ask() -> Asked:
         async with OpenAIChat(config, llm) as chat:
-            return await ask_all(records, chat, journal, config, llm, judge=judge)
+            asked = await ask_all(records, chat, journal, config, llm, judge=judge)
+            return asked._replace(remarks=chat.remarks())
 
     with Journal(journal_path(llm, folder), may_ask=may_ask) as journal:
         found = known(list({record.key: record for record in records}), journal)

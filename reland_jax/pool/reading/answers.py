@@ -14,8 +14,15 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from reland_jax.pool.contract import Flaw
-from reland_jax.pool.reading.parser import ParsedRationale, parse_direct, parse_response, plain_text
+from reland_jax.pool.reading.parser import (
+    ParsedRationale,
+    parse_direct,
+    parse_fields,
+    parse_response,
+    plain_text,
+)
 from reland_jax.pool.reading.spoken import is_thought
+from reland_jax.pool.reading.structured import schema_steps
 from reland_jax.pool.reading.worth import is_latin
 from reland_jax.types import Rationale
 
@@ -153,7 +160,10 @@ def readable_steps(content: str, prompt: str = "steps", any_script: bool = False
         prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2.
         any_script: `config.pool.any_script`; whether the encoder can read other scripts than Latin.
     """
-    parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
+    if steps := schema_steps(content, prompt):
+        parsed = parse_fields(*steps)
+    else:
+        parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
     return parsed if any_script else in_latin(parsed)
 
 

@@ -97,6 +97,17 @@ def parse_given(step1: str, step2: str) -> ParsedRationale:
     return _judged(one.step2, two.step2, list(two.problems), _on_one_line)
 
 
+def parse_fields(step1: str | None, step2: str) -> ParsedRationale:
+    """Two steps that came in fields of our own; `step1` is None where it was not asked for.
+
+    Only thoughts and control characters are left out of them, and what is worthless is refused.
+    """
+    read = partial(ParsedRationale, "", problems=())
+    one, two = (_first_readable(step, read) for step in (step1 or "", step2))
+    parsed = _judged(one.step2, two.step2, list(two.problems), _on_one_line)
+    return parsed._replace(problems=()) if step1 is None and parsed.step2 else parsed
+
+
 def ends_by_itself(text: str) -> bool:
     """Whether a mark in a raw answer shows that what is read in it was at its end.
 

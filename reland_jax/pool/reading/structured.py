@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from reland_jax.pool.prompting.answer_format import CATEGORIES, ITEMS
 from reland_jax.pool.reading.markers import Part, step_parts
 from reland_jax.pool.reading.spoken import is_thought
 
@@ -28,6 +29,34 @@ _STEP_NUMBERS = frozenset("step part number id index name stepnumber step_number
 _STEP_TITLES = frozenset("title type label heading name".split())
 _MAX_DEPTH = 8
 _MAX_OBJECTS = 20
+
+
+def schema_steps(answer: str, prompt: str) -> tuple[str | None, str] | None:
+    """Steps 1 and 2 of an answer in exactly the fields of our schema, None for any other answer.
+
+    Args:
+        answer: the whole text.
+        prompt: `config.pool.prompt`; step 1 is None for "direct".
+    """
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if prompt == "direct":
+        return (None, _text(value, 0)) if _has_lists(value, ITEMS) else None
+    if not isinstance(value, dict) or value.keys() != {"step1", "step2"}:
+        return None
+    step1, step2 = value["step1"], value["step2"]
+    whole = isinstance(step1, str) and _has_lists(step2, CATEGORIES, ITEMS)
+    return (step1, _text(step2, 0)) if whole else None
+
+
+def _has_lists(value: Any, *names: str) -> bool:
+    """Whether a value is an object of exactly these lists of texts."""
+    if not isinstance(value, dict) or value.keys() != {*names}:
+        return False
+    lists = value.values()
+    return all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists)
 
 
 def json_steps(answer: str) -> list[Part]:
@@ -119,7 +148,7 @@ def _text(value: Any, depth: int) -> str:
     if depth > _MAX_DEPTH or value is None:
         return ""
     if isinstance(value, list):
-        return "; ".join(filter(None, (_text(inner, depth + 1) for inner in value)))
+        return "; ".join(filter(None, (_text(inner, depth + 1).strip() for inner in value)))
     if isinstance(value, dict):
         said = _without_thoughts(value)
         pairs = [(str(key).replace("_", " "), _text(inner, depth + 1)) for key, inner in said.items()]

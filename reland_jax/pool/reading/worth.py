@@ -93,6 +93,7 @@ _TEMPLATE_FILLER = re.compile(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+")
 _VARIABLE = re.compile(r"%[a-z]\.?|\$\w+")
+_BARE_NUMBER = re.compile(r"\d{1,2}\W*")
 _NO_NAME = re.compile(r"[xX]{2,}|(?i:lorem|ipsum|foo|bar|baz|qux)")
 _REMEMBERED = 16
 """Texts whose listings are kept: each is looked at several times, and finding labels takes long."""
@@ -201,7 +202,7 @@ def _stands_for_a_name(entry: str) -> bool:
     words = _NAME_WORD.findall(entry)
     if not words or _VARIABLE.fullmatch(entry):
         return "%" in entry or "." in entry or "…" in entry or "_" in entry
-    if all(map(_NO_NAME.fullmatch, words)):
+    if all(map(_NO_NAME.fullmatch, words)) or _BARE_NUMBER.fullmatch(entry):
         return True
     nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     if not nouns:

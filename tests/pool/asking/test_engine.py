@@ -23,7 +23,9 @@ from reland_jax.pool.asking.replies import MORE_ROOM, Asked
 from reland_jax.pool.asking.reserve import DiskReserve
 from reland_jax.types import RelandError
 
-CONFIG = PoolConfig(provider="openai", model="m", max_tokens=10, tokenizer="characters")
+CONFIG = PoolConfig(
+    provider="openai", model="m", max_tokens=10, tokenizer="characters", answers="text"
+)  # fmt: skip
 GOOD, BAD = "Step 1: Likes soap.\nStep 2: soap; cream", "Step 1: Likes soap."
 PAID = (5, 3)
 

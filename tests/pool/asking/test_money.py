@@ -55,7 +55,7 @@ def test_two_prices_for_one_model() -> None:
 def test_the_estimate_by_hand() -> None:
     """Three seeds, two distinct prompts, one of them answered; and one prompt of step 0."""
     requests = [RationaleRequest(user, user[0] * 30 * len(user)) for user in ("x", "yy", "x")]
-    config = PoolConfig(tokenizer="characters", model="small", max_tokens=100, history=5)
+    config = PoolConfig(tokenizer="characters", model="small", max_tokens=100, history=5, answers="text")
     llm = LLMConfig(prices=PRICES, concurrency=4)
     found = estimate(requests, config, llm, [prompt_hash("x" * 30), prompt_hash("of other data")], ["z" * 90])
     read, written = 20 + 30 + 2 * UNKNOWN_OVERHEAD, 100 + 5 * 60
@@ -64,7 +64,7 @@ def test_the_estimate_by_hand() -> None:
 
 def test_the_time_of_an_estimate_is_the_slowest_limit() -> None:
     requests = [RationaleRequest(str(n), f"{n:03}") for n in range(120)]
-    config = PoolConfig(tokenizer="characters", max_tokens=50)
+    config = PoolConfig(tokenizer="characters", max_tokens=50, answers="text")
     assert estimate(requests, config, LLMConfig(concurrency=60)).seconds == 2
     assert estimate(requests, config, LLMConfig(concurrency=60, requests_per_minute=60)).seconds == 120
     tokens = 120 * (50 + 1 + UNKNOWN_OVERHEAD)

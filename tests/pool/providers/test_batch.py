@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -26,7 +27,8 @@ from reland_jax.pool.providers.batch_files import custom_id, split_lines
 from reland_jax.types import RelandError
 
 CONFIG = PoolConfig(
-    provider="batch", model="some-llm", max_tokens=99, temperature=0.25, tokenizer="characters"
+    provider="batch", model="some-llm", max_tokens=99, temperature=0.25, tokenizer="characters",
+    answers="text",
 )  # fmt: skip
 REQUESTS = [RationaleRequest(f"user-{name}", f"prompt {name} é") for name in "abc"]
 
@@ -112,6 +114,33 @@ def test_a_model_that_refuses_max_tokens_is_asked_by_the_newer_name(tmp_path: Pa
     result = read(tmp_path, answered("a"))
     assert [bool(each) for each in result.rationales] == [True, False, True]
     assert bounds(tmp_path) == [{"max_completion_tokens": 99}]
+
+
+def test_a_model_that_refuses_a_schema_is_asked_without(tmp_path: Path) -> None:
+    """It is remembered, counted and told; where nothing but a schema was wanted, it is an error."""
+    in_fields = dataclasses.replace(CONFIG, answers="auto")
+    provider = BatchProvider(in_fields, LLMConfig(), tmp_path)
+    lines = [refused("a", "response_format"), refused("b", "response_format"), answered("c")]
+    (tmp_path / RESPONSE_FILE).write_text("\n".join(map(json.dumps, lines)))
+    told = [why for _, why in provider.rationales(REQUESTS).problems]
+    assert "asked without a JSON schema the next time" in told[0]
+    assert "2 prompts were asked without a JSON schema of the answer, which is refused for 'some-llm'" in told
+    for _ in range(2):
+        bodies = [json.loads(line)["body"] for line in (tmp_path / REQUEST_FILE).read_text().splitlines()]
+        assert len(bodies) == 2 and not any("response_format" in body for body in bodies)
+        (tmp_path / RESPONSE_FILE).write_text(json.dumps(answered("c")))
+        provider = BatchProvider(in_fields, LLMConfig(), tmp_path)
+        provider.rationales(REQUESTS)
+    only = dataclasses.replace(in_fields, answers="json_schema", model="other-llm")
+    with pytest.raises(AwaitingResponses):
+        BatchProvider(only, LLMConfig(), tmp_path / "only").rationales(REQUESTS)
+    (line, *_) = (tmp_path / "only" / REQUEST_FILE).read_text().splitlines()
+    asked = json.loads(line)
+    assert asked["body"]["response_format"]["json_schema"]["strict"] is True
+    refusal = refused("a", "response_format") | {"custom_id": asked["custom_id"]}
+    (tmp_path / "only" / RESPONSE_FILE).write_text(json.dumps(refusal))
+    (first, *_) = BatchProvider(only, LLMConfig(), tmp_path / "only").rationales(REQUESTS).problems
+    assert "set config.pool.answers to text" in first.why
 
 
 def test_another_refused_setting_changes_nothing(tmp_path: Path) -> None:
@@ -301,7 +330,9 @@ from reland_jax.pool.contract import RationaleRequest
 if sys.argv[2] == "before":
     os.replace = lambda *_: os.kill(os.getpid(), 9)
 requests = [RationaleRequest(f"user-{n}", f"prompt {n} é") for n in "abc"]
-config = PoolConfig(provider="batch", model="some-llm", max_tokens=99, temperature=0.25)
+config = PoolConfig(
+    provider="batch", model="some-llm", max_tokens=99, temperature=0.25, answers="text"
+)
 try:
     batch.BatchProvider(config, LLMConfig(), Path(sys.argv[1])).rationales(requests)
 except batch.AwaitingResponses:

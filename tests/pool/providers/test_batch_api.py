@@ -50,7 +50,9 @@ from tests.pool.batch_server import (
 
 pytest.importorskip("openai", reason="needs the package openai: requirements-llm.txt")
 
-CONFIG = PoolConfig(provider="batch", model="some-llm", max_tokens=50, tokenizer="characters")
+CONFIG = PoolConfig(
+    provider="batch", model="some-llm", max_tokens=50, tokenizer="characters", answers="text"
+)  # fmt: skip
 LLM = LLMConfig(upload=True, poll_seconds=0.001, attempts=3, breaker_failures=3, timeout_seconds=10)
 LETTERS = "abcd"
 

@@ -27,7 +27,7 @@ from tests.pool.providers.test_openai_chat import trouble_of
 pytest.importorskip("openai")
 
 KEY = "sk-a-very-secret-key-0123456789"
-CONFIG = PoolConfig(provider="openai", model="m", max_tokens=50, tokenizer="characters")
+CONFIG = PoolConfig(provider="openai", model="m", max_tokens=50, tokenizer="characters", answers="text")
 
 StartServer = Callable[..., fault_server.Process]
 
@@ -188,7 +188,7 @@ from pathlib import Path
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.providers.openai_chat import ask_openai
 folder, budget = Path(sys.argv[1]), int(sys.argv[2])
-config = PoolConfig(provider="openai", model="m", max_tokens=50, tokenizer="characters")
+config = PoolConfig(provider="openai", model="m", max_tokens=50, tokenizer="characters", answers="text")
 llm = LLMConfig(concurrency=24, budget_tokens=budget, timeout_seconds=1.0, attempts=20)
 ask_openai([f"prompt {number}" for number in range(400)], config, llm, folder)
 """
