@@ -206,7 +206,8 @@ def test_a_build_of_the_same_is_the_same(tmp_path: Path) -> None:
         (
             "batch",
             {"prompt_version": "2", "history": 30, "scrub": ["email", "phone"], "model": "m"}
-            | {"max_tokens": 400, "temperature": 0.0, "prompt": "steps", "answers": "auto", "cleaning": "rule"},
+            | {"max_tokens": 400, "temperature": 0.0, "prompt": "steps", "answers": "auto"}
+            | {"cleaning": "rule"},
         ),
         ("file", {"prompt_version": "", "file": "x.jsonl", "held_out": 2}),
     ],
