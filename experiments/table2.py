@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
@@ -31,11 +31,12 @@ from experiments.harness.written import check_own
 from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
 from reland_jax.files import write_json
-from reland_jax.types import RelandError
+from reland_jax.types import NDCG, RelandError
 from reland_jax.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from reland_jax.grid import Group, Scores
+    from experiments.grid.scores import Group, Scores
+    from experiments.grid.summary import GridSummary, GroupSummary
     from reland_jax.pipeline import Pipeline
     from reland_jax.storage import Inputs
 
@@ -96,7 +97,7 @@ def main() -> None:
     join_processes(os.environ)
     kept = Path(given.cells) if given.cells else None
     table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
-    failed = sum(len(cell["failed"]) for group in table["groups"] for cell in group["cells"].values())
+    failed = sum(len(cell.failed) for group in table.groups for cell in group.cells.values())
     if failed:
         raise RelandError(f"{failed} trainings failed; the tables say which and why")
 
@@ -107,7 +108,7 @@ def run(
     cells_folder: Path | None = None,
     *,
     finished_only: bool = False,
-) -> dict[str, Any]:
+) -> GridSummary:
     """Trains what is missing and writes the tables.
 
     Args:
@@ -117,7 +118,7 @@ def run(
         finished_only: train nothing; what is not finished is left out.
 
     Returns:
-        The content of table2.json. A training that fails is in it with the reason; the others go on.
+        What the tables say. A training that fails is in it with the reason; the others go on.
 
     Raises:
         RelandError: bad data or pools; with `finished_only`, also where nothing is finished.
@@ -166,7 +167,7 @@ def prepare(
     configs: Mapping[Key, Config], workdir: Path, kept: KeptScores, *, finished_only: bool = False
 ) -> dict[Key, Prepared]:
     """The stages before training, once per data set and backbone."""
-    from reland_jax.grid import new_group
+    from experiments.grid.scores import new_group
     from reland_jax.mesh import use_mesh_alone
     from reland_jax.pipeline import Pipeline
     from reland_jax.pool import pool_state
@@ -204,7 +205,8 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
         return True
     each.group.runs[cell.variant][cell.seed] = scores
     seconds = time.perf_counter() - start if read_stamp(folder) != before else None
-    found = [f"{part} NDCG@10 {scores.summary[part]['ndcg@10']:.4f}" for part in ("test", "valid")]
+    parts = (("test", scores.summary.test), ("valid", scores.summary.valid))
+    found = [f"{part} NDCG@10 {figures[NDCG]:.4f}" for part, figures in parts]
     found.append("finished before" if seconds is None else f"{seconds:.0f} s")
     progress.tell(cell, ", ".join(found), seconds)
     return seconds is not None
@@ -213,7 +215,7 @@ def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
 def _train(each: Prepared, cell: Cell) -> Scores:
     import jax
 
-    from reland_jax.grid import score
+    from experiments.grid.scores import score
     from reland_jax.mesh import use_mesh
 
     with use_mesh(each.pipeline.config.mesh):
@@ -233,25 +235,27 @@ class Tables:
     def __init__(self, workdir: Path, groups: Mapping[Key, Group]) -> None:
         """All groups are outdated, so that a table has a row for each, trained or not."""
         self._workdir, self._groups = workdir, groups
-        self._summaries: dict[Key, dict[str, Any]] = {}
+        self._summaries: dict[Key, GroupSummary] = {}
         self.outdated = set(groups)
 
-    def write(self) -> dict[str, Any]:
-        """Writes table2.json, table2.md and table2.html, and returns the first's content.
+    def write(self) -> GridSummary:
+        """Writes table2.json, table2.md and table2.html, and returns what they say.
 
         Of several processes only the first writes.
         """
         import jax
 
-        from reland_jax.grid import summarise_grid, summarise_group
-        from reland_jax.report import write_grid
+        from experiments.grid.summary import summarise_grid, summarise_group
+        from experiments.grid.tables import write_grid
+        from reland_jax.records import to_plain
         from reland_jax.results import environment
 
         self._summaries |= {key: summarise_group(self._groups[key]) for key in self.outdated}
         self.outdated.clear()
-        table = summarise_grid([self._summaries[key] for key in self._groups], environment())
+        config = next(iter(self._groups.values())).config
+        table = summarise_grid([self._summaries[key] for key in self._groups], config, environment())
         if jax.process_index() == 0:
-            write_json(self._workdir / "table2.json", table)
+            write_json(self._workdir / "table2.json", to_plain(table))
             write_grid(self._workdir, table)
         return table
 

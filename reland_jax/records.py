@@ -13,9 +13,9 @@ from typing import Any
 _KEY = "key"
 
 
-def stored(key: str) -> Any:
-    """A field of a dataclass that files call `key`; with "" the entries of its mapping stand in its place."""
-    return dataclasses.field(metadata={_KEY: key})
+def stored(key: str) -> dict[str, str]:
+    """Metadata of a field that files call `key`; with "" the entries of its mapping stand in its place."""
+    return {_KEY: key}
 
 
 def to_plain(value: Any) -> Any:

@@ -49,7 +49,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"device", "storage", "pool", "eval"},
     "report": CONTRACTS | {"results", "storage", "data"},
-    "grid": CONTRACTS | {"results", "storage", "pool", "eval", "report"},
     "encoding": CONTRACTS | {"storage", "data", "text"},
     "pipeline": SHARED
     | {"artefacts", "storage", "encoding"}

@@ -20,8 +20,8 @@ class Inner(NamedTuple):
 class Outer:
     name: str
     inner: Inner
-    score: float = stored("ndcg@10")
-    more: Mapping[str, Any] = stored("")
+    score: float = dataclasses.field(metadata=stored("ndcg@10"))
+    more: Mapping[str, Any] = dataclasses.field(metadata=stored(""))
 
 
 def test_records_become_nested_mappings_under_the_names_of_files() -> None:

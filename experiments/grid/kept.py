@@ -20,11 +20,12 @@ from experiments.grid.plan import Cell
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config
 from reland_jax.files import written_aside
+from reland_jax.records import to_plain
 from reland_jax.types import RelandError
 from reland_jax.variants import find_variant
 
 if TYPE_CHECKING:
-    from reland_jax.grid import Scores
+    from experiments.grid.scores import Scores
 
 _DAMAGE = (
     OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
@@ -166,7 +167,7 @@ class KeptScores:
 
     def keep(self, cell: Cell, origin: str, scores: Scores) -> None:
         """Writes the scores of a cell aside, then renames them."""
-        about = json.dumps({"origin": origin, "summary": scores.summary})
+        about = json.dumps({"origin": origin, "summary": to_plain(scores.summary)})
         # Differences of sorted users are nearly all 1, which compresses to nothing.
         users = np.diff(scores.users, prepend=0)
         tests = {f"test.{name}": values for name, values in scores.test.items()}
@@ -179,11 +180,11 @@ class KeptScores:
 
 
 def _scores(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Scores:
-    from reland_jax.grid import Scores
+    from experiments.grid.scores import CellSummary, Scores
     from reland_jax.types import COMPARED
 
     test = {name.removeprefix("test."): a for name, a in arrays.items() if name.startswith("test.")}
     users = np.cumsum(arrays["users"], dtype=np.int32)
     if set(test) != set(COMPARED) or any(values.shape != users.shape for values in test.values()):
         raise ValueError("its arrays do not fit together")
-    return Scores(about["summary"], users, test)
+    return Scores(CellSummary(**about["summary"]), users, test)

@@ -109,7 +109,7 @@ class Corrected(Comparison):
     @property
     def is_gain(self) -> bool:
         """Whether ours is better with significance."""
-        return self.difference > 0 and self.p_holm < LEVEL
+        return is_gain(self.difference, self.p_holm)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Corrected]:
@@ -142,6 +142,11 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     return adjusted
+
+
+def is_gain(difference: float, adjusted: float) -> bool:
+    """Whether a difference with this p-value after Holm is a gain, and a significant one."""
+    return difference > 0 and adjusted < LEVEL
 
 
 def stars(adjusted: float) -> str:

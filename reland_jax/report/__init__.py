@@ -3,7 +3,6 @@
 from reland_jax.report.cases import LIST_LENGTH, report_content
 from reland_jax.report.choice import cases_to_show
 from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
-from reland_jax.report.grid import write_grid
 from reland_jax.report.page import write_report
 from reland_jax.report.paper import TABLE_2
 from reland_jax.report.tables import comparison_table
@@ -20,7 +19,6 @@ __all__ = [
     "comparison_table",
     "report_content",
     "scalar_writer",
-    "write_grid",
     "write_report",
     "write_scalars",
 ]

@@ -14,10 +14,10 @@ import pytest
 from experiments.configs.reland import get_config
 from experiments.grid.kept import KeptScores, origin_of
 from experiments.grid.plan import Cell
+from experiments.grid.scores import CellSummary, Scores
 from experiments.harness.settings import with_settings
 from reland_jax.config import Config
 from reland_jax.data import data_fingerprint, load_interactions
-from reland_jax.grid import Scores
 from reland_jax.types import RelandError
 
 DATA = {
@@ -81,7 +81,7 @@ def test_every_kept_cell_can_be_read(cells: Path) -> None:
         scores = kept.find(parsed(path), stored_origin(path))
         assert scores is not None
         for name, values in scores.test.items():
-            assert values.mean() == pytest.approx(scores.summary["test"][name], rel=1e-4), path.name
+            assert values.mean() == pytest.approx(scores.summary.test[name], rel=1e-4), path.name
 
 
 @pytest.mark.shared_data
@@ -134,7 +134,8 @@ def test_a_setting_that_was_added_later_counts_where_it_is_not_the_default(
 def test_a_damaged_cell_is_refused(tmp_path: Path) -> None:
     """Every byte of it, changed: the scores are as they were, or a person is told which file to remove."""
     users = np.arange(5, dtype=np.int32)
-    scores = Scores({"test": {"ndcg@10": 0.5}}, users, {"ndcg@10": np.linspace(0, 1, 5), "hr@10": np.ones(5)})
+    summary = CellSummary({"ndcg@10": 0.4}, {"ndcg@10": 0.5}, 9, 4, 0.5)
+    scores = Scores(summary, users, {"ndcg@10": np.linspace(0, 1, 5), "hr@10": np.ones(5)})
     kept = KeptScores(tmp_path)
     kept.keep(CELL, "origin", scores)
     (path,) = tmp_path.iterdir()

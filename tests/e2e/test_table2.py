@@ -17,6 +17,7 @@ from experiments.grid.plan import Cell, Progress, cells, plan
 from experiments.table2 import run
 from reland_jax import pipeline
 from reland_jax.config import Config
+from reland_jax.records import to_plain
 from reland_jax.types import RelandError
 
 VARIANTS = ("id", "reland", "permuted")
@@ -109,8 +110,8 @@ def test_killed_and_started_again_and_made_larger(
 
     watched.kill_at = None
     watched.epochs.clear()
-    (group,) = run(one, tmp_path, finished_only=True)["groups"]
-    assert {variant: cell["seeds"] for variant, cell in group["cells"].items()} == {
+    (group,) = run(one, tmp_path, finished_only=True).groups
+    assert {variant: cell.seeds for variant, cell in group.cells.items()} == {
         "id": [0],
         "reland": [],
         "permuted": [],
@@ -130,7 +131,7 @@ def test_killed_and_started_again_and_made_larger(
     assert len(lines) == 6
     assert lines[0].startswith("1/6 demo lightgcn id seed 0: test NDCG@10") and "finished before" in lines[0]
     assert "finished before" not in lines[1] and lines[-1].endswith("ETA 0:00:00")
-    check_table(table, tmp_path)
+    check_table(to_plain(table), tmp_path)
 
     watched.epochs.clear()
     watched.prepared = 0
@@ -140,10 +141,10 @@ def test_killed_and_started_again_and_made_larger(
     assert watched.prepared == 2
     assert watched.epochs == [("train/neumf/id-seed0", 1), ("train/neumf/id-seed0", 2)]
     assert after.items() <= folder_times(tmp_path).items(), "neumf shares the stages before training"
-    neumf, lightgcn = table["groups"]
-    assert neumf["cells"]["reland"]["failed"] == {"0": "the loss is not finite"}
-    assert neumf["cells"]["reland"]["test"]["ndcg@10"] is None
-    assert lightgcn["cells"]["id"]["seeds"] == [0]
+    neumf, lightgcn = table.groups
+    assert neumf.cells["reland"].failed == {0: "the loss is not finite"}
+    assert neumf.cells["reland"].test["ndcg@10"] is None
+    assert lightgcn.cells["id"].seeds == [0]
     assert "neumf" in (tmp_path / "table2.md").read_text(encoding="utf-8").lower()
 
 
@@ -169,15 +170,15 @@ def test_kept_scores_stand_for_a_training_made_elsewhere(
     watched.epochs.clear()
     run(plan(["demo"], ["lightgcn"], ["id"], 1, changes=[*changes, "train.negatives=2"]), there, cells_folder)
     assert watched.epochs == [("train/lightgcn/id-seed0", epoch) for epoch in (1, 2)]
-    (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=True)["groups"]
-    assert (group["cells"]["id"]["seeds"], group["cells"]["id"]["failed"]) == ([], {})
-    assert group["cells"]["reland"]["seeds"] == [0]
+    (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=True).groups
+    assert (group.cells["id"].seeds, group.cells["id"].failed) == ([], {})
+    assert group.cells["reland"].seeds == [0]
 
     damaged = cells_folder / "demo_lightgcn_reland_seed0.npz"
     damaged.write_bytes(damaged.read_bytes()[:300])
     for finished_only in (True, False):
-        (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=finished_only)["groups"]
-        assert f"{damaged}: cannot be read" in group["cells"]["reland"]["failed"]["0"]
+        (group,) = run(grid, tmp_path / "third", cells_folder, finished_only=finished_only).groups
+        assert f"{damaged}: cannot be read" in group.cells["reland"].failed[0]
 
 
 def test_finished_only_makes_nothing(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reland_jax.report import grid, write_grid
+from experiments.grid import tables
+from experiments.grid.summary import GridSummary
 from reland_jax.report.tables import MISSING, Table
 from reland_jax.variants import ABLATIONS, VARIANTS
+from tests.experiments.grid.test_summary import make_group, summed
 from tests.report.conftest import HOSTILE
 from tests.report.test_page import _Page
-from tests.test_grid import make_group, summed
 
 
 def _row(table: Table, name: str) -> dict[str, str]:
@@ -22,12 +23,12 @@ def _row(table: Table, name: str) -> dict[str, str]:
     return dict(zip(table.header, row, strict=True))
 
 
-def _tables(table: dict[str, Any], dataset: str = "amazon-beauty") -> list[Table]:
-    return grid.dataset_tables(table, dataset)
+def _tables(table: GridSummary, dataset: str = "amazon-beauty") -> list[Table]:
+    return tables.dataset_tables(table, dataset)
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict[str, Any]:
+def whole() -> GridSummary:
     """Two backbones on Beauty with the controls, and one that no training was finished of."""
     variants = (*VARIANTS, *ABLATIONS)
     empty = make_group("duorec", variants)
@@ -37,11 +38,11 @@ def whole() -> dict[str, Any]:
     return summed(make_group("sasrec", variants), make_group("neumf", variants, reland=0.21), empty)
 
 
-def test_scores_stand_beside_the_papers_with_stars(whole: dict[str, Any]) -> None:
+def test_scores_stand_beside_the_papers_with_stars(whole: GridSummary) -> None:
     ndcg, hr = _tables(whole)[:2]
-    row, cells = _row(ndcg, "SASRec"), whole["groups"][0]["cells"]
-    ours = cells["reland"]["test"]["ndcg@10"]
-    assert row["id"] == f"{cells['id']['test']['ndcg@10']:.4f}"
+    row, cells = _row(ndcg, "SASRec"), whole.groups[0].cells
+    ours = cells["reland"].test["ndcg@10"]
+    assert row["id"] == f"{cells['id'].test['ndcg@10']:.4f}"
     assert row["reland"] == f"{ours:.4f}*"
     assert (row["reland paper"], row["reland − paper"]) == ("0.0440", f"{ours - 0.0440:+.4f}")
     assert "permuted" in row and "permuted paper" not in row
@@ -49,42 +50,42 @@ def test_scores_stand_beside_the_papers_with_stars(whole: dict[str, Any]) -> Non
     assert "ChatGPT-3.5" in ndcg.caption and "some-llm-1" in ndcg.caption
 
 
-def test_gains_stand_beside_the_papers(whole: dict[str, Any]) -> None:
+def test_gains_stand_beside_the_papers(whole: GridSummary) -> None:
     table = _tables(whole)[2]
     row = _row(table, "SASRec")
-    gain = whole["groups"][0]["comparisons"]["reland>id"]["ndcg@10"]["relative"]
+    gain = whole.groups[0].comparisons["reland>id"]["ndcg@10"].relative
     assert (row["reland>id"], row["reland>id paper"]) == (f"{gain:+.1%}*", "+7.3%")
     assert _row(table, "NeuMF")["reland>id paper"] == "+12.3%"
     loss = _row(table, "NeuMF")["reland>f_item"]
     assert loss.startswith("-") and "*" not in loss
     assert {"reland>permuted", "reland>noise"} <= set(row)
-    mean = whole["datasets"]["amazon-beauty"]["mean_gains"]["reland>id"]["ndcg@10"]
-    assert _row(table, "mean")["reland>id"] == f"{mean['ours']:+.1%}"
+    mean = whole.datasets["amazon-beauty"].mean_gains["reland>id"]["ndcg@10"]
+    assert _row(table, "mean")["reland>id"] == f"{mean.ours:+.1%}"
     assert _row(table, "mean")["reland>id paper"] == "+9.8%"  # of 7.32% and 12.34%
 
 
-def test_levels_seeds_epochs_and_tests_are_listed(whole: dict[str, Any]) -> None:
+def test_levels_seeds_epochs_and_tests_are_listed(whole: GridSummary) -> None:
     levels, trainings, per_seed, significance = _tables(whole)[4:]
     first = _row(levels, "SASRec L1")
     assert (first["users"], first["interactions"]) == ("100", "3")
-    value = whole["groups"][0]["levels"][0]["gains"]["reland>f_item"]
+    value = whole.groups[0].levels[0].gains["reland>f_item"]
     assert first["reland>f_item"] == f"{value:+.1%}"
     assert "quartiles" in levels.caption and "Equal numbers" in levels.caption
     row = _row(trainings, "SASRec id")
     assert [row[name] for name in ("seeds", "epochs", "best epochs")] == ["2", "20 21", "10 11"]
     assert row["s/epoch"] == "2.25"
-    values = whole["groups"][0]["cells"]["id"]["per_seed"]["valid"]["hr@10"]
+    values = whole.groups[0].cells["id"].per_seed.valid["hr@10"]
     assert _row(per_seed, "SASRec id")["valid HR@10"] == " ".join(f"{value:.4f}" for value in values)
     assert len(significance.rows) == 2 * 5 * 2
     assert _row(significance, "SASRec reland>id NDCG@10")["p after Holm"] == "< 0.0001"
 
 
-def test_missing_cells_are_dashes(whole: dict[str, Any]) -> None:
-    tables = _tables(whole)
-    row = _row(tables[0], "DuoRec")
+def test_missing_cells_are_dashes(whole: GridSummary) -> None:
+    found = _tables(whole)
+    row = _row(found[0], "DuoRec")
     assert (row["id"], row["id − paper"], row["id paper"]) == (MISSING, MISSING, "0.0426")
-    assert _row(tables[2], "DuoRec")["reland>id"] == MISSING
-    assert set(list(_row(tables[5], "DuoRec id").values())[2:]) == {MISSING}
+    assert _row(found[2], "DuoRec")["reland>id"] == MISSING
+    assert set(list(_row(found[5], "DuoRec id").values())[2:]) == {MISSING}
 
 
 def test_no_paper_columns_without_the_papers_figures() -> None:
@@ -92,16 +93,16 @@ def test_no_paper_columns_without_the_papers_figures() -> None:
     assert list(ndcg.header) == ["backbone", "id", "f_item", "reland"]
 
 
-def test_notes_say_seeds_and_failures(whole: dict[str, Any]) -> None:
-    told = " ".join(grid.notes(whole))
+def test_notes_say_seeds_and_failures(whole: GridSummary) -> None:
+    told = " ".join(tables.notes(whole))
     assert "fewer than 5 training seeds (the least is 0)" in told and "over all 20 comparisons" in told
     assert "amazon-beauty, DuoRec, id, seed 1 failed: step 3" in told
-    enough = " ".join(grid.notes(summed(make_group(seeds=(0, 1, 2, 3, 4)))))
+    enough = " ".join(tables.notes(summed(make_group(seeds=(0, 1, 2, 3, 4)))))
     assert "preliminary" not in enough and "Training seeds 0, 1, 2, 3, 4" in enough
 
 
-def test_words_tell_orders_and_whose_the_gain_is(whole: dict[str, Any]) -> None:
-    told = grid.dataset_words(whole, "amazon-beauty")
+def test_words_tell_orders_and_whose_the_gain_is(whole: GridSummary) -> None:
+    told = tables.dataset_words(whole, "amazon-beauty")
     assert "holds in 5 of 6 comparisons" in told[0] and "the paper's is +9.8%" in told[2]
     assert "2 of 2 backbones" in told[1]
     sasrec, neumf, duorec = told[3:6]
@@ -111,15 +112,15 @@ def test_words_tell_orders_and_whose_the_gain_is(whole: dict[str, Any]) -> None:
     assert "no control arm" in duorec
 
 
-def test_the_heuristic_is_never_called_an_llm(whole: dict[str, Any]) -> None:
-    pool = {"provider": "heuristic", "models": ["heuristic"]}
-    groups = [group | {"pool": pool} for group in whole["groups"]]
-    told = grid.dataset_words(whole | {"groups": groups}, "amazon-beauty")
+def test_the_heuristic_is_never_called_an_llm(whole: GridSummary) -> None:
+    pool = replace(whole.groups[0].pool, provenance={"provider": "heuristic"})
+    groups = [replace(group, pool=pool) for group in whole.groups]
+    told = tables.dataset_words(replace(whole, groups=groups), "amazon-beauty")
     assert sum("No LLM was used" in sentence for sentence in told) == 1
 
 
-def test_files_are_whole_and_self_contained(whole: dict[str, Any], tmp_path: Path) -> None:
-    write_grid(tmp_path, whole)
+def test_files_are_whole_and_self_contained(whole: GridSummary, tmp_path: Path) -> None:
+    tables.write_grid(tmp_path, whole)
     assert sorted(os.listdir(tmp_path)) == ["table2.html", "table2.md"]
     html = (tmp_path / "table2.html").read_text(encoding="utf-8")
     parsed = _Page(html)
