@@ -237,10 +237,7 @@ class PoolConfig:
         none="that of the model",
     )  # fmt: skip
     scrub: tuple[str, ...] = _setting(
-        ("email", "phone"),
-        "what is blanked out of titles",
-        choices=("email", "phone", "names"),
-        names=True,
+        ("email", "phone"), "what is blanked out of titles", choices=("email", "phone", "names"), names=True
     )
     names: tuple[str, ...] = _setting((), "names to blank out, or files with one name per line", path=True)
     any_script: bool = _setting(
