@@ -8,8 +8,8 @@ DIR/roofline.svg. The variant `id` needs the interactions only; for another one 
 are run in DIR/prepared.
 
 The *machine* is measured, not looked up: the best float32 and bfloat16 products of square matrices, at the
-precision that JAX chooses by itself as the step does, and the best ``a * x + y`` over arrays far larger
-than a cache. Anything else that runs at the time lowers these peaks as it lowers the step.
+precision of the step (`reland_jax.device.matmul_precision`), and the best ``a * x + y`` over arrays far
+larger than a cache. Anything else that runs at the time lowers these peaks as it lowers the step.
 
 *Operations* are counted in the jaxpr of the step that training scans over (`experiments.speed.operations`);
 the model of a roofline is that of Williams et al., CACM 2009.
@@ -32,9 +32,7 @@ than the median. They need not add up: "rest" is what is left, and may be negati
 
 from __future__ import annotations
 
-import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -49,7 +47,9 @@ from jax.extend.core import JaxprEqn
 from experiments.configs.reland import get_config
 from experiments.harness import command_line
 from experiments.harness.command_line import required_path
-from experiments.speed.operations import SPARSE, bytes_of, count, equations, width
+from experiments.speed.least import least_bytes, shares
+from experiments.speed.machine import Machine, Timer, measure_machine
+from experiments.speed.operations import SPARSE, count, equations, width
 from experiments.speed.roofline_view import plot, table
 from reland_jax.config import LINEAR, Config, TrainConfig
 from reland_jax.data import load_interactions, split
@@ -58,7 +58,6 @@ from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, appl
 from reland_jax.models.graph import CompressedRows, Propagation, propagate
 from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.pipeline import Pipeline, id_task
-from reland_jax.results import environment
 from reland_jax.train import Task
 from reland_jax.train.state import TrainState, create_optimizer, init_state, make_dispatch, step_key
 from reland_jax.types import RelandError
@@ -66,96 +65,6 @@ from reland_jax.variants import ID, find_variant
 
 ROUNDS = 5
 """Of one dispatch of several steps, and as many calls of each part."""
-
-# --- the machine -----------------------------------------------------------------------------------
-
-
-class Machine(NamedTuple):
-    """Measured peaks of this machine.
-
-    Attributes:
-        environment: versions, device and processors.
-        load_average: of the last minute as measuring began; what else ran lowers the peaks.
-        matmul_flops: dtype name -> operations per second.
-        bytes_per_second: of memory, read and written.
-    """
-
-    environment: dict[str, Any]
-    load_average: float
-    matmul_flops: dict[str, float]
-    bytes_per_second: float
-
-
-def measure_machine(seconds: float = 2.0, elements: int = 1 << 26) -> Machine:
-    """Measures the peaks.
-
-    Args:
-        seconds: about as long the products of one dtype may take.
-        elements: length of the two float32 arrays that are read; far more than the caches hold.
-    """
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    x = jnp.full(elements, 1e-3, jnp.float32)
-    triad = Timer(lambda y, x: 0.5 * x + y, (jnp.zeros_like(x), x), in_place=True).best(8)
-    peaks = {name: _matmul_peak(jnp.dtype(name), seconds) for name in ("float32", "bfloat16")}
-    return Machine(environment(), load, peaks, 3 * bytes_of(x) / triad)
-
-
-def _matmul_peak(dtype: jnp.dtype, seconds: float) -> float:
-    """Best operations per second over growing squares, as many as the time allows."""
-    best, end = 0.0, time.perf_counter() + seconds
-    for size in (256, 512, 1024, 2048, 4096, 8192):
-        work = 2 * size**3
-        if best and time.perf_counter() + 6 * work / best > end:
-            break
-        square = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
-        best = max(best, work / Timer(jnp.matmul, (square, square)).best(5))
-    return best
-
-
-class Timer:
-    """A compiled function that times its calls.
-
-    Results are written over those of the call before, so that no fresh page is touched for them.
-
-    Attributes:
-        results: of the last call.
-    """
-
-    def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Any], in_place: bool = False
-    ) -> None:
-        """Compiles, and calls once.
-
-        Args:
-            function: to be jitted.
-            arguments: its arguments; they stay valid.
-            in_place: the result takes the place of the first argument, and is that of the next call.
-        """
-        if in_place:
-            first, *arguments = arguments
-            self.results, call = jax.tree.map(jnp.copy, first), function
-        else:
-            shapes = jax.eval_shape(function, *arguments)
-            self.results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-            def call(_: Any, *arguments: Any) -> Any:
-                return function(*arguments)
-
-        jitted = jax.jit(call, donate_argnums=0, keep_unused=True)
-        self._arguments = arguments
-        self._compiled = jitted.lower(self.results, *arguments).compile()
-        self.seconds()
-
-    def seconds(self) -> float:
-        """Seconds of one call."""
-        start = time.perf_counter()
-        self.results = jax.block_until_ready(self._compiled(self.results, *self._arguments))
-        return time.perf_counter() - start
-
-    def best(self, calls: int) -> float:
-        """Least seconds of some calls."""
-        return min(self.seconds() for _ in range(calls))
-
 
 # --- the parts of a step ----------------------------------------------------------------------------
 
@@ -318,7 +227,7 @@ def measure(task: Task, config: TrainConfig, machine: Machine, steps: int) -> di
         "seconds_per_step": seconds,
         "fastest": min(rounds),
         "seconds_per_step_of_rounds": rounds,
-        **_shares(done.flops, least, seconds, machine),
+        **shares(done.flops, least, seconds, machine),
         "parts": _with_rests([_entry(*each) for each in zip(parts, of_parts, strict=True)], times),
     }
 
@@ -333,18 +242,6 @@ def _in_turns(whole: Timer, parts: Sequence[Part], steps: int) -> tuple[list[flo
         for timer, seconds in zip(timers, of_parts, strict=True):
             seconds += [timer.seconds() for _ in range(steps)]
     return rounds, of_parts
-
-
-def _shares(flops: int, least: int, seconds: float, machine: Machine) -> dict[str, Any]:
-    """What the roofline allows and what is reached of it."""
-    computing, moving = flops / machine.matmul_flops["float32"], least / machine.bytes_per_second
-    return {
-        "least_seconds": max(computing, moving),
-        "bound": "matmul peak" if computing > moving else "memory bandwidth",
-        "share_reached": max(computing, moving) / seconds,
-        "share_of_matmul_peak": computing / seconds,
-        "share_of_bandwidth": moving / seconds,
-    }
 
 
 def _entry(part: Part, seconds: Sequence[float]) -> dict[str, Any]:
@@ -373,21 +270,6 @@ def _with_rests(parts: Sequence[dict[str, Any]], step: dict[str, float]) -> list
 
     aside = [part | {"depth": 0} for part in parts if part["within"] == ASIDE]
     return [*below(STEP, step, 0), *aside]
-
-
-def least_bytes(state: TrainState, tables: Tables[jax.Array], batch: Any) -> int:
-    """Bytes of parameters and optimiser state twice, and once of gradients, batch and tables.
-
-    Of the pool and of the assignment a step reads only the rows of the batch's users.
-    """
-    rows = len(batch.user)
-    whole = bytes_of((tables.item_text, tables.propagation))
-    picked = sum(
-        min(bytes_of(table), rows * table[0].size * table.dtype.itemsize)
-        for table in (tables.rationale, tables.seed)
-        if table is not None
-    )
-    return 3 * bytes_of(state.params) + 2 * bytes_of(state.opt_state) + bytes_of(batch) + whole + picked
 
 
 # --- the job ----------------------------------------------------------------------------------------
