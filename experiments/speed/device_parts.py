@@ -198,7 +198,7 @@ class Bench:
         }
 
     def clustering(self, iterations: int = 20) -> Found:
-        """K-means of all users; the share is that of Lloyd's iterations in the time of start and iterations."""
+        """K-means of all users; the share is that of the iterations' products in all its time."""
         scale, width, rounds = self.scale, 64, 0
         vectors = np.random.default_rng(0).standard_normal((scale.users, width), np.float32)
 

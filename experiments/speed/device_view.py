@@ -21,7 +21,7 @@ _LINES = {
     "peak",
     "texts": "{texts_per_second:,.0f} texts/s of {tokens} tokens ({weights} weights), {share_reached:.1%} of "
     "the peak",
-    "clustering": "{seconds:.3f} s for {iterations} iterations, {start_seconds:.3f} s of these for the start, "
+    "clustering": "{seconds:.3f} s for {iterations} iterations, of these {start_seconds:.3f} s the start, "
     "{share_reached:.1%} of the peak",
     "random_bits": "{bytes_per_second:,.0f} bytes/s",
 }
