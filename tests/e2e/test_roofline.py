@@ -245,7 +245,7 @@ def test_the_parts_of_a_step_have_all_its_operations(tmp_path: Path) -> None:
     [
         ({"backbones": ["lightgnc"]}, "backbone 'lightgnc': did you mean 'lightgcn'?"),
         ({"backbones": ["ease"]}, "ease is solved at once and has no training step to measure"),
-        ({"variant": "relan"}, "--variant: 'relan': did you mean 'reland'?"),
+        ({"variant": "relan"}, "--variant: 'relan' is not known; did you mean 'reland'?"),
     ],
 )
 def test_a_mistake_ends_with_one_line(
