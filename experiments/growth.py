@@ -23,10 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -43,29 +39,25 @@ from experiments.configs.reland import get_config
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path
 from experiments.harness.written import read_records
+from experiments.scaling.interactions import SHORTEST, STATISTICS, generate
+from experiments.scaling.measuring import (
+    COLOURS,
+    GIBIBYTE,
+    MARKERS,
+    dress_axes,
+    growth_exponent,
+    measured_apart,
+    peak_bytes,
+)
 from reland_jax.artefacts import fingerprint
 from reland_jax.config import BACKBONES, Config, nearest_name
 from reland_jax.files import write_sealed
-from reland_jax.strings import as_strings
-from reland_jax.types import IdMap, Interactions, RelandError
+from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DATA_SEED = 0
-SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION = 5, 200, 0.615, 1.31
-"""Interactions of a user: the least, the most, and the logarithm of what goes beyond the least."""
-
-ZIPF_EXPONENT, ZIPF_OFFSET = 0.71, 28 / 12_101
-"""Of item popularity; the offset is a share of the items."""
-
-GIBIBYTE = 2**30
-
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-"""Of the backbones, those of Okabe and Ito, which colour-blind readers tell apart."""
-
-MARKERS = "os^Dv*"
-
 PANELS = (
     ("epoch_seconds", 1, "seconds of a training epoch"),
     ("evaluation_seconds", 1, "seconds of a full evaluation"),
@@ -97,49 +89,6 @@ class Cell(NamedTuple):
 
     backbone: str
     factor: int
-
-
-def generate(users: int, items: int, seed: int) -> Interactions:
-    """Interactions with the statistics of 5-core Amazon Beauty (22,363 users, 12,101 items).
-
-    A user has 8.88 different items on average, at least 5 and at most 200 or half of all: 5 plus a
-    log-normal number, rounded down. Item popularity follows Zipf's law with an offset (Mandelbrot): the
-    most popular of 12,101 items has about 420 interactions and the median one 10, in Beauty 431 and 9.
-
-    Args:
-        users: U.
-        items: I, at least twice `SHORTEST`.
-        seed: of the generator.
-    """
-    rng = np.random.default_rng(seed)
-    beyond = np.floor(rng.lognormal(LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION, users))
-    lengths = np.minimum(SHORTEST + beyond, min(LONGEST, items // 2)).astype(np.int64)
-    user = np.repeat(np.arange(users, dtype=np.int32), lengths)
-    item = _draw_items(rng, user, items)
-    ids = IdMap(as_strings(map(str, range(users))), as_strings(["", *map(str, range(items))]))
-    return Interactions(user, item, np.arange(len(user), dtype=np.float64), ids, {}, {})
-
-
-def _draw_items(rng: np.random.Generator, user: np.ndarray, items: int) -> np.ndarray:
-    """``<int32>[n]`` for the users ``<int32>[n]``, no item twice for one of them."""
-    weight = (np.arange(1, items + 1) + ZIPF_OFFSET * items) ** -ZIPF_EXPONENT
-    upper = np.cumsum(weight)[:-1] / weight.sum()
-    by_rank = rng.permutation(items).astype(np.int32) + 1
-
-    def draw(count: int) -> np.ndarray:
-        return by_rank[np.searchsorted(upper, rng.random(count), side="right")]
-
-    item = draw(len(user))
-    while len(again := _repeated(user, item, items)):
-        item[again] = draw(len(again))
-    return item
-
-
-def _repeated(user: np.ndarray, item: np.ndarray, items: int) -> np.ndarray:
-    """Rows whose user has the same item in an earlier row, ``<int64>[repeats]``."""
-    pair = user.astype(np.int64) * (items + 1) + item
-    order = np.argsort(pair, kind="stable")
-    return order[1:][np.diff(pair[order]) == 0]
 
 
 def config_of(cell: Cell, setup: Setup) -> Config:
@@ -196,11 +145,6 @@ def measure(cell: Cell, setup: Setup) -> Record:
     }
 
 
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def measure_apart(cell: Cell, setup: Setup) -> Record:
     """Starts a process for `measure` and reads the record that it prints.
 
@@ -210,23 +154,16 @@ def measure_apart(cell: Cell, setup: Setup) -> Record:
     Raises:
         RelandError: the process failed; its last words are given.
     """
-    given = [f"--{name}={value}" for name, value in setup._asdict().items()]
-    command = [sys.executable, "-m", "experiments.growth", f"--measure={cell.backbone},{cell.factor}", *given]
     start = time.perf_counter()
-    repository = Path(__file__).resolve().parents[1]  # where the module is found
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        why = "killed, perhaps for lack of memory" if done.returncode == -signal.SIGKILL else said[-1]
-        raise RelandError(f"the process ended with status {done.returncode}: {why}")
+    values = {"measure": f"{cell.backbone},{cell.factor}", **setup._asdict()}
+    found = measured_apart("experiments.growth", values)
     seconds = {"process_seconds": time.perf_counter() - start}
-    return cell._asdict() | setup._asdict() | json.loads(done.stdout.splitlines()[-1]) | seconds
+    return cell._asdict() | setup._asdict() | found | seconds
 
 
 def key_of(cell: Cell, setup: Setup) -> str:
     """Names a measurement by all that it depends on but the machine and the code."""
-    shape = (DATA_SEED, SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION, ZIPF_EXPONENT, ZIPF_OFFSET)
-    settings = fingerprint(config_of(cell, setup), setup, shape)
+    settings = fingerprint(config_of(cell, setup), setup, (DATA_SEED, *STATISTICS))
     return f"{cell.backbone} x{cell.factor} {settings}"
 
 
@@ -276,11 +213,6 @@ def time_to_come(cells: Sequence[Cell], found: Mapping[Cell, Record]) -> str:
     if missing and not seconds:
         return "unknown"
     return ("over " if len(seconds) < len(missing) else "") + str(timedelta(seconds=round(sum(seconds))))
-
-
-def growth_exponent(users: Sequence[int], seconds: Sequence[float]) -> float | None:
-    """Least-squares slope of log seconds on log users: 1 is linear; None for fewer than two sizes."""
-    return float(np.polyfit(np.log(users), np.log(seconds), 1)[0]) if len(set(users)) > 1 else None
 
 
 def exponents(found: Mapping[Cell, Record]) -> dict[str, dict[str, float | None]]:
@@ -340,11 +272,7 @@ def _draw_panel(axes: Axes, found: Mapping[Cell, Record], name: str, unit: int, 
         values = np.array([each[name] for each in line]) / unit
         axes.plot(users, values, color=COLOURS[style], marker=MARKERS[style], markersize=5, label=backbone)
         axes.plot(users, values[0] * users / users[0], ":", color=COLOURS[style], linewidth=1)
-    axes.set(title=title, xlabel="users", xlim=(0, None), ylim=(0, None))
-    axes.locator_params("x", nbins=4)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(color="#d1d5db", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress_axes(axes, title)
 
 
 def plan(backbones: Sequence[str], factors: Sequence[str]) -> list[Cell]:

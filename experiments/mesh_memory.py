@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from experiments.configs.reland import get_config
-from experiments.growth import generate
 from experiments.harness import command_line
+from experiments.scaling.interactions import generate
 from reland_jax.config import BACKBONES, Config, MeshConfig
 from reland_jax.types import RelandError, Splits
 

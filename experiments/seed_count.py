@@ -20,13 +20,14 @@ done twice.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
+from experiments.seed_counts.options import FRACTIONS, Options
 from reland_jax.config import Config
 from reland_jax.files import write_json
 from reland_jax.types import RelandError
@@ -34,35 +35,8 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     from experiments.seed_counts.curve import Encoded, Prompts
 
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Those of the paper's Figure 6, and a few more."""
-
 RULE = "reuse"
 """The rule that is followed; docs/pool.md compares it with the others."""
-
-
-class Options(NamedTuple):
-    """What a command asks for besides its settings.
-
-    Attributes:
-        fractions: seed users as shares of all users, at least 3, in (0, 1].
-        repeats: samplings of each, with seeds of their own.
-        answer_tokens: tokens expected of an answer; 0: see `prompts`.
-        by_activity: whether users count as much as they have training interactions.
-        validate: whether to train at every fraction.
-        seeds: training seeds of each.
-        test: whether to tell test metrics too.
-        validation_from: "train" or "test": where a fixed split without validation part gets one from.
-    """
-
-    fractions: tuple[float, ...] = FRACTIONS
-    repeats: int = 3
-    answer_tokens: float = 0.0
-    by_activity: bool = False
-    validate: bool = False
-    seeds: int = 1
-    test: bool = False
-    validation_from: str = "train"
 
 
 def run(config: Config, workdir: Path, options: Options, out: Path | None = None) -> dict[str, Any]:

@@ -18,8 +18,6 @@ import dataclasses
 import json
 import logging
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,12 +27,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from experiments.growth import COLOURS, GIBIBYTE, MARKERS, growth_exponent, peak_bytes
-
 # Nothing here imports jax before a measurement does: see `experiments.growth`.
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path
 from experiments.harness.written import read_records
+from experiments.scaling.measuring import (
+    COLOURS,
+    GIBIBYTE,
+    MARKERS,
+    dress_axes,
+    growth_exponent,
+    measured_apart,
+    peak_bytes,
+)
 from reland_jax.artefacts import fingerprint
 from reland_jax.files import write_sealed
 from reland_jax.types import RelandError
@@ -164,17 +169,14 @@ def measure_apart(users: int, setup: Setup) -> Record:
     Raises:
         RelandError: the process failed.
     """
-    given = [f"--{name}={value}" for name, value in dataclasses.asdict(setup).items()]
-    command = [sys.executable, "-m", "experiments.seeds_growth", f"--measure={users}", *given]
     asked = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={setup.devices}"
-    done = subprocess.run(
-        command, cwd=Path(__file__).resolve().parents[1], env=os.environ | {"XLA_FLAGS": asked.strip()},
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        why = "killed, perhaps for lack of memory" if done.returncode == -signal.SIGKILL else "see above"
-        raise RelandError(f"{users:,} users: the process ended with status {done.returncode}, {why}")
-    return json.loads(done.stdout.splitlines()[-1])
+    try:
+        return measured_apart(
+            "experiments.seeds_growth", {"measure": users, **dataclasses.asdict(setup)},
+            {"XLA_FLAGS": asked.strip()}, show=True,
+        )  # fmt: skip
+    except RelandError as error:
+        raise RelandError(f"{users:,} users: {error}") from None
 
 
 def run(sizes: Sequence[int], setup: Setup, workdir: Path) -> dict[int, Record]:
@@ -241,11 +243,7 @@ def draw(found: Mapping[int, Record], setup: Setup, path: Path) -> None:
 def _panel(axes: Axes, found: Mapping[int, Record], lines: Mapping[str, Sequence[float]], title: str) -> None:
     for (label, values), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         axes.plot(list(found), values, color=colour, marker=marker, markersize=5, label=label)
-    axes.set(title=title, xlabel="users", xlim=(0, None), ylim=(0, None))
-    axes.locator_params("x", nbins=4)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(color="#d1d5db", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    dress_axes(axes, title)
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -29,7 +29,7 @@ from reland_jax.types import COMPARED, NDCG, PARTS, Interactions, RelandError, S
 from reland_jax.variants import F_ITEM, RELAND
 
 if TYPE_CHECKING:
-    from experiments.seed_count import Options
+    from experiments.seed_counts.options import Options
 
 METRICS = COMPARED
 REFERENCE = F_ITEM.name

@@ -1,4 +1,4 @@
-"""The LLM Reasoning Pool: prompts, writers of rationales, the parser of their answers, and the store."""
+"""The LLM Reasoning Pool: prompts, writers of rationales, the parser of their answers, and pools of files."""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from experiments import growth
-from experiments.growth import Cell, Setup, draw, exponents, generate, growth_exponent, plan, time_to_come
+from experiments.growth import Cell, Setup, draw, exponents, plan, time_to_come
+from experiments.scaling.interactions import generate
+from experiments.scaling.measuring import growth_exponent
 from reland_jax.data import split
 from reland_jax.types import Interactions, RelandError
 
@@ -215,7 +217,7 @@ def test_other_settings_are_other_measurements(monkeypatch: pytest.MonkeyPatch) 
     setups = [TINY, *(TINY._replace(**change) for change in changes)]
     keys = [growth.key_of(cell, setup) for cell in cells for setup in setups]
     assert len(set(keys)) == len(keys) and growth.key_of(cells[0], TINY) == keys[0]
-    monkeypatch.setattr(growth, "ZIPF_EXPONENT", 1.0)
+    monkeypatch.setattr(growth, "STATISTICS", (1.0,))
     assert growth.key_of(cells[0], TINY) not in keys
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.growth import generate
 from experiments.mesh_memory import footprint, parse_mesh, sent_bytes
+from experiments.scaling.interactions import generate
 from reland_jax.config import Config, MeshConfig
 from reland_jax.data import split
 from reland_jax.types import RelandError

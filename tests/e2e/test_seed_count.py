@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.seed_count import Options, run
+from experiments.seed_count import run
 from experiments.seed_counts import curve, training
+from experiments.seed_counts.options import Options
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config, DataConfig, PoolConfig
 from reland_jax.data import load_interactions, split
