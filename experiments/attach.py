@@ -54,10 +54,10 @@ def main() -> None:
 
 
 def _here(job: AttachJob) -> None:
-    from reland_jax.scale import Attacher, attach_all
+    from reland_jax.scale import StreamAssigner, attach_all
 
     begin = time.perf_counter()
-    attacher = Attacher(job)
+    attacher = StreamAssigner(job)
     num_seeds, width = attacher.seeds.vectors.shape
     seconds = time.perf_counter() - begin
     print(f"{num_seeds:,} seed users of width {width}; engine {job.engine} ready after {seconds:.1f} s")

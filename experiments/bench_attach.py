@@ -38,10 +38,10 @@ from reland_jax.files import write_json
 from reland_jax.retrieval import exact_top_k
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.scale import (
-    Attacher,
     AttachJob,
     IvfIndex,
     ScannIndex,
+    StreamAssigner,
     attach_all,
     batches,
     list_shards,
@@ -174,7 +174,7 @@ def _streams(data: Data) -> Iterator[dict[str, Any]]:
 def streamed(job: AttachJob) -> dict[str, Any]:
     """Runs one job to its end; its row of the table, but for the recall."""
     begin = time.perf_counter()
-    attacher = Attacher(job)
+    attacher = StreamAssigner(job)
     # A whole batch compiles what all of them need.
     attacher.search(np.ones((job.batch, attacher.seeds.vectors.shape[1]), np.float32))
     ready, used = time.perf_counter(), time.process_time()

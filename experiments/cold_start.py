@@ -44,9 +44,9 @@ from experiments.harness.command_line import required_path
 from experiments.harness.settings import parse_setting, with_settings
 from reland_jax.config import Config
 from reland_jax.eval import (
-    Borrowed,
+    ColdUserWeights,
     Vectors,
-    lend,
+    impute_cold_users,
     per_user_metrics,
     plan_ranking,
     rank_targets,
@@ -217,8 +217,8 @@ class ColdUsers:
         """Of seed users, for whom users of other profiles vote with less weight."""
         found = profile_weights(self.profile, self._activity, mismatch)
         source = self._inputs.built.pool.seeds.user[self._inputs.assignment.seed[found.warm, 0]]
-        lent = Borrowed(found.cold, found.cold_profile, found.weight, source, found.warm_profile)
-        return self.score(lend(vectors, lent))
+        lent = ColdUserWeights(found.cold, found.cold_profile, found.weight, source, found.warm_profile)
+        return self.score(impute_cold_users(vectors, lent))
 
 
 def _scored(users: np.ndarray, items: np.ndarray) -> Vectors:

@@ -4,10 +4,10 @@ The axis `data` shards batches, the axis `model` the rows of tables: embeddings,
 else with a row per user or item. The mesh is a context, entered once for the whole job; functions that depend
 on it call `active_mesh`. Without a mesh, or with a mesh of one device, nothing is sharded.
 
-Shards have equal sizes, so a table is padded to a multiple of the axis `model` (`even`), and a batch to a
-multiple of the axis `data`. Padding rows are never looked up; code that runs over all rows must leave them
-out. (The compiler accepts uneven shards too, but in jax 0.10.2 the gradients of gathers from them were wrong
-on a mesh with two axes.)
+Shards have equal sizes, so a table is padded to a multiple of the axis `model` (`pad_to_axis`), and a batch
+to a multiple of the axis `data`. Padding rows are never looked up; code that runs over all rows must leave
+them out. (The compiler accepts uneven shards too, but in jax 0.10.2 the gradients of gathers from them were
+wrong on a mesh with two axes.)
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def axis_size(axis: str) -> int:
     return mesh.shape[axis] if mesh is not None else 1
 
 
-def even(rows: int, axis: str = MODEL) -> int:
+def pad_to_axis(rows: int, axis: str = MODEL) -> int:
     """`rows` rounded up to a multiple of the size of an axis."""
     size = axis_size(axis)
     return -(-rows // size) * size
@@ -198,7 +198,7 @@ def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(array, PartitionSpec(*axes))
 
 
-def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
+def device_put_rows(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
     """Puts an array of the host on the devices; every process puts what its own devices hold.
 
     A process reads only these rows of an array mapped from a file (`reland_jax.artefacts.load_arrays`).
@@ -210,12 +210,12 @@ def put(array: np.ndarray | jax.Array, axis: str | None = None) -> jax.Array:
     if active_mesh() is None:
         return jnp.asarray(array)
     array = np.asarray(array)
-    shape = (even(len(array), axis), *array.shape[1:]) if axis else array.shape
+    shape = (pad_to_axis(len(array), axis), *array.shape[1:]) if axis else array.shape
     sharding = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(axis) if axis else PartitionSpec())
-    return jax.make_array_from_callback(shape, sharding, lambda index: share(array, index, shape))
+    return jax.make_array_from_callback(shape, sharding, lambda index: padded_shard(array, index, shape))
 
 
-def share(array: np.ndarray, index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> np.ndarray:
+def padded_shard(array: np.ndarray, index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> np.ndarray:
     """The shard of an array that is padded with rows of zeros.
 
     Args:

@@ -31,7 +31,8 @@ from reland_jax.data import (
     split,
 )
 from reland_jax.encoding import check_item_texts, encode_items, encode_text, whitened
-from reland_jax.eval import Borrowed, evaluation_notes, held_out, lend, mean_metrics, per_user_metrics
+from reland_jax.eval import evaluation_notes, held_out, mean_metrics, per_user_metrics
+from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.files import sweep_folder
 from reland_jax.mesh import of_first_process, on_host, own_devices, use_mesh_together
 from reland_jax.models import (
@@ -285,8 +286,8 @@ class Pipeline:
         task = create_task(model, tables, inputs.splits, config.train, config.data.max_length)
         if (found := _borrowed(inputs, config)) is None:
             return task
-        borrowed = Borrowed(*map(jnp.asarray, found))
-        return task._replace(vectors=lambda params, part: lend(task.vectors(params, part), borrowed))
+        cold = ColdUserWeights(*map(jnp.asarray, found))
+        return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
 
     def split(self, interactions: Interactions) -> Splits:
         """Training, validation and test by the protocol of the config."""
@@ -487,7 +488,7 @@ def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment
     return found._replace(seed=rows[found.seed].astype(np.int32))
 
 
-def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
+def _borrowed(inputs: Inputs, config: Config) -> ColdUserWeights | None:
     """The seed users that stand in for each cold user, with weights; None if no user is cold."""
     activity, seeds = inputs.splits.train.lengths(), inputs.built.pool.seeds.user
     if activity.all():
@@ -495,4 +496,4 @@ def _borrowed(inputs: Inputs, config: Config) -> Borrowed | None:
     profile = profiles(inputs.interactions.user_features, len(activity))
     found = profile_weights(profile, activity, config.retrieval.cold_mismatch)
     source = seeds[inputs.assignment.seed[found.warm, 0]]
-    return Borrowed(found.cold, found.cold_profile, found.weight, source, found.warm_profile)
+    return ColdUserWeights(found.cold, found.cold_profile, found.weight, source, found.warm_profile)

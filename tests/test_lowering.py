@@ -21,7 +21,7 @@ from reland_jax.config import ENCODERS, MeshConfig, TrainConfig
 from reland_jax.device import Sizes, sizes, sizes_of, use_sizes
 from reland_jax.eval import cold as eval_cold
 from reland_jax.eval import plan_ranking, ranks
-from reland_jax.mesh import MODEL, put, use_mesh
+from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation
 from reland_jax.models.ease import Gram, item_weights
 from reland_jax.models.graph import propagate
@@ -320,7 +320,9 @@ def test_a_mesh_gathers_no_table_to_rank() -> None:
     with use_sizes(sizes_of("gpu")), use_mesh(MeshConfig(data=2, model=4)):
         bought, targets = random_ragged([5] * USERS, ITEMS), random_ragged([2] * USERS, ITEMS, 1)
         plan = plan_ranking(targets, bought, ITEMS, 7 * 8 * (ITEMS + 1), bought)
-        users, items = (put(np.ones((rows, WIDTH), np.float32), MODEL) for rows in (USERS, ITEMS + 1))
+        users, items = (
+            device_put_rows(np.ones((rows, WIDTH), np.float32), MODEL) for rows in (USERS, ITEMS + 1)
+        )
         vectors, cutoff, turns = scored(users, items), jnp.int32(10), ranks._turns(plan, None)
         first = ranks._open_rows.lower(plan.tiles, plan.frequent, vectors, cutoff, num_items=ITEMS)
         rest = ranks._rank_tiles.lower(
@@ -419,8 +421,8 @@ def test_users_without_history(platform: str) -> None:
     ones, several = jnp.ones((3, 2)), jnp.zeros(5, jnp.int32)
     votes = partial(assign_cold._most_voted, num_seeds=6, k=2)
     found = operations(votes, platform, ones, jnp.zeros((2, 5), jnp.int32), jnp.ones(5))
-    borrowed = eval_cold.Borrowed(jnp.arange(4), jnp.zeros(4, jnp.int32), ones, several, several)
-    found += operations(eval_cold._lent, platform, jnp.ones((USERS, WIDTH)), borrowed)
+    borrowed = eval_cold.ColdUserWeights(jnp.arange(4), jnp.zeros(4, jnp.int32), ones, several, several)
+    found += operations(eval_cold._imputed, platform, jnp.ones((USERS, WIDTH)), borrowed)
     assert_stays_on_the_device(found)
     assert not loops_without_end(found)
 

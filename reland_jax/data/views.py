@@ -18,7 +18,7 @@ _EVEN_WIDTH = 128
 """About where the attention of a token to its row costs as much as the layers around it, at D = 64."""
 
 
-class Inputs(NamedTuple, Generic[Array]):
+class InputsByTarget(NamedTuple, Generic[Array]):
     """The input of every training target, sorted by the target's item; of the host or of a device.
 
     An input is a run of a stream of items; the item after its last one is the target.
@@ -36,7 +36,9 @@ class Inputs(NamedTuple, Generic[Array]):
     rank: Array
 
 
-def inputs_by_target(windows: Windows[np.ndarray], num_items: int, every_token: bool) -> Inputs[np.ndarray]:
+def inputs_by_target(
+    windows: Windows[np.ndarray], num_items: int, every_token: bool
+) -> InputsByTarget[np.ndarray]:
     """Lists the inputs of all targets.
 
     Args:
@@ -56,11 +58,11 @@ def inputs_by_target(windows: Windows[np.ndarray], num_items: int, every_token: 
     begin = np.searchsorted(target[order], np.arange(num_items + 2))
     rank = np.zeros(len(windows.stream), np.int32)
     rank[last[order]] = np.arange(len(order))
-    return Inputs(*(a.astype(np.int32) for a in (first[order], last[order], begin, rank)))
+    return InputsByTarget(*(a.astype(np.int32) for a in (first[order], last[order], begin, rank)))
 
 
 def draw_same_target(
-    inputs: Inputs[jax.Array], target: jax.Array, last: jax.Array, key: jax.Array
+    inputs: InputsByTarget[jax.Array], target: jax.Array, last: jax.Array, key: jax.Array
 ) -> jax.Array:
     """For each input another one with the same target, uniformly; itself where there is no other.
 
@@ -79,7 +81,7 @@ def draw_same_target(
     return begin + (inputs.rank[last] - begin + step) % jnp.maximum(count, 1)
 
 
-class Shelves(NamedTuple):
+class RowPlan(NamedTuple):
     """How the inputs of a batch share rows.
 
     Attributes:
@@ -93,8 +95,8 @@ class Shelves(NamedTuple):
     length: int
 
 
-def plan_shelves(inputs: Inputs[np.ndarray], count: int, length: int) -> Shelves:
-    """The cheapest shelves for batches of random inputs: few tokens, in rows that are not too wide.
+def plan_rows(inputs: InputsByTarget[np.ndarray], count: int, length: int) -> RowPlan:
+    """The cheapest plan for batches of random inputs: few tokens, in rows that are not too wide.
 
     Args:
         inputs: what is drawn from.
@@ -106,13 +108,13 @@ def plan_shelves(inputs: Inputs[np.ndarray], count: int, length: int) -> Shelves
     widths = {}
     for share in range(1, length + 1):
         filled_up = np.pad(batches, ((0, 0), (0, -count % share)))
-        widths[share] = int(_snake(filled_up, share).sum(-1).max())
+        widths[share] = int(_deal_boustrophedon(filled_up, share).sum(-1).max())
     share = min(widths, key=lambda k: -(-count // k) * widths[k] * (widths[k] + _EVEN_WIDTH))
-    return Shelves(share, widths[share], length)
+    return RowPlan(share, widths[share], length)
 
 
-def shelve(
-    stream: jax.Array, first: jax.Array, last: jax.Array, shelves: Shelves, rows: int
+def pack_rows(
+    stream: jax.Array, first: jax.Array, last: jax.Array, row_plan: RowPlan, rows: int
 ) -> tuple[Packed, jax.Array]:
     """Packs inputs whose lengths are known only within the step.
 
@@ -124,16 +126,16 @@ def shelve(
         stream: ``<int32>[n]``.
         first: ``<int32>[N]``, index of the oldest item of each input.
         last: ``<int32>[N]``, index of its newest item; one below `first` for an input that is not used.
-        shelves: see `plan_shelves`.
+        row_plan: see `plan_rows`.
         rows: R, at least N / k.
 
     Returns:
         The tokens, and for every input the token (of R * W) of its newest item, 0 if it is not used.
     """
-    count, (share, width, _) = len(first), shelves
-    length = jnp.minimum(last - first + 1, shelves.length)
+    count, (share, width, _) = len(first), row_plan
+    length = jnp.minimum(last - first + 1, row_plan.length)
     order = jnp.argsort(-length)
-    dealt = _snake(jnp.pad(order, (0, rows * share - count), constant_values=count), share)
+    dealt = _deal_boustrophedon(jnp.pad(order, (0, rows * share - count), constant_values=count), share)
     kept = jnp.pad(length, (0, 1))[dealt]
     # What is left of a row, less one token for each of the inputs that follow.
     begun = jnp.minimum(jnp.cumsum(kept, -1) - kept, width - share + jnp.arange(share))
@@ -147,7 +149,7 @@ def shelve(
     return packed, newest
 
 
-def _snake(ranked: Array, share: int) -> Array:
+def _deal_boustrophedon(ranked: Array, share: int) -> Array:
     """Deals entries to rows in snake order: ``[..., R * k]``, longest first -> ``[..., R, k]``."""
     dealt = ranked.reshape(*ranked.shape[:-1], share, -1)
     back = np.arange(share)[:, None] % 2 == 1

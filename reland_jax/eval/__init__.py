@@ -1,13 +1,13 @@
 """Full-ranking evaluation: ranks on the device, metrics per user, significance."""
 
-from reland_jax.eval.cold import Borrowed, lend
+from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.eval.lists import best_items
 from reland_jax.eval.metrics import mean_metrics, per_user_metrics
 from reland_jax.eval.ranks import RankingPlan, Vectors, plan_ranking, rank_targets
 from reland_jax.eval.targets import HeldOut, check_targets, evaluation_notes, had_before, held_out
 
 __all__ = [
-    "Borrowed",
+    "ColdUserWeights",
     "HeldOut",
     "RankingPlan",
     "Vectors",
@@ -16,7 +16,7 @@ __all__ = [
     "evaluation_notes",
     "had_before",
     "held_out",
-    "lend",
+    "impute_cold_users",
     "mean_metrics",
     "per_user_metrics",
     "plan_ranking",

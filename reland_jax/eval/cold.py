@@ -11,7 +11,7 @@ import numpy as np
 from reland_jax.eval.ranks import Vectors
 
 
-class Borrowed(NamedTuple):
+class ColdUserWeights(NamedTuple):
     """Cold users (without training items) and the weights of the seed users that stand in for them.
 
     Each of W warm users votes for one seed user. The weight of a vote depends only on the profiles of the
@@ -19,20 +19,20 @@ class Borrowed(NamedTuple):
 
     Attributes:
         user: ``<int32>[C]``, distinct cold users.
-        kind: ``<int32>[C]``, the profile of each cold user, a row of `weight`.
+        profile: ``<int32>[C]``, the profile of each cold user, a row of `weight`.
         weight: ``<float32>[P, Q]``, the weight of one vote. The weights of all W votes sum to 1.
         source: ``<int32>[W]``, the seed user that each warm user votes for.
-        voter_kind: ``<int32>[W]``, the profile of each warm user, a column of `weight`.
+        warm_profile: ``<int32>[W]``, the profile of each warm user, a column of `weight`.
     """
 
     user: np.ndarray | jax.Array
-    kind: np.ndarray | jax.Array
+    profile: np.ndarray | jax.Array
     weight: np.ndarray | jax.Array
     source: np.ndarray | jax.Array
-    voter_kind: np.ndarray | jax.Array
+    warm_profile: np.ndarray | jax.Array
 
 
-def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
+def impute_cold_users(vectors: Vectors, cold: ColdUserWeights) -> Vectors:
     """Replaces the vectors of cold users by weighted means of seed users' vectors.
 
     It works on final vectors, so it fits any backbone and variant. If scores are dot products, an item's
@@ -41,15 +41,15 @@ def lend(vectors: Vectors, borrowed: Borrowed) -> Vectors:
 
     Args:
         vectors: of all users and items; those of the cold users are not read.
-        borrowed: see `Borrowed`.
+        cold: see `ColdUserWeights`.
     """
-    return vectors._replace(users=_lent(vectors.users, borrowed))
+    return vectors._replace(users=_imputed(vectors.users, cold))
 
 
 @jax.jit
-def _lent(users: jax.Array, borrowed: Borrowed) -> jax.Array:
+def _imputed(users: jax.Array, cold: ColdUserWeights) -> jax.Array:
     # Summed by the voters' profiles first: weights of all pairs of users would take [C, W].
-    kinds = borrowed.weight.shape[1]
-    sums = jax.ops.segment_sum(users[borrowed.source], borrowed.voter_kind, kinds)
-    means = jnp.dot(borrowed.weight, sums, precision=jax.lax.Precision.HIGHEST)
-    return users.at[borrowed.user].set(means[borrowed.kind].astype(users.dtype))
+    kinds = cold.weight.shape[1]
+    sums = jax.ops.segment_sum(users[cold.source], cold.warm_profile, kinds)
+    means = jnp.dot(cold.weight, sums, precision=jax.lax.Precision.HIGHEST)
+    return users.at[cold.user].set(means[cold.profile].astype(users.dtype))

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 
 from reland_jax.device import sizes
 from reland_jax.eval.targets import distinct_targets, had_before
-from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, even, put
+from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, device_put_rows, pad_to_axis
 from reland_jax.types import PADDING_ITEM, Ragged, RelandError, TargetRanks
 
 FREQUENT = 16
@@ -125,7 +125,7 @@ def plan_ranking(
         int(np.clip(tile_bytes // (2 * 4 * columns), 1, len(users)))
         for columns in (num_items + 1, len(frequent) or num_items + 1)
     )
-    tiles = even(-(-len(users) // rows), DATA)
+    tiles = pad_to_axis(-(-len(users) // rows), DATA)
     rows = -(-len(users) // tiles)
     # Dealing users out by length makes the ragged parts of all tiles about equally long.
     weight = targets.lengths() + (masked.lengths() if masked is not None else 0)
@@ -142,16 +142,16 @@ def plan_ranking(
     if before.any():
         target_masked = np.zeros(target_item.shape, np.int32)
         target_masked.reshape(-1)[slot] = before
-    tiled = Tile(
-        put(user), put(masked_row), put(masked_item), put(target_row), put(target_item),
-        None if target_masked is None else put(target_masked),
-    )  # fmt: skip
+    tiled = Tile(user, masked_row, masked_item, target_row, target_item, target_masked)
+    tiled = jax.tree.map(device_put_rows, tiled)
     masked_targets = before if before.any() else None
     at_a_time, wanted = min(at_a_time, rows), np.zeros((tiles, rows), np.int64)
     wanted[tile[dealt], row[dealt]] = targets.lengths()[dealt]
     wanted[:, 0] += target_row.shape[1] - wanted.sum(1)  # unused entries stand in row 0
     most = int(np.sort(wanted)[:, -at_a_time:].sum(1).max())
-    return RankingPlan(tiled, put(frequent), slot, targets, masked_targets, num_items, at_a_time, most)
+    return RankingPlan(
+        tiled, device_put_rows(frequent), slot, targets, masked_targets, num_items, at_a_time, most
+    )
 
 
 def _most_frequent(history: Ragged | None, num_items: int) -> np.ndarray:
@@ -194,7 +194,7 @@ def _open_rows(
 ) -> jax.Array:
     """``<bool>[N, B]``, the users who are not settled by the frequent items."""
 
-    def look(share: _Share, whole: tuple[jax.Array, jax.Array]) -> Callable[[Tile], jax.Array]:
+    def look(share: _LocalShard, whole: tuple[jax.Array, jax.Array]) -> Callable[[Tile], jax.Array]:
         frequent, cutoff = whole
         column = jnp.full(num_items + 1, len(frequent)).at[frequent].set(jnp.arange(len(frequent)))
         first = _FirstLook(share.rows(share.vectors.items, frequent), column)
@@ -247,7 +247,7 @@ def _rank_tiles(
 ) -> jax.Array:  # fmt: skip
     """Ranks ``<int32>[N, K]``; `open_rows` ``<bool>[N, B]`` and `turns`, see `_rank_open`."""
 
-    def finish(share: _Share, cutoff: jax.Array) -> Callable[[tuple[Tile, jax.Array]], jax.Array]:
+    def finish(share: _LocalShard, cutoff: jax.Array) -> Callable[[tuple[Tile, jax.Array]], jax.Array]:
         return lambda each: _rank_open(share, *each, cutoff, at_a_time, turns)
 
     return _for_tiles(finish, (tiles, open_rows), vectors, cutoff, num_items)
@@ -260,7 +260,7 @@ def _all_rows(tiles: Tile) -> jax.Array:
 
 
 def _for_tiles(
-    make: Callable[[_Share, Whole], Callable[[Tiles], jax.Array]],
+    make: Callable[[_LocalShard, Whole], Callable[[Tiles], jax.Array]],
     tiles: Tiles,
     vectors: Vectors,
     whole: Whole,
@@ -270,7 +270,7 @@ def _for_tiles(
     shared = active_mesh() is not None
 
     def own(tiles: Tiles, vectors: Vectors, whole: Whole) -> jax.Array:
-        return jax.lax.map(make(_Share(vectors, num_items, shared), whole), tiles)
+        return jax.lax.map(make(_LocalShard(vectors, num_items, shared), whole), tiles)
 
     if not shared:
         return own(tiles, vectors, whole)
@@ -286,7 +286,7 @@ def _has_target(tile: Tile) -> jax.Array:
     return jnp.zeros(tile.user.shape, bool).at[tile.target_row].set(True)
 
 
-class _Share(NamedTuple):
+class _LocalShard(NamedTuple):
     """The users and items that one device holds of a mesh that is `shared`; else all of them."""
 
     vectors: Vectors
@@ -329,7 +329,7 @@ class _FirstLook(NamedTuple):
     items: jax.Array
     column: jax.Array
 
-    def better(self, share: _Share, tile: Tile) -> jax.Array:
+    def better(self, share: _LocalShard, tile: Tile) -> jax.Array:
         """``<int32>[B]``, how many of them are clearly above the best target of each user.
 
         "Clearly", because a score computed here differs from one computed with all items in its last
@@ -347,7 +347,12 @@ class _FirstLook(NamedTuple):
 
 
 def _rank_open(
-    share: _Share, tile: Tile, open_rows: jax.Array, cutoff: jax.Array, at_a_time: int, turns: _Turns | None
+    share: _LocalShard,
+    tile: Tile,
+    open_rows: jax.Array,
+    cutoff: jax.Array,
+    at_a_time: int,
+    turns: _Turns | None,
 ) -> jax.Array:
     """Ranks ``<int32>[K]`` of a tile's targets: exact in open rows, not below `cutoff` in the others.
 

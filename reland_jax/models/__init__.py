@@ -15,10 +15,10 @@ import numpy as np
 from reland_jax.config import EaseConfig, FusionConfig, ModelConfig, nearest_name
 from reland_jax.models.duorec import DuoRec
 from reland_jax.models.ease import Ease
+from reland_jax.models.entity_graph import build_graph
 from reland_jax.models.gat import GAT
 from reland_jax.models.graph import Graph, Propagation, bipartite_graph, build_propagation
 from reland_jax.models.gru4rec import GRU4Rec
-from reland_jax.models.heterogeneous import build_graph
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.models.neumf import NeuMF
 from reland_jax.models.ngcf import NGCF

@@ -10,8 +10,8 @@ import numpy as np
 
 from reland_jax.config import ModelConfig
 from reland_jax.models.dropout import Dropout
+from reland_jax.models.entity_graph import SELF, count_relations, edges_of
 from reland_jax.models.graph import Graph
-from reland_jax.models.heterogeneous import SELF, count_relations, edges_of
 from reland_jax.models.sampling import Hop, Tree, split_depths
 from reland_jax.models.scores import DotProduct, Layers
 from reland_jax.models.segments import Edges, add, over_tiles, raise_to

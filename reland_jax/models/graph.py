@@ -25,7 +25,7 @@ from jax.experimental import sparse
 from jax.sharding import PartitionSpec
 
 from reland_jax.device import sizes
-from reland_jax.mesh import MODEL, active_mesh, axis_size, even
+from reland_jax.mesh import MODEL, active_mesh, axis_size, pad_to_axis
 from reland_jax.models.segments import Edges, neighbour_sum
 from reland_jax.types import Ragged
 
@@ -149,7 +149,7 @@ def _laid_out(
     weight: np.ndarray, row: np.ndarray, column: np.ndarray, rows: int, columns: int, compressed: bool
 ) -> CompressedRows | Edges:
     if active_mesh() is not None:
-        weight, row, column, rows = _in_blocks(weight, row, column, even(rows), even(columns))
+        weight, row, column, rows = _in_blocks(weight, row, column, pad_to_axis(rows), pad_to_axis(columns))
     weight, column, row = weight.astype(np.float32), column.astype(np.int32), row.astype(np.int32)
     if not compressed:
         return Edges(column, row, weight)

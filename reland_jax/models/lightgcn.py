@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import ModelConfig
+from reland_jax.models.entity_graph import propagate_in_tiles
 from reland_jax.models.graph import Graph, Propagation, propagate
-from reland_jax.models.heterogeneous import propagate_in_tiles
 from reland_jax.models.sampling import Tree, propagate_sampled
 from reland_jax.models.scores import DotProduct, Layers
 

@@ -145,7 +145,7 @@ class Recommender(nn.Module):
         self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
         self.fuse = RationaleFusion(self.fusion)
 
-    def attach(
+    def fuse_rationales(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
     ) -> jax.Array:
         """Fuses the rationales of each user's seed users into its vector, where any are read.
@@ -172,7 +172,7 @@ class Recommender(nn.Module):
     def _fused(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
     ) -> jax.Array:
-        """`attach` for users with rationales."""
+        """`fuse_rationales` for users with rationales."""
         assert tables.seed is not None and tables.rationale is not None
         seeds, k = tables.seed[user], self.rationales
         column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
@@ -211,7 +211,7 @@ class SequentialRecommender(Recommender):
     def user_vectors(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """Users at the given places of their sequences, ``<float32>[B, D]``."""
         hidden = self._hidden(self.items(tables.item_text), batch, train=False)
-        return self.attach(tables, batch.user, hidden[batch.place], train=False)
+        return self.fuse_rationales(tables, batch.user, hidden[batch.place], train=False)
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, D]``."""
@@ -228,7 +228,7 @@ class SequentialRecommender(Recommender):
         """
         items = self.items(tables.item_text)
         hidden = self._hidden(items, batch, train=True)
-        users = self.attach(tables, batch.user, hidden[batch.place], train=True)
+        users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=True)
         dtype = self.backbone.config.activations
         loss = catalogue_cross_entropy(users, items, batch.target, batch.weight, self.num_items, dtype)
         if self.contrastive:
@@ -264,7 +264,7 @@ class CollaborativeRecommender(Recommender):
         """All users as they are scored, ``<float32>[U, E]``."""
         users, _ = self._layers(tables, train=False)
         everyone = constrain(jnp.arange(self.users.shape[0]), MODEL)
-        fused = self.attach(tables, everyone, self.backbone.readout(users), train=False)
+        fused = self.fuse_rationales(tables, everyone, self.backbone.readout(users), train=False)
         return self.backbone.user_side(fused)
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
@@ -281,7 +281,7 @@ class CollaborativeRecommender(Recommender):
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
         ids = self.users[batch.user], self.items.ids[chosen]
         users, items = self._batch_rows(tables, batch.user, chosen, ids)
-        users = self.attach(tables, batch.user, users, train=True)
+        users = self.fuse_rationales(tables, batch.user, users, train=True)
         sides = self.backbone.user_side(users), self.backbone.item_side(items)
         scores = self.backbone.score(*sides, train=True)
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings

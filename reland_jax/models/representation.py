@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.config import FusionConfig
-from reland_jax.mesh import even
+from reland_jax.mesh import pad_to_axis
 from reland_jax.models.dropout import Dropout
 
 LEAST_COSINE = 1e-3
@@ -34,7 +34,7 @@ def filled_up(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
     """The initialiser of a table, padded with rows of zeros on a mesh so that its shards are equal."""
 
     def filled(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-        return jnp.pad(init(key, shape), ((0, even(shape[0]) - shape[0]), (0, 0)))
+        return jnp.pad(init(key, shape), ((0, pad_to_axis(shape[0]) - shape[0]), (0, 0)))
 
     return filled
 

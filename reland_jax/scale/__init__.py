@@ -8,12 +8,12 @@ from reland_jax.scale.outputs import Outputs
 from reland_jax.scale.ray_job import attach_on_ray
 from reland_jax.scale.scann_index import ScannIndex
 from reland_jax.scale.shards import batches, list_shards, write_shard
-from reland_jax.scale.stream import Attacher, AttachJob, Progress, attach_all, tuning_sample
+from reland_jax.scale.stream import AttachJob, Progress, StreamAssigner, attach_all, tuning_sample
 from reland_jax.scale.tuning import wanted_share
 
 __all__ = [
     "AttachJob",
-    "Attacher",
+    "StreamAssigner",
     "IvfIndex",
     "Outputs",
     "Progress",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reland_jax.scale.stream import Attacher, AttachJob, check_shards, missing_of, sweep
+from reland_jax.scale.stream import AttachJob, StreamAssigner, check_shards, missing_of, sweep
 from reland_jax.types import RelandError
 
 
@@ -19,8 +19,8 @@ class ShardWorker:
     """One worker of Ray's actor pool."""
 
     def __init__(self, job: AttachJob) -> None:
-        """Loads what `Attacher` loads."""
-        self._attacher = Attacher(job)
+        """Loads what `StreamAssigner` loads."""
+        self._attacher = StreamAssigner(job)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Makes the output of the shard ``row["shard"]``; returns its name and number of users."""
@@ -41,7 +41,7 @@ def attach_on_ray(job: AttachJob, workers: int, cores: int, report: Callable[[st
     """
     ray = _ray()
     # The index is built here, so that workers only load it.
-    attacher = Attacher(job)
+    attacher = StreamAssigner(job)
     users = check_shards(job, attacher.seeds)
     missing = missing_of(attacher, users, list(users))
     assigned = 0

@@ -146,7 +146,7 @@ class Progress(NamedTuple):
         return (self.total - self.done) / max(self.per_second, 1e-9)
 
 
-class Attacher:
+class StreamAssigner:
     """Seed users, their index and what to stamp on outputs: loaded once, used for shard after shard.
 
     Attributes:
@@ -251,7 +251,7 @@ class Attacher:
 
 
 def attach_all(
-    attacher: Attacher, report: Callable[[Progress], None], part: int = 0, parts: int = 1
+    attacher: StreamAssigner, report: Callable[[Progress], None], part: int = 0, parts: int = 1
 ) -> Progress | None:
     """Makes every output that is missing; returns the last progress, or None if there was nothing to do.
 
@@ -288,7 +288,7 @@ def attach_all(
     return progress
 
 
-def missing_of(attacher: Attacher, users: Mapping[Path, int], mine: Sequence[Path]) -> list[Path]:
+def missing_of(attacher: StreamAssigner, users: Mapping[Path, int], mine: Sequence[Path]) -> list[Path]:
     """Checks that the outputs can be made, and returns the shards whose outputs are missing.
 
     Args:
@@ -432,7 +432,7 @@ def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
     return np.concatenate(drawn)
 
 
-def sweep(attacher: Attacher, shards: Sequence[Path]) -> None:
+def sweep(attacher: StreamAssigner, shards: Sequence[Path]) -> None:
     """Removes what killed runs left beside the outputs of these shards, now that all are there."""
     for folder in {attacher.outputs.target(attacher.name(shard)).parent for shard in shards}:
         for path in sweep_folder(folder):

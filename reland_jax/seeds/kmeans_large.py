@@ -24,7 +24,15 @@ from jax.sharding import Mesh
 
 from reland_jax.seeds.centre_tiles import near_tiles
 from reland_jax.seeds.kmeans import KMeansResult, check_inertia, checked
-from reland_jax.seeds.kmeans_passes import Placed, compare, compare_near, measure, nobody, place, settle
+from reland_jax.seeds.kmeans_passes import (
+    Placed,
+    cluster_sums,
+    compare_near,
+    place,
+    resolve_centre,
+    start_distances,
+    update_nearest_tile,
+)
 
 # Users of one batch of the start, as a share of those drawn before it. The larger the share, the more often
 # two users of a batch are close to each other, which k-means++ would have avoided.
@@ -101,18 +109,18 @@ def _start(
 ) -> tuple[np.ndarray, jax.Array]:
     """Centres ``<float32>[K, D]``, less the mean, and which of all of them is the nearest of each user."""
     drawn = np.empty(num_clusters, np.int64)
-    nearest, mean, begin = nobody(users), np.asarray(users.mean), 0
+    nearest, mean, begin = start_distances(users), np.asarray(users.mean), 0
     while begin < num_clusters:
         # A power of two, of which what has been drawn is a multiple, so that few programs are compiled.
         size = 1 << max(0, int(np.log2(max(1, begin) * _BATCH)))
         end = min(begin + size, num_clusters)
         drawn[begin:end] = _draw(np.asarray(nearest.squared)[: users.users], drawn[:begin], end - begin, rng)
-        nearest = compare(users, nearest, vectors[drawn[begin:end]] - mean, begin)
+        nearest = update_nearest_tile(users, nearest, vectors[drawn[begin:end]] - mean, begin)
         if end.bit_length() > begin.bit_length() or end == num_clusters:
             _log.info("K-means: %d of %d centres drawn", end, num_clusters)
         begin = end
     centres = vectors[drawn] - mean
-    return centres, settle(users, nearest, centres)
+    return centres, resolve_centre(users, nearest, centres)
 
 
 def _draw(squared: np.ndarray, before: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -152,7 +160,7 @@ def _lloyd(
 
 
 def _measured(users: Placed, cluster: jax.Array, centres: np.ndarray) -> _Found:
-    squared, total, members = measure(users, cluster, centres)
+    squared, total, members = cluster_sums(users, cluster, centres)
     distances = np.asarray(squared)[: users.users]
     inertia = float(distances.sum(dtype=np.float64))
     check_inertia(inertia)
@@ -164,7 +172,7 @@ def _near(users: Placed, cluster: jax.Array, centres: np.ndarray, rng: np.random
 
 
 def _everywhere(users: Placed, centres: np.ndarray) -> jax.Array:
-    return settle(users, compare(users, nobody(users), centres, 0), centres)
+    return resolve_centre(users, update_nearest_tile(users, start_distances(users), centres, 0), centres)
 
 
 def _moved(users: Placed, vectors: np.ndarray, found: _Found) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Passes over all users on the device, split over the devices of a mesh, one block of users at a time.
 
 Letters as in `reland_jax.types`; K is the number of clusters. R is the number of rows: U rounded up to a
-multiple of the devices. Rows beyond U are padding: they are assigned like users, and `measure` leaves them
-out. Memory beyond the arguments is O(block x candidates) and `measure`'s sums.
+multiple of the devices. Rows beyond U are padding: they are assigned like users, and `cluster_sums` leaves
+them out. Memory beyond the arguments is O(block x candidates) and the sums of `cluster_sums`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from reland_jax.device import sizes
-from reland_jax.mesh import share
+from reland_jax.mesh import padded_shard
 
 # Users compared with one list of near tiles at a time; a tile of 74 centres has 2,000 where a cluster has 27.
 _NEAR_BLOCK = 256
@@ -80,22 +80,24 @@ def place(vectors: np.ndarray, mesh: Mesh | None) -> Placed:
     users, width = vectors.shape
     shape = (users + -users % mesh.size, width)
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows = jax.make_array_from_callback(shape, _by_user(mesh), lambda index: share(vectors, index, shape))
+    rows = jax.make_array_from_callback(
+        shape, _by_user(mesh), lambda index: padded_shard(vectors, index, shape)
+    )
     return Placed(rows, jax.device_put(mean, NamedSharding(mesh, P())), users, mesh)
 
 
-def nobody(placed: Placed) -> Nearest:
-    """The initial state for `compare`: every user at infinite distance from all centres."""
+def start_distances(placed: Placed) -> Nearest:
+    """The initial state for `update_nearest_tile`: every user at infinite distance from all centres."""
     length = len(placed.rows)
     tile, squared = np.zeros(length, np.int32), np.full(length, np.inf, np.float32)
     return Nearest(*jax.device_put((tile, squared), _by_user(placed.mesh)))
 
 
-def compare(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -> Nearest:
+def update_nearest_tile(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -> Nearest:
     """Compares every user with all of some centres.
 
     Only the tile of the nearest centre is found here: finding the centre itself would read each distance
-    twice and take a third of the time. `settle` finds it among the centres of that tile.
+    twice and take a third of the time. `resolve_centre` finds it among the centres of that tile.
 
     Args:
         placed: the users.
@@ -117,7 +119,7 @@ def compare(placed: Placed, nearest: Nearest, centres: np.ndarray, first: int) -
     return Nearest(*_compare(placed.mesh, placed.rows, placed.mean, *nearest, tiles, half, number))
 
 
-def settle(placed: Placed, nearest: Nearest, centres: np.ndarray) -> jax.Array:
+def resolve_centre(placed: Placed, nearest: Nearest, centres: np.ndarray) -> jax.Array:
     """The nearest centre ``<int32>[R]`` of every user, searched in the tile that has it.
 
     Args:
@@ -147,7 +149,7 @@ def compare_near(placed: Placed, cluster: jax.Array, centres: np.ndarray, tiles:
     return _choose(placed, _look_up(tiles.home, cluster), centres, tiles.number, tiles.near)
 
 
-def measure(
+def cluster_sums(
     placed: Placed, cluster: jax.Array, centres: np.ndarray
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Distances of the users to their centres, and sums and counts of the clusters.
@@ -308,7 +310,7 @@ def _measure(mesh: Mesh, *arguments: jax.Array) -> tuple[jax.Array, jax.Array, j
 def _measure_part(
     rows: jax.Array, mean: jax.Array, cluster: jax.Array, centres: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """See `measure`; ``count`` of the rows are users, the others padding."""
+    """See `cluster_sums`; ``count`` of the rows are users, the others padding."""
     block = min(sizes().pass_users, len(rows))
 
     def step(i: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -20,7 +20,7 @@ from reland_jax.types import RelandError
 _log = logging.getLogger(__name__)
 
 
-class Saved(NamedTuple):
+class TrainingCheckpoint(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
@@ -99,7 +99,7 @@ class Checkpoints:
     def _files(self, epoch: int) -> Path:
         return self._folder / f"{epoch}.files.json"
 
-    def save(self, epoch: int, saved: Saved) -> None:
+    def save(self, epoch: int, saved: TrainingCheckpoint) -> None:
         """Writes the checkpoint of an epoch, replacing the one before."""
         import orbax.checkpoint as ocp
 
@@ -116,13 +116,13 @@ class Checkpoints:
                 self._files(before).unlink(missing_ok=True)
         self._newest = epoch
 
-    def restore(self, like: Saved) -> Saved | None:
+    def restore(self, like: TrainingCheckpoint) -> TrainingCheckpoint | None:
         """The newest checkpoint, or None if there is none that is whole.
 
         It may have been saved on another mesh: padding rows of tables are added or removed.
 
         Args:
-            like: a `Saved` of the right structure and placement, whose values are ignored.
+            like: a `TrainingCheckpoint` of the right structure and placement, whose values are ignored.
 
         Raises:
             RelandError: the checkpoint belongs to a run with other settings or data.
@@ -140,7 +140,7 @@ class Checkpoints:
             )
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(shapes, strict=False))
         tree = self._manager.restore(epoch, args=items)["tree"]
-        return Saved(tree["state"], tree["best"], notes["progress"])
+        return TrainingCheckpoint(tree["state"], tree["best"], notes["progress"])
 
     def close(self) -> None:
         """Waits for and releases what Orbax holds."""

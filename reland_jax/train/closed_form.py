@@ -20,7 +20,7 @@ from scipy import sparse
 
 from reland_jax.config import EaseConfig
 from reland_jax.eval import Vectors
-from reland_jax.mesh import MODEL, constrain, put
+from reland_jax.mesh import MODEL, constrain, device_put_rows
 from reland_jax.models import AnyTables
 from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
 from reland_jax.train.placement import replicated
@@ -199,8 +199,8 @@ def _program(num_items: int, gram: Gram) -> jax.stages.Compiled:
 def _solve(model: Ease, tables: AnyTables, gram: Gram) -> Any:
     program, config = _program(model.num_items, gram), model.config
     with jax.enable_x64(True):
-        regularisation = put(np.asarray(config.regularisation, gram.users.dtype))
-        weights = program(jax.tree.map(put, gram), regularisation)
+        regularisation = device_put_rows(np.asarray(config.regularisation, gram.users.dtype))
+        weights = program(jax.tree.map(device_put_rows, gram), regularisation)
         rationales = jnp.asarray(_rationales(model, tables)) if model.rationales else None
         table = _table(weights, rationales, model.num_items)
     if not bool(jnp.isfinite(table).all()):
@@ -244,7 +244,7 @@ def _lists(model: Ease, tables: AnyTables, history: Ragged, max_length: int) -> 
     if model.rationales:
         seeds = np.asarray(tables.seed)[:, : model.rationales] + model.num_items + 1
         newest = np.concatenate([seeds, newest], axis=1)
-    return _Lists(put(newest.astype(np.float32), MODEL), put(weight))
+    return _Lists(device_put_rows(newest.astype(np.float32), MODEL), device_put_rows(weight))
 
 
 def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
@@ -270,6 +270,6 @@ def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
 
 
 def _vectors(model: Ease, lists: dict[str, _Lists], params: Any, part: str) -> Vectors:
-    columns = put(np.arange(model.num_items + 1, dtype=np.float32)[:, None], MODEL)
+    columns = device_put_rows(np.arange(model.num_items + 1, dtype=np.float32)[:, None], MODEL)
     scored = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
     return Vectors(lists[part].users, columns, scored)

@@ -18,7 +18,7 @@ from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.memory import release_memory
 from reland_jax.mesh import of_first_process
-from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.state import (
     Program,
@@ -122,7 +122,7 @@ def fit(
     if isinstance(task, ClosedForm):
         return _solved(task, evaluator, on_epoch)
     checkpoints = Checkpoints(folder, run or {}) if folder else None
-    saved = _start(task, config, checkpoints)
+    saved = _initial_checkpoint(task, config, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
     done = len(saved.progress["history"])
     last_saved = time.monotonic()
@@ -135,7 +135,7 @@ def fit(
                 saved = _one_epoch(evaluator, config, epoch_fn, saved)
             except _NotFinite as fault:
                 del saved
-                raise epoch_fn.diagnose(fault, _start(task, config, checkpoints)) from None
+                raise epoch_fn.diagnose(fault, _initial_checkpoint(task, config, checkpoints)) from None
             entry = saved.progress["history"][-1]
             if entry["epoch"] == done + config.eval_every:
                 release_memory()  # what compiling the ranking took, for the first validation
@@ -175,12 +175,14 @@ def _solved(
     return FitResult(params, [entry], 1, compile_seconds, seconds)
 
 
-def _start(task: Task, config: TrainConfig, checkpoints: Checkpoints | None) -> Saved:
+def _initial_checkpoint(
+    task: Task, config: TrainConfig, checkpoints: Checkpoints | None
+) -> TrainingCheckpoint:
     """Where a run begins or goes on: fresh, or the newest checkpoint."""
     state = init_state(task, config)
     # Steps donate their state, so the best parameters are a separate copy.
     best = jax.tree.map(jnp.copy, state.params)
-    fresh = Saved(state, best, {"history": [], "best_epoch": 0, "best": -1.0})
+    fresh = TrainingCheckpoint(state, best, {"history": [], "best_epoch": 0, "best": -1.0})
     return (checkpoints.restore(fresh) if checkpoints else None) or fresh
 
 
@@ -190,7 +192,9 @@ def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
     return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
 
 
-def _one_epoch(evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: Saved) -> Saved:
+def _one_epoch(
+    evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: TrainingCheckpoint
+) -> TrainingCheckpoint:
     """Trains and validates an epoch; the arrays of `saved` are donated."""
     epoch = len(saved.progress["history"]) + 1
     start = time.perf_counter()
@@ -206,7 +210,7 @@ def _one_epoch(evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, save
     progress = {
         "history": [*saved.progress["history"], entry], "best_epoch": best_epoch, "best": best,
     }  # fmt: skip
-    return Saved(state, best_params, progress)
+    return TrainingCheckpoint(state, best_params, progress)
 
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)
@@ -279,7 +283,7 @@ class _Epoch:
             if not np.isfinite(losses[dispatch]).all():
                 raise _NotFinite(epoch, dispatch)
 
-    def diagnose(self, fault: _NotFinite, saved: Saved) -> RelandError:
+    def diagnose(self, fault: _NotFinite, saved: TrainingCheckpoint) -> RelandError:
         """Repeats a run up to the dispatch that failed, and that one step by step.
 
         Steps donate their state, so the run is repeated from its start or its last checkpoint, to the same

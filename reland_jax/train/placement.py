@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, put
+from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, device_put_rows
 
 ROWS = {
     "id_embedding": MODEL,
@@ -43,7 +43,7 @@ def axis_of(path: Any) -> str | None:
 
 def distribute(tree: Any) -> Any:
     """Puts arrays of the host on the devices, sharded by the rules."""
-    return jax.tree_util.tree_map_with_path(lambda path, array: put(array, axis_of(path)), tree)
+    return jax.tree_util.tree_map_with_path(lambda path, array: device_put_rows(array, axis_of(path)), tree)
 
 
 def constrained(tree: Any) -> Any:

@@ -27,16 +27,16 @@ from reland_jax.data.packing import (
     shuffle_order,
 )
 from reland_jax.data.views import (
-    Inputs,
-    Shelves,
+    InputsByTarget,
+    RowPlan,
     draw_same_target,
     inputs_by_target,
-    plan_shelves,
-    shelve,
+    pack_rows,
+    plan_rows,
 )
 from reland_jax.device import sizes
 from reland_jax.eval import Vectors
-from reland_jax.mesh import DATA, MODEL, constrain, even
+from reland_jax.mesh import DATA, MODEL, constrain, pad_to_axis
 from reland_jax.models import (
     AnyTables,
     CollaborativeRecommender,
@@ -161,15 +161,15 @@ class SequenceData(NamedTuple):
     length: jax.Array
     order: jax.Array
     target_place: jax.Array
-    inputs: Inputs[jax.Array] | None = None
+    inputs: InputsByTarget[jax.Array] | None = None
 
 
 def _evenly(layout: Layout) -> Layout:
     """The layout with rows and slots padded to multiples of the mesh's devices."""
-    rows, slots = even(layout.rows, DATA), layout.place.shape[1]
+    rows, slots = pad_to_axis(layout.rows, DATA), layout.place.shape[1]
     beyond = layout.place == layout.rows * layout.width
     place = np.where(beyond, rows * layout.width, layout.place).astype(np.int32)
-    wider = ((0, 0), (0, even(slots, DATA) - slots))
+    wider = ((0, 0), (0, pad_to_axis(slots, DATA) - slots))
     return layout._replace(
         place=np.pad(place, wider, constant_values=rows * layout.width),
         length=np.pad(layout.length, wider),
@@ -182,7 +182,7 @@ def _sequence_data(
     windows: Windows[np.ndarray],
     layout: Layout,
     every_token: bool,
-    inputs: Inputs[np.ndarray] | None = None,
+    inputs: InputsByTarget[np.ndarray] | None = None,
 ) -> SequenceData:
     tokens = layout.rows * layout.width
     if every_token:
@@ -193,7 +193,7 @@ def _sequence_data(
         place = np.sort(place, axis=1)[:, :used]
     else:
         place = np.where(layout.length > 0, layout.place + layout.length - 1, tokens)
-    short = even(place.shape[1], DATA) - place.shape[1]
+    short = pad_to_axis(place.shape[1], DATA) - place.shape[1]
     place = np.pad(place, ((0, 0), (0, short)), constant_values=tokens)
     arrays = (windows, layout.place, layout.length, layout.order, place.astype(np.int32), inputs)
     return SequenceData(*distribute(arrays))
@@ -244,12 +244,12 @@ class _ViewedBatcher:
     Attributes:
         whole: cuts the batch itself.
         every_token: whether a window has a target at every token.
-        shelves: the layout of the other inputs.
+        row_plan: the layout of the other inputs.
     """
 
     whole: _SequenceBatcher
     every_token: bool
-    shelves: Shelves
+    row_plan: RowPlan
 
     def __call__(
         self, data: SequenceData, order: tuple[jax.Array, jax.Array], step: jax.Array, key: jax.Array
@@ -264,9 +264,9 @@ class _ViewedBatcher:
         assert data.inputs is not None
         other = draw_same_target(data.inputs, target, newest, view_key)
         first, last = data.inputs.first[other], data.inputs.last[other]
-        rows = even(-(-len(length) // self.shelves.share), DATA)
+        rows = pad_to_axis(-(-len(length) // self.row_plan.share), DATA)
         last = jnp.where(length > 0, last, first - 1)
-        packed, newest = shelve(windows.stream, first, last, self.shelves, rows)
+        packed, newest = pack_rows(windows.stream, first, last, self.row_plan, rows)
         in_batch = self.whole.shape[0] * self.whole.shape[1] - 1
         views = Views(
             jnp.minimum(begin + position, in_batch), target, (length > 0).astype(jnp.float32),
@@ -307,8 +307,8 @@ def _sequence_task(
     batch: _SequenceBatcher | _ViewedBatcher = whole
     if model.contrastive:
         inputs = inputs_by_target(windows, splits.num_items, every_token)
-        shelves = plan_shelves(inputs, layout.place.shape[1], min(config.view_length, max_length))
-        batch = _ViewedBatcher(whole, every_token, shelves)
+        row_plan = plan_rows(inputs, layout.place.shape[1], min(config.view_length, max_length))
+        batch = _ViewedBatcher(whole, every_token, row_plan)
     return Task(
         model=model,
         tables=tables,
@@ -357,7 +357,7 @@ def _encode(
         vectors = applied(model, params, tables, batch, method="user_vectors")
         return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
 
-    users = constrain(jnp.zeros((even(num_users), items.shape[1]), jnp.float32), MODEL)
+    users = constrain(jnp.zeros((pad_to_axis(num_users), items.shape[1]), jnp.float32), MODEL)
     users, _ = jax.lax.scan(one, users, batches)
     return users, constrain(items, MODEL)
 
@@ -445,7 +445,7 @@ class _PairOrder:
         targets, steps, size = self.targets, self.steps, self.size
         order = jax.random.permutation(key, targets)
         order = jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
-        return jnp.pad(order, ((0, 0), (0, even(size, DATA) - size)), constant_values=targets)
+        return jnp.pad(order, ((0, 0), (0, pad_to_axis(size, DATA) - size)), constant_values=targets)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from reland_jax.data.packing import Windows, prefix_windows, shifted_windows
 from reland_jax.data.views import (
-    Inputs,
-    Shelves,
+    InputsByTarget,
+    RowPlan,
     draw_same_target,
     inputs_by_target,
-    plan_shelves,
-    shelve,
+    pack_rows,
+    plan_rows,
 )
 from tests.toys import ragged, random_ragged
 
@@ -27,7 +27,7 @@ NUM_ITEMS = 7
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=12)
 
 
-def listed(inputs: Inputs, stream: np.ndarray) -> Counter[tuple[int, tuple[int, ...]]]:
+def listed(inputs: InputsByTarget, stream: np.ndarray) -> Counter[tuple[int, tuple[int, ...]]]:
     """(target, items) of every input, by the target under which it is found."""
     found: Counter[tuple[int, tuple[int, ...]]] = Counter()
     for item in range(NUM_ITEMS + 1):
@@ -98,24 +98,24 @@ def test_a_draw_follows_from_the_key() -> None:
     assert (first != other).any()
 
 
-# --- shelves -------------------------------------------------------------------------------------
+# --- rows -------------------------------------------------------------------------------------
 
 RUNS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 9)), min_size=1, max_size=12)
 STREAM = np.arange(11, 41, dtype=np.int32)
 
 
-def shelved(first: list[int], length: list[int], shelves: Shelves, rows: int) -> list[list[int]]:
+def shelved(first: list[int], length: list[int], row_plan: RowPlan, rows: int) -> list[list[int]]:
     """The items of every input as they lie in the rows, oldest first; [] for an input that is not used."""
     last = jnp.asarray(first) + jnp.asarray(length) - 1
-    packed, newest = shelve(jnp.asarray(STREAM), jnp.asarray(first), last, shelves, rows)
-    assert packed.items.shape == (rows, shelves.width)
+    packed, newest = pack_rows(jnp.asarray(STREAM), jnp.asarray(first), last, row_plan, rows)
+    assert packed.items.shape == (rows, row_plan.width)
     items, position, segment = (np.asarray(a).reshape(-1) for a in packed[:3])
     assert ((items == 0) == (segment == 0)).all()
     found, tokens = [], 0
     for at, used in zip(newest.tolist(), length, strict=True):
         mine = np.flatnonzero(segment == segment[at]) if used else np.zeros(0, int)
         assert position[mine].tolist() == list(range(len(mine)))
-        assert not used or (mine[-1] == at and len(set(mine // shelves.width)) == 1)
+        assert not used or (mine[-1] == at and len(set(mine // row_plan.width)) == 1)
         found.append(items[mine].tolist())
         tokens += len(mine)
     assert tokens == (segment > 0).sum(), "tokens that belong to no input"
@@ -129,7 +129,7 @@ def test_shelves_hold_the_newest_items_of_every_input(
     """In rows that are wide enough, with and without rows to spare."""
     first, length = map(list, zip(*runs, strict=True))
     rows = -(-len(runs) // share) + len(runs) % 2
-    found = shelved(first, length, Shelves(share, share * kept, kept), rows)
+    found = shelved(first, length, RowPlan(share, share * kept, kept), rows)
     assert found == [STREAM[a : a + n][-kept:].tolist() if n else [] for a, n in runs]
 
 
@@ -139,7 +139,7 @@ def test_a_row_that_is_too_narrow_costs_the_oldest_items(
 ) -> None:
     first, length = map(list, zip(*runs, strict=True))
     rows = -(-len(runs) // share)
-    for (a, n), items in zip(runs, shelved(first, length, Shelves(share, width, 9), rows), strict=True):
+    for (a, n), items in zip(runs, shelved(first, length, RowPlan(share, width, 9), rows), strict=True):
         whole = STREAM[a : a + n].tolist()
         assert items == (whole[-len(items) :] if n else []) and bool(items) == bool(n)
 
@@ -149,9 +149,9 @@ def test_short_inputs_share_rows_and_long_ones_do_not() -> None:
     rng = np.random.default_rng(0)
     for lengths, expected in ((rng.geometric(0.3, 4000), range(2, 16)), (np.full(4000, 30), range(1, 2))):
         last = np.cumsum(lengths).astype(np.int32) - 1
-        inputs = Inputs((last - lengths + 1).astype(np.int32), last, np.zeros(1), np.zeros(1))
-        shelves = plan_shelves(inputs, 100, 20)
-        assert shelves.share in expected and shelves.length == 20
+        inputs = InputsByTarget((last - lengths + 1).astype(np.int32), last, np.zeros(1), np.zeros(1))
+        row_plan = plan_rows(inputs, 100, 20)
+        assert row_plan.share in expected and row_plan.length == 20
         batches = np.minimum(rng.choice(lengths, (200, 100)), 20)
-        tokens = -(-100 // shelves.share) * shelves.width
+        tokens = -(-100 // row_plan.share) * row_plan.width
         assert batches.sum(1).mean() <= tokens <= 2 * batches.sum(1).mean()

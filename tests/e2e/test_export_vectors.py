@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.export_vectors import export
-from reland_jax.scale.stream import Attacher, AttachJob, attach_all
+from reland_jax.scale.stream import AttachJob, StreamAssigner, attach_all
 from reland_jax.storage import load_assignment, load_built_pool, load_interactions
 from reland_jax.types import RelandError
 from tests.e2e.conftest import Finished
@@ -27,7 +27,7 @@ def test_attach_finds_what_the_run_found(finished: Callable[[str], Finished], tm
 
     folders = (tmp_path / "out" / "users", tmp_path / "out" / "seeds.parquet", tmp_path / "matched")
     job = AttachJob(*folders, engine="exact", k=1, recall=0.99, batch=64, sample=100)
-    attach_all(Attacher(job), lambda progress: None, 0, 1)
+    attach_all(StreamAssigner(job), lambda progress: None, 0, 1)
     matched = pq.read_table(tmp_path / "matched").to_pydict()
     expected = load_assignment(len(ids.users), seeds, workdir / "assign")
     number = {name: row for row, name in enumerate(ids.users)}

@@ -13,7 +13,7 @@ import pytest
 from reland_jax.config import MeshConfig
 from reland_jax.device import sizes, use_sizes
 from reland_jax.eval.ranks import FREQUENT, Vectors, plan_ranking, rank_targets, recommend
-from reland_jax.mesh import MODEL, put, use_mesh
+from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
 
@@ -213,7 +213,9 @@ def test_frequent_items_settle_most_users(
         plan = plan_ranking(targets, masked, 480, rows_per_tile * 2 * 4 * 481, history)
         assert len(plan.frequent) == 480 // FREQUENT
         assert plan.users_at_a_time <= rows_per_tile
-        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        vectors = Vectors(
+            device_put_rows(users, MODEL), device_put_rows(items, MODEL), jax.tree_util.Partial(dot_product)
+        )
         found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
     np.testing.assert_array_equal(exact, expected)
     inside = expected < 12
@@ -235,7 +237,9 @@ def test_items_had_again_are_found_by_any_mesh_and_cutoff(
     expected = np.array(brute_force(users, items, targets, history))
     with use_mesh(mesh):
         plan = plan_ranking(targets, history, 480, rows_per_tile * 2 * 4 * 481, history)
-        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        vectors = Vectors(
+            device_put_rows(users, MODEL), device_put_rows(items, MODEL), jax.tree_util.Partial(dot_product)
+        )
         found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
     np.testing.assert_array_equal(exact, expected)
     inside = expected < 12
@@ -313,7 +317,9 @@ def test_recommend_lists_what_is_left_and_nothing_else(mesh: MeshConfig, count: 
     items[0] = 100.0
     masked = np.array([[7, 5, 1, 2, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7], [0] * 7], np.int32)
     with use_mesh(mesh):
-        vectors = Vectors(*(put(a, MODEL) for a in (np.ones((8, 1), np.float32), items)), scored_by)
+        vectors = Vectors(
+            *(device_put_rows(a, MODEL) for a in (np.ones((8, 1), np.float32), items)), scored_by
+        )
         found, scores = recommend(vectors, jnp.arange(3), jnp.asarray(masked), count, 7)
     length = min(count, 7)
     expected = [[6, 4, 3, 0, 0, 0, 0], [0] * 7, [7, 6, 5, 4, 3, 2, 1]]
@@ -330,7 +336,9 @@ def test_turns_that_the_host_counts_change_no_rank(shop: Shop, mesh: MeshConfig)
     known = dataclasses.replace(sizes(), ranks_in_known_turns=True)
     with use_sizes(known), use_mesh(mesh):
         plan = plan_ranking(targets, history, 480, 3 * 2 * 4 * 481, history)
-        vectors = Vectors(put(users, MODEL), put(items, MODEL), jax.tree_util.Partial(dot_product))
+        vectors = Vectors(
+            device_put_rows(users, MODEL), device_put_rows(items, MODEL), jax.tree_util.Partial(dot_product)
+        )
         found, exact = rank_targets(plan, vectors, 12).rank, rank_targets(plan, vectors).rank
     assert plan.most_targets > plan.users_at_a_time
     np.testing.assert_array_equal(exact, expected)

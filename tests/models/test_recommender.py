@@ -143,7 +143,9 @@ def test_evaluation_uses_the_nearest_seed_user_and_training_any_of_the_k() -> No
 
     def attach(train: bool) -> np.ndarray:
         rngs = {"dropout": jax.random.key(3)}
-        return np.asarray(model.apply(params, TABLES, user, vectors, train, method="attach", rngs=rngs))
+        return np.asarray(
+            model.apply(params, TABLES, user, vectors, train, method="fuse_rationales", rngs=rngs)
+        )
 
     seed, rationale = np.asarray(TABLES.seed)[user], np.asarray(TABLES.rationale)
     nearest, second = (fused(params, np.asarray(vectors), rationale[seed[:, column]]) for column in (0, 1))
@@ -165,7 +167,9 @@ def test_training_withholds_a_share_of_the_rationales() -> None:
     def attach(withheld: float, train: bool) -> np.ndarray:
         changed = model.clone(fusion=dataclasses.replace(model.fusion, withheld=withheld))
         rngs = {"dropout": jax.random.key(3)}
-        return np.asarray(changed.apply(params, tables, user, vectors, train, method="attach", rngs=rngs))
+        return np.asarray(
+            changed.apply(params, tables, user, vectors, train, method="fuse_rationales", rngs=rngs)
+        )
 
     whole, drawn = attach(0.0, True), attach(0.3, True)
     without = (drawn == np.asarray(vectors)).all(1)
@@ -184,7 +188,7 @@ def test_the_rationales_of_a_user_are_different_seed_users() -> None:
     vectors = jnp.zeros((count, DIM))
     rngs = {"dropout": jax.random.key(3)}
     found = [
-        np.asarray(model.apply(params, tables, user, vectors, train, method="attach", rngs=rngs))
+        np.asarray(model.apply(params, tables, user, vectors, train, method="fuse_rationales", rngs=rngs))
         for train in (False, True)
     ]
     p, rationale = params["params"]["fuse"], np.asarray(TABLES.rationale)
@@ -314,7 +318,7 @@ def test_a_shared_projection_stands_with_the_embeddings(backbone: str) -> None:
     weights /= weights.sum(-1, keepdims=True)
     expected = 2 * (weights[:, :1] * vectors + weights[:, 1:] * padded)
     user = jnp.arange(NUM_USERS)
-    found = apply(model, params, user, jnp.asarray(vectors), False, method="attach")
+    found = apply(model, params, user, jnp.asarray(vectors), False, method="fuse_rationales")
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

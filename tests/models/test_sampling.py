@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reland_jax.models import Graph, build_graph
-from reland_jax.models.heterogeneous import propagate_in_tiles
+from reland_jax.models.entity_graph import propagate_in_tiles
 from reland_jax.models.sampling import places, propagate_sampled, sample_neighbours, sample_tree, split_depths
 from tests.toys import random_ragged
 

@@ -13,10 +13,10 @@ import pytest
 
 from reland_jax.config import MeshConfig
 from reland_jax.device import sizes_of, use_sizes
-from reland_jax.mesh import even, use_mesh
+from reland_jax.mesh import pad_to_axis, use_mesh
 from reland_jax.models import bipartite_graph, build_graph, build_propagation
+from reland_jax.models.entity_graph import propagate_in_tiles
 from reland_jax.models.graph import CompressedRows, propagate
-from reland_jax.models.heterogeneous import propagate_in_tiles
 from reland_jax.models.sampling import propagate_sampled, sample_tree
 from reland_jax.models.segments import Edges, add, neighbour_sum, raise_to
 from reland_jax.train.placement import distribute
@@ -61,7 +61,7 @@ def product(case: Case, train: Ragged) -> Callable[[jax.Array], jax.Array]:
 
     def split(nodes: jax.Array) -> list[jax.Array]:
         return [
-            jnp.pad(side, ((0, even(count) - count), (0, 0)))
+            jnp.pad(side, ((0, pad_to_axis(count) - count), (0, 0)))
             for side, count in zip(jnp.split(nodes, counts[:1]), counts, strict=True)
         ]
 
@@ -83,7 +83,7 @@ def product(case: Case, train: Ragged) -> Callable[[jax.Array], jax.Array]:
         else:  # as many neighbours as anyone has; what comes out has X added to it
             tree = sample_tree(graph, jnp.arange(len(nodes)), (most,), jax.random.key(0))
             nodes = propagate_sampled(graph, tree, nodes[tree.node]) - nodes
-        return joined(jnp.split(nodes, [even(counts[0])]))
+        return joined(jnp.split(nodes, [pad_to_axis(counts[0])]))
 
     return whole
 

@@ -24,7 +24,7 @@ from reland_jax.scale import repeats
 from reland_jax.scale.outputs import MANIFEST, Outputs
 from reland_jax.scale.repeats import find_repeats
 from reland_jax.scale.shards import list_shards
-from reland_jax.scale.stream import Attacher, AttachJob, attach_all
+from reland_jax.scale.stream import AttachJob, StreamAssigner, attach_all
 from reland_jax.types import RelandError
 from tests.scale.test_stream import REPOSITORY, changed, example, outputs, result, run, write
 
@@ -129,7 +129,7 @@ def test_a_damaged_manifest_heals_where_all_is_of_this_job(
     with pytest.raises(
         RelandError, match="is missing or damaged, and part-0.parquet was not made with these"
     ):
-        Attacher(changed(job, k=2))
+        StreamAssigner(changed(job, k=2))
     assert made(job) == [] and (job.out / MANIFEST).read_text() == content
 
 
@@ -159,7 +159,7 @@ def test_a_shard_that_changes_while_it_is_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, *_ = example(tmp_path)
-    attacher, part = Attacher(job), job.users / "part-0.parquet"
+    attacher, part = StreamAssigner(job), job.users / "part-0.parquet"
     real = attacher._table
 
     def table(ids: pa.Array, vectors: np.ndarray) -> pa.Table:
@@ -221,7 +221,7 @@ def test_two_at_once_share_the_work(tmp_path: Path) -> None:
         write(job.users / f"part-{number + 3}.parquet", names + 10**6 * (number + 1), behaviour)
     run(changed(job, out=tmp_path / "alone"))
     counts: list[list[str]] = [[], []]
-    attachers = [Attacher(job), Attacher(job)]
+    attachers = [StreamAssigner(job), StreamAssigner(job)]
     threads = [
         threading.Thread(
             target=attach_all, args=(attachers[i], lambda p, i=i: counts[i].append(p.shard.name))
@@ -316,7 +316,7 @@ def test_a_seed_user_without_a_direction_is_refused(tmp_path: Path) -> None:
         job.seeds, names[seed_users], np.where(seed_users[:, None] == seed_users[4], 0, behaviour[seed_users])
     )
     with pytest.raises(RelandError, match=f"the vector of seed user {names[seed_users[4]]} is zero"):
-        Attacher(job)
+        StreamAssigner(job)
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.int8(), pa.int64()])
@@ -380,10 +380,10 @@ def test_ids_may_be_categories_and_hold_anything(tmp_path: Path, index: pa.DataT
 def test_seeds_differ_where_their_ids_only_look_alike(tmp_path: Path) -> None:
     job, behaviour, *_ = example(tmp_path)
     write(job.seeds, ["a\nb", "c"], behaviour[10:12])
-    first = Attacher(job).seeds.checksum
+    first = StreamAssigner(job).seeds.checksum
     write(job.seeds, ["a", "b\nc"], behaviour[10:12])
     with pytest.raises(RelandError, match=rf"made with seeds {first}"):
-        Attacher(job)
+        StreamAssigner(job)
 
 
 def test_folders_of_folders_are_read_and_written_alike(
@@ -428,7 +428,7 @@ def test_outputs_without_their_input_are_told(tmp_path: Path, caplog: pytest.Log
 def test_outputs_never_lie_among_the_users(tmp_path: Path) -> None:
     job, *_ = example(tmp_path)
     with pytest.raises(RelandError, match="the outputs need a folder of their own"):
-        Attacher(changed(job, out=job.users / "matched"))
+        StreamAssigner(changed(job, out=job.users / "matched"))
     with pytest.raises(RelandError, match="nowhere: there is no such folder"):
         run(changed(job, users=tmp_path / "nowhere"))
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reland_jax.scale.ray_job import attach_on_ray
-from reland_jax.scale.stream import Attacher, AttachJob, attach_all
+from reland_jax.scale.stream import AttachJob, StreamAssigner, attach_all
 from reland_jax.types import RelandError
 
 
@@ -53,7 +53,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     job = example(tmp_path, shards=4, users=20_000, seeds=2000)
     plain = AttachJob(job.users, job.seeds, tmp_path / "plain", batch=500)
-    attach_all(Attacher(plain), print)
+    attach_all(StreamAssigner(plain), print)
     killed: list[int] = []
     done = threading.Event()
     killer = threading.Thread(target=kill_a_worker, args=(job.out, killed, done))

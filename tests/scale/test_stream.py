@@ -24,7 +24,7 @@ from reland_jax.config import RetrievalConfig
 from reland_jax.retrieval import assign
 from reland_jax.retrieval.exact import ExactIndex, exact_top_k
 from reland_jax.scale import shards, stream
-from reland_jax.scale.stream import Attacher, AttachJob, Progress, attach_all
+from reland_jax.scale.stream import AttachJob, Progress, StreamAssigner, attach_all
 from reland_jax.types import RelandError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def changed(job: AttachJob, **values: object) -> AttachJob:
 
 def run(job: AttachJob, **options: int) -> list[Progress]:
     made: list[Progress] = []
-    attach_all(Attacher(job), made.append, **options)
+    attach_all(StreamAssigner(job), made.append, **options)
     return made
 
 
@@ -179,15 +179,15 @@ def test_goes_on_after_a_kill_between_and_within_shards(
 ) -> None:
     job = changed(example(tmp_path)[0], engine=engine)
     run(changed(job, out=tmp_path / "whole"))
-    real, calls = Attacher._table, []
+    real, calls = StreamAssigner._table, []
 
-    def killed(self: Attacher, ids: pa.Array, vectors: np.ndarray) -> pa.Table:
+    def killed(self: StreamAssigner, ids: pa.Array, vectors: np.ndarray) -> pa.Table:
         calls.append(len(ids))
         if len(calls) == 11:  # the first shard takes 1 + 8 calls, so this is within the second or third
             raise KeyboardInterrupt
         return real(self, ids, vectors)
 
-    monkeypatch.setattr(Attacher, "_table", killed)
+    monkeypatch.setattr(StreamAssigner, "_table", killed)
     with pytest.raises(KeyboardInterrupt):
         run(job)
     monkeypatch.undo()
@@ -203,7 +203,7 @@ def test_scann_goes_on_with_the_same_index(tmp_path: Path, monkeypatch: pytest.M
     """ScaNN trains another index every time; the kept one gives the outputs of a run that was not killed."""
     pytest.importorskip("scann")
     job = changed(example(tmp_path, 7000, 6000)[0], engine="scann", recall=0.5)
-    attacher = Attacher(job)
+    attacher = StreamAssigner(job)
     real, calls = attacher._table, []
 
     def table(ids: pa.Array, vectors: np.ndarray) -> pa.Table:
@@ -225,7 +225,7 @@ def test_scann_goes_on_with_the_same_index(tmp_path: Path, monkeypatch: pytest.M
 def test_ivf_finds_what_its_tuning_says_and_is_kept(tmp_path: Path) -> None:
     job, behaviour, seed_users, _ = example(tmp_path, 2000, 300)
     job = changed(job, engine="ivf", recall=0.9, k=2)
-    attacher = Attacher(job)
+    attacher = StreamAssigner(job)
     attach_all(attacher, print)
     oracle = assign(behaviour, seed_users, RetrievalConfig(neighbours=2))
     own = 1000 + 7 * seed_users
@@ -235,7 +235,7 @@ def test_ivf_finds_what_its_tuning_says_and_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[seed_users, 0], own)
     (kept,) = (path for path in job.out.glob("_index-*") if path.is_dir())
     before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-    assert Attacher(job).effort == attacher.effort
+    assert StreamAssigner(job).effort == attacher.effort
     assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == before
 
 
@@ -245,11 +245,11 @@ def test_a_killed_process_leaves_nothing_that_counts(tmp_path: Path) -> None:
     run(changed(job, out=tmp_path / "whole"))
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom reland_jax.scale.stream import *\n"
-        "real, calls = Attacher._table, []\n"
+        "real, calls = StreamAssigner._table, []\n"
         "def slow(self, ids, vectors):\n    calls.append(1)\n"
         "    time.sleep(600 * (len(calls) > 4))\n    return real(self, ids, vectors)\n"
-        "Attacher._table = slow\nusers, seeds, out = map(Path, sys.argv[1:])\n"
-        "attach_all(Attacher(AttachJob(users, seeds, out, batch=50)), print)"
+        "StreamAssigner._table = slow\nusers, seeds, out = map(Path, sys.argv[1:])\n"
+        "attach_all(StreamAssigner(AttachJob(users, seeds, out, batch=50)), print)"
     )
     folders = [str(job.users), str(job.seeds), str(job.out)]
     process = subprocess.Popen([sys.executable, "-c", program, *folders], cwd=REPOSITORY)
@@ -282,13 +282,13 @@ def test_outputs_of_other_seeds_or_settings_never_mix(tmp_path: Path) -> None:
     job, behaviour, seed_users, names = example(tmp_path)
     run(job)
     with pytest.raises(RelandError, match=r"out holds outputs made with k 1 \(now 2\); choose another --out"):
-        Attacher(changed(job, k=2))
+        StreamAssigner(changed(job, k=2))
     with pytest.raises(RelandError, match=r"engine exact \(now approx\), recall None \(now 0.9\)"):
-        Attacher(changed(job, engine="approx", recall=0.9))
-    Attacher(changed(job, recall=0.5, batch=3))  # neither decides what the exact engine finds
+        StreamAssigner(changed(job, engine="approx", recall=0.9))
+    StreamAssigner(changed(job, recall=0.5, batch=3))  # neither decides what the exact engine finds
     write(job.seeds, names[seed_users], behaviour[seed_users] + np.float32(1e-3))
     with pytest.raises(RelandError, match=r"made with seeds [0-9a-f]{16} \(now [0-9a-f]{16}\)"):
-        Attacher(job)
+        StreamAssigner(job)
 
 
 def test_parts_divide_the_shards(tmp_path: Path) -> None:
@@ -374,21 +374,21 @@ def test_damaged_inputs_are_named(tmp_path: Path) -> None:
 def test_faulty_seeds_and_settings_are_named(tmp_path: Path) -> None:
     job, behaviour, _, names = example(tmp_path)
     with pytest.raises(RelandError, match=r"--k=41 must be between 1 and the 40 seed users"):
-        Attacher(changed(job, k=41))
+        StreamAssigner(changed(job, k=41))
     with pytest.raises(RelandError, match=r"--engine='exakt' is not known"):
-        Attacher(changed(job, engine="exakt"))
+        StreamAssigner(changed(job, engine="exakt"))
     with pytest.raises(RelandError, match="--recall=1.0 must be between"):
-        Attacher(changed(job, engine="scann", recall=1.0))
+        StreamAssigner(changed(job, engine="scann", recall=1.0))
     with pytest.raises(RelandError, match="need a folder of their own"):
-        Attacher(changed(job, out=job.users))
+        StreamAssigner(changed(job, out=job.users))
     with pytest.raises(RelandError, match="there is no such file"):
-        Attacher(changed(job, seeds=tmp_path / "none.parquet"))
+        StreamAssigner(changed(job, seeds=tmp_path / "none.parquet"))
     write(job.seeds, [5, 6, 5], behaviour[:3])
     with pytest.raises(RelandError, match="seed user 5 is listed more than once"):
-        Attacher(job)
+        StreamAssigner(job)
     write(job.seeds, names[:0], behaviour[:0])
     with pytest.raises(RelandError, match="no seed users"):
-        Attacher(job)
+        StreamAssigner(job)
 
 
 def test_outputs_are_read_as_one_data_set(tmp_path: Path) -> None:

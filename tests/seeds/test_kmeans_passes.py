@@ -16,12 +16,12 @@ from reland_jax.seeds import kmeans_passes
 from reland_jax.seeds.kmeans_passes import (
     NearTiles,
     Placed,
-    compare,
+    cluster_sums,
     compare_near,
-    measure,
-    nobody,
     place,
-    settle,
+    resolve_centre,
+    start_distances,
+    update_nearest_tile,
 )
 
 USERS, CENTRES, WIDTH = 203, 37, 5
@@ -65,8 +65,8 @@ def distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def all_compared(placed: Placed, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centre of every user, and the squared distance."""
     with jax.set_mesh(placed.mesh):
-        nearest = compare(placed, nobody(placed), centres, 0)
-        cluster = settle(placed, nearest, centres)
+        nearest = update_nearest_tile(placed, start_distances(placed), centres, 0)
+        cluster = resolve_centre(placed, nearest, centres)
     return np.asarray(cluster)[: placed.users], np.asarray(nearest.squared)[: placed.users]
 
 
@@ -83,13 +83,13 @@ def test_all_centres(population: Any, mesh: Mesh | None) -> None:
 def test_batches_are_like_all_at_once(population: Any) -> None:
     vectors, centres = population
     placed = place(vectors, None)
-    nearest = nobody(placed)
+    nearest = start_distances(placed)
     # Batches within a tile, batches of tiles, and a rest.
     for begin, end in ((0, 1), (1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 37)):
-        nearest = compare(placed, nearest, centres[begin:end], begin)
-    expected = compare(placed, nobody(placed), centres, 0)
+        nearest = update_nearest_tile(placed, nearest, centres[begin:end], begin)
+    expected = update_nearest_tile(placed, start_distances(placed), centres, 0)
     np.testing.assert_array_equal(nearest.tile, expected.tile)
-    np.testing.assert_array_equal(settle(placed, nearest, centres), all_compared(placed, centres)[0])
+    np.testing.assert_array_equal(resolve_centre(placed, nearest, centres), all_compared(placed, centres)[0])
 
 
 def test_ties_go_to_the_smaller_number(population: Any) -> None:
@@ -125,7 +125,7 @@ def test_measure(population: Any, mesh: Mesh | None) -> None:
     placed = place(vectors, mesh)
     padded = np.pad(cluster, (0, len(placed.rows) - USERS))
     with jax.set_mesh(placed.mesh):
-        squared, total, members = map(np.asarray, measure(placed, jax.device_put(padded), centres))
+        squared, total, members = map(np.asarray, cluster_sums(placed, jax.device_put(padded), centres))
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     expected = np.stack([centred[cluster == c].sum(axis=0) for c in range(CENTRES)])
     np.testing.assert_allclose(total, expected, atol=1e-4)
@@ -151,7 +151,7 @@ def test_no_array_of_users_by_centres() -> None:
     number, near = np.zeros((64, 16), np.int32), np.zeros((64, 4), np.int32)
     common = placed.mesh, placed.rows, placed.mean
     programs = (
-        kmeans_passes._compare.lower(*common, *nobody(placed), *tiles, np.zeros(64, np.int32)),
+        kmeans_passes._compare.lower(*common, *start_distances(placed), *tiles, np.zeros(64, np.int32)),
         kmeans_passes._choose_near.lower(*common, whose, *tiles, number, near),
         kmeans_passes._measure.lower(*common, whose, centres, np.int32(users)),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reland_jax.train import checkpoint, load_params, save_params
-from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.state import TrainState
 from reland_jax.types import RelandError
 from tests.train.toys import assert_same_tree
@@ -20,12 +20,12 @@ from tests.train.toys import assert_same_tree
 RUN = {"made_from": "0123"}
 
 
-def saved(value: float) -> Saved:
+def saved(value: float) -> TrainingCheckpoint:
     """Something like a training state, every array filled with its own multiple of `value`."""
     params = {"params": {"a": jnp.full((2, 3), value), "b": {"c": jnp.full(4, 2 * value)}}}
     state = TrainState(params, {"mu": jnp.full(3, 3 * value)}, jnp.int32(value), jnp.int32(0))
     history = [{"epoch": 1, "loss": value / 3, "ndcg@10": 0.1 + value}]
-    return Saved(state, params, {"history": history, "best_epoch": 1, "best": 0.1 + value})
+    return TrainingCheckpoint(state, params, {"history": history, "best_epoch": 1, "best": 0.1 + value})
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:

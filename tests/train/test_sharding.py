@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import BACKBONES, EvalConfig, FusionConfig, MeshConfig, ModelConfig, TrainConfig
-from reland_jax.mesh import even, use_mesh
+from reland_jax.mesh import pad_to_axis, use_mesh
 from reland_jax.models import MODELS, Tables, create_recommender, training_graph
 from reland_jax.train import (
     Evaluator,
@@ -170,7 +170,7 @@ def test_a_device_holds_its_share_of_the_tables(runs: Any, backbone: str, mesh: 
     width = WIDTH * family(backbone).embeddings
     with use_mesh(mesh):
         names = TABLES if not family(backbone).sequential else {"id_embedding"}
-        rows = sum(even(TABLES[name]) for name in names)
+        rows = sum(pad_to_axis(TABLES[name]) for name in names)
     assert held["table"] == 3 * 4 * width * rows / mesh.model
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(trained(runs, backbone, ONE).state))
     assert held["table"] + held["other"] < whole / mesh.model + held["other"] + 3 * 4 * width * mesh.model

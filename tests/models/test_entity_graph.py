@@ -12,7 +12,7 @@ import pytest
 
 from reland_jax.device import sizes_of, use_sizes
 from reland_jax.models import Graph, build_graph
-from reland_jax.models.heterogeneous import edges_of, propagate_in_tiles
+from reland_jax.models.entity_graph import edges_of, propagate_in_tiles
 from reland_jax.models.segments import Edges, add, over_tiles
 from tests.toys import ragged, random_ragged
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from reland_jax.mesh import even, put
+from reland_jax.mesh import device_put_rows, pad_to_axis
 from reland_jax.models.graph import Graph, interactions, linked_graph
 from reland_jax.models.segments import Edges, inverse_root, neighbour_sum
 from reland_jax.types import Ragged
@@ -37,13 +37,14 @@ def build_graph(train: Ragged, num_items: int, entities: np.ndarray | None = Non
     """
     if entities is None:
         entities = np.zeros((0, num_items + 1), np.int32)
-    first_item = even(train.num_rows)
-    first_entity = first_item + even(num_items + 1)
+    first_item = pad_to_axis(train.num_rows)
+    first_entity = first_item + pad_to_axis(num_items + 1)
     links = [interactions(train, first_item)]
     for field, entity in enumerate(entities):
         item, kind = np.flatnonzero(entity >= 0), _FIRST_OF_FIELDS + 2 * field
         links.append((item + first_item, entity[item] + first_entity, kind, kind + 1))
-    return jax.tree.map(put, linked_graph(links, first_entity + even(entities.max(initial=-1) + 1)))
+    nodes = first_entity + pad_to_axis(entities.max(initial=-1) + 1)
+    return jax.tree.map(device_put_rows, linked_graph(links, nodes))
 
 
 def edges_of(graph: Graph) -> Edges:
