@@ -470,7 +470,7 @@ def _build_pool(seeding: Seeding, config: Config, folder: Path) -> BuiltPool:
         _log.warning("pool: %s", visible(f"{problem.user_id}: {problem.why}"))
     _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, folder)
-    return BuiltPool(pool, [{**each._asdict(), "again": each.again} for each in problems], paid)
+    return BuiltPool(pool, problems, paid)
 
 
 def _assign(seeding: Seeding, pool: ReasoningPool, config: Config) -> Assignment:

@@ -14,7 +14,7 @@ from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
 from reland_jax.config import Config
 from reland_jax.data import statistics
 from reland_jax.files import write_json
-from reland_jax.pool import load_pool, pool_provenance, save_pool
+from reland_jax.pool import Problem, Unanswered, load_pool, pool_provenance, save_pool
 from reland_jax.records import to_plain
 from reland_jax.train import load_params, save_params
 from reland_jax.types import (
@@ -36,18 +36,17 @@ class BuiltPool(NamedTuple):
 
     Attributes:
         pool: the pool.
-        problems: "user_id" and "why" of every seed user left out or read with a remark, and whether it is
-            worth to ask "again".
+        problems: of every seed user left out or read with a remark.
         ledger: requests, tokens and money that were paid for it; {} where no LLM was asked.
     """
 
     pool: ReasoningPool
-    problems: list[dict[str, Any]]
+    problems: Sequence[Problem]
     ledger: dict[str, Any]
 
     def unanswered(self) -> list[str]:
         """External ids of the seed users about whom the same command asks, or reads, something again."""
-        return list(dict.fromkeys(each["user_id"] for each in self.problems if each.get("again")))
+        return list(dict.fromkeys(each.user_id for each in self.problems if each.again))
 
 
 
@@ -261,7 +260,8 @@ def save_built_pool(config: Config, ids: IdMap, built: BuiltPool, folder: Path) 
     """Writes the pool as Parquet with a manifest, the problems and the ledger as JSON."""
     provenance = pool_provenance(config.pool, config.data)
     save_pool(built.pool, ids.users, folder / "pool", provenance=provenance)
-    write_json(folder / "problems.json", built.problems)
+    problems = [{**to_plain(each), "again": each.again} for each in built.problems]
+    write_json(folder / "problems.json", problems)
     write_json(folder / "ledger.json", built.ledger)
 
 
@@ -275,7 +275,9 @@ def pool_identity(built: BuiltPool) -> str:
 def load_built_pool(ids: IdMap, folder: Path) -> BuiltPool:
     """Reads a pool, its problems and its ledger."""
     problems, paid = (json.loads((folder / f"{name}.json").read_text()) for name in ("problems", "ledger"))
-    return BuiltPool(load_pool(folder / "pool", ids), problems, paid)
+    kinds = [Unanswered if each.get("again") else Problem for each in problems]
+    told = [kind(each["user_id"], each["why"]) for kind, each in zip(kinds, problems, strict=True)]
+    return BuiltPool(load_pool(folder / "pool", ids), told, paid)
 
 
 def save_texts(texts: Texts, folder: Path) -> None:

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"device", "storage", "pool", "eval"},
-    "report": CONTRACTS | {"results", "storage", "data"},
+    "report": CONTRACTS | {"results", "storage", "data", "pool"},
     "encoding": CONTRACTS | {"storage", "data", "text"},
     "pipeline": SHARED
     | {"artefacts", "storage", "encoding"}

@@ -78,7 +78,7 @@ def notes(table: GridSummary) -> list[str]:
     told = [
         f"Training seeds {seeds}, fixed beforehand. A star is a gain (in tables of scores: over id) with "
         "p < 0.05: two-sided paired t test over users, each averaged over training seeds, and Holm's "
-        f"correction over all {table.comparisons} comparisons of this grid. Controls (permuted, noise) "
+        f"correction over all {table.comparisons} comparisons of this grid. Ablations (permuted, noise) "
         "are tested against reland only."
     ]
     if table.fewest_seeds < table.enough_seeds:
@@ -121,13 +121,13 @@ def attribution_words(group: JudgedGroup) -> str:
     """Whether the gain of `reland` may be attributed to the LLM, by the ablations."""
     name, verdict = _backbone(group), group.attribution
     if verdict == Attribution.NO_ABLATION:
-        return f"{name}: no control arm was compared, so whose the gain of reland is cannot be said."
+        return f"{name}: no ablation was compared, so whose the gain of reland is cannot be said."
     tests = {arm: _test(group, Pair(RELAND.name, arm).name, NDCG) for arm in ABLATIONS}
     below = {arm: test.significant_gain for arm, test in tests.items() if test is not None}
     gains = ", ".join(f"{arm} {_percent(group.controls_over_f_item[arm])}" for arm in below)
     over_texts = _test(group, _OVER_F_ITEM, NDCG)
     ours = _percent(over_texts.relative if over_texts else None)
-    sentence = f"{name}: over f_item, reland gains {ours}, the controls gain {gains}."
+    sentence = f"{name}: over f_item, reland gains {ours}, the ablations gain {gains}."
     if verdict == Attribution.CONTENT:
         return f"{sentence} All are below reland with significance: its gain lies in what rationales say."
     if verdict == Attribution.NO_GAIN:

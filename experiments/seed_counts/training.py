@@ -144,8 +144,8 @@ def _prepared(
     )
     if config.pool.provider == "file":
         path = folder / "rationales.jsonl"
-        users = set(encoded.interactions.ids.users[found.user].tolist())
-        _write_subset(Path(config.pool.path_to_read()), path, users)
+        chosen = set(encoded.interactions.ids.users[found.user].tolist())
+        _write_subset(Path(config.pool.path_to_read()), path, chosen)
         config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path=str(path)))
     pipeline = Pipeline(config, folder)
     inputs = pipeline.prepare()

@@ -10,7 +10,7 @@ from reland_jax.pool.build import (
     refuse_to_pay_again,
     told_of_missing,
 )
-from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest
+from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest, Unanswered
 from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_manifest, save_pool
 from reland_jax.pool.pool_file import FileRationale, read_pool_file
 from reland_jax.pool.prompting.cleaning import clean_title
@@ -32,6 +32,7 @@ __all__ = [
     "Provider",
     "ProviderResult",
     "RationaleRequest",
+    "Unanswered",
     "build_pool",
     "build_prompt",
     "clean_title",

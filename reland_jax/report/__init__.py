@@ -2,7 +2,7 @@
 
 from reland_jax.report.cases import LIST_LENGTH, report_content
 from reland_jax.report.choice import cases_to_show
-from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
+from reland_jax.report.content import Case, ItemLabel, ReportContent
 from reland_jax.report.page import write_report
 from reland_jax.report.paper import TABLE_2
 from reland_jax.report.tables import comparison_table
@@ -13,7 +13,6 @@ __all__ = [
     "TABLE_2",
     "Case",
     "ItemLabel",
-    "Problem",
     "ReportContent",
     "cases_to_show",
     "comparison_table",

@@ -9,7 +9,7 @@ import numpy as np
 from reland_jax.config import Config
 from reland_jax.data import report_lines
 from reland_jax.plain import text_columns
-from reland_jax.report.content import Case, ItemLabel, Problem, ReportContent
+from reland_jax.report.content import Case, ItemLabel, ReportContent
 from reland_jax.results import RunResults
 from reland_jax.storage import Inputs
 from reland_jax.strings import as_strings
@@ -45,7 +45,7 @@ def report_content(
             _case(inputs, label, user, {variant: found[row] for variant, found in lists.items()})
             for row, user in enumerate(users.tolist())
         ],
-        problems=[Problem(each["user_id"], each["why"], "") for each in inputs.built.problems],
+        problems=inputs.built.problems,
         data=() if inputs.interactions.report is None else report_lines(inputs.interactions.report),
     )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reland_jax.pool import Problem
 from reland_jax.results import RunResults
 from reland_jax.types import Assignment, SeedSet
 
@@ -49,20 +50,6 @@ class Case(NamedTuple):
     had_before: Sequence[str] = ()
 
 
-class Problem(NamedTuple):
-    """A rationale that was set aside because it could not be read.
-
-    Attributes:
-        user_id: external id of the seed user.
-        reason: what was wrong.
-        response: the raw answer, or the part of it that matters.
-    """
-
-    user_id: str
-    reason: str
-    response: str
-
-
 class ReportContent(NamedTuple):
     """Everything `write_report` shows.
 
@@ -75,7 +62,7 @@ class ReportContent(NamedTuple):
         cluster_sizes: ``<int64>[clusters]``, users in each K-means cluster; empty if not known.
         assignment: the seed users matched to every user.
         cases: users to show in full; may be empty.
-        problems: rationales set aside; may be empty.
+        problems: of seed users left out or read with a remark; may be empty.
         data: labels and values of what was done to load the data; may be empty.
     """
 

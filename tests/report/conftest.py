@@ -11,7 +11,8 @@ import pytest
 from reland_jax.config import Config
 from reland_jax.eval import HeldOut
 from reland_jax.eval.significance import Corrected
-from reland_jax.report import Case, ItemLabel, Problem, ReportContent
+from reland_jax.pool import Problem
+from reland_jax.report import Case, ItemLabel, ReportContent
 from reland_jax.results import PerSeed, PoolFigures, RunResults, VariantResults
 from reland_jax.types import Assignment, SeedSet
 
@@ -110,7 +111,7 @@ def sample() -> ReportContent:
         cluster_sizes=rng.multinomial(2000, np.full(100, 0.01)),
         assignment=Assignment(seed, cosine),
         cases=[_case("user-7", "user-9"), _case(HOSTILE, HOSTILE)],
-        problems=[Problem("user-3", "step 2 is missing", "Step 1: " + HOSTILE)],
+        problems=[Problem("user-3", "step 2 is missing: " + HOSTILE)],
         data=[("rows read", "10,000"), (f"column of the {HOSTILE}", HOSTILE)],
     )
 

@@ -174,9 +174,9 @@ def test_the_heuristic_is_named_visibly(sample: ReportContent, heuristic_results
 @pytest.mark.usefixtures("without_plots")
 def test_problems_are_listed_up_to_a_limit(sample: ReportContent) -> None:
     html = page.render_report(sample._replace(problems=sample.problems * 60))
-    assert "60 rationales could not be read" in html and "the first 50 are shown" in html
+    assert "60 remarks on answers" in html and "the first 50 are shown" in html
     assert html.count("step 2 is missing") == 50
-    assert "Every rationale could be read." in page.render_report(sample._replace(problems=()))
+    assert "Every answer could be read." in page.render_report(sample._replace(problems=()))
 
 
 def test_a_page_without_cases_and_history(sample: ReportContent, heuristic_results: RunResults) -> None:
@@ -218,7 +218,7 @@ def test_texts_are_shown_as_they_are_and_turn_nothing(sample: ReportContent, wit
     """Bidirectional overrides would turn what stands around them, and NULs end the page for some readers."""
     odd = "\u202eevil\u2069 \0 \x1b[2J \u2028 \ud800 می\u200cخواهم"
     case = sample.cases[0]._replace(user_id=odd, step2=odd)
-    problem = sample.problems[0]._replace(reason=odd)
+    problem = sample.problems[0]._replace(why=odd)
     shown = page.render_report(sample._replace(cases=[case], problems=[problem]))
     assert not set(shown) & set("\u202e\u2069\0\x1b\u2028\ud800")
     assert shown.count("\ufffdevil\ufffd") >= 3 and "می\u200cخواهم" in shown
