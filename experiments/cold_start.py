@@ -28,6 +28,7 @@ for the other half, by NDCG@10 of their first interactions.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,9 @@ from experiments.configs.reland import get_config
 from experiments.harness import command_line
 from experiments.harness.command_line import required_path
 from experiments.harness.settings import parse_setting, with_settings
+from reland_jax import flow
 from reland_jax.config import Config
+from reland_jax.data import split
 from reland_jax.eval import (
     ColdUserWeights,
     Vectors,
@@ -53,13 +56,13 @@ from reland_jax.eval import (
 )
 from reland_jax.eval.significance import holm, paired_comparison, stars
 from reland_jax.files import write_json
-from reland_jax.pipeline import Pipeline
+from reland_jax.flow import Made
 from reland_jax.records import to_plain
 from reland_jax.results import environment
 from reland_jax.retrieval import profile_weights, profiles
-from reland_jax.storage import Inputs
+from reland_jax.stages import ASSIGN, BUILD_POOL, FLOW, LOAD, SPLIT, trained_recommender, training
 from reland_jax.train.tasks import append
-from reland_jax.types import HR, NDCG, Interactions, Ragged, RelandError, Splits
+from reland_jax.types import HR, NDCG, Ragged, RelandError, Splits
 from reland_jax.variants import F_ITEM, RELAND
 
 TARGETS = ("first", "all", "last")
@@ -88,22 +91,18 @@ class Setup(NamedTuple):
     seed: int
 
 
-class ColdStart(Pipeline):
-    """A pipeline whose split leaves a share of the users without training and validation items."""
+def prepare(config: Config, workdir: Path, setup: Setup) -> Made:
+    """Everything up to the assignment, without the training and validation items of a share of the users.
 
-    def __init__(self, config: Config, workdir: Path, setup: Setup) -> None:
-        """The folder's name says who is held out, and backbones share it."""
-        name = f"{Path(config.data.name).name}-cold{setup.share:g}-seed{setup.seed}"
-        super().__init__(config, workdir / name, trainings=f"train/{config.model.backbone}")
-        self._setup = setup
-
-    def split(self, interactions: Interactions) -> Splits:
-        """The split of the config, without what is known of the users that are held out."""
-        return hold_out(self.whole(interactions), self._setup.share, self._setup.seed)
-
-    def whole(self, interactions: Interactions) -> Splits:
-        """The split of the config."""
-        return super().split(interactions)
+    The folder's name says who is held out, and backbones share it.
+    """
+    name = f"{Path(config.data.name).name}-cold{setup.share:g}-seed{setup.seed}"
+    held_out = dataclasses.replace(
+        SPLIT,
+        settings=lambda config: [*SPLIT.settings(config), setup.share, setup.seed],
+        run=lambda job: hold_out(SPLIT.run(job), setup.share, setup.seed),
+    )
+    return flow.run(FLOW, config, workdir / name, replace={SPLIT.name: held_out})
 
 
 def hold_out(splits: Splits, share: float, seed: int) -> Splits:
@@ -156,24 +155,23 @@ class ColdUsers:
         profile: ``<int32>[U, F]``, of all users.
     """
 
-    def __init__(self, inputs: Inputs, whole: Splits, config: Config, setup: Setup) -> None:
+    def __init__(self, made: Made, whole: Splits, setup: Setup) -> None:
         """Halves the cold users at random.
 
         Args:
-            inputs: of the trainings.
+            made: what the trainings read.
             whole: the split before the hold-out.
-            config: size of a tile.
             setup: the seed.
         """
-        self._inputs, splits = inputs, inputs.splits
+        self._made, splits = made, made[SPLIT]
         self._activity = splits.train.lengths()
         targets = cold_targets(whole, self._activity == 0)
         self.user = np.flatnonzero(targets["last"].lengths())
         drawn = np.random.default_rng([setup.seed, 1]).permutation(len(self.user))
         self.half = drawn < len(self.user) // 2
-        self.profile = profiles(inputs.interactions.user_features, splits.num_users)
+        self.profile = profiles(made[LOAD].user_features, splits.num_users)
         self._plans = {
-            name: plan_ranking(each, None, splits.num_items, config.eval.tile_bytes)
+            name: plan_ranking(each, None, splits.num_items, made.config.eval.tile_bytes)
             for name, each in targets.items()
         }
 
@@ -198,7 +196,7 @@ class ColdUsers:
         Args:
             mismatch: the factor per field that differs; with 0 the nearest profiles alone count.
         """
-        train, num_items = self._inputs.splits.train, self._inputs.splits.num_items
+        train, num_items = self._made[SPLIT].train, self._made[SPLIT].num_items
         weights = profile_weights(self.profile, self._activity, mismatch)
         kinds = weights.weight.shape[1]
         kind = np.zeros(len(self._activity), np.int64)
@@ -216,7 +214,8 @@ class ColdUsers:
     def borrowed(self, vectors: Vectors, mismatch: float) -> PerUser:
         """Of seed users, for whom users of other profiles vote with less weight."""
         found = profile_weights(self.profile, self._activity, mismatch)
-        source = self._inputs.built.pool.seeds.user[self._inputs.assignment.seed[found.warm, 0]]
+        seeds = self._made[BUILD_POOL].pool.seeds.user
+        source = seeds[self._made[ASSIGN].seed[found.warm, 0]]
         lent = ColdUserWeights(found.cold, found.cold_profile, found.weight, source, found.warm_profile)
         return self.score(impute_cold_users(vectors, lent))
 
@@ -250,32 +249,33 @@ def run(
         RelandError: bad data or settings.
     """
     rows: dict[str, dict[float, PerUser]] = {}
-    last: tuple[str, Inputs, ColdUsers] | None = None  # the data are the same for all backbones
+    last: tuple[str, Made, ColdUsers] | None = None  # the data are the same for all backbones
     for backbone, config in configs.items():
-        pipeline = ColdStart(config, workdir, setup)
-        inputs = pipeline.prepare()
-        cold = ColdUsers(inputs, pipeline.whole(inputs.interactions), config, setup)
-        last = Path(config.data.name).name, inputs, cold
+        made = prepare(config, workdir, setup)
+        cold = ColdUsers(made, split(made[LOAD], config.data.protocol), setup)
+        last = Path(config.data.name).name, made, cold
         tried = setup.mismatches if cold.has_profiles else (EVERYBODY,)
         rows["popularity"] = {EVERYBODY: cold.popularity()}
         if cold.has_profiles:
             rows["profile popularity"] = {0.0: cold.profile_popularity(0.0)}
             rows["profile popularity smoothed"] = {each: cold.profile_popularity(each) for each in tried}
         for variant in variants:
-            params = pipeline.train(inputs, variant, setup.seed).params
-            vectors = pipeline.task(inputs, variant).vectors(params, "test")
+            folder = f"train/{backbone}"
+            made.make(training(made, variant, setup.seed, folder))
+            task, params = trained_recommender(made, variant, setup.seed, folder)
+            vectors = task.vectors(params, "test")
             name = f"{backbone} {variant}"
             rows[name] = {each: cold.borrowed(vectors, each) for each in tried}
             if cold.has_profiles:
                 rows[f"{name} everybody"] = {EVERYBODY: cold.borrowed(vectors, EVERYBODY)}
     if last is None:
         raise RelandError("--backbones names none; give some, such as lightgcn,sasrec")
-    dataset, inputs, cold = last
+    dataset, made, cold = last
     return {
         "dataset": dataset,
-        "users": inputs.splits.num_users,
+        "users": made[SPLIT].num_users,
         "cold_users": len(cold.user),
-        "seed_users": len(inputs.built.pool.rationales),
+        "seed_users": len(made[BUILD_POOL].pool.rationales),
         "profiles": len(np.unique(cold.profile, axis=0)),
         **setup._asdict(),
         **judge(rows, cold.half),

@@ -116,8 +116,8 @@ def measure(cell: Cell, setup: Setup) -> Record:
         memory with libraries and data but before work with jax; "peak_bytes" at the end; "environment".
     """
     from reland_jax.data import split
-    from reland_jax.pipeline import id_task
     from reland_jax.results import environment
+    from reland_jax.stages import id_task
     from reland_jax.train import Evaluator, fit
 
     config = config_of(cell, setup)

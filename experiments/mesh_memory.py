@@ -59,7 +59,7 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
 
     from reland_jax.device import sizes_of, use_sizes
     from reland_jax.mesh import use_mesh
-    from reland_jax.pipeline import id_task
+    from reland_jax.stages import id_task
     from reland_jax.train import Task
     from reland_jax.train.placement import replicated, shardings
     from reland_jax.train.state import init_state, make_dispatch

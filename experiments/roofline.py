@@ -51,13 +51,14 @@ from experiments.speed.least import least_bytes, shares
 from experiments.speed.machine import Machine, Timer, measure_machine
 from experiments.speed.operations import SPARSE, count, equations, width
 from experiments.speed.roofline_view import plot, table
+from reland_jax import flow
 from reland_jax.config import LINEAR, Config, TrainConfig
 from reland_jax.data import load_interactions, split
 from reland_jax.files import write_json
 from reland_jax.models import SequenceBatch, SequentialRecommender, Tables, applied
 from reland_jax.models.graph import CompressedRows, Propagation, propagate
 from reland_jax.models.losses import catalogue_cross_entropy
-from reland_jax.pipeline import Pipeline, id_task
+from reland_jax.stages import FLOW, id_task, recommender_of
 from reland_jax.train import Task
 from reland_jax.train.state import TrainState, create_optimizer, init_state, make_dispatch, step_key
 from reland_jax.types import RelandError
@@ -186,8 +187,7 @@ def _random_parts(drawing: Sequence[tuple[JaxprEqn, int]], key: jax.Array, befor
 def prepare(config: Config, variant: str, workdir: Path) -> Task:
     """The recommender with its data; for a variant other than `id` after the stages before training."""
     if variant != ID.name:
-        pipeline = Pipeline(config, workdir / "prepared")
-        task = pipeline.task(pipeline.prepare(), variant)
+        task = recommender_of(flow.run(FLOW, config, workdir / "prepared"), variant)
     else:
         task = id_task(config, split(load_interactions(config.data), config.data.protocol))
     assert isinstance(task, Task), "a linear model has no steps"

@@ -24,9 +24,9 @@ from reland_jax.config import Config
 from reland_jax.files import write_json
 
 if TYPE_CHECKING:
-    from reland_jax.pipeline import Pipeline
+    from reland_jax.flow import Made
     from reland_jax.results import Runs
-    from reland_jax.storage import Inputs, Trained
+    from reland_jax.storage import Trained
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -56,7 +56,7 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     Args:
         config: all settings.
         workdir: folder of artefacts and results.
-        stages: names of `reland_jax.pipeline.STAGES` to run; none means all that are missing.
+        stages: names of `reland_jax.stages.FLOW` to run; none means all that are missing.
 
     Returns:
         The content of results.json; empty if the report stage was not asked for.
@@ -65,37 +65,37 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
         RelandError: bad data, settings or stage names.
     """
     # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax import flow
     from reland_jax.mesh import join_processes, use_mesh, use_mesh_alone
-    from reland_jax.pipeline import Pipeline, StagesDone
     from reland_jax.results import environment
+    from reland_jax.stages import FLOW
 
     check_own(workdir, "results.json", "report.html")
     join_processes(os.environ)
     where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)
-    pipeline = Pipeline(config, workdir, stages)
-    try:
-        with use_mesh_alone(config.mesh):
-            inputs = pipeline.prepare()
-        with use_mesh(config.mesh):
-            runs = _train(pipeline, inputs)
-            pipeline.start("report")
-            return _report(pipeline, inputs, runs)
-    except StagesDone:
+    with use_mesh_alone(config.mesh):
+        made = flow.run(FLOW, config, workdir, asked=stages)
+    if not FLOW.reaches(stages, "train"):
         return {}
+    with use_mesh(config.mesh):
+        runs = _train(made)
+        return _report(made, runs) if FLOW.reaches(stages, "report") else {}
 
 
-def _train(pipeline: Pipeline, inputs: Inputs) -> dict[str, dict[int, Trained]]:
+def _train(made: Made) -> dict[str, dict[int, Trained]]:
     """All variants, seed by seed, so that what a stopped job leaves behind compares all of them."""
-    config = pipeline.config
+    from reland_jax.stages import training
+
+    config = made.config
     runs: dict[str, dict[int, Trained]] = {variant: {} for variant in config.variants}
     for seed in config.seeds_of_training:
         for variant in config.variants:
-            runs[variant][seed] = pipeline.train(inputs, variant, seed)
+            runs[variant][seed] = made.make(training(made, variant, seed))
     return runs
 
 
-def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]:
+def _report(made: Made, runs: Runs) -> dict[str, object]:
     """Writes results.json and report.html and prints the comparison."""
     import jax
     import numpy as np
@@ -104,17 +104,18 @@ def _report(pipeline: Pipeline, inputs: Inputs, runs: Runs) -> dict[str, object]
     from reland_jax.records import to_plain
     from reland_jax.report import LIST_LENGTH, cases_to_show, comparison_table, report_content, write_report
     from reland_jax.results import summarise
+    from reland_jax.stages import inputs_of, trained_recommender
 
-    config, workdir, splits = pipeline.config, pipeline.workdir, inputs.splits
-    results = summarise(config, inputs, runs, pipeline.seconds)
+    config, workdir, inputs = made.config, made.workdir, inputs_of(made)
+    results = summarise(config, inputs, runs, made.seconds)
     plain = to_plain(results)
-    tested = np.flatnonzero(splits.test.lengths())
+    tested = np.flatnonzero(inputs.splits.test.lengths())
     users = cases_to_show(config.report_users, inputs.interactions.ids.users, tested)
-    first, masked = config.seeds_of_training[0], config.eval.mask_history
     lists = {}
-    for variant, trained in runs.items():
-        vectors = pipeline.task(inputs, variant).vectors(trained[first].params, "test")
-        lists[variant] = best_items(vectors, splits, users, LIST_LENGTH, masked)
+    for variant in runs:
+        task, params = trained_recommender(made, variant, config.seeds_of_training[0])
+        vectors = task.vectors(params, "test")
+        lists[variant] = best_items(vectors, inputs.splits, users, LIST_LENGTH, config.eval.mask_history)
     content = report_content(config, inputs, results, users, lists)
     if jax.process_index() > 0:
         return plain

@@ -15,6 +15,7 @@ was trained.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from experiments.grid.kept import KeptScores, origin_of
+from experiments.grid.kept import KeptScores
 from experiments.grid.plan import Cell, Key, Progress, cells, plan
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
@@ -37,35 +38,36 @@ from reland_jax.variants import VARIANTS
 if TYPE_CHECKING:
     from experiments.grid.scores import Group, Scores
     from experiments.grid.summary import GridSummary, GroupSummary
-    from reland_jax.pipeline import Pipeline
-    from reland_jax.storage import Inputs
+    from reland_jax.flow import Made, Stage
+    from reland_jax.storage import Trained
 
 
 class Prepared(NamedTuple):
     """All that the trainings of one backbone on one data set share.
 
     Attributes:
-        pipeline: with the settings of the backbone.
-        inputs: all that comes before training.
+        made: all that comes before training, with the settings of the backbone.
         group: the scores so far.
         kept: scores of cells that are finished here or elsewhere.
-        data, pool: what the scores hang on besides settings, see `origin_of`.
     """
 
-    pipeline: Pipeline
-    inputs: Inputs
+    made: Made
     group: Group
     kept: KeptScores
-    data: str
-    pool: list[str]
+
+    def stage(self, cell: Cell) -> Stage[Trained]:
+        """That trains a cell."""
+        from reland_jax.stages import training
+
+        return training(self.made, cell.variant, cell.seed, f"train/{cell.backbone}")
 
     def origin(self, cell: Cell) -> str:
         """Of the scores of a cell."""
-        return origin_of(self.pipeline.config, self.data, self.pool, cell)
+        return self.made.origin(self.stage(cell))
 
     def is_finished(self, cell: Cell) -> bool:
         """Whether a cell was trained here, or its scores were kept with these settings."""
-        if read_stamp(folder_of(self.pipeline.workdir, cell)):
+        if read_stamp(folder_of(self.made.workdir, cell)):
             return True
         try:
             return self.kept.find(cell, self.origin(cell)) is not None
@@ -159,7 +161,7 @@ def shared_folder(workdir: Path, config: Config) -> Path:
 
 
 def folder_of(shared: Path, cell: Cell) -> Path:
-    """Where the pipeline leaves a training, below its `shared_folder`."""
+    """Where a training is left, below its `shared_folder`."""
     return shared / "train" / cell.backbone / f"{cell.variant}-seed{cell.seed}"
 
 
@@ -168,33 +170,31 @@ def prepare(
 ) -> dict[Key, Prepared]:
     """The stages before training, once per data set and backbone."""
     from experiments.grid.scores import new_group
+    from reland_jax import flow
     from reland_jax.mesh import use_mesh_alone
-    from reland_jax.pipeline import Pipeline
-    from reland_jax.pool import pool_state
+    from reland_jax.stages import FLOW, inputs_of
 
     prepared: dict[Key, Prepared] = {}
-    shared: dict[tuple[Path, str], Inputs] = {}
+    known: dict[Path, Made] = {}
     for (dataset, backbone), config in configs.items():
         start = time.perf_counter()
         folder = shared_folder(workdir, config)
         # One pool for all backbones: what it lacks is asked about once.
-        again = not finished_only and folder not in (known for known, _ in shared)
-        pipeline = Pipeline(config, folder, trainings=f"train/{backbone}", ask_again=again)
+        again = not finished_only and folder not in known
+        # Backbones hold once what is the same for them.
         with use_mesh_alone(config.mesh):
-            inputs = pipeline.prepare()
+            made = flow.run(FLOW, config, folder, known=known.get(folder), ask_again=again)
+        known[folder] = made
         if finished_only:  # a stage that is not asked for is read back, or is an error
-            pipeline = Pipeline(config, folder, ("report",), trainings=f"train/{backbone}")
-        # Backbones with equal inputs hold them once.
-        inputs = shared.setdefault((folder, inputs.fingerprint), inputs)
-        data, pool = str(read_stamp(folder / "load")["fingerprint"]), pool_state(config.pool)
-        prepared[dataset, backbone] = Prepared(pipeline, inputs, new_group(config, inputs), kept, data, pool)
+            made = dataclasses.replace(made, asked=("report",))
+        prepared[dataset, backbone] = Prepared(made, new_group(config, inputs_of(made)), kept)
         print(f"prepared {dataset} {backbone}, {time.perf_counter() - start:.0f} s", flush=True)
     return prepared
 
 
 def train(each: Prepared, cell: Cell, progress: Progress) -> bool:
     """Trains a cell or reads it back, and says whether there is news for the table."""
-    folder = folder_of(each.pipeline.workdir, cell)
+    folder = folder_of(each.made.workdir, cell)
     before, start = read_stamp(folder), time.perf_counter()
     try:
         scores = each.kept.find(cell, each.origin(cell)) or _train(each, cell)
@@ -218,8 +218,8 @@ def _train(each: Prepared, cell: Cell) -> Scores:
     from experiments.grid.scores import score
     from reland_jax.mesh import use_mesh
 
-    with use_mesh(each.pipeline.config.mesh):
-        scores = score(each.pipeline.train(each.inputs, cell.variant, cell.seed))
+    with use_mesh(each.made.config.mesh):
+        scores = score(each.made.make(each.stage(cell)))
     if jax.process_index() == 0:
         each.kept.keep(cell, each.origin(cell), scores)
     return scores

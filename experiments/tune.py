@@ -36,14 +36,14 @@ from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
 from experiments.harness.settings import parse_setting, with_settings
 from experiments.harness.written import check_own
+from reland_jax import flow
 from reland_jax.artefacts import fingerprint
-from reland_jax.config import Config, FusionConfig, ModelConfig, TrainConfig
+from reland_jax.config import Config
 from reland_jax.data import raw_state
 from reland_jax.files import locked, write_json
-from reland_jax.pipeline import Pipeline
+from reland_jax.flow import Made
 from reland_jax.results import environment
-from reland_jax.storage import Inputs
-from reland_jax.train import Evaluator, fit
+from reland_jax.stages import FLOW, SPLIT, training
 from reland_jax.types import NDCG, RelandError
 from reland_jax.variants import VARIANTS, find_variant
 
@@ -156,8 +156,8 @@ class Bench:
             RelandError: bad data or settings.
         """
         self.config, self.folder = config, folder
-        self._prepared: tuple[str, Inputs] | None = None
-        self._inputs(config)
+        self._prepared: Made | None = None
+        self._prepared_with(config)
 
     def measure(self, variant: str, settings: Mapping[str, Any], report: Report) -> float:
         """The best validation NDCG@10 of one training.
@@ -170,26 +170,17 @@ class Bench:
         Raises:
             RelandError: the settings do not fit together, or the training did not stay finite.
         """
-        config = with_settings(self.config, settings)
-        inputs = self._inputs(config)
-        task = Pipeline(config, self.folder).task(inputs, variant)
-        evaluator = Evaluator(task, inputs.splits, config.eval)
-        train = dataclasses.replace(config.train, seed=TRAINING_SEED)
-        history = fit(task, evaluator, train, label=variant, on_epoch=report).history
+        made = self._prepared_with(with_settings(self.config, settings))
+        # The validation part stands in for the test part, which no trial gets to see.
+        splits = made[SPLIT]
+        made = made.instead(SPLIT, splits._replace(test=splits.valid))
+        stage = training(made, variant, TRAINING_SEED, parts=("valid",), on_epoch=report)
+        history = made.compute(stage).summary.history
         return max(entry[MONITOR] for entry in history if MONITOR in entry)
 
-    def _inputs(self, config: Config) -> Inputs:
-        # Of the settings of model, training and fusion only this one changes what is prepared.
-        fusion = FusionConfig(neighbours=config.fusion.neighbours)
-        key = fingerprint(
-            dataclasses.replace(config, model=ModelConfig(), train=TrainConfig(), fusion=fusion)
-        )
-        if self._prepared is None or self._prepared[0] != key:
-            inputs = Pipeline(config, self.folder).prepare()
-            # The validation part stands in for the test part, which no trial gets to see.
-            splits = inputs.splits._replace(test=inputs.splits.valid)
-            self._prepared = key, inputs._replace(splits=splits)
-        return self._prepared[1]
+    def _prepared_with(self, config: Config) -> Made:
+        self._prepared = flow.run(FLOW, config, self.folder, known=self._prepared)
+        return self._prepared
 
 
 def open_study(config: Config, variant: str, workdir: Path) -> Study:

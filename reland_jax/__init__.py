@@ -1,8 +1,8 @@
 """ReLand in JAX: LLM-enhanced recommendation that asks the LLM about one user in ten.
 
 The names here are the settings of a run and the contracts between its stages; importing them costs
-no more than numpy. The work is done by `reland_jax.pipeline.Pipeline`, and `experiments.run` starts it
-from the command line.
+no more than numpy. The work is done by the stages in `reland_jax.stages`, which `reland_jax.flow` runs, and
+`experiments.run` starts it from the command line.
 """
 
 from reland_jax.config import Config

@@ -245,7 +245,7 @@ class PoolConfig:
     )
     answers: str = _setting(
         "auto", "form of an answer: text, json_schema, or auto: json_schema where the service offers it",
-        choices=("auto", "text", "json_schema"),
+        choices=("auto", "text", "json_schema"), added=True,
     )  # fmt: skip
     model: str = _setting("gpt-3.5-turbo", "openai, batch: model, as the service calls it", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)

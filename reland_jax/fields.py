@@ -40,6 +40,7 @@ def setting(
     names: bool = False,
     path: bool = False,
     machine: bool = False,
+    added: bool = False,
     none: str = "",
 ) -> Any:
     """A dataclass field that carries its own help text and the values that it may have.
@@ -64,12 +65,14 @@ def setting(
             entries with a slash in them.
         machine: whether it changes how the work is done and never its result; such a setting is not part of a
             stamp.
+        added: whether results were kept before it was, of which its default is true: it is part of a stamp
+            only where it has another value, and its default must stay.
         none: what None means; for settings that may be None.
     """
     metadata = {
         "help": help_text, "low": low, "above": above, "high": high, "choices": tuple(choices), "gone": gone,
         "blank": blank or default == "", "filled": filled, "distinct": distinct or names,
-        "names": names, "path": path, "machine": machine, "none": none,
+        "names": names, "path": path, "machine": machine, "added": added, "none": none,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -343,7 +346,8 @@ def that_matter(settings: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if not field.metadata.get("machine"):
+        before = field.metadata.get("added") and value == field.default
+        if not field.metadata.get("machine") and not before:
             found[field.name] = that_matter(value) if dataclasses.is_dataclass(value) else value
     return found
 

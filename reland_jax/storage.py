@@ -49,7 +49,6 @@ class BuiltPool(NamedTuple):
         return list(dict.fromkeys(each.user_id for each in self.problems if each.again))
 
 
-
 class Texts(NamedTuple):
     """Encoded texts.
 
@@ -91,7 +90,7 @@ class Inputs(NamedTuple):
         clusters: ``<int32>[U]``, K-means cluster of every user; -1 for one without training items.
         built: the reasoning pool and its problems.
         texts: encoded item attributes and rationales.
-        assignment: every user's seed users.
+        assignment: every user's seed users whose rationales it is given.
         fingerprint: of texts and assignment.
     """
 
@@ -149,7 +148,7 @@ class Trained(NamedTuple):
     """One trained recommender.
 
     Attributes:
-        params: its parameters.
+        params: its parameters; None if it was read back (`load_trained_params`).
         summary: its figures.
         ranks: by part of the split, ranks of every target.
     """
@@ -280,16 +279,6 @@ def load_built_pool(ids: IdMap, folder: Path) -> BuiltPool:
     return BuiltPool(load_pool(folder / "pool", ids), told, paid)
 
 
-def save_texts(texts: Texts, folder: Path) -> None:
-    """Writes encoded texts."""
-    save_arrays(texts._asdict(), folder)
-
-
-def load_texts(folder: Path) -> Texts:
-    """Reads encoded texts."""
-    return Texts(**load_arrays(folder))
-
-
 def save_assignment(assignment: Assignment, folder: Path) -> None:
     """Writes an assignment."""
     save_arrays(assignment._asdict(), folder)
@@ -321,6 +310,11 @@ def load_seeding(users: int, folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def seed_set(arrays: Mapping[str, np.ndarray]) -> SeedSet:
+    """The seed users among the arrays of `load_seeding`."""
+    return SeedSet(*(arrays[name] for name in SeedSet._fields))
+
+
 def save_trained(trained: Trained, folder: Path) -> None:
     """Writes parameters (Orbax), summary (JSON) and ranks."""
     save_params(trained.params, folder / "params")
@@ -331,12 +325,16 @@ def save_trained(trained: Trained, folder: Path) -> None:
     save_arrays(ranks, folder)
 
 
-def load_trained(like: Any, folder: Path) -> Trained:
-    """Reads a trained recommender; `like` is a tree of shapes with the structure of its parameters."""
+def load_trained(folder: Path) -> Trained:
+    """Reads a trained recommender, but for its parameters, whose shapes are those of the mesh."""
     a = load_arrays(folder)
     ranks = {
         p: TargetRanks(a[f"{p}.user"], a[f"{p}.item"], a[f"{p}.rank"], a.get(f"{p}.had_before"))
         for p in PARTS
     }
-    params = load_params(folder / "params", like)
-    return Trained(params, TrainingSummary(**json.loads((folder / "summary.json").read_text())), ranks)
+    return Trained(None, TrainingSummary(**json.loads((folder / "summary.json").read_text())), ranks)
+
+
+def load_trained_params(like: Any, folder: Path) -> Any:
+    """Reads the parameters of a trained recommender; `like` is a tree of shapes with their structure."""
+    return load_params(folder / "params", like)

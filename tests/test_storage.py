@@ -19,7 +19,6 @@ from reland_jax.data import data_fingerprint, item_entities, item_texts, split
 from reland_jax.data import load_interactions as read_interactions
 from reland_jax.pool_store.histories import history_codes
 from reland_jax.storage import (
-    Texts,
     Trained,
     TrainingSummary,
     load_array,
@@ -27,13 +26,12 @@ from reland_jax.storage import (
     load_interactions,
     load_seeding,
     load_splits,
-    load_texts,
     load_trained,
+    load_trained_params,
     save_array,
     save_assignment,
     save_interactions,
     save_splits,
-    save_texts,
     save_trained,
 )
 from reland_jax.types import Assignment, IdMap, Interactions, TargetRanks
@@ -104,12 +102,12 @@ def test_splits(tmp_path: Path) -> None:
     assert_same(splits, load_splits(tmp_path))
 
 
-def test_arrays_texts_and_assignment(tmp_path: Path) -> None:
+def test_arrays_and_assignment(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     array, other = (rng.normal(size=(4, 3)).astype(np.float32) for _ in range(2))
     cases = [
         (array, save_array, load_array),
-        (Texts(array, other), save_texts, load_texts),
+        (other, save_array, load_array),
         (
             Assignment(rng.integers(9, size=(4, 2)).astype(np.int32), array),
             save_assignment,
@@ -171,7 +169,7 @@ def test_trained(tmp_path: Path) -> None:
     summary = TrainingSummary(metrics, metrics, 1, 1, "bpr", 0.5, 2.0, 1e3, 0.1, history)
     save_trained(Trained(params, summary, ranks), tmp_path)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    found = load_trained(like, tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+    found = load_trained(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, load_trained_params(like, tmp_path), params)
     assert found.summary == summary
     assert_same(ranks, found.ranks)

@@ -256,9 +256,10 @@ def _config(settings: Mapping[str, Any], action: str) -> Config:
 
 def _seeding(config: Config, workdir: str) -> Seeding:
     # Imported here, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.pipeline import Pipeline
+    from reland_jax import flow
+    from reland_jax.stages import FLOW, seeding_of
 
-    return Pipeline(config, workdir).seeding()
+    return seeding_of(flow.run(FLOW, config, workdir, until="sample_seeds"))
 
 
 def _provider(config: Config, store: PoolStore) -> Provider:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reland_jax.artefacts import fingerprint, load_arrays, make, save_arrays, stored
+from reland_jax import flow
+from reland_jax.artefacts import fingerprint, load_arrays, make, save_arrays
 from reland_jax.config import Config, RetrievalConfig, SeedsConfig
 from reland_jax.data import load_interactions
 from reland_jax.files import write_text
-from reland_jax.pipeline import STAGES, Pipeline, StagesDone
 from reland_jax.plain import text_columns
 from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
 from reland_jax.pool.asking.money import Price, price_of
@@ -22,11 +22,10 @@ from reland_jax.pool.prompting.tokens import TokenCounter, chat_tokens, token_co
 from reland_jax.retrieval import assign
 from reland_jax.seeds import choose_seeds, sample_seeds
 from reland_jax.seeds.coverage import Curve, coverage, share_above
-from reland_jax.storage import load_array, load_splits
-from reland_jax.storage import load_interactions as load_stored_interactions
+from reland_jax.stages import ENCODE_USERS, FLOW, LOAD, SPLIT
 from reland_jax.types import Interactions, RelandError, Splits
 
-ENCODED = ("load", "split", "encode_users")
+ENCODED = (LOAD.name, SPLIT.name, ENCODE_USERS.name)
 """The stages that a curve needs."""
 
 VALID = 1
@@ -86,26 +85,11 @@ class Sampled(NamedTuple):
     cosine: np.ndarray
 
 
-class _UntilEncoded(Pipeline):
-    """The pipeline as far as the behaviour encoder."""
-
-    def start(self, stage: str) -> bool:
-        if STAGES.index(stage) > STAGES.index(ENCODED[-1]):
-            raise StagesDone
-        return True
-
-
 def encode(config: Config, workdir: Path) -> Encoded:
     """Runs the stages up to `encode_users`, as far as they are not up to date."""
-    try:
-        _UntilEncoded(config, workdir).seeding()
-    except StagesDone:
-        pass
-    loaders = (load_stored_interactions, load_splits, load_array)
-    interactions, splits, vectors = (
-        stored(workdir / stage, load) for stage, load in zip(ENCODED, loaders, strict=True)
-    )
-    return Encoded(interactions.value, splits.value, vectors.value, vectors.fingerprint)
+    made = flow.run(FLOW, config, workdir, until=ENCODE_USERS.name)
+    stamp = made.artefacts[ENCODE_USERS.name].fingerprint
+    return Encoded(made[LOAD], made[SPLIT], made[ENCODE_USERS], stamp)
 
 
 def prompts(encoded: Encoded, config: Config, workdir: Path, answer: float) -> Prompts:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,17 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.seed_counts.curve import ENCODED, VALID, Encoded, Prompts, point, sampled
-from reland_jax.artefacts import is_ours, read_stamp
+from experiments.seed_counts.curve import ENCODED, VALID, Encoded, Prompts, Sampled, point, sampled
+from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.eval import per_user_metrics
 from reland_jax.eval.significance import paired_comparison
-from reland_jax.files import write_text, written_aside
-from reland_jax.pipeline import Pipeline
+from reland_jax.files import write_text
+from reland_jax.flow import TEXT_CACHE, Made
 from reland_jax.pool import read_pool_file
 from reland_jax.records import to_plain
 from reland_jax.results import FEWEST_USERS
-from reland_jax.storage import Inputs, Trained
+from reland_jax.stages import ASSIGN, BUILD_POOL, FLOW, ITEMS, training
+from reland_jax.storage import Trained
 from reland_jax.types import COMPARED, NDCG, PARTS, Interactions, RelandError, Splits
 from reland_jax.variants import F_ITEM, RELAND
 
@@ -34,18 +33,19 @@ if TYPE_CHECKING:
 METRICS = COMPARED
 REFERENCE = F_ITEM.name
 
+_SHARED = (*ENCODED, ITEMS.name, TEXT_CACHE)
+"""What all sizes read from the workdir, in the place of their own folders."""
+
 
 class Size(NamedTuple):
     """One size of the pool, ready to train with.
 
     Attributes:
-        pipeline: of a workdir of its own.
-        inputs: what training reads.
+        made: what training reads; what is trained goes to a folder of its own.
         facts: fraction, cost and coverage of the seed users that have a rationale, as plain values.
     """
 
-    pipeline: Pipeline
-    inputs: Inputs
+    made: Made
     facts: dict[str, Any]
 
 
@@ -84,20 +84,17 @@ def train(
 ) -> Iterator[dict[str, Any]]:
     """Trains seed by seed, the reference first and then every size; yields what is known after each seed."""
     sizes = prepare(config, workdir, options, encoded, asked)
-    reference = Pipeline(config, workdir)
-    jobs: list[tuple[str, Pipeline, Inputs, str]] = [
-        (REFERENCE, reference, sizes[0].inputs, REFERENCE),
-        *(
-            (f"{RELAND.name} {size.facts['fraction']:.2%}", size.pipeline, size.inputs, RELAND.name)
-            for size in sizes
-        ),
+    reference = dataclasses.replace(sizes[0].made, config=config, workdir=workdir)
+    jobs: list[tuple[str, Made, str]] = [
+        (REFERENCE, reference, REFERENCE),
+        *((f"{RELAND.name} {size.facts['fraction']:.2%}", size.made, RELAND.name) for size in sizes),
     ]
     done: list[list[Trained]] = [[] for _ in jobs]
     taken: list[float] = []
     for seed in range(options.seeds):
-        for number, (label, pipeline, inputs, variant) in enumerate(jobs):
+        for number, (label, made, variant) in enumerate(jobs):
             start = time.perf_counter()
-            trained = pipeline.train(inputs, variant, seed)
+            trained = made.make(training(made, variant, seed))
             taken.append(time.perf_counter() - start)
             done[number].append(trained)
             left = (options.seeds - seed) * len(jobs) - number - 1
@@ -113,10 +110,11 @@ def prepare(config: Config, workdir: Path, options: Options, encoded: Encoded, a
     The sizes of a file that does not have all users end at the file's: larger ones are left out.
     """
     usable = _usable(config, encoded)
-    sizes = []
+    sizes: list[Size] = []
     for fraction in sorted(set(options.fractions)):
         wanted = max(1, round(fraction * encoded.splits.num_users))
-        size = _prepared(config, workdir, fraction, encoded, asked, usable)
+        known = sizes[-1].made if sizes else None
+        size = _prepared(config, workdir, fraction, encoded, asked, usable, known)
         sizes.append(size)
         if usable is not None and wanted >= len(usable):
             break
@@ -130,11 +128,11 @@ def _prepared(
     encoded: Encoded,
     asked: Prompts,
     usable: np.ndarray | None,
+    known: Made | None,
 ) -> Size:
     found = sampled(encoded, config, workdir, fraction, 0, usable)
     folder = workdir / "fractions" / f"{100 * fraction:.4g}"
     folder.mkdir(parents=True, exist_ok=True)
-    _share(workdir, folder)
     growth = len(found.user) / max(1, round(config.seeds.fraction * encoded.splits.num_users))
     near = min(max(1, round(growth * config.fusion.neighbours)), len(found.user))
     config = dataclasses.replace(
@@ -147,12 +145,10 @@ def _prepared(
         chosen = set(encoded.interactions.ids.users[found.user].tolist())
         _write_subset(Path(config.pool.path_to_read()), path, chosen)
         config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path=str(path)))
-    pipeline = Pipeline(config, folder)
-    inputs = pipeline.prepare()
-    users = inputs.built.pool.seeds.user
-    cosine = inputs.assignment.cosine[:, 0]
-    facts = point(encoded, asked, found._replace(user=users, cosine=cosine))
-    return Size(pipeline, inputs, {"fraction": fraction, "neighbours": near, **facts})
+    made = flow.run(FLOW, config, folder, shared=dict.fromkeys(_SHARED, workdir), known=known)
+    of_pool = Sampled(made[BUILD_POOL].pool.seeds.user, made[ASSIGN].cosine[:, 0])
+    facts = point(encoded, asked, of_pool)
+    return Size(made, {"fraction": fraction, "neighbours": near, **facts})
 
 
 def _usable(config: Config, encoded: Encoded) -> np.ndarray | None:
@@ -179,20 +175,6 @@ def _write_subset(source: Path, path: Path, users: set[str]) -> None:
     lines = source.read_text(encoding="utf-8-sig").split("\n")
     kept = [line for line in lines if line.strip() and str(json.loads(line)["user_id"]) in users]
     write_text(path, "\n".join(kept) + "\n", private=True)
-
-
-def _share(workdir: Path, folder: Path) -> None:
-    """Gives another workdir the artefacts up to the behaviour vectors, and the encoded texts."""
-    for stage in ENCODED:
-        source, target = workdir / stage, folder / stage
-        if read_stamp(source) != read_stamp(target):
-            # Artefacts are replaced whole and never written to, so a linked file stays what it is.
-            with written_aside(target, ours=is_ours) as aside:
-                shutil.copytree(source, aside, copy_function=os.link)
-    texts = workdir / "text_cache"
-    texts.mkdir(exist_ok=True)
-    if not (folder / texts.name).exists():
-        (folder / texts.name).symlink_to(texts.absolute(), target_is_directory=True)
 
 
 def _compared(

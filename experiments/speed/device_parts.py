@@ -22,9 +22,9 @@ from experiments.speed.operations import count
 from reland_jax.config import ENCODERS, Config, TextConfig
 from reland_jax.data import split
 from reland_jax.device import sizes
-from reland_jax.pipeline import id_task
 from reland_jax.retrieval.exact import ExactIndex
 from reland_jax.seeds import kmeans
+from reland_jax.stages import id_task
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.checkpoint import Pooling
 from reland_jax.text.encode import embed, load_encoder

@@ -13,20 +13,31 @@ import pytest
 from experiments.cold_start import (
     METRICS,
     TARGETS,
-    ColdStart,
     ColdUsers,
     Setup,
     cold_targets,
     hold_out,
     judge,
     plan,
+    prepare,
     run,
     table,
 )
-from reland_jax import pipeline as stages
 from reland_jax.config import Config
+from reland_jax.data import split
 from reland_jax.eval import per_user_metrics
 from reland_jax.files import write_json
+from reland_jax.stages import (
+    ASSIGN,
+    BUILD_POOL,
+    LOAD,
+    SAMPLE_SEEDS,
+    SPLIT,
+    load,
+    trained_recommender,
+    training,
+)
+from reland_jax.train import Task
 from reland_jax.types import Interactions, Ragged, RelandError, TargetRanks
 from tests.e2e.conftest import merged
 from tests.toys import planted_splits
@@ -44,15 +55,15 @@ def config(settings: Callable[..., dict[str, Any]]) -> Config:
 @pytest.fixture
 def with_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives the demo's users a profile of two fields."""
-    load = stages.load_interactions
+    read = load.load_interactions
 
     def loaded(*arguments: Any) -> Interactions:
-        found = load(*arguments)
+        found = read(*arguments)
         user = np.arange(found.num_users)
         fields = {"sign": (user % 3).astype(str), "half": (user < 30).astype(str)}
         return found._replace(user_features=fields)
 
-    monkeypatch.setattr(stages, "load_interactions", loaded)
+    monkeypatch.setattr(load, "load_interactions", loaded)
 
 
 def by_hand(targets: Ragged, scores: np.ndarray, users: np.ndarray) -> dict[str, np.ndarray]:
@@ -70,36 +81,35 @@ def differ(one: int, other: int) -> int:
 
 @pytest.mark.usefixtures("with_profiles")
 def test_a_cold_user_ranks_by_the_seed_users_of_those_who_are_like_it(config: Config, tmp_path: Path) -> None:
-    pipeline = ColdStart(config, tmp_path, SETUP)
-    inputs = pipeline.prepare()
-    splits, seeds = inputs.splits, inputs.built.pool.seeds.user
+    made = prepare(config, tmp_path, SETUP)
+    splits, seeds, nearest = made[SPLIT], made[BUILD_POOL].pool.seeds.user, made[ASSIGN]
     cold = np.flatnonzero(splits.train.lengths() == 0)
     warm = np.setdiff1d(np.arange(60), cold)
     assert len(cold) == 12 and not splits.valid.lengths()[cold].any() and splits.test.lengths()[cold].all()
     assert not np.isin(seeds, cold).any()
-    np.testing.assert_array_equal(np.flatnonzero(inputs.clusters < 0), cold)
+    np.testing.assert_array_equal(np.flatnonzero(made[SAMPLE_SEEDS]["cluster_of_user"] < 0), cold)
 
-    task = pipeline.task(inputs, "reland")
-    params = pipeline.train(inputs, "reland", 0).params
+    made.make(training(made, "reland", 0))
+    task, params = trained_recommender(made, "reland", 0)
+    assert isinstance(task, Task)
     users = np.asarray(task.vectors(params, "test").users)
     own = task.model.apply(params, task.tables, method="user_vectors")
-    source = seeds[inputs.assignment.seed[:, 0]]
+    source = seeds[nearest.seed[:, 0]]
     for user in cold.tolist():
         votes = np.array([0.1 ** differ(user, voter) for voter in warm])
         expected = votes @ own[source[warm]] / votes.sum()
         np.testing.assert_allclose(users[user], expected, rtol=1e-4, atol=1e-6)
-        share = np.bincount(inputs.assignment.seed[warm, 0], votes, len(seeds)) / votes.sum()
-        np.testing.assert_allclose(inputs.assignment.cosine[user, 0], share.max(), rtol=1e-5)
+        share = np.bincount(nearest.seed[warm, 0], votes, len(seeds)) / votes.sum()
+        np.testing.assert_allclose(nearest.cosine[user, 0], share.max(), rtol=1e-5)
     np.testing.assert_allclose(users[warm], own[warm], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.usefixtures("with_profiles")
 def test_popularity_among_those_who_are_like_a_user(config: Config, tmp_path: Path) -> None:
     """With 1 it is that of everybody; the factors are powers of two, so that counts are exact."""
-    pipeline = ColdStart(config, tmp_path, SETUP)
-    inputs = pipeline.prepare()
-    whole, train = pipeline.whole(inputs.interactions), inputs.splits.train
-    found = ColdUsers(inputs, whole, config, SETUP)
+    made = prepare(config, tmp_path, SETUP)
+    whole, train = split(made[LOAD], config.data.protocol), made[SPLIT].train
+    found = ColdUsers(made, whole, SETUP)
     targets = cold_targets(whole, train.lengths() == 0)
     assert found.has_profiles and found.half.sum() == 6
     counts = [np.bincount(train.row(user), minlength=train.items.max() + 99) for user in range(60)]

@@ -21,10 +21,20 @@ import numpy as np
 import pytest
 
 from experiments.run import run
-from reland_jax import artefacts
+from reland_jax import artefacts, flow
 from reland_jax.artefacts import STAMP
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline, id_task
+from reland_jax.stages import (
+    ASSIGN,
+    FLOW,
+    LOAD,
+    SPLIT,
+    id_task,
+    inputs_of,
+    recommender_of,
+    trained_recommender,
+    training,
+)
 from reland_jax.text.cache import open_cache
 from reland_jax.train.checkpoint import Checkpoints, Saved
 from reland_jax.train.state import init_state
@@ -129,21 +139,23 @@ def digest(value: Any) -> str:
 
 def read_back(config: Config, workdir: Path) -> str:
     """A hash of all that a run reads of a finished workdir, up to the trained recommenders."""
-    pipeline = Pipeline(config, workdir)
-    inputs = pipeline.prepare()
-    trained = [pipeline.train(inputs, variant, 0) for variant in VARIANTS]
-    return digest([inputs._replace(fingerprint=""), trained])
+    made = flow.run(FLOW, config, workdir)
+    trained = [
+        [made.make(training(made, variant, 0)), trained_recommender(made, variant, 0)[1]]
+        for variant in VARIANTS
+    ]
+    return digest([inputs_of(made)._replace(fingerprint=""), made[ASSIGN], trained])
 
 
 def read_checkpoint(config: Config, workdir: Path, folder: Path) -> str:
     """A hash of the checkpoint in a folder of the workdir; "" where no training would go on from it."""
-    interactions, splits, *_ = inputs = Pipeline(config, workdir).prepare()
+    made = flow.run(FLOW, config, workdir)
     name, _, stamp = folder.name.rpartition("-")
     if name == "encode_users":
         config = dataclasses.replace(config, model=config.encoder.model, train=config.encoder.train)
-        task = id_task(config, splits, interactions)
+        task = id_task(config, made[SPLIT], made[LOAD])
     else:
-        task = Pipeline(config, workdir).task(inputs, name.removesuffix("-seed0"))
+        task = recommender_of(made, name.removesuffix("-seed0"))
     state = init_state(task, config.train)
     saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(Saved(state, state.params, {}))
     return digest(saved) if saved else ""
@@ -245,7 +257,7 @@ def test_what_was_damaged_is_made_again_as_it_was(runs: Runs, tmp_path: Path) ->
     for variant, before in finished_variants(runs.workdir).items():
         for part in ("valid", "test"):
             assert again["variants"][variant][part] == before[part]
-    inputs = [Pipeline(runs.config, folder).prepare() for folder in (work, runs.workdir)]
+    inputs = [inputs_of(flow.run(FLOW, runs.config, folder)) for folder in (work, runs.workdir)]
     assert digest(inputs[0]) == digest(inputs[1])
 
 

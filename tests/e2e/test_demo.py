@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.models import bipartite_graph
-from reland_jax.pipeline import STAGES, Pipeline
+from reland_jax.stages import FLOW, ITEMS, SPLIT, trained_recommender, training
 from reland_jax.types import Ragged, Splits
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
@@ -97,12 +99,12 @@ def dense_hop(train: Ragged, num_items: int) -> np.ndarray:
 def test_the_numbers_are_those_of_the_stored_parameters(finished: Finish) -> None:
     """LightGCN `f_item`, from its parameters to HR@10 and MRR@20 again, by dense algebra in numpy."""
     run = finished("lightgcn")
-    pipeline = Pipeline(run.config, run.workdir)
-    inputs = pipeline.prepare()
-    trained = pipeline.train(inputs, "f_item", 0)
-    splits, p = inputs.splits, jax.tree.map(np.asarray, trained.params["params"])
+    made = flow.run(FLOW, run.config, run.workdir)
+    trained, splits = made.make(training(made, "f_item", 0)), made[SPLIT]
+    _, params = trained_recommender(made, "f_item", 0)
+    p = jax.tree.map(np.asarray, params["params"])
     items = p["items"]["id_embedding"] @ p["items"]["from_id"]["kernel"] + p["items"]["from_id"]["bias"]
-    items = items + inputs.texts.items @ p["items"]["from_text"]["kernel"]
+    items = items + made[ITEMS] @ p["items"]["from_text"]["kernel"]
     items[0] = 0.0
     nodes = np.concatenate([p["user_embedding"], items])
     nodes = (nodes + dense_hop(splits.train, splits.num_items) @ nodes) / 2
@@ -121,15 +123,14 @@ def forbid(*arguments: Any, **named: Any) -> None:
 
 def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished("lightgcn")
-    private = ("_sample_seeds", "_build_pool", "encode_text", "_assign")
-    for name in ("load_interactions", "split", *private, "fit"):
-        monkeypatch.setattr(f"reland_jax.pipeline.{name}", forbid)
-    pipeline = Pipeline(run.config, run.workdir)
-    inputs = pipeline.prepare()
-    for variant in VARIANTS:
-        again = pipeline.train(inputs, variant, 0).summary
-        assert again.test == run.results["variants"][variant]["test"]
-    assert set(pipeline.seconds) == {*STAGES[:-2], *(f"train/{variant}-seed0" for variant in VARIANTS)}
+    # A finished training is read back without its recommender and its data on the devices.
+    monkeypatch.setattr("reland_jax.stages.train.create_task", forbid)
+    forbidden = {stage.name: dataclasses.replace(stage, run=forbid) for stage in FLOW.stages}
+    made = flow.run(FLOW, run.config, run.workdir, replace=forbidden)
+    trainings = [training(made, variant, 0) for variant in VARIANTS]
+    for variant, stage in zip(VARIANTS, trainings, strict=True):
+        assert made.make(stage).summary.test == run.results["variants"][variant]["test"]
+    assert set(made.seconds) == {stage.name for stage in (*FLOW.stages, *trainings)}
 
 
 def test_variants_differ_and_nothing_is_left_aside(finished: Finish) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
+from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.data import load_interactions, split
-from reland_jax.pipeline import Pipeline, id_task
+from reland_jax.stages import FLOW, id_task, seeding_of
 from reland_jax.storage import Seeding
 from reland_jax.train import param_shapes
 from tests.e2e.conftest import merged
@@ -39,7 +40,7 @@ def test_users_with_near_vectors_have_items_in_common(
     settings: Settings, tmp_path: Path, fanout: tuple[int, ...]
 ) -> None:
     config = config_of(settings, fanout, ("brand", "categories"))
-    seeding = Pipeline(config, tmp_path).seeding()
+    seeding = seeding_of(flow.run(FLOW, config, tmp_path, until="sample_seeds"))
     users = seeding.splits.num_users
     assert seeding.behaviour.shape == (users, 8) and np.isfinite(seeding.behaviour).all()
     unit = seeding.behaviour / np.linalg.norm(seeding.behaviour, axis=1, keepdims=True)

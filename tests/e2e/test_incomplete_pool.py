@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from reland_jax import flow
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline
 from reland_jax.pool import AwaitingResponses
+from reland_jax.stages import FLOW, inputs_of
 from reland_jax.storage import Inputs
 from reland_jax.types import RelandError
 from tests.e2e.conftest import Finished, merged
@@ -35,7 +36,7 @@ def prepare(
     def run(ask_again: bool = True, **changes: Any) -> Inputs:
         caplog.clear()
         config = Config.from_dict(merged(original.config.to_dict(), changes))
-        return Pipeline(config, workdir, ask_again=ask_again).prepare()
+        return inputs_of(flow.run(FLOW, config, workdir, ask_again=ask_again))
 
     return run
 
@@ -67,13 +68,13 @@ def test_answers_that_come_later_are_read_by_the_same_command(
     again = prepare(**batch)
     assert not is_up_to_date(caplog) and f"{seeds - 5} seed users without" in caplog.text
     assert again.fingerprint == first.fingerprint, "nothing has changed for what comes after"
-    assert "encode_text: up to date" in caplog.text
+    assert "encode_text/rationales: up to date" in caplog.text
     assert answer_by_hand(workdir, None) == seeds - 5
     prepare(ask_again=False, **batch)
     assert "build_pool: incomplete, as it was left" in caplog.text and not is_up_to_date(caplog)
     whole = prepare(**batch)
     assert len(whole.built.pool.rationales) == seeds and not whole.built.unanswered()
-    assert whole.fingerprint != first.fingerprint and "encode_text: done" in caplog.text
+    assert whole.fingerprint != first.fingerprint and "encode_text/rationales: done" in caplog.text
     prepare(**batch)
     assert is_up_to_date(caplog) and "incomplete" not in caplog.text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,13 +11,16 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.grid.kept import KeptScores, origin_of
+from experiments.grid.kept import KeptScores
 from experiments.grid.plan import Cell
 from experiments.grid.scores import CellSummary, Scores
 from experiments.harness.settings import with_settings
 from reland_jax.config import Config
 from reland_jax.data import data_fingerprint, load_interactions
+from reland_jax.stages import LOAD, SPLIT, encoding, pool, training
 from reland_jax.types import RelandError
+from tests.stages.toys import made_of
+from tests.toys import planted_splits
 
 DATA = {
     "amazon-beauty": "0fdd92a61d91c5c96d482e83b6b2e345c064edc323ffd9cff1fc5408c9704334",
@@ -26,11 +28,11 @@ DATA = {
 }
 """Fingerprints of the data that the cells were trained on, as they were when the cells were kept."""
 
-POOL = {
-    "amazon-beauty": ["75038ace9d000de4c842d888dd3ecb0fd25ef8ad1f9e1bd57699fcca9f83c59d"],
-    "ml-1m": [""],
-}
-"""What `pool_state` said of their pools: the checksum of a file, or nothing for the heuristic."""
+CHECKSUM = {"file": "75038ace9d000de4c842d888dd3ecb0fd25ef8ad1f9e1bd57699fcca9f83c59d", "heuristic": ""}
+"""Of the file of the pool, by provider."""
+
+ENCODER = "5ae39f8a2fe532443865579ed98801a7eb96ae9c7fa5ec74316244f8480c3c37"
+"""Of the weights of the text encoder."""
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +55,29 @@ def settings_of(cell: Cell, **changes: Any) -> Config:
     return with_settings(config, provider | changes)
 
 
+def origin_of(cell: Cell, config: Config, data: str) -> str:
+    """The origin of a cell's scores, as the grid computes it; of the data only the fingerprint is needed."""
+    values = {LOAD: None, SPLIT: planted_splits()}  # every user has training items
+    made = made_of(config, Path(), values)
+    made.artefacts[LOAD.name] = made.artefacts[LOAD.name]._replace(fingerprint=data)
+    return made.origin(training(made, cell.variant, cell.seed))
+
+
 def stored_origin(path: Path) -> str:
     """The origin in a file."""
     with np.load(path, allow_pickle=False) as arrays:
         return json.loads(str(arrays["about"]))["origin"]
 
 
-def test_every_kept_cell_is_found(cells: Path) -> None:
+def test_every_kept_cell_is_found(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each backbone, variant and seed; but not of Sports, whose items had other texts then."""
     paths = [path for path in sorted(cells.iterdir()) if parsed(path).dataset in DATA]
     kept = KeptScores(cells)
+    monkeypatch.setattr(encoding, "encoder_state", lambda _: ENCODER)
+    monkeypatch.setattr(pool, "pool_state", lambda config: [CHECKSUM[config.provider]])
     for path in paths:
         cell = parsed(path)
-        origin = origin_of(settings_of(cell), DATA[cell.dataset], POOL[cell.dataset], cell)
+        origin = origin_of(cell, settings_of(cell), DATA[cell.dataset])
         assert origin == stored_origin(path), f"{path.name} is not found any more"
         scores = kept.find(cell, origin)
         assert scores is not None
@@ -96,39 +108,6 @@ def test_the_data_of_kept_cells_are_known_again(
 
 
 CELL = Cell("amazon-beauty", "lightgcn", "reland", 0)
-
-
-def origin(**changes: Any) -> str:
-    """Of `CELL` with other settings, by dotted name."""
-    config = settings_of(CELL, **{name.replace("__", "."): value for name, value in changes.items()})
-    return origin_of(config, "data", ["pool"], CELL)
-
-
-def test_settings_that_change_no_score_are_not_part_of_an_origin() -> None:
-    assert origin() == origin(
-        train__checkpoint_seconds=1.0, eval__tile_bytes=1 << 20, retrieval__tile=7, text__batch_size=3,
-        encoder__train__checkpoint_seconds=2.0, llm__attempts=2, data__root="elsewhere",
-    )  # fmt: skip
-    others = [origin(train__learning_rate=0.5), origin(pool__history=3), origin(fusion__dropout=0.3)]
-    assert len({origin(), *others}) == 4
-
-
-def test_a_setting_that_was_added_later_counts_where_it_is_not_the_default(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config, default = settings_of(CELL).to_dict(), Config().to_dict()
-    before = origin()
-
-    def origin_with(value: int) -> str:
-        added = [
-            values | {"new": {"a": 5}, "train": values["train"] | {"b": b}}
-            for values, b in ((config, value), (default, 7))
-        ]
-        monkeypatch.setattr(Config, "to_dict", lambda _: added.pop(0))
-        return origin_of(dataclasses.replace(Config()), "data", ["pool"], CELL)
-
-    assert origin_with(7) == before
-    assert origin_with(8) != before
 
 
 def test_a_damaged_cell_is_refused(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ import pytest
 
 from experiments.configs.reland import get_config
 from experiments.pool import COMMANDS, main
+from reland_jax import flow
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool_store.asked import read_asked
 from reland_jax.pool_store.rematch import read_version
 from reland_jax.pool_store.source import register
 from reland_jax.pool_store.store import PoolStore
+from reland_jax.stages import ASSIGN, BUILD_POOL, FLOW
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import flags_of
 from tests.pool_store.toys import check_valid, same
@@ -145,9 +146,8 @@ def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixt
     values = merged(get_config("demo,lightgcn").to_dict(), asked.settings)
     values["pool"] |= {"provider": "store", "path": str(asked.store.folder)}
     register()
-    pipeline = Pipeline(Config.from_dict(values), asked.folder / "run")
-    inputs = pipeline.prepare()
-    assert len(inputs.built.pool.rationales) == 5 and len(inputs.assignment.seed) == 60
+    made = flow.run(FLOW, Config.from_dict(values), asked.folder / "run")
+    assert len(made[BUILD_POOL].pool.rationales) == 5 and len(made[ASSIGN].seed) == 60
     assert traces(asked.folder / "run", word) == []
     assert traces(asked.folder / "run" / "build_pool", user) == []
 

@@ -18,8 +18,9 @@ import pytest
 
 from experiments.configs.reland import get_config
 from experiments.run import run
+from reland_jax import flow
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline
+from reland_jax.stages import FLOW, training
 from tests.e2e.conftest import Finished, merged
 from tests.toys import quick_programs_environment
 
@@ -108,8 +109,8 @@ def test_killed_in_the_middle_and_started_again(
     for folder in (undisturbed, killed):
         untrained = shutil.ignore_patterns("train", "results.json")
         shutil.copytree(finished("lightgcn").workdir, folder, ignore=untrained)
-    pipeline = Pipeline(config, undisturbed)
-    expected = pipeline.train(pipeline.prepare(), "id", 0).summary
+    made = flow.run(FLOW, config, undisturbed)
+    expected = made.make(training(made, "id", 0)).summary
 
     log, delay = tmp_path / "log", random.uniform(0.0, 1.0)
     arguments = (f"--config={DEMO}", f"--workdir={killed}", *flags_of(changes))

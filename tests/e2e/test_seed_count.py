@@ -18,6 +18,7 @@ from experiments.seed_counts.options import Options
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config, DataConfig, PoolConfig
 from reland_jax.data import load_interactions, split
+from reland_jax.stages import ASSIGN, BUILD_POOL
 from reland_jax.storage import load_splits
 from reland_jax.types import RelandError
 from tests.e2e.conftest import merged
@@ -67,7 +68,7 @@ def test_curve_then_trainings_then_nothing_again(
     assert (tmp_path / "figures.svg").read_text().startswith("<?xml")
     assert "<- recommended" in capsys.readouterr().out
 
-    monkeypatch.setattr("reland_jax.pipeline.fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("reland_jax.stages.train.fit", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(curve, "choose_seeds", lambda *_: pytest.fail("sampled again"))
     again = run(config, tmp_path, options._replace(test=True))
     assert again["validation"]["sizes"][1]["valid"] == sizes[1]["valid"]
@@ -86,14 +87,15 @@ def test_a_file_gives_only_its_own_users_and_ends_the_sizes(config: Config, tmp_
     asked = curve.prompts(encoded, config, tmp_path, 0)
     assert asked.answer == pytest.approx(np.mean([-(-len(json.loads(x)["response"]) // 3) for x in lines]))
     sizes = training.prepare(config, tmp_path, Options(FRACTIONS), encoded, asked)
-    chosen = [set(users[size.inputs.built.pool.seeds.user].tolist()) for size in sizes]
+    chosen = [set(users[size.made[BUILD_POOL].pool.seeds.user].tolist()) for size in sizes]
     wanted = round(0.1 * len(users))
     assert [len(each) for each in chosen] == [wanted, round(0.3 * len(users)), len(written)]
-    assert (tmp_path / "fractions/10/text_cache").resolve() == (tmp_path / "text_cache").resolve()
+    shared = {"load", "split", "encode_users", "text_cache"}
+    assert not shared & {path.name for path in (tmp_path / "fractions/10").iterdir()}
     assert chosen[0] <= set(written) and chosen[-1] == set(written)
     near = config.fusion.neighbours * wanted / round(config.seeds.fraction * len(users))
     assert sizes[0].facts["neighbours"] == min(wanted, max(1, round(near)))
-    cosine = sizes[0].inputs.assignment.cosine[:, 0]
+    cosine = sizes[0].made[ASSIGN].cosine[:, 0]
     assert sizes[0].facts["covered"] == pytest.approx(float(cosine.mean()), abs=1e-6)
 
 

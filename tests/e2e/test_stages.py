@@ -8,28 +8,28 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
 from experiments.run import run
-from reland_jax import files
-from reland_jax import pipeline as stages
+from reland_jax import files, flow
 from reland_jax.artefacts import load_arrays
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline
+from reland_jax.flow import Flow, Job, Stage
 from reland_jax.pool import refuse_to_pay_again
 from reland_jax.seeds import choose, kmeans_large
 from reland_jax.seeds.kmeans_passes import place
-from reland_jax.storage import Texts, Trained
+from reland_jax.stages import BUILD_POOL, ENCODE_USERS, FLOW, ITEMS, RATIONALES, SPLIT, load, training
+from reland_jax.storage import Trained
 from reland_jax.types import RelandError, TargetRanks
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished, merged
 
 TRAIN = {f"train/{variant}-seed0" for variant in VARIANTS}
-FROM_POOL = {"build_pool", "encode_text", "assign", "train/reland-seed0"}
+FROM_POOL = {"build_pool", "encode_text/rationales", "assign", "train/reland-seed0"}
 
 
 @pytest.fixture
@@ -45,40 +45,52 @@ def changed(config: Config, **changes: Any) -> Config:
     return Config.from_dict(merged(config.to_dict(), changes))
 
 
-def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[str]:
-    """The names of the stages computed from now on; those that cost time get a stand-in."""
-    texts = Pipeline(original.config, original.workdir).prepare().texts
-    computed: list[str] = []
-    none = TargetRanks(*(np.zeros(0, np.int32),) * 3)
+class Watched(NamedTuple):
+    """The stages with a list of those that are computed.
 
-    def watch(owner: Any, function: str, stage: str, stand_in: Callable[..., Any] | None = None) -> None:
-        compute = stand_in or getattr(owner, function)
+    Attributes:
+        flow: `FLOW`, with stand-ins for what costs time.
+        computed: names of stages and trainings.
+    """
 
-        def watched(*arguments: Any, **named: Any) -> Any:
-            computed.append(stage)
-            return compute(*arguments, **named)
+    flow: Flow
+    computed: list[str]
 
-        monkeypatch.setattr(owner, function, watched)
+    def watch(self, stage: Stage[Any], stand_in: Callable[[Job], Any] | None = None) -> Stage[Any]:
+        """The stage, noted when it is computed."""
 
-    def encode_users(_: Pipeline, interactions: Any, splits: Any) -> np.ndarray:
-        return np.random.default_rng(0).normal(size=(splits.num_users, 4)).astype(np.float32)
+        def run(job: Job) -> Any:
+            self.computed.append(stage.name)
+            return (stand_in or stage.run)(job)
 
-    def encode_text(interactions: Any, pool: Any, config: Config, cache: Path) -> Texts:
-        return Texts(texts.items * (1 if config.text == original.config.text else 2), texts.rationales)
+        return dataclasses.replace(stage, run=run)
 
-    def fit(_: Pipeline, task: Any, splits: Any, config: Any, name: str, stamp: str) -> Trained:
-        computed.append(name)
-        return Trained({"params": np.zeros(1)}, {}, {"valid": none, "test": none})
+    def run(self, config: Config, workdir: Path) -> None:
+        """All stages and a training of every variant."""
+        made, none = flow.run(self.flow, config, workdir), TargetRanks(*(np.zeros(0, np.int32),) * 3)
+        trained = Trained({"params": np.zeros(1)}, {}, {"valid": none, "test": none})
+        for variant in VARIANTS:
+            made.make(self.watch(training(made, variant, 0), lambda job: trained))
 
-    watch(stages, "load_interactions", "load")
-    watch(stages, "split", "split")
-    watch(Pipeline, "_encode_users", "encode_users", encode_users)
-    watch(stages, "_sample_seeds", "sample_seeds")
-    watch(stages, "_build_pool", "build_pool")
-    watch(stages, "encode_text", "encode_text", encode_text)
-    watch(stages, "_assign", "assign")
-    monkeypatch.setattr(Pipeline, "_fit", fit)
-    return computed
+
+@pytest.fixture
+def watched(copied: Finished) -> Watched:
+    """The stages of the finished run."""
+    encoded = flow.run(FLOW, copied.config, copied.workdir)[ITEMS]
+
+    def encode_users(job: Job) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(job[SPLIT].num_users, 4)).astype(np.float32)
+
+    def items(job: Job) -> np.ndarray:
+        return encoded * (1 if job.config.text == copied.config.text else 2)
+
+    def rationales(job: Job) -> np.ndarray:
+        return np.ones((len(job[BUILD_POOL].pool.rationales), 4), np.float32)
+
+    found = Watched(FLOW, [])
+    stand_ins = {ENCODE_USERS: encode_users, ITEMS: items, RATIONALES: rationales}
+    stages = tuple(found.watch(stage, stand_ins.get(stage)) for stage in FLOW.stages)
+    return found._replace(flow=dataclasses.replace(FLOW, stages=stages))
 
 
 @pytest.mark.parametrize(
@@ -98,59 +110,54 @@ def watch_stages(monkeypatch: pytest.MonkeyPatch, original: Finished) -> list[st
         ),
         ({"train": {"learning_rate": 0.5}}, TRAIN),
         ({"fusion": {"dropout": 0.7}}, {"train/reland-seed0"}),
-        ({"retrieval": {"neighbours": 2}}, {"assign", "train/reland-seed0"}),
-        ({"text": {"whiten_items": 4, "whiten_rationales": 4}}, {"encode_text", *TRAIN} - {"train/id-seed0"}),
+        # No more are given than are drawn among, so that the assignment has enough of them.
+        ({"retrieval": {"neighbours": 2}}, {"train/reland-seed0"}),
+        ({"fusion": {"neighbours": 1000}}, {"assign", "train/reland-seed0"}),
+        (
+            {"text": {"whiten_items": 4, "whiten_rationales": 4}},
+            {"encode_text/items", "encode_text/rationales", *TRAIN} - {"train/id-seed0"},
+        ),
         ({"pool": {"history": 3}}, FROM_POOL),
         ({"seeds": {"fraction": 0.3}}, {"sample_seeds"} | FROM_POOL),
         ({"encoder": {"train": {"learning_rate": 0.5}}}, {"encode_users", "sample_seeds"} | FROM_POOL),
         (
             {"data": {"text_fields": ["title"]}},
-            {"load", "split", "encode_users", "sample_seeds"} | FROM_POOL,
+            {"load", "encode_users", "sample_seeds", "encode_text/items"} | FROM_POOL,
         ),
         (
             {"text": {"max_tokens": 20}},
-            {"encode_users", "sample_seeds", *FROM_POOL, *TRAIN} - {"train/id-seed0"},
+            {"encode_users", "sample_seeds", "encode_text/items", *FROM_POOL, *TRAIN} - {"train/id-seed0"},
         ),
     ],
     ids=lambda value: next(iter(value), "nothing") if isinstance(value, dict) else "",
 )
 def test_a_changed_setting_reruns_what_hangs_on_it(
-    copied: Finished, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: set[str]
+    copied: Finished, watched: Watched, changes: dict[str, Any], expected: set[str]
 ) -> None:
-    computed = watch_stages(monkeypatch, copied)
-    pipeline = Pipeline(changed(copied.config, **changes), copied.workdir)
-    inputs = pipeline.prepare()
-    for variant in VARIANTS:
-        pipeline.train(inputs, variant, 0)
-    assert sorted(computed) == sorted(expected)
+    watched.run(changed(copied.config, **changes), copied.workdir)
+    assert sorted(watched.computed) == sorted(expected)
 
 
-def test_a_stage_that_computes_something_else_now_is_run_again(
-    copied: Finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its number was raised, since an error in it was mended; the settings are what they were."""
-    computed = watch_stages(monkeypatch, copied)
-    monkeypatch.setitem(stages.VERSIONS, "assign", stages.VERSIONS["assign"] + 1)
-    pipeline = Pipeline(copied.config, copied.workdir)
-    inputs = pipeline.prepare()
-    for variant in VARIANTS:
-        pipeline.train(inputs, variant, 0)
-    assert sorted(computed) == ["assign", "train/reland-seed0"]
+def test_a_stage_that_computes_something_else_now_is_run_again(copied: Finished, watched: Watched) -> None:
+    """Its version was raised, since an error in it was mended; the settings are what they were."""
+    stages = [
+        dataclasses.replace(stage, version=stage.version + (stage.name == "assign"))
+        for stage in watched.flow.stages
+    ]
+    newer = dataclasses.replace(watched.flow, stages=tuple(stages))
+    watched._replace(flow=newer).run(copied.config, copied.workdir)
+    assert sorted(watched.computed) == ["assign", "train/reland-seed0"]
 
 
 def test_a_damaged_file_costs_its_stage_and_no_other(
-    copied: Finished, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copied: Finished, watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The pool of the heuristic says again what it said, so nothing hangs on when it was made."""
-    computed = watch_stages(monkeypatch, copied)
     for name in ("build_pool/pool/pool.parquet", "assign/seed.npy"):
         path = copied.workdir / name
         path.write_bytes(path.read_bytes()[:-1])
-    pipeline = Pipeline(copied.config, copied.workdir)
-    inputs = pipeline.prepare()
-    for variant in VARIANTS:
-        pipeline.train(inputs, variant, 0)
-    assert sorted(computed) == ["assign", "build_pool"]
+    watched.run(copied.config, copied.workdir)
+    assert sorted(watched.computed) == ["assign", "build_pool"]
     assert "pool/pool.parquet has" in caplog.text and "seed.npy has" in caplog.text
 
 
@@ -177,38 +184,36 @@ def test_what_is_not_ours_stays(copied: Finished) -> None:
 
 
 def test_files_that_were_touched_are_read_again_and_no_more(
-    copied: Finished, monkeypatch: pytest.MonkeyPatch
+    copied: Finished, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copied to another machine, say: their times of change differ, and what they hold does not."""
-    computed = watch_stages(monkeypatch, copied)
-    monkeypatch.setattr(stages, "raw_state", lambda _: [("demo.inter", 1, 2)])
-    Pipeline(copied.config, copied.workdir).prepare()
-    assert computed == ["load"]
+    monkeypatch.setattr(load, "raw_state", lambda _: [("demo.inter", 1, 2)])
+    flow.run(watched.flow, copied.config, copied.workdir)
+    assert watched.computed == ["load"]
 
 
 def test_other_weights_of_the_text_encoder_are_noticed(
-    copied: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    copied: Finished, watched: Watched, tmp_path: Path
 ) -> None:
     """Under the same name, with the size and time of the old file; the same ones elsewhere are the same."""
     folder = Path(shutil.copytree(copied.config.text.encoder, tmp_path / "encoder"))
-    computed = watch_stages(monkeypatch, copied)
     config = changed(copied.config, text={"encoder": str(folder)})
-    Pipeline(config, copied.workdir).prepare()
-    assert computed == []
+    flow.run(watched.flow, config, copied.workdir)
+    assert watched.computed == []
     path = folder / "model.safetensors"
     content, times = bytearray(path.read_bytes()), path.stat()
     content[-4] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    Pipeline(config, copied.workdir).prepare()
-    assert {"encode_users", "encode_text"} <= set(computed)
+    flow.run(watched.flow, config, copied.workdir)
+    assert {"encode_users", "encode_text/items", "encode_text/rationales"} <= set(watched.computed)
 
 
 def test_a_changed_setting_trains_anew_beside_old_checkpoints(copied: Finished) -> None:
     """The checkpoints of the run before are another run's, and must not get in the way of this one."""
     config = changed(copied.config, train={"learning_rate": 0.003, "max_epochs": 1})
-    pipeline = Pipeline(config, copied.workdir)
-    again = pipeline.train(pipeline.prepare(), "id", 0).summary
+    made = flow.run(FLOW, config, copied.workdir)
+    again = made.make(training(made, "id", 0)).summary
     before = copied.results["variants"]["id"]["history"]
     assert len(again.history) == 1 and again.history[0]["loss"] != before[0]["loss"]
 

@@ -15,9 +15,10 @@ import pytest
 
 from experiments.grid.plan import Cell, Progress, cells, plan
 from experiments.table2 import run
-from reland_jax import pipeline
+from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.records import to_plain
+from reland_jax.stages import behaviour, train
 from reland_jax.types import RelandError
 
 VARIANTS = ("id", "reland", "permuted")
@@ -47,7 +48,7 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Counts epochs and preparations; stops or fails trainings on demand."""
-    seen, fit, prepare = Watched(), pipeline.fit, pipeline.Pipeline.prepare
+    seen, fit, prepare = Watched(), train.fit, flow.run
 
     def watched_fit(
         *arguments: Any, label: str, on_epoch: Callable[..., None] = lambda _: None, **rest: Any
@@ -63,12 +64,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
         return fit(*arguments, label=label, on_epoch=told, **rest)
 
-    def watched_prepare(self: pipeline.Pipeline) -> Any:
+    def watched_prepare(*given: Any, **named: Any) -> flow.Made:
         seen.prepared += 1
-        return prepare(self)
+        return prepare(*given, **named)
 
-    monkeypatch.setattr(pipeline, "fit", watched_fit)
-    monkeypatch.setattr(pipeline.Pipeline, "prepare", watched_prepare)
+    for stage in (behaviour, train):
+        monkeypatch.setattr(stage, "fit", watched_fit)
+    monkeypatch.setattr(flow, "run", watched_prepare)
     return seen
 
 

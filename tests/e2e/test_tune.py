@@ -19,12 +19,12 @@ from experiments.configs.reland import get_config
 from experiments.grid.spaces import SPACES, Choice, LogRange, Space, space_of, starting_point
 from experiments.harness.settings import parse_setting, setting_of, with_settings
 from experiments.tune import Report, base_config, table, tune
+from reland_jax import flow
 from reland_jax.config import BACKBONES, LINEAR, Config
-from reland_jax.pipeline import Pipeline
-from reland_jax.storage import Inputs
+from reland_jax.stages import FLOW, SPLIT, train, training
 from reland_jax.train import Evaluator, Task
 from reland_jax.types import RelandError, TargetRanks
-from reland_jax.variants import VARIANTS
+from reland_jax.variants import VARIANTS, Variant
 from tests.e2e.conftest import merged
 
 needs_optuna = pytest.mark.skipif(
@@ -262,25 +262,25 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
 ) -> None:
     """Also that what a changed setting prepares is what the trial trains with."""
     parts: list[str] = []
-    ranks, task = Evaluator.ranks, Pipeline.task
-    hidden = Pipeline(tiny, tmp_path / "prepared").prepare().splits
+    ranks, task = Evaluator.ranks, train._task
+    hidden = flow.run(FLOW, tiny, tmp_path / "prepared")[SPLIT]
 
     def watched_ranks(self: Evaluator, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
         parts.append(part)
         return ranks(self, params, part, cutoff)
 
-    def watched_task(self: Pipeline, inputs: Inputs, variant: str) -> Task:
-        np.testing.assert_array_equal(inputs.splits.test.items, hidden.valid.items)
-        made = task(self, inputs, variant)
+    def watched_task(job: flow.Job, variant: Variant) -> Task:
+        np.testing.assert_array_equal(job[SPLIT].test.items, hidden.valid.items)
+        made = task(job, variant)
         widths = made.tables.item_text.shape[1], made.tables.rationale.shape[1], made.tables.seed.shape[1]
-        text = self.config.text
-        nearest = max(self.config.fusion.neighbours, self.config.retrieval.neighbours)
+        text = job.config.text
+        nearest = max(job.config.fusion.neighbours, job.config.retrieval.neighbours)
         assert widths == (text.whiten_items, text.whiten_rationales, nearest)
         return made
 
     with monkeypatch.context() as patched:
         patched.setattr(Evaluator, "ranks", watched_ranks)
-        patched.setattr(Pipeline, "task", watched_task)
+        patched.setattr(train, "_task", watched_task)
         found = tune(tiny, ("reland",), 2, tmp_path)
     assert set(parts) == {"valid"}, "a test metric was computed"
     assert '"test' not in json.dumps({key: value for key, value in found.items() if key != "config"})
@@ -295,8 +295,9 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
     command = with_settings(base_config("demo", "lightgcn"), dict(parse_setting(f, tiny) for f in flags))
     expected = with_settings(tiny, best["settings"] | {"variants": ("reland",)})
     assert command == expected
-    pipeline = Pipeline(command, tmp_path / "prepared")
-    summary = pipeline.train(pipeline.prepare(), "reland", tuning.TRAINING_SEED).summary
+    assert not list((tmp_path / "prepared").glob("train/*")), "trials leave no trainings"
+    prepared_again = flow.run(FLOW, command, tmp_path / "prepared")
+    summary = prepared_again.make(training(prepared_again, "reland", tuning.TRAINING_SEED)).summary
     assert summary.valid["ndcg@10"] == pytest.approx(best["value"], abs=1e-9)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reland_jax import pipeline
+from reland_jax import flow
 from reland_jax.config import Config
-from reland_jax.pipeline import Pipeline
 from reland_jax.pool.ready import check_ready
+from reland_jax.stages import FLOW, behaviour
 from reland_jax.types import RelandError
 
 FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -32,11 +32,11 @@ def test_what_cannot_work_is_told_before_the_first_training(
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pipeline, "fit", lambda *given, **named: pytest.fail("trained in vain"))
+    monkeypatch.setattr(behaviour, "fit", lambda *given, **named: pytest.fail("trained in vain"))
     data = {"demo_users": 30, "demo_items": 20}
     config = Config.from_dict({"data": data, "encoder": {"text_weight": 0.0}, "pool": pool, "llm": llm})
     with pytest.raises(RelandError, match=told):
-        Pipeline(config, tmp_path).prepare()
+        flow.run(FLOW, config, tmp_path)
     assert not (tmp_path / "journal.sqlite").exists()
 
 

@@ -103,7 +103,7 @@ def prepare(config: Any) -> Prepared:
         RelandError: a setting that cannot work, such as no objective.
     """
     from reland_jax.data import load_interactions, split
-    from reland_jax.pipeline import id_task
+    from reland_jax.stages import id_task
     from reland_jax.train import Evaluator
 
     config.validate()

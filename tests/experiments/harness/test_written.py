@@ -16,9 +16,9 @@ from experiments.seeds_growth import Setup as SeedsSetup
 from experiments.seeds_growth import run as grow_seeds
 from experiments.table2 import run as make_table
 from experiments.tune import base_config, tune
-from reland_jax import pipeline
 from reland_jax.config import Config
 from reland_jax.files import write_sealed
+from reland_jax.stages import load
 from reland_jax.types import RelandError
 
 
@@ -43,7 +43,7 @@ def test_files_of_somebody_else_are_refused(tmp_path: Path, name: str) -> None:
 def test_every_command_looks_before_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_interactions", lambda config: pytest.fail("worked in vain"))
+    monkeypatch.setattr(load, "load_interactions", lambda config: pytest.fail("worked in vain"))
     (tmp_path / name).write_text("my notes")
     config = base_config("demo", "lightgcn")
     with pytest.raises(RelandError, match=f"{name}: this file was not made by this program"):

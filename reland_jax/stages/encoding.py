@@ -1,16 +1,16 @@
-"""Encodes the texts of a run, those of items and rationales; checks them before and whitens them after."""
+"""Encodes the texts of items and rationales; checks them before and whitens them after."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from reland_jax.config import Config, TextConfig
 from reland_jax.data import item_texts
-from reland_jax.storage import Texts
-from reland_jax.text import check_texts, encode_texts, whiten
+from reland_jax.text import check_texts, encode_texts, encoder_state, whiten
 from reland_jax.types import Interactions, ReasoningPool
 from reland_jax.variants import find_variant
 
@@ -37,21 +37,20 @@ def encode_items(interactions: Interactions, config: Config, cache: Path) -> np.
     return encode_texts(texts, _text_config(config), cache, ITEM_TEXTS)
 
 
-def encode_text(interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path) -> Texts:
-    """The vectors of all items and of step 2 of all rationales, whitened where the settings say so.
+def encode_rationales(
+    interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path
+) -> np.ndarray:
+    """The vectors of step 2 of all rationales, ``<float32>[S, T]``, whitened where the settings say so.
 
     Raises:
         RelandError: see `text.encode_texts`.
     """
-    items = encode_items(interactions, config, cache)
     written = [rationale.step2 for rationale in pool.rationales]
     rationales = encode_texts(written, _text_config(config), cache, RATIONALES)
     # The principal directions of the items are those in which tastes differ. Raw, all rationales share
     # one large component, and a projection of it is a bias towards popular items.
-    return Texts(
-        whitened(items, items, config.text.whiten_items),
-        whitened(rationales, items, config.text.whiten_rationales),
-    )
+    items = encode_items(interactions, config, cache)
+    return whitened(rationales, items, config.text.whiten_rationales)
 
 
 def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np.ndarray:
@@ -67,6 +66,12 @@ def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np
     described = int(items.any(1).sum())
     directions = min(directions, items.shape[1], described - 1)
     return whiten(texts, items[1:], directions) if directions > 0 else texts
+
+
+def texts_state(config: Config) -> list[Any]:
+    """What the vectors of texts depend on: the weights of the encoder, how much of a text it reads, and which
+    columns describe an item; for the settings of a stage."""
+    return [encoder_state(config.text.encoder), config.text.max_tokens, config.data.text_fields]
 
 
 def _text_config(config: Config) -> TextConfig:

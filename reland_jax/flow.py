@@ -1,0 +1,358 @@
+"""The flow of stages as data: what a stage is, and how a flow is run in a workdir.
+
+A stage is a function of the artefacts that it reads and of its settings. Its artefact is a folder of the
+workdir, stamped with the hash of both and of the stage's version. What is up to date is not made again: a
+changed setting reruns only the stages that depend on it. A stage can read only what it declares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import jax
+
+from reland_jax import artefacts
+from reland_jax.artefacts import Artefact, fingerprint
+from reland_jax.config import Config, nearest_name
+from reland_jax.files import sweep_folder
+from reland_jax.mesh import of_first_process
+from reland_jax.types import RelandError
+
+TEXT_CACHE = "text_cache"
+"""Folder of the vectors of texts by encoder."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Codec(Generic[T]):
+    """How an artefact is written into an empty folder, and read back."""
+
+    def __init__(self, save: Callable[[T, Path], None], load: Callable[[Path], T]) -> None:
+        """Takes the two functions."""
+        self.save, self.load = save, load
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Generic[T]):
+    """One stage of a flow.
+
+    Attributes:
+        name: its folder below the workdir. Stages of one family share the first part of it: naming the family
+            asks for all of them.
+        reads: the stages whose artefacts it reads.
+        settings: all else that the artefact depends on: settings, and the state of files outside the workdir.
+        run: makes the artefact.
+        codec: how it is kept; may read what the stage reads.
+        version: of what it computes: one that comes to give other results of equal inputs gets the next
+            number, and artefacts that an earlier program made are made again.
+        identify: hash of what an artefact holds, for later stages to depend on; None: they depend on what it
+            was made from.
+        exact: whether `identify` gives the same hash on every machine.
+        check: called with every artefact, made now or read back: tells of it, or refuses it.
+        complete: whether an artefact needs no more work.
+        on_damage: called before a damaged or incomplete artefact is made again; may raise to prevent that.
+        together: whether all processes of a job compute it; the others are left to the first one.
+        repeats: whether naming it makes a finished artefact again.
+    """
+
+    name: str
+    reads: tuple[Stage[Any], ...]
+    settings: Callable[[Config], Sequence[Any]]
+    run: Callable[[Job], T]
+    codec: Callable[[Job], Codec[T]]
+    version: int = 1
+    identify: Callable[[T], str] | None = None
+    exact: bool = False
+    check: Callable[[Job, Artefact], None] = lambda job, made: None
+    complete: Callable[[T], bool] = lambda value: True
+    on_damage: Callable[[Job, str], None] = lambda job, why: None
+    together: bool = False
+    repeats: bool = True
+
+    @property
+    def family(self) -> str:
+        """What `--stages` calls it."""
+        return self.name.partition("/")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """Stages in order, each of which reads only those before it.
+
+    Attributes:
+        stages: those that `run` runs.
+        after: families of what follows, such as the trainings, which are made one by one.
+    """
+
+    stages: tuple[Stage[Any], ...]
+    after: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The families in order, those that follow included."""
+        return (*dict.fromkeys(stage.family for stage in self.stages), *self.after)
+
+    def reaches(self, asked: Sequence[str], name: str) -> bool:
+        """Whether a family, or a later one, is among those asked for; none means all."""
+        return not asked or bool(set(asked) & set(self.names[self.names.index(name) :]))
+
+    def selected(
+        self, until: str | None, asked: Sequence[str], replace: Mapping[str, Stage[Any]]
+    ) -> list[Stage[Any]]:
+        """The stages to run: up to a family, and up to the last one asked for, some of them replaced."""
+        assert all(any(name == stage.name for stage in self.stages) for name in replace)
+        last = self.names.index(until) if until else len(self.names)
+        return [
+            replace.get(stage.name, stage) for stage in self.stages
+            if self.names.index(stage.family) <= last and self.reaches(asked, stage.family)
+        ]  # fmt: skip
+
+    def check(self, asked: Sequence[str]) -> None:
+        """Checks the names of stages that are asked for.
+
+        Raises:
+            RelandError: an unknown one, or one that several processes cannot be asked for.
+        """
+        if jax.process_count() > 1 and set(asked) - set(self.after):
+            allowed = " and ".join(self.after)
+            raise RelandError(f"--stages: with several processes only {allowed} can be asked for")
+        for name in asked:
+            if name not in self.names:
+                raise RelandError(f"--stages: {name!r} is not a stage; {nearest_name(name, self.names)}")
+
+
+def run(
+    flow: Flow,
+    config: Config,
+    workdir: str | Path,
+    *,
+    until: str | None = None,
+    asked: Sequence[str] = (),
+    replace: Mapping[str, Stage[Any]] | None = None,
+    shared: Mapping[str, Path] | None = None,
+    known: Made | None = None,
+    ask_again: bool = True,
+) -> Made:
+    """Makes the artefacts of a flow, or reads back those that are up to date.
+
+    Args:
+        flow: the stages.
+        config: all settings.
+        workdir: where artefacts live; made if it does not exist.
+        until: the last family to run; all where None.
+        asked: families to run, again if need be; all others must be up to date. None asked for means all that
+            are not up to date.
+        replace: stages to run in the place of those of the same name.
+        shared: folders in the place of `workdir`, by the name of a stage or `TEXT_CACHE`.
+        known: an earlier run; what it holds is not read again if it would be the same.
+        ask_again: whether missing answers of a pool are requested again; a job of several processes uses the
+            pool as it is.
+
+    Raises:
+        RelandError: an unknown stage, bad data or settings, or a missing artefact of a stage not asked for.
+    """
+    flow.check(asked)
+    stages = flow.selected(until, asked, replace or {})
+    made = Made(
+        config, Path(workdir), tuple(asked), ask_again and jax.process_count() == 1, dict(shared or {}),
+        frozenset(stage.family for stage in stages if not asked or stage.family in asked), known,
+    )  # fmt: skip
+    made.workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:  # what killed runs were writing
+        for folder in (made.workdir, made.folder(TEXT_CACHE)):
+            sweep_folder(folder)
+    for stage in stages:
+        made.artefacts[stage.name] = made.artefact(stage)
+    return dataclasses.replace(made, known=None)  # so that a chain of runs does not keep all of them
+
+
+@dataclasses.dataclass
+class Made:
+    """The artefacts of a run so far; further stages are made from them.
+
+    Attributes:
+        config: all settings.
+        workdir: where artefacts live.
+        asked: families that were asked for.
+        ask_again: whether an incomplete artefact is worked on.
+        shared: see `run`.
+        due: families that the flow was to run.
+        known: see `run`.
+        artefacts: those of the flow, by the name of the stage.
+        stamps: what each was made from.
+        stages: that made them, for `origin`.
+        stated: hashes of the settings of stages, which may have to be read from files.
+        seconds: what making each took.
+    """
+
+    config: Config
+    workdir: Path
+    asked: tuple[str, ...] = ()
+    ask_again: bool = True
+    shared: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    due: frozenset[str] = frozenset()
+    known: Made | None = None
+    artefacts: dict[str, Artefact] = dataclasses.field(default_factory=dict)
+    stamps: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Stage[Any]] = dataclasses.field(default_factory=dict)
+    stated: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __getitem__(self, stage: Stage[T]) -> T:
+        """The artefact of a stage, whether that or one in its place made it."""
+        return cast(T, self.artefacts[stage.name].value)
+
+    def folder(self, name: str) -> Path:
+        """Where the artefact of a stage lives."""
+        return self.shared.get(name, self.workdir) / name
+
+    def instead(self, stage: Stage[T], value: T) -> Made:
+        """These artefacts, but for one that has another value; what is made from them is not to be kept."""
+        other = self.artefacts[stage.name]._replace(value=value)
+        return dataclasses.replace(self, artefacts=self.artefacts | {stage.name: other})
+
+    def compute(self, stage: Stage[T]) -> T:
+        """What a stage makes, without keeping anything of it."""
+        return stage.run(Job(self, stage, "", kept=False))
+
+    def read(self, stage: Stage[Any], load: Callable[[Path], T]) -> T:
+        """Reads a part of an artefact that has been made, after its checksums.
+
+        Raises:
+            RelandError: it is not what was made.
+        """
+        found = artefacts.require(self.folder(stage.name), self.stamps[stage.name], stage.family, load)
+        return cast(T, found.value)
+
+    def make(self, stage: Stage[T]) -> T:
+        """Makes the artefact of a stage, or reads back one that is up to date.
+
+        Raises:
+            RelandError: the stage was not asked for and its artefact is missing; or what the stage raises.
+        """
+        return cast(T, self.artefact(stage).value)
+
+    def artefact(self, stage: Stage[Any]) -> Artefact:
+        """The same with its fingerprint; it is held by the caller alone."""
+        job = Job(self, stage, self._stamp(stage))
+        artefact = self._known(job) or self._made(job)
+        self.stamps[stage.name], self.stages[stage.name] = job.stamp, stage
+        self.seconds[stage.name] = artefact.seconds
+        kept = "up to date, took" if stage.complete(artefact.value) else "incomplete, as it was left; took"
+        _log.info("%s: %s %.1f s", stage.name, "done" if artefact.fresh else kept, artefact.seconds)
+        stage.check(job, artefact)
+        return artefact
+
+    def origin(self, stage: Stage[Any]) -> str:
+        """A hash of everything that the artefact of a stage depends on, the same on every machine.
+
+        It is a hash of settings and of what the data hold, whatever their paths, and not of vectors, which
+        machines round differently.
+        """
+        if stage.exact:
+            return self.artefacts[stage.name].fingerprint
+        reads = [self.origin(self.stages.get(each.name, each)) for each in stage.reads]
+        return fingerprint(stage.family, stage.version, reads, self._stated(stage))
+
+    def _stamp(self, stage: Stage[Any]) -> str:
+        reads = [self.artefacts[each.name].fingerprint for each in stage.reads]
+        return fingerprint(stage.family, stage.version, reads, self._stated(stage))
+
+    def _stated(self, stage: Stage[Any]) -> str:
+        if stage.name not in self.stated:
+            self.stated[stage.name] = fingerprint(*stage.settings(self.config))
+        return self.stated[stage.name]
+
+    def _known(self, job: Job) -> Artefact | None:
+        """The artefact that an earlier run has read from the same folder, if it would be the same."""
+        known, name = self.known, job.stage.name
+        if known is None or job.forced or known.stamps.get(name) != job.stamp:
+            return None
+        found = known.artefacts[name]
+        usable = job.stage.complete(found.value) or not self.ask_again
+        return found._replace(fresh=False) if usable and known.folder(name) == self.folder(name) else None
+
+    def _made(self, job: Job) -> Artefact:
+        stage, folder, first = job.stage, self.folder(job.stage.name), jax.process_index() == 0
+        codec, due = stage.codec(job), job.asked
+        together = stage.together and jax.process_count() > 1
+        if due and together:
+            # Processes may see a shared folder differently, but either all of them compute or none.
+            due = bool(of_first_process(first and (job.forced or not artefacts.is_whole(folder, job.stamp))))
+        artefact = None
+        if due and (first or together):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if first:
+                sweep_folder(folder.parent)
+            artefact = artefacts.make(
+                folder, job.stamp, compute=partial(stage.run, job), save=codec.save, load=codec.load,
+                identify=stage.identify, force=job.forced, write=first, together=together,
+                on_damage=partial(stage.on_damage, job),
+                complete=lambda value: not self.ask_again or stage.complete(value),
+            )  # fmt: skip
+        if due and not first:
+            return artefacts.wait_for(folder, job.stamp, codec.load)
+        return artefact or artefacts.require(folder, job.stamp, stage.family, codec.load)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a stage sees of a run: the settings, and the artefacts that it declares to read.
+
+    Attributes:
+        made: the run so far.
+        stage: the stage.
+        stamp: what its artefact is made from.
+        kept: whether anything of it is kept: the artefact, checkpoints, events.
+    """
+
+    made: Made
+    stage: Stage[Any]
+    stamp: str
+    kept: bool = True
+
+    def __getitem__(self, stage: Stage[T]) -> T:
+        """The artefact of a stage that this one reads."""
+        assert stage.name in {each.name for each in self.stage.reads}, f"{stage.name} is not declared"
+        return self.made[stage]
+
+    @property
+    def config(self) -> Config:
+        """All settings."""
+        return self.made.config
+
+    @property
+    def workdir(self) -> Path:
+        """Where artefacts live."""
+        return self.made.workdir
+
+    @property
+    def cache(self) -> Path:
+        """Folder of the vectors of texts."""
+        return self.made.folder(TEXT_CACHE)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the stage may be run."""
+        return not self.made.asked or self.stage.family in self.made.asked
+
+    @property
+    def forced(self) -> bool:
+        """Whether the stage is run even if its artefact is up to date."""
+        return self.stage.repeats and self.stage.family in self.made.asked
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """Folder of the states of a training; after a change of settings another one, and the old is kept."""
+        return self.workdir / "checkpoints" / f"{self.stage.name}-{self.stamp}" if self.kept else None
+
+    def follows(self, family: str) -> bool:
+        """Whether a later family is to be run too."""
+        return family in self.made.due

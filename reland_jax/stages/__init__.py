@@ -1,0 +1,61 @@
+"""The stages of ReLand in order, from raw interactions to trained variants (paper, Figure 2).
+
+`FLOW` is the table of the stages before training; `training` makes the stage that trains one variant with one
+seed.
+"""
+
+from __future__ import annotations
+
+from reland_jax.artefacts import fingerprint
+from reland_jax.flow import Flow, Made
+from reland_jax.stages.assign import ASSIGN, given
+from reland_jax.stages.behaviour import ENCODE_USERS
+from reland_jax.stages.load import LOAD
+from reland_jax.stages.pool import BUILD_POOL
+from reland_jax.stages.recommender import id_task
+from reland_jax.stages.seeds import SAMPLE_SEEDS
+from reland_jax.stages.split import SPLIT
+from reland_jax.stages.texts import ITEMS, RATIONALES
+from reland_jax.stages.train import recommender_of, trained_recommender, training
+from reland_jax.storage import Inputs, Seeding, Texts, seed_set
+
+__all__ = [
+    "ASSIGN",
+    "BUILD_POOL",
+    "ENCODE_USERS",
+    "FLOW",
+    "ITEMS",
+    "LOAD",
+    "RATIONALES",
+    "SAMPLE_SEEDS",
+    "SPLIT",
+    "id_task",
+    "inputs_of",
+    "recommender_of",
+    "seeding_of",
+    "trained_recommender",
+    "training",
+]
+
+FLOW = Flow(
+    (LOAD, SPLIT, ENCODE_USERS, SAMPLE_SEEDS, BUILD_POOL, ITEMS, RATIONALES, ASSIGN),
+    after=("train", "report"),
+)
+"""From raw interactions to all that training reads."""
+
+
+def seeding_of(made: Made) -> Seeding:
+    """What a pool is built from, of a run that came as far as the seed users."""
+    seeds, stamp = made[SAMPLE_SEEDS], made.artefacts[SAMPLE_SEEDS.name].fingerprint
+    return Seeding(
+        made[LOAD], made[SPLIT], made[ENCODE_USERS], seed_set(seeds), seeds["cluster_of_user"], stamp
+    )
+
+
+def inputs_of(made: Made) -> Inputs:
+    """What results and report read, of a run that came as far as the assignment."""
+    stamp = fingerprint(*(made.artefacts[each.name].fingerprint for each in (ITEMS, RATIONALES, ASSIGN)))
+    return Inputs(
+        made[LOAD], made[SPLIT], made[SAMPLE_SEEDS]["cluster_of_user"], made[BUILD_POOL],
+        Texts(made[ITEMS], made[RATIONALES]), given(made[ASSIGN], made.config), stamp,
+    )  # fmt: skip

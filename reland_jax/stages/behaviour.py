@@ -1,0 +1,71 @@
+"""Stage `encode_users`: training interactions, and item texts, to a vector for every user (M of Eq. 1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from reland_jax.config import Config
+from reland_jax.flow import Codec, Job, Stage
+from reland_jax.mesh import on_host, use_mesh_together
+from reland_jax.pool.ready import check_ready
+from reland_jax.seeds import add_texts
+from reland_jax.stages.encoding import check_item_texts, encode_items, texts_state, whitened
+from reland_jax.stages.load import LOAD
+from reland_jax.stages.recommender import id_task
+from reland_jax.stages.split import SPLIT
+from reland_jax.storage import load_array, save_array
+from reland_jax.train import Evaluator, fit
+from reland_jax.types import Interactions, Splits
+
+
+def _settings(config: Config) -> list[Any]:
+    texts = texts_state(config) if config.encoder.text_weight else []
+    return [config.encoder, config.eval, config.data.max_length, *texts]
+
+
+def _encode_users(job: Job) -> np.ndarray:
+    """M of Eq. 1 from training interactions only, with the item texts appended."""
+    config, interactions, splits = job.config, job[LOAD], job[SPLIT]
+    first = jax.process_index() == 0
+    if first and job.follows("build_pool"):
+        check_ready(config.pool, config.llm, job.workdir)
+    if first and config.encoder.text_weight:
+        check_item_texts(interactions, config)
+    with use_mesh_together(config.mesh):
+        behaviour = _encode_behaviour(job, interactions, splits)
+    weight = config.encoder.text_weight
+    # Texts are the first process's alone: the others take the artefact, and this stays unused.
+    if not weight or not first:
+        return behaviour
+    items = encode_items(interactions, config, job.cache)
+    return add_texts(behaviour, splits.train, whitened(items, items, config.encoder.text_directions), weight)
+
+
+def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> np.ndarray:
+    """A lightweight backbone's vectors of all users."""
+    config, encoder = job.config, job.config.encoder
+    task = id_task(
+        dataclasses.replace(config, model=encoder.model, train=encoder.train), splits, interactions
+    )
+    evaluator = Evaluator(task, splits, dataclasses.replace(config.eval, mask_history=True))
+    result = fit(
+        task, evaluator, encoder.train, job.checkpoints,
+        run={"made_from": job.stamp}, label="behaviour encoder",
+    )  # fmt: skip
+    # "valid" vectors have read the training history and nothing after it.
+    return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
+
+
+ENCODE_USERS: Stage[np.ndarray] = Stage(
+    "encode_users",
+    reads=(LOAD, SPLIT),
+    settings=_settings,
+    run=_encode_users,
+    codec=lambda job: Codec(save_array, load_array),
+    together=True,
+)
+"""``<float32>[U, D]``, or ``[U, D + T]`` with item texts."""

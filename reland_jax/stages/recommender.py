@@ -1,0 +1,54 @@
+"""A recommender with its data, put together from settings and splits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reland_jax.config import Config, ModelConfig
+from reland_jax.data import item_entities
+from reland_jax.models import MODELS, Ease, Recommender, Tables, create_recommender, training_graph
+from reland_jax.train import ClosedForm, Task, create_task
+from reland_jax.types import Interactions, Splits
+from reland_jax.variants import ID, Variant
+
+
+def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task | ClosedForm:
+    """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool.
+
+    Args:
+        config: all settings.
+        splits: of the interactions.
+        interactions: for the entities of GAT's graph; without them it is one of users and items only.
+    """
+    tables = Tables(propagation=graph_of(config.model, splits, interactions))
+    return create_task(model_of(config, splits, ID), tables, splits, config.train, config.data.max_length)
+
+
+def model_of(config: Config, splits: Splits, variant: Variant, rationales: int = 0) -> Recommender | Ease:
+    """The config's backbone with a variant.
+
+    Args:
+        config: all settings.
+        splits: for the numbers of users and items.
+        variant: what it reads.
+        rationales: how many a user is given.
+    """
+    return create_recommender(
+        config.model, config.fusion, variant,
+        num_users=splits.num_users, num_items=splits.num_items,
+        max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
+        rationales=rationales, ease=config.ease,
+    )  # fmt: skip
+
+
+def has_entities(model: ModelConfig) -> bool:
+    """Whether the graph of a backbone has nodes for what describes the items."""
+    return MODELS[model.backbone].heterogeneous
+
+
+def graph_of(model: ModelConfig, splits: Splits, interactions: Interactions | None) -> Any:
+    """The graph of the training part, for a backbone that reads one."""
+    entities = None
+    if interactions is not None and has_entities(model):
+        entities = item_entities(interactions, model.entities)
+    return training_graph(model, splits.train, splits.num_items, entities)

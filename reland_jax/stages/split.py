@@ -1,0 +1,38 @@
+"""Stage `split`: interactions to training, validation and test part."""
+
+from __future__ import annotations
+
+import logging
+
+from reland_jax.artefacts import Artefact
+from reland_jax.config import LINEAR
+from reland_jax.data import split
+from reland_jax.eval import evaluation_notes, held_out
+from reland_jax.flow import Codec, Job, Stage
+from reland_jax.stages.load import LOAD
+from reland_jax.storage import load_splits, save_splits
+from reland_jax.train import check_users
+from reland_jax.types import Splits
+
+_log = logging.getLogger(__name__)
+
+
+def _check(job: Job, made: Artefact) -> None:
+    splits, config = made.value, job.config.eval
+    held = held_out(splits, config)
+    evaluated = (f"{one.users:,} users by {one.targets:,} {part} items" for part, one in held.items())
+    _log.info("evaluation: %s", ", ".join(evaluated))
+    for note in evaluation_notes(held, splits.protocol, config.mask_history):
+        _log.info("evaluation: %s", note)
+    if job.config.model.backbone in LINEAR:
+        check_users(splits.train)  # told before anything is asked for
+
+
+SPLIT: Stage[Splits] = Stage(
+    "split",
+    reads=(LOAD,),
+    settings=lambda config: [config.data.protocol],
+    run=lambda job: split(job[LOAD], job.config.data.protocol),
+    codec=lambda job: Codec(save_splits, load_splits),
+    check=_check,
+)

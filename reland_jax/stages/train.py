@@ -1,0 +1,193 @@
+"""Stages `train/VARIANT-seedN`: one variant trained with one seed, and measured."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.config import LINEAR, Config
+from reland_jax.eval import mean_metrics, per_user_metrics
+from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
+from reland_jax.flow import Codec, Job, Made, Stage
+from reland_jax.mesh import on_host
+from reland_jax.models import Tables
+from reland_jax.report.tensorboard import scalar_writer
+from reland_jax.retrieval import profile_weights, profiles
+from reland_jax.stages.assign import ASSIGN, drawn_among, given
+from reland_jax.stages.load import LOAD
+from reland_jax.stages.pool import BUILD_POOL
+from reland_jax.stages.recommender import graph_of, has_entities, model_of
+from reland_jax.stages.split import SPLIT
+from reland_jax.stages.texts import ITEMS, RATIONALES
+from reland_jax.storage import (
+    Metrics,
+    Trained,
+    TrainingSummary,
+    load_trained,
+    load_trained_params,
+    save_trained,
+)
+from reland_jax.text import ablated
+from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit, param_shapes
+from reland_jax.types import PARTS, Splits
+from reland_jax.variants import Variant, find_variant
+
+OnEpoch = Callable[[dict[str, float]], None]
+
+
+def training(
+    made: Made,
+    name: str,
+    seed: int,
+    folder: str = "train",
+    *,
+    parts: Sequence[str] = PARTS,
+    on_epoch: OnEpoch = lambda entry: None,
+) -> Stage[Trained]:
+    """The stage that trains a variant with a seed.
+
+    Args:
+        made: what it reads; where there are users without training items, it reads of whom they borrow.
+        name: of the variant.
+        seed: of the training.
+        folder: of the trained variants, so that several backbones can share a workdir.
+        parts: what is ranked at the end.
+        on_epoch: called with every new entry of the history; may raise to stop the training.
+    """
+    variant, cold = find_variant(name), _has_cold_users(made[SPLIT])
+    reads: dict[Stage[Any], bool] = {
+        SPLIT: True,
+        LOAD: has_entities(made.config.model) or cold,
+        ITEMS: variant.reads_texts,
+        RATIONALES: variant.reads_rationales,
+        BUILD_POOL: cold,
+        ASSIGN: variant.reads_rationales or cold,
+    }
+    return Stage(
+        f"{folder}/{name}-seed{seed}",
+        reads=tuple(stage for stage, read in reads.items() if read),
+        settings=lambda config: _settings(config, variant, seed, cold),
+        run=lambda job: _train(job, variant, seed, parts, on_epoch),
+        codec=lambda job: Codec(save_trained, load_trained),
+        together=True,
+        # It may take days at scale: naming it continues it and never repeats it.
+        repeats=False,
+    )
+
+
+def recommender_of(made: Made, name: str) -> Task | ClosedForm:
+    """The recommender of a variant with its data."""
+    return _task(Job(made, training(made, name, 0), ""), find_variant(name))
+
+
+def trained_recommender(
+    made: Made, name: str, seed: int, folder: str = "train"
+) -> tuple[Task | ClosedForm, Any]:
+    """The recommender of a training that has been made, and its parameters.
+
+    Args:
+        made: with the training.
+        name: of the variant.
+        seed: of the training.
+        folder: of the trained variants.
+    """
+    task = recommender_of(made, name)
+    shapes = param_shapes(task, made.config.train)
+    stage = training(made, name, seed, folder)
+    return task, made.read(stage, partial(load_trained_params, shapes))
+
+
+def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[Any]:
+    train = dataclasses.replace(config.train, seed=seed)
+    found: list[Any] = [variant.ablation, config.model, train, config.eval, config.data.max_length]
+    if variant.reads_texts:
+        found += [config.fusion.item_scale]
+    if variant.reads_rationales:
+        found += [config.fusion, config.retrieval.neighbours]
+    if cold:
+        found += [config.retrieval.cold_mismatch]
+    if config.model.backbone in LINEAR:
+        found += [config.ease]
+    return found
+
+
+def _has_cold_users(splits: Splits) -> bool:
+    return not splits.train.lengths().all()
+
+
+def _task(job: Job, variant: Variant) -> Task | ClosedForm:
+    config, splits = job.config, job[SPLIT]
+    interactions = job[LOAD] if has_entities(config.model) else None
+    tables = Tables[np.ndarray](
+        item_text=job[ITEMS] if variant.reads_texts else None,
+        propagation=graph_of(config.model, splits, interactions),
+    )
+    each = 0
+    if variant.reads_rationales:
+        each = given(job[ASSIGN], config).seed.shape[1]
+        seed, cosine = drawn_among(job[ASSIGN], config)
+        rationales = ablated(job[RATIONALES], variant.ablation)
+        tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
+    model = model_of(config, splits, variant, each)
+    task = create_task(model, tables, splits, config.train, config.data.max_length)
+    if not _has_cold_users(splits):
+        return task
+    cold = _cold_users(job)
+    return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
+
+
+def _cold_users(job: Job) -> ColdUserWeights:
+    """The seed users that stand in for each cold user, with weights."""
+    activity, seeds = job[SPLIT].train.lengths(), job[BUILD_POOL].pool.seeds.user
+    profile = profiles(job[LOAD].user_features, len(activity))
+    found = profile_weights(profile, activity, job.config.retrieval.cold_mismatch)
+    source = seeds[job[ASSIGN].seed[found.warm, 0]]
+    arrays = (found.cold, found.cold_profile, found.weight, source, found.warm_profile)
+    return ColdUserWeights(*map(jnp.asarray, arrays))
+
+
+def _train(job: Job, variant: Variant, seed: int, parts: Sequence[str], on_epoch: OnEpoch) -> Trained:
+    config, train = job.config.eval, dataclasses.replace(job.config.train, seed=seed)
+    task = _task(job, variant)
+    evaluator = Evaluator(task, job[SPLIT], config)
+    events = job.workdir / "tensorboard" / job.stage.name.replace("/", "-")
+    with scalar_writer(events) if job.kept else contextlib.nullcontext() as write:
+
+        def tell(entry: dict[str, float]) -> None:
+            if write:
+                write(int(entry["epoch"]), entry)
+            on_epoch(entry)
+
+        result = fit(
+            task, evaluator, train, job.checkpoints,
+            run={"made_from": job.stamp}, label=job.stage.name, on_epoch=tell,
+        )  # fmt: skip
+    ranks = {part: evaluator.ranks(result.params, part) for part in parts}
+    means = {part: mean_metrics(per_user_metrics(rank, config.cutoffs)) for part, rank in ranks.items()}
+    params = on_host(result.params) if jax.process_count() > 1 else result.params
+    return Trained(params, _summary(result, means, task.targets, train.objective), ranks)
+
+
+def _summary(
+    result: FitResult, means: Mapping[str, Metrics], targets: int, objective: str
+) -> TrainingSummary:
+    evaluations = [e["evaluation_seconds"] for e in result.history if "evaluation_seconds" in e]
+    return TrainingSummary(
+        valid=means.get("valid", {}),
+        test=means.get("test", {}),
+        epochs=len(result.history),
+        best_epoch=result.best_epoch,
+        objective=objective,
+        seconds_per_epoch=result.seconds_per_epoch,
+        compile_seconds=result.compile_seconds,
+        examples_per_second=targets / result.seconds_per_epoch,
+        evaluation_seconds=float(np.median(evaluations)),
+        history=result.history,
+    )

@@ -1,0 +1,108 @@
+"""The stages of training: what each variant reads, and of what its artefact depends."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from reland_jax.config import Config, FusionConfig, RetrievalConfig
+from reland_jax.flow import Made
+from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
+from reland_jax.train import Task
+from reland_jax.types import Splits
+from reland_jax.variants import BY_NAME
+from tests.stages.toys import REPEATS, made_of, settings
+from tests.toys import inputs_of, ragged
+
+COLD = REPEATS._replace(train=ragged([[1, 2], [2, 4], [], [6, 3]]))
+"""The third user has no training items."""
+
+
+def world(
+    config: Config, folder: Path, seed_users: tuple[int, ...] = (0, 1), splits: Splits = REPEATS
+) -> Made:
+    """Everything that a training may read, with all seed users assigned to everybody."""
+    inputs = inputs_of(splits, seed_users)
+    return made_of(config, folder, {
+        LOAD: inputs.interactions, SPLIT: splits, BUILD_POOL: inputs.built, ITEMS: inputs.texts.items,
+        RATIONALES: inputs.texts.rationales, ASSIGN: inputs.assignment,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("seed_users", [(0,), (2, 0), (0, 1, 2, 3)])
+def test_a_user_is_given_as_many_rationales_as_there_are(seed_users: tuple[int, ...], tmp_path: Path) -> None:
+    made = world(settings(retrieval=RetrievalConfig(neighbours=3)), tmp_path, seed_users)
+    task = recommender_of(made, "reland")
+    assert isinstance(task, Task)
+    each = min(3, len(seed_users))
+    assert task.model.rationales == each and (task.tables.cosine is None) == (each == 1)
+    assert task.tables.seed is not None and task.tables.seed.shape == (4, len(seed_users))
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("id", {SPLIT}),
+        ("f_item", {SPLIT, ITEMS}),
+        ("reland", {SPLIT, ITEMS, RATIONALES, ASSIGN}),
+        ("noise", {SPLIT, ITEMS, RATIONALES, ASSIGN}),
+    ],
+)
+def test_a_variant_reads_what_it_says_and_no_more(name: str, reads: set[object], tmp_path: Path) -> None:
+    """Its recommender can be built from that; with cold users, also from what they borrow."""
+    made = world(settings(), tmp_path)
+    assert set(training(made, name, 0).reads) == reads
+    recommender_of(made, name)
+    cold = world(settings(), tmp_path, splits=COLD)
+    assert set(training(cold, name, 0).reads) == reads | {LOAD, BUILD_POOL, ASSIGN}
+    recommender_of(cold, name)
+
+
+def depends(name: str, folder: Path, splits: Splits = REPEATS, **sections: object) -> bool:
+    """Whether the stamp of a training is another one with changed settings."""
+    before, after = (world(config, folder, splits=splits) for config in (settings(), settings(**sections)))
+    return before.origin(training(before, name, 0)) != after.origin(training(after, name, 0))
+
+
+def test_settings_of_what_a_variant_does_not_read_do_not_matter(tmp_path: Path) -> None:
+    fusion = FusionConfig(dropout=0.7)
+    assert [depends(name, tmp_path, fusion=fusion) for name in ("id", "f_item", "reland")] == [
+        False,
+        False,
+        True,
+    ]
+    given = RetrievalConfig(neighbours=2)  # no more than are drawn among: the assignment is the same
+    assert [depends(name, tmp_path, retrieval=given) for name in ("id", "f_item", "reland")] == [
+        False,
+        False,
+        True,
+    ]
+    item_scale = dataclasses.replace(FusionConfig(), item_scale=0.5)
+    assert [depends(name, tmp_path, fusion=item_scale) for name in ("id", "f_item", "reland")] == [
+        False,
+        True,
+        True,
+    ]
+    machine = dataclasses.replace(settings().train, checkpoint_seconds=7.0)
+    assert not any(depends(name, tmp_path, train=machine) for name in BY_NAME)
+    borrowing = RetrievalConfig(cold_mismatch=0.9)
+    assert depends("id", tmp_path, splits=COLD, retrieval=borrowing) and not depends(
+        "id", tmp_path, retrieval=borrowing
+    )
+
+
+def test_every_training_has_an_artefact_of_its_own(tmp_path: Path) -> None:
+    made = world(settings(), tmp_path)
+    stages = [
+        training(made, name, seed, folder)
+        for name in BY_NAME
+        for seed in (0, 1)
+        for folder in ("train", "train/x")
+    ]
+    assert len({stage.name for stage in stages}) == len(stages)
+    assert len({made.origin(training(made, name, seed)) for name in BY_NAME for seed in (0, 1)}) == 2 * len(
+        BY_NAME
+    )
+    assert {stage.family for stage in stages} == {"train"}
