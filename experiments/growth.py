@@ -39,7 +39,7 @@ from experiments.configs.reland import get_config
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path
 from experiments.harness.written import read_records
-from experiments.scaling.interactions import SHORTEST, STATISTICS, generate
+from experiments.scaling.interactions import DATA_SEED, SHORTEST, STATISTICS, generate
 from experiments.scaling.measuring import (
     COLOURS,
     GIBIBYTE,
@@ -57,7 +57,6 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DATA_SEED = 0
 PANELS = (
     ("epoch_seconds", 1, "seconds of a training epoch"),
     ("evaluation_seconds", 1, "seconds of a full evaluation"),

@@ -8,9 +8,11 @@ only inside functions, so that importing the package stays cheap.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +57,48 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
+
+WITHIN: dict[str, dict[str, set[str]]] = {
+    "pool": {
+        "contract": set(),
+        "templates": set(),
+        "answer_format": set(),
+        "folder": {"contract"},
+        "reading": {"contract", "templates", "answer_format"},
+        "prompting": {"contract", "templates", "answer_format", "reading"},
+        "asking": {"contract", "answer_format", "prompting", "reading"},
+        "providers": {"contract", "answer_format", "prompting", "reading", "asking"},
+        "pool_file": {"contract", "reading"},
+        "sources": {"contract", "prompting", "pool_file"},
+        "build": {"contract", "templates", "prompting", "asking", "providers", "sources"},
+        "ready": {"prompting", "asking", "providers", "sources"},
+    },
+    "data": {
+        "describe": set(),
+        "entities": set(),
+        "packing": set(),
+        "sources": set(),
+        "splits": set(),
+        "views": {"packing"},
+        "filtering": {"sources"},
+        "finding": {"sources"},
+        "accounting": {"describe", "filtering", "sources", "splits"},
+        "loading": {"accounting", "filtering", "finding", "sources"},
+    },
+}
+"""The same between the parts of a room; its `__init__.py` may name any of them."""
+
+WINGS = ("pool_store", "scale")
+"""Rooms that the method does without. From outside only what their `__init__.py` names is imported."""
+
+FAMILIES: dict[str, set[str]] = {
+    "grid": set(),
+    "pool_commands": set(),
+    "seed_counts": set(),
+    "scaling": set(),
+    "speed": {"scaling"},
+}
+"""Folders of experiments/ with what several commands, or one long one, need; others that each may import."""
 
 ONLY_IN = {"jraph": {"models"}}
 """Outside libraries that are kept behind one room, so that they can be replaced."""
@@ -125,11 +169,15 @@ def _dynamic_name(node: ast.Call) -> str | None:
     return None
 
 
-def room_of(path: Path, root: Path) -> str:
-    """The room of a file: the folder, or the module's own name, directly below the package."""
-    return path.relative_to(root / PACKAGE).parts[0].removesuffix(".py")
+def room_of(path: Path, root: Path, room: str = "") -> str:
+    """The room of a file: the folder, or the module's own name, directly below the package.
+
+    With a room it is the part of that room.
+    """
+    return path.relative_to(root / PACKAGE / room).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def imports_of(path: Path, root: Path) -> list[Import]:
     """Every import of one file."""
     package = ".".join(path.relative_to(root).parent.parts)
@@ -158,6 +206,99 @@ def _target_room(name: str) -> str | None:
     return (rest.split(".")[0] or "__init__") if first == PACKAGE else None
 
 
+def modules_of(root: Path) -> dict[str, Path]:
+    """Dotted name -> file of every module of the package and of the experiments."""
+    paths = [path for folder in (PACKAGE, "experiments") for path in sorted((root / folder).rglob("*.py"))]
+    return {_dotted(path, root): path for path in paths}
+
+
+def _dotted(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module_graph(root: Path) -> dict[str, set[str]]:
+    """Module -> the modules that it imports, with the packages around them unless it lies there itself."""
+    modules = modules_of(root)
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for item in imports_of(path, root):
+            target = item.name if item.name in modules else item.name.rpartition(".")[0]
+            around = [target.rsplit(".", depth)[0] for depth in range(target.count(".") + 1)]
+            around = [each for each in around if each in modules and not f"{name}.".startswith(f"{each}.")]
+            graph[name].update(around)
+    return graph
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, [] if there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def forbidden_within(root: Path, room: str) -> list[str]:
+    """Every import of one part of a room by another that `WITHIN` does not allow."""
+    found = []
+    for path in sorted((root / PACKAGE / room).rglob("*.py")):
+        part = room_of(path, root, room)
+        for item in imports_of(path, root):
+            first, _, rest = item.name.removeprefix(f"{PACKAGE}.").partition(".")
+            target = rest.partition(".")[0]
+            if first != room or part in ("__init__", target):
+                continue
+            if target not in WITHIN[room].get(part, set()):
+                found.append(f"{path.relative_to(root)}:{item.line}: {part} -> {target} is not allowed")
+    return found
+
+
+def past_the_door(root: Path) -> list[str]:
+    """Every import from outside of a wing that its `__all__` does not name."""
+    found = []
+    for path in modules_of(root).values():
+        for item in imports_of(path, root):
+            package, _, name = item.name.partition(".")
+            wing, _, name = name.partition(".")
+            is_inside = path.is_relative_to(root / PACKAGE / wing)
+            if package != PACKAGE or wing not in WINGS or is_inside or not name:
+                continue
+            if name not in names_of(root / PACKAGE / wing / "__init__.py"):
+                found.append(f"{path.relative_to(root)}:{item.line}: {name} is not at the door of {wing}")
+    return found
+
+
+def names_of(door: Path) -> set[str]:
+    """What a module lists in `__all__`."""
+    for node in ast.parse(door.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def experiment_arrows(root: Path) -> list[str]:
+    """Imports that go against the order command -> family -> configs -> harness, or across."""
+    found = []
+    for path in sorted((root / "experiments").rglob("*.py")):
+        place = _place(_dotted(path, root))
+        for item in imports_of(path, root):
+            target = _place(item.name) if item.name.startswith("experiments.") else place
+            if target not in (place, *_below(place)):
+                found.append(f"{path.relative_to(root)}:{item.line}: {place} -> {target} is not allowed")
+    return found
+
+
+def _place(name: str) -> str:
+    """The folder of experiments/ that a module lies in; of a command its own name."""
+    return name.split(".")[1]
+
+
+def _below(place: str) -> set[str]:
+    if place in ("harness", "configs"):
+        return {"harness"}
+    return {"harness", "configs", *(FAMILIES[place] if place in FAMILIES else {"run", *FAMILIES})}
+
+
 def outside_imports(root: Path, folder: str) -> Iterator[tuple[Path, Import, str]]:
     """Every import below a folder: the file, the import and the name of the library."""
     for path in sorted((root / folder).rglob("*.py")):
@@ -181,6 +322,34 @@ def test_every_room_is_in_the_table() -> None:
 def test_rooms_import_only_what_they_may() -> None:
     found = forbidden_arrows(REPOSITORY)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("room", sorted(WITHIN))
+def test_parts_of_a_room_import_only_what_they_may(room: str) -> None:
+    parts = {room_of(path, REPOSITORY, room) for path in (REPOSITORY / PACKAGE / room).rglob("*.py")}
+    assert parts - {"__init__"} == set(WITHIN[room]), "WITHIN lists every part"
+    found = forbidden_within(REPOSITORY, room)
+    assert not found, "\n".join(found)
+
+
+def test_a_wing_is_entered_by_its_door() -> None:
+    found = past_the_door(REPOSITORY)
+    assert not found, "\n".join(found)
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    assert circle_of(module_graph(REPOSITORY)) == []
+
+
+def test_experiments_keep_their_order() -> None:
+    found = experiment_arrows(REPOSITORY)
+    assert not found, "\n".join(found)
+
+
+def test_the_top_of_experiments_has_commands_only() -> None:
+    for path in (REPOSITORY / "experiments").rglob("*.py"):
+        is_command = '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+        assert is_command == (path.parent.name == "experiments"), path
 
 
 def test_libraries_stay_in_their_room() -> None:
@@ -223,9 +392,9 @@ def test_the_surface_is_light(module: str) -> None:
 
 
 def write_house(root: Path, files: dict[str, str]) -> None:
-    """Writes a small package to check the checks with."""
+    """Writes a small package, and experiments, to check the checks with."""
     for name, text in files.items():
-        path = root / PACKAGE / name
+        path = root / ("" if name.startswith("experiments/") else PACKAGE) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
@@ -247,6 +416,63 @@ def test_a_forbidden_arrow_is_found(tmp_path: Path, name: str, text: str, arrow:
     write_house(tmp_path, {name: text})
     (found,) = forbidden_arrows(tmp_path)
     assert f"{arrow} is not allowed" in found
+
+
+def test_a_forbidden_arrow_within_a_room_is_found(tmp_path: Path) -> None:
+    write_house(tmp_path, {
+        "pool/reading/a.py": "from reland_jax.pool.contract import X\nfrom reland_jax.pool.reading import b",
+        "pool/asking/b.py": "def f():\n    from reland_jax.pool.providers import c",
+        "pool/contract.py": "import reland_jax.pool.build",
+        "pool/__init__.py": "from reland_jax.pool.build import x",
+    })  # fmt: skip
+    found = [line.partition(": ")[2] for line in forbidden_within(tmp_path, "pool")]
+    assert found == ["asking -> providers is not allowed", "contract -> build is not allowed"]
+
+
+def test_a_way_past_the_door_is_found(tmp_path: Path) -> None:
+    write_house(tmp_path, {
+        "scale/__init__.py": "from reland_jax.scale.stream import run\n__all__ = ['run']",
+        "scale/stream.py": "from reland_jax.scale.shards import cut",
+        "experiments/a.py": "from reland_jax.scale import run\nimport reland_jax.scale",
+        "experiments/b.py": "from reland_jax.scale.stream import run",
+        "experiments/c.py": "def f():\n    from reland_jax.scale import stream",
+    })  # fmt: skip
+    found = past_the_door(tmp_path)
+    assert [line.partition(":")[0] for line in found] == ["experiments/b.py", "experiments/c.py"]
+
+
+IMPORTS_P = "from reland_jax.p.x import y"
+
+
+@pytest.mark.parametrize(
+    ("files", "circle"),
+    [
+        ({"a.py": "import reland_jax.b", "b.py": "def f():\n    from reland_jax import a"}, True),
+        ({"a.py": "import reland_jax.b", "b.py": "import reland_jax.c", "c.py": ""}, False),
+        # By the door of a package, which runs before any part of it.
+        ({"a.py": IMPORTS_P, "p/__init__.py": "import reland_jax.a", "p/x.py": ""}, True),
+        ({"p/__init__.py": IMPORTS_P, "p/x.py": "from reland_jax.p import z", "p/z.py": ""}, False),
+    ],
+)
+def test_a_circle_is_found(tmp_path: Path, files: dict[str, str], circle: bool) -> None:
+    write_house(tmp_path, files)
+    assert bool(circle_of(module_graph(tmp_path))) == circle
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "allowed"),
+    [
+        ("experiments/table2.py", "from experiments.grid import plan\nfrom experiments import run", True),
+        ("experiments/table2.py", "from experiments.tune import search", False),
+        ("experiments/grid/plan.py", "from experiments.configs.reland import get_config", True),
+        ("experiments/grid/plan.py", "from experiments.speed import operations", False),
+        ("experiments/grid/plan.py", "def f():\n    from experiments import run", False),
+        ("experiments/harness/settings.py", "from experiments.configs import reland", False),
+    ],
+)
+def test_the_order_of_experiments(tmp_path: Path, name: str, text: str, allowed: bool) -> None:
+    write_house(tmp_path, {name: text})
+    assert bool(experiment_arrows(tmp_path)) != allowed
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ import numpy as np
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions
 
+DATA_SEED = 0
+"""Of measurements."""
+
 SHORTEST, LONGEST, LENGTH_LOG_MEAN, LENGTH_LOG_DEVIATION = 5, 200, 0.615, 1.31
 """Interactions of a user: the least, the most, and the logarithm of what goes beyond the least."""
 

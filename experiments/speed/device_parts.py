@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.configs.reland import get_config
-from experiments.growth import DATA_SEED, generate
+from experiments.scaling.interactions import DATA_SEED, generate
 from experiments.speed.least import least_bytes, shares
 from experiments.speed.machine import Machine, Timer
 from experiments.speed.operations import count

@@ -15,10 +15,10 @@ from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_ma
 from reland_jax.pool.pool_file import FileRationale, read_pool_file
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import build_prompt, prompt_hash
-from reland_jax.pool.prompting.templates import DOMAINS, PROMPT_VERSION
 from reland_jax.pool.providers import PROVIDERS, make_provider
 from reland_jax.pool.providers.batch import AwaitingResponses
 from reland_jax.pool.reading.parser import ParsedRationale, parse_response
+from reland_jax.pool.templates import DOMAINS, PROMPT_VERSION
 
 __all__ = [
     "PoolSummary",

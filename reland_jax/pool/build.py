@@ -13,9 +13,9 @@ from reland_jax.pool.asking.money import ledger
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.contract import Problem, Provider, SeedRationales
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
-from reland_jax.pool.prompting.templates import PROMPT_VERSION
 from reland_jax.pool.providers import WITH_JOURNAL, make_provider
 from reland_jax.pool.sources import files_state, is_source, source_of
+from reland_jax.pool.templates import PROMPT_VERSION
 from reland_jax.types import Interactions, ReasoningPool, RelandError, SeedSet, Splits
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.answer_format import format_messages
 from reland_jax.pool.asking.chat import Chat, ChatError, Trouble
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import Backoff, Breaker, Patience, RateLimit
@@ -40,7 +41,6 @@ from reland_jax.pool.asking.replies import (
     turn_of,
 )
 from reland_jax.pool.asking.reserve import BYTES_PER_REQUEST
-from reland_jax.pool.prompting.answer_format import format_messages
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, chat_tokens, token_counter
 from reland_jax.types import RelandError
 

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.answer_format import format_messages
 from reland_jax.pool.contract import RationaleRequest
-from reland_jax.pool.prompting.answer_format import format_messages
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.prompting.step0 import answer_tokens
 from reland_jax.pool.prompting.tokens import chat_tokens, token_counter

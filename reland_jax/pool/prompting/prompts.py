@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from reland_jax.pool.prompting.cleaning import clean_title, one_line
-from reland_jax.pool.prompting.templates import check_domain, check_prompt, filled
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_tokens
+from reland_jax.pool.templates import check_domain, check_prompt, filled
 from reland_jax.types import RelandError
 
 MAX_ITEM_CHARACTERS = 300

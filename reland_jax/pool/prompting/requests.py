@@ -24,8 +24,8 @@ from reland_jax.pool.prompting.step0 import (
     title_list,
     why_unreadable,
 )
-from reland_jax.pool.prompting.templates import DOMAINS, check_domain, check_prompt, filled
 from reland_jax.pool.prompting.tokens import token_counter
+from reland_jax.pool.templates import DOMAINS, check_domain, check_prompt, filled
 from reland_jax.types import Interactions, Ragged, RelandError, SeedSet
 
 CLEANINGS = ("rule", "llm")

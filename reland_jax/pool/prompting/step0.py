@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import TokenLimit, newest_that_fit, numbered, shown_text
-from reland_jax.pool.prompting.templates import CLEANING, filled
 from reland_jax.pool.reading.parser import plain_text
 from reland_jax.pool.reading.spoken import spoken
+from reland_jax.pool.templates import CLEANING, filled
 
 TOKENS_PER_TITLE = 60
 """Room for one title in the answer: a title in a prompt has 300 characters at most, mostly below 100."""

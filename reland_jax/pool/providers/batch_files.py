@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from reland_jax.config import PoolConfig
 from reland_jax.files import write_bytes
+from reland_jax.pool.answer_format import FORMAT, is_about_format, response_format
 from reland_jax.pool.asking.chat import BOUND, PASSING
 from reland_jax.pool.asking.replies import Turn
-from reland_jax.pool.prompting.answer_format import FORMAT, is_about_format, response_format
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.types import RelandError

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.answer_format import FORMAT, NO_SCHEMA, format_messages, without_schema
 from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND
 from reland_jax.pool.asking.engine import known
 from reland_jax.pool.asking.journal import Journal
@@ -34,7 +35,6 @@ from reland_jax.pool.asking.replies import (
     turn_again,
     turn_of,
 )
-from reland_jax.pool.prompting.answer_format import FORMAT, NO_SCHEMA, format_messages, without_schema
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, token_counter
 from reland_jax.pool.providers.batch_files import (
     Failure,

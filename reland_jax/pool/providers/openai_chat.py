@@ -15,6 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.answer_format import (
+    FORMAT,
+    NO_SCHEMA,
+    is_about_format,
+    response_format,
+    without_schema,
+)
 from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND, PASSING, ChatError, Messages, Trouble
 from reland_jax.pool.asking.engine import ask_all, known, run_apart
 from reland_jax.pool.asking.journal import Journal
@@ -23,13 +30,6 @@ from reland_jax.pool.asking.records import journal_path, request_record
 from reland_jax.pool.asking.replies import MORE_ROOM, Asked, Judge
 from reland_jax.pool.asking.secrets import API_KEY, BASE_URL, without_secrets
 from reland_jax.pool.contract import MayAsk
-from reland_jax.pool.prompting.answer_format import (
-    FORMAT,
-    NO_SCHEMA,
-    is_about_format,
-    response_format,
-    without_schema,
-)
 from reland_jax.pool.providers.llm import LLMProvider
 from reland_jax.types import RelandError
 

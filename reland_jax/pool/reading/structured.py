@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from reland_jax.pool.prompting.answer_format import CATEGORIES, ITEMS
+from reland_jax.pool.answer_format import CATEGORIES, ITEMS
 from reland_jax.pool.reading.markers import Part, step_parts
 from reland_jax.pool.reading.spoken import is_thought
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from functools import cache, lru_cache
 
-from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS, filled
+from reland_jax.pool.templates import DOMAINS, PROMPTS, filled
 
 _REFUSAL = re.compile(
     r"""\W*(?:

@@ -19,9 +19,9 @@ from reland_jax.pool.prompting.cleaning import clean_title
 from reland_jax.pool.prompting.prompts import MAX_ITEM_CHARACTERS, build_prompt, shown_text
 from reland_jax.pool.prompting.requests import pool_requests
 from reland_jax.pool.prompting.step0 import title_list
-from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS
 from reland_jax.pool.reading.answers import Answer, answer_of, rationale_of, readable_steps
 from reland_jax.pool.reading.parser import parse_direct, parse_response
+from reland_jax.pool.templates import DOMAINS, PROMPTS
 from reland_jax.types import IdMap, Interactions, Ragged, SeedSet
 from tests.pool.prompt_lines import frame, shown
 

@@ -18,8 +18,8 @@ from reland_jax.pool.prompting.prompts import (
     numbered,
     prompt_hash,
 )
-from reland_jax.pool.prompting.templates import CLEANING, DOMAINS, PROMPT_VERSION, PROMPTS, filled
 from reland_jax.pool.prompting.tokens import CharacterCounter
+from reland_jax.pool.templates import CLEANING, DOMAINS, PROMPT_VERSION, PROMPTS, filled
 from reland_jax.types import RelandError
 from tests.pool.prompt_lines import shown
 

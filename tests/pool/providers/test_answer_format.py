@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reland_jax.config import LLMConfig, PoolConfig
+from reland_jax.pool.answer_format import is_about_format, response_format
 from reland_jax.pool.asking.money import estimate
 from reland_jax.pool.contract import ProviderResult, RationaleRequest
-from reland_jax.pool.prompting.answer_format import is_about_format, response_format
 from reland_jax.pool.providers.openai_chat import OpenAIProvider
 from reland_jax.types import RelandError
 from tests.pool import fault_server

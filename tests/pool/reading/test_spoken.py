@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reland_jax.pool.prompting.templates import DOMAINS, PROMPTS, filled
 from reland_jax.pool.reading.answers import readable_steps
 from reland_jax.pool.reading.parser import ends_by_itself, parse_given, parse_text
 from reland_jax.pool.reading.spoken import is_thought
+from reland_jax.pool.templates import DOMAINS, PROMPTS, filled
 
 TASTE = "Likes mild care for dry skin."
 CARE = (
