@@ -214,6 +214,13 @@ class _Job:
         self._stopped.set()
         self._room.set()
 
+    def _stop_until(self, then: str, why: str) -> None:
+        """Stops sending; a person can go on then."""
+        self._stop(lambda left: RelandError(
+            f"{why}; {left} prompts are still to ask. Every answer so far is in {self._journal.path}: {then}"
+            "give the same command again"
+        ))  # fmt: skip
+
     async def _work(self, left: Iterator[RequestRecord]) -> None:
         """One of the workers, which take what is left from one iterator."""
         for request in left:
@@ -262,12 +269,11 @@ class _Job:
     async def _wait(self, seconds: float, error: ChatError) -> None:
         """Waits before another try, and reports long waits; stops the job if the wait would be too long."""
         if error.retry_after is not None and not self._patience.allows(seconds):
-            self._stop(lambda left: RelandError(
+            self._stop_until(
+                "when that is over, ",
                 f"{error.why}; the service asks to wait for {error.retry_after:.0f} s, and with no answer "
-                f"meanwhile this job waits {self._llm.longest_wait:g} s at most (config.llm.longest_wait); "
-                f"{left} prompts are still to ask. Every answer so far is in {self._journal.path}: give the "
-                "same command again then"
-            ))  # fmt: skip
+                f"meanwhile this job waits {self._llm.longest_wait:g} s at most (config.llm.longest_wait)",
+            )
             return
         now = asyncio.get_running_loop().time()
         if seconds >= _TOLD_FROM_SECONDS and now - self._told >= _TELL_SECONDS:
@@ -302,10 +308,7 @@ class _Job:
             error = ChatError(Trouble.REFUSED, REMOVED)
         await self._recorder.record(reception or Sent(item.request, 0, 0))
         if self._journal.out_of_room:
-            self._stop(lambda left: RelandError(
-                f"{self._journal.path}: the disk is full; {left} prompts are still to ask. Every answer so "
-                "far is in the journal: make room and give the same command again"
-            ))  # fmt: skip
+            self._stop_until("make room and ", f"{self._journal.path}: the disk is full")
         if error:
             raise error
         if reception is None:
@@ -351,18 +354,15 @@ class _Job:
     def _failed(self, error: ChatError, sent: float) -> None:
         """Stops the job if the service is dead, or will not work for us."""
         if error.trouble is Trouble.FATAL:
-            self._stop(lambda left: RelandError(
-                f"{error.why}; {left} prompts are still to ask. Every answer so far is in "
-                f"{self._journal.path}: once this is put right, give the same command again"
-            ))  # fmt: skip
+            self._stop_until("once this is put right, ", error.why)
             return
         self._breaker.failed(sent, error.trouble is Trouble.LIMITED)
         if self._breaker.open:
-            self._stop(lambda left: RelandError(
+            self._stop_until(
+                "when the service works again, ",
                 f"{self._llm.breaker_failures} requests in a row failed (config.llm.breaker_failures), the "
-                f"last one: {error.why}; {left} prompts are still to ask. Every answer so far is in "
-                f"{self._journal.path}: when the service works again, give the same command again"
-            ))  # fmt: skip
+                f"last one: {error.why}",
+            )
 
     async def _reserve(self, reserved: tuple[int, int]) -> None:
         """Reserves the largest cost of a request; waits for others to settle if the budget has no room.
