@@ -233,8 +233,8 @@ class PoolConfig:
         None, "most tokens of a prompt; the oldest items of a history are left out first", low=1, none="any"
     )
     tokenizer: str | None = _setting(
-        None, "tokenizer that counts tokens: a folder, a hub name, or characters", path=True,
-        none="that of the model",
+        None, "how tokens are counted: characters estimates them from the length", choices=("characters",),
+        none="by tiktoken for models of OpenAI, else characters",
     )  # fmt: skip
     scrub: tuple[str, ...] = _setting(
         ("email", "phone"), "what is blanked out of titles", choices=("email", "phone", "names"), names=True

@@ -8,7 +8,6 @@ from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.money import price_of
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.prompting.scrub import scrubber
-from reland_jax.pool.prompting.tokens import token_counter
 from reland_jax.pool.providers.openai_chat import async_client
 from reland_jax.pool.sources import is_source, source_of
 
@@ -25,12 +24,10 @@ def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
         folder: of the journal.
 
     Raises:
-        RelandError: a file, price, name, tokenizer, key or package that is missing or wrong.
+        RelandError: a file, price, name, key or package that is missing or wrong.
     """
     price_of(config.model, llm.prices)
     scrubber(config.scrub, config.names)
-    if config.prompt_tokens:
-        token_counter(config)
     if is_source(config):
         source_of(config).open(config)
     if journal_path(llm, folder).exists():

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from reland_jax.files import append_line, read_regular, write_json
 from reland_jax.types import RelandError
@@ -27,9 +27,9 @@ MARK_FILE = "store.json"
 FORMAT = "reland-pool-store"
 FORMAT_VERSION = 1
 
+_TRIES = 4
 _WAIT_SECONDS = 0.05
 _NOTHING = hashlib.sha256(b"").hexdigest()
-Found = TypeVar("Found")
 ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
 
 
@@ -69,21 +69,15 @@ def read_log(store: Path) -> Log:
     Raises:
         RelandError: a line or the mark is damaged, edited or missing; the message names it.
     """
-    return looked_again(lambda: _read_log(store))  # another process may be between a line and the mark
-
-
-def looked_again(look: Callable[[], Found], tries: int = 4) -> Found:
-    """What a look finds; looks again where it fails, since another process may be in the midst of a change.
-
-    Raises:
-        RelandError: the last look fails too.
-    """
-    for _ in range(tries - 1):
+    tries = _TRIES
+    while True:
+        tries -= 1
         try:
-            return look()
+            return _read_log(store)
         except RelandError:
-            time.sleep(_WAIT_SECONDS)
-    return look()
+            if not tries:
+                raise
+            time.sleep(_WAIT_SECONDS)  # another process may be between a line and the mark
 
 
 def _read_log(store: Path) -> Log:

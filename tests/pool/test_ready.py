@@ -19,7 +19,6 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"provider": "file", "path": "missing.jsonl"}, {}, "missing.jsonl"),
     ({"provider": "file", "path": "/dev"}, {}, "config.pool.path='/dev' cannot be read"),
     ({"names": ("Ada",)}, {}, "config.pool.scrub does not have 'names'"),
-    ({"prompt_tokens": 500, "tokenizer": "/dev"}, {}, "config.pool.tokenizer='/dev' cannot be read"),
     ({}, {"prices": ("free",)}, "config.llm.prices"),
     ({"provider": "openai"}, {}, "OPENAI_API_KEY is not set"),
     ({"provider": "batch"}, {"upload": True}, "OPENAI_API_KEY is not set"),

@@ -245,7 +245,7 @@ def estimate(
         step0: distinct prompts of step 0 by an LLM, none with `config.cleaning` "rule".
 
     Raises:
-        RelandError: a malformed price, or a tokenizer that cannot be read.
+        RelandError: a malformed price.
     """
     counter, done, schema = token_counter(config), frozenset(answered), format_messages(config)
     # Each prompt with the longest answer to it.

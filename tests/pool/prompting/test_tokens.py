@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,27 +11,10 @@ from reland_jax.pool.prompting.tokens import (
     OPENAI_OVERHEAD,
     UNKNOWN_OVERHEAD,
     CharacterCounter,
-    TokenCounter,
     chat_bound,
     chat_tokens,
     token_counter,
 )
-from reland_jax.types import RelandError
-
-WORDS = {"[UNK]": 0, "buy": 1, "soap": 2, "<u>": 3, "</u>": 4, "<a>": 5}
-
-
-def tokenizer_folder(folder: Path, chat_template: str | None = None) -> str:
-    """A word-level tokenizer in the Hugging Face layout."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel(WORDS, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
-    settings |= {"chat_template": chat_template} if chat_template else {}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return str(folder)
 
 
 def user(*contents: str) -> list[dict[str, str]]:
@@ -47,26 +27,8 @@ def test_characters() -> None:
     assert [counter.count("x" * n) for n in (0, 1, 3, 4, 300)] == [0, 1, 1, 2, 100]
 
 
-def test_a_folder_with_a_tokenizer(tmp_path: Path) -> None:
-    counter = token_counter(PoolConfig(tokenizer=tokenizer_folder(tmp_path)))
-    assert counter.exact and counter.count("buy soap now") == 3
-    assert chat_tokens(counter, user("buy soap", "now")) == 3 + 2 * UNKNOWN_OVERHEAD
-
-
-def test_the_folder_of_a_local_model_has_its_tokenizer(tmp_path: Path) -> None:
-    """And the chat format is that of its chat template: here three tokens around each message."""
-    template = "{% for m in messages %}<u> {{ m.content }} </u>{% endfor %} <a>"
-    model = tokenizer_folder(tmp_path, template)
-    counter = token_counter(PoolConfig(model=model))
-    assert (counter.exact, counter.name, counter.overhead) == (True, model, 3)
-    assert chat_tokens(counter, user("buy soap")) == 5 == chat_bound(counter, user("buy soap"))
-
-
-def test_a_tokenizer_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text("{")
-    for name in (str(tmp_path), str(tmp_path / "nothing")):
-        with pytest.raises(RelandError, match="config.pool.tokenizer='.*cannot be read.*'characters'"):
-            token_counter(PoolConfig(tokenizer=name))
+def test_a_model_that_tiktoken_does_not_know_is_estimated() -> None:
+    assert token_counter(PoolConfig(model="some-llm")) == CharacterCounter()
 
 
 def test_openai_without_its_vocabulary_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +70,6 @@ def test_the_bound_is_one_for_any_tokenizer_of_bytes(texts: list[str]) -> None:
 
 
 def test_the_estimate_is_no_bound_and_says_so() -> None:
-    counter: TokenCounter = CharacterCounter()
+    counter = CharacterCounter()
     assert not counter.exact
     assert chat_tokens(counter, user("字" * 300)) < 900 <= chat_bound(counter, user("字" * 300))
