@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_UNKNOWN = "[UNK]"
+_SPECIAL = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokeniser(NamedTuple):
@@ -51,59 +58,59 @@ def load_tokenizer(folder: Path, max_tokens: int) -> Tokeniser:
     fast = folder / "tokenizer.json"
     if fast.is_file():
         return _from_tokenizer_json(fast, max_tokens)
-    if (folder / "vocab.txt").is_file():
-        return _from_vocabulary(folder, max_tokens)
+    if (vocabulary := folder / "vocab.txt").is_file():
+        return _from_vocabulary(vocabulary, max_tokens)
     raise RelandError(f"{folder}: no tokenizer.json and no vocab.txt; is this the folder of a BERT?")
 
 
 def _from_tokenizer_json(path: Path, max_tokens: int) -> Tokeniser:
-    import json
-
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-        # The file may fix its own length and padding; a batch decides those here.
-        tokenizer.enable_truncation(max_length=max_tokens)
-        tokenizer.no_padding()
         unknown = json.loads(path.read_text("utf-8"))["model"].get("unk_token")
     except Exception as error:  # the library raises plain Exception
         raise RelandError(f"{path}: cannot read the tokenizer: {error}") from error
-    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return _tokeniser(tokenizer, unknown, max_tokens, path)
+
+
+def _from_vocabulary(path: Path, max_tokens: int) -> Tokeniser:
+    """BERT's word pieces, as older checkpoints describe them: a vocabulary, and whether case counts."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    settings = path.with_name("tokenizer_config.json")
+    try:
+        values = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
+        tokenizer = Tokenizer(models.WordPiece.from_file(str(path), unk_token=_UNKNOWN))
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            handle_chinese_chars=values.get("tokenize_chinese_chars", True),
+            strip_accents=values.get("strip_accents"),
+            lowercase=values.get("do_lower_case", True),
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        sep, cls = ((token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
+        tokenizer.post_processor = processors.BertProcessing(sep, cls)
+        tokenizer.add_special_tokens([each for each in _SPECIAL if tokenizer.token_to_id(each) is not None])
+    except Exception as error:  # the library raises plain Exception
+        raise RelandError(f"{path.parent}: cannot make a tokenizer from its vocab.txt: {error}") from error
+    return _tokeniser(tokenizer, _UNKNOWN, max_tokens, path)
+
+
+def _tokeniser(tokenizer: Tokenizer, unknown: str | None, max_tokens: int, path: Path) -> Tokeniser:
+    # The file may fix its own length and padding; a batch decides those here.
+    tokenizer.enable_truncation(max_length=max_tokens)
+    tokenizer.no_padding()
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
 
-    return _tokeniser(encode, tokenizer.get_vocab(), special, unknown, str(path))
-
-
-def _from_vocabulary(folder: Path, max_tokens: int) -> Tokeniser:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise RelandError(f"{folder}: cannot make a tokenizer from its vocab.txt: {error}") from error
-
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        return tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-
-    special = set(tokenizer.all_special_ids)
-    return _tokeniser(encode, tokenizer.get_vocab(), special, tokenizer.unk_token, str(folder / "vocab.txt"))
-
-
-def _tokeniser(
-    encode: Callable[[Sequence[str]], list[list[int]]],
-    vocabulary: dict[str, int],
-    special: set[int],
-    unknown: str | None,
-    where: str,
-) -> Tokeniser:
+    vocabulary = tokenizer.get_vocab()
     pieces = [""] * (max(vocabulary.values(), default=-1) + 1)
     for piece, place in vocabulary.items():
         pieces[place] = piece
     number = vocabulary.get(unknown) if unknown else None
-    tokeniser = Tokeniser(encode, pieces, frozenset(), number, where)
-    # Of a text without a word only what stands around every text is left.
+    special = {place for place, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    tokeniser = Tokeniser(encode, pieces, frozenset(), number, str(path))
+    # The tokens of an empty text are those that surround every text.
     special = special.union(*tokeniser([""])) - {number}
     return tokeniser._replace(special=frozenset(special))

@@ -44,7 +44,6 @@ def test_a_tokenizer_that_fails_on_a_text_is_an_error(tiny_folder: Path) -> None
 
 
 def test_a_vocabulary_alone_is_enough(tiny_folder: Path) -> None:
-    pytest.importorskip("transformers")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "creme", "soap", "##s", ",", "日"]
     (tiny_folder / "tokenizer.json").unlink()
     (tiny_folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
@@ -53,6 +52,26 @@ def test_a_vocabulary_alone_is_enough(tiny_folder: Path) -> None:
     found = tokenise(["Crème, soaps 日 soap soap", "soap"])
     # Word pieces by hand: lower case, no accents, punctuation apart, longest piece first.
     assert found == [[2, 5, 8, 6, 7, 3], [2, 6, 3]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_lower_case": False}, {"strip_accents": False}])
+def test_a_vocabulary_is_read_as_transformers_reads_it(tiny_folder: Path, settings: dict[str, bool]) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = ["Creme", "crème", "creme", "soap", "##s", ",", "日"]
+    (tiny_folder / "tokenizer.json").unlink()
+    (tiny_folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]), encoding="utf-8")
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs = transformers.BertTokenizerFast.from_pretrained(str(tiny_folder), **settings)
+    texts = ["Crème, soaps日soap\tCreme", "", "unheard [MASK] creme"]
+    found = load_tokenizer(tiny_folder, max_tokens=6)(texts)
+    assert found == theirs(texts, truncation=True, max_length=6)["input_ids"]
+
+
+def test_a_vocabulary_without_marks_is_an_error(tiny_folder: Path) -> None:
+    (tiny_folder / "tokenizer.json").unlink()
+    (tiny_folder / "vocab.txt").write_text("soap\n##s", encoding="utf-8")
+    with pytest.raises(RelandError, match=r"cannot make a tokenizer from its vocab\.txt"):
+        load_tokenizer(tiny_folder, max_tokens=6)
 
 
 def test_no_tokenizer_is_an_error(tiny_folder: Path) -> None:
