@@ -31,7 +31,7 @@ _ENGINE = flags.DEFINE_string("engine", "exact", "how the nearest are found: exa
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
 _RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
 _BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
-_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users on whom ivf and scann are tuned", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users that ivf and scann are tuned on", lower_bound=1)
 _REPEATED = flags.DEFINE_bool("repeated_users", False, "allow users that are listed more than once")
 _PART = flags.DEFINE_integer("part", 0, "which of --parts this process makes, from 0")
 _PARTS = flags.DEFINE_integer("parts", 1, "among how many processes the shards are divided", lower_bound=1)

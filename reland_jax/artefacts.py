@@ -322,13 +322,13 @@ def stored(folder: Path, load: Callable[[Path], T]) -> Artefact:
 
 def wait_for(folder: Path, made_from: str, load: Callable[[Path], T]) -> Artefact:
     """The artefact that another process is making, as soon as it is there and whole."""
-    start = told = time.monotonic()
+    start = reported = time.monotonic()
     while not (found := find(folder, made_from, load)).artefact:
         time.sleep(0.5)
-        if time.monotonic() - told >= 60:
-            told = time.monotonic()
+        if time.monotonic() - reported >= 60:
+            reported = time.monotonic()
             why = f" ({found.damage})" if found.damage else ""
-            _log.info("%s: waiting for the first process, %.0f s%s", folder.name, told - start, why)
+            _log.info("%s: waiting for the first process, %.0f s%s", folder.name, reported - start, why)
     return found.artefact
 
 

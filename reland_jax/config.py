@@ -35,7 +35,7 @@ PROMPTS = ("steps", "direct")
 DOMAINS = ("products", "movies", "music")
 SOURCES = ("auto", "demo", "recbole", "amazon", "movielens", "tfds", "table")
 MAX_SEED = (2**31 - 1) // 3 - 1
-"""Largest training seed: three streams of random numbers hang on each (`train.state.purpose_key`)."""
+"""Largest training seed: each has three streams of random numbers (`train.state.purpose_key`)."""
 TEXT_FIELDS = ("title", "name", "brand", "genres", "categories", "description")
 """Item columns that describe an item, where nothing else is asked for."""
 

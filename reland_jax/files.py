@@ -60,7 +60,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 def written_aside(
     path: Path, *, private: bool = False, ours: Callable[[Path], bool] | None = None
 ) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file or a folder to; renamed to `path` on success.
+    """Yields a path in the folder of `path` to write a file or a folder to; renamed to `path` on success.
 
     What is written is on the disk (fsync) before it gets its name, and the name when this returns. On an
     exception `path` is untouched and nothing is left behind. What killed processes wrote aside for the same

@@ -17,17 +17,17 @@ class EaseConfig:
 
     regularisation: float = _setting(100.0, "lambda, added to the diagonal of X'X", above=0)
     text_weight: float = _setting(
-        30.0, "f_item, reland: beta, of the likeness of item texts beside X'X; 0 reads no texts", low=0
+        30.0, "f_item, reland: beta, weight of item similarities by text, added to X'X; 0: none", low=0
     )
     rationale_weight: float = _setting(
-        0.3, "reland: of a user's rationales beside its items; 0 reads none", low=0
+        0.3, "reland: weight of a user's rationales relative to its items; 0 reads none", low=0
     )
     half_life: float = _setting(
-        1.0, "ease_recency: a history item weighs half as much for so many newer ones", above=0
+        1.0, "ease_recency: number of newer items after which a history item weighs half as much", above=0
     )
     precision: str = _setting(
         "float64",
-        "of the solution: float64, or float32, in half the memory and for devices without float64",
+        "precision of the solution; float32 takes half the memory and suits devices without float64",
         choices=("float64", "float32"),
     )
 

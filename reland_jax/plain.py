@@ -293,7 +293,7 @@ def _of_mapping(value: Mapping[Any, Any]) -> str:
 
 def _listed(parts: Iterable[str]) -> str:
     found = list(dict.fromkeys(filter(None, parts)))
-    # So that the parts can be told from each other.
+    # So that the parts can be distinguished.
     return ("; " if any("," in part or ">" in part for part in found) else ", ").join(found)
 
 

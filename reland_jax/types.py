@@ -102,7 +102,7 @@ class LoadReport(NamedTuple):
         items_with_text: items of which one of them says something.
         matched_items: items that the table of items has a row for; None where there is no such table.
         evaluated_users: users with a test item.
-        notes: what else a person should be told.
+        notes: further remarks for the account of the loading.
     """
 
     where: str

@@ -183,7 +183,7 @@ def test_what_another_job_is_making_is_waited_for(
     assert "stage: waiting for another job" in caplog.text
 
 
-def test_a_file_system_without_locks_is_told(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
@@ -329,7 +329,7 @@ def test_a_stamp_that_says_something_else_is_damaged(tmp_path: Path, content: st
     assert array_artefact(folder, 2).fresh and (tmp_path / "load.damaged-1" / "a.npy").exists()
 
 
-def test_a_file_in_the_place_of_an_artefact_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_an_artefact_is_reported(tmp_path: Path) -> None:
     (tmp_path / "load").write_text("notes")
     with pytest.raises(RelandError, match="a file stands where a folder is needed; move it away"):
         array_artefact(tmp_path / "load", 1)
@@ -508,7 +508,7 @@ def test_arrays_are_read_from_their_files_when_they_are_used(tmp_path: Path) -> 
     assert load_arrays(tmp_path)["a"][0, 0] == 0
 
 
-def test_a_lacking_array_is_told(tmp_path: Path) -> None:
+def test_a_lacking_array_is_reported(tmp_path: Path) -> None:
     save_arrays({"a": np.zeros(1), "b": np.ones(1)}, tmp_path)
     (tmp_path / "b.npy").unlink()
     with pytest.raises(FileNotFoundError, match="b.npy"):

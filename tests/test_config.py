@@ -208,7 +208,7 @@ def test_no_number_is_without_bounds(path: str) -> None:
         assert is_bool or "must be" in str(caught.value)
 
 
-def test_a_long_value_is_told_by_its_beginning() -> None:
+def test_a_long_value_is_reported_by_its_beginning() -> None:
     with pytest.raises(RelandError, match=r"config.model.backbone='xxx.* \.\.\. is not known") as caught:
         Config.from_dict(nested("model.backbone", "x" * 100_000))
     assert len(str(caught.value)) < 1000

@@ -65,7 +65,7 @@ def test_the_same_seed_draws_the_same_mutants() -> None:
     assert first != other
 
 
-def test_a_file_without_tests_is_told() -> None:
+def test_a_file_without_tests_is_reported() -> None:
     with pytest.raises(SystemExit, match="name some with --tests"):
         mirrored("reland_jax/nothing.py")
 

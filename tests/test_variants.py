@@ -25,6 +25,6 @@ def test_an_ablation_reads_what_the_method_reads_and_is_compared_with_it() -> No
     assert not RELAND.ablation
 
 
-def test_an_unknown_name_is_told_with_the_nearest() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest() -> None:
     with pytest.raises(RelandError, match=r"^--variant: 'relnd' is not known; did you mean 'reland'\?$"):
         find_variant("relnd", "--variant")

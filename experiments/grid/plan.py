@@ -130,7 +130,7 @@ class Progress:
             finished: those that an earlier process finished.
             quiet: prints nothing.
         """
-        self._order, self._told, self._quiet = list(order), 0, quiet
+        self._order, self._done, self._quiet = list(order), 0, quiet
         self._finished = set(finished)
         self._seconds: dict[Key, list[float]] = {}
 
@@ -142,18 +142,18 @@ class Progress:
             found: what it came to.
             seconds: what training it took; None if it was not trained now, or failed.
         """
-        self._told += 1
+        self._done += 1
         if seconds is not None:
             self._seconds.setdefault(cell.key, []).append(seconds)
             if cell in self._finished:  # of other settings, so its neighbours are to be trained too
                 self._finished = {each for each in self._finished if each.key != cell.key}
         name = f"{cell.dataset} {cell.backbone} {cell.variant} seed {cell.seed}"
         if not self._quiet:
-            print(f"{self._told}/{len(self._order)} {name}: {found}, ETA {self.eta()}", flush=True)
+            print(f"{self._done}/{len(self._order)} {name}: {found}, ETA {self.eta()}", flush=True)
 
     def eta(self) -> str:
         """Hours, minutes and seconds to come; "over" them where a backbone has not been timed yet."""
-        to_come = [cell for cell in self._order[self._told :] if cell not in self._finished]
+        to_come = [cell for cell in self._order[self._done :] if cell not in self._finished]
         known = [cell for cell in to_come if cell.key in self._seconds]
         if to_come and not known:
             return "unknown"

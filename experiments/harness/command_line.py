@@ -184,7 +184,7 @@ def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -
         The name of the program and the operands.
 
     Raises:
-        RelandError: a mistake, told in one line.
+        RelandError: a mistake, described in one line.
     """
     words = [config_word(word) for word in arguments]
     try:
@@ -193,7 +193,7 @@ def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -
             hasattr(values["config"].value, "to_dict")
     except MISTAKES as error:
         more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
-        raise RelandError(told(error) + more) from error
+        raise RelandError(describe_mistake(error) + more) from error
     except TypeError as error:  # ml_collections went on into a value
         raise RelandError(f"--config: a name of a setting goes on behind its end ({error})") from error
     except OSError as error:
@@ -206,14 +206,14 @@ def config_word(word: str) -> str:
     return _CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word)
 
 
-def told(mistake: Exception) -> str:
+def describe_mistake(mistake: Exception) -> str:
     """One of `MISTAKES` in one line."""
     if isinstance(mistake, (AttributeError, KeyError)):
         # ml_collections knows the nearest name: ... Did you mean "known" instead of "given"?
         near = re.search('mean "(.+)" instead of "(.+)"', str(mistake))
         unknown = str(mistake).strip("\"'")
-        told_so = unknown if " " in unknown else f"{unknown!r} is not a setting"  # a bare name
-        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else told_so
+        unknown_name = unknown if " " in unknown else f"{unknown!r} is not a setting"  # a bare name
+        hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else unknown_name
         return f"--config: {hint}"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()

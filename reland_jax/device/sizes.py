@@ -1,6 +1,6 @@
 """One table per kind of device: sizes, and forms of what is computed. Only `device` asks which one is in use.
 
-Sizes change what comes out by no more than the rounding of sums in another order. Of the forms, the random
+Sizes change results by no more than the rounding of sums in another order. Of the forms, the random
 bits and those of dropout change the numbers drawn, and the precision of products changes their last digits.
 
 The column `cpu` was measured, on two cores and Amazon Beauty. The columns `gpu` and `tpu` are **not

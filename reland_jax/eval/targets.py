@@ -30,7 +30,7 @@ class HeldOut(NamedTuple):
         targets: held-out items, each once for a user.
         repeated: held-out interactions with an item that is a target of the user already; they do not count.
         had_before: targets that the user has had before.
-        short_lists: cutoff K -> users for whom at most K items are ranked: their HR@K is 1 whatever a model
+        short_lists: cutoff K -> users who have at most K items to rank: their HR@K is 1 whatever a model
             scores. Only cutoffs with such users.
     """
 
@@ -173,7 +173,7 @@ def _list_lengths(
     had = np.zeros(targets.num_rows, np.int64)
     for history in masked:
         had += history.lengths()
-    # Repeats are told apart only where it matters, which is for next to nobody in data of the usual size.
+    # Repeats are counted out only where they matter, which is for very few users in data of the usual size.
     near = evaluated & (num_items - had <= max(config.cutoffs))
     if near.any():
         width = num_items + 1

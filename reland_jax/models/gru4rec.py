@@ -15,7 +15,7 @@ class Affine(nn.Module):
     """The parameters of `nn.Dense`, for a product that is computed elsewhere.
 
     Attributes:
-        width: of what comes out.
+        width: of the output.
     """
 
     width: int

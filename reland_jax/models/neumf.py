@@ -19,7 +19,7 @@ UNROLLED = 4096
 
 
 class NeuMF(DotProduct):
-    """Generalised matrix factorisation beside a multi-layer perceptron (Eq. 12).
+    """Generalised matrix factorisation in parallel with a multi-layer perceptron (Eq. 12).
 
     Representations are 2 D wide: the first half is read by GMF, the second by the MLP, which is the
     paper's pair of separate embeddings. GMF's output weights are 1. The embeddings can absorb any other

@@ -160,8 +160,8 @@ class RationaleFusion(nn.Module):
             gain = self.param("gain", nn.initializers.zeros, ()) if given is None else given
             projected = gain * project_text(rationales)
             # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.
-            beside = ((0, 0),) * (projected.ndim - 1)
-            projected = jnp.pad(projected, (*beside, (0, dim - projected.shape[-1])))
+            leading = ((0, 0),) * (projected.ndim - 1)
+            projected = jnp.pad(projected, (*leading, (0, dim - projected.shape[-1])))
         else:
             projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationales)
         projected = projected[seed] if project_first else dropout(projected, not train)

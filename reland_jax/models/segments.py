@@ -1,7 +1,7 @@
 """Sums over the edges of a graph, receiver by receiver, in tiles.
 
 Edges lie in the order of their receivers, which are stored with them. The messages of a tile of edges are
-added up by `jax.ops.segment_sum`'s own operation, a scatter that is told that its indices are sorted, into
+added up by `jax.ops.segment_sum`'s own operation, a scatter with `indices_are_sorted=True`, into
 what the tiles before have left; so nothing as long as the edges is built, whatever the device. (On a GPU the
 additions into one row come in no fixed order, so the last bits may differ from run to run.)
 """

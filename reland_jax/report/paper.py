@@ -48,7 +48,7 @@ NOTES = {
     "ml-1m": "The paper uses all 1,000,209 ratings of ML-1M; where the copy at hand holds only ratings of "
     "3 and above, the two numbers are of different tasks.",
 }
-"""Data set -> what stands beside any comparison with the paper on it."""
+"""Data set -> a remark next to any comparison with the paper on it."""
 
 
 def _by_cell() -> dict[tuple[str, str, str], dict[str, float]]:

@@ -2,7 +2,7 @@
 
 The same answer as `assign` gives (paper, Eq. 3), for users that need not fit into memory: every input
 shard becomes one output shard of the same name. A finished one is not made again, so a killed job continues
-where it stopped. What outputs were made from, and their checksums, are kept beside them
+where it stopped. What outputs were made from, and their checksums, are stored next to them
 (`scale.outputs`).
 """
 
@@ -49,7 +49,7 @@ Own = TypeVar("Own", ScannEffort, IvfEffort)
 
 
 class Index(Protocol[Own]):
-    """An index of seed users that is kept beside the outputs."""
+    """An index of seed users that is stored next to the outputs."""
 
     @classmethod
     def build(cls, keys: np.ndarray, k: int) -> Self:
@@ -79,7 +79,7 @@ KEPT_INDEXES: dict[str, tuple[type[Index[Any]], type[Effort]]] = {
     "ivf": (IvfIndex, IvfEffort),
     "scann": (ScannIndex, ScannEffort),
 }
-"""Engines whose index is built and tuned once, and kept beside the outputs."""
+"""Engines whose index is built and tuned once, and stored next to the outputs."""
 
 STREAM_ENGINES = ("exact", "approx", *KEPT_INDEXES)
 """Exact; `jax.lax.approx_max_k`, made for TPUs; cells of seed users; ScaNN. All but the first are asked for a
@@ -103,7 +103,7 @@ class AttachJob:
         k: seed users per user, in 1 .. S.
         recall: share of the exact neighbours to be found, in (0, 1); "exact" does not read it.
         batch: bound on the users in memory at a time.
-        sample: users on whom "ivf" and "scann" are tuned.
+        sample: number of users that "ivf" and "scann" are tuned on.
         repeated_users: whether a user may be listed more than once, and then is in the outputs as often.
     """
 
@@ -433,13 +433,13 @@ def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
 
 
 def sweep(attacher: StreamAssigner, shards: Sequence[Path]) -> None:
-    """Removes what killed runs left beside the outputs of these shards, now that all are there."""
+    """Removes what killed runs left next to the outputs of these shards, now that all are there."""
     for folder in {attacher.outputs.target(attacher.name(shard)).parent for shard in shards}:
         for path in sweep_folder(folder):
             _log.info("%s: left by a run that was killed; removed", path)
 
 
 def _state(shard: Path) -> tuple[int, ...]:
-    """Changes when a file is written to, as far as that can be told without reading it."""
+    """Changes when a file is written to, as far as can be seen without reading it."""
     found = shard.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

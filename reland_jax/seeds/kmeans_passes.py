@@ -261,8 +261,8 @@ def _choose_part(
     number: jax.Array,
     near: jax.Array,
 ) -> jax.Array:
-    """See `_choose`. Users are taken in the order of their tiles, in blocks of one tile each: whom a user is
-    compared with depends on its own tile alone, and so not on the devices."""
+    """See `_choose`. Users are taken in the order of their tiles, in blocks of one tile each: the centres
+    that a user is compared with depend on its own tile alone, and so not on the devices."""
     order = jnp.argsort(tile)
     members = jnp.bincount(tile, length=len(near))
     last_user, last_block = jnp.cumsum(members), jnp.cumsum(-(-members // _NEAR_BLOCK))

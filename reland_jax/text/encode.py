@@ -139,7 +139,7 @@ def run_encoder(encoder: TextEncoder, token_ids: Sequence[Sequence[int]], batch_
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors).all(axis=1)).sum())
         raise RelandError(
-            f"{encoder.tokenise.where}: the encoder beside it makes vectors that are not finite of {bad} of "
+            f"{encoder.tokenise.where}: its encoder makes vectors that are not finite of {bad} of "
             f"{count} texts; its weights or its {CONFIG} are damaged: fetch it again"
         )
     return vectors
@@ -273,7 +273,7 @@ def _tokens_of(
     if beyond >= sizes.vocab_size:
         raise RelandError(
             f"{tokenise.where}: token id {beyond} ({tokenise.pieces[beyond]!r}), but vocab_size="
-            f"{sizes.vocab_size} in the {CONFIG} beside it: the two are not of one encoder"
+            f"{sizes.vocab_size} in the {CONFIG} of the same folder: the two belong to different encoders"
         )
     check_reading(what, read_by(tokenise, texts, token_ids), config)
     return token_ids

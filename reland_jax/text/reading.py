@@ -71,7 +71,7 @@ def check_reading(what: str, reading: Reading, config: TextConfig) -> None:
     Args:
         what: which texts, such as "item texts".
         reading: of them.
-        config: `unknown_words`, the share that is told, and `allow_alike`.
+        config: `unknown_words`, the share that causes a warning, and `allow_alike`.
 
     Raises:
         RelandError: at most half of the texts stay apart, or three quarters where many words are not known.

@@ -37,7 +37,7 @@ class TrainingCheckpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in one folder; only the newest is kept.
 
-    Orbax writes a checkpoint aside and renames it. ``EPOCH.files.json`` beside it has the checksums of its
+    Orbax writes a checkpoint aside and renames it. ``EPOCH.files.json`` next to it has the checksums of its
     files and is written once they are on the disk; only then is the previous checkpoint removed. So a kill in
     the middle leaves the previous one, and a damaged one is never read.
     """

@@ -32,7 +32,7 @@ ROWS = {
     "last": DATA,
     "rank": DATA,
 }
-"""Name in the path of an array -> the axis that shares out its rows."""
+"""Name in the path of an array -> the mesh axis over which its rows are sharded."""
 
 
 def axis_of(path: Any) -> str | None:

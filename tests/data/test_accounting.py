@@ -104,7 +104,7 @@ def test_when_nothing_is_left_each_filter_says_what_it_took(tmp_path: Path) -> N
         _load(tmp_path, min_rating=9.0)
 
 
-def test_a_split_that_is_not_used_is_told(tmp_path: Path) -> None:
+def test_a_split_that_is_not_used_is_reported(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"x.{part}.inter").write_text("user_id:token\titem_id:token\nu\ta\n")
     name = str(tmp_path / "x.train.inter")
@@ -114,7 +114,7 @@ def test_a_split_that_is_not_used_is_told(tmp_path: Path) -> None:
     assert told is not None and told.evaluated_users == 1 and not any("theirs" in note for note in told.notes)
 
 
-def test_what_a_split_cannot_teach_is_told(tmp_path: Path) -> None:
+def test_what_a_split_cannot_teach_is_reported(tmp_path: Path) -> None:
     rows = ["u,a,1,train", "u,b,2,train", "u,c,3,test", "v,a,4,test", "w,a,5,train"]
     (tmp_path / "x.csv").write_text("user_id,item_id,timestamp,split\n" + "\n".join(rows), encoding="utf-8")
     config = DataConfig(name=str(tmp_path / "x.csv"), min_interactions=0, protocol="fixed")

@@ -12,7 +12,7 @@ from reland_jax.data.finding import Place, locate, raw_state
 from reland_jax.types import RelandError
 
 
-def test_formats_are_told_by_their_files(tmp_path: Path) -> None:
+def test_formats_are_found_by_their_files(tmp_path: Path) -> None:
     tables = ("a.csv", "b.parquet", "c.TSV", "d.csv.gz")
     for name in (*tables, "ratings.dat", "reviews_Toys_5.json.gz", "x.inter"):
         folder = tmp_path / name.split(".")[0]

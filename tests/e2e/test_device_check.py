@@ -48,7 +48,7 @@ def test_what_matters_most_comes_first() -> None:
     assert BEAUTY[:2] == (22_363, 12_101)
 
 
-def test_a_part_that_fails_and_one_without_time_are_told(
+def test_a_part_that_fails_and_one_without_time_are_reported(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails() -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_attach_finds_what_the_run_found(finished: Callable[[str], Finished], tm
     np.testing.assert_allclose(matched["cosine"], expected.cosine[rows, 0], atol=1e-6)
 
 
-def test_what_is_missing_or_in_the_way_is_told(
+def test_what_is_missing_or_in_the_way_is_reported(
     finished: Callable[[str], Finished], tmp_path: Path
 ) -> None:
     export(finished("lightgcn").workdir, tmp_path / "out", rows=1000)

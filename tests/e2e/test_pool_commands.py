@@ -495,7 +495,7 @@ def test_verify_finds_what_is_wrong(asked: Asked, capsys: pytest.CaptureFixture[
         (["add", "--why=x", "--file=nowhere.jsonl"], "cannot be read"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_mistake_is_reported_in_one_line(
     asked: Asked, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert asked.run(*arguments) == 1

@@ -230,7 +230,7 @@ def check_table(table: dict[str, Any], workdir: Path) -> None:
         ({"changes": ["train.max_epochs=0"]}, "max_epochs=0 must be at least 1"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(arguments: dict[str, Any], expected: str) -> None:
+def test_a_mistake_is_reported_before_anything_runs(arguments: dict[str, Any], expected: str) -> None:
     good: dict[str, Any] = {"datasets": ["demo"], "backbones": ["sasrec"], "variants": ["id"], "seeds": 1}
     with pytest.raises(RelandError) as error:
         plan(**(good | arguments))

@@ -313,7 +313,7 @@ def test_trials_lie_in_the_folder_that_was_named(tmp_path: Path, name: str) -> N
 
 
 @needs_optuna
-def test_damaged_trials_are_told(tmp_path: Path) -> None:
+def test_damaged_trials_are_reported(tmp_path: Path) -> None:
     path, config = tmp_path / "trials.sqlite", base_config("demo", "lightgcn")
     tuning.open_study(config, "id", tmp_path)
     content = path.read_bytes()

@@ -425,7 +425,7 @@ def test_the_value_of_a_secret_is_refused(launcher: ModuleType, monkeypatch: pyt
         (slurm, [], ["--workdir=workdir"], "absolute path on a file system that all nodes see"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     launcher: ModuleType, own: list[str], experiment: list[str] | None, message: str
 ) -> None:
     with pytest.raises(RelandError, match=message):

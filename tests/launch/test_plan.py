@@ -117,7 +117,7 @@ common.run(common.define_job_flags, lambda values, words: {steps!r})
     assert not any(is_alive(int(note.read_text())) for note in notes)
 
 
-def test_commands_that_are_missing_or_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_failing_commands_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RelandError, match="no-such-program is not installed here"):
         execute([File("a/b.txt", "text\n"), Command(("no-such-program",))])

@@ -68,7 +68,7 @@ def test_on_tpus_jax_finds_the_rest() -> None:
     assert worker.process_variables(given) == {"JAX_NUM_PROCESSES": "4"}
 
 
-def test_a_process_without_an_index_is_told() -> None:
+def test_a_process_without_an_index_is_reported() -> None:
     with pytest.raises(RelandError, match="2 processes, but JAX_PROCESS_ID or .* is not set"):
         worker.process_variables({"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": "a:1"})
     with pytest.raises(RelandError, match="JAX_COORDINATOR_ADDRESS is not set"):

@@ -210,7 +210,7 @@ def test_lines_are_those_of_the_file_in_any_dress(tmp_path: Path) -> None:
         read_pool_file(write(tmp_path, pretty))
 
 
-def test_packed_files_and_other_encodings_are_told(tmp_path: Path) -> None:
+def test_packed_files_and_other_encodings_are_reported(tmp_path: Path) -> None:
     import gzip
 
     with pytest.raises(RelandError, match="the file is packed with gzip; unpack it"):

@@ -26,7 +26,7 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("pool", "llm", "told"), FAULTS)
-def test_what_cannot_work_is_told_before_the_first_training(
+def test_what_cannot_work_is_reported_before_the_first_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: dict[str, Any], llm: dict[str, Any], told: str
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):

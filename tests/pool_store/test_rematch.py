@@ -177,7 +177,7 @@ def test_what_was_removed_and_blocked_does_not_come_back(tmp_path: Path) -> None
         screened(whole.pool, ids, removals, ["thing"])
 
 
-def test_an_unknown_user_is_told_with_the_nearest() -> None:
+def test_an_unknown_user_is_reported_with_the_nearest() -> None:
     population = content().population
     np.testing.assert_array_equal(dense_users(population, ["user-3", "user-0"]), [3, 0])
     with pytest.raises(RelandError, match="--user=user3: the store does not serve .* did you mean 'user-"):

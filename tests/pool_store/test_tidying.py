@@ -50,7 +50,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, names: list[str]) 
     assert tree(tmp_path) == before
 
 
-def test_a_file_in_place_of_a_store_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("mine")
     with pytest.raises(RelandError, match="store: a file, where the folder of a pool store is needed"):
         PoolStore(tmp_path / "store").locked().__enter__()

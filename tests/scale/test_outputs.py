@@ -155,7 +155,7 @@ def test_a_shard_is_known_by_its_content(tmp_path: Path, change: Callable[[np.nd
     assert made(job) == ["part-2.parquet"] and not result(job).equals(before)
 
 
-def test_a_shard_that_changes_while_it_is_read_is_told(
+def test_a_shard_that_changes_while_it_is_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, *_ = example(tmp_path)
@@ -416,7 +416,7 @@ def test_one_file_of_users_is_enough(tmp_path: Path) -> None:
     assert len(run(one)) == 1 and list(outputs(one)) == ["part-1.parquet"] and run(one) == []
 
 
-def test_outputs_without_their_input_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_outputs_without_their_input_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     job, *_ = example(tmp_path)
     run(job)
     (job.users / "part-1.parquet").unlink()
@@ -433,7 +433,7 @@ def test_outputs_never_lie_among_the_users(tmp_path: Path) -> None:
         run(changed(job, users=tmp_path / "nowhere"))
 
 
-def test_a_shard_that_is_a_pipe_is_told(tmp_path: Path) -> None:
+def test_a_shard_that_is_a_pipe_is_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.parquet")
     with pytest.raises(RelandError, match="a.parquet: no file but a pipe or a device"):
         list_shards(tmp_path)

@@ -131,7 +131,7 @@ def test_more_spread_costs_do_not_move_the_reuse_rule() -> None:
     assert recommend([dear], "reuse").seeds == recommend([curve], "reuse").seeds
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     curve = logarithmic(0.6, 0.05)
     with pytest.raises(RelandError, match="did you mean 'reuse'"):
         recommend([curve], "reuze")

@@ -59,7 +59,8 @@ def test_a_vocabulary_is_read_as_transformers_reads_it(tiny_folder: Path, settin
     transformers = pytest.importorskip("transformers")
     words = ["Creme", "crème", "creme", "soap", "##s", ",", "日"]
     (tiny_folder / "tokenizer.json").unlink()
-    (tiny_folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]), encoding="utf-8")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (tiny_folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
     (tiny_folder / "tokenizer_config.json").write_text(json.dumps(settings))
     theirs = transformers.BertTokenizerFast.from_pretrained(str(tiny_folder), **settings)
     texts = ["Crème, soaps日soap\tCreme", "", "unheard [MASK] creme"]

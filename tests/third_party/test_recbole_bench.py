@@ -124,7 +124,7 @@ def test_time_to_quality_is_to_the_best_of_recbole(bench: ModuleType, records: l
     assert row["seconds to NDCG@10 ratio"] == "none"
 
 
-def test_another_loss_and_fewer_users_are_told(bench: ModuleType) -> None:
+def test_another_loss_and_fewer_users_are_reported(bench: ModuleType) -> None:
     theirs = make_record("recbole", "bce", [6.0], [150.0], "neumf") | {"evaluated_users": 500}
     listed = [theirs, make_record("reland_jax", "bpr", [2.0], [3.0], "neumf")]
     row = row_of(bench.make_table(listed), "neumf", "bpr (bce)")

@@ -31,7 +31,7 @@ _BLOCK = 1 << 24
 
 
 def read(place: str, config: DataConfig) -> RawTable:
-    """Reads ``place`` (the reviews) and the metadata of the same name beside it.
+    """Reads ``place`` (the reviews) and the metadata of the same name next to it.
 
     Raises:
         RelandError: a truncated or damaged file, a line that cannot be parsed, or one without a user,

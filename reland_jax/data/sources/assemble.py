@@ -43,35 +43,35 @@ def assemble(
         usual: what the format calls its columns.
         items: the table of the items: a column of ids, and others that become features.
         users: the same for the users.
-        notes: what a person should be told already.
+        notes: remarks so far, for the account of the loading.
 
     Raises:
         RelandError: a column that is not there, or a value that cannot be used, with its place.
     """
-    told = list(notes)
-    roles = roles_of(frame, usual, config, told)
-    of_items = None if items is None else _features(items, roles.item, usual.item, config.text_fields, told)
-    of_users = None if users is None else _features(users, roles.user, usual.user, (), told)
-    inline = text_columns(frame, config, roles.used(), told, list(of_items.fields) if of_items else [])
+    log = list(notes)
+    roles = roles_of(frame, usual, config, log)
+    of_items = None if items is None else _features(items, roles.item, usual.item, config.text_fields, log)
+    of_users = None if users is None else _features(users, roles.user, usual.user, (), log)
+    inline = text_columns(frame, config, roles.used(), log, list(of_items.fields) if of_items else [])
     # The items' table may ask for those items alone that the interactions have, so it is read after them.
     table = frame.read(list(dict.fromkeys([*roles.used(), *inline.values()])))
     user, item = (ids(_column(frame, table, name)) for name in (roles.user, roles.item))
-    told += [note for name, each in (("user", user), ("item", item)) for note in odd_ids(name, each)]
-    item_features = None if of_items is None else _described(of_items, config.text_fields, told)
+    log += [note for name, each in (("user", user), ("item", item)) for note in odd_ids(name, each)]
+    item_features = None if of_items is None else _described(of_items, config.text_fields, log)
     item_table = None if item_features is None else item_features.ids
     _check_match(frame, of_items, item_features, item, "items")
     if inline:
         columns = {field: texts(_column(frame, table, name)) for field, name in inline.items()}
         if len(item.name) == len(item.code) > 1:
-            told.append(
+            log.append(
                 f"no item has two rows, so nothing tells whether {listed(list(inline))} describe the items "
                 "or the rows, as a review's title does; config.data.text_fields leaves columns out"
             )
         own = feature_table(item, columns, frame.where, frame.place, partial(_leave_out, list(inline)))
         item_features = own if item_features is None else _joined(item_features, own)
-    time = None if roles.time is None else times(_column(frame, table, roles.time), told)
-    split = None if roles.split is None else _split(_column(frame, table, roles.split), config, told)
-    user_features = None if of_users is None else _described(of_users, (), told)
+    time = None if roles.time is None else times(_column(frame, table, roles.time), log)
+    split = None if roles.split is None else _split(_column(frame, table, roles.split), config, log)
+    user_features = None if of_users is None else _described(of_users, (), log)
     _check_match(frame, of_users, user_features, user, "users")
     return RawTable(
         where=frame.where,
@@ -85,7 +85,7 @@ def assemble(
         item_table=item_table,
         columns=_named(roles),
         span=_span(time),
-        notes=tuple(told),
+        notes=tuple(log),
     )
 
 
@@ -135,8 +135,8 @@ def _features(
 def _described(features: _Features, wanted: Sequence[str], notes: list[str]) -> FeatureTable:
     """One row per id of a table of items or users.
 
-    A column that holds no texts, or in which rows of one id contradict each other, is left out, and that is
-    told, unless it is wanted.
+    A column that holds no texts, or in which rows of one id contradict each other, is left out with a
+    remark, unless it is wanted.
     """
     frame = features.frame
     table = frame.read([features.id_column, *features.fields.values()])

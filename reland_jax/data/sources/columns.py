@@ -103,7 +103,7 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
         frame: the interactions.
         usual: names of the format.
         config: `user_field`, `item_field`, `time_field`, `rating_field` and `min_rating`.
-        notes: what a person should be told is added to it.
+        notes: remarks for the account of the loading are added to it.
 
     Raises:
         RelandError: a column that was asked for or is needed is not there; those that are there are named.
@@ -172,7 +172,7 @@ def text_columns(
         frame: the interactions.
         config: `text_fields`.
         taken: columns that are something else.
-        notes: what a person should be told is added to it.
+        notes: remarks for the account of the loading are added to it.
         elsewhere: fields that the table of the items has.
 
     Raises:

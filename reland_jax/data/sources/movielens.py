@@ -1,6 +1,6 @@
 """MovieLens' files without a header: ``ratings.dat`` (``::`` between fields) and ``u.data`` (tabs).
 
-Movies and users are in files beside them: ``movies.dat`` and ``users.dat``, or ``u.item`` and ``u.user``
+Movies and users are in files next to them: ``movies.dat`` and ``users.dat``, or ``u.item`` and ``u.user``
 (bars between fields). ``ratings.csv`` of later editions has a header and is read as a table.
 """
 
@@ -33,7 +33,7 @@ _AGES = {
 
 
 def read(place: str, config: DataConfig) -> RawTable:
-    """Reads ``place`` and the movies and users beside it, where present.
+    """Reads ``place`` and the movies and users next to it, where present.
 
     Ages of ``users.dat`` become words; occupations stay the numbers of the data set's own README.
 
@@ -52,7 +52,7 @@ def files(place: str, config: DataConfig) -> list[Path]:
 
 
 def _features(path: Path, config: DataConfig) -> tuple[Path | None, Path | None]:
-    """The tables of items and users: those the settings name, else those beside it."""
+    """The tables of items and users: those the settings name, else those next to it."""
     names = ("u.item", "u.user") if path.name == "u.data" else ("movies.dat", "users.dat")
     return table.described(config, path.parent, *names)
 

@@ -17,7 +17,7 @@ _UNSEEN = str.maketrans("", "", "\ufeff\u200b\u200e\u200f\u2060")
 
 
 def odd_ids(what: str, column: Tokens) -> list[str]:
-    """What a person should be told about a column of ids; nothing is changed.
+    """Remarks about a column of ids; nothing is changed.
 
     Args:
         what: "user" or "item".

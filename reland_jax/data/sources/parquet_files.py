@@ -19,7 +19,7 @@ def frame(path: Path) -> Frame:
     """
     from pyarrow import parquet
 
-    with _told(path):
+    with _errors_with_path(path):
         names = list(parquet.read_schema(path).names)
     return Frame(str(path), names, lambda used: _read(path, used), lambda row: f"{path}: row {row + 1}")
 
@@ -27,7 +27,7 @@ def frame(path: Path) -> Frame:
 def _read(path: Path, used: Sequence[str]) -> Any:
     from pyarrow import compute, parquet
 
-    with _told(path):
+    with _errors_with_path(path):
         # Of the file alone: a data set would add columns for folders named like day=1.
         file = parquet.ParquetFile(path)
         table = file.read(columns=list(used)).select(list(used))
@@ -46,7 +46,7 @@ def _of_96_bits(file: Any, used: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_with_path(path: Path) -> Iterator[None]:
     """Arrow's errors as errors for people."""
     import pyarrow as pa
 

@@ -54,7 +54,7 @@ class RawTable(NamedTuple):
         item_table: ``<object>[m]``, ids that a table of items of its own has, or None where there is none.
         columns: what the columns in use are called, by what they are ("user", "item", "time", "rating").
         span: unit, earliest and latest time in words, "" where not known.
-        notes: what a person should be told.
+        notes: remarks for the account of the loading.
     """
 
     where: str

@@ -3,7 +3,7 @@
 ``NAME.inter`` holds a user, an item and, where there are any, a rating, a time and a split (train, valid or
 test), as ``user_id:token item_id:token rating:float timestamp:float split:token``. Benchmark files
 ``NAME.train.inter``, ``NAME.valid.inter`` and ``NAME.test.inter`` are one data set with a fixed split.
-``NAME.item`` and ``NAME.user`` beside them are optional; their other columns become features.
+``NAME.item`` and ``NAME.user`` next to them are optional; their other columns become features.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USUAL = Usual(
 
 
 def read(place: str, config: DataConfig) -> RawTable:
-    """Reads ``place`` (an ``.inter`` file) and the ``.item`` and ``.user`` files beside it.
+    """Reads ``place`` (an ``.inter`` file) and the ``.item`` and ``.user`` files next to it.
 
     Raises:
         RelandError: bad header, missing column, or a row that does not fit, with file and line.
@@ -45,8 +45,8 @@ def read(place: str, config: DataConfig) -> RawTable:
         notes.append(
             f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item"
         )
-    beside = _features(Path(place), config)
-    items, users = (_of_features(path, config) if path else None for path in beside)
+    tables = _features(Path(place), config)
+    items, users = (_of_features(path, config) if path else None for path in tables)
     return assemble(frame, config, _USUAL, items, users, notes)
 
 
@@ -86,7 +86,7 @@ def _inter(path: Path) -> list[Path]:
 
 
 def _features(path: Path, config: DataConfig) -> tuple[Path | None, Path | None]:
-    """The tables of items and users: those the settings name, else those beside it."""
+    """The tables of items and users: those the settings name, else those next to it."""
     return table.described(config, path.parent, f"{base(path)}.item", f"{base(path)}.user")
 
 

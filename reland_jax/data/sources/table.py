@@ -45,7 +45,7 @@ def read(place: str, config: DataConfig) -> RawTable:
 
     ``place`` is a file, a folder of parts (also in folders like ``day=1``, which give a column), or several
     paths with commas between them. Columns listed in `config.text_fields` describe the item of their row,
-    unless the table of the items has them. ``movies.csv`` beside a table with a column ``movieId`` is its
+    unless the table of the items has them. ``movies.csv`` next to a table with a column ``movieId`` is its
     table of items.
 
     Raises:
@@ -174,7 +174,7 @@ def _files(place: str, config: DataConfig) -> list[Path]:
 def _counts(path: Path, folder: Path) -> bool:
     """Whether a file may be a part: programs mark theirs, such as ``_SUCCESS``, by their first letter.
 
-    A ``.txt`` beside tables is a README more often than a table; it has to be named.
+    A ``.txt`` next to tables is a README more often than a table; it has to be named.
     """
     hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
     return not hidden and path.is_file() and is_table(path) and ending(path) != ".txt"

@@ -41,7 +41,7 @@ def times(column: Column, notes: list[str]) -> Times:
     Args:
         column: numbers of any type, timestamps with or without a zone, dates, durations, or texts of numbers
             or ISO times.
-        notes: what a person should be told is added to it.
+        notes: remarks for the account of the loading are added to it.
 
     Raises:
         RelandError: a missing or meaningless value, with its place, or a type that holds no times.
@@ -102,14 +102,14 @@ def _of_numbers(numbers: np.ndarray, name: str, notes: list[str]) -> Times:
         letter, _ = _UNITS[units[0]]
         return Times(numbers, units[0], _iso(int(low), letter), _iso(int(high), letter))
     if units:
-        told = [f"{_like(numbers, unit).sum():,} of {unit}" for unit in units]
+        counts = [f"{_like(numbers, unit).sum():,} of {unit}" for unit in units]
         neither = ~np.any([_like(numbers, unit) for unit in units], axis=0)
-        told += (
+        counts += (
             [f"{neither.sum():,} of no known unit, such as {numbers[neither][0]}"] if neither.any() else []
         )
         notes.append(
-            f"column {name!r}: its times look like {', '.join(told)}; mixed units have no common order, and "
-            "a number that stands for a missing time is the first or last of all"
+            f"column {name!r}: its times look like {', '.join(counts)}; mixed units have no common order, "
+            "and a number that stands for a missing time is the first or last of all"
         )
     return Times(numbers, "", f"{low}", f"{high}")
 

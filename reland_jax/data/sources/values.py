@@ -52,7 +52,7 @@ _NO_ID = "is empty; every interaction needs a user and an item, every row that d
 
 
 def _id_of(value: Any, exact: int) -> tuple[str, str]:
-    """An id, and what is wrong with it; numbers with a point are told apart below `exact` only."""
+    """An id, and what is wrong with it; numbers with a point are distinguished below `exact` only."""
     if isinstance(value, str):
         text = value.strip()
         fault = _NO_ID if not text else f"is {value!r}, a missing value; {_REMOVE}" if text in MISSING else ""

@@ -110,7 +110,7 @@ def test_metadata_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", DEEP)
-def test_a_product_that_no_parser_can_take_is_told_with_its_line(tmp_path: Path, line: str) -> None:
+def test_a_product_that_no_parser_can_take_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     place = _write_reviews(tmp_path, _review("u", "A", 1))
     _write(tmp_path, "meta_Toys.json.gz", "{'asin': 'A'}", "{'asin': 'A', 'price': " + line + "}")
     with pytest.raises(RelandError, match=r"meta_Toys\.json\.gz:2: neither JSON nor a Python literal"):

@@ -27,7 +27,7 @@ from reland_jax.data.sources.raw import tokens
         (["9.78014E+12", "4"], "1 user ids are numbers as a spreadsheet rounds them, such as '9.78014E"),
     ],
 )
-def test_what_may_have_been_meant_otherwise_is_told(ids: list[str], told: str) -> None:
+def test_what_may_have_been_meant_otherwise_is_reported(ids: list[str], told: str) -> None:
     (note,) = odd_ids("user", tokens(ids))
     assert re.search(told, note)
 

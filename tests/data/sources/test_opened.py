@@ -41,7 +41,7 @@ def test_an_encoding_that_is_named(tmp_path: Path, encoding: str) -> None:
     assert opened.content(path, encoding).decode() == text
 
 
-def test_what_cannot_be_decoded_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_decoded_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b"a,b\n1,2\n\xff,3\n")
     with pytest.raises(RelandError, match=r"x\.csv:3: holds bytes that are not in the text encoding 'ascii'"):

@@ -129,7 +129,7 @@ def _names(raw: RawTable) -> tuple[list[str], list[str]]:
     ("name", "delimiter"),
     [*((name, mark) for name in ("a.csv", "A.CSV", "a.txt") for mark in ",;\t|"), ("a.tsv", "\t")],
 )
-def test_the_delimiter_is_told_by_the_header_or_the_name(tmp_path: Path, name: str, delimiter: str) -> None:
+def test_the_delimiter_is_found_by_the_header_or_the_name(tmp_path: Path, name: str, delimiter: str) -> None:
     lines = (("user_id", "item_id", "timestamp", "a,b;c|d"), ("u", "i", "1", "x"))
     text = "\n".join(delimiter.join(f'"{field}"' for field in line) for line in lines)
     (tmp_path / name).write_text(text + "\n")
@@ -146,7 +146,7 @@ def test_the_delimiter_that_a_setting_names(tmp_path: Path, setting: str, delimi
     assert _names(table.read(place, DataConfig(delimiter=setting))) == (["u"], ["i"])
 
 
-def test_a_column_that_differs_in_case_alone_is_taken_and_told(tmp_path: Path) -> None:
+def test_a_column_that_differs_in_case_alone_is_taken_and_reported(tmp_path: Path) -> None:
     place = _csv(tmp_path, "User_ID,item_id, TimeStamp,Title\nu,i,1,Soap\n")
     got = table.read(place, DataConfig())
     assert got.item_features is not None and got.item_features.fields["title"].tolist() == ["Soap"]

@@ -78,7 +78,7 @@ def test_decimals_with_more_digits_than_a_float_keeps() -> None:
     assert _times([str((1 << 64) - 1), str((1 << 64) - 2)])[0].order.argsort().tolist() == [1, 0]
 
 
-def test_mixed_units_are_told() -> None:
+def test_mixed_units_are_reported() -> None:
     _, notes = _times([1_600_000_000, 1_600_000_000_000, 1_600_000_000_001])
     assert "its times look like 1 of seconds, 2 of milliseconds; mixed units have no common" in notes[0]
     _, notes = _times([1_600_000_000, 0, 0])
@@ -116,7 +116,7 @@ def test_zones_as_databases_write_them() -> None:
         ([[1]], r"column 'when' holds list<.*which is no time"),
     ],
 )
-def test_what_is_no_time_is_told_with_its_place(values: list[Any], message: str) -> None:
+def test_what_is_no_time_is_reported_with_its_place(values: list[Any], message: str) -> None:
     with pytest.raises(RelandError, match=message):
         _times(values)
 

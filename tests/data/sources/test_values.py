@@ -68,7 +68,7 @@ def test_marks_of_missing_values_are_no_ids(mark: str) -> None:
         ([None, None], r"row 1: 'who' is empty"),
     ],
 )
-def test_what_is_no_id_is_told_with_its_row(values: list[Any], message: str) -> None:
+def test_what_is_no_id_is_reported_with_its_row(values: list[Any], message: str) -> None:
     with pytest.raises(RelandError, match=message):
         ids(_column(values))
 
@@ -94,7 +94,7 @@ def test_ratings_may_be_missing(values: list[Any]) -> None:
         ([[4]], r"holds list"),
     ],
 )
-def test_what_is_no_rating_is_told(values: list[Any], message: str) -> None:
+def test_what_is_no_rating_is_reported(values: list[Any], message: str) -> None:
     with pytest.raises(RelandError, match=message):
         ratings(_column(values))
 

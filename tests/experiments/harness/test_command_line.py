@@ -166,7 +166,7 @@ def test_what_goes_wrong_is_one_line(
     assert said.startswith("error: ") and expected in said and said.count("\n") == 1
 
 
-def test_an_unknown_setting_is_told_by_its_name() -> None:
+def test_an_unknown_setting_is_reported_by_its_name() -> None:
     config = get_config("demo,sasrec")
     for section, name, message in (
         (config.eval, "ks", "--config: 'ks' is not a setting"),
@@ -174,7 +174,7 @@ def test_an_unknown_setting_is_told_by_its_name() -> None:
     ):
         with pytest.raises((AttributeError, KeyError)) as caught:
             section[name]
-        assert command_line.told(caught.value) == message
+        assert command_line.describe_mistake(caught.value) == message
 
 
 def test_the_traceback_is_for_debugging(capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +355,7 @@ def test_virtual_devices_wait_for_a_late_one(repository: Path, words: list[str],
     assert status or done.stdout == "[1.0, 0.0]\n"
 
 
-def test_only_virtual_devices_are_told_to_be_patient() -> None:
+def test_only_virtual_devices_wait_longer() -> None:
     virtual, patience = (f"--xla_{name}=" for name in (
         "force_host_platform_device_count", "cpu_collective_call_terminate_timeout_seconds"
     ))  # fmt: skip
@@ -383,7 +383,7 @@ def test_a_command_without_stdout_does_its_work(monkeypatch: pytest.MonkeyPatch)
     assert status_of(lambda: print("said to nobody")) == 0
 
 
-def test_a_broken_pipe_is_told_without_stdout(
+def test_a_broken_pipe_is_reported_without_stdout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def work() -> None:

@@ -66,7 +66,7 @@ def records_of(path: Path, content: Any) -> dict[str, Any]:
     return read_records(path)
 
 
-def test_measurements_come_back_and_damage_is_told(tmp_path: Path) -> None:
+def test_measurements_come_back_and_damage_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "growth.json"
     assert read_records(path) == {}
     measured = {"exponents": {}, "records": {"a": {"seconds": 1.25}}}

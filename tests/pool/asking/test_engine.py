@@ -367,7 +367,7 @@ def test_what_is_closed_and_what_may_still_come(tmp_path: Path) -> None:
     assert asked.closed == {keys[1], keys[2]}, "in quarantine, and refused"
 
 
-def test_a_wait_is_bounded_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_is_bounded_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chat = ScriptedChat(last=failed(Trouble.LIMITED, 3600.0))
     with pytest.raises(RelandError, match="asks to wait for 3600 s, .* 600 s at most.* 40 prompts are still"):
         ask(tmp_path, chat, 40, concurrency=4)

@@ -405,7 +405,7 @@ def test_an_emptied_journal_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "j.sqlite").read_bytes() == b""
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RelandError, match="file/j.sqlite: the journal cannot be used .*(exists|directory)"):
         Journal(tmp_path / "file" / "j.sqlite")
