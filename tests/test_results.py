@@ -21,6 +21,7 @@ from reland_jax.report.page import render_report
 from reland_jax.results import SPEEDS, environment, summarise
 from reland_jax.storage import Inputs, Trained, TrainingSummary
 from reland_jax.types import COMPARED, PARTS, RelandError, Splits, TargetRanks
+from reland_jax.variants import BY_NAME
 from tests.toys import inputs_of, ragged
 
 USERS = 30
@@ -34,11 +35,12 @@ def leave_one_out(users: int = USERS, num_items: int = 60) -> Splits:
 
 
 def trained(rank: Sequence[int], splits: Splits) -> Trained:
-    """A training whose test targets have these ranks."""
+    """A training whose test targets have these ranks; on validation it is half as good."""
     user = np.repeat(np.arange(splits.num_users, dtype=np.int32), splits.test.lengths())
     ranks = TargetRanks(user, splits.test.items, np.asarray(rank, np.int32))
     means = mean_metrics(per_user_metrics(ranks, (5, 10, 20)))
-    summary = TrainingSummary(means, means, 2, 1, "bpr", **dict.fromkeys(SPEEDS, 1.0), history=[])
+    valid = {name: value / 2 for name, value in means.items()}
+    summary = TrainingSummary(valid, means, 2, 1, "bpr", **dict.fromkeys(SPEEDS, 1.0), history=[])
     return Trained(None, summary, dict.fromkeys(PARTS, ranks))
 
 
@@ -109,13 +111,32 @@ def test_users_are_compared_by_their_means_over_all_training_seeds() -> None:
     assert found["mean_ours"] == pytest.approx(means["f_item"].mean())
 
 
-def test_metrics_are_means_over_seeds() -> None:
+def test_metrics_are_means_over_seeds_and_speeds_medians() -> None:
     splits = leave_one_out()
-    runs = {"id": {0: drawn(splits, 5, 1), 7: drawn(splits, 60, 2)}}
-    found = summed(runs, inputs_of(splits))["variants"]["id"]
-    values = [per_user(one, "hr@10").mean() for one in runs["id"].values()]
-    assert found["test"]["hr@10"] == pytest.approx(np.mean(values))
-    assert found["per_seed"]["test"]["hr@10"] == pytest.approx(values)
+    runs = {}
+    for seed, (most, seconds) in {0: (5, 1.0), 3: (30, 2.0), 7: (60, 9.0)}.items():
+        one = drawn(splits, most, seed)
+        slower = dataclasses.replace(one.summary, seconds_per_epoch=seconds, epochs=seed + 1)
+        runs[seed] = one._replace(summary=slower)
+    found = summed({"id": runs}, inputs_of(splits))["variants"]["id"]
+    values = np.array([per_user(one, "hr@10").mean() for one in runs.values()])
+    for part, expected in (("test", values), ("valid", values / 2)):
+        assert found[part]["hr@10"] == pytest.approx(expected.mean())
+        assert found["per_seed"][part]["hr@10"] == pytest.approx(expected)
+    assert found["seconds_per_epoch"] == 2.0 and found["per_seed"]["seconds_per_epoch"] == [1.0, 2.0, 9.0]
+    assert found["epochs"] == 1 and found["per_seed"]["epochs"] == [1, 4, 8]
+
+
+def test_only_the_method_itself_pays_for_rationales() -> None:
+    splits = leave_one_out()
+    inputs = inputs_of(splits)
+    written = [each._replace(model="llm", prompt_tokens=7) for each in inputs.built.pool.rationales]
+    pool = inputs.built.pool._replace(rationales=written)
+    inputs = inputs._replace(built=inputs.built._replace(pool=pool))
+    found = summed({name: {0: drawn(splits, 9, 0)} for name in BY_NAME}, inputs)
+    cost = {name: (one["llm_inferences"], one["prompt_tokens"]) for name, one in found["variants"].items()}
+    assert cost == dict.fromkeys(BY_NAME, (0, 0)) | {"reland": (2, 14)}
+    assert (found["pool"]["llm_inferences"], found["pool"]["models"]) == (2, {"llm": 2})
 
 
 def test_a_single_test_user_gives_results_without_a_test_of_significance() -> None:

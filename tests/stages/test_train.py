@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reland_jax.config import Config, FusionConfig, RetrievalConfig
@@ -12,7 +13,7 @@ from reland_jax.flow import Made
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
 from reland_jax.train import Task
 from reland_jax.types import Splits
-from reland_jax.variants import BY_NAME
+from reland_jax.variants import ABLATIONS, BY_NAME
 from tests.stages.toys import REPEATS, made_of, settings
 from tests.toys import inputs_of, ragged
 
@@ -58,6 +59,16 @@ def test_a_variant_reads_what_it_says_and_no_more(name: str, reads: set[object],
     cold = world(settings(), tmp_path, splits=COLD)
     assert set(training(cold, name, 0).reads) == reads | {LOAD, BUILD_POOL, ASSIGN}
     recommender_of(cold, name)
+
+
+@pytest.mark.parametrize("name", ["reland", *ABLATIONS])
+def test_an_ablation_has_other_rationales_and_all_else_of_the_method(name: str, tmp_path: Path) -> None:
+    made = world(settings(), tmp_path, (0, 1, 2))
+    task = recommender_of(made, name)
+    assert isinstance(task, Task) and task.tables.rationale is not None
+    same = np.asarray(task.tables.rationale) == made[RATIONALES]
+    assert same.all() if name == "reland" else not same.all(axis=1).any()
+    assert task.model == recommender_of(made, "reland").model, "one compiled program serves both"
 
 
 def depends(name: str, folder: Path, splits: Splits = REPEATS, **sections: object) -> bool:
