@@ -88,10 +88,11 @@ def test_comparisons_are_paired_over_users_averaged_over_seeds() -> None:
 
 def test_only_seeds_of_both_are_compared() -> None:
     group = make_group(seeds=(0, 1, 2))
-    del group.runs["reland"][1]
+    del group.runs["reland"][1], group.runs["f_item"][0]
     found = summarise_group(group).comparisons
     assert found["reland>id"]["ndcg@10"].seeds == [0, 2]
-    assert found["f_item>id"]["ndcg@10"].seeds == [0, 1, 2]
+    assert found["reland>f_item"]["ndcg@10"].seeds == [2]
+    assert found["f_item>id"]["ndcg@10"].seeds == [1, 2]
     a, b = (
         np.mean([group.runs[v][s].test["ndcg@10"] for s in (0, 2)], axis=0).mean() for v in ("reland", "id")
     )
