@@ -28,6 +28,8 @@ SMALL_MODEL = "smollm2-135m-instruct"
 _TOKENS_EACH = 4096
 """Room for a prompt and its answer."""
 _ERRORS_ONLY = 1
+_AGAINST_LOOPS = 1.3
+"""Penalty on words said before: without it the small model repeats one name until the bound on its answer."""
 _NEXT = """\
 {name} is served at {address}; Ctrl-C ends it. In another terminal:
 
@@ -84,6 +86,8 @@ def _server(path: Path, name: str, given: flags.FlagValues) -> Any:
     settings.model.path, settings.model_alias = str(path), {name}
     settings.port, settings.n_parallel, settings.verbosity = given.port, given.parallel, _ERRORS_ONLY
     settings.n_ctx = given.parallel * _TOKENS_EACH
+    if name == SMALL_MODEL:
+        settings.sampling.penalty_repeat = _AGAINST_LOOPS
     if given.threads:
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = given.threads
     try:

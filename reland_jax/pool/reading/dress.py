@@ -10,6 +10,7 @@ import ast
 import json
 import re
 import unicodedata
+import warnings
 from typing import Any
 
 from reland_jax.plain import TAG, without_markup
@@ -20,10 +21,12 @@ _STEP_TAG = re.compile(r"step[_-]?(\d)?", re.IGNORECASE)
 _INLINE = frozenset("a abbr b big em font i ins mark s small span strike strong style sub sup code u".split())
 _ENTRIES = frozenset("li item category product movie genre artist track".split())
 _LABEL_TAG = re.compile(r"(?:recommended[_-])?(?:categories|items|products|movies|genres|artists)")
-_STEP_NAMES = {
-    **dict.fromkeys(("preference", "preferences", "user_preferences", "preference_summary", "summary"), 1),
-    **dict.fromkeys(("recommendation", "recommendations", "recommended"), 2),
+STEP_NAMES = {
+    1: """step1 stepone firststep part1 preferences preference summary preferencesummary preferencessummary
+          userpreferences userpreference userprofile profile taste""".split(),
+    2: "step2 steptwo secondstep part2 recommendations recommendation recommended".split(),
 }
+"""What tags and fields of JSON that hold a step are called (`bare_name`), the surest name first."""
 _OBJECT = re.compile(r"""\{\s{0,8}["']""")
 _REPR = re.compile(r"\[?(?:\w{1,40}\()?(?:content|text|thinking|reasoning)=['\"]")
 _REPR_TEXT = re.compile(r"""\b(?:content|text)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
@@ -48,9 +51,9 @@ def unpacked(text: str) -> str:
     if bare.startswith("data:"):
         text = "".join(map(_streamed, _STREAMED.findall(bare))) or text
     if bare[:1] == bare[-1:] == '"' and len(bare) > 1:
-        text = str(_decoded(bare) or text)
+        text = str(decoded(bare) or text)
     if _REPR.match(bare):
-        text = "".join(map(_literal, _REPR_TEXT.findall(bare))) or text
+        text = "".join(str(python_value(said) or "") for said in _REPR_TEXT.findall(bare)) or text
     if r"\n" in text and "\n" not in text.strip() and not _OBJECT.search(text):
         text = re.sub(r"\\r?\\n|\\n", "\n", text).replace(r"\"", '"')
     return text
@@ -72,6 +75,11 @@ def undressed(text: str) -> str:
     return _BLOCK_SCALAR.sub(r"\g<key>\n", text)
 
 
+def bare_name(name: str) -> str:
+    """A name in small letters, without what stands between its words."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
 def _without_tag(tag: re.Match[str], closed: set[str]) -> str:
     """What stands for a tag: nothing, a new line, or a mark; a name in angle brackets ("<Live>") stays."""
     name, step = tag["name"], _STEP_TAG.match(tag["name"])
@@ -85,15 +93,15 @@ def _without_tag(tag: re.Match[str], closed: set[str]) -> str:
         return ""
     if tag["shuts"]:
         return "\n"
-    if name in _STEP_NAMES:
-        return f"\nStep {_STEP_NAMES[name]}: "
+    if named := [number for number, names in STEP_NAMES.items() if bare_name(name) in names]:
+        return f"\nStep {named[0]}: "
     label = f"\n{name.replace('_', ' ').capitalize()}:\n" if _LABEL_TAG.fullmatch(name) else "\n"
     return "\n- " if name.lower() in _ENTRIES else label
 
 
 def _streamed(event: str) -> str:
     """The text that one event of a stream adds."""
-    value = _decoded(event)
+    value = decoded(event)
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else value
     for name in ("delta", "message", "text", "content"):
@@ -101,16 +109,19 @@ def _streamed(event: str) -> str:
     return choice if isinstance(choice, str) else ""
 
 
-def _literal(text: str) -> str:
-    try:
-        return str(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return ""
-
-
-def _decoded(text: str) -> Any:
+def decoded(text: str) -> Any:
     """The value of a JSON text, None if it is none."""
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
+        return None
+
+
+def python_value(text: str) -> Any:
+    """The value that a Python literal stands for, None if it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about backslashes
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

@@ -63,10 +63,12 @@ def _heading(words: str) -> re.Pattern[str]:
 
 
 _RECOMMENDED, _PREFERENCES = _heading(_RECOMMENDED_WORDS), _heading(_PREFERENCES_WORDS)
+_WORDS_OF_NUMBERS = ("zero 〇 零", "one i 一 a eins un une uno um", "two ii 二", "three iii 三")
 _VALUES = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "i": 1, "ii": 2, "iii": 3,
-    "〇": 0, "零": 0, "一": 1, "二": 2, "三": 3,
-}  # fmt: skip
+    word: value
+    for value, words in enumerate(_WORDS_OF_NUMBERS)
+    for word in words.split()
+}
 _TITLE_WORDS = frozenset(
     """brief briefly short summary summarize summarise summarizing summarising user users user's customer
     customer's shopper shopper's viewer viewer's listener listener's preference preferences of the in one
@@ -110,7 +112,8 @@ def numbered_parts(answer: str) -> tuple[list[Part], list[str]]:
         # 1, 2 and no more, or a list that starts again at 1 inside step 2; 1, 2, 3 is just a list.
         if numbers[skip : skip + 2] == [1, 2] and numbers[skip + 2 : skip + 3] in ([], [1]):
             first, second = marks[skip], marks[skip + 1]
-            parts = [_part_at(1, answer, first, second.start()), _part_at(2, answer, second, len(answer))]
+            texts = answer[first.end() : second.start()], answer[second.end() :]
+            parts = [_titled(1, first[0], "", texts[0]), _titled(2, second[0], "", texts[1])]
             return parts, ["the steps are numbered but not named"]
     return _headed_parts(answer)
 
@@ -136,7 +139,7 @@ def _marks(answer: str) -> list[re.Match[str]]:
 
 def _number_of(form: re.Match[str]) -> int:
     word = (form["number"] or form["word"] or ("1" if form["one"] else "2")).lower()
-    return 1 if word in ("1", "one", "i", "a", "eins", "un", "une", "uno", "um") else 2
+    return 1 if _VALUES.get(word, word) in (1, "1") else 2
 
 
 def _is_mark(mark: re.Match[str], answer: str) -> bool:
@@ -154,13 +157,13 @@ def _part(mark: re.Match[str], text: str) -> Part:
     opening = mark[0][: mark.start("tail") - mark.start()]
     if "|" in opening:  # a row of a table
         text = re.sub(r"[ \t]*\|[ \t]*$", "", text, flags=re.MULTILINE).replace(" | ", "\n")
-    bold_is_open = "**" in opening and "**" not in mark["tail"]
+    return _titled(number, opening, mark["tail"], text)
+
+
+def _titled(number: int, opening: str, tail: str, text: str) -> Part:
+    """The part behind a mark, which may have opened bold type that its title closes."""
+    bold_is_open = opening.count("**") == 1 and "**" not in tail
     return Part(number, _without_title(number, text, bold_is_open, "#" in opening))
-
-
-def _part_at(number: int, answer: str, mark: re.Match[str], end: int) -> Part:
-    bold_is_open = "**" in mark[0] and mark[0].count("**") == 1
-    return Part(number, _without_title(number, answer[mark.end() : end], bold_is_open, "#" in mark[0]))
 
 
 def _without_title(number: int, text: str, bold_is_open: bool, heading: bool) -> str:

@@ -103,9 +103,8 @@ def parse_fields(step1: str | None, step2: str) -> ParsedRationale:
     Only thoughts and control characters are left out of them, and what is worthless is refused.
     """
     read = partial(ParsedRationale, "", problems=())
-    one, two = (_first_readable(step, read) for step in (step1 or "", step2))
-    parsed = _judged(one.step2, two.step2, list(two.problems), _on_one_line)
-    return parsed._replace(problems=()) if step1 is None and parsed.step2 else parsed
+    one, two = (_first_readable(step or "", read) for step in (step1, step2))
+    return _judged(one.step2 if step1 is not None else None, two.step2, list(two.problems), _on_one_line)
 
 
 def ends_by_itself(text: str) -> bool:
@@ -167,9 +166,8 @@ def _from_recommendations(answer: str) -> ParsedRationale:
     part = recommended_part(answer)
     if not part:
         return _direct_from_steps(_from_steps(answer))
-    parsed = _judged("", part, [])
-    problems = [f"nothing is recommended: {why}" for why in parsed.problems if not parsed.step2]
-    return ParsedRationale("", parsed.step2, tuple(problems))
+    parsed = _judged(None, part, [])
+    return parsed._replace(problems=tuple(f"nothing is recommended: {why}" for why in parsed.problems))
 
 
 def _direct_from_steps(parsed: ParsedRationale) -> ParsedRationale:
@@ -249,31 +247,26 @@ def _without_closing(part: str) -> str:
 
 
 def _judged(
-    step1: str, step2: str, problems: list[str], line: Callable[[str], str] = readable
+    step1: str | None, step2: str, problems: list[str], line: Callable[[str], str] = readable
 ) -> ParsedRationale:
     """The two steps, each as one line, without what cannot be used of them, and why.
 
     Args:
-        step1: as it was written.
+        step1: as it was written, None where it was not asked for.
         step2: as it was written.
         problems: what there is to say already; where step 2 is "", why.
         line: makes one line of a step.
     """
-    first, second = (line(_without_closing(_without_echo(step))) for step in (step1, step2))
+    first, second = (line(_without_closing(_without_echo(step))) for step in (step1 or "", step2))
     if not step2 and problems:
         second = ""
-    elif why := why_worthless(second) or _thoughts_in(step2):
+    elif why := why_worthless(second) or self_talk(step2):
         problems.append(f"the answer {why}" if why.startswith("is a refusal") else f"step 2 {why}")
         second = ""
-    if why := why_worthless(first) or _thoughts_in(step1):
+    if step1 is not None and (why := why_worthless(first) or self_talk(step1)):
         problems.append(f"step 1 {why}")
         first = ""
     return ParsedRationale(first if second else "", second, tuple(problems))
-
-
-def _thoughts_in(step: str) -> str:
-    talk = self_talk(step)
-    return f"has thoughts in it: {talk!r}" if talk else ""
 
 
 def _on_one_line(text: str) -> str:

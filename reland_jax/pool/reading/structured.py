@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from reland_jax.pool.answer_format import CATEGORIES, ITEMS
+from reland_jax.pool.reading.dress import STEP_NAMES, bare_name, decoded, python_value
 from reland_jax.pool.reading.markers import Part, step_parts
 from reland_jax.pool.reading.spoken import is_thought
 
-_STEP_KEYS = {
-    1: """step1 stepone firststep part1 preferences preference summary preferencesummary preferencessummary
-          userpreferences userpreference userprofile profile taste""".split(),
-    2: "step2 steptwo secondstep part2 recommendations recommendation recommended".split(),
-}
 _BROKEN = re.compile(
     r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
 )
@@ -38,10 +32,7 @@ def schema_steps(answer: str, prompt: str) -> tuple[str | None, str] | None:
         answer: the whole text.
         prompt: `config.pool.prompt`; step 1 is None for "direct".
     """
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return None
+    value = decoded(answer)
     if prompt == "direct":
         return (None, _text(value, 0)) if _has_lists(value, ITEMS) else None
     if not isinstance(value, dict) or value.keys() != {"step1", "step2"}:
@@ -74,12 +65,7 @@ def json_steps(answer: str) -> list[Part]:
 def json_text(answer: str) -> str:
     """All that an answer says which is nothing but a JSON object or list; "" for any other answer."""
     bare = _FENCE.sub("", answer).strip()
-    if bare[:1] not in ("{", "["):
-        return ""
-    try:
-        return _text(json.loads(bare, strict=False), 0)
-    except (ValueError, RecursionError):
-        return ""
+    return _text(decoded(bare), 0) if bare[:1] in ("{", "[") else ""
 
 
 def _values(answer: str) -> Iterator[Any]:
@@ -93,21 +79,11 @@ def _values(answer: str) -> Iterator[Any]:
             value, position = decoder.raw_decode(answer, position)
         except (ValueError, RecursionError):
             if _QUOTED_KEY.match(answer, position):
-                yield _python_value(answer[position : answer.rfind("}") + 1])
+                yield python_value(answer[position : answer.rfind("}") + 1])
                 return
             position += 1
         else:
             yield value
-
-
-def _python_value(text: str) -> Any:
-    """The value that a Python literal stands for, None if it is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about backslashes
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
 
 
 def _steps(value: Any, depth: int) -> list[Part]:
@@ -123,9 +99,9 @@ def _steps(value: Any, depth: int) -> list[Part]:
     value = _without_thoughts(value)
     if step := _numbered_step(value):
         return [step]
-    named = {re.sub(r"[\W_]", "", str(key).lower()): inner for key, inner in value.items()}
-    found = {number: [key for key in keys if key in named] for number, keys in _STEP_KEYS.items()}
-    parts = [Part(number, _text(named[keys[0]], 0)) for number, keys in found.items() if keys]
+    named = {bare_name(str(key)): inner for key, inner in value.items()}
+    found = [(number, name) for number, names in STEP_NAMES.items() for name in names if name in named]
+    parts = [Part(number, _text(named[name], 0)) for number, name in dict(reversed(found)).items()][::-1]
     if not any(part.number == 2 for part in parts):
         rest = {key: inner for key, inner in value.items() if _ABOUT_STEP2.match(str(key))}
         parts += [Part(2, _text(rest, 0))] if rest else []
@@ -164,7 +140,4 @@ def _without_thoughts(value: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _unescaped(text: str) -> str:
-    try:
-        return str(json.loads(f'"{text}"', strict=False))
-    except ValueError:
-        return text
+    return str(decoded(f'"{text}"') or text)

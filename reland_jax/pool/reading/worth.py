@@ -136,13 +136,13 @@ def why_worthless(text: str) -> str:
 
 
 def self_talk(text: str) -> str:
-    """Where an LLM goes on thinking aloud ("Hmm, wait, the user wants ..."), "" if nowhere.
+    """Says that an LLM goes on thinking aloud ("Hmm, wait, the user wants ..."), "" if it does not.
 
     Args:
         text: with its lines; what is thought stands at the beginning of a line or sentence.
     """
     talk = _SELF_TALK.search(text)
-    return text[talk.start() :][:80].strip() if talk else ""
+    return f"has thoughts in it: {text[talk.start() :][:80].strip()!r}" if talk else ""
 
 
 @lru_cache(_REMEMBERED)
@@ -193,8 +193,10 @@ def _listings(text: str) -> tuple[str, ...]:
 
 
 def _is_template(listing: str) -> bool:
-    """Whether half of the entries are words that stand for a name: "[item 1]", "Category B", "..."."""
+    """Whether half of the entries stand for a name ("[item 1]", "Category B", "..."), or all are numbers."""
     entries = [entry.strip() for entry in _ENTRIES.split(listing) if entry.strip(" .")]
+    if len(entries) > 1 and all(map(_BARE_NUMBER.fullmatch, entries)):
+        return True
     return 2 * sum(map(_stands_for_a_name, entries)) > len(entries)
 
 
@@ -202,7 +204,7 @@ def _stands_for_a_name(entry: str) -> bool:
     words = _NAME_WORD.findall(entry)
     if not words or _VARIABLE.fullmatch(entry):
         return "%" in entry or "." in entry or "…" in entry or "_" in entry
-    if all(map(_NO_NAME.fullmatch, words)) or _BARE_NUMBER.fullmatch(entry):
+    if all(map(_NO_NAME.fullmatch, words)):
         return True
     nouns = [word for word in words if _TEMPLATE_WORD.fullmatch(word.rstrip("s"))]
     if not nouns:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reland_jax.pool.reading.answers import readable_steps
+from reland_jax.pool.reading.parser import parse_given
 from reland_jax.pool.reading.structured import schema_steps
 
 LISTS = {"recommended_categories": ["Masks", "Oils"], "recommended_items": ["Argan Mask ", "", "Jojoba Oil"]}
@@ -64,3 +65,11 @@ def test_fields_without_content(changed: dict[str, Any], why: str) -> None:
 )
 def test_other_shapes_are_not_ours(answer: str) -> None:
     assert schema_steps(answer, "steps") is None
+
+
+def test_numbers_are_names_beside_others() -> None:
+    """Films and albums are called by numbers, and lists of names are numbered."""
+    lists = LISTS | {"recommended_items": ["21", "300", "1. Argan Mask"]}
+    assert readable_steps(steps(step2=lists)).step2.endswith("Recommended items: 21; 300; 1. Argan Mask.")
+    numbered = "1. Likes oils. 2. Recommended items: Argan Mask; Jojoba Oil"
+    assert parse_given("Likes oils.", numbered).step2 == numbered
