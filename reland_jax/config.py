@@ -125,10 +125,9 @@ class TrainConfig:
     seed: int = _setting(
         0, "encoder: seed of initialisation, shuffling, negatives and dropout", low=0, high=MAX_SEED
     )
+    together: int = _setting(1, "training seeds of a variant trained at once", low=1, machine=True)
     steps_per_dispatch: int = _setting(128, "steps between two checks by the host", low=1)
-    checkpoint_seconds: float = _setting(
-        30.0, "least time between checkpoints, in seconds", low=0, machine=True
-    )
+    checkpoint_seconds: float = _setting(30.0, "least seconds between checkpoints", low=0, machine=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,6 +420,8 @@ class Config:
     seeds_of_training: tuple[int, ...] = _setting(
         (0,), "each variant is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
+
+    keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:

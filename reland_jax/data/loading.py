@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from reland_jax.config import DataConfig
@@ -9,7 +11,6 @@ from reland_jax.data.accounting import load_report
 from reland_jax.data.filtering import kept_rows
 from reland_jax.data.finding import SOURCES, locate
 from reland_jax.data.sources.raw import FeatureTable, RawTable
-from reland_jax.memory import release_memory
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions, RelandError
 
@@ -39,7 +40,8 @@ def load_interactions(config: DataConfig) -> Interactions:
     interactions, rows = _number(raw, kept.rows)
     interactions = interactions._replace(report=load_report(raw, kept, rows, interactions, config))
     del raw
-    release_memory()
+    if arrow := sys.modules.get("pyarrow"):  # its pool keeps what the table took; arrays cannot reuse it
+        arrow.default_memory_pool().release_unused()
     return interactions
 
 

@@ -35,7 +35,7 @@ from reland_jax.storage import (
     save_trained,
 )
 from reland_jax.text import ablated
-from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit, param_shapes
+from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit_together, param_shapes
 from reland_jax.types import PARTS, Splits
 from reland_jax.variants import Variant, find_variant
 
@@ -70,11 +70,17 @@ def training(
         BUILD_POOL: cold,
         ASSIGN: variant.reads_rationales or cold,
     }
+
+    def stages(job: Job) -> dict[int, Stage[Trained]]:
+        """This stage, and those of the seeds that are trained with it, by seed."""
+        seeds = seeds_beside(job.config, seed) if job.kept else (seed,)
+        return {each: job.stage if each == seed else training(made, name, each, folder) for each in seeds}
+
     return Stage(
         f"{folder}/{name}-seed{seed}",
         reads=tuple(stage for stage, read in reads.items() if read),
         settings=lambda config: _settings(config, variant, seed, cold),
-        run=lambda job: _train(job, variant, seed, parts, on_epoch),
+        run=lambda job: _train(job, variant, stages(job), parts, on_epoch),
         codec=lambda job: Codec(save_trained, load_trained),
         together=True,
         # It may take days at scale: naming it continues it and never repeats it.
@@ -107,6 +113,8 @@ def trained_recommender(
 def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[Any]:
     train = dataclasses.replace(config.train, seed=seed)
     found: list[Any] = [variant.ablation, config.model, train, config.eval, config.data.max_length]
+    if len(group := seeds_beside(config, seed)) > 1:  # sums in another order, by their number
+        found += [{"together": len(group)}]
     if variant.reads_texts:
         found += [config.fusion.item_scale]
     if variant.reads_rationales:
@@ -116,6 +124,18 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[A
     if config.model.backbone in LINEAR:
         found += [config.ease]
     return found
+
+
+def seeds_beside(config: Config, seed: int) -> tuple[int, ...]:
+    """The training seeds that are trained together with this one, itself included.
+
+    The groups are fixed by the settings, whatever has been trained already. The linear models have no seeds.
+    """
+    seeds, size = config.seeds_of_training, config.train.together
+    if seed not in seeds or config.model.backbone in LINEAR:
+        return (seed,)
+    begin = seeds.index(seed) // size * size
+    return seeds[begin : begin + size]
 
 
 def _has_cold_users(splits: Splits) -> bool:
@@ -153,26 +173,70 @@ def _cold_users(job: Job) -> ColdUserWeights:
     return ColdUserWeights(*map(jnp.asarray, arrays))
 
 
-def _train(job: Job, variant: Variant, seed: int, parts: Sequence[str], on_epoch: OnEpoch) -> Trained:
-    config, train = job.config.eval, dataclasses.replace(job.config.train, seed=seed)
+def _train(
+    job: Job,
+    variant: Variant,
+    stages: Mapping[int, Stage[Trained]],
+    parts: Sequence[str],
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Trains all seeds of `stages`, one of which is the job's; the artefacts of the others are made first.
+
+    So where the artefact of a seed is whole, those of the seeds beside it have been made too.
+    """
     task = _task(job, variant)
-    evaluator = Evaluator(task, job[SPLIT], config)
-    events = job.workdir / "tensorboard" / job.stage.name.replace("/", "-")
-    with scalar_writer(events) if job.kept else contextlib.nullcontext() as write:
+    evaluator, trained = Evaluator(task, job[SPLIT], job.config.eval), {}
+    results = _fitted(job, task, evaluator, stages, on_epoch)
+    for seed, result in zip(stages, results, strict=True):
+        trained[seed] = _measured(job, task, evaluator, result, parts, len(stages))
+    own = next(seed for seed, stage in stages.items() if stage is job.stage)
+    for seed in stages.keys() - {own}:
+        job.made.make(dataclasses.replace(stages[seed], run=lambda _, done=trained[seed]: done))
+    return trained[own]
 
-        def tell(entry: dict[str, float]) -> None:
-            if write:
+
+def _fitted(
+    job: Job,
+    task: Task | ClosedForm,
+    evaluator: Evaluator,
+    stages: Mapping[int, Stage[Trained]],
+    on_epoch: OnEpoch,
+) -> list[FitResult]:
+    with contextlib.ExitStack() as stack:
+        writers = {
+            seed: stack.enter_context(
+                scalar_writer(job.workdir / "tensorboard" / stage.name.replace("/", "-"))
+            )
+            for seed, stage in stages.items()
+            if job.kept
+        }
+
+        def tell(seed: int, entry: dict[str, float]) -> None:
+            if write := writers.get(seed):
                 write(int(entry["epoch"]), entry)
-            on_epoch(entry)
+            if stages[seed] is job.stage:
+                on_epoch(entry)
 
-        result = fit(
-            task, evaluator, train, job.checkpoints,
+        return fit_together(
+            task, evaluator, job.config.train, tuple(stages), job.checkpoints,
             run={"made_from": job.stamp}, label=job.stage.name, on_epoch=tell,
         )  # fmt: skip
+
+
+def _measured(
+    job: Job,
+    task: Task | ClosedForm,
+    evaluator: Evaluator,
+    result: FitResult,
+    parts: Sequence[str],
+    together: int,
+) -> Trained:
     ranks = {part: evaluator.ranks(result.params, part) for part in parts}
-    means = {part: mean_metrics(per_user_metrics(rank, config.cutoffs)) for part, rank in ranks.items()}
+    cutoffs = job.config.eval.cutoffs
+    means = {part: mean_metrics(per_user_metrics(rank, cutoffs)) for part, rank in ranks.items()}
     params = on_host(result.params) if jax.process_count() > 1 else result.params
-    return Trained(params, _summary(result, means, task.targets, train.objective), ranks)
+    objective = job.config.train.objective
+    return Trained(params, _summary(result, means, together * task.targets, objective), ranks)
 
 
 def _summary(

@@ -2,7 +2,7 @@
 
 from reland_jax.train.checkpoint import load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
-from reland_jax.train.loop import Evaluator, FitResult, fit
+from reland_jax.train.loop import Evaluator, FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, append, create_task
 
@@ -15,6 +15,7 @@ __all__ = [
     "check_users",
     "create_task",
     "fit",
+    "fit_together",
     "load_params",
     "param_shapes",
     "save_params",

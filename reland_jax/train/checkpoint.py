@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,10 @@ class TrainingCheckpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in one folder; only the newest is kept.
 
-    Orbax writes a checkpoint aside and renames it. ``EPOCH.files.json`` next to it has the checksums of its
-    files and is written once they are on the disk; only then is the previous checkpoint removed. So a kill in
-    the middle leaves the previous one, and a damaged one is never read.
+    Training goes on while a checkpoint is written. Orbax copies the arrays, writes them aside and renames
+    the folder. ``EPOCH.files.json`` next to it has the checksums of its files and is written once they are on
+    the disk; the previous checkpoint is removed after that, at the next save or at the end. So a kill at any
+    moment leaves a whole one, and a damaged one is never read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
@@ -57,8 +59,10 @@ class Checkpoints:
         self._run, self._folder = dict(run), Path(os.path.abspath(folder))
         # All processes must restore the same one, whatever each of them sees of a shared folder.
         self._newest = of_first_process(self._clear() if jax.process_index() == 0 else -1)
-        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
     def _clear(self) -> int:
         """Removes unreadable checkpoints, and returns the epoch of the newest whole one, or -1."""
@@ -100,21 +104,44 @@ class Checkpoints:
         return self._folder / f"{epoch}.files.json"
 
     def save(self, epoch: int, saved: TrainingCheckpoint) -> None:
-        """Writes the checkpoint of an epoch, replacing the one before."""
+        """Begins to write the checkpoint of an epoch; waits until the one before is written.
+
+        The arrays may be donated to the next step once this returns.
+
+        Raises:
+            OSError: the one before could not be written.
+        """
         import orbax.checkpoint as ocp
 
+        self.wait()
         tree = {"state": saved.state, "best": saved.best}
         notes = {"run": self._run, "progress": saved.progress}
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), notes=ocp.args.JsonSave(notes))
         self._manager.save(epoch, args=items, force=True)
+        self._writing = self._background.submit(self._finish, epoch)
+
+    def _finish(self, epoch: int) -> None:
+        """Waits for Orbax, forces the files to the disk and writes their checksums."""
+        self._manager.wait_until_finished()
         if jax.process_index() == 0:
             sync_tree(self._folder / str(epoch))
             write_sealed(self._files(epoch), {"files": inventory(self._folder / str(epoch))})
-        for before in set(self._manager.all_steps()) - {epoch}:
+        self._newest = epoch
+
+    def wait(self) -> None:
+        """Waits until the checkpoint in progress is whole, and removes those before it.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        writing.result()
+        for before in set(self._manager.all_steps()) - {self._newest}:
             self._manager.delete(before)
             if jax.process_index() == 0:
                 self._files(before).unlink(missing_ok=True)
-        self._newest = epoch
 
     def restore(self, like: TrainingCheckpoint) -> TrainingCheckpoint | None:
         """The newest checkpoint, or None if there is none that is whole.
@@ -129,6 +156,7 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
+        self.wait()
         if (epoch := self._newest) < 0:
             return None
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"state": like.state, "best": like.best})
@@ -143,8 +171,16 @@ class Checkpoints:
         return TrainingCheckpoint(tree["state"], tree["best"], notes["progress"])
 
     def close(self) -> None:
-        """Waits for and releases what Orbax holds."""
-        self._manager.close()
+        """Waits for the last checkpoint and releases what Orbax holds.
+
+        Raises:
+            OSError: the last checkpoint could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._background.shutdown()
+            self._manager.close()
 
 
 def save_params(params: Any, folder: str | os.PathLike[str]) -> None:

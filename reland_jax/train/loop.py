@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,8 +17,7 @@ from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
-from reland_jax.memory import release_memory
-from reland_jax.mesh import of_first_process
+from reland_jax.mesh import active_mesh, of_first_process
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.state import (
@@ -27,6 +27,7 @@ from reland_jax.train.state import (
     create_optimizer,
     init_state,
     loss_and_gradients,
+    of_one,
     program_of,
     shuffled,
     step_key,
@@ -42,7 +43,8 @@ class FitResult(NamedTuple):
 
     Attributes:
         params: parameters of the best validation.
-        history: one entry per epoch: "epoch", "loss", "seconds", and after a validation its metrics.
+        history: one entry per epoch: "epoch", "loss", "seconds", and after a validation its metrics. The
+            seconds are those of all seeds that were trained together.
         best_epoch: epoch of `params`, from 1.
         compile_seconds: time spent compiling the training dispatch.
         seconds_per_epoch: median over epochs, without compilation and validation.
@@ -119,42 +121,124 @@ def fit(
     Raises:
         RelandError: a loss or a score is not finite; the error names the step and the tensor.
     """
+
+    def told(seed: int, entry: dict[str, float]) -> None:
+        on_epoch(entry)
+
+    seeds = (config.seed,)
+    return fit_together(task, evaluator, config, seeds, folder, run=run, label=label, on_epoch=told)[0]
+
+
+def fit_together(
+    task: Task | ClosedForm,
+    evaluator: Evaluator,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    run: Mapping[str, Any] | None = None,
+    label: str = "train",
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda seed, entry: None,
+) -> list[FitResult]:
+    """Trains several seeds at once, by one program over the states of all of them.
+
+    Each seed stops by its own validations: it keeps its best parameters, and what the program goes on to
+    compute for it is discarded. The training ends when all have stopped. Sums are taken in another order than
+    for one seed alone, so parameters agree with those of `fit` to rounding.
+
+    Args:
+        task: as of `fit`, like what is not described here.
+        evaluator: ranks the validation targets, for one seed after the other.
+        config: how to optimise; its own seed does not count.
+        seeds: the training seeds.
+        folder: of the checkpoints of all of them.
+        run: plain values that identify the run to its checkpoints.
+        label: name on the progress bar.
+        on_epoch: called with a seed and the new entry of its history.
+
+    Returns:
+        A result for each seed.
+
+    Raises:
+        RelandError: as of `fit`, for any of the seeds that have not stopped; or several seeds on a mesh.
+    """
     if isinstance(task, ClosedForm):
-        return _solved(task, evaluator, on_epoch)
-    checkpoints = Checkpoints(folder, run or {}) if folder else None
-    saved = _initial_checkpoint(task, config, checkpoints)
+        return [_solved(task, evaluator, partial(on_epoch, seed)) for seed in seeds]
+    if len(seeds) > 1 and active_mesh() is not None:
+        raise RelandError(
+            "config.train.together: seeds are trained together on one device only; on a mesh, or in a job of "
+            "several processes, set it to 1"
+        )
+    if not folder:
+        return _trained(task, evaluator, config, seeds, None, label, on_epoch)
+    with contextlib.closing(Checkpoints(folder, {**(run or {}), "seeds": list(seeds)})) as checkpoints:
+        return _trained(task, evaluator, config, seeds, checkpoints, label, on_epoch)
+
+
+def _trained(
+    task: Task,
+    evaluator: Evaluator,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    checkpoints: Checkpoints | None,
+    label: str,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> list[FitResult]:
+    """The loop of `fit_together`."""
+    saved = _initial_checkpoint(task, config, seeds, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
-    done = len(saved.progress["history"])
     last_saved = time.monotonic()
     with tqdm(
-        total=config.max_epochs, initial=done, desc=label, unit="epoch",
+        total=config.max_epochs, initial=_epochs(saved.progress), desc=label, unit="epoch",
         disable=jax.process_index() > 0,
     ) as bar:  # fmt: skip
-        while not _finished(saved.progress, config):
+        while not _all_finished(saved.progress, config):
             try:
                 saved = _one_epoch(evaluator, config, epoch_fn, saved)
             except _NotFinite as fault:
                 del saved
-                raise epoch_fn.diagnose(fault, _initial_checkpoint(task, config, checkpoints)) from None
-            entry = saved.progress["history"][-1]
-            if entry["epoch"] == done + config.eval_every:
-                release_memory()  # what compiling the ranking took, for the first validation
-            on_epoch(entry)
-            bar.set_postfix(
-                {k: f"{entry[k]:.4f}" for k in ("loss", MONITOR) if k in entry}
-                | {"targets/s": f"{task.targets / entry['seconds']:.0f}"}
-            )
-            bar.update()
+                again = _initial_checkpoint(task, config, seeds, checkpoints)
+                raise epoch_fn.diagnose(fault, again, seeds) from None
+            _tell(saved.progress, seeds, task.targets, bar, on_epoch)
             # A checkpoint is a collective, and the clocks of processes differ, so process 0 decides.
             due = of_first_process(time.monotonic() - last_saved >= config.checkpoint_seconds)
-            if checkpoints and (due or _finished(saved.progress, config)):
-                checkpoints.save(len(saved.progress["history"]), saved)
+            if checkpoints and (due or _all_finished(saved.progress, config)):
+                checkpoints.save(_epochs(saved.progress), saved)
                 last_saved = time.monotonic()
-    if checkpoints:
-        checkpoints.close()
-    history = saved.progress["history"]
-    seconds = float(np.median([entry["seconds"] for entry in history]))
-    return FitResult(saved.best, history, saved.progress["best_epoch"], epoch_fn.compile_seconds, seconds)
+    return _results(saved.progress, saved.best, epoch_fn.compile_seconds)
+
+
+def _tell(
+    progress: Mapping[str, Any],
+    seeds: Sequence[int],
+    targets: int,
+    bar: Any,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> None:
+    """Passes the newest entries on, and shows their mean on the progress bar."""
+    histories, epoch = [each["history"] for each in progress["seeds"]], _epochs(progress)
+    newest = {
+        seed: history[-1] for seed, history in zip(seeds, histories, strict=True) if len(history) == epoch
+    }
+    for seed, entry in newest.items():
+        on_epoch(seed, entry)
+    entries = list(newest.values())
+    means = {
+        name: f"{sum(entry[name] for entry in entries) / len(entries):.4f}"
+        for name in ("loss", MONITOR)
+        if name in entries[0]
+    }
+    bar.set_postfix(means | {"targets/s": f"{len(seeds) * targets / entries[0]['seconds']:.0f}"})
+    bar.update()
+
+
+def _results(progress: Mapping[str, Any], best: Any, compile_seconds: float) -> list[FitResult]:
+    results, alone = [], len(progress["seeds"]) == 1
+    for index, each in enumerate(progress["seeds"]):
+        params = best if alone else of_one(best, index)
+        seconds = float(np.median([entry["seconds"] for entry in each["history"]]))
+        results.append(FitResult(params, each["history"], each["best_epoch"], compile_seconds, seconds))
+    return results
 
 
 def _solved(
@@ -176,17 +260,28 @@ def _solved(
 
 
 def _initial_checkpoint(
-    task: Task, config: TrainConfig, checkpoints: Checkpoints | None
+    task: Task, config: TrainConfig, seeds: Sequence[int], checkpoints: Checkpoints | None
 ) -> TrainingCheckpoint:
     """Where a run begins or goes on: fresh, or the newest checkpoint."""
-    state = init_state(task, config)
+    state = init_state(task, config, seeds)
     # Steps donate their state, so the best parameters are a separate copy.
     best = jax.tree.map(jnp.copy, state.params)
-    fresh = TrainingCheckpoint(state, best, {"history": [], "best_epoch": 0, "best": -1.0})
+    progress = {"seeds": [{"history": [], "best_epoch": 0, "best": -1.0} for _ in seeds]}
+    fresh = TrainingCheckpoint(state, best, progress)
     return (checkpoints.restore(fresh) if checkpoints else None) or fresh
 
 
+def _epochs(progress: Mapping[str, Any]) -> int:
+    """Epochs of the seeds that have not stopped."""
+    return max(len(each["history"]) for each in progress["seeds"])
+
+
+def _all_finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
+    return all(_finished(each, config) for each in progress["seeds"])
+
+
 def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether one seed has stopped."""
     epochs = len(progress["history"])
     waited = (epochs - progress["best_epoch"]) // config.eval_every
     return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
@@ -195,36 +290,56 @@ def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
 def _one_epoch(
     evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: TrainingCheckpoint
 ) -> TrainingCheckpoint:
-    """Trains and validates an epoch; the arrays of `saved` are donated."""
-    epoch = len(saved.progress["history"]) + 1
+    """Trains all seeds for an epoch and validates those that have not stopped; donates `saved`'s arrays."""
+    progress, epoch = list(saved.progress["seeds"]), _epochs(saved.progress) + 1
+    running = [index for index, each in enumerate(progress) if not _finished(each, config)]
     start = time.perf_counter()
-    state, loss = epoch_fn(saved.state, epoch)
-    entry = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - start}
-    best, best_epoch, best_params = saved.progress["best"], saved.progress["best_epoch"], saved.best
-    if epoch % config.eval_every == 0 or epoch == config.max_epochs:
-        start = time.perf_counter()
-        entry |= _validate(evaluator, state)
-        entry["evaluation_seconds"] = time.perf_counter() - start
-        if entry[MONITOR] > best:
-            best, best_epoch, best_params = entry[MONITOR], epoch, _copy_over(best_params, state.params)
-    progress = {
-        "history": [*saved.progress["history"], entry], "best_epoch": best_epoch, "best": best,
-    }  # fmt: skip
-    return TrainingCheckpoint(state, best_params, progress)
+    state, losses = epoch_fn(saved.state, epoch, running)
+    seconds = time.perf_counter() - start
+    validated = epoch % config.eval_every == 0 or epoch == config.max_epochs
+    better = np.zeros(len(progress), bool)
+    for index in running:
+        entry = {"epoch": epoch, "loss": float(losses[index]), "seconds": seconds}
+        if validated:
+            start = time.perf_counter()
+            entry |= _validate(evaluator, state, index)
+            entry["evaluation_seconds"] = time.perf_counter() - start
+            better[index] = entry[MONITOR] > progress[index]["best"]
+        progress[index] = progress[index] | {"history": [*progress[index]["history"], entry]}
+        if better[index]:
+            progress[index] |= {"best_epoch": epoch, "best": entry[MONITOR]}
+    best = _copy_over(saved.best, state.params, better) if better.any() else saved.best
+    return TrainingCheckpoint(state, best, {"seeds": progress})
 
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)
-def _copy_over(old: Any, new: Any) -> Any:
-    """Copies `new` into the memory of `old`, so that there is never a second copy."""
-    del old
-    return jax.tree.map(jnp.copy, new)
+def _copy_over(old: Any, new: Any, better: jax.Array) -> Any:
+    """Copies what is better into the memory of `old`, so that there is never a second copy.
+
+    Args:
+        old: best parameters.
+        new: present parameters.
+        better: ``<bool>[S]``, the seeds to copy; of a single one always true.
+    """
+    if len(better) == 1:
+        return jax.tree.map(jnp.copy, new)
+    choose = jax.vmap(jnp.where)
+    return jax.tree.map(lambda ours, theirs: choose(better, theirs, ours), old, new)
 
 
-def _validate(evaluator: Evaluator, state: TrainState) -> dict[str, float]:
+def _validate(evaluator: Evaluator, state: TrainState, index: int) -> dict[str, float]:
+    """Validates one of the seeds."""
+    params = of_one(state.params, index) if state.step.ndim else state.params
     try:
-        return evaluator.metrics(state.params, "valid")
+        return evaluator.metrics(params, "valid")
     except RelandError as error:
-        raise RelandError(f"validation after step {int(state.step)}: {error}") from error
+        raise RelandError(f"validation after {_where(state, index)}: {error}") from error
+
+
+def _where(state: TrainState, index: int) -> str:
+    """A step for people, with the seed if there are several."""
+    step, seed = np.atleast_1d(state.step)[index], np.atleast_1d(state.seed)[index]
+    return f"step {step}" + (f" of training seed {seed}" if state.step.ndim else "")
 
 
 class _NotFinite(Exception):
@@ -233,11 +348,12 @@ class _NotFinite(Exception):
     Attributes:
         epoch: from 1.
         dispatch: of the epoch, from 0.
+        index: whose loss, of the seeds that are trained together.
     """
 
-    def __init__(self, epoch: int, dispatch: int) -> None:
-        super().__init__(epoch, dispatch)
-        self.epoch, self.dispatch = epoch, dispatch
+    def __init__(self, epoch: int, dispatch: int, index: int) -> None:
+        super().__init__(epoch, dispatch, index)
+        self.epoch, self.dispatch, self.index = epoch, dispatch, index
 
 
 class _Epoch:
@@ -262,8 +378,15 @@ class _Epoch:
     def _dispatch(self, state: TrainState, order: Any, batches: np.ndarray) -> tuple[TrainState, jax.Array]:
         return self._compiled(state, self._task.tables, self._task.data, order, batches)
 
-    def __call__(self, state: TrainState, epoch: int) -> tuple[TrainState, float]:
-        """The state after an epoch, which uses up the given one, and the mean loss.
+    def __call__(
+        self, state: TrainState, epoch: int, running: Sequence[int]
+    ) -> tuple[TrainState, np.ndarray]:
+        """The state after an epoch, which uses up the given one, and the mean losses ``<float32>[S]``.
+
+        Args:
+            state: of one or more seeds.
+            epoch: from 1.
+            running: the places of the seeds that have not stopped; losses of others are not looked at.
 
         Raises:
             _NotFinite: a loss is not; see `diagnose`.
@@ -273,28 +396,24 @@ class _Epoch:
             state, loss = self._dispatch(state, order, batches)
             losses.append(loss)
             # One dispatch behind, so that the device already has its next work while the host checks.
-            self._look(losses, epoch, number - 1)
-        self._look(losses, epoch, len(losses) - 1)
-        return state, float(np.concatenate(losses).mean())
+            _look(losses, epoch, number - 1, running)
+        _look(losses, epoch, len(losses) - 1, running)
+        return state, np.concatenate(losses, axis=1).mean(1)
 
-    def _look(self, losses: list[Any], epoch: int, dispatch: int) -> None:
-        if dispatch >= 0:
-            losses[dispatch] = np.asarray(losses[dispatch])
-            if not np.isfinite(losses[dispatch]).all():
-                raise _NotFinite(epoch, dispatch)
-
-    def diagnose(self, fault: _NotFinite, saved: TrainingCheckpoint) -> RelandError:
+    def diagnose(self, fault: _NotFinite, saved: TrainingCheckpoint, seeds: Sequence[int]) -> RelandError:
         """Repeats a run up to the dispatch that failed, and that one step by step.
 
         Steps donate their state, so the run is repeated from its start or its last checkpoint, to the same
         numbers.
         """
         state = saved.state
-        for epoch in range(len(saved.progress["history"]) + 1, fault.epoch):
+        for epoch in range(_epochs(saved.progress) + 1, fault.epoch):
             state, _ = self._repeated(state, epoch, len(self._batches))
         state, order = self._repeated(state, fault.epoch, fault.dispatch)
-        return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch])
-
+        whose = ""
+        if len(seeds) > 1:
+            (state, order), whose = of_one((state, order), fault.index), f" of seed {seeds[fault.index]}"
+        return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch], whose)
 
     def _repeated(self, state: TrainState, epoch: int, dispatches: int) -> tuple[TrainState, Any]:
         """The state after some dispatches of an epoch, and the epoch's order."""
@@ -304,8 +423,18 @@ class _Epoch:
         return state, order
 
 
+def _look(losses: list[Any], epoch: int, dispatch: int, running: Sequence[int]) -> None:
+    """Waits for the losses of a dispatch, puts them on the host as ``<float32>[S, n]`` and checks them."""
+    if dispatch < 0:
+        return
+    losses[dispatch] = np.atleast_2d(losses[dispatch])
+    for index in running:
+        if not np.isfinite(losses[dispatch][index]).all():
+            raise _NotFinite(epoch, dispatch, index)
+
+
 def _diagnose(
-    task: Task, program: Program, state: TrainState, order: Any, batches: np.ndarray
+    task: Task, program: Program, state: TrainState, order: Any, batches: np.ndarray, whose: str
 ) -> RelandError:
     """Replays a failed dispatch step by step and returns which step and tensor were not finite first."""
     optimizer = create_optimizer(program.config, program.steps)
@@ -313,19 +442,19 @@ def _diagnose(
         where = f"step {int(state.step)}"
         for kind, tree in (("input table", task.tables), ("parameter", state.params)):
             if name := _first_not_finite(tree):
-                return RelandError(f"training stopped at {where}: {kind} {name} is not finite")
+                return RelandError(f"training{whose} stopped at {where}: {kind} {name} is not finite")
         given = (state.params, task.tables, task.data, order, index, step_key(state))
         loss, gradients = loss_and_gradients(program, *given)
         if not math.isfinite(float(loss)):
             return RelandError(
-                f"training stopped at {where}: the loss is {float(loss)}, of finite parameters"
+                f"training{whose} stopped at {where}: the loss is {float(loss)}, of finite parameters"
             )
         if name := _first_not_finite(gradients):
-            return RelandError(f"training stopped at {where}: the gradient of {name} is not finite")
+            return RelandError(f"training{whose} stopped at {where}: the gradient of {name} is not finite")
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(jnp.add, state.params, updates)
         state = TrainState(params, opt_state, state.step + 1, state.seed)
-    return RelandError(f"training stopped before step {int(state.step)}: a loss was not finite")
+    return RelandError(f"training{whose} stopped before step {int(state.step)}: a loss was not finite")
 
 
 def _first_not_finite(tree: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ import optax
 
 from reland_jax.config import TrainConfig
 from reland_jax.device import random_key, sizes
-from reland_jax.memory import release_memory
 from reland_jax.mesh import constrain
 from reland_jax.models import Recommender, applied
 from reland_jax.train.closed_form import ClosedForm
@@ -26,6 +25,8 @@ from reland_jax.train.tasks import Task
 
 class TrainState(NamedTuple):
     """Everything that changes from step to step.
+
+    Training seeds that are trained together have one state, with an axis of length S in front of every array.
 
     Attributes:
         params: the model's parameters.
@@ -134,7 +135,7 @@ class Program(NamedTuple):
     config: TrainConfig
 
 
-_NOT_OF_A_STEP = ("seed", "patience", "eval_every", "checkpoint_seconds")
+_NOT_OF_A_STEP = ("seed", "together", "patience", "eval_every", "checkpoint_seconds")
 
 
 def program_of(task: Task, config: TrainConfig) -> Program:
@@ -144,14 +145,29 @@ def program_of(task: Task, config: TrainConfig) -> Program:
     return Program(task.model, task.epoch_order, task.batch, task.steps, config)
 
 
-def init_state(task: Task, config: TrainConfig) -> TrainState:
-    """Fresh parameters from `config.seed`."""
-    return _init_placed(program_of(task, config), task.tables, task.data, jnp.int32(config.seed))
+def init_state(task: Task, config: TrainConfig, seeds: Sequence[int] = ()) -> TrainState:
+    """Fresh parameters.
+
+    Args:
+        task: see `Task`.
+        config: how to optimise.
+        seeds: the training seeds; none means `config.seed`. Several make the state of all of them.
+    """
+    seed = jnp.int32(config.seed) if not seeds else jnp.int32(seeds if len(seeds) > 1 else seeds[0])
+    return _init_placed(program_of(task, config), task.tables, task.data, seed)
 
 
 @partial(jax.jit, static_argnums=0)
 def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+    if seed.ndim:
+        return jax.vmap(partial(_init, program, tables, data))(seed)
     return constrained(_init(program, tables, data, seed))
+
+
+@jax.jit
+def of_one(tree: Any, index: jax.Array | int) -> Any:
+    """The arrays of one of the seeds that are trained together, by its place among them."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def param_shapes(task: Task | ClosedForm, config: TrainConfig) -> Any:
@@ -178,7 +194,16 @@ def _init(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainSta
 
 @partial(jax.jit, static_argnums=0)
 def shuffled(program: Program, data: Any, seed: jax.Array, epoch: jax.Array | int) -> Any:
-    """The shuffle of an epoch, a function of the seed and the epoch alone; whole on every device."""
+    """The shuffle of an epoch, a function of the seed and the epoch alone; whole on every device.
+
+    Args:
+        program: see `Program`.
+        data: training arrays.
+        seed: ``<int32>[]``, or ``<int32>[S]`` for the shuffles of several seeds.
+        epoch: from 1.
+    """
+    if jnp.ndim(seed):
+        return jax.vmap(lambda each: shuffled(program, data, each, epoch))(seed)
     key = jax.random.fold_in(purpose_key(seed, Purpose.SHUFFLES), epoch)
     return jax.tree.map(constrain, program.epoch_order(data, key))
 
@@ -218,7 +243,7 @@ def make_dispatch(
 
     Returns:
         (state, tables, data, order, batches ``<int32>[n]``) -> the new state and the losses
-        ``<float32>[n]``. To be jitted.
+        ``<float32>[n]``, or ``<float32>[S, n]`` for a state of several seeds. To be jitted.
     """
     return partial(_dispatch, program_of(task, config))
 
@@ -226,6 +251,9 @@ def make_dispatch(
 def _dispatch(
     program: Program, state: TrainState, tables: Any, data: Any, order: Any, batches: jax.Array
 ) -> tuple[TrainState, jax.Array]:
+    if state.seed.ndim:
+        one_seed = partial(_dispatch, program)
+        return jax.vmap(one_seed, in_axes=(0, None, None, 0, None))(state, tables, data, order, batches)
     optimizer = create_optimizer(program.config, program.steps)
 
     def one(state: TrainState, index: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -265,7 +293,6 @@ def compiled_dispatch(
         outputs = (shardings(state), replicated())
         dispatch = jax.jit(partial(_dispatch, program), donate_argnums=0, out_shardings=outputs)
         _compiled[key] = dispatch.lower(*arguments).compile()
-        release_memory()
         while len(_compiled) > _KEPT_PROGRAMS:
             _compiled.popitem(last=False)
     _compiled.move_to_end(key)

@@ -11,6 +11,7 @@ import pytest
 from reland_jax.config import Config, FusionConfig, RetrievalConfig
 from reland_jax.flow import Made
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
+from reland_jax.stages.train import seeds_beside
 from reland_jax.train import Task
 from reland_jax.types import Splits
 from reland_jax.variants import ABLATIONS, BY_NAME
@@ -117,3 +118,32 @@ def test_every_training_has_an_artefact_of_its_own(tmp_path: Path) -> None:
         BY_NAME
     )
     assert {stage.family for stage in stages} == {"train"}
+
+
+def test_each_seed_of_a_group_leaves_the_artefact_that_it_leaves_alone(tmp_path: Path) -> None:
+    """Two of three seeds together: all artefacts are there once the first is made, and none is made twice."""
+    config = settings(seeds_of_training=(0, 1, 2))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, together=2))
+    made = world(config, tmp_path / "together")
+    first = made.make(training(made, "id", 0))
+    assert sorted(path.name for path in (tmp_path / "together" / "train").glob("id-*")) == [
+        "id-seed0",
+        "id-seed1",
+    ]
+    assert not made.artefact(training(made, "id", 1)).fresh
+    second, third = (made.make(training(made, "id", seed)) for seed in (1, 2))
+    alone = world(settings(seeds_of_training=(0, 1, 2)), tmp_path / "alone")
+    for seed, ours in enumerate((first, second, third)):
+        theirs = alone.make(training(alone, "id", seed))
+        assert ours.summary.valid == pytest.approx(theirs.summary.valid)
+        assert ours.summary.history[0]["loss"] == pytest.approx(theirs.summary.history[0]["loss"], rel=1e-6)
+    stamps = [(world.stamps["train/id-seed1"], world.stamps["train/id-seed2"]) for world in (made, alone)]
+    assert stamps[0][0] != stamps[1][0], "sums are taken in another order"
+    assert stamps[0][1] == stamps[1][1], "the third seed was trained alone in both"
+
+
+def test_groups_are_fixed_by_the_settings() -> None:
+    config = settings(seeds_of_training=(3, 1, 4, 5, 9))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, together=2))
+    assert [seeds_beside(config, seed) for seed in (3, 1, 5, 9, 7)] == [(3, 1), (3, 1), (4, 5), (9,), (7,)]
+    assert seeds_beside(settings(seeds_of_training=(3, 1)), 1) == (1,)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import jax
@@ -71,10 +73,34 @@ def test_a_kill_before_its_checksums_are_written_leaves_the_checkpoint_before(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "write_sealed", Mock(side_effect=KeyboardInterrupt))
         checkpoints.save(2, saved(2.0))
+        checkpoints.close()
     found = Checkpoints(written, RUN).restore(saved(0.0))
     assert found is not None and int(found.state.step) == 1
     assert f"{written / '2'}: this checkpoint cannot be used (its writing was not finished)" in caplog.text
     assert sorted(path.name for path in written.iterdir() if path.name[0].isdigit()) == ["1", "1.files.json"]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it is whole it has no checksums and the one before stays; arrays may change meanwhile."""
+    may_end, write = threading.Event(), checkpoint.write_sealed
+
+    def slowly(*given: Any) -> None:
+        assert may_end.wait(60)
+        write(*given)
+
+    monkeypatch.setattr(checkpoint, "write_sealed", slowly)
+    checkpoints, values = Checkpoints(written, RUN), saved(2.0)
+    checkpoints.save(2, values)
+    jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), donate_argnums=0)((values.state, values.best))
+    assert (written / "1.files.json").exists() and not (written / "2.files.json").exists()
+    may_end.set()
+    checkpoints.close()
+    found = Checkpoints(written, RUN).restore(saved(0.0))
+    assert found is not None
+    assert_same_tree((found.state, found.best), (saved(2.0).state, saved(2.0).best))
+    assert not (written / "1.files.json").exists()
 
 
 def test_no_damaged_checkpoint_is_ever_read(written: Path, caplog: pytest.LogCaptureFixture) -> None:
