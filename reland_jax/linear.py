@@ -32,6 +32,26 @@ class EaseConfig:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class IalsConfig:
+    """The factorisation `ials`; its width is `model.dim`."""
+
+    unobserved: float = _setting(0.01, "alpha, the weight of pairs of user and item that were not observed", above=0)
+    regularisation: float = _setting(0.003, "lambda, of the squared factors", above=0)
+    frequency: float = _setting(
+        1.0, "nu: a row is regularised by its weight of observations to this power", low=0, high=1
+    )
+    sweeps: int = _setting(16, "times that users and items are solved for", low=1)
+    steps: int = _setting(3, "steps of conjugate gradients by which a row is solved for in a sweep", low=1)
+    initial_scale: float = _setting(0.1, "length of the item factors before the first sweep", above=0)
+    text_weight: float = _setting(
+        1.0, "f_item, reland: beta, of the item texts that are factorised too; 0 reads none", low=0
+    )
+    rationale_weight: float = _setting(
+        0.1, "reland: rho, of the users' rationales that are factorised too; 0 reads none", low=0
+    )
+
+
 def check_linear(encoder: str, backbone: str, objective: str) -> None:
     """Raises `RelandError` where a linear model is put to what it cannot do.
 

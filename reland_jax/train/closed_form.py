@@ -156,7 +156,7 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
     both = (had.T @ had).tocoo()
     gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data)
     if model.texts and config.text_weight:
-        texts = _unit(np.asarray(tables.item_text)[1:].astype(dtype))
+        texts = unit_rows(np.asarray(tables.item_text)[1:].astype(dtype))
         gram = gram._replace(text=texts * np.sqrt(config.text_weight, dtype=dtype))
     if model.rationales:
         k, texts = model.rationales, _rationales(model, tables).astype(dtype)
@@ -170,14 +170,14 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
     return gram
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1; those of zeros stay."""
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows ``<float>[n, T]`` of length 1; those of zeros stay."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def _rationales(model: Ease, tables: AnyTables) -> np.ndarray:
     """``<float32>[S, T]``, of the length that the settings give them."""
-    return _unit(np.asarray(tables.rationale, np.float32)) * np.float32(model.config.rationale_weight**0.5)
+    return unit_rows(np.asarray(tables.rationale, np.float32)) * np.float32(model.config.rationale_weight**0.5)
 
 
 @lru_cache(maxsize=4)

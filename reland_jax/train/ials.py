@@ -1,0 +1,164 @@
+"""iALS with its data: rows in tiles on the host, solved on the device, ranked like others."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from reland_jax.device import sizes
+from reland_jax.eval import Vectors
+from reland_jax.mesh import constrain, put
+from reland_jax.models import AnyTables
+from reland_jax.models.ials import Dense, Factors, Ials, Rows, factorise, solve_rows
+from reland_jax.models.scores import dot_product
+from reland_jax.train.closed_form import ClosedForm, check_users, unit_rows
+from reland_jax.types import Ragged, Splits
+
+NARROWEST = 4
+"""Least width of a tile."""
+
+FOLD_IN_STEPS = 32
+"""Steps of conjugate gradients for the users of a ranking, who then depend on their histories alone."""
+
+
+class Problem(NamedTuple):
+    """What is factorised, on the devices.
+
+    Attributes:
+        users, items: tiles of their rows.
+        rationales: ``<float32>[U, T]`` or None.
+        texts: ``<float32>[I, T]`` or None.
+    """
+
+    users: tuple[Rows, ...]
+    items: tuple[Rows, ...]
+    rationales: jax.Array | None
+    texts: jax.Array | None
+
+
+def factorisation(model: Ials, tables: AnyTables, splits: Splits, histories: dict[str, Ragged]) -> ClosedForm:
+    """The factorisation with its data.
+
+    Args:
+        model: settings and sizes.
+        tables: of the host: item texts, rationales and seed users, where the variant reads them.
+        splits: training part.
+        histories: "valid" and "test" -> what may be read of every user before that part of the split.
+
+    Raises:
+        RelandError: a user without training items.
+    """
+    check_users(splits.train)
+    items = jax.ShapeDtypeStruct((splits.num_items, model.dim), np.float32)
+    shapes = Factors(items, None)
+    given = None
+    if model.rationales and model.config.rationale_weight:
+        given = _given(model, tables)
+        shapes = Factors(items, jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32))
+    rows = {part: tiles(_matrix(history, splits.num_items)) for part, history in histories.items()}
+    call = partial(_call, model, splits)
+    return ClosedForm(
+        model, shapes._asdict(), len(splits.train.items),
+        partial(_problem, model, tables, splits, given),
+        lambda problem: call(problem, factorise.lower, 0).compile(),
+        lambda problem, seed: call(problem, factorise, seed)._asdict(),
+        partial(_vectors, model, splits.num_users, rows, given),
+    )  # fmt: skip
+
+
+def _call(model: Ials, splits: Splits, problem: Problem, function: Any, seed: int) -> Any:
+    return function(
+        *problem, jax.random.key(seed), num_users=splits.num_users, num_items=splits.num_items,
+        dim=model.dim, config=model.config,
+    )  # fmt: skip
+
+
+def _problem(model: Ials, tables: AnyTables, splits: Splits, given: np.ndarray | None) -> Problem:
+    had = _matrix(splits.train, splits.num_items)
+    texts = None
+    if model.texts and model.config.text_weight:
+        weight = np.float32(model.config.text_weight**0.5)
+        texts = put(unit_rows(np.asarray(tables.item_text, np.float32)[1:]) * weight)
+    rationales = None if given is None else put(given)
+    return Problem(tiles(had), tiles(had.T.tocsr()), rationales, texts)
+
+
+def _given(model: Ials, tables: AnyTables) -> np.ndarray:
+    """``<float32>[U, T]``, every user's mean rationale, times the square root of rho."""
+    found = unit_rows(np.asarray(tables.rationale, np.float32))
+    mean = found[np.asarray(tables.seed)[:, : model.rationales]].mean(axis=1)
+    return mean * np.float32(model.config.rationale_weight**0.5)
+
+
+def _matrix(history: Ragged, num_items: int) -> sparse.csr_array:
+    """Who had what, ``[U, I]``, once each."""
+    had = sparse.csr_array(
+        (np.ones(len(history.items), np.int8), history.items - 1, history.indptr),
+        (history.num_rows, num_items),
+    )
+    had.sum_duplicates()
+    return had
+
+
+def tiles(matrix: sparse.csr_array) -> tuple[Rows, ...]:
+    """The rows of a matrix that have entries, by length, in tiles of equal shapes.
+
+    A width is at most twice the length of its rows, so at most half of what is computed is padding.
+
+    Args:
+        matrix: ``[R, m]``, each entry once.
+    """
+    lengths = np.diff(matrix.indptr)
+    width = NARROWEST << np.ceil(np.log2(np.maximum(lengths, NARROWEST) / NARROWEST)).astype(int)
+    widths = np.unique(width[lengths > 0])
+    return tuple(_tiles(matrix, np.flatnonzero((width == w) & (lengths > 0)), int(w)) for w in widths)
+
+
+def _tiles(matrix: sparse.csr_array, rows: np.ndarray, width: int) -> Rows:
+    devices = jax.device_count()
+    number = -(-len(rows) * width // (sizes().factor_entries * devices))
+    each = -(-len(rows) // (number * devices)) * devices
+    row = np.full(number * each, matrix.shape[0], np.int32)
+    row[: len(rows)] = rows
+    begin, length = (
+        np.pad(a[rows], (0, len(row) - len(rows))) for a in (matrix.indptr, np.diff(matrix.indptr))
+    )
+    place = begin[:, None] + np.arange(width)
+    used = np.arange(width) < length[:, None]
+    entry = np.where(used, matrix.indices[np.where(used, place, 0)], matrix.shape[1]).astype(np.int32)
+    shape = (number, each)
+    weight = np.maximum(length, 1).astype(np.float32)
+    return Rows(put(row.reshape(shape)), put(entry.reshape(*shape, width)), put(weight.reshape(shape)))
+
+
+@partial(jax.jit, static_argnames=("num_users", "config"))
+def _fold_in(
+    rows: tuple[Rows, ...], factors: Factors, given: jax.Array | None, num_users: int, config: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Users from what they had, and items, ready to be ranked."""
+    beside = None
+    if given is not None and factors.rationale_loadings is not None:
+        beside = Dense(given, factors.rationale_loadings)
+    start = jnp.zeros((num_users, factors.items.shape[1]))
+    users = solve_rows(rows, factors.items, start, beside, config)
+    return constrain(users), constrain(jnp.pad(factors.items, ((1, 0), (0, 0))))
+
+
+def _vectors(
+    model: Ials,
+    num_users: int,
+    rows: dict[str, tuple[Rows, ...]],
+    given: np.ndarray | None,
+    params: Any,
+    part: str,
+) -> Vectors:
+    config = dataclasses.replace(model.config, steps=FOLD_IN_STEPS)
+    beside = None if given is None else put(given)
+    users, items = _fold_in(rows[part], Factors(**params), beside, num_users, config)
+    return Vectors(users, items, jax.tree_util.Partial(dot_product))
