@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -45,15 +45,6 @@ def keep_rows(pool: ReasoningPool, rows: Sequence[int] | np.ndarray, why: str) -
         )
     rationales = [pool.rationales[row] for row in index.tolist()]
     return ReasoningPool(pool.seeds.rows(index), pool.behaviour[index], rationales)
-
-
-def remove_users(pool: ReasoningPool, users: Iterable[int]) -> ReasoningPool:
-    """The pool without the seed users of these dense ids; ids of other users are ignored.
-
-    Raises:
-        RelandError: nothing would be left.
-    """
-    return keep_rows(pool, ~np.isin(pool.seeds.user, np.asarray([*users], np.int64)), "the removal")
 
 
 def remove_matching(pool: ReasoningPool, patterns: Sequence[str], flag: str = "--pattern") -> ReasoningPool:

@@ -29,14 +29,15 @@ def with_texts(pool: ReasoningPool, texts: list[Rationale]) -> ReasoningPool:
 
 
 @given(st.sets(st.integers(0, 11)), st.integers(0, 5))
-def test_removing_users_keeps_the_others_as_they_are(users: set[int], seed: int) -> None:
+def test_keeping_rows_keeps_them_as_they_are(users: set[int], seed: int) -> None:
     pool = content(seed=seed).pool
+    stays = ~np.isin(pool.seeds.user, [*users])
     expected = [row for row in rows_of(pool) if row[0][0] not in users]
     if expected:
-        assert rows_of(edits.remove_users(pool, users)) == expected
+        assert rows_of(edits.keep_rows(pool, stays, "a test")) == expected
     else:
         with pytest.raises(RelandError, match="would take out all 4 seed users; a pool needs at least one"):
-            edits.remove_users(pool, users)
+            edits.keep_rows(pool, stays, "a test")
 
 
 @given(st.integers(1, 15), st.lists(st.integers(0, 5), min_size=15, max_size=15))

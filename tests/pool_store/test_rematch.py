@@ -20,7 +20,7 @@ from reland_jax.pool_store.rematch import (
     without_users,
 )
 from reland_jax.pool_store.version_files import Content
-from reland_jax.types import RelandError
+from reland_jax.types import ReasoningPool, RelandError
 from tests.pool_store.toys import brute_force, check_valid, content, rationale
 
 
@@ -75,6 +75,11 @@ def test_every_operation_leaves_a_valid_version(data: st.DataObject, k: int) -> 
         np.testing.assert_array_equal(given_seeds(found), nearest(found))
 
 
+def without(pool: ReasoningPool, user: int) -> ReasoningPool:
+    """The pool without one seed user."""
+    return edits.keep_rows(pool, pool.seeds.user != user, "a test")
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_only_those_who_lost_a_seed_user_are_matched_anew(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(60, 12, k)
@@ -88,7 +93,7 @@ def test_only_those_who_lost_a_seed_user_are_matched_anew(k: int, monkeypatch: p
     assign = module.assign
     monkeypatch.setattr(module, "assign", watched)
     gone = int(before.pool.seeds.user[3])
-    after = with_pool(before, edits.remove_users(before.pool, [gone]))
+    after = with_pool(before, without(before.pool, gone))
     lost = (before.assignment.seed == 3).any(axis=1)
     others = lost.copy()
     others[after.pool.seeds.user] = False
@@ -127,7 +132,7 @@ def test_users_without_training_items_are_matched_by_profile() -> None:
     check_valid(whole)
     np.testing.assert_array_equal(whole.assignment.seed[cold, 0], by_votes(whole))
     gone = int(np.bincount(whole.assignment.seed[cold, 0]).argmax())
-    after = with_pool(whole, edits.remove_users(whole.pool, [int(whole.pool.seeds.user[gone])]))
+    after = with_pool(whole, without(whole.pool, int(whole.pool.seeds.user[gone])))
     check_valid(after)
     lost = whole.assignment.seed[cold, 0] == gone
     assert 0 < lost.sum()
