@@ -61,7 +61,6 @@ from reland_jax.records import to_plain
 from reland_jax.results import environment
 from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.stages import ASSIGN, BUILD_POOL, FLOW, LOAD, SPLIT, trained_recommender, training
-from reland_jax.train.tasks import append
 from reland_jax.types import HR, NDCG, Ragged, RelandError, Splits
 from reland_jax.variants import F_ITEM, RELAND
 
@@ -133,7 +132,7 @@ def cold_targets(whole: Splits, cold: np.ndarray) -> dict[str, Ragged]:
         cold: ``<bool>[U]``.
     """
     last = _rows(whole.test, cold)
-    every = _rows(append(append(whole.train, whole.valid), whole.test), cold)
+    every = _rows(whole.train.joined(whole.valid).joined(whole.test), cold)
     place = np.arange(len(every.items)) - np.repeat(every.indptr[:-1], every.lengths())
     begins = place < np.repeat(last.lengths(), every.lengths())
     return {"first": Ragged(last.indptr, every.items[begins]), "all": every, "last": last}

@@ -14,7 +14,7 @@ from typing import Any
 from reland_jax.fields import build, check, split_names
 from reland_jax.fields import nearest_name as nearest_name
 from reland_jax.fields import setting as _setting
-from reland_jax.linear import LINEAR, EaseConfig, check_linear
+from reland_jax.linear import LINEAR, EaseConfig, IalsConfig, check_linear
 from reland_jax.types import RelandError
 from reland_jax.variants import BY_NAME, VARIANTS
 
@@ -407,6 +407,7 @@ class Config:
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     ease: EaseConfig = dataclasses.field(default_factory=EaseConfig)
+    ials: IalsConfig = dataclasses.field(default_factory=IalsConfig)
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)

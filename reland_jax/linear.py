@@ -1,4 +1,4 @@
-"""Settings of the linear models in closed form; `reland_jax.config` has them with all others."""
+"""Settings of the linear models, which are solved for; `reland_jax.config` has them with all others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import dataclasses
 from reland_jax.fields import setting as _setting
 from reland_jax.types import RelandError
 
-LINEAR = ("ease", "ease_recency")
-"""Linear models in closed form: of sets, and of sequences, whose newer items weigh more."""
+SECTIONS = {"ease": "ease", "ease_recency": "ease", "ials": "ials"}
+"""The section of the settings that a linear model reads, by backbone. `ease` and `ials` are models of sets;
+`ease_recency` is one of sequences, whose newer items weigh more."""
+
+LINEAR = tuple(SECTIONS)
+"""Backbones that are solved for by least squares."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,9 @@ class EaseConfig:
 class IalsConfig:
     """The factorisation `ials`; its width is `model.dim`."""
 
-    unobserved: float = _setting(0.01, "alpha, the weight of pairs of user and item that were not observed", above=0)
+    unobserved: float = _setting(
+        0.003, "alpha, the weight of all pairs of user and item", above=0
+    )
     regularisation: float = _setting(0.003, "lambda, of the squared factors", above=0)
     frequency: float = _setting(
         1.0, "nu: a row is regularised by its weight of observations to this power", low=0, high=1
@@ -62,11 +68,10 @@ def check_linear(encoder: str, backbone: str, objective: str) -> None:
     """
     if encoder in LINEAR:
         raise RelandError(
-            f"config.encoder.model.backbone={encoder!r}: a linear model of items has no vectors of users; "
-            "take lightgcn"
+            f"config.encoder.model.backbone={encoder!r}: a linear model is no encoder; take lightgcn"
         )
     if (backbone in LINEAR) != (objective == "closed_form"):
         raise RelandError(
             f"config.train.objective={objective!r} does not fit config.model.backbone={backbone!r}: "
-            f"{' and '.join(LINEAR)}, and no others, are solved in closed_form"
+            f"{', '.join(LINEAR)}, and no others, are solved for, which closed_form stands for"
         )

@@ -79,6 +79,15 @@ class Ragged(NamedTuple):
         """Items of one row, ``<int32>[length]`` (a view)."""
         return self.items[self.indptr[index] : self.indptr[index + 1]]
 
+    def joined(self, second: Ragged) -> Ragged:
+        """Every row followed by the row of `second` of the same number."""
+        indptr = self.indptr + second.indptr
+        items = np.empty(int(indptr[-1]), np.int32)
+        into_first = np.arange(len(self.items)) + np.repeat(second.indptr[:-1], self.lengths())
+        into_second = np.arange(len(second.items)) + np.repeat(self.indptr[1:], second.lengths())
+        items[into_first], items[into_second] = self.items, second.items
+        return Ragged(indptr, items)
+
 
 class LoadReport(NamedTuple):
     """What was read, what was taken away, and what is left: the accounting of a data set.

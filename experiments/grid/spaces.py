@@ -156,6 +156,15 @@ SPACES: dict[str, Space] = {
         _SEQUENCE_FUSION,
     ),
     "ease": Space((_LAMBDA,), _LINEAR_TEXT, _LINEAR_FUSION),
+    "ials": Space(
+        (
+            Choice("model.dim", (64, 128, 256)),
+            LogRange("ials.unobserved", 1e-3, 1e-1),
+            LogRange("ials.regularisation", 3e-4, 3e-2),
+        ),
+        (LogRange("ials.text_weight", 0.01, 100.0),),
+        (LogRange("ials.rationale_weight", 0.001, 10.0),),
+    ),
     "ease_recency": Space((_LAMBDA, LogRange("ease.half_life", 0.25, 8.0)), _LINEAR_TEXT, _LINEAR_FUSION),
 }
 """By backbone. What is not named here keeps its value of `experiments/configs/reland.py`."""

@@ -7,18 +7,20 @@ to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` need
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
 
-from reland_jax.config import EaseConfig, FusionConfig, ModelConfig, nearest_name
+from reland_jax.config import FusionConfig, ModelConfig, nearest_name
+from reland_jax.linear import EaseConfig, IalsConfig
 from reland_jax.models.duorec import DuoRec
 from reland_jax.models.ease import Ease
 from reland_jax.models.entity_graph import build_graph
 from reland_jax.models.gat import GAT
 from reland_jax.models.graph import Graph, Propagation, bipartite_graph, build_propagation
 from reland_jax.models.gru4rec import GRU4Rec
+from reland_jax.models.ials import Ials
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.models.neumf import NeuMF
 from reland_jax.models.ngcf import NGCF
@@ -43,6 +45,8 @@ __all__ = [
     "CollaborativeRecommender",
     "Ease",
     "Graph",
+    "Ials",
+    "Linear",
     "PairBatch",
     "Propagation",
     "Recommender",
@@ -59,11 +63,16 @@ __all__ = [
 ]
 
 
+Linear = Ease | Ials
+"""What stands in the place of a module for a recommender that is solved for."""
+
+
 class Backbone(NamedTuple):
     """One line of the table of backbones.
 
     Attributes:
         build: (config, L) -> the encoder module; None for a linear model, which is solved for.
+        linear: (its settings, D, I, whether it reads texts, number of rationales) -> the linear model.
         sequential: whether it encodes sequences, rather than sets of interactions.
         needs_graph: whether it propagates over the training graph.
         heterogeneous: whether that is a `Graph`, which can have entities.
@@ -79,6 +88,7 @@ class Backbone(NamedTuple):
     contrastive: bool = False
     attention: bool = False
     embeddings: int = 1
+    linear: Callable[[Any, int, int, bool, int], Linear] | None = None
 
 
 MODELS = {
@@ -91,8 +101,11 @@ MODELS = {
     "duorec": Backbone(
         lambda config, length: DuoRec(config, length), sequential=True, contrastive=True, attention=True
     ),
-    "ease": Backbone(None),
-    "ease_recency": Backbone(None, sequential=True),
+    "ease": Backbone(None, linear=lambda config, dim, *reads: Ease(config, *reads, recency=False)),
+    "ease_recency": Backbone(
+        None, sequential=True, linear=lambda config, dim, *reads: Ease(config, *reads, recency=True)
+    ),
+    "ials": Backbone(None, linear=Ials),
 }
 
 
@@ -106,8 +119,8 @@ def create_recommender(
     max_length: int,
     embedding_l2: float,
     rationales: int = 1,
-    ease: EaseConfig | None = None,
-) -> Recommender | Ease:
+    linear: EaseConfig | IalsConfig | None = None,
+) -> Recommender | Linear:
     """Puts a backbone and its variant together.
 
     Args:
@@ -119,7 +132,7 @@ def create_recommender(
         max_length: L, for sequential backbones.
         embedding_l2: BPR's penalty, for collaborative backbones.
         rationales: k, how many rationales a user is given, by a variant that reads any.
-        ease: settings of the linear models; None for the default ones.
+        linear: settings of a linear model.
 
     Raises:
         RelandError: unknown backbone.
@@ -131,7 +144,8 @@ def create_recommender(
     entry = MODELS[model.backbone]
     reads = variant.reads_texts, rationales if variant.reads_rationales else 0
     if entry.build is None:
-        return Ease(ease or EaseConfig(), num_items, *reads, entry.sequential)
+        assert entry.linear is not None
+        return entry.linear(linear, model.dim, num_items, *reads)
     width = entry.embeddings * model.dim
     parts = (width, fusion, entry.build(model, max_length), num_users, num_items, *reads)
     if entry.sequential:

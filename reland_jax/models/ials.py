@@ -1,21 +1,21 @@
-"""iALS: factors of users and items by alternating least squares (Hu et al., ICDM 2008; Rendle et al., RecSys 2022).
+"""iALS: factors of users and items by alternating least squares (Hu et al., ICDM 2008; Rendle et al., 2022).
 
 Factors u and v minimise
 
     sum of (1 - u.v)^2 over what users had  +  alpha * sum of (u.v)^2 over all pairs
         +  sum of lambda_u |u|^2 over users  +  sum of lambda_i |v|^2 over items,
 
-with ``lambda_u = lambda (n_u + alpha I)^nu`` for a user with n_u items, and items likewise. With the factors of
-one side fixed, each row of the other is a least-squares problem of its own.
+with ``lambda_u = lambda (n_u + alpha I)^nu`` for a user with n_u items, and items likewise. With the factors
+of one side fixed, each row of the other is a least-squares problem of its own.
 
-Item texts (`f_item`) and rationales (`reland`) are factorised together with the interactions (Singh and Gordon,
-KDD 2008): ``beta |f - W v|^2`` is added for each item and ``rho |r - Z u|^2`` for each user, with f and r of
-length 1. So an item of few users gets its factors from its text, and a user from the rationales.
+Item texts (`f_item`) and rationales (`reland`) are factorised together with the interactions (Singh and
+Gordon, KDD 2008): ``beta |f - W v|^2`` is added for each item and ``rho |r - Z u|^2`` for each user, with f
+and r of length 1. So an item of few users gets its factors from its text, and a user from the rationales.
 
-All rows of a side share the matrix ``S = alpha V'V + rho Z'Z``. In the basis of its eigenvectors ``S`` and the
-regularisation are diagonal, which makes them an exact preconditioner: what is left of a row's matrix has the rank of
-its entries, so a few steps of conjugate gradients solve it, in ``O(n D)`` each and without a ``D x D`` matrix per
-row. (Batches of LAPACK's Cholesky can wait for each other for ever on a CPU of few threads.)
+All rows of a side share the matrix ``S = alpha V'V + rho Z'Z``. In the basis of its eigenvectors ``S`` and
+the regularisation are diagonal, which makes them an exact preconditioner: what is left of a row's matrix has
+the rank of its entries, so a few steps of conjugate gradients solve it, in ``O(n D)`` each and without a ``D x D``
+matrix per row. (Batches of LAPACK's Cholesky can wait for each other for ever on a CPU of few threads.)
 """
 
 from __future__ import annotations

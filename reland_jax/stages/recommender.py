@@ -6,7 +6,8 @@ from typing import Any
 
 from reland_jax.config import Config, ModelConfig
 from reland_jax.data import item_entities
-from reland_jax.models import MODELS, Ease, Recommender, Tables, create_recommender, training_graph
+from reland_jax.linear import SECTIONS
+from reland_jax.models import MODELS, Linear, Recommender, Tables, create_recommender, training_graph
 from reland_jax.train import ClosedForm, Task, create_task
 from reland_jax.types import Interactions, Splits
 from reland_jax.variants import ID, Variant
@@ -24,7 +25,7 @@ def id_task(config: Config, splits: Splits, interactions: Interactions | None = 
     return create_task(model_of(config, splits, ID), tables, splits, config.train, config.data.max_length)
 
 
-def model_of(config: Config, splits: Splits, variant: Variant, rationales: int = 0) -> Recommender | Ease:
+def model_of(config: Config, splits: Splits, variant: Variant, rationales: int = 0) -> Recommender | Linear:
     """The config's backbone with a variant.
 
     Args:
@@ -37,8 +38,14 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
         config.model, config.fusion, variant,
         num_users=splits.num_users, num_items=splits.num_items,
         max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
-        rationales=rationales, ease=config.ease,
+        rationales=rationales, linear=linear_settings(config),
     )  # fmt: skip
+
+
+def linear_settings(config: Config) -> Any:
+    """The settings of a linear backbone; None for another one."""
+    section = SECTIONS.get(config.model.backbone)
+    return None if section is None else getattr(config, section)
 
 
 def has_entities(model: ModelConfig) -> bool:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import LINEAR, Config
+from reland_jax.config import Config
 from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
@@ -23,7 +23,7 @@ from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.stages.assign import ASSIGN, drawn_among, given
 from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
-from reland_jax.stages.recommender import graph_of, has_entities, model_of
+from reland_jax.stages.recommender import graph_of, has_entities, linear_settings, model_of
 from reland_jax.stages.split import SPLIT
 from reland_jax.stages.texts import ITEMS, RATIONALES
 from reland_jax.storage import (
@@ -121,8 +121,8 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[A
         found += [config.fusion, config.retrieval.neighbours]
     if cold:
         found += [config.retrieval.cold_mismatch]
-    if config.model.backbone in LINEAR:
-        found += [config.ease]
+    if (linear := linear_settings(config)) is not None:
+        found += [linear]
     return found
 
 

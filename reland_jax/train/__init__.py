@@ -4,14 +4,13 @@ from reland_jax.train.checkpoint import load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
 from reland_jax.train.loop import Evaluator, FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
-from reland_jax.train.tasks import Task, append, create_task
+from reland_jax.train.tasks import Task, create_task
 
 __all__ = [
     "ClosedForm",
     "Evaluator",
     "FitResult",
     "Task",
-    "append",
     "check_users",
     "create_task",
     "fit",

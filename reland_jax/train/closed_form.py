@@ -1,7 +1,7 @@
 """Recommenders that are solved for at once: counted on the host, solved on the device, ranked like others.
 
-A `ClosedForm` stands beside `Task`, and `fit` solves it in one epoch. Nothing of it hangs on the training
-seed. There are no checkpoints: what was stopped is solved anew.
+A `ClosedForm` stands beside `Task`, and `fit` solves it in one epoch. Nothing of EASE depends on the
+training seed. There are no checkpoints: what was stopped is solved anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy import sparse
 from reland_jax.config import EaseConfig
 from reland_jax.eval import Vectors
 from reland_jax.mesh import MODEL, constrain, device_put_rows
-from reland_jax.models import AnyTables
+from reland_jax.models import AnyTables, Linear
 from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
 from reland_jax.train.placement import replicated
 from reland_jax.types import Ragged, RelandError, Splits
@@ -41,16 +41,16 @@ class ClosedForm(NamedTuple):
         targets: training interactions.
         equations: () -> the normal equations; refused where there is no memory to solve them.
         compile: readies the solution of these equations; of equal shapes it is compiled once in a process.
-        solve: (normal equations) -> the parameters.
+        solve: (normal equations, training seed) -> the parameters.
         vectors: (params, "valid" or "test") -> users and items for ranking that part of the split.
     """
 
-    model: Ease
+    model: Linear
     shapes: Any
     targets: int
-    equations: Callable[[], Gram]
-    compile: Callable[[Gram], Any]
-    solve: Callable[[Gram], Any]
+    equations: Callable[[], Any]
+    compile: Callable[[Any], Any]
+    solve: Callable[[Any, int], Any]
     vectors: Callable[[Any, str], Vectors]
 
 
@@ -177,7 +177,8 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 def _rationales(model: Ease, tables: AnyTables) -> np.ndarray:
     """``<float32>[S, T]``, of the length that the settings give them."""
-    return unit_rows(np.asarray(tables.rationale, np.float32)) * np.float32(model.config.rationale_weight**0.5)
+    weight = np.float32(model.config.rationale_weight**0.5)
+    return unit_rows(np.asarray(tables.rationale, np.float32)) * weight
 
 
 @lru_cache(maxsize=4)
@@ -196,7 +197,8 @@ def _program(num_items: int, gram: Gram) -> jax.stages.Compiled:
     return _compiled(shapes, num_items, replicated())
 
 
-def _solve(model: Ease, tables: AnyTables, gram: Gram) -> Any:
+def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
+    del seed
     program, config = _program(model.num_items, gram), model.config
     with jax.enable_x64(True):
         regularisation = device_put_rows(np.asarray(config.regularisation, gram.users.dtype))

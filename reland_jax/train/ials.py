@@ -13,7 +13,7 @@ from scipy import sparse
 
 from reland_jax.device import sizes
 from reland_jax.eval import Vectors
-from reland_jax.mesh import constrain, put
+from reland_jax.mesh import MODEL, constrain, device_put_rows, pad_to_axis
 from reland_jax.models import AnyTables
 from reland_jax.models.ials import Dense, Factors, Ials, Rows, factorise, solve_rows
 from reland_jax.models.scores import dot_product
@@ -84,8 +84,8 @@ def _problem(model: Ials, tables: AnyTables, splits: Splits, given: np.ndarray |
     texts = None
     if model.texts and model.config.text_weight:
         weight = np.float32(model.config.text_weight**0.5)
-        texts = put(unit_rows(np.asarray(tables.item_text, np.float32)[1:]) * weight)
-    rationales = None if given is None else put(given)
+        texts = device_put_rows(unit_rows(np.asarray(tables.item_text, np.float32)[1:]) * weight)
+    rationales = None if given is None else device_put_rows(given)
     return Problem(tiles(had), tiles(had.T.tocsr()), rationales, texts)
 
 
@@ -134,7 +134,7 @@ def _tiles(matrix: sparse.csr_array, rows: np.ndarray, width: int) -> Rows:
     entry = np.where(used, matrix.indices[np.where(used, place, 0)], matrix.shape[1]).astype(np.int32)
     shape = (number, each)
     weight = np.maximum(length, 1).astype(np.float32)
-    return Rows(put(row.reshape(shape)), put(entry.reshape(*shape, width)), put(weight.reshape(shape)))
+    return Rows(device_put_rows(row.reshape(shape)), device_put_rows(entry.reshape(*shape, width)), device_put_rows(weight.reshape(shape)))
 
 
 @partial(jax.jit, static_argnames=("num_users", "config"))
@@ -147,7 +147,12 @@ def _fold_in(
         beside = Dense(given, factors.rationale_loadings)
     start = jnp.zeros((num_users, factors.items.shape[1]))
     users = solve_rows(rows, factors.items, start, beside, config)
-    return constrain(users), constrain(jnp.pad(factors.items, ((1, 0), (0, 0))))
+    return _table(users), _table(jnp.pad(factors.items, ((1, 0), (0, 0))))
+
+
+def _table(rows: jax.Array) -> jax.Array:
+    """Rows spread over the devices of a mesh, padded with zeros."""
+    return constrain(jnp.pad(rows, ((0, pad_to_axis(len(rows), MODEL) - len(rows)), (0, 0))), MODEL)
 
 
 def _vectors(
@@ -159,6 +164,6 @@ def _vectors(
     part: str,
 ) -> Vectors:
     config = dataclasses.replace(model.config, steps=FOLD_IN_STEPS)
-    beside = None if given is None else put(given)
+    beside = None if given is None else device_put_rows(given)
     users, items = _fold_in(rows[part], Factors(**params), beside, num_users, config)
     return Vectors(users, items, jax.tree_util.Partial(dot_product))

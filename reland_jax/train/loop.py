@@ -32,7 +32,7 @@ from reland_jax.train.state import (
     shuffled,
     step_key,
 )
-from reland_jax.train.tasks import Task, append
+from reland_jax.train.tasks import Task
 from reland_jax.types import NDCG, PARTS, RelandError, Splits, TargetRanks
 
 MONITOR = NDCG
@@ -68,7 +68,7 @@ class Evaluator:
         """
         check_targets(splits)
         self._task, self._cutoffs = task, config.cutoffs
-        masked = {"valid": splits.train, "test": append(splits.train, splits.valid)}
+        masked = {"valid": splits.train, "test": splits.train.joined(splits.valid)}
         self._plans = {
             part: plan_ranking(
                 getattr(splits, part),
@@ -163,7 +163,7 @@ def fit_together(
         RelandError: as of `fit`, for any of the seeds that have not stopped; or several seeds on a mesh.
     """
     if isinstance(task, ClosedForm):
-        return [_solved(task, evaluator, partial(on_epoch, seed)) for seed in seeds]
+        return [_solved(task, evaluator, seed, partial(on_epoch, seed)) for seed in seeds]
     if len(seeds) > 1 and active_mesh() is not None:
         raise RelandError(
             "config.train.together: seeds are trained together on one device only; on a mesh, or in a job of "
@@ -242,7 +242,7 @@ def _results(progress: Mapping[str, Any], best: Any, compile_seconds: float) -> 
 
 
 def _solved(
-    task: ClosedForm, evaluator: Evaluator, on_epoch: Callable[[dict[str, float]], None]
+    task: ClosedForm, evaluator: Evaluator, seed: int, on_epoch: Callable[[dict[str, float]], None]
 ) -> FitResult:
     """One epoch that solves for the parameters, and its validation."""
     start = time.perf_counter()
@@ -250,7 +250,7 @@ def _solved(
     counted = time.perf_counter()
     task.compile(equations)
     compile_seconds = time.perf_counter() - counted
-    params = jax.block_until_ready(task.solve(equations))
+    params = jax.block_until_ready(task.solve(equations, seed))
     seconds = time.perf_counter() - start - compile_seconds
     start = time.perf_counter()
     entry = {"epoch": 1, "seconds": seconds, **evaluator.metrics(params, "valid")}
@@ -410,10 +410,14 @@ class _Epoch:
         for epoch in range(_epochs(saved.progress) + 1, fault.epoch):
             state, _ = self._repeated(state, epoch, len(self._batches))
         state, order = self._repeated(state, fault.epoch, fault.dispatch)
+<<<<<<< HEAD
         whose = ""
         if len(seeds) > 1:
             (state, order), whose = of_one((state, order), fault.index), f" of seed {seeds[fault.index]}"
         return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch], whose)
+=======
+        return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch])
+>>>>>>> 79bee8d (iALS as a backbone: factors of users and items by alternating least squares, with texts and rationales)
 
     def _repeated(self, state: TrainState, epoch: int, dispatches: int) -> tuple[TrainState, Any]:
         """The state after some dispatches of an epoch, and the epoch's order."""

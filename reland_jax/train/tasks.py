@@ -40,6 +40,7 @@ from reland_jax.mesh import DATA, MODEL, constrain, pad_to_axis
 from reland_jax.models import (
     AnyTables,
     CollaborativeRecommender,
+    Linear,
     PairBatch,
     Recommender,
     SequenceBatch,
@@ -48,8 +49,8 @@ from reland_jax.models import (
     Views,
     applied,
 )
-from reland_jax.models.ease import Ease
-from reland_jax.train.closed_form import ClosedForm, closed_form
+from reland_jax.train.closed_form import ClosedForm
+from reland_jax.train.linear import linear_task
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -82,7 +83,7 @@ class Task(NamedTuple):
 
 
 def create_task(
-    model: Recommender | Ease, tables: AnyTables, splits: Splits, config: TrainConfig, max_length: int
+    model: Recommender | Linear, tables: AnyTables, splits: Splits, config: TrainConfig, max_length: int
 ) -> Task | ClosedForm:
     """The task for a recommender's family and the config's objective, its arrays on the devices.
 
@@ -96,10 +97,8 @@ def create_task(
     Raises:
         RelandError: objective and family do not fit, or there is nothing to train on.
     """
-    if isinstance(model, Ease):
-        # Sets end at the training part, as for the other backbones of sets; a sequence goes on.
-        test = append(splits.train, splits.valid) if model.recency else splits.train
-        return closed_form(model, tables, splits, {"valid": splits.train, "test": test}, max_length)
+    if isinstance(model, Linear):
+        return linear_task(model, tables, splits, max_length)
     sequential = isinstance(model, SequentialRecommender)
     if sequential == (config.objective == "bpr"):
         fitting = "prefix or shifted" if sequential else "bpr"
@@ -299,10 +298,8 @@ def _sequence_task(
         targets = len(windows.length)
     steps = _whole_dispatches(targets, config)
     layout = _evenly(plan_layout(windows.length, steps, max_length))
-    histories = {"valid": splits.train, "test": append(splits.train, splits.valid)}
-    encoders = {
-        part: _history_encoder(model, history, max_length) for part, history in histories.items()
-    }
+    histories = {"valid": splits.train, "test": splits.train.joined(splits.valid)}
+    encoders = {part: _history_encoder(model, history, max_length) for part, history in histories.items()}
     whole, inputs = _SequenceBatcher((layout.rows, layout.width)), None
     batch: _SequenceBatcher | _ViewedBatcher = whole
     if model.contrastive:
@@ -360,16 +357,6 @@ def _encode(
     users = constrain(jnp.zeros((pad_to_axis(num_users), items.shape[1]), jnp.float32), MODEL)
     users, _ = jax.lax.scan(one, users, batches)
     return users, constrain(items, MODEL)
-
-
-def append(first: Ragged, second: Ragged) -> Ragged:
-    """Appends the rows of `second` to the rows of `first`."""
-    indptr = first.indptr + second.indptr
-    items = np.empty(int(indptr[-1]), np.int32)
-    into_first = np.arange(len(first.items)) + np.repeat(second.indptr[:-1], first.lengths())
-    into_second = np.arange(len(second.items)) + np.repeat(first.indptr[1:], second.lengths())
-    items[into_first], items[into_second] = first.items, second.items
-    return Ragged(indptr, items)
 
 
 # --- pairs ---------------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
 
+from reland_jax.device import sizes, use_sizes
 from reland_jax.linear import IalsConfig
-from reland_jax.models.ials import Dense, Factors, factorise, solve_rows
+from reland_jax.models.ials import Dense, factorise, solve_rows
 from reland_jax.train.ials import tiles
 
 USERS, ITEMS, DIM, TEXT = 40, 23, 6, 5
@@ -81,10 +84,6 @@ def test_sweeps_equal_least_squares_by_numpy(rationales: np.ndarray | None, text
 
 @pytest.mark.parametrize("entries", [8, 1 << 13])
 def test_a_row_is_solved_for_whatever_the_tiles(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
-    from reland_jax.device import sizes, use_sizes
-
     other = RNG.normal(size=(ITEMS, DIM))
     loadings = RNG.normal(size=(TEXT, DIM))
     with use_sizes(dataclasses.replace(sizes(), factor_entries=entries)):
@@ -98,8 +97,6 @@ def test_few_steps_from_a_good_start_are_enough() -> None:
     other = jnp.asarray(RNG.normal(size=(ITEMS, DIM)), jnp.float32)
     rows = tiles(sparse.csr_array(HAD.astype(np.int8)))
     exact = solve_rows(rows, other, jnp.zeros((USERS, DIM)), None, CONFIG)
-    import dataclasses
-
     few = dataclasses.replace(CONFIG, steps=1)
     errors = [
         float(jnp.abs(solve_rows(rows, other, start, None, few) - exact).max())
@@ -114,7 +111,3 @@ def test_tiles_hold_every_entry_once() -> None:
         np.add.at(found, (np.asarray(each.row)[..., None], np.asarray(each.entry)), 1)
     np.testing.assert_array_equal(found[:USERS, :ITEMS], HAD)
     assert (found[USERS, :ITEMS] == 0).all()
-
-
-def test_factors_are_what_is_kept() -> None:
-    assert Factors._fields == ("items", "rationale_loadings")

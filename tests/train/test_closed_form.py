@@ -11,7 +11,7 @@ import pytest
 from reland_jax.config import EaseConfig, EvalConfig, FusionConfig, MeshConfig, ModelConfig, TrainConfig
 from reland_jax.mesh import use_mesh
 from reland_jax.models import Tables, create_recommender
-from reland_jax.train import ClosedForm, Evaluator, FitResult, append, create_task, fit, param_shapes
+from reland_jax.train import ClosedForm, Evaluator, FitResult, create_task, fit, param_shapes
 from reland_jax.train import closed_form as module
 from reland_jax.types import Ragged, RelandError, Splits, TargetRanks
 from reland_jax.variants import find_variant
@@ -38,7 +38,7 @@ def task_of(
     """A linear model on random data."""
     model = create_recommender(
         ModelConfig(backbone=backbone), FusionConfig(), find_variant(variant), num_users=splits.num_users,
-        num_items=splits.num_items, max_length=length, embedding_l2=0.0, rationales=GIVEN, ease=ease,
+        num_items=splits.num_items, max_length=length, embedding_l2=0.0, rationales=GIVEN, linear=ease,
     )  # fmt: skip
     return create_task(model, TABLES, splits, CONFIG, length)
 
@@ -92,7 +92,7 @@ def test_ranks_equal_brute_force(variant: str, backbone: str, masked: bool) -> N
     """Sets are read up to the training part; sequences go on to what was seen before the test."""
     task = task_of(variant, backbone)
     result, evaluator = fitted(task, masked)
-    recency, known = backbone == "ease_recency", append(SPLITS.train, SPLITS.valid)
+    recency, known = backbone == "ease_recency", SPLITS.train.joined(SPLITS.valid)
     for part, seen in (("valid", SPLITS.train), ("test", known)):
         read = seen if recency else SPLITS.train
         ranks = evaluator.ranks(result.params, part)
@@ -178,4 +178,4 @@ def test_no_finite_solution_is_an_error() -> None:
     tiny = dataclasses.replace(EASE, precision="float32", regularisation=1e-12)
     task = task_of("id", splits=SPLITS._replace(train=together), ease=tiny)
     with pytest.raises(RelandError, match="has no finite solution in float32"):
-        task.solve(task.equations())
+        task.solve(task.equations(), 0)

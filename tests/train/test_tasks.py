@@ -14,7 +14,7 @@ import pytest
 from reland_jax.config import FusionConfig, ModelConfig, TrainConfig
 from reland_jax.eval import plan_ranking, rank_targets
 from reland_jax.models import SequenceBatch, Tables, create_recommender
-from reland_jax.train import Task, append, create_task
+from reland_jax.train import Task, create_task
 from reland_jax.train.state import init_state
 from reland_jax.train.tasks import sample_negatives
 from reland_jax.types import Ragged, RelandError, Splits
@@ -124,7 +124,7 @@ def test_nothing_to_train_on_is_an_error() -> None:
 
 
 def test_append_puts_rows_behind_rows() -> None:
-    joined = append(TRAIN, VALID)
+    joined = TRAIN.joined(VALID)
     for user in range(TRAIN.num_rows):
         assert joined.row(user).tolist() == [*TRAIN.row(user).tolist(), *VALID.row(user).tolist()]
 

@@ -116,13 +116,12 @@ def prepare(config: Any) -> Prepared:
 
 def held_out(ids: Any, splits: Any, mask_history: bool) -> dict[str, str]:
     """Fingerprints of the targets of both held-out parts and of what is left out of their rankings."""
-    from reland_jax.train import append
 
     def pairs(lists: Any) -> Iterator[tuple[str, str]]:
         users = ids.users.repeat(lists.lengths())
         return zip(map(str, users), map(str, ids.items[lists.items]), strict=True)
 
-    history = {"valid": splits.train, "test": append(splits.train, splits.valid)}
+    history = {"valid": splits.train, "test": splits.train.joined(splits.valid)}
     return {
         part: digest(pairs(getattr(splits, part)), pairs(seen) if mask_history else ())
         for part, seen in history.items()

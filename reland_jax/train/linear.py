@@ -1,0 +1,26 @@
+"""Linear models with their data."""
+
+from __future__ import annotations
+
+from reland_jax.models import AnyTables, Linear
+from reland_jax.models.ease import Ease
+from reland_jax.train.closed_form import ClosedForm, closed_form
+from reland_jax.train.ials import factorisation
+from reland_jax.types import Splits
+
+
+def linear_task(model: Linear, tables: AnyTables, splits: Splits, max_length: int) -> ClosedForm:
+    """What `fit` solves for.
+
+    Args:
+        model: which model.
+        tables: of the host: item texts, rationales and seed users, where the variant reads them.
+        splits: training part and histories.
+        max_length: newest items of a history that are read, where they are weighed by their age.
+    """
+    histories = {"valid": splits.train, "test": splits.train}
+    if not isinstance(model, Ease):
+        return factorisation(model, tables, splits, histories)
+    if model.recency:  # Sets end at the training part, as for the other backbones of sets; a sequence goes on.
+        histories["test"] = splits.train.joined(splits.valid)
+    return closed_form(model, tables, splits, histories, max_length)
