@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "fields", "records", "variants"}
-CONTRACTS = GROUND | {"config"}
+CONTRACTS = GROUND | {"config", "linear"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
