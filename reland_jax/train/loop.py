@@ -410,14 +410,10 @@ class _Epoch:
         for epoch in range(_epochs(saved.progress) + 1, fault.epoch):
             state, _ = self._repeated(state, epoch, len(self._batches))
         state, order = self._repeated(state, fault.epoch, fault.dispatch)
-<<<<<<< HEAD
         whose = ""
         if len(seeds) > 1:
             (state, order), whose = of_one((state, order), fault.index), f" of seed {seeds[fault.index]}"
         return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch], whose)
-=======
-        return _diagnose(self._task, self._program, state, order, self._batches[fault.dispatch])
->>>>>>> 79bee8d (iALS as a backbone: factors of users and items by alternating least squares, with texts and rationales)
 
     def _repeated(self, state: TrainState, epoch: int, dispatches: int) -> tuple[TrainState, Any]:
         """The state after some dispatches of an epoch, and the epoch's order."""
