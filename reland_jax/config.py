@@ -429,8 +429,7 @@ class Config:
         """Builds and validates a config from nested dictionaries.
 
         Raises:
-            RelandError: an unknown key (the nearest known one is named), or a value of another type or out
-                of range.
+            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
         """
         config = build(cls(), values, "config")
         config.validate()
