@@ -1,6 +1,6 @@
 """How often JAX compiles while a command runs: a table of programs by name.
 
-    python -m tests.compiles experiments.table2 --datasets=demo --backbones=lightgcn --seeds=5 --workdir=DIR ...
+    python -m tests.compiles experiments.table2 --datasets=demo --backbones=lightgcn --workdir=DIR
 
 Programs that come from JAX's cache on the disk are counted too: they were traced and lowered again.
 """

@@ -133,7 +133,7 @@ class Bench:
         """Training steps, of several seeds at once if asked for; operations and bytes are of all seeds."""
         prepared, scale = self.prepared(backbone), self.scale
         config, task = prepared.config, _with_activations(prepared, activations)
-        state, order, dispatch = _together(task, config, seeds)
+        (state, order), dispatch = _start(task, config, seeds), make_dispatch(task, config.train)
         batches = jnp.arange(scale.steps, dtype=jnp.int32) % task.steps
         arguments = (state, task.tables, task.data, order, batches)
         timer = Timer(lambda *given: dispatch(*given)[0], arguments, in_place=True)
@@ -283,20 +283,15 @@ def _with_activations(prepared: Prepared, activations: str) -> Task:
     return prepared.task._replace(model=model.clone(backbone=model.backbone.clone(config=chosen)))
 
 
-def _together(task: Task, config: Config, seeds: int) -> tuple[Any, Any, Callable[..., Any]]:
-    """State, shuffle and dispatch of one seed, or of several with an axis of seeds in front."""
-    dispatch, program = make_dispatch(task, config.train), program_of(task, config.train)
-    states = [init_state(task, dataclasses.replace(config.train, seed=seed)) for seed in range(seeds)]
-    orders = [shuffled(program, task.data, state.seed, 1) for state in states]
-    if seeds == 1:
-        return states[0], orders[0], dispatch
-    state, order = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (states, orders))
-    return state, order, jax.vmap(dispatch, in_axes=(0, None, None, 0, None))
+def _start(task: Task, config: Config, seeds: int) -> tuple[Any, Any]:
+    """State and shuffle of one seed, or of several with an axis of seeds in front."""
+    state = init_state(task, config.train, range(seeds))
+    return state, shuffled(program_of(task, config.train), task.data, state.seed, 1)
 
 
 def _cost(task: Task, config: Config) -> tuple[int, int]:
     """Floating-point operations of a step of one seed, and the bytes that must pass."""
-    state, order, dispatch = _together(task, config, 1)
+    (state, order), dispatch = _start(task, config, 1), make_dispatch(task, config.train)
     batch = jax.eval_shape(task.batch, task.data, order, jnp.int32(0), jax.random.key(0))
     done = count(dispatch, state, task.tables, task.data, order, jnp.zeros(1, jnp.int32))
     return done.flops, least_bytes(state, task.tables, batch)
