@@ -66,7 +66,7 @@ from reland_jax.variants import F_ITEM, RELAND
 
 TARGETS = ("first", "all", "last")
 METRICS = (HR, NDCG)
-CHOICE = "first ndcg@10"
+CHOICE = f"first {NDCG}"
 """By what the setting of a row is chosen."""
 
 EVERYBODY = 1.0
@@ -325,7 +325,8 @@ def _pairs(rows: Mapping[str, Any]) -> list[tuple[str, str]]:
     plain = [name for name in rows if "popularity" in name]
     ours = [name for name in rows if name not in plain and not name.endswith(" everybody")]
     pairs = [(name, other) for name in ours for other in [*plain, f"{name} everybody"] if other in rows]
-    without = {name: name.replace(" reland", " f_item") for name in ours if name.endswith(" reland")}
+    full, texts = f" {RELAND.name}", f" {F_ITEM.name}"
+    without = {name: name.replace(full, texts) for name in ours if name.endswith(full)}
     return pairs + [(name, other) for name, other in without.items() if other in ours]
 
 

@@ -38,6 +38,12 @@ class PerSeed:
     epochs: Sequence[int]
     best_epoch: Sequence[int]
     seconds_per_epoch: Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class AllPerSeed(PerSeed):
+    """All of them."""
+
     compile_seconds: Sequence[float]
     examples_per_second: Sequence[float]
     evaluation_seconds: Sequence[float]
@@ -54,7 +60,7 @@ class VariantResults(TrainingSummary):
         response_tokens: written in them.
     """
 
-    per_seed: PerSeed
+    per_seed: AllPerSeed
     llm_inferences: int
     prompt_tokens: int
     response_tokens: int
@@ -195,7 +201,7 @@ def _variant(variant: str, trained: Mapping[int, Trained], pool: PoolSummary) ->
     paid = reads.reads_rationales and not reads.ablation
     values: dict[str, Any] = vars(first) | means | speeds
     values |= {name: getattr(pool, name) if paid else 0 for name in asked}
-    return VariantResults(**values, per_seed=PerSeed(**per_seed))
+    return VariantResults(**values, per_seed=AllPerSeed(**per_seed))
 
 
 def _significance(runs: Runs) -> dict[str, dict[str, Corrected]]:

@@ -18,6 +18,7 @@ from reland_jax.config import Config
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison, stars
 from reland_jax.records import stored
 from reland_jax.report import TABLE_2
+from reland_jax.results import PerSeed
 from reland_jax.types import COMPARED, NDCG, PARTS
 from reland_jax.variants import ABLATIONS, EXPECTED, F_ITEM, ID, PAIRS, RELAND, VARIANTS, Pair
 
@@ -26,17 +27,6 @@ ENOUGH_SEEDS = 5
 
 Figures = Mapping[str, float | None]
 """Metric, variant or pair -> figure; None where there is none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PerSeed:
-    """Figures of a cell seed by seed, in the order of the seeds."""
-
-    valid: Mapping[str, Sequence[float]]
-    test: Mapping[str, Sequence[float]]
-    epochs: Sequence[int]
-    best_epoch: Sequence[int]
-    seconds_per_epoch: Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)

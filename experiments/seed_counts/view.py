@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reland_jax.types import HR, NDCG, PARTS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -71,7 +73,7 @@ def _gain_lines(result: dict[str, Any]) -> list[str]:
         return []
     found = result["validation"]
     lines = ["", f"gain over {found['reference']}, {found['seeds']} training seeds, 95% interval over users"]
-    for part in ("valid", "test"):
+    for part in PARTS:
         for size in (size for size in found["sizes"] if part in size):
             gains = (f"{name} {_gain(size[part][name])}" for name in size[part])
             lines.append(
@@ -135,7 +137,7 @@ def _plot_marginal(axes: Axes, result: dict[str, Any]) -> None:
 
 def _plot_gain(axes: Axes, found: dict[str, Any]) -> None:
     tokens = np.array([size["tokens"] for size in found["sizes"]]) / 1e6
-    for name, colour in (("ndcg@10", BLUE), ("hr@10", ORANGE)):
+    for name, colour in ((NDCG, BLUE), (HR, ORANGE)):
         gains = [size["valid"][name] for size in found["sizes"]]
         middle, low, high = (np.array([gain[key] for gain in gains]) for key in ("difference", "low", "high"))
         axes.errorbar(

@@ -13,7 +13,7 @@ from reland_jax.eval import HeldOut
 from reland_jax.eval.significance import Corrected
 from reland_jax.pool import Problem
 from reland_jax.report import Case, ItemLabel, ReportContent
-from reland_jax.results import PerSeed, PoolFigures, RunResults, VariantResults
+from reland_jax.results import AllPerSeed, PoolFigures, RunResults, VariantResults
 from reland_jax.types import Assignment, SeedSet
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -34,7 +34,7 @@ def variant_results(
         {name: [value + shift for shift in seeds] for name, value in part.items()} for part in (valid, test)
     ]
     speeds = [[8.25] * len(seeds)] * 4
-    per_seed = PerSeed(*scores, [30] * len(seeds), [20] * len(seeds), *speeds)
+    per_seed = AllPerSeed(*scores, [30] * len(seeds), [20] * len(seeds), *speeds)
     return VariantResults(valid, test, 30, 20, "shifted", 8.25, 1.0, 100.0, 0.5, history, per_seed, 0, 0, 0)
 
 
