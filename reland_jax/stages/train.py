@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import Config
+from reland_jax.config import LINEAR, Config
 from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
