@@ -58,7 +58,7 @@ def _bench_seeds(vectors: np.ndarray, activity: np.ndarray) -> None:
     def cluster() -> Any:
         return kmeans(vectors, _CLUSTERS.value, jax.random.key(0), iterations=50, tolerance=1e-4)
 
-    # The number of iterations is no part of what is compiled, so only the first call compiles.
+    # The number of iterations is not part of what is compiled, so only the first call compiles.
     _row("k-means++ start", _timed(start)[1], compiles=True)
     found, seconds = _timed(cluster)
     _row("K-means, 50 at most", seconds, note=f"{found.iterations} iterations, {found.inertia:.5g}")

@@ -388,7 +388,7 @@ def _factor(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RelandError(f"--mismatches: {text!r} is no number; give factors such as 0.02,0.1") from None
+        raise RelandError(f"--mismatches: {text!r} is not a number; give factors such as 0.02,0.1") from None
 
 
 def main() -> None:

@@ -278,14 +278,14 @@ def plan(backbones: Sequence[str], factors: Sequence[str]) -> list[Cell]:
     """All measurements, few users first.
 
     Raises:
-        RelandError: an unknown backbone, or a factor that is no whole number from 1.
+        RelandError: an unknown backbone, or a factor that is not a whole number from 1.
     """
     for name in backbones:
         if name not in BACKBONES:
             raise RelandError(f"--backbones: {name!r} is not known; {nearest_name(name, BACKBONES)}")
     for factor in factors:
         if not (factor.isascii() and factor.isdigit() and int(factor)):
-            raise RelandError(f"--factors: {factor!r} is no whole number from 1; give such as 1,2,4,8")
+            raise RelandError(f"--factors: {factor!r} is not a whole number from 1; give such as 1,2,4,8")
     if not backbones or not factors:
         raise RelandError(f"--{'factors' if backbones else 'backbones'} is empty; name at least one")
     return [Cell(name, n) for n in sorted(set(map(int, factors))) for name in dict.fromkeys(backbones)]

@@ -119,7 +119,7 @@ def parse_mesh(text: str) -> MeshConfig:
     """``2x4`` -> data 2, model 4.
 
     Raises:
-        RelandError: it is no such thing.
+        RelandError: the text is not of this form.
     """
     if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
         raise RelandError(f"--meshes: {text!r} is not DATAxMODEL, such as 2x4")

@@ -155,7 +155,7 @@ def _share(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RelandError(f"--fractions: {text!r} is no number; give shares such as 0.01,0.1,1") from None
+        raise RelandError(f"--fractions: {text!r} is not a number; give shares such as 0.01,0.1,1") from None
 
 
 if __name__ == "__main__":

@@ -258,11 +258,11 @@ def sizes_of(given: Sequence[str], clusters: int) -> list[int]:
     """Numbers of users from a flag.
 
     Raises:
-        RelandError: none, or one that is no whole number from `clusters` on.
+        RelandError: none, or one that is not a whole number from `clusters` on.
     """
     for each in given:
         if not (each.isascii() and each.isdigit() and int(each) >= clusters):
-            raise RelandError(f"--users: {each!r} is no whole number from --clusters={clusters} on")
+            raise RelandError(f"--users: {each!r} is not a whole number from --clusters={clusters} on")
     if not given:
         raise RelandError("--users is empty; give such as 250000,500000")
     return [int(each) for each in given]

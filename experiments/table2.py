@@ -6,7 +6,7 @@ r"""The grid of the paper's Table 2: data sets x backbones x variants x training
 
 The settings are those of experiments/configs/reland.py per data set and backbone. Seed comes after seed,
 so a stopped grid leaves whole tables of fewer seeds; started again, it reads back the cells that are
-finished and goes on with a killed one from its checkpoint. Writes DIR/table2.json, table2.md and
+finished and continues with a killed one from its checkpoint. Writes DIR/table2.json, table2.md and
 table2.html, again after every backbone of a seed; the artefacts lie in DIR/DATASET-PROTOCOL, which
 backbones with the same split share. The scores of finished cells are small files in DIR/cells, or in the
 folder of --cells; what is found there with the same settings and data is not trained again, wherever it

@@ -194,7 +194,7 @@ def check_image(image: str) -> None:
     """Raises `RelandError` unless this can be the name of a container image."""
     if not IMAGE.fullmatch(image):
         raise RelandError(
-            f"--image={image!r} is no name of a container image, such as"
+            f"--image={image!r} is not a name of a container image, such as"
             " us-docker.pkg.dev/PROJECT/REPOSITORY/reland-cuda:1"
         )
 

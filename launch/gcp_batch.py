@@ -5,7 +5,7 @@ r"""An experiment as a job of Google Cloud Batch, on one machine.
         --config=experiments/configs/reland.py:demo,sasrec --workdir=/storage/demo
 
 Batch mounts the storage at /storage, and starts the task again on another machine when a spot machine was
-taken away (exit code 50001) or the task failed; it goes on from its last checkpoint. Secrets are read by
+taken away (exit code 50001) or the task failed; it continues from its last checkpoint. Secrets are read by
 Batch: the job's service account needs the role Secret Manager Secret Accessor. Tasks in containers have no
 addresses that the others know, so for several hosts use gcp_gpu_vm or kubernetes.
 

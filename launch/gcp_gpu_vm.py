@@ -6,7 +6,7 @@ r"""An experiment on GPU machines of Compute Engine.
 
 The machines NAME-0, NAME-1, ... belong to a managed instance group, which makes a spot machine that was
 taken away again, under its name; the startup script then mounts the storage at /storage and runs the
-image, and the job goes on from its last checkpoint. At the end machine 0 deletes the group; the instance
+image, and the job continues from its last checkpoint. At the end machine 0 deletes the group; the instance
 template stays (gcloud compute instance-templates delete NAME). The service account needs the roles Compute
 Instance Admin, Storage Object User, and Secret Manager Secret Accessor for its secrets.
 

@@ -6,7 +6,7 @@ r"""An experiment on Cloud TPU VMs, asked for as a queued resource.
 
 The request waits in Google's queue; when it is granted, the startup script mounts the storage at /storage
 and runs the image on every host. A spot slice that is taken away must be asked for anew: the launcher
-stays, looks every minute, and does so; the job goes on from its last checkpoint. It may be stopped and
+stays, looks every minute, and does so; the job continues from its last checkpoint. It may be stopped and
 started again at any moment. At the end the slice deletes itself. The service account needs the roles TPU
 Admin, Storage Object User, and Secret Manager Secret Accessor for its secrets.
 

@@ -4,7 +4,7 @@ r"""Several processes of an experiment on this machine.
         --config=experiments/configs/reland.py:demo,sasrec --workdir=DIR
 
 Every process gets the variables of `launch.worker`. When one fails, all are stopped (SIGTERM, and SIGKILL
-ten seconds later) and, with --restarts, started again: the experiment goes on from its last checkpoint, so
+ten seconds later) and, with --restarts, started again: the experiment continues from its last checkpoint, so
 DIR needs nothing but a disk. They are stopped with the launcher, too. Secrets are inherited from this shell.
 """
 

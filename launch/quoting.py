@@ -62,14 +62,14 @@ def check_word(word: str) -> None:
     """Refuses texts that cannot be a word of a command or part of a UTF-8 file.
 
     Raises:
-        RelandError: a NUL, or bytes that are no UTF-8.
+        RelandError: a NUL, or bytes that are not UTF-8.
     """
     if "\0" in word:
         raise RelandError(f"{word!r} holds a NUL, which no command can be given")
     try:
         word.encode()
     except UnicodeEncodeError:
-        raise RelandError(f"{word!r} is no text in UTF-8; rename what it names") from None
+        raise RelandError(f"{word!r} is not a text in UTF-8; rename what it names") from None
 
 
 def _is_control(character: str) -> bool:

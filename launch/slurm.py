@@ -6,7 +6,7 @@ r"""An experiment under Slurm: writes a batch script and submits it.
 One process per node, with all of its GPUs. Needs this repository and its environment (--python) on a file
 system that all nodes see, and --workdir on one as well. A preempted job, and one whose node fails, is
 queued again by Slurm; one that comes to its time limit queues itself again five minutes before. It then
-goes on from its last checkpoint.
+continues from its last checkpoint.
 
 A secret is the path of a file that only you can read (chmod 600); its value is read on the node.
 Directives: the manual page sbatch.

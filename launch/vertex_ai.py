@@ -6,7 +6,7 @@ r"""An experiment as a custom job of Vertex AI.
 
 Vertex AI mounts buckets at /gcs/BUCKET. Create the bucket with hierarchical namespace: finished artefacts
 are renamed folders, and the mount's options cannot be chosen here. When a machine is taken away or fails,
-all are started again, and the job goes on from its last checkpoint. Process 0 is the first worker pool;
+all are started again, and the job continues from its last checkpoint. Process 0 is the first worker pool;
 `launch.worker` reads the others from CLUSTER_SPEC. Vertex AI puts no secrets into the environment, so the
 worker looks them up: the service account needs the role Secret Manager Secret Accessor.
 

@@ -1,6 +1,6 @@
 """The startup script of rented virtual machines: mounts the storage and runs the container.
 
-It runs at every start of the machine, so a machine that was taken away and comes back goes on from the
+It runs at every start of the machine, so a machine that was taken away and comes back continues from the
 last checkpoint. A failed container is started again twice; then the machines are given back, like after
 success, so that nothing is left that costs money. The log of every machine is left in the storage.
 """

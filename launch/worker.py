@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> None:
     """Becomes the experiment.
 
     Raises:
-        RelandError: the module is no command, it cannot be told which process this is, or a secret cannot
+        RelandError: the module is not a command, it cannot be told which process this is, or a secret cannot
             be read.
     """
     _check_module(flags.FLAGS.module)

@@ -367,5 +367,5 @@ def _parsed(hint: Any) -> tuple[type, bool, bool]:
     of_tuple = typing.get_origin(hint) is tuple
     kind = typing.get_args(hint)[0] if of_tuple else hint
     if kind not in _KINDS:
-        raise TypeError(f"{hint} is no type of a setting")
+        raise TypeError(f"{hint} is not a type of a setting")
     return kind, of_tuple, optional

@@ -237,7 +237,7 @@ def read_regular(path: Path) -> bytes:
 def _check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode := path.stat().st_mode):
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENODEV
-        raise OSError(number, "this is no file", str(path))
+        raise OSError(number, "this is not a file", str(path))
 
 
 def _plain(value: Any) -> Any:
@@ -292,7 +292,7 @@ def sync_tree(path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits; OSError for what is no regular file."""
+    """SHA-256 of a file's content, in hexadecimal digits; OSError for what is not a regular file."""
     _check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -317,7 +317,7 @@ def first_damage(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> str
         try:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):
-                return f"{name} is no file"
+                return f"{name} is not a file"
             if (size := found.st_size) != was["bytes"]:
                 return f"{name} has {size} bytes, of {was['bytes']} that were written"
             if checksum(path) != was["sha256"]:
@@ -340,7 +340,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is no such file, or it was changed.
+        ValueError: it is not such a file, or it was changed.
     """
     try:
         value = json.loads(read_regular(path))

@@ -288,7 +288,7 @@ def load_assignment(users: int, seeds: int, folder: Path) -> Assignment:
     """Reads the assignment of a number of users to the rows of a pool.
 
     Raises:
-        ValueError: there is no row for each user, or a seed user is none of the pool.
+        ValueError: there is no row for each user, or a seed user is not one of the pool.
     """
     assignment = Assignment(**load_arrays(folder))
     if len(assignment.seed) != users:

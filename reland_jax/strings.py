@@ -34,7 +34,7 @@ def as_strings(values: Iterable[str] | np.ndarray) -> np.ndarray:
             than written out in NumPy's own format.
 
     Raises:
-        TypeError: a value is no text.
+        TypeError: a value is not a text.
     """
     if isinstance(values, np.ndarray) and values.dtype == STRING:
         return values
@@ -102,7 +102,7 @@ def unpacked(content: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """What `packed` was given, ``<str>[n]``.
 
     Raises:
-        ValueError: the two do not belong together, or the bytes are no UTF-8.
+        ValueError: the two do not belong together, or the bytes are not UTF-8.
     """
     if len(starts) < 1 or starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 0).any():
         raise ValueError("the beginnings of the texts do not fit their bytes")

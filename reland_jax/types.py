@@ -226,7 +226,7 @@ class Rationale(NamedTuple):
         step2: recommended categories and items; this text is what gets encoded.
         response: the raw answer both were parsed from.
         prompt_hash: hexadecimal SHA-256 of the prompt, "" where the prompt is not known.
-        model: who wrote it; "heuristic" for the offline writer, which is no LLM.
+        model: who wrote it; "heuristic" for the offline writer, which is not an LLM.
         prompt_tokens: tokens read, 0 where not known.
         response_tokens: tokens written, 0 where not known.
         created: ISO-8601 time in UTC, "" where not known.

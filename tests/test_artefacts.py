@@ -1,4 +1,4 @@
-"""Artefacts: made once, made again when what they hang on changes, and never half."""
+"""Artefacts: made once, made again when what they depend on changes, and never half."""
 
 from __future__ import annotations
 

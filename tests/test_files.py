@@ -207,5 +207,5 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         for read in (files.read_regular, files.checksum, files.read_sealed):
-            with pytest.raises(OSError, match="this is no file"):
+            with pytest.raises(OSError, match="this is not a file"):
                 read(place)

@@ -251,9 +251,9 @@ def test_all_users_that_were_asked_for_are_shown_and_others_drawn_once() -> None
 
 
 def test_a_user_who_is_not_known_is_an_error_that_names_the_nearest() -> None:
-    with pytest.raises(RelandError, match=r"config.report_users: 'u33' is none of the 4 users.*'u3'"):
+    with pytest.raises(RelandError, match=r"config.report_users: 'u33' is not one of the 4 users.*'u3'"):
         cases(True, ["u33"])
-    with pytest.raises(RelandError, match="'nobody' is none of the 4 users that are left"):
+    with pytest.raises(RelandError, match="'nobody' is not one of the 4 users that are left"):
         cases(True, ["u1,nobody"])
 
 

@@ -15,7 +15,7 @@ from reland_jax.strings import STRING, as_strings, distinct, encodable, packed, 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()))))
 def test_what_is_packed_comes_back(texts: list[str]) -> None:
-    # A lone surrogate is no text that NumPy can hold; readers refuse it before.
+    # A lone surrogate is not a text that NumPy can hold; readers refuse it before.
     texts = list(map(encodable, texts))
     column = as_strings(texts)
     content, starts = packed(column)

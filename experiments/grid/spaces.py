@@ -2,7 +2,7 @@
 
 The space of a variant is the part that all variants share, and its own part: texts for `f_item` and
 `reland`, fusion for `reland`. Every variant gets the same number of trials, so a larger space is searched
-more thinly: what is added for `reland` is no advantage in the search. The same part of the table serves
+more thinly: what is added for `reland` is not an advantage in the search. The same part of the table serves
 the three variants, so none is left with settings that were found for another.
 """
 

@@ -65,7 +65,7 @@ def run_with_operands(
     define_flags: Callable[[], None] | None = None,
     hint: str = "",
 ) -> None:
-    """The main program of a command whose `main` is given the words that are no flags.
+    """The main program of a command whose `main` is given the words that are not flags.
 
     Args:
         main: as of `run`.

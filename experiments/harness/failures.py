@@ -60,7 +60,7 @@ def one_line(error: BaseException, places: Mapping[str, str] | None = None) -> s
     if isinstance(error, RelandError):
         return visible(str(error))  # it may quote what stands in somebody's file
     if isinstance(error, KeyboardInterrupt):
-        return "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there"
+        return "stopped by Ctrl-C; what is finished is kept, and the same command continues from there"
     chain = list(_chain(error))
     for tell in (_no_space, _no_memory):
         for each in chain:
@@ -101,7 +101,7 @@ def _no_space(error: BaseException, places: Mapping[str, str]) -> str | None:
     where = _place(error) or _fullest(places)
     return (
         f"{where}: no space left on the disk; make room there and give the same command again: "
-        "it goes on from what is finished"
+        "it continues from what is finished"
     )
 
 

@@ -31,7 +31,7 @@ def check_own(folder: Path, *names: str) -> None:
         names: of `MARKS`.
 
     Raises:
-        RelandError: a file was not made by this program, or is no file.
+        RelandError: a file was not made by this program, or is not a file.
     """
     for name in names:
         path = folder / name

@@ -95,10 +95,10 @@ def shaped(variable: Any) -> ShapedArray:
     """Shape and dtype of what an equation reads or writes.
 
     Raises:
-        TypeError: it is no array, but a token or a reference.
+        TypeError: it is not an array, but a token or a reference.
     """
     if not isinstance(variable.aval, ShapedArray):
-        raise TypeError(f"{variable.aval} is no array")
+        raise TypeError(f"{variable.aval} is not an array")
     return variable.aval
 
 

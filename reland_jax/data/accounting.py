@@ -139,7 +139,7 @@ def _matched(raw: RawTable, interactions: Interactions) -> int | None:
 def _notes(raw: RawTable, texts: TextCoverage, config: DataConfig) -> list[str]:
     notes = []
     if texts.marks:
-        notes.append(f"{texts.marks:,} texts only say that there is none, such as 'nan'; they are no texts")
+        notes.append(f"{texts.marks:,} texts only say that there is none, such as 'nan'; they are not texts")
     if texts.written_out:
         notes.append(f"{texts.written_out:,} texts are lists or the like written out; read as what they hold")
     if raw.split is not None and config.protocol != "fixed":

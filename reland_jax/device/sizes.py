@@ -185,7 +185,7 @@ def use_sizes(chosen: Sizes) -> Iterator[None]:
     """Everything inside works with these sizes, whatever the device: an accelerator's program on a CPU, say.
 
     For all threads of the process. JAX forgets at both ends which functions it has traced, since the sizes
-    are no arguments of theirs.
+    are not arguments of theirs.
     """
     global _in_use
     before, others = _in_use, chosen != sizes()

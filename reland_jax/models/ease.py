@@ -114,7 +114,7 @@ def _assembled(gram: Gram, regularisation: jax.Array, num_items: int) -> jax.Arr
 def _inverse(matrix: jax.Array, columns: int, block: int) -> jax.Array:
     """The first `columns` of the inverse of a symmetric positive definite matrix ``[n, n]``.
 
-    With ``L L'`` the matrix, a column from j on hangs on what stands from j on in L alone.
+    With ``L L'`` the matrix, a column from j on depends on what stands from j on in L alone.
     """
     size, factor = len(matrix), jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
     lower = jnp.zeros((size, columns), matrix.dtype)

@@ -17,7 +17,7 @@ def users_to_show(wanted: Sequence[str], users: np.ndarray) -> np.ndarray:
     """The users that were asked for, in the order in which they were.
 
     Args:
-        wanted: external ids; one that is no user's may be several with commas between them, as a command
+        wanted: external ids; one that is not a user's may be several with commas between them, as a command
             line writes them.
         users: ``<str>[U]``, external ids of all users.
 
@@ -25,7 +25,7 @@ def users_to_show(wanted: Sequence[str], users: np.ndarray) -> np.ndarray:
         ``<int64>[n]``, distinct.
 
     Raises:
-        RelandError: an id that is no user's.
+        RelandError: an id that is not a user's.
     """
     found: list[int] = []
     for written in wanted:
@@ -49,7 +49,7 @@ def cases_to_show(wanted: Sequence[str], users: np.ndarray, tested: np.ndarray, 
         ``<int64>[n]``, distinct.
 
     Raises:
-        RelandError: an id that is no user's.
+        RelandError: an id that is not a user's.
     """
     first = users_to_show(wanted, users)
     drawn = np.random.default_rng(0).permutation(tested)
@@ -63,7 +63,7 @@ def _known(users: np.ndarray, wanted: str) -> int:
         near = nearest_name(wanted, users.tolist()) if len(users) <= _MOST_COMPARED else ""
         hint = f"; {near}" if near.startswith("did you mean") else ""
         raise RelandError(
-            f"config.report_users: {wanted!r} is none of the {len(users):,} users that are left after "
+            f"config.report_users: {wanted!r} is not one of the {len(users):,} users that are left after "
             f"filtering{hint}"
         )
     return row

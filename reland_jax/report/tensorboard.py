@@ -12,7 +12,7 @@ from typing import Any
 class ScalarWriter:
     """Appends scalars to one event file; call it with a step and named values, then `close` it.
 
-    It is a context manager too. Values that are no numbers are left out. An "@" in a name, which event
+    It is a context manager too. Values that are not numbers are left out. An "@" in a name, which event
     files do not allow, becomes "_at_".
     """
 

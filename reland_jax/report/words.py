@@ -58,7 +58,7 @@ def seeds_words(content: ReportContent) -> str:
 
 
 def borrowed(assignment: Assignment, seeds: SeedSet) -> np.ndarray:
-    """Cosines to the nearest seed of the users who are no seed users themselves, ``<float32>[U - S]``."""
+    """Cosines to the nearest seed of the users who are not seed users themselves, ``<float32>[U - S]``."""
     own = np.zeros(len(assignment.cosine), bool)
     own[seeds.user] = True
     return assignment.cosine[~own, 0]

@@ -26,7 +26,7 @@ from reland_jax.strings import distinct
 from reland_jax.types import Assignment, RelandError
 
 USERS_PER_VALUE = 5
-"""A field that has fewer users per distinct value on average (a name, a zip code) is no part of a profile."""
+"""A field with fewer users per distinct value on average (a name, a zip code) is left out of a profile."""
 
 MOST_PROFILES = 10_000
 """More distinct profiles than these are too many to weigh each against each."""

@@ -179,9 +179,9 @@ class Outputs:
 def _record(values: Any) -> Record:
     record = Record(**values)
     if not all(isinstance(value, str) for value in (record.job, record.made_from, record.checksum)):
-        raise ValueError("a hash is no text")
+        raise ValueError("a hash is not a text")
     if not isinstance(record.rows, int) or not isinstance(record.unmatched, int):
-        raise ValueError("a count is no number")
+        raise ValueError("a count is not a number")
     return record
 
 

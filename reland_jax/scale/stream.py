@@ -320,7 +320,7 @@ def check_shards(job: AttachJob, seeds: Seeds) -> dict[Path, int]:
     """
     width, users = seeds.vectors.shape[1], {}
     if others := left_out(job.users):
-        _log.warning("%s: %d files are no *.parquet and left out: %s ...", job.users, len(others), others[0])
+        _log.warning("%s: %d files are not *.parquet and left out: %s ...", job.users, len(others), others[0])
     for shard in list_shards(job.users):
         users[shard], declared = width_of(shard)
         if declared not in (None, width):

@@ -135,7 +135,7 @@ def smooth(curve: Curve) -> Curve:
 def reuse(curve: Curve) -> np.ndarray:
     """What one more seed user brings to others, over what it brings to itself, ``<float64>[F]``.
 
-    With c the mean cosine of users who are no seeds and b the share of the mass that was bought, the
+    With c the mean cosine of users who are not seeds and b the share of the mass that was bought, the
     covered mass is b + (1 - b) c. Its derivative is (1 - c), the seed's own gain, plus (1 - b) dc / db,
     the gain of the others. The own gain assumes that the next seed user has the mean cosine of those left.
     """

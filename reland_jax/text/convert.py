@@ -22,7 +22,7 @@ PREFIX = "bert."
 """Put before every name of the encoder by checkpoints that also hold a pre-training head."""
 
 UNUSED = ("pooler.", "cls.", "embeddings.position_ids")
-"""Beginnings of names that are no part of the encoder stack: pooler, heads and a constant buffer."""
+"""Beginnings of names that are not part of the encoder stack: pooler, heads and a constant buffer."""
 
 OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Names that the first BERT checkpoints still carry."""

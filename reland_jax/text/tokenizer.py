@@ -21,7 +21,7 @@ class Tokeniser(NamedTuple):
 
     Attributes:
         encode: texts -> token ids of each, special tokens included, not padded.
-        pieces: the piece of every token id; a piece that goes on with a word begins with "##".
+        pieces: the piece of every token id; a piece that continues with a word begins with "##".
         special: ids that stand for no part of a text.
         unknown: id of whatever is not in the vocabulary, None where there is none.
         where: its file, for messages.

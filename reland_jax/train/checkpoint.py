@@ -52,7 +52,7 @@ class Checkpoints:
             run: plain values that identify the run; a checkpoint of another run is refused.
 
         Raises:
-            RelandError: something in the folder is no checkpoint of this program.
+            RelandError: something in the folder is not a checkpoint of this program.
         """
         import orbax.checkpoint as ocp
 
@@ -89,7 +89,7 @@ class Checkpoints:
         folder, files = self._folder / str(epoch), self._files(epoch)
         if not files.exists():
             if not (folder / "_CHECKPOINT_METADATA").exists():
-                raise RelandError(f"{folder}: this is no checkpoint of this program; move it away")
+                raise RelandError(f"{folder}: this is not a checkpoint of this program; move it away")
             return "its writing was not finished"
         try:
             return first_damage(folder, read_sealed(files)["files"])

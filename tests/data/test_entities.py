@@ -41,6 +41,6 @@ def test_a_column_that_is_not_there_is_refused() -> None:
 
 
 def test_values_are_read_as_what_they_say() -> None:
-    """A list is what it holds, "nan" is no value, and the case of a name does not matter."""
+    """A list is what it holds, "nan" is not a value, and the case of a name does not matter."""
     data = interactions({"Brand": ["", "nan", "['X']", "X", "x" * 100_000]})
     np.testing.assert_array_equal(item_entities(data, ("brand",)), [[-1, -1, 0, 0, 1]])

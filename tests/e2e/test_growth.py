@@ -264,9 +264,9 @@ def test_the_last_words_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
         (["sasrek"], ["1"], "--backbones: 'sasrek' is not known; did you mean 'sasrec'?"),
         ([], ["1"], "--backbones is empty"),
         (["sasrec"], [], "--factors is empty"),
-        (["sasrec"], ["1", "0"], "--factors: '0' is no whole number from 1"),
-        (["sasrec"], ["1.5"], "--factors: '1.5' is no whole number"),
-        (["sasrec"], ["-2"], "--factors: '-2' is no whole number"),
+        (["sasrec"], ["1", "0"], "--factors: '0' is not a whole number from 1"),
+        (["sasrec"], ["1.5"], "--factors: '1.5' is not a whole number"),
+        (["sasrec"], ["-2"], "--factors: '-2' is not a whole number"),
     ],
 )
 def test_a_mistake_in_the_plan(backbones: list[str], factors: list[str], expected: str) -> None:
@@ -278,7 +278,7 @@ def test_a_mistake_in_the_plan(backbones: list[str], factors: list[str], expecte
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["--workdir=x", "--factors=two"], "error: --factors: 'two' is no whole number from 1"),
+        (["--workdir=x", "--factors=two"], "error: --factors: 'two' is not a whole number from 1"),
         (["--factors=1"], "error: --workdir is missing"),
         (["--workdir=x", "--epochs=0"], "error: flag --epochs=0"),
         (["--workdir=x", "--factor=2"], "error: Unknown command line flag 'factor'. Did you mean: factors ?"),

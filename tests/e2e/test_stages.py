@@ -152,7 +152,7 @@ def test_a_stage_that_computes_something_else_now_is_run_again(copied: Finished,
 def test_a_damaged_file_costs_its_stage_and_no_other(
     copied: Finished, watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The pool of the heuristic says again what it said, so nothing hangs on when it was made."""
+    """The pool of the heuristic says again what it said, so nothing depends on when it was made."""
     for name in ("build_pool/pool/pool.parquet", "assign/seed.npy"):
         path = copied.workdir / name
         path.write_bytes(path.read_bytes()[:-1])
@@ -224,7 +224,7 @@ def stamps(workdir: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_a_stage_alone_on_a_finished_workdir(copied: Finished) -> None:
-    """It is made again though it is up to date, and what hangs on it is now due; no other stage runs."""
+    """It is made again though it is up to date, and what depends on it is now due; no other stage runs."""
     before = stamps(copied.workdir)
     assert run(copied.config, copied.workdir, ["assign"]) == {}
     after = stamps(copied.workdir)

@@ -219,7 +219,7 @@ def test_what_is_no_image_is_refused(image: str) -> None:
     values = flags.FlagValues()
     kubernetes.define_flags(values)
     rest = values(["l", f"--image={image}", "--storage=pvc://c", "--", "--workdir=/storage/x"])[1:]
-    with pytest.raises(RelandError, match="is no name of a container image"):
+    with pytest.raises(RelandError, match="is not a name of a container image"):
         kubernetes.plan(values, rest)
 
 

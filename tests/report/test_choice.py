@@ -19,7 +19,7 @@ def test_users_come_in_the_order_asked_for_and_once() -> None:
 def test_ids_are_texts() -> None:
     """05, 5 and 5.0 are three users, and 5.00 is none."""
     assert users_to_show(["05", "5.0", "5"], USERS).tolist() == [2, 3, 1]
-    with pytest.raises(RelandError, match=r"'5.00' is none of the 7 users .* did you mean '5.0'\?"):
+    with pytest.raises(RelandError, match=r"'5.00' is not one of the 7 users .* did you mean '5.0'\?"):
         users_to_show(["5.00"], USERS)
 
 
@@ -29,5 +29,5 @@ def test_an_id_with_a_comma_is_one_before_it_is_two() -> None:
 
 
 def test_an_unknown_id_beside_known_ones_is_named() -> None:
-    with pytest.raises(RelandError, match="report_users: 'nobody' is none"):
+    with pytest.raises(RelandError, match="report_users: 'nobody' is not one"):
         users_to_show(["anna,nobody", "5"], USERS)

@@ -127,7 +127,7 @@ def test_warm_users_are_assigned_as_ever_and_cold_ones_by_votes() -> None:
 
 
 def test_the_vectors_of_cold_users_mean_nothing() -> None:
-    """Neither whom they are near to nor that they are no numbers changes anything, for anybody."""
+    """Neither whom they are near to nor that they are not numbers changes anything, for anybody."""
     behaviour, activity, profile, seeds = people()
     expected = assign_with_cold(behaviour, seeds, activity, profile, RetrievalConfig())
     behaviour[activity == 0] = np.nan

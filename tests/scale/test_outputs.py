@@ -403,7 +403,7 @@ def test_folders_of_folders_are_read_and_written_alike(
     (job.users / "notes.txt").write_text("mine")
     with caplog.at_level(logging.WARNING):
         assert sorted(made(job)) == ["day=1/part-0.PARQUET", "day=2/part-0.parquet", "part-0.parquet"]
-    assert "1 files are no *.parquet and left out" in caplog.text and "notes.txt" in caplog.text
+    assert "1 files are not *.parquet and left out" in caplog.text and "notes.txt" in caplog.text
     flat = {each["user_id"]: each for each in result(changed(job, out=tmp_path / "flat")).to_pylist()}
     nested = [pq.ParquetFile(path).read().to_pylist() for path in list_shards(job.out)]
     assert {each["user_id"]: each for each in sum(nested, [])} == flat

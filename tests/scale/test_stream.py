@@ -240,7 +240,7 @@ def test_ivf_finds_what_its_tuning_says_and_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    """SIGKILL in the middle of a shard: what it wrote is no output, and the next run clears it away."""
+    """SIGKILL in the middle of a shard: what it wrote is not an output, and the next run clears it away."""
     job, *_ = example(tmp_path)
     run(changed(job, out=tmp_path / "whole"))
     program = (

@@ -170,7 +170,7 @@ def test_faults_are_named() -> None:
 
 @pytest.mark.parametrize("is_large", [False, True])
 def test_which_kmeans_chooses(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept seed users hang on it: below the limit it is `kmeans`, bit for bit."""
+    """Kept seed users depend on it: below the limit it is `kmeans`, bit for bit."""
     vectors, config = population(), SeedsConfig(fraction=0.08, clusters=CLUSTERS, iterations=3, seed=4)
     activity = np.random.default_rng(0).integers(1, 20, USERS)
     monkeypatch.setattr(choose, "LARGE", USERS * CLUSTERS + (0 if is_large else 1))

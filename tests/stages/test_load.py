@@ -23,7 +23,7 @@ def demo(workdir: Path, asked: tuple[str, ...] = (), **sections: Any) -> flow.Ma
 
 
 def test_a_wrong_user_of_the_report_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="config.report_users: 'nobody' is none of the"):
+    with pytest.raises(RelandError, match="config.report_users: 'nobody' is not one of the"):
         demo(tmp_path, report_users=("nobody",))
     assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["load"]
 

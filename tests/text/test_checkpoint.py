@@ -65,7 +65,7 @@ def test_a_hub_name_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPa
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(RelandError, match="is no folder here and could not be fetched") as caught:
+    with pytest.raises(RelandError, match="is not a folder here and could not be fetched") as caught:
         find_checkpoint(name)
     assert "give the folder of a checkpoint" in str(caught.value) and repr(name) in str(caught.value)
 

@@ -135,7 +135,7 @@ def test_no_damaged_checkpoint_is_ever_read(written: Path, caplog: pytest.LogCap
 def test_a_folder_of_somebody_else_is_not_removed(written: Path) -> None:
     (written / "2025").mkdir()
     (written / "2025" / "photo.jpg").write_text("a summer")
-    with pytest.raises(RelandError, match="2025: this is no checkpoint of this program; move it away"):
+    with pytest.raises(RelandError, match="2025: this is not a checkpoint of this program; move it away"):
         Checkpoints(written, RUN)
     assert (written / "2025" / "photo.jpg").exists()
 

@@ -191,7 +191,7 @@ def text_columns(
             found[field] = column
         elif config.text_fields != TEXT_FIELDS:
             names = [*elsewhere, *(name for name in frame.columns if name not in taken)]
-            what = "is no text of an item" if column else "is not there"
+            what = "is not a text of an item" if column else "is not there"
             raise RelandError(
                 f"{frame.named}: column {field!r} of config.data.text_fields {what}; columns that can "
                 f"describe items are {listed(names) or 'none'}{_hint(field, names)}"

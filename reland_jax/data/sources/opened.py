@@ -97,7 +97,7 @@ def content(path: Path, encoding: str | None, fallback: str = "") -> bytes:
     Args:
         path: a file, plain or packed by gzip, bzip2 or xz.
         encoding: of the text; None means what its byte order mark says, else UTF-8.
-        fallback: encoding of a file without a mark that is no UTF-8, where `encoding` is None.
+        fallback: encoding of a file without a mark that is not UTF-8, where `encoding` is None.
 
     Returns:
         Bytes. They are not checked where they are taken for UTF-8 as they are.
@@ -156,7 +156,7 @@ def known(encoding: str) -> None:
         "".encode(encoding)
     except LookupError:
         raise RelandError(
-            f"config.data.encoding={encoding!r} is no text encoding; such are utf-8, utf-16, cp1252, latin-1"
+            f"config.data.encoding={encoding!r} is not a text encoding such as utf-8, utf-16 or cp1252"
         ) from None
 
 

@@ -49,7 +49,7 @@ def read(place: str, config: DataConfig) -> RawTable:
     table of items.
 
     Raises:
-        RelandError: missing column, empty id, or a value that is no number or time, with its place.
+        RelandError: missing column, empty id, or a value that is not a number or time, with its place.
     """
     notes: list[str] = []
     frame = _interactions(place, config, notes)

@@ -66,7 +66,7 @@ def times(column: Column, notes: list[str]) -> Times:
             raise RelandError(f"{column.place(row)}: {column.name!r} is {numbers[row]}; {_NEEDED}")
         return _of_numbers(numbers, column.name, notes)
     raise RelandError(
-        f"{column.place(0)}: column {column.name!r} holds {values.type}, which is no time; {_OTHER}"
+        f"{column.place(0)}: column {column.name!r} holds {values.type}, which is not a time; {_OTHER}"
     )
 
 

@@ -78,7 +78,7 @@ def ratings(column: Column) -> np.ndarray:
     """Ratings, ``<float64>[n]``, NaN where there is none.
 
     Raises:
-        RelandError: a value that is no number, with its place.
+        RelandError: a value that is not a number, with its place.
     """
     import pyarrow as pa
     from pyarrow import compute
@@ -101,7 +101,7 @@ def ratings(column: Column) -> np.ndarray:
 
 
 def _not_numbers(column: Column, values: Any, setting: str) -> RelandError:
-    """The error that names the first value that is no number."""
+    """The error that names the first value that is not a number."""
     for row, value in enumerate(values.to_pylist() if is_text(values.type) else []):
         if value is not None and not is_number(value):
             return RelandError(
@@ -143,7 +143,7 @@ def plain(column: Column) -> Any:
     """The values without dictionaries and views around them.
 
     Raises:
-        RelandError: bytes that are no UTF-8.
+        RelandError: bytes that are not UTF-8.
     """
     import pyarrow as pa
 

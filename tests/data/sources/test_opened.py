@@ -47,7 +47,7 @@ def test_what_cannot_be_decoded_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RelandError, match=r"x\.csv:3: holds bytes that are not in the text encoding 'ascii'"):
         opened.content(path, "ascii")
     assert opened.content(path, "", fallback="latin-1").decode() == "a,b\n1,2\nÿ,3\n"
-    with pytest.raises(RelandError, match=r"encoding='utf-ate' is no text encoding; such are utf-8, utf-16"):
+    with pytest.raises(RelandError, match=r"encoding='utf-ate' is not a text encoding such as utf-8, utf-16"):
         opened.content(path, "utf-ate")
     for order in ("le", "be"):
         path.write_bytes(TEXT.encode(f"utf-16-{order}"))

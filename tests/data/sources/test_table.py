@@ -103,8 +103,8 @@ def test_csv_faults_name_file_and_line(tmp_path: Path, text: str, message: str) 
         ({"when": [1.0, float("nan")]}, r"row 2: 'when' is nan; every interaction needs a time"),
         ({"when": [None, 1.0]}, r"row 1: 'when' is empty; every interaction needs a time"),
         ({"when": ["1", "x"]}, r"row 2: 'when' is 'x', which is not a number"),
-        ({"when": [datetime.time(1), datetime.time(2)]}, r"row 1: column 'when' holds time64.*no time"),
-        ({"when": [True, False]}, r"row 1: column 'when' holds bool, which is no time"),
+        ({"when": [datetime.time(1), datetime.time(2)]}, r"row 1: column 'when' holds time64.*not a time"),
+        ({"when": [True, False]}, r"row 1: column 'when' holds bool, which is not a time"),
     ],
 )
 def test_parquet_faults_name_the_row(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -196,7 +196,7 @@ def test_text_columns_that_are_named_must_be_there(tmp_path: Path) -> None:
     ):
         table.read(place, DataConfig(text_fields=("title", "makr")))
     with pytest.raises(
-        RelandError, match=r"column 'timestamp' of config.data.text_fields is no text of an item"
+        RelandError, match=r"column 'timestamp' of config.data.text_fields is not a text of an item"
     ):
         table.read(place, DataConfig(text_fields=("title", "timestamp")))
     assert table.read(place, DataConfig(text_fields=("",))).item_features is None

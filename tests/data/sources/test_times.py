@@ -1,4 +1,4 @@
-"""Times of every type, with their exact order, unit and range, and what is no time."""
+"""Times of every type, with their exact order, unit and range, and what is not a time."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_zones_as_databases_write_them() -> None:
         (["2021-02-30"], r"x\.csv:2: 'when' is '2021-02-30', which is neither"),
         ([1.0, None], r"x\.csv:3: 'when' is empty"),
         ([1.0, float("-inf")], r"x\.csv:3: 'when' is -inf"),
-        ([[1]], r"column 'when' holds list<.*which is no time"),
+        ([[1]], r"column 'when' holds list<.*which is not a time"),
     ],
 )
 def test_what_is_no_time_is_reported_with_its_place(values: list[Any], message: str) -> None:
