@@ -100,11 +100,10 @@ def parse_given(step1: str, step2: str) -> ParsedRationale:
 def parse_fields(step1: str | None, step2: str) -> ParsedRationale:
     """Two steps that came in fields of our own; `step1` is None where it was not asked for.
 
-    Only thoughts and control characters are left out of them, and what is worthless is refused.
+    Thoughts are left out of step 1, markup of both; names in step 2 that look like marks of turns stay.
     """
-    read = partial(ParsedRationale, "", problems=())
-    one, two = (_first_readable(step or "", read) for step in (step1, step2))
-    return _judged(one.step2 if step1 is not None else None, two.step2, list(two.problems), _on_one_line)
+    one = step1 and _first_readable(step1, partial(ParsedRationale, "", problems=())).step2
+    return _judged(one, undressed(plain_text(step2)), [], _on_one_line)
 
 
 def ends_by_itself(text: str) -> bool:

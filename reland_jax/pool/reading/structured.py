@@ -16,6 +16,8 @@ _BROKEN = re.compile(
     r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
 )
 """A step in what is no JSON as a whole; one without its closing quote is cut off."""
+_OUR_TAG = re.compile(r"</?(?:history|titles)>", re.IGNORECASE)
+"""Around the data lines of our prompts; within a field it is no mark of a turn, as it is in running text."""
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*$", re.MULTILINE)
 _QUOTED_KEY = re.compile(r"\{\s*'")
 _ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
@@ -32,7 +34,7 @@ def schema_steps(answer: str, prompt: str) -> tuple[str | None, str] | None:
         answer: the whole text.
         prompt: `config.pool.prompt`; step 1 is None for "direct".
     """
-    value = decoded(answer)
+    value = decoded(_OUR_TAG.sub("", answer))
     if prompt == "direct":
         return (None, _text(value, 0)) if _has_lists(value, ITEMS) else None
     if not isinstance(value, dict) or value.keys() != {"step1", "step2"}:

@@ -31,9 +31,14 @@ def test_recommendations_alone() -> None:
 
 def test_names_that_look_like_marks_are_names() -> None:
     """In running text "Step 2:", "User:" and "Final" would divide the answer."""
-    names = ["Step 2: The Reckoning", "User: Unknown", "Final", "### Response"]
+    names = ["Step 2: The Reckoning", "User: Unknown", "Final", "### Response", "<user>", "[INST]"]
     lists = LISTS | {"recommended_items": names}
     assert readable_steps(steps(step2=lists)).step2.endswith("Recommended items: " + "; ".join(names) + ".")
+
+
+def test_tags_of_our_prompt_are_no_turn() -> None:
+    lists = {name: ["<History>", *texts] for name, texts in LISTS.items()}
+    assert readable_steps(steps(step1="</history>Likes oils.", step2=lists)) == ("Likes oils.", CARE, ())
 
 
 def test_thoughts_within_a_field_are_left_out() -> None:
@@ -45,7 +50,7 @@ def test_thoughts_within_a_field_are_left_out() -> None:
     ("changed", "why"),
     [
         ({"step2": LISTS | {"recommended_items": []}}, ""),
-        ({"step2": {name: [] for name in LISTS}}, "the answer says nothing of its own|the answer is empty"),
+        ({"step2": {name: [] for name in LISTS}}, "step 2 is missing"),
         ({"step2": {name: ["1. ", "2. ", "3. "] for name in LISTS}}, "words of a template"),
         ({"step2": {name: ["[item 1]", "[item 2]"] for name in LISTS}}, "words of a template"),
         ({"step2": {name: ["Oil"] * 9 for name in LISTS}}, "repeats itself"),
