@@ -209,3 +209,14 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
         for read in (files.read_regular, files.checksum, files.read_sealed):
             with pytest.raises(OSError, match="this is not a file"):
                 read(place)
+
+
+def test_a_lock_names_its_holder(tmp_path: Path) -> None:
+    one, other = files.Lock(tmp_path / "lock"), files.Lock(tmp_path / "lock")
+    assert one.holder() == "?"
+    assert one.take() and one.take() and one.is_held
+    assert not other.take() and not other.is_held and other.holder() == str(os.getpid())
+    one.release()
+    assert other.take() and not one.take() and one.path.exists()
+    other.release()
+    other.release()

@@ -429,3 +429,31 @@ def test_a_full_disk_stops_the_job_and_keeps_what_came(
         with pytest.raises(RelandError, match="the disk is full; .* prompts are still to ask"):
             asyncio.run(ask_all(records(40), chat, journal, CONFIG, LLMConfig(concurrency=5)))
         assert len(journal.answers([each.key for each in records(40)])) == len(chat.asked) < 40
+
+
+def test_an_answer_that_came_is_on_disk_before_the_lock_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the job ends by an error that nobody foresaw; what was under way counts as paid, once."""
+    record, chat = Journal.record, ScriptedChat()
+    came = asyncio.Event()
+
+    def slowly(journal: Journal, receptions: list[Reception], sent: list[Sent] = ()) -> None:
+        time.sleep(0.1 if receptions else 0.0)
+        record(journal, receptions, sent)
+
+    async def broken(messages: Messages, max_tokens: int) -> str:
+        if messages[0]["content"] == "prompt 0":
+            came.set()
+            return completion(GOOD)
+        await came.wait()
+        await asyncio.sleep(0.03)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Journal, "record", slowly)
+    monkeypatch.setattr(chat, "ask", broken)
+    with Journal(tmp_path / "j.sqlite") as journal, pytest.raises(ZeroDivisionError):
+        asyncio.run(ask_all(records(2), chat, journal, CONFIG, LLMConfig()))
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert set(journal.answers([each.key for each in records(2)])) == {records(1)[0].key}
+        assert journal.usage()["m"].requests == 2
