@@ -105,8 +105,10 @@ def test_every_raw_response_is_kept_and_counted(tmp_path: Path) -> None:
         journal.record([malformed._replace(again=True, why="still bad", raw="raw-3")])
         assert journal.quarantined(KEYS) == {KEYS[0]: "still bad"}
         assert journal.usage() == {"m": Usage(3, 11, 11)}
+        journal.record([malformed._replace(request=REQUESTS[1], again=True, raw="raw-4")])
+        assert journal.malformed(KEYS).keys() == {KEYS[0]}, "a second try is no first one"
     rows = sqlite3.connect(tmp_path / "j.sqlite").execute("SELECT raw FROM received ORDER BY id").fetchall()
-    assert [row[0] for row in rows] == ["raw-1", "raw-2", "raw-3"]
+    assert [row[0] for row in rows] == ["raw-1", "raw-2", "raw-3", "raw-4"]
 
 
 def test_the_first_accepted_answer_stays(tmp_path: Path) -> None:
@@ -144,6 +146,9 @@ def test_one_at_a_time_holds_the_lock(tmp_path: Path, caplog: pytest.LogCaptureF
         one.release()
         assert is_free(other) and not is_free(one)
         other.close()
+        assert one.purge([]) == 0
+        with open_journal(tmp_path) as third:
+            assert is_free(third), "a purge holds the lock no longer than it takes"
         assert is_free(one)
 
 
@@ -223,19 +228,21 @@ def test_retired_answers_are_asked_again_and_stay_paid(tmp_path: Path) -> None:
 def test_nothing_remains_of_what_is_purged(tmp_path: Path) -> None:
     secret, kept = request_record("SECRET-PROMPT" * 50, CONFIG), REQUESTS[0]
     with open_journal(tmp_path) as journal:
-        journal.record([], [Sent(secret, 1, 1), Sent(kept, 1, 1)])
+        journal.hold()
         malformed = Answer("SECRET-MALFORMED", "m", 1, 1, "")
         journal.record([
             accepted(secret, "SECRET-ANSWER" * 500), accepted(kept),
             Reception(secret, MALFORMED, malformed, "SECRET-RAW" * 900, "SECRET-WHY",
                       again=True, messages="SECRET-CHAT"),
         ])  # fmt: skip
+        journal.record([], [Sent(secret, 1, 1), Sent(kept, 1, 1)])
         assert any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir())
         assert journal.purge([prompt_hash(secret.prompt), "0" * 64]) == 1
         for path in tmp_path.iterdir():
             assert b"SECRET" not in path.read_bytes(), path.name
         assert set(journal.answers([secret.key, kept.key])) == {kept.key}
         assert journal.purge([]) == 0
+        assert journal._database.execute("SELECT key FROM pending").fetchall() == [(kept.key,)]
 
 
 def test_faulty_files(tmp_path: Path) -> None:
