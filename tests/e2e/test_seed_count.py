@@ -68,7 +68,7 @@ def test_curve_then_trainings_then_nothing_again(
     assert (tmp_path / "figures.svg").read_text().startswith("<?xml")
     assert "<- recommended" in capsys.readouterr().out
 
-    monkeypatch.setattr("reland_jax.stages.train.fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("reland_jax.stages.train.fit_together", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(curve, "choose_seeds", lambda *_: pytest.fail("sampled again"))
     again = run(config, tmp_path, options._replace(test=True))
     assert again["validation"]["sizes"][1]["valid"] == sizes[1]["valid"]
