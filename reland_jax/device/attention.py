@@ -15,8 +15,6 @@ import jax.numpy as jnp
 
 from reland_jax.device.sizes import sizes
 
-WRITTEN_OUT = "written out"
-
 
 def attend(
     query: jax.Array,
