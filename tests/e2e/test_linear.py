@@ -41,14 +41,14 @@ def test_the_grid(settings: Callable[..., dict[str, Any]], tmp_path: Path) -> No
     changes = [text.removeprefix("--config.") for text in flags_of(settings())]
     configs = plan(["demo"], ["ease", "ease_recency"], ["id", "f_item"], 1, [], changes)
     table = run_grid(configs, tmp_path)
-    groups = {group["backbone"]: group for group in table["groups"]}
+    groups = {group.backbone: group for group in table.groups}
     assert set(groups) == {"ease", "ease_recency"}
-    assert groups["ease"]["objective"] == "closed_form"
-    values = {name: group["cells"]["f_item"]["test"]["ndcg@10"] for name, group in groups.items()}
+    assert groups["ease"].objective == "closed_form"
+    values = {name: group.cells["f_item"].test["ndcg@10"] for name, group in groups.items()}
     assert all(np.isfinite(list(values.values())))
     written = (tmp_path / "table2.md").read_text()
     assert "ease" in written and "ease_recency" in written
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("summary.json")}
     again = run_grid(configs, tmp_path)
-    assert again["groups"] == table["groups"]
+    assert again.groups == table.groups
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("summary.json")}
