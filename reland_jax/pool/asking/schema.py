@@ -27,8 +27,6 @@ SOUND = f"checksum = checksum_of({CHECKED})"
 
 _APPLICATION_ID = 0x52656C61
 _CHECKED_IN_2 = CHECKED.removesuffix(", again")
-_WORKING_SECONDS = 60.0
-"""A process of version 2 says at least this often that it is at work."""
 _PENDING = """
 CREATE TABLE pending (
     key TEXT PRIMARY KEY REFERENCES asked (key), prompt_tokens INTEGER NOT NULL,
@@ -112,20 +110,21 @@ def bring_up_to_date(database: sqlite3.Connection, version: int, path: Path | st
     if version not in _STEPS:
         return
     if version:
-        _refuse_at_work(database, path)
+        _refuse_at_work(database, version, path)
     for statement in _STEPS[version].split(";"):
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _refuse_at_work(database: sqlite3.Connection, path: Path | str) -> None:
-    since = time.time() - _WORKING_SECONDS
-    working = database.execute("SELECT pid FROM owners WHERE beat > ?", (since,)).fetchone()
-    if working:
+def _refuse_at_work(database: sqlite3.Connection, version: int, path: Path | str) -> None:
+    """Those programs wrote down that they were at work, at least once in the seconds of their lease."""
+    lease = "lease" if version > 1 else "60"
+    query = f"SELECT pid FROM owners WHERE ABS(beat - ?) < {lease}"
+    if working := database.execute(query, (time.time(),)).fetchone():
         raise RelandError(
             f"{path}: process {working[0]}, of an older version of this program, was at work on this journal "
-            f"within the last {_WORKING_SECONDS:.0f} seconds; give the command again when it has ended"
+            "a moment ago; give the command again a few minutes after it has ended"
         )
 
 

@@ -353,15 +353,17 @@ def older(path: Path, version: int, beat: float = 0.0) -> sqlite3.Connection:
     for statement in (
         "ALTER TABLE received DROP COLUMN again", "DROP TABLE pending",
         f"UPDATE received SET checksum = checksum_of({columns})",
-        "CREATE TABLE owners (id TEXT, machine TEXT, pid INTEGER, started TEXT, alone INTEGER, beat REAL)",
+        "CREATE TABLE owners (id TEXT, machine TEXT, pid INTEGER, started TEXT, alone INTEGER, beat REAL,"
+        " lease REAL)",
         "CREATE TABLE claims (key TEXT, owner TEXT, sent_prompt INTEGER, sent_response INTEGER)",
-        f"INSERT INTO owners VALUES ('a', 'host', 77, '', 0, {beat})",
+        f"INSERT INTO owners VALUES ('a', 'host', 77, '', 0, {beat}, 180)",
         f"INSERT INTO claims VALUES ('{KEYS[0]}', 'a', 0, 0), ('{KEYS[4]}', 'a', 100, 20)",
         f"PRAGMA user_version = {version}",
     ):  # fmt: skip
         database.execute(statement)
     if version == 1:
         database.execute("ALTER TABLE received DROP COLUMN checksum")
+        database.execute("ALTER TABLE owners DROP COLUMN lease")
     return database
 
 
@@ -396,7 +398,7 @@ def test_an_older_journal_that_is_damaged_stays_so(tmp_path: Path) -> None:
 def test_an_older_journal_at_which_an_older_program_works_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     Journal(path).close()
-    older(path, 2, beat=time.time()).close()
+    older(path, 2, beat=time.time() - 100).close()
     with pytest.raises(RelandError, match="process 77, of an older version of this program, was at work"):
         Journal(path)
     with closing(sqlite3.connect(path)) as database:
