@@ -101,24 +101,19 @@ def _train(made: Made) -> dict[str, dict[int, Trained]]:
 def _report(made: Made, runs: Runs) -> dict[str, object]:
     """Writes results.json and report.html and prints the comparison."""
     import jax
-    import numpy as np
 
-    from reland_jax.eval import best_items
     from reland_jax.records import to_plain
-    from reland_jax.report import LIST_LENGTH, cases_to_show, comparison_table, report_content, write_report
+    from reland_jax.report import comparison_table, report_content, write_report
     from reland_jax.results import summarise
-    from reland_jax.stages import inputs_of, trained_recommender
+    from reland_jax.stages import inputs_of, lists_to_show, users_to_show
 
     config, workdir, inputs = made.config, made.workdir, inputs_of(made)
     results = summarise(config, inputs, runs, made.seconds)
     plain = to_plain(results)
-    tested = np.flatnonzero(inputs.splits.test.lengths())
-    users = cases_to_show(config.report_users, inputs.interactions.ids.users, tested)
-    lists = {}
-    for variant in runs:
-        task, params = trained_recommender(made, variant, config.seeds_of_training[0])
-        vectors = task.vectors(params, "test")
-        lists[variant] = best_items(vectors, inputs.splits, users, LIST_LENGTH, config.eval.mask_history)
+    users, seed = users_to_show(made), config.seeds_of_training[0]
+    lists = {
+        name: lists_to_show(made, trained[seed], name, seed, users) for name, trained in runs.items()
+    }
     content = report_content(config, inputs, results, users, lists)
     if jax.process_index() > 0:
         return plain

@@ -144,6 +144,24 @@ class TrainingSummary:
         return {"valid": self.valid, "test": self.test}[part]
 
 
+class Lists(NamedTuple):
+    """The best items of a few users after their validation items, for people to look at.
+
+    Attributes:
+        user: ``<int64>[n]``.
+        item: ``<int32>[n, K]``, best first; a list with fewer ends with `PADDING_ITEM`.
+    """
+
+    user: np.ndarray = np.zeros(0, np.int64)
+    item: np.ndarray = np.zeros((0, 0), np.int32)
+
+    def of(self, users: np.ndarray) -> np.ndarray | None:
+        """The lists of these users; None if one of them has none."""
+        row = {user: row for row, user in enumerate(self.user.tolist())}
+        rows = [row.get(user, -1) for user in users.tolist()]
+        return None if -1 in rows else self.item[rows]
+
+
 class Trained(NamedTuple):
     """One trained recommender.
 
@@ -151,11 +169,13 @@ class Trained(NamedTuple):
         params: its parameters; None if it was read back (`load_trained_params`).
         summary: its figures.
         ranks: by part of the split, ranks of every target.
+        lists: of the users that the report was to show.
     """
 
     params: Any
     summary: TrainingSummary
     ranks: dict[str, TargetRanks]
+    lists: Lists = Lists()
 
 
 def save_array(array: np.ndarray, folder: Path) -> None:
@@ -316,13 +336,13 @@ def seed_set(arrays: Mapping[str, np.ndarray]) -> SeedSet:
 
 
 def save_trained(trained: Trained, folder: Path) -> None:
-    """Writes parameters (Orbax), summary (JSON) and ranks."""
+    """Writes parameters (Orbax), summary (JSON), ranks and lists."""
     save_params(trained.params, folder / "params")
     write_json(folder / "summary.json", to_plain(trained.summary))
-    ranks = {
-        f"{p}.{k}": v for p, r in trained.ranks.items() for k, v in r._asdict().items() if v is not None
-    }
-    save_arrays(ranks, folder)
+    tables: dict[str, TargetRanks | Lists] = {**trained.ranks, "lists": trained.lists}
+    save_arrays(
+        {f"{p}.{k}": v for p, r in tables.items() for k, v in r._asdict().items() if v is not None}, folder
+    )
 
 
 def load_trained(folder: Path) -> Trained:
@@ -332,7 +352,8 @@ def load_trained(folder: Path) -> Trained:
         p: TargetRanks(a[f"{p}.user"], a[f"{p}.item"], a[f"{p}.rank"], a.get(f"{p}.had_before"))
         for p in PARTS
     }
-    return Trained(None, TrainingSummary(**json.loads((folder / "summary.json").read_text())), ranks)
+    summary = TrainingSummary(**json.loads((folder / "summary.json").read_text()))
+    return Trained(None, summary, ranks, Lists(a["lists.user"], a["lists.item"]))
 
 
 def load_trained_params(like: Any, folder: Path) -> Any:

@@ -19,6 +19,7 @@ from reland_jax.data import data_fingerprint, item_entities, item_texts, split
 from reland_jax.data import load_interactions as read_interactions
 from reland_jax.pool_store.histories import history_codes
 from reland_jax.storage import (
+    Lists,
     Trained,
     TrainingSummary,
     load_array,
@@ -167,9 +168,14 @@ def test_trained(tmp_path: Path) -> None:
     ranks["test"] = ranks["test"]._replace(had_before=np.array([False, True, False]))
     metrics, history = {"ndcg@10": 1 / 3}, [{"epoch": 1, "loss": 0.1}]
     summary = TrainingSummary(metrics, metrics, 1, 1, "bpr", 0.5, 2.0, 1e3, 0.1, history)
-    save_trained(Trained(params, summary, ranks), tmp_path)
+    lists = Lists(np.array([7, 3]), np.array([[1, 2], [3, 0]], np.int32))
+    save_trained(Trained(params, summary, ranks, lists), tmp_path)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     found = load_trained(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, load_trained_params(like, tmp_path), params)
     assert found.summary == summary
     assert_same(ranks, found.ranks)
+    assert_same(lists, found.lists)
+    found_lists = found.lists.of(np.array([3, 7]))
+    assert found_lists is not None and found_lists.tolist() == [[3, 0], [1, 2]]
+    assert found.lists.of(np.array([3, 4])) is None

@@ -16,7 +16,13 @@ from reland_jax.stages.recommender import id_task
 from reland_jax.stages.seeds import SAMPLE_SEEDS
 from reland_jax.stages.split import SPLIT
 from reland_jax.stages.texts import ITEMS, RATIONALES
-from reland_jax.stages.train import recommender_of, trained_recommender, training
+from reland_jax.stages.train import (
+    lists_to_show,
+    recommender_of,
+    trained_recommender,
+    training,
+    users_to_show,
+)
 from reland_jax.storage import Inputs, Seeding, Texts, seed_set
 
 __all__ = [
@@ -31,10 +37,12 @@ __all__ = [
     "SPLIT",
     "id_task",
     "inputs_of",
+    "lists_to_show",
     "recommender_of",
     "seeding_of",
     "trained_recommender",
     "training",
+    "users_to_show",
 ]
 
 FLOW = Flow(

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import LINEAR, Config
-from reland_jax.eval import mean_metrics, per_user_metrics
+from reland_jax.config import LINEAR, Config, EvalConfig
+from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
 from reland_jax.mesh import on_host
 from reland_jax.models import Tables
+from reland_jax.report import LIST_LENGTH, cases_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.stages.assign import ASSIGN, drawn_among, given
@@ -27,6 +28,7 @@ from reland_jax.stages.recommender import graph_of, has_entities, linear_setting
 from reland_jax.stages.split import SPLIT
 from reland_jax.stages.texts import ITEMS, RATIONALES
 from reland_jax.storage import (
+    Lists,
     Metrics,
     Trained,
     TrainingSummary,
@@ -36,7 +38,7 @@ from reland_jax.storage import (
 )
 from reland_jax.text import ablated
 from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit_together, param_shapes
-from reland_jax.types import PARTS, Splits
+from reland_jax.types import PARTS, Splits, TargetRanks
 from reland_jax.variants import Variant, find_variant
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -173,6 +175,34 @@ def _cold_users(job: Job) -> ColdUserWeights:
     return ColdUserWeights(*map(jnp.asarray, arrays))
 
 
+def users_to_show(made: Made) -> np.ndarray:
+    """The users that the report shows in full, ``<int64>[n]``; nothing that is trained depends on them."""
+    tested = np.flatnonzero(made[SPLIT].test.lengths())
+    return cases_to_show(made.config.report_users, made[LOAD].ids.users, tested)
+
+
+def lists_to_show(made: Made, trained: Trained, name: str, seed: int, users: np.ndarray) -> np.ndarray:
+    """The best items of users by a training that has been made, ``<int32>[n, K]``.
+
+    They were listed when it was trained. If other users are to be shown now, all users are encoded again.
+
+    Args:
+        made: with the training.
+        trained: what it found.
+        name: of the variant.
+        seed: of the training.
+        users: ``<int64>[n]``.
+    """
+    if (known := trained.lists.of(users)) is not None:
+        return known
+    task, params = trained_recommender(made, name, seed)
+    return _lists(task.vectors(params, "test"), made[SPLIT], users, made.config.eval)
+
+
+def _lists(vectors: Vectors, splits: Splits, users: np.ndarray, config: EvalConfig) -> np.ndarray:
+    return best_items(vectors, splits, users, LIST_LENGTH, config.mask_history)
+
+
 def _train(
     job: Job,
     variant: Variant,
@@ -231,12 +261,18 @@ def _measured(
     parts: Sequence[str],
     together: int,
 ) -> Trained:
-    ranks = {part: evaluator.ranks(result.params, part) for part in parts}
-    cutoffs = job.config.eval.cutoffs
+    ranks: dict[str, TargetRanks] = {}
+    lists, cutoffs = Lists(), job.config.eval.cutoffs
+    for part in parts:
+        vectors = task.vectors(result.params, part)
+        ranks[part] = evaluator.rank(part, vectors)
+        if part == "test":  # while all users are encoded
+            users = users_to_show(job.made)
+            lists = Lists(users, _lists(vectors, job[SPLIT], users, job.config.eval))
     means = {part: mean_metrics(per_user_metrics(rank, cutoffs)) for part, rank in ranks.items()}
     params = on_host(result.params) if jax.process_count() > 1 else result.params
     objective = job.config.train.objective
-    return Trained(params, _summary(result, means, together * task.targets, objective), ranks)
+    return Trained(params, _summary(result, means, together * task.targets, objective), ranks, lists)
 
 
 def _summary(

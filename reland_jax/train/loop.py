@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
-from reland_jax.eval import check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
+from reland_jax.eval import Vectors, check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.mesh import active_mesh, of_first_process
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.closed_form import ClosedForm
@@ -90,7 +90,11 @@ class Evaluator:
 
         A target in a masked history is ranked as if it alone were not masked.
         """
-        return rank_targets(self._plans[part], self._task.vectors(params, part), cutoff)
+        return self.rank(part, self._task.vectors(params, part), cutoff)
+
+    def rank(self, part: str, vectors: Vectors, cutoff: int | None = None) -> TargetRanks:
+        """The same where the vectors of this part are at hand."""
+        return rank_targets(self._plans[part], vectors, cutoff)
 
     def metrics(self, params: Any, part: str) -> dict[str, float]:
         """Mean HR, NDCG and MRR at every cutoff."""

@@ -36,7 +36,7 @@ from reland_jax.stages import (
     training,
 )
 from reland_jax.text.cache import open_cache
-from reland_jax.train.checkpoint import Checkpoints, Saved
+from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.state import init_state
 from reland_jax.types import RelandError
 from reland_jax.variants import VARIANTS
@@ -157,7 +157,7 @@ def read_checkpoint(config: Config, workdir: Path, folder: Path) -> str:
     else:
         task = recommender_of(made, name.removesuffix("-seed0"))
     state = init_state(task, config.train)
-    saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(Saved(state, state.params, {}))
+    saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(TrainingCheckpoint(state, state.params, {}))
     return digest(saved) if saved else ""
 
 

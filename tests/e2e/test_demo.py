@@ -12,10 +12,12 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import run as main_job
 from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.models import bipartite_graph
-from reland_jax.stages import FLOW, ITEMS, SPLIT, trained_recommender, training
+from reland_jax.stages import FLOW, ITEMS, SPLIT, lists_to_show, trained_recommender, training, users_to_show
+from reland_jax.storage import Lists
 from reland_jax.types import Ragged, Splits
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
@@ -131,6 +133,24 @@ def test_a_second_run_computes_nothing(finished: Finish, monkeypatch: pytest.Mon
     for variant, stage in zip(VARIANTS, trainings, strict=True):
         assert made.make(stage).summary.test == run.results["variants"][variant]["test"]
     assert set(made.seconds) == {stage.name for stage in (*FLOW.stages, *trainings)}
+
+
+def test_the_report_of_a_finished_run_encodes_nobody(
+    finished: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless other users are to be shown since; and then their lists are what they would have been."""
+    run = finished("lightgcn")
+    made = flow.run(FLOW, run.config, run.workdir)
+    trained = made.make(training(made, "reland", 0))
+    users = users_to_show(made)
+    anew = lists_to_show(made, trained._replace(lists=Lists()), "reland", 0, users)
+    others = lists_to_show(made, trained, "reland", 0, np.arange(3))
+    assert others.shape == anew[:3].shape and len(users) == 6
+    monkeypatch.setattr("reland_jax.stages.train.create_task", forbid)
+    np.testing.assert_array_equal(lists_to_show(made, trained, "reland", 0, users[::-1]), anew[::-1])
+    page = (run.workdir / "report.html").read_bytes()
+    assert main_job.run(run.config, run.workdir) == run.results
+    assert (run.workdir / "report.html").read_bytes() == page
 
 
 def test_variants_differ_and_nothing_is_left_aside(finished: Finish) -> None:

@@ -21,6 +21,7 @@ from experiments.harness.settings import parse_setting, setting_of, with_setting
 from experiments.tune import Report, base_config, table, tune
 from reland_jax import flow
 from reland_jax.config import BACKBONES, LINEAR, Config
+from reland_jax.eval import Vectors
 from reland_jax.stages import FLOW, SPLIT, train, training
 from reland_jax.train import Evaluator, Task
 from reland_jax.types import RelandError, TargetRanks
@@ -263,12 +264,12 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
 ) -> None:
     """Also that what a changed setting prepares is what the trial trains with."""
     parts: list[str] = []
-    ranks, task = Evaluator.ranks, train._task
+    rank, task = Evaluator.rank, train._task
     hidden = flow.run(FLOW, tiny, tmp_path / "prepared")[SPLIT]
 
-    def watched_ranks(self: Evaluator, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
+    def watched_rank(self: Evaluator, part: str, vectors: Vectors, cutoff: int | None = None) -> TargetRanks:
         parts.append(part)
-        return ranks(self, params, part, cutoff)
+        return rank(self, part, vectors, cutoff)
 
     def watched_task(job: flow.Job, variant: Variant) -> Task:
         np.testing.assert_array_equal(job[SPLIT].test.items, hidden.valid.items)
@@ -280,7 +281,7 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
         return made
 
     with monkeypatch.context() as patched:
-        patched.setattr(Evaluator, "ranks", watched_ranks)
+        patched.setattr(Evaluator, "rank", watched_rank)
         patched.setattr(train, "_task", watched_task)
         found = tune(tiny, ("reland",), 2, tmp_path)
     assert set(parts) == {"valid"}, "a test metric was computed"
