@@ -157,7 +157,8 @@ def read_checkpoint(config: Config, workdir: Path, folder: Path) -> str:
     else:
         task = recommender_of(made, name.removesuffix("-seed0"))
     state = init_state(task, config.train)
-    saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(TrainingCheckpoint(state, state.params, {}))
+    like = TrainingCheckpoint(state, state.params, {})
+    saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(like)
     return digest(saved) if saved else ""
 
 
