@@ -243,8 +243,9 @@ class PoolConfig:
         False, "use answers and pool files in other scripts than Latin, for a text.encoder that knows them"
     )
     answers: str = _setting(
-        "auto", "form of answers; auto: by schema where offered", choices=("auto", "text", "json_schema")
-    )
+        "auto", "form of answers; auto: by schema where offered",
+        choices=("auto", "text", "json_schema"), added=True,
+    )  # fmt: skip
     model: str = _setting("gpt-3.5-turbo", "openai, batch: model, as the service calls it", path=True)
     max_tokens: int = _setting(400, "bound on the length of an answer, in tokens", low=1)
     temperature: float = _setting(0.0, "sampling temperature", low=0)
