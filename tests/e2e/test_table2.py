@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,18 @@ class Watched:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Counts epochs and preparations; stops or fails trainings on demand."""
-    seen, fit, prepare = Watched(), train.fit, flow.run
+    seen, prepare = Watched(), flow.run
 
     def watched_fit(
-        *arguments: Any, label: str, on_epoch: Callable[..., None] = lambda _: None, **rest: Any
-    ) -> Any:
+        fit: Callable[..., Any], *arguments: Any, label: str,
+        on_epoch: Callable[..., None] = lambda *_: None, **rest: Any,
+    ) -> Any:  # fmt: skip
         if label == seen.fail:
             raise RelandError("the loss is not finite")
 
-        def told(entry: dict[str, float]) -> None:
-            on_epoch(entry)
+        def told(*epoch: Any) -> None:  # after the seed, where several are trained together
+            on_epoch(*epoch)
+            entry = epoch[-1]
             seen.epochs.append((label, int(entry["epoch"])))
             if seen.epochs[-1] == seen.kill_at:
                 raise Killed
@@ -68,8 +71,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
         seen.prepared += 1
         return prepare(*given, **named)
 
-    for stage in (behaviour, train):
-        monkeypatch.setattr(stage, "fit", watched_fit)
+    monkeypatch.setattr(behaviour, "fit", partial(watched_fit, behaviour.fit))
+    monkeypatch.setattr(train, "fit_together", partial(watched_fit, train.fit_together))
     monkeypatch.setattr(flow, "run", watched_prepare)
     return seen
 
