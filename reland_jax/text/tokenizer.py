@@ -12,8 +12,8 @@ from reland_jax.types import RelandError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_UNKNOWN = "[UNK]"
-_SPECIAL = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
+_UNKNOWN, _CLS, _SEP = "[UNK]", "[CLS]", "[SEP]"
+_SPECIAL = ("[PAD]", _UNKNOWN, _CLS, _SEP, "[MASK]")
 
 
 class Tokeniser(NamedTuple):
@@ -88,9 +88,13 @@ def _from_vocabulary(path: Path, max_tokens: int) -> Tokeniser:
             lowercase=values.get("do_lower_case", True),
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        sep, cls = ((token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
-        tokenizer.post_processor = processors.BertProcessing(sep, cls)
-        tokenizer.add_special_tokens([each for each in _SPECIAL if tokenizer.token_to_id(each) is not None])
+        known = tokenizer.get_vocab()
+        if missing := [token for token in (_CLS, _SEP) if token not in known]:
+            raise RelandError(f"{path}: {' and '.join(missing)} must be in the vocabulary of a BERT")
+        tokenizer.post_processor = processors.BertProcessing((_SEP, known[_SEP]), (_CLS, known[_CLS]))
+        tokenizer.add_special_tokens([token for token in _SPECIAL if token in known])
+    except RelandError:
+        raise
     except Exception as error:  # the library raises plain Exception
         raise RelandError(f"{path.parent}: cannot make a tokenizer from its vocab.txt: {error}") from error
     return _tokeniser(tokenizer, _UNKNOWN, max_tokens, path)

@@ -73,7 +73,7 @@ def test_the_settings_of_a_vocabulary(tiny_folder: Path, settings: dict[str, boo
 def test_a_vocabulary_without_marks_is_an_error(tiny_folder: Path) -> None:
     (tiny_folder / "tokenizer.json").unlink()
     (tiny_folder / "vocab.txt").write_text("soap\n##s", encoding="utf-8")
-    with pytest.raises(RelandError, match=r"cannot make a tokenizer from its vocab\.txt"):
+    with pytest.raises(RelandError, match=r"vocab\.txt: \[CLS\] and \[SEP\] must be in the vocabulary"):
         load_tokenizer(tiny_folder, max_tokens=6)
 
 
