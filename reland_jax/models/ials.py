@@ -14,8 +14,9 @@ and r of length 1. So an item of few users gets its factors from its text, and a
 
 All rows of a side share the matrix ``S = alpha V'V + rho Z'Z``. In the basis of its eigenvectors ``S`` and
 the regularisation are diagonal, which makes them an exact preconditioner: what is left of a row's matrix has
-the rank of its entries, so a few steps of conjugate gradients solve it, in ``O(n D)`` each and without a ``D x D``
-matrix per row. (Batches of LAPACK's Cholesky can wait for each other for ever on a CPU of few threads.)
+the rank of its entries, so a few steps of conjugate gradients solve it, in ``O(n D)`` each and without a
+``D x D`` matrix per row. (Batches of LAPACK's Cholesky can wait for each other for ever on a CPU of few
+threads.)
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ def _tiles(matrix: sparse.csr_array, rows: np.ndarray, width: int) -> Rows:
     entry = np.where(used, matrix.indices[np.where(used, place, 0)], matrix.shape[1]).astype(np.int32)
     shape = (number, each)
     weight = np.maximum(length, 1).astype(np.float32)
-    return Rows(device_put_rows(row.reshape(shape)), device_put_rows(entry.reshape(*shape, width)), device_put_rows(weight.reshape(shape)))
+    parts = (row.reshape(shape), entry.reshape(*shape, width), weight.reshape(shape))
+    return Rows(*map(device_put_rows, parts))
 
 
 @partial(jax.jit, static_argnames=("num_users", "config"))

@@ -21,6 +21,6 @@ def linear_task(model: Linear, tables: AnyTables, splits: Splits, max_length: in
     histories = {"valid": splits.train, "test": splits.train}
     if not isinstance(model, Ease):
         return factorisation(model, tables, splits, histories)
-    if model.recency:  # Sets end at the training part, as for the other backbones of sets; a sequence goes on.
+    if model.recency:  # Histories of sets end at the training part, as for other backbones of sets.
         histories["test"] = splits.train.joined(splits.valid)
     return closed_form(model, tables, splits, histories, max_length)

@@ -52,7 +52,8 @@ def test_users_are_solved_for_from_the_training_part(variant: str) -> None:
     task = task_of(variant)
     result, evaluator = fitted(task)
     params = {name: np.asarray(value) for name, value in result.params.items() if value is not None}
-    items, shared = np.float64(params["items"]), IALS.unobserved * np.float64(params["items"]).T @ params["items"]
+    items = np.float64(params["items"])
+    shared = IALS.unobserved * items.T @ params["items"]
     vectors = task.vectors(result.params, "test")
     unit = TABLES.rationale / np.linalg.norm(TABLES.rationale, axis=1, keepdims=True)
     for user in range(USERS):
