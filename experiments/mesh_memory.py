@@ -35,9 +35,9 @@ class Footprint(NamedTuple):
     """Bytes of one device.
 
     Attributes:
-        state: parameters and the optimiser's moments.
+        state: parameters, the optimiser's moments, and the copy of the best parameters that `fit` keeps.
         data: interactions, shuffles and the graph.
-        between: activations and temporary arrays, at most.
+        between: gradients, activations and temporary arrays, at most; they live within a step only.
         sent: results of the operations in which devices exchange arrays, each counted once.
     """
 
@@ -79,7 +79,7 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
     if memory is None or program is None:
         raise RelandError(f"JAX on {jax.default_backend()} does not say what a program needs; try a CPU")
     return Footprint(
-        state=_held((state,)),
+        state=_held((state, state.params)),
         data=_held((task.tables, task.data, order)),
         between=memory.temp_size_in_bytes,
         sent=sent_bytes(program),
@@ -107,7 +107,7 @@ def sent_bytes(program: str) -> int:
 
 def table(backbone: str, meshes: Sequence[MeshConfig], found: Sequence[Footprint]) -> str:
     """A row per mesh."""
-    rows = ["| backbone | data x model | state, MB | data, MB | between layers, MB | exchanged, MB |"]
+    rows = ["| backbone | data x model | state, MB | data, MB | within a step, MB | exchanged, MB |"]
     rows.append("|---|---|---|---|---|---|")
     for mesh, each in zip(meshes, found, strict=True):
         cells = " | ".join(f"{part / MEGABYTE:.1f}" for part in each)

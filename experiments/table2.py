@@ -94,9 +94,12 @@ def main() -> None:
     names = (given.datasets, given.backbones, given.variants)
     configs = plan(*names, given.seeds, given.pools, given.set)
     # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.device import PROGRAMS, keep_programs
     from reland_jax.mesh import join_processes
 
     join_processes(os.environ)
+    if all(config.keep_programs for config in configs.values()):
+        keep_programs(Path(given.workdir) / PROGRAMS)
     kept = Path(given.cells) if given.cells else None
     table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
     failed = sum(len(cell.failed) for group in table.groups for cell in group.cells.values())

@@ -154,14 +154,23 @@ def init_state(task: Task, config: TrainConfig, seeds: Sequence[int] = ()) -> Tr
         seeds: the training seeds; none means `config.seed`. Several make the state of all of them.
     """
     seed = jnp.int32(config.seed) if not seeds else jnp.int32(seeds if len(seeds) > 1 else seeds[0])
-    return _init_placed(program_of(task, config), task.tables, task.data, seed)
+    program = program_of(task, config)
+    # One after the other: drawing random numbers takes several times the memory of the parameters.
+    params = _init_placed(program, task.tables, task.data, seed)
+    return TrainState(params, _init_optimizer(program, params, seed), jnp.zeros_like(seed), seed)
 
 
 @partial(jax.jit, static_argnums=0)
-def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+def _init_placed(program: Program, tables: Any, data: Any, seed: jax.Array) -> Any:
     if seed.ndim:
         return jax.vmap(partial(_init, program, tables, data))(seed)
     return constrained(_init(program, tables, data, seed))
+
+
+@partial(jax.jit, static_argnums=0)
+def _init_optimizer(program: Program, params: Any, seed: jax.Array) -> Any:
+    optimizer = create_optimizer(program.config, program.steps)
+    return jax.vmap(optimizer.init)(params) if seed.ndim else constrained(optimizer.init(params))
 
 
 @jax.jit
@@ -176,20 +185,18 @@ def param_shapes(task: Task | ClosedForm, config: TrainConfig) -> Any:
         where = replicated()
         return jax.tree.map(lambda leaf: leaf.update(sharding=where) if where else leaf, task.shapes)
     init = partial(_init, program_of(task, config))
-    shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed)).params
+    shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed))
     if (placed := shardings(shapes)) is None:
         return shapes
     return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, placed)
 
 
-def _init(program: Program, tables: Any, data: Any, seed: jax.Array) -> TrainState:
+def _init(program: Program, tables: Any, data: Any, seed: jax.Array) -> Any:
     key = purpose_key(seed, Purpose.PARAMETERS)
     order = program.epoch_order(data, key)
     batch = program.batch(data, order, jnp.int32(0), key)
     rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
-    params = program.model.init(rngs, tables, batch, method="loss")
-    optimizer = create_optimizer(program.config, program.steps)
-    return TrainState(params, optimizer.init(params), jnp.int32(0), seed)
+    return program.model.init(rngs, tables, batch, method="loss")
 
 
 @partial(jax.jit, static_argnums=0)
