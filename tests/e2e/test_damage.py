@@ -158,7 +158,7 @@ def read_checkpoint(config: Config, workdir: Path, folder: Path) -> str:
         task = recommender_of(made, name.removesuffix("-seed0"))
     state = init_state(task, config.train)
     like = TrainingCheckpoint(state, state.params, {})
-    saved = Checkpoints(workdir / folder, {"made_from": stamp}).restore(like)
+    saved = Checkpoints(workdir / folder, {"made_from": stamp, "seeds": [0]}).restore(like)
     return digest(saved) if saved else ""
 
 
