@@ -37,7 +37,8 @@ def keep_programs(folder: Path) -> None:
     from jax._src import compilation_cache
 
     ours = isinstance(getattr(compilation_cache, "_cache", None), SealedPrograms)
-    if jax.config.jax_compilation_cache_dir is not None and not ours:
+    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # made when JAX is imported
+    if given is not None and not ours:
         return
     if not hasattr(compilation_cache, "_cache") or not hasattr(compilation_cache, "_cache_initialized"):
         _log.warning("jax %s has another kind of cache: no compiled programs are kept", jax.__version__)
@@ -52,7 +53,7 @@ def keep_programs(folder: Path) -> None:
     }.items():
         jax.config.update(name, value)
     # The only way to give JAX a cache of one's own; it looks for these two before it makes one.
-    compilation_cache._cache = SealedPrograms(place)
+    compilation_cache._cache = SealedPrograms(place)  # type: ignore[assignment]  # it is one by its methods
     compilation_cache._cache_initialized = True
 
 

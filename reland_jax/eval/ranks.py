@@ -142,8 +142,8 @@ def plan_ranking(
     if before.any():
         target_masked = np.zeros(target_item.shape, np.int32)
         target_masked.reshape(-1)[slot] = before
-    tiled = Tile(user, masked_row, masked_item, target_row, target_item, target_masked)
-    tiled = jax.tree.map(device_put_rows, tiled)
+    arrays = user, masked_row, masked_item, target_row, target_item, target_masked
+    tiled = Tile(*jax.tree.map(device_put_rows, arrays))
     masked_targets = before if before.any() else None
     at_a_time, wanted = min(at_a_time, rows), np.zeros((tiles, rows), np.int64)
     wanted[tile[dealt], row[dealt]] = targets.lengths()[dealt]

@@ -7,6 +7,7 @@ to `reland_jax.config.BACKBONES`). Its variants `id`, `f_item` and `reland` need
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -91,6 +92,11 @@ class Backbone(NamedTuple):
     linear: Callable[[Any, int, int, bool, int], Linear] | None = None
 
 
+def _ease(recency: bool, config: EaseConfig, dim: int, num_items: int, texts: bool, rationales: int) -> Ease:
+    del dim
+    return Ease(config, num_items, texts, rationales, recency)
+
+
 MODELS = {
     "neumf": Backbone(lambda config, length: NeuMF(config), embeddings=2),
     "ngcf": Backbone(lambda config, length: NGCF(config), needs_graph=True),
@@ -101,10 +107,8 @@ MODELS = {
     "duorec": Backbone(
         lambda config, length: DuoRec(config, length), sequential=True, contrastive=True, attention=True
     ),
-    "ease": Backbone(None, linear=lambda config, dim, *reads: Ease(config, *reads, recency=False)),
-    "ease_recency": Backbone(
-        None, sequential=True, linear=lambda config, dim, *reads: Ease(config, *reads, recency=True)
-    ),
+    "ease": Backbone(None, linear=partial(_ease, False)),
+    "ease_recency": Backbone(None, sequential=True, linear=partial(_ease, True)),
     "ials": Backbone(None, linear=Ials),
 }
 

@@ -221,8 +221,13 @@ def _train(
         trained[seed] = _measured(job, task, evaluator, result, parts, len(stages))
     own = next(seed for seed, stage in stages.items() if stage is job.stage)
     for seed in stages.keys() - {own}:
-        job.made.make(dataclasses.replace(stages[seed], run=lambda _, done=trained[seed]: done))
+        job.made.make(dataclasses.replace(stages[seed], run=partial(_measured_already, trained[seed])))
     return trained[own]
+
+
+def _measured_already(trained: Trained, job: Job) -> Trained:
+    del job
+    return trained
 
 
 def _fitted(

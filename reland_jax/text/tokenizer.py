@@ -88,7 +88,7 @@ def _from_vocabulary(path: Path, max_tokens: int) -> Tokeniser:
             lowercase=values.get("do_lower_case", True),
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        known = tokenizer.get_vocab()
+        known: dict[str, int] = tokenizer.get_vocab()
         if missing := [token for token in (_CLS, _SEP) if token not in known]:
             raise RelandError(f"{path}: {' and '.join(missing)} must be in the vocabulary of a BERT")
         tokenizer.post_processor = processors.BertProcessing((_SEP, known[_SEP]), (_CLS, known[_CLS]))

@@ -56,15 +56,14 @@ def factorisation(model: Ials, tables: AnyTables, splits: Splits, histories: dic
     """
     check_users(splits.train)
     items = jax.ShapeDtypeStruct((splits.num_items, model.dim), np.float32)
-    shapes = Factors(items, None)
-    given = None
+    shapes, given = {"items": items, "rationale_loadings": None}, None
     if model.rationales and model.config.rationale_weight:
         given = _given(model, tables)
-        shapes = Factors(items, jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32))
+        shapes["rationale_loadings"] = jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32)
     rows = {part: tiles(_matrix(history, splits.num_items)) for part, history in histories.items()}
     call = partial(_call, model, splits)
     return ClosedForm(
-        model, shapes._asdict(), len(splits.train.items),
+        model, shapes, len(splits.train.items),
         partial(_problem, model, tables, splits, given),
         lambda problem: call(problem, factorise.lower, 0).compile(),
         lambda problem, seed: call(problem, factorise, seed)._asdict(),
