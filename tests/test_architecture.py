@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "fields", "records", "variants"}
-CONTRACTS = GROUND | {"config", "linear"}
+CONTRACTS = GROUND | {"config", "linear", "pool_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": set(),
     "variants": {"types", "fields"},
     "linear": {"types", "fields"},
-    "config": GROUND | {"linear"},
+    "pool_settings": {"types", "fields"},
+    "config": GROUND | {"linear", "pool_settings"},
     "mesh": CONTRACTS,
     "device": {"types", "files"},
     "data": CONTRACTS,
