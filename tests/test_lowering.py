@@ -36,7 +36,7 @@ from reland_jax.text.checkpoint import Pooling
 from reland_jax.text.encode import embed
 from reland_jax.train import Task, closed_form
 from reland_jax.train.placement import distribute
-from reland_jax.train.state import _dispatch, _init, program_of, shuffled
+from reland_jax.train.state import _dispatch, init_state, program_of, shuffled
 from tests.toys import planted_splits, random_ragged
 from tests.train.test_sharding import collectives
 from tests.train.toys import PAIRS, SEQUENTIAL, scored, tiny_task
@@ -187,7 +187,7 @@ def _training(backbone: str, fanout: tuple[int, ...], variant: str, in_use: Size
     )
     task = tiny_task(backbone, planted_splits(), config, variant, tables, fanout)
     program, seed = program_of(task, config), jnp.int32(0)
-    state = jax.eval_shape(partial(_init, program), task.tables, task.data, seed)
+    state = jax.eval_shape(lambda: init_state(task, config))
     order = jax.eval_shape(partial(shuffled, program), task.data, seed, 0)
     arguments = state, task.tables, task.data, order, jnp.arange(config.steps_per_dispatch)
     return Training(task, state, jax.jit(partial(_dispatch, program)).trace(*arguments))
