@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Makes the Python environment that the other launch scripts use.
 #
-#   bash launch/setup.sh [core|dev|docs] [--dry_run]
+#   bash launch/setup.sh [core|dev|optional|docs] [--dry_run]
 #
-# core  what the main job needs (requirements.txt and the MiniLM weights); the default
-# dev   that, and what the tests need (requirements-dev.txt, requirements-llm.txt)
-# docs  what the documentation site is built with (requirements-docs.txt)
+# core      what the main job needs (requirements.txt and the MiniLM weights); the default
+# dev       that, and what the tests need (requirements-dev.txt, requirements-llm.txt)
+# optional  that, and what the tests of optional parts need (requirements-scann.txt, requirements-ray.txt)
+# docs      what the documentation site is built with (requirements-docs.txt)
 #
 # The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
 # requirement files have not changed since the last time. --dry_run prints the commands instead.
@@ -106,15 +107,17 @@ install_set() {
   say "installed in $((SECONDS - started)) s"
 }
 
-# setup_environment core|dev|docs
+# setup_environment core|dev|optional|docs
 setup_environment() {
-  local files=("$RELAND_ROOT/requirements.txt")
+  local names=(requirements) files=() name
   case "$1" in
     core) ;;
-    dev) files+=("$RELAND_ROOT/requirements-dev.txt" "$RELAND_ROOT/requirements-llm.txt") ;;
-    docs) files=("$RELAND_ROOT/requirements-docs.txt") ;;
-    *) fail "unknown set of requirements '$1'; known are core, dev, docs" ;;
+    dev) names+=(requirements-dev requirements-llm) ;;
+    optional) names+=(requirements-dev requirements-llm requirements-scann requirements-ray) ;;
+    docs) names=(requirements-docs) ;;
+    *) fail "unknown set of requirements '$1'; known are core, dev, optional, docs" ;;
   esac
+  for name in "${names[@]}"; do files+=("$RELAND_ROOT/$name.txt"); done
   make_environment
   install_set "$1" "${files[@]}"
 }

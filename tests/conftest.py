@@ -1,9 +1,10 @@
-"""Settings that every test shares: the CPU, no network, and what to do without the real data sets."""
+"""Settings that every test shares: the CPU, no network, and what is skipped, with the reason."""
 
 from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -33,6 +34,7 @@ hypothesis.settings.register_profile("reland", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("reland")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NEEDS_DATA = "needs the real data sets: set RELAND_DATA to their folder"
 
 
 def find_shared_data() -> Path | None:
@@ -59,15 +61,24 @@ def shared_data() -> Path:
     """The folder of the real data sets; the test is skipped where there is none."""
     root = find_shared_data()
     if root is None:
-        pytest.skip("needs the real data sets: set RELAND_DATA to their folder")
+        pytest.skip(NEEDS_DATA)
     return root
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests marked `shared_data` where the data are absent."""
-    if find_shared_data() is not None:
-        return
-    skip = pytest.mark.skip(reason="needs the real data sets: set RELAND_DATA to their folder")
+def why_skipped(item: pytest.Item, without_packages: bool) -> str:
+    """What a marked test needs and does not find here; empty if nothing."""
+    if item.get_closest_marker("shared_data") and find_shared_data() is None:
+        return NEEDS_DATA
+    optional = item.get_closest_marker("optional")
+    missing = [name for name in (optional.args if optional else ()) if find_spec(name) is None]
+    if missing and without_packages:
+        return f"needs {missing[0]}: pip install -r requirements-{missing[0]}.txt"
+    return ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips tests for want of data or of optional packages; the latter fail if they are what is asked for."""
+    without_packages = config.option.markexpr != "optional"
     for item in items:
-        if item.get_closest_marker("shared_data"):
-            item.add_marker(skip)
+        if reason := why_skipped(item, without_packages):
+            item.add_marker(pytest.mark.skip(reason=reason))

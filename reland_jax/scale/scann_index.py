@@ -72,7 +72,7 @@ class ScannIndex:
     @classmethod
     def load(cls, folder: Path, keys: np.ndarray) -> ScannIndex:
         """Reads what `save` wrote for the same keys ``<float32>[S, D]``."""
-        return cls(keys, import_scann().loadbuild_searcher(str(folder)))
+        return cls(keys, import_scann().load_searcher(str(folder)))
 
     def save(self, folder: Path) -> None:
         """Writes the index into an existing folder, which may be moved afterwards."""

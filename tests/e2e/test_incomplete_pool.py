@@ -102,7 +102,6 @@ def test_an_incomplete_pool_whose_journal_is_gone_is_not_paid_for_again(
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Process]]:
     """Starts the misbehaving service anew with other settings, and points the environment at it."""
-    pytest.importorskip("openai")
     with fault_server.started(monkeypatch) as start:
         yield start
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import shlex
@@ -27,11 +26,6 @@ from reland_jax.train import Evaluator, Task
 from reland_jax.types import RelandError, TargetRanks
 from reland_jax.variants import VARIANTS, Variant
 from tests.e2e.conftest import merged
-
-needs_optuna = pytest.mark.skipif(
-    importlib.util.find_spec("optuna") is None,
-    reason="needs Optuna: pip install -r requirements-tune.txt",
-)
 
 # --- spaces ----------------------------------------------------------------------------------------
 
@@ -147,7 +141,6 @@ def drawn(found: dict[str, Any], variant: str = "id") -> list[dict[str, Any]]:
     return [t["settings"] for t in found["variants"][variant]["trials"] if t["state"] != "stopped"]
 
 
-@needs_optuna
 def test_equal_budgets_and_the_same_random_draws(search: Tuned, tmp_path: Path) -> None:
     turns: list[str] = []
     found = search(tmp_path, 4, lambda variant, *_: turns.append(variant), VARIANTS)
@@ -165,7 +158,6 @@ def test_equal_budgets_and_the_same_random_draws(search: Tuned, tmp_path: Path) 
     assert json.loads((tmp_path / "tune.json").read_text()) == json.loads(json.dumps(found))
 
 
-@needs_optuna
 def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(search: Tuned, tmp_path: Path) -> None:
     """Stopped in the first and in the sixth trial, of which the latter is no longer a random draw."""
 
@@ -189,7 +181,6 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(search: Tuned, tmp_pa
     assert drawn(search(tmp_path / "stopped", 7))[:6] == drawn(expected), "a larger budget adds trials"
 
 
-@needs_optuna
 def test_a_failed_trial_counts_with_its_reason(search: Tuned, tmp_path: Path) -> None:
     def outcome(variant: str, settings: Any, count: int, report: Report) -> None:
         if count == 2:
@@ -209,7 +200,6 @@ def test_a_failed_trial_counts_with_its_reason(search: Tuned, tmp_path: Path) ->
         search(tmp_path / "none", 1, always)
 
 
-@needs_optuna
 def test_a_hopeless_trial_is_pruned_after_a_third_of_the_epochs(search: Tuned, tmp_path: Path) -> None:
     def outcome(variant: str, settings: Any, count: int, report: Report) -> None:
         if count == 5:
@@ -222,7 +212,6 @@ def test_a_hopeless_trial_is_pruned_after_a_third_of_the_epochs(search: Tuned, t
     assert trial["validation"] == {str(epoch): 0.0 for epoch in range(1, EPOCHS // 3 + 2)}
 
 
-@needs_optuna
 def test_other_settings_begin_anew_and_a_folder_has_one_owner(search: Tuned, tmp_path: Path) -> None:
     def again(*_: Any) -> None:
         with pytest.raises(RelandError, match="another process is tuning here"):
@@ -258,7 +247,6 @@ def tiny(settings: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatc
     return Config.from_dict(merged(get_config("demo,lightgcn").to_dict(), changes))
 
 
-@needs_optuna
 def test_no_test_metric_and_the_main_job_finds_the_same(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +291,6 @@ def test_no_test_metric_and_the_main_job_finds_the_same(
     assert summary.valid["ndcg@10"] == pytest.approx(best["value"], abs=1e-9)
 
 
-@needs_optuna
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a?mode=ro", "a #b", "line\nbreak"])
 def test_trials_lie_in_the_folder_that_was_named(tmp_path: Path, name: str) -> None:
     """Whatever a URL would make of its name."""
@@ -314,7 +301,6 @@ def test_trials_lie_in_the_folder_that_was_named(tmp_path: Path, name: str) -> N
     assert [path.name for path in (tmp_path / name).iterdir()] == ["trials.sqlite"]
 
 
-@needs_optuna
 def test_damaged_trials_are_reported(tmp_path: Path) -> None:
     path, config = tmp_path / "trials.sqlite", base_config("demo", "lightgcn")
     tuning.open_study(config, "id", tmp_path)

@@ -123,6 +123,7 @@ def test_a_failed_job_is_the_exit_status(machine: Machine) -> None:
 FAST = "-m pytest -n auto --dist loadfile"
 PROCESSES = "tests/e2e/test_processes.py::test_two_processes_train_to_the_numbers_of_one[sasrec]"
 CLOCKS = "tests/train/test_clocks.py"
+OPTIONAL = f"{FAST} -m optional"
 SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} -m slow --dist load"
 
 
@@ -140,6 +141,14 @@ def test_tests_get_the_dev_set(machine: Machine) -> None:
     assert tests == [f"{machine.repository}: {FAST}"]
 
 
+def test_optional_tests_get_their_packages(machine: Machine) -> None:
+    assert machine.run("launch/test.sh", "--optional", "-x").returncode == 0
+    _, install, _, *tests = machine.calls()
+    for name in ("", "-dev", "-llm", "-scann", "-ray"):
+        assert f"-r {machine.repository}/requirements{name}.txt" in install
+    assert tests == [f"{machine.repository}: {OPTIONAL} -x"]
+
+
 def test_the_site_gets_the_docs_set_and_nothing_else(machine: Machine) -> None:
     done = machine.run("launch/docs.sh", "--clean")
     assert done.returncode == 0, done.stderr
@@ -154,7 +163,7 @@ def test_continuous_integration_checks_the_code_builds_the_site_and_runs_the_tes
     done = machine.run(".ci/run")
     assert done.returncode == 0, done.stderr
     calls = [call.removeprefix(f"{machine.repository}: ") for call in machine.calls()]
-    steps = [STYLE, TYPES, PAGES, SITE, FAST, SLOW]
+    steps = [STYLE, TYPES, PAGES, SITE, FAST, OPTIONAL, SLOW]
     assert [call for call in calls if call in steps] == steps
 
 
@@ -166,7 +175,7 @@ def test_the_checks_get_the_dev_set(machine: Machine) -> None:
     assert checks == [f"{machine.repository}: {each}" for each in (STYLE, f"{TYPES} launch/plan.py")]
 
 
-@pytest.mark.parametrize("broken", [STYLE, TYPES, PAGES, SITE, FAST, SLOW])
+@pytest.mark.parametrize("broken", [STYLE, TYPES, PAGES, SITE, FAST, OPTIONAL, SLOW])
 def test_a_failed_check_build_or_test_is_the_exit_status(machine: Machine, broken: str) -> None:
     assert machine.run(".ci/run", FAKE_BROKEN=broken).returncode == 1
 
@@ -198,7 +207,7 @@ def test_an_environment_of_an_old_python_is_refused(machine: Machine) -> None:
 def test_an_unknown_set_is_refused(machine: Machine) -> None:
     done = machine.run("launch/setup.sh", "cor")
     assert done.returncode == 1
-    assert "unknown set of requirements 'cor'; known are core, dev, docs" in done.stderr
+    assert "unknown set of requirements 'cor'; known are core, dev, optional, docs" in done.stderr
 
 
 def test_a_report_is_promised_only_where_it_is(machine: Machine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import numpy as np
@@ -13,17 +12,13 @@ from reland_jax.retrieval.index import recall_at_k
 from reland_jax.retrieval.scann import BRUTE_FORCE_KEYS, _search, scann_top_k
 from reland_jax.types import RelandError
 
-needs_scann = pytest.mark.skipif(
-    importlib.util.find_spec("scann") is None, reason="ScaNN is not installed (requirements-scann.txt)"
-)
-
 
 def clustered(rng: np.random.Generator, centres: np.ndarray, rows: int) -> np.ndarray:
     noise = 0.7 * rng.normal(size=(rows, centres.shape[1]))
     return (centres[rng.integers(0, len(centres), rows)] + noise).astype(np.float32)
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 @pytest.mark.parametrize(("num_keys", "k"), [(1, 1), (5, 5), (300, 1), (300, 10)])
 def test_equals_exact_on_a_small_set(num_keys: int, k: int) -> None:
     rng = np.random.default_rng(0)
@@ -35,7 +30,7 @@ def test_equals_exact_on_a_small_set(num_keys: int, k: int) -> None:
     np.testing.assert_allclose(cosine, oracle_cosine, atol=1e-5)
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 @pytest.mark.parametrize("k", [1, 3])
 def test_ties_and_zero_vectors_as_exact(k: int) -> None:
     keys = np.array([[0, 1], [1, 0], [2, 0], [0, 4], [1, 0], [0, 0]], np.float32)
@@ -45,7 +40,7 @@ def test_ties_and_zero_vectors_as_exact(k: int) -> None:
     np.testing.assert_allclose(found[1], exact[1], atol=1e-6)
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 def test_repeated_keys_come_in_ascending_order() -> None:
     rng = np.random.default_rng(3)
     keys = rng.normal(size=(60, 8))[rng.permutation(np.repeat(np.arange(60), 5))]
@@ -66,7 +61,7 @@ def test_results_are_clipped_then_ordered_by_cosine_and_number() -> None:
     np.testing.assert_array_equal(cosine, np.array([[1.0, 1.0, 0.5]], np.float32))
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 def test_recall_of_the_tree_is_high_and_cosines_are_exact() -> None:
     rng = np.random.default_rng(1)
     centres = rng.normal(size=(60, 32))
@@ -80,7 +75,7 @@ def test_recall_of_the_tree_is_high_and_cosines_are_exact() -> None:
     np.testing.assert_allclose(cosine, np.einsum("qd,qkd->qk", unit_queries, unit_keys[index]), atol=1e-5)
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 def test_more_neighbours_than_the_searched_leaves_hold() -> None:
     rng = np.random.default_rng(2)
     queries, keys = rng.normal(size=(5, 8)), rng.normal(size=(BRUTE_FORCE_KEYS, 8))
@@ -88,7 +83,7 @@ def test_more_neighbours_than_the_searched_leaves_hold() -> None:
     np.testing.assert_array_equal(scann_top_k(queries, keys, k)[0], exact_top_k(queries, keys, k)[0])
 
 
-@needs_scann
+@pytest.mark.optional("scann")
 def test_faults_are_the_same_as_exact() -> None:
     with pytest.raises(RelandError, match=r"1 of 3 keys are not finite.*\[1\]"):
         scann_top_k(np.eye(2), np.array([[0, 1], [np.nan, 0], [1, 1]]), 1)

@@ -49,8 +49,10 @@ def kill_a_worker(out: Path, killed: list[int], done: threading.Event) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.optional("ray")
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
+    import ray
+
     job = example(tmp_path, shards=4, users=20_000, seeds=2000)
     plain = AttachJob(job.users, job.seeds, tmp_path / "plain", batch=500)
     attach_all(StreamAssigner(plain), print)

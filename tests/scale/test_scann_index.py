@@ -19,8 +19,8 @@ def clustered(rows: int, seed: int) -> np.ndarray:
     return (centres[rng.integers(0, 60, rows)] + 0.7 * rng.normal(size=(rows, 32))).astype(np.float32)
 
 
+@pytest.mark.optional("scann")
 def test_the_effort_reaches_its_recall_on_other_users(tmp_path: Path) -> None:
-    pytest.importorskip("scann")
     keys, sample, others = clustered(6000, 1), clustered(1500, 2), clustered(1500, 3)
     index = ScannIndex.build(keys, 1)
     low, high = (index.tune(sample, ExactIndex(keys).search(sample, 1)[0], r) for r in (0.6, 0.97))
@@ -56,8 +56,8 @@ def test_the_fewest_leaves_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert index.tune(queries, exact, 0.3).leaves == 1
 
 
+@pytest.mark.optional("scann")
 def test_few_keys_are_all_compared() -> None:
-    pytest.importorskip("scann")
     keys = clustered(300, 1)
     effort = ScannIndex.build(keys, 1).tune(keys, ExactIndex(keys).search(keys, 1)[0], 0.99)
     assert effort[:3] == ScannEffort(0, 0, 1.0, 0.0)[:3]

@@ -96,9 +96,9 @@ def test_equals_assign(tmp_path: Path, engine: str, k: int, text: bool) -> None:
         assert found["rank"].to_pylist() == [1, 2, 3] * len(behaviour)
 
 
+@pytest.mark.optional("scann")
 @pytest.mark.parametrize("k", [1, 2])
 def test_scann_equals_exact_on_a_small_set(tmp_path: Path, k: int) -> None:
-    pytest.importorskip("scann")
     job, behaviour, seed_users, names = example(tmp_path)
     job = changed(job, engine="scann", k=k)
     run(job)
@@ -198,10 +198,10 @@ def test_goes_on_after_a_kill_between_and_within_shards(
     assert outputs(job) == outputs(changed(job, out=tmp_path / "whole"))
 
 
+@pytest.mark.optional("scann")
 @pytest.mark.slow
 def test_scann_goes_on_with_the_same_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ScaNN trains another index every time; the kept one gives the outputs of a run that was not killed."""
-    pytest.importorskip("scann")
     job = changed(example(tmp_path, 7000, 6000)[0], engine="scann", recall=0.5)
     attacher = StreamAssigner(job)
     real, calls = attacher._table, []

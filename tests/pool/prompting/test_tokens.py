@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +34,6 @@ def test_a_model_that_tiktoken_does_not_know_is_estimated() -> None:
 
 def test_openai_without_its_vocabulary_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for once in a process, not for every prompt."""
-    tiktoken = pytest.importorskip("tiktoken")
     asked: list[str] = []
 
     def unreachable(model: str) -> None:
@@ -48,7 +48,6 @@ def test_openai_without_its_vocabulary_is_estimated(monkeypatch: pytest.MonkeyPa
 
 def test_openai_with_its_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of text that looks like a special token, which tiktoken refuses to encode by default."""
-    tiktoken = pytest.importorskip("tiktoken")
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256}
     made = tiktoken.Encoding(
         "toy", pat_str=r"\w+|\W+", mergeable_ranks=ranks, special_tokens={"<|end|>": 257}

@@ -17,8 +17,6 @@ from reland_jax.pool.providers.openai_chat import OpenAIProvider
 from reland_jax.types import RelandError
 from tests.pool import fault_server
 
-pytest.importorskip("openai")
-
 REQUESTS = [RationaleRequest(str(number), f"prompt {number}") for number in range(6)]
 ONE_BY_ONE = LLMConfig(concurrency=1)
 

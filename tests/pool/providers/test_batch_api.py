@@ -48,8 +48,6 @@ from tests.pool.batch_server import (
     run_until_killed,
 )
 
-pytest.importorskip("openai", reason="needs the package openai: requirements-llm.txt")
-
 CONFIG = PoolConfig(
     provider="batch", model="some-llm", max_tokens=50, tokenizer="characters", answers="text"
 )  # fmt: skip

@@ -24,8 +24,6 @@ from tests.pool import fault_server
 from tests.pool.fault_server import ENDLESS_MARK, LONG_MARK, MALFORMED_MARK
 from tests.pool.providers.test_openai_chat import trouble_of
 
-pytest.importorskip("openai")
-
 KEY = "sk-a-very-secret-key-0123456789"
 CONFIG = PoolConfig(provider="openai", model="m", max_tokens=50, tokenizer="characters", answers="text")
 

@@ -28,8 +28,6 @@ from reland_jax.types import RelandError
 from tests.pool import fault_server
 from tests.pool.fault_server import MALFORMED_MARK, REFUSED_MARK, content_of
 
-pytest.importorskip("openai")
-
 KEY = "sk-a-very-secret-key-0123456789"
 CONFIG = PoolConfig(provider="openai", model="m", max_tokens=50)
 
