@@ -35,7 +35,8 @@ class Footprint(NamedTuple):
     """Bytes of one device.
 
     Attributes:
-        state: parameters, the optimiser's moments, and the copy of the best parameters that `fit` keeps.
+        state: parameters, the optimiser's moments, and the copy of the best parameters that `fit` keeps where
+            that is in the memory of the device.
         data: interactions, shuffles and the graph.
         between: gradients, activations and temporary arrays, at most; they live within a step only.
         sent: results of the operations in which devices exchange arrays, each counted once.
@@ -57,7 +58,8 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
     """
     import jax
 
-    from reland_jax.device import sizes_of, use_sizes
+    from reland_jax.device import sizes, sizes_of, use_sizes
+    from reland_jax.device.aside import DEVICE
     from reland_jax.mesh import use_mesh
     from reland_jax.stages import id_task
     from reland_jax.train import Task
@@ -75,11 +77,12 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
             out_shardings=(shardings(state), replicated()),
         )
         compiled = step.lower(state, task.tables, task.data, order, jax.numpy.arange(1)).compile()
+        best_on_device = sizes().best_kept_in == DEVICE
     memory, program = compiled.memory_analysis(), compiled.as_text()
     if memory is None or program is None:
         raise RelandError(f"JAX on {jax.default_backend()} does not say what a program needs; try a CPU")
     return Footprint(
-        state=_held((state, state.params)),
+        state=_held((state, state.params) if best_on_device else state),
         data=_held((task.tables, task.data, order)),
         between=memory.temp_size_in_bytes,
         sent=sent_bytes(program),

@@ -3,6 +3,7 @@
 Also the programs compiled for it, kept on the disk.
 """
 
+from reland_jax.device.aside import set_aside, taken_back
 from reland_jax.device.attention import attend
 from reland_jax.device.precision import layer_products, matmul_precision
 from reland_jax.device.programs import PROGRAMS, keep_programs
@@ -20,7 +21,9 @@ __all__ = [
     "layer_products",
     "matmul_precision",
     "random_key",
+    "set_aside",
     "sizes",
     "sizes_of",
+    "taken_back",
     "use_sizes",
 ]

@@ -46,6 +46,8 @@ class Sizes:
         pair_bytes: of NeuMF's first layer for pairs, where its tower is too large to be unrolled.
         ranks_in_known_turns: whether the loops of the full ranking turn a number of times that is fixed when
             they are compiled, and not as often as these users need.
+        best_kept_in: the memory that holds the best parameters of a training, by JAX's name: that of the
+            device, or "pinned_host", which a step does without.
     """
 
     kmeans_bytes: int
@@ -69,6 +71,7 @@ class Sizes:
     float32_products: str
     pair_bytes: int
     ranks_in_known_turns: bool
+    best_kept_in: str
 
 
 SIZES = {
@@ -111,6 +114,7 @@ SIZES = {
         pair_bytes=0,
         # Turns for users who are settled would cost what the first look saves.
         ranks_in_known_turns=False,
+        best_kept_in="device",
     ),
     "gpu": Sizes(
         kmeans_bytes=256 << 20,
@@ -141,6 +145,7 @@ SIZES = {
         pair_bytes=512 << 20,
         # To end a loop by a number that it computes, a GPU asks the host at each turn.
         ranks_in_known_turns=True,
+        best_kept_in="pinned_host",
     ),
 }
 SIZES["tpu"] = dataclasses.replace(

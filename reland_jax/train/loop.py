@@ -16,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
+from reland_jax.device import set_aside, sizes, taken_back
+from reland_jax.device.aside import DEVICE
 from reland_jax.eval import Vectors, check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.mesh import active_mesh, of_first_process
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
@@ -237,7 +239,7 @@ def _tell(
 
 
 def _results(progress: Mapping[str, Any], best: Any, compile_seconds: float) -> list[FitResult]:
-    results, alone = [], len(progress["seeds"]) == 1
+    results, alone, best = [], len(progress["seeds"]) == 1, taken_back(best)
     for index, each in enumerate(progress["seeds"]):
         params = best if alone else of_one(best, index)
         seconds = float(np.median([entry["seconds"] for entry in each["history"]]))
@@ -269,7 +271,7 @@ def _initial_checkpoint(
     """Where a run begins or goes on: fresh, or the newest checkpoint."""
     state = init_state(task, config, seeds)
     # Steps donate their state, so the best parameters are a separate copy.
-    best = jax.tree.map(jnp.copy, state.params)
+    best = set_aside(state.params)
     progress = {"seeds": [{"history": [], "best_epoch": 0, "best": -1.0} for _ in seeds]}
     fresh = TrainingCheckpoint(state, best, progress)
     return (checkpoints.restore(fresh) if checkpoints else None) or fresh
@@ -312,8 +314,20 @@ def _one_epoch(
         progress[index] = progress[index] | {"history": [*progress[index]["history"], entry]}
         if better[index]:
             progress[index] |= {"best_epoch": epoch, "best": entry[MONITOR]}
-    best = _copy_over(saved.best, state.params, better) if better.any() else saved.best
+    best = _better(saved.best, state.params, better) if better.any() else saved.best
     return TrainingCheckpoint(state, best, {"seeds": progress})
+
+
+def _better(best: Any, params: Any, better: np.ndarray) -> Any:
+    """The best parameters after a validation; donates those before."""
+    if sizes().best_kept_in == DEVICE:
+        return _copy_over(best, params, better)
+    if better.all():
+        return set_aside(params)
+    # One array after the other, so that only one of the best is on the device.
+    return jax.tree.map(
+        lambda old, new: set_aside(_copy_over(taken_back(old), new, better)), best, params
+    )
 
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)
