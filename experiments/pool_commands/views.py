@@ -16,6 +16,7 @@ from reland_jax.pool_store import (
     dense_users,
     difference,
     edits,
+    read_log,
     read_record,
     read_version,
     verify,
@@ -73,6 +74,8 @@ def export(store: PoolStore, number: int | None, file: str) -> int:
 def show_problems(store: PoolStore) -> int:
     """Prints everything that is wrong with a store; the exit status is 1 if anything is."""
     problems = verify(store)
+    if not problems and not read_log(store.folder).chained:
+        print("made by an earlier version of this program: the next change chains the audit log")
     for problem in problems:
         print(problem)
     if not problems:

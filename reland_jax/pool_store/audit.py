@@ -6,8 +6,8 @@ list that was deleted or replaced. The mark (`MARK_FILE`) says that a folder is 
 number of lines and the checksum of the whole log: its end cannot be cut off unnoticed either. The checksums
 have no key: they detect accidents, not a person who recomputes them.
 
-A line with "anchor" begins the chain anew: `experiments.pool seal` makes one where something was lost for
-good.
+A line with "anchor" begins the chain: the first one where an earlier version of this program wrote a log
+without it, and one that `experiments.pool seal` makes where something was lost for good.
 """
 
 from __future__ import annotations
@@ -51,12 +51,14 @@ class Log(NamedTuple):
     Attributes:
         entries: its lines, oldest first, without one that was cut off by a crash.
         sha256: checksum of the lines; what the next one keeps as "previous".
+        chained: whether the last line has the checksum of those before it (true for an empty log).
         lists: checksums of the lists by the last line that has them; None where none has.
         whole: bytes of the whole lines.
     """
 
     entries: list[dict[str, Any]]
     sha256: str
+    chained: bool
     lists: dict[str, str] | None
     whole: int
 
@@ -81,11 +83,11 @@ def read_log(store: Path) -> Log:
 def _read_log(store: Path) -> Log:
     log, mark = _parsed(store / AUDIT_FILE), read_mark(store)
     if mark is None:
-        if log.entries:
+        if log.entries and "previous" in log.entries[-1]:
             raise RelandError(f"{store / MARK_FILE}: missing; {ADVICE}")
         return log
     # A process that was killed between the two leaves the mark one line behind.
-    behind = log.entries and log.entries[-1].get("previous") == mark.sha256
+    behind = log.chained and log.entries and log.entries[-1].get("previous") == mark.sha256
     if mark.sha256 != log.sha256 and not behind:
         raise RelandError(
             f"{store / AUDIT_FILE}: lines are missing or edited: {MARK_FILE} tells of {mark.lines} lines "
@@ -152,7 +154,7 @@ def log_as_it_is(store: Path) -> Log:
     content = content_of(store / AUDIT_FILE)
     whole = content[: content.rfind(b"\n") + 1]
     entries = [entry for line in whole.split(b"\n")[:-1] if (entry := _entry(line)) is not None]
-    return Log(entries, hashlib.sha256(whole).hexdigest(), _lists(entries), len(whole))
+    return Log(entries, hashlib.sha256(whole).hexdigest(), False, _lists(entries), len(whole))
 
 
 def _parsed(path: Path) -> Log:
@@ -167,14 +169,16 @@ def _parsed(path: Path) -> Log:
         row for row, (_, entry) in enumerate(lines)
         if entry and entry.get("anchor") and entry.get("previous") == before[row]
     ]  # fmt: skip
+    chained = not lines
     for row in range(anchors[-1] if anchors else 0, len(lines)):
         entry = lines[row][1]
         if entry is None:
             raise RelandError(f"{path}:{row + 1}: not a line of the audit log; {ADVICE}")
-        if entry.get("previous") != before[row]:
+        if entry.get("previous", None if chained and row else before[row]) != before[row]:
             raise RelandError(f"{path}:{row + 1}: this line or one before it was edited or lost; {ADVICE}")
+        chained = "previous" in entry
     entries = [entry for _, entry in lines if entry is not None]
-    return Log(entries, running.hexdigest(), _lists(entries), len(whole))
+    return Log(entries, running.hexdigest(), chained, _lists(entries), len(whole))
 
 
 def content_of(path: Path) -> bytes:

@@ -188,6 +188,7 @@ def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
     """The lists, if they are those of the audit log; announced ones count."""
     lists = contents(folder)
     if log.lists is None:
+        _hold_against_entries(log, lists, folder)
         return lists
     announced = _announced(folder)
     if announced and checksums(announced) == log.lists:
@@ -202,6 +203,29 @@ def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
                 f"whoever was removed, and what was blocked, would come back: {ADVICE}"
             )
     return lists
+
+
+def _hold_against_entries(log: Log, lists: Mapping[str, bytes], folder: Path) -> None:
+    """The same for a log without checksums, by an earlier program: it has what commands put on the lists."""
+    users: set[str] = set()
+    patterns: set[str] = set()
+    for entry in log.entries:
+        arguments = entry.get("arguments") or {}
+        change = {"remove": users.update, "readmit": users.difference_update}.get(entry["action"])
+        if change:
+            change(arguments.get("user", ()))
+        change = {"block": patterns.update, "unblock": patterns.difference_update}.get(entry["action"])
+        if change:
+            change(arguments.get("pattern", ()))
+    removals, known = removals_of(lists[REMOVALS_FILE], folder), patterns_of(lists[PATTERNS_FILE], folder)
+    for name, lost in (
+        (REMOVALS_FILE, users - removals.users - removals.seeds),
+        (PATTERNS_FILE, patterns - set(known)),
+    ):
+        if lost:
+            raise RelandError(
+                f"{folder / name}: lacks {len(lost)} entries that {AUDIT_FILE} tells of; {ADVICE}"
+            )
 
 
 def _announced(folder: Path) -> dict[str, bytes] | None:

@@ -19,7 +19,9 @@ what this program wrote (see `tidying`).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -142,10 +144,17 @@ class PoolStore:
         Raises:
             RelandError: the audit log is damaged.
         """
-        found = False
-        for entry in read_log(self.folder).entries:
+        log, found = read_log(self.folder), False
+        if not log.chained:
+            return self._purge_was_begun(log)
+        for entry in log.entries:
             found = bool(entry.get("purging")) or (found and not entry.get("purged"))
         return found
+
+    def _purge_was_begun(self, log: Log) -> bool:
+        """The same of a log by an earlier version of this program, which did not write down the end."""
+        lines = audit.published(log.entries)
+        return bool(lines) and bool(lines[-1].get("purging")) and len(self.numbers()) > 1
 
     def provenance(self) -> dict[str, Any]:
         """Which version this is and where its pool came from, for the provenance of what is made of it.
@@ -278,7 +287,12 @@ class PoolStore:
         current = self.current()
         if current is not None and current not in self._audited(log):
             log = self._audit_late(log, current)
-        if audit.read_mark(self.folder) != (len(log.entries), log.sha256):
+        mark = audit.read_mark(self.folder)
+        if mark is None:
+            tidying.make_store_private(self.folder)
+        if not log.chained:
+            log = self._adopt(log)
+        elif mark != (len(log.entries), log.sha256):
             audit.write_mark(self.folder, log)
         finish_lists(self.folder, log)
         newest = max([0, *self._audited(log), *([current] if current else [])])
@@ -293,21 +307,35 @@ class PoolStore:
         """The audit line of a version whose process was killed right after the switch."""
         change = read_record(self.path_of(number))["change"]
         sealed = bool(log.entries) and log.entries[-1]["action"] == "seal"
-        if change.get("previous") != log.sha256 and not sealed:
+        if "previous" in change and change["previous"] != log.sha256 and not sealed:
             raise RelandError(
                 f"{self.folder / AUDIT_FILE}: version {number} is current and is not in it, and lines before "
                 "that one are missing; restore it from a copy, or accept what is there on record: "
                 "python -m experiments.pool seal"
             )
-        return audit.append(self.folder, log, change)
+        if "previous" in change:
+            return audit.append(self.folder, log, change)
+        line = json.dumps(change, ensure_ascii=False, sort_keys=True) + "\n"
+        files.append_line(self.folder / AUDIT_FILE, line.encode("utf-8"), private=True)
+        return read_log(self.folder)
 
-    def _anchor(self, record: Mapping[str, Any]) -> None:
+    def _adopt(self, log: Log) -> Log:
+        """Takes over the store of an earlier version of this program."""
+        print(
+            f"{self.folder}: this store was made by an earlier version of this program: its audit log is "
+            "chained from here on, and its files become readable by their owner alone",
+            file=sys.stderr,
+        )
+        read_lists(self.folder)  # refused, where they lack what the log tells of
+        return self._anchor({"when": now(), "action": "chained", "purged": not self._purge_was_begun(log)})
+
+    def _anchor(self, record: Mapping[str, Any]) -> Log:
         """Chains the log from here on, with the lists as they lie there."""
         lists_as_they_lie(self.folder)  # a list that cannot be read is not accepted
         lists = contents(self.folder)
         log = audit.log_as_it_is(self.folder)
         self._cut_torn_line(log)
-        audit.append(self.folder, log, {**record, "anchor": True, "lists": checksums(lists)})
+        return audit.append(self.folder, log, {**record, "anchor": True, "lists": checksums(lists)})
 
     def _cut_torn_line(self, log: Log) -> None:
         path = self.folder / AUDIT_FILE

@@ -1,19 +1,20 @@
 """Deletes from the folder of a pool store what this program wrote, and nothing else.
 
-A store carries a mark (`audit.MARK_FILE`), or traces that show that it lost it; a folder with other things
-in it is refused. Within a store, what is deleted is known by its place,
+A store carries a mark (`audit.MARK_FILE`), or the traces of an earlier version of this program that wrote
+none; a folder with other things in it is refused. Within a store, what is deleted is known by its place,
 its name and what it holds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reland_jax.files import sweep_folder
+from reland_jax.files import make_private, remove, sweep_folder
 from reland_jax.pool_store.asked import ASKED_FILE, ASKING_FOLDER
-from reland_jax.pool_store.audit import MARK_FILE, log_as_it_is, read_mark
+from reland_jax.pool_store.audit import AUDIT_FILE, MARK_FILE, log_as_it_is, read_mark
+from reland_jax.pool_store.lists import LIST_FILES, NEXT_FILE
 from reland_jax.pool_store.version_files import BEHAVIOUR_FOLDER, FORMAT, OWN_FILES, VERSION_FILE
 from reland_jax.types import RelandError
 
@@ -23,6 +24,8 @@ LOCK_FILE = "lock"
 
 _VERSION = re.compile(r"\d{6,}")
 _BEHAVIOUR = re.compile(r"[0-9a-f]{24}\.npz")
+# What earlier versions of this program wrote aside, and left when they were killed.
+_OLD_ASIDE = re.compile(r"(.+?)\.(?:tmp|old)-\d+(?:\.tmp-\d+)?")
 _OF_ASKING = (ASKED_FILE, "journal.sqlite", "batch_state.json", "batch_requests.jsonl")
 
 
@@ -47,7 +50,7 @@ def check_store(folder: Path) -> None:
 
 
 def has_traces(folder: Path) -> bool:
-    """Whether a folder was made as a pool store, by what lies there, should its mark be lost."""
+    """Whether a folder was made as a pool store, by what lies there: earlier versions wrote no mark."""
     log = log_as_it_is(folder)
     if any("version" in entry and "action" in entry for entry in log.entries):
         return True
@@ -99,9 +102,42 @@ def drop_behaviour(store: Path, used: Iterable[str]) -> None:
 def sweep(store: Path) -> list[Path]:
     """Deletes what killed processes wrote aside in the store, and returns what was deleted."""
     folders = [store, store / VERSIONS_FOLDER, store / BEHAVIOUR_FOLDER, store / ASKING_FOLDER]
-    return [path for folder in folders if folder.is_dir() for path in sweep_folder(folder)]
+    found = [path for folder in folders if folder.is_dir() for path in sweep_folder(folder)]
+    for path in _old_asides(store):
+        remove(path)
+        found.append(path)
+    return found
+
+
+def make_store_private(store: Path) -> None:
+    """Makes what an earlier version of this program wrote readable by its owner alone."""
+    own = [store / name for name in (CURRENT_FILE, AUDIT_FILE, MARK_FILE, LOCK_FILE, NEXT_FILE, *LIST_FILES)]
+    own += [store / VERSIONS_FOLDER / f"{number:06d}" for number in version_numbers(store)]
+    own += [path for path in (store / BEHAVIOUR_FOLDER).glob("*.npz") if _BEHAVIOUR.fullmatch(path.name)]
+    own.append(store / ASKING_FOLDER)
+    for path in own:
+        if path.exists():
+            make_private(path)
 
 
 def _is_of_the_start(path: Path) -> bool:
     """Whether something is what a store begins with, before it has its mark."""
     return path.name == LOCK_FILE or path.name.startswith((f".{MARK_FILE}.tmp-",))
+
+
+def _old_asides(store: Path) -> Iterator[Path]:
+    names = {CURRENT_FILE, *LIST_FILES}
+    for folder, fits in (
+        (store, lambda name: name in names),
+        (store / ASKING_FOLDER, lambda name: name == ASKED_FILE),
+        (store / BEHAVIOUR_FOLDER, lambda name: bool(_BEHAVIOUR.fullmatch(name))),
+        (store / VERSIONS_FOLDER, lambda name: bool(_VERSION.fullmatch(name))),
+    ):
+        for path in folder.glob("*-*"):
+            found = _OLD_ASIDE.fullmatch(path.name)
+            if found and fits(found[1]) and _holds_only_ours(path):
+                yield path
+
+
+def _holds_only_ours(path: Path) -> bool:
+    return path.is_file() or all(each.name in OWN_FILES for each in path.iterdir())

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = "reland-pool-version"
 FORMAT_VERSION = 3
+_READABLE = (2, 3)
 VERSION_FILE = "version.json"
 ASSIGNMENT_FILE = "assignment.parquet"
 ORIGIN_FILE = "origin.parquet"
@@ -157,10 +158,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     said = "cannot be read", "truncated or edited", "not a version of a pool store"
     record = read_described(path, FORMAT, said, _ADVICE)
     version = record.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
+        older = isinstance(version, int) and version < FORMAT_VERSION
+        advice = "build the pool again in this store; what its journal answers is not asked" if older else ""
         raise RelandError(
-            f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}; update the "
-            "program, or build the pool again in this store: what its journal answers is not asked"
+            f"{path}: format version {version!r}, this program reads {_READABLE[0]} to {FORMAT_VERSION}; "
+            f"{advice or 'update the program'}"
         )
     if record.get("sha256") != _own_checksum(record):
         raise RelandError(f"{path}: edited: its checksum is not that of its content; {_ADVICE}")
@@ -226,12 +229,19 @@ def _unpacked(content: bytes, path: Path) -> Population:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in Population._fields}
-            arrays["user_ids"] = unpacked(stored["user_ids"], stored["user_id_starts"])
+            arrays["user_ids"] = _user_ids(stored)
     except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise RelandError(f"{path}: not the users of a pool store ({error}); {_ADVICE}") from error
     if len({len(array) for array in arrays.values()}) != 1:
         raise RelandError(f"{path}: its arrays differ in length; {_ADVICE}")
     return Population(**arrays)
+
+
+def _user_ids(stored: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "user_id_starts" in stored:
+        return unpacked(stored["user_ids"], stored["user_id_starts"])
+    # Stores of earlier programs have a column of fixed width.
+    return as_strings([name.decode() for name in stored["user_ids"].tolist()])
 
 
 # --- tables ---------------------------------------------------------------------------------------

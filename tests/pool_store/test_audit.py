@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reland_jax.pool_store import audit, lists
+from reland_jax.pool_store import audit, lists, version_files
 from reland_jax.pool_store.lists import read_patterns, read_removals
 from reland_jax.pool_store.purging import verify
 from reland_jax.pool_store.store import PoolStore
@@ -151,3 +154,88 @@ def test_a_damaged_list_is_not_accepted(store: PoolStore) -> None:
     assert lines_of(store) == before
     with pytest.raises(RelandError, match="no pool store here"):
         PoolStore(store.folder.with_name("nothing")).seal({})
+
+
+def as_it_was(store: PoolStore) -> None:
+    """Makes a store what an earlier version of this program left: no mark, no links, open files."""
+    (store.folder / "store.json").unlink()
+    entries = [json.loads(line) for line in lines_of(store)]
+    kept = [_without(entry) for entry in entries if "version" in entry]
+    text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in kept)
+    (store.folder / "audit.jsonl").write_text(text)
+    for number in store.numbers():
+        path = store.path_of(number) / "version.json"
+        record = json.loads(path.read_text())
+        record = record | {"format_version": 2, "change": _without(record["change"])}
+        record["sha256"] = version_files._own_checksum(record)
+        path.write_text(json.dumps(record))
+    for path in store.folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _without(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in ("previous", "lists")}
+
+
+def test_a_store_of_an_earlier_program_is_taken_over_once(
+    store: PoolStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_it_was(store)
+    assert verify(store) == [] and store.current() == 3
+    assert read_removals(store.folder).left(["gone-0", "gone-2", "other"]).tolist() == [True, True, False]
+    assert capsys.readouterr().err == "", "reading changes nothing"
+    with store.locked():
+        store.publish(content(seed=3), CHANGE)
+    assert "made by an earlier version of this program" in capsys.readouterr().err
+    with store.locked():
+        store.publish(content(seed=4), CHANGE)
+    assert capsys.readouterr().err == "" and verify(store) == []
+    assert store.numbers() == [1, 2, 3, 4, 5] and not store.unfinished_purge()
+    for path in store.folder.rglob("*"):
+        assert path.name in ("versions", "behaviour") or not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    (store.folder / "removed.json").unlink()
+    with pytest.raises(RelandError, match="removed.json: missing"):
+        read_removals(store.folder)
+
+
+@pytest.mark.parametrize("name", ["removed.json", "blocked.json"])
+def test_a_list_that_an_earlier_program_wrote_and_that_is_missing_is_noticed(
+    store: PoolStore, name: str
+) -> None:
+    """Its log has hashes of the removed, and the patterns."""
+    with store.locked():
+        removals = read_removals(store.folder)
+        store.publish(
+            content(), {**CHANGE, "action": "remove", "arguments": {"user": [removals.digest("gone-1")]}}
+        )
+        store.publish(content(), {**CHANGE, "action": "block", "arguments": {"pattern": ["spam1"]}})
+    as_it_was(store)
+    assert verify(store) == []
+    (store.folder / name).unlink()
+    for use in (store.state, store.locked().__enter__):
+        with pytest.raises(RelandError, match=f"{name}: lacks 1 entries that audit.jsonl tells of"):
+            use()
+    assert any("lacks 1 entries" in problem for problem in verify(store))
+    for action, where in (("readmit", "user"), ("unblock", "pattern")):
+        entry = {
+            **CHANGE,
+            "version": 6,
+            "action": action,
+            "arguments": {where: [removals.digest("gone-1"), "spam1"]},
+        }
+        with (store.folder / "audit.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+    store.state()
+
+
+def test_a_purge_that_an_earlier_program_left_unfinished_is_known(store: PoolStore) -> None:
+    with store.locked():
+        store.publish(content(), {**CHANGE, "purging": True})
+    as_it_was(store)
+    for _ in range(2):
+        assert store.unfinished_purge()
+        with store.locked():
+            pass
+    with store.locked():
+        store.note("purged", {"purged": True})
+    assert not store.unfinished_purge()

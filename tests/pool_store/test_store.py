@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reland_jax.pool_store import version_files
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import read_record
 from reland_jax.strings import as_strings
@@ -51,6 +52,14 @@ def test_users_keep_the_ids_that_they_have(tmp_path: Path) -> None:
     assert found.pool.seeds.user.tolist() == toy.pool.seeds.user.tolist()
     kept = next((tmp_path / "store" / "behaviour").iterdir()).read_bytes()
     assert len(kept) < 200_000 and "é-7".encode() in kept
+
+
+def test_users_that_an_earlier_program_stored_are_read(tmp_path: Path) -> None:
+    population = content().population
+    arrays = population._asdict() | {"user_ids": np.char.encode(population.user_ids, "utf-8")}
+    np.savez(tmp_path / "old.npz", **arrays)
+    found = version_files._unpacked((tmp_path / "old.npz").read_bytes(), tmp_path / "old.npz")
+    assert found.user_ids.tolist() == population.user_ids.tolist()
 
 
 def test_a_new_version_leaves_the_old_ones_alone(tmp_path: Path) -> None:
@@ -114,9 +123,12 @@ def test_every_flipped_bit_of_the_record_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 4}, "format version 4, this program reads 3; update the program, or build"),
-        ({"format_version": 2}, "format version 2, this program reads 3; update the program, or build"),
-        ({"format_version": "x"}, "format version 'x', this program reads 3; update"),
+        ({"format_version": 4}, "format version 4, this program reads 2 to 3; update the program"),
+        (
+            {"format_version": 1},
+            "format version 1, this program reads 2 to 3; build the pool again in this store",
+        ),
+        ({"format_version": "x"}, "format version 'x', this program reads 2 to 3; update"),
         ({"format": "other"}, "not a version of a pool store"),
         ({"number": 9}, "version.json: edited"),
     ],

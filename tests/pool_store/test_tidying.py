@@ -92,6 +92,7 @@ def test_what_others_put_into_a_store_stays(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    """By the names of today, and by those of earlier versions of this program."""
     store = PoolStore(tmp_path)
     with store.locked():
         store.publish(content(), CHANGE)
@@ -106,7 +107,13 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
         f"versions/.000002.tmp-{mine}-{int(dead.stdout)}/pool.parquet",
         f"behaviour/.{'a' * 24}.npz.tmp-{mine}-{int(dead.stdout)}",
         f"asking/.asked.jsonl.tmp-{mine}-{int(dead.stdout)}",
+        "CURRENT.tmp-12",
+        "removed.json.tmp-12",
+        f"behaviour/{'a' * 24}.npz.tmp-12",
         f"behaviour/{'b' * 24}.npz",
+        "asking/asked.jsonl.tmp-12",
+        "versions/000002.tmp-12/pool.parquet",
+        "versions/000002.tmp-12.tmp-12/manifest.json",
     ]
     for name in left:
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)

@@ -37,9 +37,9 @@ from reland_jax.pool.asking.reserve import DiskReserve
 from reland_jax.pool.asking.schema import (
     CHECKED,
     SOUND,
+    bring_up_to_date,
     fault_in,
     install_functions,
-    make_tables,
     new_file,
     version_of,
 )
@@ -316,8 +316,7 @@ class Journal:
         self._write_ahead()
         with self._transaction():
             # Within the transaction: another process may have made the tables in the meantime.
-            if not version_of(database, self.path):
-                make_tables(database)
+            bring_up_to_date(database, version_of(database, self.path), self.path)
         if self.path.stat().st_size <= _CHECKED_BYTES:
             self.check()
 

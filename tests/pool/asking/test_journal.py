@@ -32,6 +32,7 @@ from reland_jax.pool.asking.records import (
     request_record,
 )
 from reland_jax.pool.asking.reserve import DiskReserve
+from reland_jax.pool.asking.schema import CHECKED, install_functions
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.reading.answers import Answer
 from reland_jax.types import RelandError
@@ -258,7 +259,7 @@ def test_faulty_files(tmp_path: Path) -> None:
     Journal(newer).close()
     with sqlite3.connect(newer) as database:
         database.execute("PRAGMA user_version = 9")
-    with pytest.raises(RelandError, match="a journal of version 9, this program reads version 3"):
+    with pytest.raises(RelandError, match="a journal of version 9, written by a newer program"):
         Journal(newer)
 
 
@@ -342,6 +343,66 @@ def test_retired_answers_are_sound(tmp_path: Path) -> None:
         journal.record([accepted(REQUESTS[0])])
         assert journal.retire(KEYS, "9999") == 1
         journal.check()
+
+
+def older(path: Path, version: int, beat: float = 0.0) -> sqlite3.Connection:
+    """Turns a journal into one of an older version, with what its killed process had under way."""
+    database = sqlite3.connect(path, isolation_level=None)
+    install_functions(database)
+    columns = CHECKED.removesuffix(", again")
+    for statement in (
+        "ALTER TABLE received DROP COLUMN again", "DROP TABLE pending",
+        f"UPDATE received SET checksum = checksum_of({columns})",
+        "CREATE TABLE owners (id TEXT, machine TEXT, pid INTEGER, started TEXT, alone INTEGER, beat REAL,"
+        " lease REAL)",
+        "CREATE TABLE claims (key TEXT, owner TEXT, sent_prompt INTEGER, sent_response INTEGER)",
+        f"INSERT INTO owners VALUES ('a', 'host', 77, '', 0, {beat}, 180)",
+        f"INSERT INTO claims VALUES ('{KEYS[0]}', 'a', 0, 0), ('{KEYS[4]}', 'a', 100, 20)",
+        f"PRAGMA user_version = {version}",
+    ):  # fmt: skip
+        database.execute(statement)
+    if version == 1:
+        database.execute("ALTER TABLE received DROP COLUMN checksum")
+        database.execute("ALTER TABLE owners DROP COLUMN lease")
+    return database
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_journal_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "j.sqlite"
+    bad = Reception(REQUESTS[3], MALFORMED, Answer("no", "m", 1, 1, ""), "raw", "bad", (3, 4))
+    with Journal(path) as journal:
+        journal.record([*map(accepted, REQUESTS[:3]), bad, bad._replace(again=True, messages="[again]")])
+        journal.record([], [Sent(REQUESTS[4], 1, 1)])
+        before = journal.answers(KEYS)
+    older(path, version).close()
+    with Journal(path) as journal:
+        assert journal.answers(KEYS) == before and journal.usage() == {"m": Usage(5, 15, 20)}
+        assert set(journal.malformed(KEYS)) == set(journal.quarantined(KEYS)) == {KEYS[3]}
+        journal.check()
+        journal.hold()
+        assert journal.usage() == {"m": Usage(6, 115, 40)}
+
+
+def test_an_older_journal_that_is_damaged_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.record([accepted(request) for request in REQUESTS])
+    with closing(older(path, 2)) as database:
+        database.execute("UPDATE received SET content = 'x' WHERE id = 2")
+    for _ in range(2):
+        with pytest.raises(RelandError, match="the journal is damaged .answer 2 is not the one"):
+            Journal(path)
+
+
+def test_an_older_journal_at_which_an_older_program_works_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    Journal(path).close()
+    older(path, 2, beat=time.time() - 100).close()
+    with pytest.raises(RelandError, match="process 77, of an older version of this program, was at work"):
+        Journal(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT COUNT(*) FROM claims").fetchone() == (2,)
 
 
 def test_an_emptied_journal_is_refused(tmp_path: Path) -> None:
