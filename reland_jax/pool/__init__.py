@@ -1,14 +1,14 @@
-"""The LLM Reasoning Pool: prompts, writers of rationales, the parser of their answers, and pools of files."""
+"""The LLM Reasoning Pool: prompts, providers of rationales, the parser of answers, and pool files."""
 
 from __future__ import annotations
 
 from reland_jax.pool.build import (
     build_pool,
+    missing_answers_note,
     pool_ledger,
     pool_provenance,
     pool_state,
     refuse_to_pay_again,
-    told_of_missing,
 )
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest, Unanswered
 from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_manifest, save_pool
@@ -48,5 +48,5 @@ __all__ = [
     "read_pool_file",
     "refuse_to_pay_again",
     "save_pool",
-    "told_of_missing",
+    "missing_answers_note",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from reland_jax.config import PoolConfig
 
 FORMAT = "response_format"
-"""What the OpenAI protocol calls it."""
+"""Name of the parameter in the OpenAI protocol."""
 
 NO_SCHEMA = "set config.pool.answers to text, or to auto, which asks without a schema where it is refused"
 
@@ -22,7 +22,7 @@ _ABOUT_FORMAT = re.compile(r"response_?format|json_?schema|\bschema|grammar|stru
 def response_format(config: PoolConfig) -> dict[str, Any] | None:
     """The parameter that asks for an answer in fields, None where `config.answers` is "text".
 
-    The fields stand in the order in which they are to be thought of: step 1, then categories, then items.
+    The fields have the order in which the model should generate them: step 1, categories, items.
     """
     if config.answers == "text":
         return None
@@ -33,23 +33,23 @@ def response_format(config: PoolConfig) -> dict[str, Any] | None:
 
 
 def format_messages(config: PoolConfig) -> Sequence[Mapping[str, str]]:
-    """The schema as the message that a service may add to a chat, for counts of tokens; [] without one."""
+    """The schema as the message that a service may add to the prompt, for counting tokens; [] without."""
     asked = response_format(config)
     return [{"role": "system", "content": json.dumps(asked)}] if asked else []
 
 
 def is_about_format(said: str) -> bool:
-    """Whether an error of a service speaks of the form that the answer should have."""
+    """Whether an error message of a service is about the response format."""
     return bool(_ABOUT_FORMAT.search(said))
 
 
 def without_schema(prompts: int, model: str) -> str:
-    """The remark on prompts that were asked without a schema."""
-    return f"{prompts} prompts were asked without a JSON schema of the answer, which is refused for {model!r}"
+    """The remark on prompts that were sent without a schema."""
+    return f"{prompts} prompts were sent without a JSON schema: the service refuses one for {model!r}"
 
 
 def _fields(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object with these fields, all of them and no other: what a strict service demands."""
+    """The schema of an object with exactly these fields, all required, as strict mode demands."""
     return {
         "type": "object", "properties": dict(properties), "required": list(properties),
         "additionalProperties": False,

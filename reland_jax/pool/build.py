@@ -31,25 +31,26 @@ def build_pool(
     llm: LLMConfig | None = None,
     cluster: np.ndarray | None = None,
 ) -> tuple[ReasoningPool, list[Problem]]:
-    """Asks the provider about every seed user, or reads the source, and keeps who has a readable rationale.
+    """Builds the pool: the provider writes a rationale per seed user, or a source is read.
 
-    A provider is shown training interactions only. A source (`is_source`) brings its own seed users, without
-    those whose rationale was written from interactions that are held out now; `seeds` is not looked at.
+    Seed users without a readable rationale are left out. A provider sees training interactions only. A source
+    (`is_source`) has its own seed users, and `seeds` is ignored; those whose rationale was written from
+    interactions that this split holds out are left out.
 
     Args:
         seeds: the chosen seed users; may be None for a source.
         behaviour: ``<float32>[U, D]``, output of the behaviour encoder (paper, Eq. 1).
         splits: only `train` is shown; the sizes of the others guard against leakage.
         interactions: external ids and the text fields of the items.
-        config: who writes, and from what.
+        config: the provider and its inputs.
         data: `text_fields` and `domain`.
-        folder: where the journal is, and where a provider may leave files for people.
+        folder: for the journal, and for the request files of a provider.
         llm: how an LLM is asked; the defaults if None.
         cluster: ``<int32>[U]``, K-means cluster of every user, for the seed users of a source.
 
     Returns:
-        The pool, its rows in the order of the seed users, and what a person should know: seeds that
-        were left out and why, and rationales that were read with a remark.
+        The pool, in the order of the seed users, and its problems: seed users that were left out and why, and
+        remarks on rationales that were used.
 
     Raises:
         RelandError: no seed user has a readable rationale; a source has users that the data do not have;
@@ -60,7 +61,7 @@ def build_pool(
     if is_source(config):
         found = source_of(config).open(config).seed_rationales(interactions.ids, cluster, splits)
     elif seeds is None:
-        raise RelandError(f"provider {config.provider!r} needs seed users; a file or a store brings its own")
+        raise RelandError(f"provider {config.provider!r} needs seed users; files and stores have their own")
     else:
         provider = make_provider(config, llm or LLMConfig(), folder)
         made = pool_requests(seeds, splits.train, interactions, config, data, provider.answers)
@@ -69,23 +70,23 @@ def build_pool(
 
 
 def written(made: PoolRequests, provider: Provider, config: PoolConfig) -> SeedRationales:
-    """What the provider writes for the requests.
+    """The rationales that the provider writes for the requests.
 
     Raises:
-        RelandError: what the provider raises.
+        RelandError: the provider failed.
     """
     result = provider.rationales(made.requests)
-    problems = [*_unable(provider, config), *made.problems, *result.problems]
+    problems = [*_step0_remark(provider, config), *made.problems, *result.problems]
     return SeedRationales(made.seeds, result.rationales, problems, len(made.problems))
 
 
 def pool_of(found: SeedRationales, behaviour: np.ndarray, config: PoolConfig) -> ReasoningPool:
-    """The seed users that have a rationale; nobody can be assigned to any other.
+    """The pool of the seed users that have a rationale; users can be assigned to these only.
 
     Args:
         found: seed users and their rationales.
         behaviour: ``<float32>[U, D]``, output of the behaviour encoder.
-        config: who wrote them, for the error.
+        config: names the provider in the error message.
 
     Raises:
         RelandError: none has a rationale, or the vector of one is not finite.
@@ -107,16 +108,16 @@ def pool_of(found: SeedRationales, behaviour: np.ndarray, config: PoolConfig) ->
 
 
 def pool_state(config: PoolConfig) -> list[str]:
-    """What a stage that builds a pool depends on beyond its settings, for its stamp: see `files_state`.
+    """The inputs of a pool beyond its settings, for the stamp of a stage: see `files_state`.
 
     Raises:
-        RelandError: a source that is not sound.
+        RelandError: the source cannot be read.
     """
     return source_of(config).state(config) if is_source(config) else files_state(config)
 
 
 def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[str, Any]:
-    """What the journal of a pool has paid so far, see `ledger`; {} for a provider without a journal.
+    """The cost so far by the journal of a pool, see `ledger`; {} for a provider without a journal.
 
     Args:
         config: the provider.
@@ -131,7 +132,7 @@ def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[
 
 
 def refuse_to_pay_again(config: PoolConfig, llm: LLMConfig, workdir: Path, damage: str) -> None:
-    """Lets a damaged pool be built again where that costs nothing: from the answers in the journal.
+    """Refuses to rebuild a damaged pool if its answers are not in the journal and would be paid for again.
 
     Args:
         config: the provider.
@@ -140,35 +141,35 @@ def refuse_to_pay_again(config: PoolConfig, llm: LLMConfig, workdir: Path, damag
         damage: what is wrong with it.
 
     Raises:
-        RelandError: the journal is not there, and every answer would be paid for again.
+        RelandError: the journal is missing.
     """
     if config.provider not in WITH_JOURNAL or (journal := journal_path(llm, workdir)).exists():
         return
     raise RelandError(
         f"{workdir / 'build_pool'}: {damage}. Its rationales were paid for, and the journal {journal}, from "
-        "which it could be built again, is not there: restore one of them from a copy, or ask for all of "
-        "them again with --stages=build_pool"
+        "it could be rebuilt, is missing: restore the pool or the journal from a backup, or pay for all "
+        "answers again with --stages=build_pool"
     )
 
 
-def told_of_missing(
+def missing_answers_note(
     config: PoolConfig, llm: LLMConfig, rationales: int, missing: int, ask_again: bool
 ) -> str:
-    """What to say of a pool in which seed users have no answer: how many, and what may be done.
+    """The message about a pool with unanswered seed users: how many there are, and what can be done.
 
     Args:
         config: the provider.
         llm: whether it sends batches itself.
-        rationales: of the pool.
-        missing: seed users without an answer that may still come.
-        ask_again: whether the same command tries again; several processes do not.
+        rationales: number of rationales in the pool.
+        missing: number of seed users whose answer may still arrive.
+        ask_again: whether the same command asks again; a job of several processes does not.
     """
     by_hand = config.provider == "batch" and not llm.upload
     how = "reads their answers from the response file" if by_hand else "asks about them again"
-    alone = "" if ask_again else " where it is one process that prepares one backbone"
+    condition = "" if ask_again else " if it runs in one process with one backbone"
     return (
         f"incomplete: {rationales} rationales, and {missing} seed users without an answer "
-        f"(build_pool/problems.json); the same command {how}{alone}. To go on with it as it is: "
+        f"(build_pool/problems.json); the same command {how}{condition}. To use the pool as it is: "
         "--stages=encode_text,assign,train,report"
     )
 
@@ -177,7 +178,7 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     """Where a pool built with these settings comes from, for `save_pool`.
 
     Raises:
-        RelandError: a source that is not sound.
+        RelandError: the source cannot be read.
     """
     settings: dict[str, Any] = {"provider": config.provider, "domain": data.domain, "data": data.name}
     if is_source(config):
@@ -191,9 +192,9 @@ def pool_provenance(config: PoolConfig, data: DataConfig) -> dict[str, Any]:
     return settings
 
 
-def _unable(provider: Provider, config: PoolConfig) -> list[Problem]:
-    """A remark where step 0 is wanted by an LLM and the provider asks none."""
+def _step0_remark(provider: Provider, config: PoolConfig) -> list[Problem]:
+    """A remark if step 0 is to use an LLM, but the provider has none."""
     if config.cleaning != "llm" or provider.answers is not None:
         return []
-    why = f"provider {config.provider!r} asks no LLM for step 0; titles are cleaned by rule"
+    why = f"provider {config.provider!r} has no LLM for step 0; titles are cleaned by rule"
     return [Problem("", f"config.pool.cleaning='llm': {why}")]

@@ -1,4 +1,4 @@
-"""What a writer of rationales (a provider) receives and returns, and what a source of a pool brings."""
+"""The interfaces of a provider, which writes rationales, and of a source, which reads an existing pool."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 from reland_jax.types import Rationale, SeedSet
 
 HEURISTIC = "heuristic"
-"""What `Rationale.model` says of the offline writer, which is no LLM."""
+"""`Rationale.model` of the offline provider, which uses no LLM."""
 
 MayAsk = Callable[[str], bool]
-"""Says of a prompt whether it may still be sent and its answer be kept; it raises to end the asking."""
+"""Whether a prompt may be sent and its answer kept. It raises an error to stop all asking."""
 
 
 class RationaleRequest(NamedTuple):
@@ -30,11 +30,11 @@ class RationaleRequest(NamedTuple):
 
 
 class Flaw(NamedTuple):
-    """Why an answer of an LLM cannot be used, by what the service says of it.
+    """Why an answer of an LLM cannot be used, according to the service.
 
     Attributes:
-        why: in words.
-        cut: whether the bound on tokens ended the answer, so that more room may help.
+        why: the reason, for a message.
+        cut: whether the token limit cut the answer off, so that a higher limit may help.
     """
 
     why: str
@@ -42,7 +42,7 @@ class Flaw(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something that a person should know about one seed user.
+    """A problem with one seed user, for the report.
 
     Attributes:
         user_id: external id, "" where the problem belongs to no known user.
@@ -54,44 +54,44 @@ class Problem(NamedTuple):
 
     @property
     def again(self) -> bool:
-        """Whether the same command can put it right, see `Unanswered`."""
+        """Whether running the same command again may solve it, see `Unanswered`."""
         return False
 
 
 class Unanswered(Problem):
-    """A problem that the same command can put right: no answer came, or none was asked for."""
+    """A seed user without an answer: none arrived, or none was requested. The same command asks again."""
 
     __slots__ = ()
 
     @property
     def again(self) -> bool:
-        """It can."""
+        """Always true."""
         return True
 
 
 class NoAnswer(NamedTuple):
-    """What stands in place of an answer.
+    """Stands for a missing answer.
 
     Attributes:
         why: there is none.
-        again: whether it may come when the prompt is asked again, see `Unanswered`.
+        again: whether it may arrive if the prompt is sent again, see `Unanswered`.
     """
 
     why: str
     again: bool
 
     def problem(self, user_id: str, remark: str) -> Problem:
-        """The problem that it is for a user, in other words."""
+        """The problem of a user whose answer is missing, with another reason."""
         return (Unanswered if self.again else Problem)(user_id, remark)
 
 
 class ProviderResult(NamedTuple):
-    """What a provider could deliver.
+    """The result of a provider.
 
     Attributes:
         rationales: aligned with the requests; None where there is no readable rationale. A rationale
             that is present always has a `step2`.
-        problems: what was missing, unreadable or read with a remark.
+        problems: missing and unreadable answers, and remarks on those that were used.
     """
 
     rationales: list[Rationale | None]
@@ -99,12 +99,12 @@ class ProviderResult(NamedTuple):
 
 
 class SeedRationales(NamedTuple):
-    """Seed users with their rationales, of whatever origin.
+    """Seed users with their rationales, from a provider or a source.
 
     Attributes:
         seeds: S seed users.
         rationales: aligned with them; None where there is no readable one.
-        problems: seed users that were left out, and what was missing, unreadable or read with a remark.
+        problems: seed users that were left out, missing and unreadable answers, and remarks.
         left_out: number of seed users that were left out.
     """
 
@@ -115,17 +115,17 @@ class SeedRationales(NamedTuple):
 
 
 class AnswersPrompts(Protocol):
-    """What a provider offers for step 0: its LLM answers any prompt, by the same journal and budget."""
+    """Sends any prompt to the LLM of a provider, with the same journal and budget; used by step 0."""
 
     def __call__(
         self, prompts: Sequence[str], max_tokens: int, judge: Callable[[str], str]
     ) -> list[str | NoAnswer]:
-        """The raw answer to every prompt, in their order, or why there is no usable one.
+        """The raw answer to every prompt, in order, or why there is no usable one.
 
         Args:
             prompts: each sent as one message of the user.
             max_tokens: bound on the tokens of an answer.
-            judge: "" for a usable answer, else in words what is wrong with it.
+            judge: returns "" for a usable answer, else what is wrong with it.
         """
         ...
 
@@ -135,7 +135,7 @@ class Provider(Protocol):
 
     @property
     def answers(self) -> AnswersPrompts | None:
-        """Asks its LLM prompts that are not about rationales; None where it asks no LLM by itself."""
+        """Sends prompts other than for rationales to the LLM; None for a provider without one."""
         ...
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:

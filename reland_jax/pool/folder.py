@@ -48,8 +48,8 @@ def save_pool(
             "created" go to the top of the manifest ("created" is now if it is left out).
 
     Raises:
-        RelandError: the pool is empty, its parts do not fit each other, m_s is not finite, or a folder is
-            there that holds no pool.
+        RelandError: the pool is empty or inconsistent, m_s is not finite, or the folder exists and holds no
+            pool.
     """
     _check(pool, len(user_ids))
     with written_aside(Path(folder), private=True, ours=_is_pool) as aside:
@@ -79,8 +79,8 @@ def load_pool(folder: str | Path, id_map: IdMap) -> ReasoningPool:
         id_map: external ids of the present data; the dense ids of the pool are looked up in it.
 
     Raises:
-        RelandError: no pool there, a newer or unknown format, bytes that are not those of the manifest,
-            another schema, or a seed user that the data do not have.
+        RelandError: no pool in the folder, a newer or unknown format, a wrong checksum, another schema, or a
+            seed user that is not in the data.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -98,7 +98,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a stored pool, after checking its format and version.
 
     Raises:
-        RelandError: no manifest, not a manifest, or one of a format that this program cannot read.
+        RelandError: the manifest is missing, or of a format that this program cannot read.
     """
     path = Path(folder) / MANIFEST_FILE
     said = "no reasoning pool here", "the manifest is damaged", "not the manifest of a reasoning pool"
@@ -117,16 +117,16 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def read_described(path: Path, format: str, said: Sequence[str], advice: str) -> dict[str, Any]:
-    """A file of JSON that says by its "format" what lies beside it.
+    """A JSON file whose "format" names the kind of artefact beside it.
 
     Args:
-        path: of the file.
-        format: the one it has to have.
-        said: what to say where it cannot be read, is no JSON, or has another format.
-        advice: what to do about it.
+        path: the file.
+        format: the expected format.
+        said: messages for a file that cannot be read, is not JSON, or has another format.
+        advice: what the user should do.
 
     Raises:
-        RelandError: one of the three.
+        RelandError: for these three reasons.
     """
     try:
         value = json.loads(path.read_text("utf-8"))
@@ -141,15 +141,15 @@ def read_described(path: Path, format: str, said: Sequence[str], advice: str) ->
 
 @dataclasses.dataclass(frozen=True)
 class PoolSummary:
-    """What a pool holds and what it cost.
+    """Size, origin and cost of a pool.
 
     Attributes:
         seeds: rationales.
         how: name of a sampling -> seed users that it chose.
         llm_inferences: 0 for heuristic texts; users with the same prompt share one.
-        prompt_tokens: read in all of them, 0 where not known.
-        response_tokens: written in all of them.
-        tokens_known: whether every inference says its tokens.
+        prompt_tokens: sum of tokens read; unknown ones count 0.
+        response_tokens: sum of tokens written.
+        tokens_known: whether the tokens of every inference are known.
         models: name -> rationales that it wrote.
     """
 
@@ -163,7 +163,7 @@ class PoolSummary:
 
 
 def pool_summary(pool: ReasoningPool) -> PoolSummary:
-    """What the pool holds and what it cost."""
+    """Size, origin and cost of the pool."""
     # Users with the same prompt share one inference, which was paid once.
     inferences = {
         rationale.prompt_hash or row: rationale

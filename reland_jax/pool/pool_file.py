@@ -1,4 +1,4 @@
-"""Rationales from a file: one JSON object per line, from any earlier run or any other writer."""
+"""Rationales from a file with one JSON object per line, written by an earlier run or another program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reland_jax.pool.reading.parser import (
 from reland_jax.types import HOW_NAMES, REPRESENTATIVE, IdMap, Rationale, RelandError, SeedSet, Splits
 
 UNKNOWN_CLUSTER = -1
-"""Cluster of a seed user of a file, where neither the file nor the run knows it."""
+"""Cluster of a seed user from a file if it is unknown."""
 
 
 class FileRationale(NamedTuple):
@@ -31,8 +31,8 @@ class FileRationale(NamedTuple):
 
     Attributes:
         user_id: external id.
-        how: index into `HOW_NAMES`, from "sampled_by"; `REPRESENTATIVE` where the file does not say.
-        cluster: K-means cluster from "cluster", None where the file does not say.
+        how: index into `HOW_NAMES`, from "sampled_by"; `REPRESENTATIVE` by default.
+        cluster: K-means cluster from "cluster", None if it is not given.
         rationale: None if the text is not readable: the seed is quarantined.
         problems: why it is not readable, or remarks on how it was read; () for a clean line.
         line: line number in the file, from 1.
@@ -47,12 +47,12 @@ class FileRationale(NamedTuple):
 
 
 def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRationale]:
-    """Reads a .jsonl pool, in file order; one array, or objects over several lines, will do as well.
+    """Reads a .jsonl pool in file order; an array, or objects over several lines, are accepted as well.
 
     Every object has "user_id" and one of: "response" (a raw answer, which is parsed), "step2" with an
     optional "step1" (taken as they are), or "text" (free text: it becomes step 2, its first sentence
-    step 1). The first of these that is not empty is read. Whichever it is, thoughts, other turns, marks and
-    what says nothing are treated as in any answer of an LLM. Optional: "sampled_by", "cluster", "model",
+    step 1). The first of these that is not empty is used. It is parsed like any answer of an LLM: thoughts,
+    other turns of a chat, markup and empty phrases are removed. Optional: "sampled_by", "cluster", "model",
     "prompt_hash", "prompt_tokens", "response_tokens", "created", "finish_reason", "refusal".
 
     Args:
@@ -70,7 +70,7 @@ def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRatio
         entry = _entry(values, path, where, any_script)
         if entry.user_id in first_line:
             raise RelandError(
-                f"{where}: user_id {entry.user_id!r} is already on line {first_line[entry.user_id]}; "
+                f"{where}: user_id {entry.user_id!r} is on line {first_line[entry.user_id]} already; "
                 "a user has one rationale: remove one of the two lines"
             )
         first_line[entry.user_id] = entry.line
@@ -100,10 +100,10 @@ class PoolFile:
         self.entries = read_pool_file(path, any_script)
 
     def seed_rationales(self, ids: IdMap, cluster: np.ndarray | None, splits: Splits) -> SeedRationales:
-        """The seed users of the file, without those whose held-out items its writer was shown.
+        """The seed users of the file, without those whose held-out items were shown to its writer.
 
         Raises:
-            RelandError: users that the data do not have.
+            RelandError: users that are not in the data.
         """
         user = self._dense(ids)
         own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in self.entries]
@@ -144,7 +144,7 @@ class PoolFile:
 
 
 def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every object with the line on which it begins."""
+    """Every object with the line on which it starts."""
     try:
         content = read_whole(path)
     except OSError as error:
@@ -163,7 +163,7 @@ def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) 
     if isinstance(user_id, bool) or not isinstance(user_id, (str, int)) or user_id == "":
         why = f"field 'user_id' must be a non-empty string, not {user_id!r}"
         if "user_id" not in values and values:
-            why = f"no field 'user_id'; the fields are {_names(values)}: the one with the id needs this name"
+            why = f"no field 'user_id'; the fields are {_names(values)}: rename the one that has the user id"
         raise RelandError(f"{where}: {why}")
     how = values.get("sampled_by") or HOW_NAMES[REPRESENTATIVE]
     if how not in HOW_NAMES:
@@ -173,7 +173,7 @@ def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) 
         raise RelandError(f"{where}: cluster={cluster!r} must be a number from 0")
     parsed, raw = _parsed(values, where)
     if not any_script and parsed != in_latin(parsed):
-        why = f"{in_latin(parsed).problems[-1]}; config.pool.any_script=True uses it all the same"
+        why = f"{in_latin(parsed).problems[-1]}; set config.pool.any_script=True to use it"
         parsed = ParsedRationale("", "", (why,))
     rationale = None
     if parsed.step2:
@@ -210,7 +210,7 @@ def _parsed(values: Mapping[str, Any], where: str) -> tuple[ParsedRationale, str
 
 
 def _origin(values: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """Who wrote a rationale, from what and for how many tokens, as far as the line says."""
+    """Model, prompt hash, time and tokens of a rationale, as far as the line has them."""
     tokens = {field: values.get(field) or 0 for field in ("prompt_tokens", "response_tokens")}
     for field, count in tokens.items():
         if not _is_count(count):

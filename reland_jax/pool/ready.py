@@ -1,4 +1,4 @@
-"""What can be known of the settings of a pool before anything is trained for it."""
+"""Checks of the pool's settings before anything is trained."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from reland_jax.pool.sources import is_source, source_of
 
 
 def check_ready(config: PoolConfig, llm: LLMConfig, folder: Path) -> None:
-    """Refuses settings with which no pool can be built, so that nothing is trained in vain.
+    """Refuses settings with which no pool can be built, before the trainings that it needs.
 
-    Nothing is written and nobody is asked. Where there is a journal it may have all answers, and then
-    neither key nor package is needed.
+    Nothing is written or sent. If there is a journal it may have all answers, so neither the key nor the
+    package is required then.
 
     Args:
-        config: who writes, and what.
+        config: the provider and its inputs.
         llm: how an LLM is asked.
-        folder: of the journal.
+        folder: folder of the journal.
 
     Raises:
         RelandError: a file, price, name, key or package that is missing or wrong.

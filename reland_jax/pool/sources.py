@@ -1,7 +1,7 @@
-"""The table of sources: pools that were written before, and bring their own seed users.
+"""The table of sources: readers of existing pools, which have their own seed users.
 
-`config.pool.provider` names a provider, which writes rationales about the chosen seed users, or a source. A
-pool file is one; packages beside this one register theirs (`register_source`).
+`config.pool.provider` names a provider, which writes rationales about the sampled seed users, or a source.
+Pool files are a source; other packages register theirs by `register_source`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reland_jax.types import IdMap, RelandError, Splits
 
 
 class OpenPool(Protocol):
-    """A pool that was written before, read and checked."""
+    """An existing pool, read and checked."""
 
     def seed_rationales(self, ids: IdMap, cluster: np.ndarray | None, splits: Splits) -> SeedRationales:
         """The seed users and rationales that may be used with these data and this split.
@@ -29,17 +29,18 @@ class OpenPool(Protocol):
         Args:
             ids: external ids of the present data.
             cluster: ``<int32>[U]``, K-means cluster of every user; None keeps those of the pool.
-            splits: the present split; whose rationale was written from what it holds out is left out.
+            splits: the present split; a rationale that was written from its held-out interactions is left
+                out.
         """
         ...
 
 
 class Source(NamedTuple):
-    """A kind of pool that was written before; `config.path` says where.
+    """A kind of existing pool; its place is `config.path`.
 
     Attributes:
         open: reads and checks the pool.
-        state: a value that changes whenever the pool does, for the stamp of a stage.
+        state: values that change whenever the pool does, for the stamp of a stage.
         provenance: where the pool comes from, as JSON values for its manifest.
     """
 
@@ -57,7 +58,7 @@ def source_of(config: PoolConfig) -> Source:
     """The source that `config.provider` names.
 
     Raises:
-        RelandError: nobody has registered it.
+        RelandError: it is not registered.
     """
     if config.provider not in _SOURCES:
         raise RelandError(
@@ -68,16 +69,16 @@ def source_of(config: PoolConfig) -> Source:
 
 
 def register_source(name: str, source: Source) -> None:
-    """Makes a source known under a name of `config.POOL_SOURCES`."""
+    """Registers a source under a name of `config.POOL_SOURCES`."""
     assert name in POOL_SOURCES, name
     _SOURCES[name] = source
 
 
 def files_state(config: PoolConfig) -> list[str]:
-    """The content of the files that the settings name: `path` and lists of names.
+    """Checksums of the files that the settings name: `path` and lists of names.
 
     Returns:
-        SHA-256 of each, "" for what is no file.
+        SHA-256 of each, "" if it is not a file.
     """
     paths = [resolve(name) for name in (config.path or "", *name_files(config.names))]
     return [checksum(path) if path.is_file() else "" for path in paths]

@@ -1,8 +1,8 @@
 """The wording of the prompts, by kind and domain (paper, section 3.1.2 and Figures 3 and 5).
 
-"steps" asks for the paper's steps 1 and 2: first one sentence on the preferences, then categories and
-items, from the large to the small. "direct" is the paper's ablation without this (w/o r.p.): it asks for
-recommendations and nothing else. `CLEANING` is the optional step 0 by an LLM.
+"steps" asks for the paper's steps 1 and 2: one sentence on the preferences, then categories and items.
+"direct" is the paper's ablation without reasoning (w/o r.p.): it asks for recommendations only.
+`CLEANING` is the optional step 0 by an LLM.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
 PROMPT_VERSION = "2"
-"""Goes up with every change of a template here or of the rules of `cleaning`: with the same version, the same
-titles and settings give the same prompt, byte by byte. Pools of different versions are not to be
-compared as if only the LLM had changed, and answers in a journal to prompts of another version are not
-found again, since they are kept by the text of the prompt."""
+"""Increased with every change of a template or of the rules of `cleaning`: within a version, equal titles and
+settings give equal prompts, byte by byte. Pools of different versions differ in more than the LLM. A journal
+finds answers by the text of the prompt, so it has none to prompts of another version."""
 
 
 class _Wording(NamedTuple):
@@ -110,6 +109,6 @@ def filled(template: str, domain: str, lines: str) -> str:
     Args:
         template: one of `PROMPTS`, or `CLEANING`.
         domain: one of `DOMAINS`.
-        lines: numbered and quoted (`prompts.numbered`); they are put in as they are.
+        lines: numbered and quoted (`prompts.numbered`), inserted unchanged.
     """
     return _TEMPLATES[template].format(lines=lines, **_WORDINGS[domain]._asdict())

@@ -186,7 +186,7 @@ class PoolStore:
         Raises:
             RelandError: another process is still at it; the folder is no store; its log or lists are damaged.
         """
-        with self._alone(wait):
+        with self._exclusive(wait):
             self._locked = True
             try:
                 self._recover()
@@ -257,12 +257,12 @@ class PoolStore:
         """
         if not tidying.has_traces(self.folder):
             raise RelandError(f"{self.folder}: no pool store here")
-        with self._alone(WAIT_SECONDS, check=False):
+        with self._exclusive(WAIT_SECONDS, check=False):
             (self.folder / NEXT_FILE).unlink(missing_ok=True)
             self._anchor({"when": now(), **change, "action": "seal", "versions": self.numbers()})
 
     @contextlib.contextmanager
-    def _alone(self, wait: float, check: bool = True) -> Iterator[None]:
+    def _exclusive(self, wait: float, check: bool = True) -> Iterator[None]:
         """Holds the lock file, which names the process that does."""
         if check:
             tidying.check_store(self.folder)

@@ -10,7 +10,7 @@ from typing import Any
 from reland_jax.artefacts import Artefact
 from reland_jax.config import Config
 from reland_jax.flow import Codec, Job, Stage
-from reland_jax.pool import build_pool, pool_ledger, pool_state, refuse_to_pay_again, told_of_missing
+from reland_jax.pool import build_pool, missing_answers_note, pool_ledger, pool_state, refuse_to_pay_again
 from reland_jax.stages.behaviour import ENCODE_USERS
 from reland_jax.stages.encoding import check_item_texts
 from reland_jax.stages.load import LOAD
@@ -47,7 +47,7 @@ def _check(job: Job, made: Artefact) -> None:
     built, config = made.value, job.config
     if missing := len(built.unanswered()):
         count = len(built.pool.rationales)
-        told = told_of_missing(config.pool, config.llm, count, missing, job.made.ask_again)
+        told = missing_answers_note(config.pool, config.llm, count, missing, job.made.ask_again)
         _log.warning("pool: %s", told)
 
 

@@ -89,7 +89,7 @@ def test_an_incomplete_pool_whose_journal_is_gone_is_not_paid_for_again(
     first = prepare(**batch)
     journal, away = workdir / "journal.sqlite", tmp_path / "away.sqlite"
     journal.rename(away)
-    with pytest.raises(RelandError, match="(?s)build_pool: it is incomplete.*paid for.*restore one of them"):
+    with pytest.raises(RelandError, match="(?s)build_pool: it is incomplete.*paid for.*restore the pool"):
         prepare(**batch)
     journal.touch()
     with pytest.raises(RelandError, match="journal.sqlite"):

@@ -221,7 +221,7 @@ def test_provenance(provider: str, expected: dict[str, Any]) -> None:
 
 def test_faults_in_the_settings(tmp_path: Path) -> None:
     with pytest.raises(
-        RelandError, match="text_fields=.*names no field of the items; the data have .*'brand', 'title'"
+        RelandError, match="text_fields=.*are not fields of the items; the data have .*'brand', 'title'"
     ):
         build(seeds_of(0), tmp_path, data=DataConfig(text_fields=("plot",)))
     with pytest.raises(

@@ -123,9 +123,9 @@ def test_used_with_a_remark(tmp_path: Path) -> None:
         (b'{"user_id": "\xff"}', ":2: not a JSON object in UTF-8"),
         ("[" * 100_000 + "\n", ":2: not a JSON object in UTF-8"),
         ("[1, 2]", ":2: a list, where a JSON object is needed"),
-        (GOOD, ":2: user_id 'u1' is already on line 1"),
+        (GOOD, ":2: user_id 'u1' is on line 1 already"),
         ({"response": "x"}, ""),
-        ({"userId": 1, "text": "x"}, ":2: no field 'user_id'; the fields are 'userId', 'text': the"),
+        ({"userId": 1, "text": "x"}, ":2: no field 'user_id'; the fields are 'userId', 'text': rename"),
         ({"user_id": "", "text": "x"}, ":2: field 'user_id' must be a non-empty string, not ''"),
         ({"user_id": True, "text": "x"}, ":2: field 'user_id' must be a non-empty string, not True"),
         ({"user_id": "u2", "step1": "x"}, ":2: needs one of the fields 'response', 'step2'"),
@@ -206,7 +206,7 @@ def test_pool_files_in_any_dress(tmp_path: Path, dress: str) -> None:
 def test_lines_are_those_of_the_file_in_any_dress(tmp_path: Path) -> None:
     pretty = json.dumps([*PEOPLE, {"user_id": "Bo", "text": "x"}], indent=2)
     number = pretty[: pretty.rindex("{")].count("\n") + 1
-    with pytest.raises(RelandError, match=rf"mine.jsonl:{number}: user_id 'Bo' is already on line 6"):
+    with pytest.raises(RelandError, match=rf"mine.jsonl:{number}: user_id 'Bo' is on line 6 already"):
         read_pool_file(write(tmp_path, pretty))
 
 
@@ -272,7 +272,7 @@ def test_a_line_may_say_how_its_answer_ended(tmp_path: Path) -> None:
 def test_another_script_is_used_where_the_encoder_knows_it(tmp_path: Path) -> None:
     path = write(tmp_path, {"user_id": "u", "text": "该用户喜欢护肤品。推荐玫瑰洁面乳。"})
     (refused,), (used,) = read_pool_file(path), read_pool_file(path, any_script=True)
-    assert refused.rationale is None and "config.pool.any_script=True uses it" in refused.problems[0]
+    assert refused.rationale is None and "config.pool.any_script=True to use it" in refused.problems[0]
     assert used.rationale is not None and used.rationale.step2 == "该用户喜欢护肤品。推荐玫瑰洁面乳。"
 
 
@@ -283,7 +283,7 @@ def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         file.truncate(objects.MOST_BYTES + 1)
     with pytest.raises(RelandError, match="huge.jsonl: 1000000001 bytes, more than"):
         read_pool_file(huge)
-    with pytest.raises(RelandError, match="more than the 1000000000 that are read"):
+    with pytest.raises(RelandError, match="more than the limit of 1000000000"):
         batch_files.read_bytes(huge)
     monkeypatch.setattr(objects, "LONGEST", 100)
     long = tmp_path / "long.jsonl"

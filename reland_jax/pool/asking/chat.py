@@ -1,4 +1,4 @@
-"""The interface of an LLM service: one call, and errors that determine the next step."""
+"""The interface of an LLM service: one call, and errors by what to do next."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Messages = Sequence[Mapping[str, str]]
 
 
 BOUND, NEWER_BOUND = "max_tokens", "max_completion_tokens"
-"""What the bound of an answer is called: some models of OpenAI refuse the first name, and most other
-services know nothing else."""
+"""The two names of the token limit of an answer: some models of OpenAI refuse the first, and most other
+services know only that one."""
 
 PASSING = frozenset({408, 409, 425, 429})
-"""Status codes of client errors that another try may not meet."""
+"""Status codes of client errors that are worth another try."""
 
 
 class Trouble(Enum):
-    """What an error means for the next step."""
+    """What to do after an error."""
 
     LIMITED = "limited"
     """Too many requests at the moment; nothing was paid, ask again later."""
@@ -34,11 +34,11 @@ class Trouble(Enum):
 
 
 class ChatError(Exception):
-    """No answer.
+    """The service returned no answer.
 
     Attributes:
-        trouble: what it means for the next step.
-        why: for people; without the key of the service.
+        trouble: what to do next.
+        why: the message, without the key of the service.
         retry_after: seconds that the service asks to wait, None if it does not say.
     """
 
@@ -52,13 +52,13 @@ class Chat(Protocol):
     """An LLM service."""
 
     async def ask(self, messages: Messages, max_tokens: int) -> str:
-        """The body of a chat completion in the OpenAI format, as it came, unread.
+        """The unparsed body of a chat completion in the OpenAI format.
 
         Args:
-            messages: of the chat.
-            max_tokens: bound of the answer.
+            messages: the chat.
+            max_tokens: token limit of the answer.
 
         Raises:
-            ChatError: there is none.
+            ChatError: there is no answer.
         """
         ...

@@ -1,4 +1,4 @@
-"""The engine that sends many prompts to an LLM service: each once, within all limits, nothing lost.
+"""The engine that sends prompts to an LLM service: each once, within all limits, without losing an answer.
 
 Every answer is journalled before it is used. The engine may be stopped at any moment, even killed; started
 again, it sends only prompts without an accepted answer. Its result does not depend on the order in which
@@ -50,15 +50,15 @@ LIMITED_TRIES = 10
 """How often "too many requests" counts as one of `config.llm.attempts`."""
 
 _OPEN_PER_SLOT = 4
-"""Prompts begun, for each request under way: the others wait for another try or for their turn."""
+"""Prompts in progress per concurrent request: while one is sent, the others wait to retry or for a slot."""
 
 _WATCH_SECONDS = 1.0
-"""Time between looks at whether anything may be sent any more."""
+"""Interval at which `may_ask` is checked, in seconds."""
 
 _TOLD_FROM_SECONDS, _TELL_SECONDS = 5.0, 30.0
-"""A wait from the first length on is told, and the next one not before the second time has passed."""
+"""Waits of at least the first duration are logged, and at most one per second duration, in seconds."""
 
-_QUARANTINE = "in quarantine, malformed when asked again too: {}"
+_QUARANTINE = "in quarantine, malformed again at the second try: {}"
 
 
 async def ask_all(
@@ -74,32 +74,31 @@ async def ask_all(
     """Asks every prompt that has no accepted answer in the journal, and returns the answers to all.
 
     If the judge rejects an answer, the prompt is sent again once, with the reason, or with a larger token
-    limit if the answer was cut off. After a second rejection the prompt is in quarantine and is not sent any
-    more. While another process asks with the same journal, this call waits.
+    limit if the answer was cut off. After a second rejection the prompt is in quarantine and is not sent
+    again. While another process uses the same journal, this call waits.
 
     Args:
-        requests: the prompts; repeated ones are sent once.
+        requests: the prompts; duplicates are sent once.
         chat: the service.
-        journal: open; its lock is held from the beginning of this call to its end.
-        config: model, tokenizer and bound of an answer.
+        journal: open; this call holds its lock.
+        config: model, tokenizer and token limit of an answer.
         llm: limits, budget, tries.
         judge: which answers are usable; those with a rationale by default.
         backoff: waits between tries.
 
     Raises:
-        BudgetReached: the budget is used up; requests under way were waited for.
-        RelandError: the service is dead or refuses to work for this key or model (then too), or the
-            journal cannot be written.
+        BudgetReached: the budget is used up; pending requests were waited for.
+        RelandError: the service is down or refuses this key or model, or the journal cannot be written.
     """
     distinct = list({request.key: request for request in requests}.values())
     for seconds in journal.lock():
         await asyncio.sleep(seconds)
     try:
-        # Requests that an ended process had under way count as paid by now.
+        # Requests that were pending when a process ended count as paid by now.
         job = _Job(chat, journal, config, llm, judge or judge_for(config), backoff or Backoff())
         return await job.run(distinct)
     finally:
-        with suppress(RelandError):  # a journal that cannot be written has said so already
+        with suppress(RelandError):  # a journal that cannot be written has raised its error already
             journal.release()
 
 
@@ -122,7 +121,7 @@ def _in_a_loop() -> bool:
 
 
 class _Item(NamedTuple):
-    """A prompt to ask: how it is asked, and the probable and the largest number of tokens of that."""
+    """A prompt with its chat, and the expected and the largest number of tokens of the request."""
 
     request: RequestRecord
     turn: Turn
@@ -134,8 +133,8 @@ class _Stopped(Exception):
     """The job was stopped before the request was sent."""
 
 
-def known(keys: Sequence[str], journal: Journal) -> Asked:
-    """Looks prompts up in the journal without asking: answers, and reasons for quarantine."""
+def settled_in_journal(keys: Sequence[str], journal: Journal) -> Asked:
+    """The prompts that the journal settles without asking: answers, and reasons for quarantine."""
     quarantined = journal.quarantined(keys)
     problems = {key: _QUARANTINE.format(why) for key, why in quarantined.items()}
     return Asked(journal.answers(keys), problems, frozenset(problems))
@@ -163,7 +162,8 @@ class _Job:
 
     async def run(self, requests: Sequence[RequestRecord]) -> Asked:
         """Asks until all prompts are settled or the job is stopped."""
-        self._asked = await asyncio.to_thread(known, [request.key for request in requests], self._journal)
+        all_keys = [request.key for request in requests]
+        self._asked = await asyncio.to_thread(settled_in_journal, all_keys, self._journal)
         to_ask = [request for request in requests if not self._is_settled(request.key)]
         if to_ask:
             keys = [request.key for request in to_ask]
@@ -184,7 +184,7 @@ class _Job:
         return self._asked
 
     def _item(self, request: RequestRecord, malformed: Malformed | None) -> _Item:
-        """The prompt with its chat: asked for the first time, or again after a malformed answer."""
+        """The prompt with its chat: the first one, or that after a malformed answer."""
         turn, counter = turn_of(request.prompt, malformed, self._config), self._counter
         read = [*turn.messages, *format_messages(self._config)]
         return _Item(request, turn, chat_tokens(counter, read), chat_bound(counter, read))
@@ -199,7 +199,7 @@ class _Job:
         self._progress.update(len(asked.answers) + len(asked.problems))
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not longer than until the job is stopped."""
+        """Waits, at most until the job is stopped."""
         try:
             await asyncio.wait_for(self._stopped.wait(), seconds)
         except TimeoutError:
@@ -209,20 +209,20 @@ class _Job:
         return key in self._asked.answers or key in self._asked.problems
 
     def _stop(self, why: Callable[[int], RelandError]) -> None:
-        """Stops sending; the first reason counts."""
+        """Stops sending; the first error is kept."""
         self._why_stopped = self._why_stopped or why
         self._stopped.set()
         self._room.set()
 
     def _stop_until(self, then: str, why: str) -> None:
-        """Stops sending; a person can go on then."""
+        """Stops sending, with advice on how to continue."""
         self._stop(lambda left: RelandError(
-            f"{why}; {left} prompts are still to ask. Every answer so far is in {self._journal.path}: {then}"
-            "give the same command again"
+            f"{why}; {left} prompts are unanswered. Every answer so far is in {self._journal.path}: {then}"
+            "run the same command again"
         ))  # fmt: skip
 
     async def _work(self, left: Iterator[RequestRecord]) -> None:
-        """One of the workers, which take what is left from one iterator."""
+        """One of the workers, which share an iterator over the prompts."""
         for request in left:
             if self._stopped.is_set():
                 return
@@ -232,7 +232,7 @@ class _Job:
                 self._give_up(request, REMOVED, closed=True)
 
     async def _watch(self) -> None:
-        """Stops the job when nothing may be sent any more, also while all wait for another try."""
+        """Stops the job when asking is forbidden, even while all workers wait to retry."""
         while self._journal.is_guarded:
             await asyncio.sleep(_WATCH_SECONDS)
             await self._allows("")
@@ -253,7 +253,7 @@ class _Job:
                     return
                 tries = failures + limited
                 if failures + limited // LIMITED_TRIES >= self._llm.attempts:
-                    self._give_up(item.request, f"no answer in {tries} tries; the last: {error.why}")
+                    self._give_up(item.request, f"no answer in {tries} tries; the last error: {error.why}")
                     return
                 await self._wait(self._backoff.wait(tries, error.retry_after), error)
                 continue
@@ -271,8 +271,8 @@ class _Job:
         if error.retry_after is not None and not self._patience.allows(seconds):
             self._stop_until(
                 "when that is over, ",
-                f"{error.why}; the service asks to wait for {error.retry_after:.0f} s, and with no answer "
-                f"meanwhile this job waits {self._llm.longest_wait:g} s at most (config.llm.longest_wait)",
+                f"{error.why}; the service asks to wait for {error.retry_after:.0f} s; without an answer "
+                f"meanwhile this job waits at most {self._llm.longest_wait:g} s (config.llm.longest_wait)",
             )
             return
         now = asyncio.get_running_loop().time()
@@ -283,16 +283,16 @@ class _Job:
         await self._pause(seconds)
 
     async def _once(self, item: _Item) -> Reception:
-        """One request, and its answer on disk; the place in the service is free while it is written.
+        """Sends one request and journals the answer; the slot of the service is free while it is written.
 
         Raises:
             ChatError: there is no answer.
-            _Stopped: nothing was sent.
+            _Stopped: the job was stopped before sending.
         """
         reserved = (item.bound, item.turn.max_tokens)
         async with self._ahead:
             await self._reserve(reserved)
-            # On disk before it is sent: should this process be killed, it counts as paid.
+            # On disk before it is sent, so that it counts as paid if this process is killed.
             await self._recorder.record(Sent(item.request, *reserved))
             async with self._slots:
                 await self._turn(item)
@@ -316,20 +316,20 @@ class _Job:
         return reception
 
     async def _allows(self, prompt: str) -> bool:
-        """Whether the prompt may be sent; stops the job if nothing may be sent any more."""
+        """Whether the prompt may be sent; stops the job if asking is forbidden."""
         if not self._journal.is_guarded:
             return True
         try:
             return await asyncio.to_thread(self._journal.allows, prompt)
         except RelandError as error:
             why = str(error)
-            self._stop(lambda left: RelandError(f"{why} ({left} prompts are still to ask)"))
+            self._stop(lambda left: RelandError(f"{why} ({left} prompts are unanswered)"))
             return True
 
     async def _send(
         self, item: _Item, reserved: tuple[int, int]
     ) -> tuple[Reception | None, ChatError | None]:
-        """Sends one request: what to write into the journal, and the error if there is no answer."""
+        """Sends one request; returns its journal entry, and the error if there is no answer."""
         reception, sent = None, self._breaker.now()
         try:
             async with asyncio.timeout(self._llm.timeout_seconds):
@@ -352,7 +352,7 @@ class _Job:
         return reception, error
 
     def _failed(self, error: ChatError, sent: float) -> None:
-        """Stops the job if the service is dead, or will not work for us."""
+        """Stops the job if the service is down, or refuses this key or model."""
         if error.trouble is Trouble.FATAL:
             self._stop_until("once this is put right, ", error.why)
             return
@@ -368,7 +368,7 @@ class _Job:
         """Reserves the largest cost of a request; waits for others to settle if the budget has no room.
 
         Raises:
-            _Stopped: there will be no room, and the job is stopped.
+            _Stopped: there is no room left in the budget, and the job is stopped.
         """
         while not self._budget.reserve(*reserved):
             if not self._under_way:
@@ -392,14 +392,14 @@ class _Job:
             await self._pause(delay)
 
     def _correct(self, item: _Item, reception: Reception) -> None:
-        """Corrects the token limit by the real usage, if the service reports it."""
+        """Corrects the limit per minute by the actual usage, if the service reports it."""
         used = reception.answer.prompt_tokens + reception.answer.response_tokens
         if used:
             self._tokens.give_back(item.tokens + item.turn.max_tokens - used)
 
 
 def _outcome(reception: Reception) -> Asked:
-    """The end of a prompt: a usable answer, or quarantine."""
+    """The outcome of a prompt: a usable answer, or quarantine."""
     key = reception.request.key
     if reception.kind == ACCEPTED:
         return Asked({key: reception.answer}, {})

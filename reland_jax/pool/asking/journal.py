@@ -51,7 +51,7 @@ from reland_jax.types import RelandError
 
 _BUSY_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
-"""Time between looks at the lock of another process."""
+"""Interval at which the lock of another process is checked, in seconds."""
 _AT_A_TIME = 500
 _CHECKED_BYTES = 100_000_000
 """Size up to which a journal is checked whenever it is opened."""
@@ -76,11 +76,11 @@ class Journal:
 
         Args:
             path: the file.
-            may_ask: says of a prompt whether it may still be sent, and its answer be kept; it raises
-                `RelandError` where nothing may be any more. Those who ask look at it (see `allows`).
+            may_ask: whether a prompt may be sent and its answer kept; raises `RelandError` to stop all
+                asking. Callers check it by `allows`.
 
         Raises:
-            RelandError: the file is damaged (see `check`), emptied, not a journal, or of a newer version of
+            RelandError: the file is damaged (see `check`), empty, not a journal, or of a newer version of
                 this program; or its folder cannot be written.
         """
         self.path, self.out_of_room, self._may_ask = Path(path), False, may_ask
@@ -109,14 +109,14 @@ class Journal:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether prompts may be forbidden while a job is running."""
+        """Whether prompts can become forbidden while a job is running."""
         return self._may_ask is not None
 
     def allows(self, prompt: str) -> bool:
-        """Whether a prompt may be sent and its answer kept: no user in it was removed meanwhile.
+        """Whether a prompt may be sent and its answer kept: none of its users was removed in the meantime.
 
         Raises:
-            RelandError: nothing may be sent any more.
+            RelandError: all asking has to stop.
         """
         return self._may_ask is None or self._may_ask(prompt)
 
@@ -159,22 +159,21 @@ class Journal:
         return {key: why for key, why in rows.items() if key not in answered}
 
     def lock(self) -> Iterator[float]:
-        """Takes the lock of this journal, for as long as this process asks; holding it twice is holding it.
-
-        What an ended process had sent without recording an answer counts as paid from then on.
+        """Takes the lock of this journal; does nothing if this process holds it. Requests of an ended process
+without a recorded answer count as paid from then on.
 
         Yields:
-            Seconds to wait before the next look, as long as another process holds the lock.
+            Seconds to wait before the next try, as long as another process holds the lock.
 
         Raises:
-            RelandError: nothing may be asked any more (see `allows`); or the journal cannot be written.
+            RelandError: all asking has to stop (see `allows`); or the journal cannot be written.
         """
         told = False
         while not self._take_lock():
             if not told:
                 told = True
                 _log.warning(
-                    "%s: process %s asks; waiting until it has ended", self.path, self._lock.holder()
+                    "%s: in use by process %s; waiting until it has ended", self.path, self._lock.holder()
                 )
             yield _LOOK_SECONDS
             self.allows("")
@@ -197,7 +196,7 @@ class Journal:
         """Reserves disk space, so that pending answers can be written even if the disk becomes full.
 
         Raises:
-            RelandError: there is no room for them now.
+            RelandError: the disk has no room for them.
         """
         with self._explained():
             self._reserve.hold(size)
@@ -207,9 +206,9 @@ class Journal:
 
         Args:
             receptions: responses.
-            sent: requests that are about to be sent. Should this process end before their receptions
-                are recorded, they count as paid, so that a budget holds. One of no tokens ends an earlier
-                one: it was not sent, or cost nothing.
+            sent: requests that are about to be sent. If this process ends before their receptions are
+                recorded, they count as paid, so that the budget holds. A request of 0 tokens cancels an
+                earlier one, which was not sent or cost nothing.
         """
         with self._explained():
             try:
@@ -235,8 +234,8 @@ class Journal:
 
         Args:
             keys: of the prompts.
-            before: ISO 8601 UTC time; only answers made before it, or received where the service did
-                not say when it made them.
+            before: ISO 8601 UTC time; only answers created before it are retired. An answer without a time of
+                creation counts by its arrival.
 
         Returns:
             The number of answers retired.
@@ -255,28 +254,28 @@ class Journal:
         return len(retired)
 
     def usage(self) -> dict[str, Usage]:
-        """Model -> what was paid to it, including answers that were rejected or never arrived."""
+        """Usage by model, including answers that were rejected or never arrived."""
         query = """SELECT asked.model, COUNT(*), SUM(paid_prompt), SUM(paid_response)
                    FROM received JOIN asked USING (key) GROUP BY asked.model ORDER BY asked.model"""
         with self._explained():
             return {model: Usage(*values) for model, *values in self._database.execute(query)}
 
     def purge(self, prompt_hashes: Iterable[str]) -> int:
-        """Removes prompts and all their responses, so that no byte of them remains in the file.
+        """Removes prompts and all their responses, without a trace in the file.
 
         Returns:
-            How many prompts were removed; one asked of two models counts twice.
+            Number of prompts removed; a prompt sent to two models counts twice.
 
         Raises:
-            RelandError: another process is at work on the journal, and may write what is removed again; or
-                is reading it, so that its old pages have to stay.
+            RelandError: another process is writing to the journal and may restore the prompts; or is reading
+                it, so that its old pages remain.
         """
         with self._explained():
             was_held = self._lock.is_held
             if not self._take_lock():
                 raise RelandError(
-                    f"{self.path}: not purged: process {self._lock.holder()} is at work on this journal, and "
-                    "may write what is to be removed again; purge again when it has ended"
+                    f"{self.path}: not purged: process {self._lock.holder()} is using this journal and "
+                    "may write the prompts again; purge again when it has ended"
                 )
             try:
                 removed = self._remove(prompt_hashes)
@@ -292,7 +291,7 @@ class Journal:
         return removed
 
     def _remove(self, prompt_hashes: Iterable[str]) -> int:
-        """Deletes prompts and what came for them, and writes the file anew; how many prompts there were."""
+        """Deletes prompts and their responses and rewrites the file; returns the number of prompts."""
         hashes, keys = [(each,) for each in prompt_hashes], "(SELECT key FROM asked WHERE prompt_hash = ?)"
         with self._transaction() as database:
             for table in ("received", "pending"):
@@ -302,7 +301,7 @@ class Journal:
         return max(removed, 0)
 
     def prompts(self) -> dict[str, int]:
-        """Hash of every prompt -> how many `purge` would remove; one asked of two models counts twice."""
+        """Number of entries by prompt hash; a prompt sent to two models counts twice."""
         with self._explained():
             rows = self._database.execute("SELECT prompt_hash, COUNT(*) FROM asked GROUP BY prompt_hash")
             return dict(rows)
@@ -321,9 +320,9 @@ class Journal:
             self.check()
 
     def _create(self) -> None:
-        """Makes the file, readable by its owner alone, if there is none.
+        """Makes the file, readable only by its owner, if it does not exist.
 
-        A journal gets its name only when it has tables, so an empty file means that it was emptied.
+        A journal gets its name only when it has tables, so an empty file was truncated by something else.
         """
         if not os.path.lexists(self.path):
             made = aside_name(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}"))
@@ -335,12 +334,12 @@ class Journal:
                 made.unlink(missing_ok=True)
         if self.path.is_file() and not self.path.stat().st_size:
             raise RelandError(
-                f"{self.path}: the journal is empty (0 bytes), which this program never leaves it. If it "
+                f"{self.path}: the journal is empty (0 bytes), but this program never leaves it so. If it "
                 "held answers, restore a copy; else remove the file, and every prompt is asked, and paid"
             )
 
     def _write_ahead(self) -> None:
-        """Switches to WAL; SQLite does not wait by itself when two processes do so at once."""
+        """Switches to WAL; SQLite fails instead of waiting if two processes do so at once."""
         end = time.monotonic() + _BUSY_SECONDS
         mode = None
         while mode is None:
@@ -354,7 +353,7 @@ class Journal:
             raise RelandError(f"{self.path}: the file system does not allow a WAL; use a local disk")
 
     def _take_lock(self) -> bool:
-        """Takes the lock unless another process has it; whether this one holds it now."""
+        """Takes the lock unless another process has it; returns whether this process holds it."""
         with self._explained():
             if self._lock.is_held or not self._lock.take():
                 return self._lock.is_held
@@ -366,7 +365,7 @@ class Journal:
             return True
 
     def _settle_lost(self) -> None:
-        """Counts pending requests as paid, whose answers will never be recorded; under the lock."""
+        """Counts the pending requests of ended processes as paid; called under the lock."""
         query = "SELECT asked.*, prompt_tokens, response_tokens FROM pending JOIN asked USING (key)"
         with self._transaction() as database:
             for key, _, model, settings, prompt, *paid in database.execute(query).fetchall():
@@ -393,13 +392,13 @@ class Journal:
         """Key and fields of answers.
 
         Raises:
-            RelandError: one of them is not what was written.
+            RelandError: the checksum of one is wrong.
         """
         query = f"SELECT {SOUND}, id, key, {fields} FROM received WHERE {which} AND key IN"
         rows = self._select(query, keys, order)
         damaged = [row[1] for row in rows if not row[0]]
         if damaged:
-            raise self._damaged(f"answer {damaged[0]} is not the one that was written")
+            raise self._damaged(f"the checksum of answer {damaged[0]} is wrong")
         return [row[2:] for row in rows]
 
     def _damaged(self, fault: str) -> RelandError:
@@ -420,7 +419,7 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commits at the end; on an error nothing is changed."""
+        """A transaction, rolled back on an error."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield self._database

@@ -12,14 +12,14 @@ from email.utils import parsedate_to_datetime
 class RateLimit:
     """Bounds a quantity per minute (requests, or tokens), spread evenly with bursts of one second.
 
-    Requests above the limit wait in order of arrival. For one asyncio loop.
+    Requests above the limit wait in order of arrival. For use in one asyncio loop.
     """
 
     def __init__(self, per_minute: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is used up yet.
+        """Starts with the whole limit free.
 
         Args:
-            per_minute: the bound; None means none.
+            per_minute: the limit; None means no limit.
             clock: seconds that never go back.
         """
         # A minute may begin with one second's burst: 61 shares keep every minute within the bound.
@@ -36,7 +36,7 @@ class RateLimit:
         return max(0.0, start - now)
 
     def give_back(self, amount: float) -> None:
-        """Returns what was reserved but not used; less than 0 takes more."""
+        """Releases a reserved amount that was not used; a negative amount reserves more."""
         if self._per_second:
             self._free_at -= amount / self._per_second
 
@@ -57,8 +57,8 @@ class Backoff:
     def wait(self, failures: int, retry_after: float | None = None) -> float:
         """Seconds to wait after that many failures of a prompt (1 or more).
 
-        With `retry_after` (seconds, of the service) it is that and a jitter of at most a tenth of it
-        more than the first wait, so that not all come back at the same moment.
+        With `retry_after` (seconds, from the service) it is that plus a jitter of at most a tenth of it or
+        the first wait, so that clients do not retry at the same moment.
         """
         if retry_after is not None:
             asked = max(retry_after, 0.0)
@@ -70,7 +70,7 @@ class Patience:
     """Bounds how long a service may make a job wait (`Retry-After`) while no answer comes."""
 
     def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nobody waits yet.
+        """Starts the clock of the waiting time.
 
         Args:
             longest: seconds.
@@ -84,21 +84,21 @@ class Patience:
         self._since = None
 
     def allows(self, seconds: float) -> bool:
-        """Whether to wait for so long from now, as the service asks."""
+        """Whether a wait of that many seconds, which the service asks for, is within the limit."""
         now = self._clock()
         self._since = now if self._since is None else self._since
         return now + seconds - self._since <= self._longest
 
 
 class Breaker:
-    """Opens when a service is dead: after so many failures in a row, with no success between them.
+    """A circuit breaker: opens after a number of failures in a row, when the service is down.
 
     Refusals with "too many requests" count less: concurrent ones count once, because a live service refuses
     many at a time.
     """
 
     def __init__(self, failures: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Closed.
+        """Starts closed.
 
         Args:
             failures: in a row that open it; 0 means never.
@@ -109,7 +109,7 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether nothing should be sent any more."""
+        """Whether sending should stop."""
         return 0 < self._bound <= self._count
 
     def now(self) -> float:
@@ -133,7 +133,7 @@ class Breaker:
 def retry_after_seconds(
     value: str | None, date: str | None = None, milliseconds: str | None = None
 ) -> float | None:
-    """Seconds to wait by the headers of a response, None if they do not say.
+    """Seconds to wait by the headers of a response, None without such a header.
 
     Args:
         value: `Retry-After`: seconds, or an HTTP date.

@@ -1,7 +1,7 @@
-"""The cost of asking: the price table, the estimate before anything is sent, the hard budget, the ledger.
+"""The cost of asking: the price table, the estimate in advance, the hard budget and the ledger.
 
 Tokens are those of requests (prompt) and answers (response); money is in `config.llm.currency`. Prices are
-settings and are never looked up: use those of your contract.
+settings and are never looked up: set those of your contract.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reland_jax.pool.prompting.tokens import chat_tokens, token_counter
 from reland_jax.types import RelandError
 
 ASSUMED_TOKENS_PER_SECOND = 50.0
-"""How fast one answer is written, for the time in an `Estimate`; a guess that no setting depends on."""
+"""Tokens per second of one answer, assumed for the duration in an `Estimate`."""
 
 _SNAPSHOT = re.compile(r"-(?:\d{4}|\d{8}|\d{4}-\d{2}-\d{2})$")
 """Date at the end of a model's name: the answer of "gpt-4o-mini" says it is "gpt-4o-mini-2024-07-18"."""
@@ -40,7 +40,7 @@ class Price(NamedTuple):
     response: float
 
     def of(self, prompt_tokens: int, response_tokens: int) -> float:
-        """Price of that many tokens."""
+        """Price of this number of tokens."""
         return (self.prompt * prompt_tokens + self.response * response_tokens) / _MILLION
 
 
@@ -65,12 +65,12 @@ class Estimate(NamedTuple):
         seeds: seed users about whom a rationale is wanted.
         prompts: distinct prompts, those of step 0 included; seed users with the same history share one.
         journalled: prompts among them that are answered already and cost nothing.
-        prompt_tokens: of the prompts still to ask, each asked once. With `exact` it is the count of the
-            model's tokenizer (the chat format of each message estimated), otherwise an estimate. With an
-            LLM for step 0 they are counted with the titles as they are before it.
-        response_tokens: upper bound, the longest answer allowed for each prompt still to ask.
-        price: of these tokens, hence above what is likely; None without a price for the model. Prompts
-            that are asked again, after a malformed answer or a failure, come on top.
+        prompt_tokens: of the unanswered prompts, each sent once. With `exact`, counted with the model's
+            tokenizer (the chat format of each message is estimated), otherwise estimated. With an LLM for
+            step 0, counted with the titles before step 0.
+        response_tokens: upper bound, the longest allowed answer to every unanswered prompt.
+        price: of these tokens, hence an upper bound but for prompts that are sent again after a malformed
+            answer or a failure; None without a price for the model.
         seconds: a rough guess from `ASSUMED_TOKENS_PER_SECOND`, the concurrency, and the limits per minute.
         exact: whether the tokens of the prompts were counted with the model's own tokenizer.
     """
@@ -91,17 +91,17 @@ class BudgetReached(RelandError):
     Attributes:
         spent_tokens: tokens paid.
         spent: money paid, None without a price.
-        left: prompts still to ask.
+        left: number of unanswered prompts.
     """
 
     def __init__(self, spent_tokens: int, spent: float | None, left: int, limits: str, currency: str) -> None:
-        """Composes the message: what was spent, what is left to ask, and how to go on."""
+        """Composes the message: what was spent, what is left, and how to continue."""
         self.spent_tokens, self.spent, self.left = spent_tokens, spent, left
         money = "" if spent is None else f" ({spent:.4f} {currency})"
         super().__init__(
             f"the budget is reached: {spent_tokens} tokens{money} were spent of {limits}, and the next "
-            f"request might exceed it; {left} prompts are still to ask. Every answer so far is in the "
-            "journal: raise the budget and give the same command again, and only the others are asked"
+            f"request might exceed it; {left} prompts are unanswered. Every answer so far is in the "
+            "journal: raise the budget and run the same command again; it sends only the other prompts"
         )
 
 
@@ -127,14 +127,14 @@ class Budget:
             usage: model -> what was paid to it.
 
         Raises:
-            RelandError: a bound that is none (negative, infinite or no number); or there is a bound on money,
-                and the model or one in `usage` has no price.
+            RelandError: a limit that is not a positive finite number; or there is a limit on money, and the
+                model or one in `usage` has no price.
         """
         for name in ("budget_tokens", "budget"):
             value = getattr(llm, name)
             if value is not None and not 0 < value < math.inf:  # not a number compares with nothing
                 raise RelandError(
-                    f"config.llm.{name}={value} is no limit; give a number above 0, or None for no limit"
+                    f"config.llm.{name}={value} is not a limit; use a number above 0, or None for no limit"
                 )
         paid = usage or {}
         costs = {name: _cost(name, used, llm) for name, used in paid.items()}
@@ -160,10 +160,10 @@ class Budget:
         return self._cost_with((0, 0))
 
     def reserve(self, prompt_tokens: int, response_tokens: int) -> bool:
-        """Reserves the largest cost of one request; False, and nothing is reserved, if there is no room.
+        """Reserves the largest cost of one request; returns False, without reserving, if there is no room.
 
-        When it is False while other requests are under way, their settling may make room: try again
-        then. When none is under way, the budget is reached (`reached`).
+        While other requests are pending, their settling may make room: try again then. If none is pending,
+        the budget is reached (`reached`).
         """
         tokens = self.spent_tokens + self.reserved_tokens + prompt_tokens + response_tokens
         if self._llm.budget_tokens and tokens > self._llm.budget_tokens:
@@ -196,7 +196,7 @@ class Budget:
         return self._before + self._price.of(*_sum(self._used, reserved))
 
     def reached(self, left: int) -> BudgetReached:
-        """The error to raise when nothing is under way and `reserve` says no, with `left` prompts to ask."""
+        """The error to raise if `reserve` fails while no request is pending."""
         limits = []
         if self._llm.budget_tokens:
             limits.append(f"config.llm.budget_tokens={self._llm.budget_tokens}")
@@ -234,7 +234,7 @@ def estimate(
     answered: Collection[str] = (),
     step0: Sequence[str] = (),
 ) -> Estimate:
-    """What asking these requests would take; nothing is sent.
+    """The expected cost of these requests; nothing is sent.
 
     Args:
         requests: one per seed user.
@@ -272,7 +272,7 @@ def estimate(
 
 
 def ledger(usage: Mapping[str, Usage], llm: LLMConfig) -> dict[str, Any]:
-    """What a journal paid, for `results.json`: the sum, and every model by name.
+    """The cost by a journal, for `results.json`: the sum, and by model.
 
     "cost" is None for a model without a price, and for the sum if any of its models has none.
     """
@@ -293,7 +293,7 @@ def _entry(entry: str) -> tuple[str, Price]:
         prompt = response = math.nan
     if not (separator and name.strip() and 0 <= prompt < math.inf and 0 <= response < math.inf):
         raise RelandError(
-            f"config.llm.prices: {entry!r} is no price; write MODEL=PROMPT/RESPONSE with two prices per "
+            f"config.llm.prices: {entry!r} is not a price; write MODEL=PROMPT/RESPONSE with two prices per "
             "million tokens, as in gpt-4o-mini=0.15/0.60"
         )
     return name.strip(), Price(prompt, response)

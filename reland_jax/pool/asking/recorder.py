@@ -9,9 +9,9 @@ from reland_jax.pool.asking.records import Reception, Sent
 
 
 class Recorder:
-    """Commits to the journal in groups: all that is given during one commit shares the next.
+    """Commits to the journal in groups: entries that arrive during one commit share the next.
 
-    For one asyncio loop; the commits run in a thread.
+    For use in one asyncio loop; the commits run in a thread.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -33,7 +33,7 @@ class Recorder:
         await done
 
     async def finish(self) -> None:
-        """Returns when all that was given is on disk, or could not be written."""
+        """Returns when all entries are on disk, or writing failed."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
@@ -45,7 +45,7 @@ class Recorder:
             error: Exception | None = None
             try:
                 await asyncio.to_thread(self._journal.record, receptions, sent)
-            except Exception as raised:  # it belongs to those who wait
+            except Exception as raised:  # raised by the callers that wait
                 error = raised
             for _, done in group:
                 if not done.done():

@@ -13,25 +13,25 @@ from reland_jax.pool.reading.answers import Answer
 
 JOURNAL_FILE = "journal.sqlite"
 
-REMOVED = "a user whom the prompt shows was removed while it was being asked"
-"""Why a prompt is not asked, or its answer not kept."""
+REMOVED = "a user of the prompt was removed while it was being asked"
+"""Why a prompt was not sent, or its answer not kept."""
 
 ACCEPTED = "accepted"
 """Kind of a reception: a usable answer. A prompt has at most one."""
 MALFORMED = "malformed"
-"""There is a text, but no rationale in it. One to a prompt asked again puts the prompt in quarantine."""
+"""A text without a rationale. After the second one the prompt is in quarantine."""
 CUT = "cut"
-"""The bound on its tokens ended the answer. Treated as malformed, but asked again with more room."""
+"""Cut off by the token limit. Treated as malformed, but asked again with a higher limit."""
 UNREADABLE = "unreadable"
-"""The service says all is well, but what it sent is not an answer."""
+"""The status is a success, but the body is not an answer."""
 UNANSWERED = "unanswered"
-"""No answer came (a time-out, a connection lost), but the service may have written, and billed, one."""
+"""No answer arrived (time-out, lost connection), but one may have been billed."""
 SURPLUS = "surplus"
-"""An answer that is not looked at any more: it came second, or the answer to its prompt was retired."""
+"""An answer that is not used: a second one to its prompt, or a retired one."""
 
 
 class RequestRecord(NamedTuple):
-    """One prompt as it is asked.
+    """One prompt with its model and settings.
 
     Attributes:
         key: `request_key`.
@@ -53,11 +53,11 @@ class Reception(NamedTuple):
         request: what was asked.
         kind: `ACCEPTED`, `MALFORMED`, `CUT`, `UNREADABLE` or `UNANSWERED`.
         answer: what was read from it; without content for the last two kinds.
-        raw: the response body as it came, "" if none did.
+        raw: the unparsed response body, "" without one.
         why: what is wrong with it, "" for an accepted answer.
-        paid: prompt and response tokens that were paid, or at most were where the service did not say.
-        again: whether the prompt was asked for the second time, after a malformed answer.
-        messages: the chat messages of that as JSON; "" where they are the prompt alone.
+        paid: prompt and response tokens that were billed; an upper bound if the service does not report them.
+        again: whether it is the second try, after a malformed answer.
+        messages: the chat of the second try as JSON; "" if it consists of the prompt only.
     """
 
     request: RequestRecord
@@ -71,7 +71,7 @@ class Reception(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """The first answer to a prompt, which could not be used.
+    """The unusable first answer to a prompt.
 
     Attributes:
         content: its text.
@@ -85,7 +85,7 @@ class Malformed(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A request that is about to be sent, and the tokens that it may cost at most."""
+    """A request that is about to be sent, with the largest number of tokens that it may cost."""
 
     request: RequestRecord
     prompt_tokens: int

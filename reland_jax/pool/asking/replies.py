@@ -1,6 +1,6 @@
 """Turns responses of a service into entries of the journal, and those into rationales.
 
-The same for every provider that asks an LLM, whether answer by answer, in batches, or locally.
+Shared by all providers that use an LLM, one request at a time or in batches.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from reland_jax.pool.reading.parser import ends_by_itself
 from reland_jax.types import Rationale
 
 Judge = Callable[[str], str]
-"""Says of the text of an answer why it cannot be used; "" if it can."""
+"""Returns why the text of an answer cannot be used; "" if it can."""
 
 MORE_ROOM = 4
-"""An answer that was cut off is asked for again with this many times the tokens."""
+"""Factor of the token limit at the second try of an answer that was cut off."""
 
 _SHOWN_AGAIN = 1000
-"""Characters of a malformed answer that the LLM is shown again; it pays for each."""
+"""Characters of a malformed answer that are quoted to the LLM at the second try."""
 _SHOWN = 80
 _MOST_TOKENS = 1 << 40
 _AGAIN = """\
@@ -60,8 +60,8 @@ class Asked(NamedTuple):
     Attributes:
         answers: request key -> usable answer.
         problems: request key -> why there is none.
-        closed: keys among the problems that are not asked again: in quarantine, or refused by the service.
-        remarks: what there is to say of the service as a whole.
+        closed: keys of the problems that are not asked again: in quarantine, or refused by the service.
+        remarks: remarks on the service as a whole.
     """
 
     answers: dict[str, Answer]
@@ -71,12 +71,12 @@ class Asked(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """How a prompt is asked.
+    """The request for a prompt.
 
     Attributes:
-        messages: of the chat.
-        max_tokens: bound of the answer.
-        again: whether it is the second time, after an answer that could not be used.
+        messages: the chat.
+        max_tokens: token limit of the answer.
+        again: whether it is the second try, after an unusable answer.
     """
 
     messages: Messages
@@ -107,7 +107,7 @@ def first_messages(prompt: str) -> Messages:
 
 
 def messages_again(prompt: str, content: str, why: str) -> Messages:
-    """The chat that asks a prompt again after a malformed answer, with what is wrong with it."""
+    """The chat of the second try, with the malformed answer and what is wrong with it."""
     again = {"role": "user", "content": _AGAIN.format(why=why.rstrip("."))}
     # Some services refuse an empty message, and some chat templates two of one role in a row.
     shown = content if len(content) <= _SHOWN_AGAIN else f"{content[:_SHOWN_AGAIN]} …"
@@ -116,19 +116,19 @@ def messages_again(prompt: str, content: str, why: str) -> Messages:
 
 
 def first_turn(prompt: str, config: PoolConfig) -> Turn:
-    """How a prompt is asked for the first time."""
+    """The first request for a prompt."""
     return Turn(first_messages(prompt), config.max_tokens, False)
 
 
 def turn_again(prompt: str, malformed: Malformed, config: PoolConfig) -> Turn:
-    """How a prompt is asked again: with what is wrong with the answer; with more room after one cut off."""
+    """The second try: with what is wrong with the answer, and a higher token limit if it was cut off."""
     if malformed.kind == CUT:
         return Turn(first_messages(prompt), MORE_ROOM * config.max_tokens, True)
     return Turn(messages_again(prompt, malformed.content, malformed.why), config.max_tokens, True)
 
 
 def turn_of(prompt: str, malformed: Malformed | None, config: PoolConfig) -> Turn:
-    """How a prompt is asked next, by what the journal knows of it."""
+    """The next request for a prompt, by its entries in the journal."""
     return turn_again(prompt, malformed, config) if malformed else first_turn(prompt, config)
 
 
@@ -144,8 +144,8 @@ def reception_of(
         request: what was asked.
         raw: the body, which should be a chat completion as JSON.
         judge: of its text.
-        turn: how it was asked.
-        reserved: tokens that count as paid where the body does not say.
+        turn: the request.
+        reserved: tokens that count as paid if the body does not report them.
     """
     raw = without_secrets(raw, SURELY_SECRET)
     try:
@@ -155,28 +155,28 @@ def reception_of(
     answer = answer_of(body, request.model) if body is not None else _no_json(raw)
     read, written = paid_tokens(body)
     paid = read or reserved[0], written or reserved[1]
-    again = (turn.again, _again(turn))
+    again = (turn.again, _chat_json(turn))
     flaw, content = flaw_of(body), "" if isinstance(answer, str) else answer.content
-    # The bound may have cut off no more than what the LLM made up behind its answer.
+    # The limit may have cut off only text that the LLM added behind its answer.
     if flaw and not (flaw.cut and ends_by_itself(content) and not judge(content)):
-        answer = _nothing(request) if isinstance(answer, str) else answer
+        answer = _no_answer(request) if isinstance(answer, str) else answer
         return Reception(request, CUT if flaw.cut else MALFORMED, answer, raw, flaw.why, paid, *again)
     if isinstance(answer, str):
-        return Reception(request, UNREADABLE, _nothing(request), raw, answer, paid, *again)
+        return Reception(request, UNREADABLE, _no_answer(request), raw, answer, paid, *again)
     why = judge(content)
     return Reception(request, MALFORMED if why else ACCEPTED, answer, raw, why, paid, *again)
 
 
 def _no_json(raw: str) -> str:
-    """What to say of a body that is no JSON: how it begins, since it may be a page of a gateway."""
+    """The message about a body that is not JSON, with its beginning: it may be the page of a gateway."""
     start = " ".join(raw[:_SHOWN].split())
     return f"the body is not JSON: {start!r}" if start else "the body is empty"
 
 
 def paid_tokens(body: Any) -> tuple[int, int]:
-    """Tokens read and written by the service's own count; 0 for what it does not say.
+    """Tokens read and written as the service reports them; 0 if it does not.
 
-    A service may count thoughts in the total alone.
+    Some services count thoughts only in the total.
     """
     read, written = tokens_of(body)
     usage = body.get("usage") if isinstance(body, Mapping) else None
@@ -188,7 +188,8 @@ def paid_tokens(body: Any) -> tuple[int, int]:
 
 def no_reception(request: RequestRecord, why: str, turn: Turn, reserved: tuple[int, int]) -> Reception:
     """The entry of the journal where no answer came but one may have been billed."""
-    return Reception(request, UNANSWERED, _nothing(request), "", why, reserved, turn.again, _again(turn))
+    chat = _chat_json(turn)
+    return Reception(request, UNANSWERED, _no_answer(request), "", why, reserved, turn.again, chat)
 
 
 def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: PoolConfig) -> ProviderResult:
@@ -213,7 +214,7 @@ def provider_result(requests: Sequence[RationaleRequest], asked: Asked, config: 
 
 
 def _other_models(answers: Collection[Answer], asked: str) -> list[Problem]:
-    """A remark for every model that answered in place of the one that was asked."""
+    """A remark for every other model that answered."""
     others = Counter(answer.model for answer in answers if not is_model(answer.model, asked))
     return [
         Problem("", f"{count} of {len(answers)} answers are by {model!r}; config.pool.model is {asked!r}")
@@ -233,7 +234,7 @@ def texts_of(prompts: Sequence[str], asked: Asked, config: PoolConfig) -> list[s
 
 
 def _plain(rationale: Rationale) -> Rationale:
-    """A rationale with texts without secrets: reading an answer may have put one together."""
+    """The rationale without secrets: parsing may have joined the parts of one."""
     return rationale._replace(
         step1=without_secrets(rationale.step1, SURELY_SECRET),
         step2=without_secrets(rationale.step2, SURELY_SECRET),
@@ -242,11 +243,11 @@ def _plain(rationale: Rationale) -> Rationale:
     )
 
 
-def _nothing(request: RequestRecord) -> Answer:
+def _no_answer(request: RequestRecord) -> Answer:
     return Answer("", request.model, 0, 0, "")
 
 
-def _again(turn: Turn) -> str:
-    """The messages as JSON where the prompt, which the journal has, is asked again; else ""."""
+def _chat_json(turn: Turn) -> str:
+    """The messages of a second try as JSON; "" for a first try, whose prompt the journal has."""
     plain: list[dict[str, Any]] = [dict(message) for message in turn.messages]
     return json.dumps(plain, ensure_ascii=False) if turn.again else ""

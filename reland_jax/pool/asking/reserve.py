@@ -8,14 +8,14 @@ from pathlib import Path
 from reland_jax.files import aside_name, sweep
 
 BYTES_PER_REQUEST = 64 * 1024
-"""Room for one answer under way with its prompt and what SQLite writes around them."""
+"""Bytes for one pending answer with its prompt and SQLite's overhead."""
 
 
 class DiskReserve:
     """A placeholder file beside the journal, removed when its space is needed or the journal is closed."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is set aside yet.
+        """Reserves nothing yet.
 
         Args:
             path: of the journal.
@@ -23,7 +23,7 @@ class DiskReserve:
         self._path, self._held = path.with_name(f"{path.name}-room"), False
 
     def hold(self, size: int) -> None:
-        """Sets that many bytes aside; what a killed process had set aside is given back.
+        """Reserves that many bytes, and releases the reserve of a killed process.
 
         Raises:
             OSError: the disk has no room.
@@ -39,7 +39,7 @@ class DiskReserve:
             os.close(file)
 
     def release(self) -> bool:
-        """Gives the room back; whether there was any."""
+        """Releases the space; returns whether any was reserved."""
         held, self._held = self._held, False
         if held:
             aside_name(self._path).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ CHECKED = (
 """The columns of `received` that the checksum is of, in this order."""
 
 SOUND = f"checksum = checksum_of({CHECKED})"
-"""SQL: whether a row of `received` is what was written."""
+"""SQL condition: the checksum of a row of `received` is right."""
 
 _APPLICATION_ID = 0x52656C61
 _CHECKED_IN_2 = CHECKED.removesuffix(", again")
@@ -65,7 +65,7 @@ DROP TABLE claims;
 DROP TABLE owners
 """
 _STEPS = {0: _TABLES, 1: _FROM_1_TO_2 + _FROM_2_TO_3, 2: _FROM_2_TO_3}
-"""Version of a file -> what brings it up to date; 0 is a new one."""
+"""SQL that upgrades a file, by its version; 0 is a new file."""
 
 
 def install_functions(database: sqlite3.Connection) -> None:
@@ -92,7 +92,7 @@ def version_of(database: sqlite3.Connection, path: Path) -> int:
     version = database.execute("PRAGMA user_version").fetchone()[0]
     tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
     if (tables or version) and application != _APPLICATION_ID:
-        raise RelandError(f"{path}: an SQLite file, but not a journal; see config.llm.journal")
+        raise RelandError(f"{path}: an SQLite file, but not a journal; change config.llm.journal")
     if version > VERSION:
         raise RelandError(
             f"{path}: a journal of version {version}, written by a newer program; this one reads "
@@ -105,7 +105,7 @@ def bring_up_to_date(database: sqlite3.Connection, version: int, path: Path | st
     """Makes the tables, or turns older ones into them; to be called within a transaction.
 
     Raises:
-        RelandError: a process of an older version of this program is at work on the file.
+        RelandError: a process of an older version of this program is using the file.
     """
     if version not in _STEPS:
         return
@@ -118,29 +118,29 @@ def bring_up_to_date(database: sqlite3.Connection, version: int, path: Path | st
 
 
 def _refuse_at_work(database: sqlite3.Connection, version: int, path: Path | str) -> None:
-    """Those programs wrote down that they were at work, at least once in the seconds of their lease."""
+    """Refuses a file that a process of version 2 is using: it renewed its entry within the lease."""
     lease = "lease" if version > 1 else "60"
     query = f"SELECT pid FROM owners WHERE ABS(beat - ?) < {lease}"
     if working := database.execute(query, (time.time(),)).fetchone():
         raise RelandError(
-            f"{path}: process {working[0]}, of an older version of this program, was at work on this journal "
-            "a moment ago; give the command again a few minutes after it has ended"
+            f"{path}: process {working[0]}, of an older version of this program, was using this journal "
+            "a moment ago; run the command again a few minutes after it has ended"
         )
 
 
 def fault_in(database: sqlite3.Connection) -> str:
-    """What is damaged in a journal that SQLite can read, "" if nothing is; reads the whole file."""
+    """The damage in a journal that SQLite can read, "" if there is none; reads the whole file."""
     fault = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         return str(fault)
     row = database.execute(f"SELECT id FROM received WHERE NOT ({SOUND}) LIMIT 1").fetchone()
     if row:
-        return f"answer {row[0]} is not the one that was written"
+        return f"the checksum of answer {row[0]} is wrong"
     row = database.execute(
         "SELECT rowid FROM asked WHERE prompt_hash != prompt_hash_of(prompt) LIMIT 1"
     ).fetchone()
     if row:
-        return f"prompt {row[0]} is not the one that was written"
+        return f"the hash of prompt {row[0]} is wrong"
     row = database.execute(
         "SELECT id FROM received WHERE key NOT IN (SELECT key FROM asked) LIMIT 1"
     ).fetchone()

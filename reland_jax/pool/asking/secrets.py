@@ -1,7 +1,6 @@
 """Removes the key of a service, and the password in its address, from everything stored or shown.
 
-A service may send the key back: in an error about it, or in an answer, as it is or in one of the ways in
-which a character can be written.
+A service may return the key in an error message or in an answer, plain or encoded.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from functools import lru_cache
 
 BASE_URL, API_KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 SURELY_SECRET = 16
-"""Length from which a key is not a word of an answer: services on this machine are given "EMPTY" and such."""
+"""Shortest key that is removed from answers: local services use words such as "EMPTY" as keys."""
 
 _UNSEEN = r"(?:[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]|\\+u(?:00ad|200[b-f]|206[0-4]|feff))*"
-"""Characters that nobody sees, which the reading of an answer takes out."""
+"""Invisible characters, which the parser of answers removes."""
 
 
 _DISGUISED = re.compile(
@@ -24,7 +23,7 @@ _DISGUISED = re.compile(
     "|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\uff01-\uff5e]",
     re.IGNORECASE,
 )
-"""What a text has in which a secret may stand in another form than plain or Base64."""
+"""Signs that a text may contain a secret in an encoding other than Base64."""
 
 
 def without_secrets(text: str, shortest: int = 4) -> str:
@@ -35,7 +34,7 @@ def without_secrets(text: str, shortest: int = 4) -> str:
 
     Args:
         text: for people, or for the journal.
-        shortest: shorter secrets stay, because they are words ("none", "test") that a text may have.
+        shortest: shorter secrets are kept, since they may be ordinary words ("none", "test").
     """
     for secret in (os.environ.get(API_KEY, ""), _password(os.environ.get(BASE_URL, ""))):
         if len(secret) >= shortest and _may_have(text, secret):
@@ -44,7 +43,7 @@ def without_secrets(text: str, shortest: int = 4) -> str:
 
 
 def _may_have(text: str, secret: str) -> bool:
-    """Whether to look for a secret in all of its forms, which takes long; most texts have none."""
+    """Whether a text has to be searched for all encodings of a secret, which is slow."""
     if _DISGUISED.search(text):
         return True
     folded = text.casefold()
@@ -61,7 +60,7 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=8)
 def _encoded(secret: str) -> tuple[str, ...]:
-    """Base64 of a long secret; within a longer text it depends on what stands before, but in its middle."""
+    """Base64 of the middle of a long secret, which does not depend on the text around it."""
     if len(secret) < SURELY_SECRET:
         return ()
     texts = (base64.b64encode(b"\0" * shift + secret.encode()).decode() for shift in range(3))

@@ -1,9 +1,9 @@
 """Step 0 by rule: item texts without promotional noise (paper, section 3.1.2).
 
-What shops write around the names of products are names themselves elsewhere: "Best Seller" is a film,
-"Brand New" a band. So films and music keep their words, and lose only markup and what cannot be seen.
+The promotional phrases of shops are names elsewhere: "Best Seller" is a film, "Brand New" a band. So texts of
+films and music keep all words, and lose only markup and invisible characters.
 
-The rules enter `PROMPT_VERSION` (see `templates`), as the wording of the prompts does.
+A change of the rules increases `PROMPT_VERSION` (see `templates`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Callable
 from reland_jax.plain import without_markup
 
 WITH_PROMOTION = ("products",)
-"""Domains (`config.data.domain`) in whose texts promotional noise is looked for."""
+"""Domains (`config.data.domain`) whose texts are searched for promotional noise."""
 
 MAX_RAW_CHARACTERS = 3000
-"""Longest raw text that is looked at, ten times what is shown; the rest is left out before cleaning."""
+"""Characters of a raw text that are read, ten times what is shown; the rest is dropped."""
 
 _JOINERS = "\u200c\u200d"
-"""Invisible, but Persian, Indic scripts and emoji are written with them."""
+"""Invisible characters that Persian, Indic scripts and emoji need."""
 
 _FRAME = re.compile(r"</?(?:history|titles|think|script)\b[^<>]{0,80}>", re.IGNORECASE)
-"""Elements that mean something to a prompt or its reader."""
+"""Tags that have a meaning in a prompt or its parser."""
 
 _PROMOTION = re.compile(
     r"""\b(?:
@@ -49,7 +49,7 @@ _GAPS = re.compile(r"\s+(?=[,)\]])|(?<=[(\[])\s*[-–—|]?\s+")
 _DOUBLE_DASH = re.compile(r"\s([-–—|])(?:\s[-–—|])+(?=\s|$)")
 _IN_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _NAME = re.compile(r"[A-Za-z]{3,}|(?![A-Za-z])[^\W\d_]")
-"""A word; other scripts have words of one letter."""
+"""A word; in scripts other than Latin it may have one letter."""
 
 _AFTER_A_NAME = re.compile(r"\s*(?:[-–—]\s|\((?:1[89]|20)\d\d\))")
 _LOOSE_ENDS = re.compile(r"^(?:[\s,;:|/~–—-]+|[+*]+\s)+|(?:[\s,;:|/~–—-]|\s[+*]+)+$")
@@ -64,7 +64,7 @@ def clean_title(text: str, domain: str = "products") -> str:
 
     Args:
         text: of one item.
-        domain: `config.data.domain`; noise is looked for in those of `WITH_PROMOTION` only.
+        domain: `config.data.domain`; noise is removed only in those of `WITH_PROMOTION`.
     """
     plain = one_line(text)
     if domain not in WITH_PROMOTION:
@@ -74,7 +74,7 @@ def clean_title(text: str, domain: str = "products") -> str:
 
 
 def one_line(text: str) -> str:
-    """A text without markup and control characters, on one line, its words as they are."""
+    """A text without markup and control characters, on one line, with its words unchanged."""
     return _settled(lambda title: _GAPS.sub("", _plain(title)), text[:MAX_RAW_CHARACTERS])
 
 
@@ -89,14 +89,14 @@ def _names_something(cleaned: str, plain: str) -> bool:
 
 
 def _settled(shorten: Callable[[str], str], text: str) -> str:
-    """Applies `shorten` until nothing changes: what is taken out may bring new noise together."""
+    """Applies `shorten` until nothing changes: a removal may form new noise."""
     while (shorter := shorten(text)) != text:
         text = shorter
     return text
 
 
 def _plain(text: str) -> str:
-    """Once without entities, tags and control characters, white space collapsed."""
+    """One pass that removes entities, tags and control characters, and collapses white space."""
     text = _FRAME.sub(" ", without_markup(text))
     if not text.isprintable():
         text = "".join(map(_printable, text))
@@ -120,6 +120,6 @@ def _without_noise(text: str) -> str:
 
 
 def _unless_a_name(found: re.Match[str]) -> str:
-    """A blank for promotion; but words that open a text in capitals, set off from the rest, are a name."""
+    """A blank for promotion; but capitals at the start of a text, set off from the rest, are a name."""
     opens = not found.string[: found.start()].strip() and _AFTER_A_NAME.match(found.string, found.end())
     return found[0] if opens and found[0].istitle() else " "

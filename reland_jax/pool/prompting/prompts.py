@@ -1,7 +1,7 @@
 """Prompts for recommendation rationales (paper, section 3.1.2 and Figure 3).
 
 Texts of items are data: whatever they contain, each takes exactly one numbered, quoted line, and the rest of
-the prompt stays the same. The wording lies in `templates`, step 0 in `cleaning` and `step0`.
+the prompt stays the same. For the wording see `templates`, for step 0 `cleaning` and `step0`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from reland_jax.pool.templates import check_domain, check_prompt, filled
 from reland_jax.types import RelandError
 
 MAX_ITEM_CHARACTERS = 300
-"""Longest text of one item in a prompt; the rest is cut at a word and marked with an ellipsis."""
+"""Longest text of one item in a prompt; longer ones are cut at a word and end with an ellipsis."""
 
 
 class TokenLimit(NamedTuple):
     """A bound on the tokens of a prompt, chat format included.
 
-    Kept exactly with an exact counter, by its estimate otherwise.
+    It holds exactly with an exact counter, otherwise by its estimate.
 
     Attributes:
         tokens: the bound, at least 1.
-        counter: counts them.
+        counter: counts the tokens.
     """
 
     tokens: int
     counter: TokenCounter
 
     def allows(self, prompt: str) -> bool:
-        """Whether a prompt, sent as one message, keeps the bound."""
+        """Whether a prompt, sent as one message, is within the limit."""
         return chat_tokens(self.counter, [{"role": "user", "content": prompt}]) <= self.tokens
 
 
@@ -77,16 +77,15 @@ def build_prompt(history_texts: Sequence[str], domain: str, history: int = 30, *
 
 
 def newest_that_fit(shown: Sequence[str], template: str, domain: str, limit: TokenLimit | None) -> int:
-    """How many of the newest texts a prompt can show within the limit; 0 if not even one.
+    """Number of the newest texts that fit into a prompt within the limit; 0 if not even one does.
 
-    The truncation rule: whole items are left out, oldest first, until the prompt keeps the limit. No
-    item is cut to make it fit.
+    Whole items are left out, oldest first, until the prompt fits. No item is cut.
 
     Args:
-        shown: what `shown_text` made of each text, none of them "", oldest first.
+        shown: non-empty results of `shown_text`, oldest first.
         template: a name that `templates.filled` knows.
         domain: one of `templates.DOMAINS`.
-        limit: None for no bound.
+        limit: None for no limit.
     """
     if limit is None:
         return len(shown)
@@ -94,7 +93,7 @@ def newest_that_fit(shown: Sequence[str], template: str, domain: str, limit: Tok
     def too_long(count: int) -> bool:
         return not limit.allows(filled(template, domain, numbered(shown[len(shown) - count :])))
 
-    # The number found was tried, so it fits even if a tokenizer counts more text as fewer tokens.
+    # The result was tried, so it fits even if a tokenizer counts more text as fewer tokens.
     return bisect.bisect_left(range(1, len(shown) + 1), True, key=too_long)
 
 
@@ -105,7 +104,7 @@ def numbered(shown: Sequence[str]) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A cleaned text as it stands in a prompt, without its quotes.
+    """A cleaned text in the form of a prompt, without its quotes.
 
     On one line, at most `MAX_ITEM_CHARACTERS`, no "<".
     """

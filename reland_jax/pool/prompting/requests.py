@@ -1,7 +1,7 @@
 """From seed users and their training histories to requests for rationales (paper, section 3.1.2).
 
-Every text goes the same way, whoever writes the rationales: cleaned by rule, scrubbed of personal data,
-optionally cleaned by an LLM (step 0), cut to the newest items that fit, and put into the template.
+Texts are processed in the same way for all providers: cleaned by rule, scrubbed of personal data, optionally
+cleaned by an LLM (step 0), cut to the newest items that fit, and put into the template.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ CLEANINGS = ("rule", "llm")
 """Names that `config.pool.cleaning` may have."""
 
 NAME_FIELDS = ("title", "name")
-"""Text fields that hold what an item is called."""
+"""Text fields that hold the name of an item."""
 
 _History = Sequence[Mapping[str, str]]
 
 
 class PoolRequests(NamedTuple):
-    """What to ask about whom.
+    """The requests for a pool.
 
     Attributes:
         seeds: the seed users with any text to show, aligned with `requests`.
         requests: one per seed user.
         problems: seed users that were left out, and answers to step 0 that were not used.
-        step0: distinct prompts of step 0, () with `config.cleaning` "rule". Where nobody answered them,
-            `requests` hold the titles as the rules cleaned them.
+        step0: distinct prompts of step 0, () with `config.cleaning` "rule". Without answers to them,
+            `requests` hold the titles as cleaned by rule.
         step0_of: external id -> the prompt of step 0 that shows this user's titles.
     """
 
@@ -64,22 +64,22 @@ def pool_requests(
     data: DataConfig,
     answers: AnswersPrompts | None = None,
 ) -> PoolRequests:
-    """The requests for these seed users; nothing is sent, but for step 0 where an LLM is given.
+    """The requests for these seed users; nothing is sent except for step 0 if an LLM is given.
 
     Seed users whose last training items have no text, or whose newest item alone does not fit into
     `config.prompt_tokens`, are left out as problems.
 
     Args:
-        seeds: whom to ask about.
-        train: training items, the only ones shown.
+        seeds: the seed users.
+        train: training items; only these are shown.
         interactions: external ids and the text fields of the items.
         config: history, kind of prompt, step 0, scrubbing and bound on tokens.
         data: `text_fields` and `domain`.
         answers: asks an LLM for step 0 if `config.cleaning` is "llm".
 
     Raises:
-        RelandError: items without text fields, an unknown setting, a bound on tokens that not even the
-            template keeps, or what the provider raises.
+        RelandError: items without text fields, an unknown setting, a token limit below the template, or the
+            provider failed.
     """
     _check(config, data)
     limit = _limit(config, data.domain)
@@ -106,7 +106,7 @@ def _check(config: PoolConfig, data: DataConfig) -> None:
 
 
 def _limit(config: PoolConfig, domain: str) -> TokenLimit | None:
-    """The bound on the tokens of a prompt; an error if it leaves no room for any title."""
+    """The token limit of a prompt; an error if no title fits."""
     if config.prompt_tokens is None:
         return None
     limit = TokenLimit(config.prompt_tokens, token_counter(config))
@@ -126,7 +126,7 @@ def _histories(
     features = _text_features(interactions, data)
     scrub = scrubber(config.scrub, config.names, map(str, interactions.ids.users.tolist()))
     rows = [train.row(user)[-config.history :].tolist() for user in users.tolist()]
-    # Each item is described once, however many histories it stands in.
+    # Each item is described once, even if it is in several histories.
     described = {
         item: described_item({name: values[item] for name, values in features.items()}, data.domain, scrub)
         for item in dict.fromkeys(item for row in rows for item in row)
@@ -135,12 +135,12 @@ def _histories(
 
 
 def described_item(fields: Mapping[str, str], domain: str, scrub: Scrubber) -> dict[str, str]:
-    """The text fields of an item as they are shown: cleaned by rule and scrubbed.
+    """The text fields of an item, cleaned by rule and scrubbed.
 
     Args:
         fields: plain texts (`plain.text_columns`) by name.
         domain: `config.data.domain`.
-        scrub: of personal data; names of films and music are no telephone numbers, whatever they look like.
+        scrub: removes personal data; names of films and music are not searched for telephone numbers.
     """
     named = domain not in WITH_PROMOTION
     return {
@@ -153,7 +153,7 @@ def _text_features(interactions: Interactions, data: DataConfig) -> dict[str, np
     columns = text_columns(interactions.item_features, data.text_fields)
     if not columns:
         raise RelandError(
-            f"config.data.text_fields={data.text_fields} names no field of the items; the data have "
+            f"config.data.text_fields={data.text_fields} are not fields of the items; the data have "
             f"{sorted(interactions.item_features) or 'no item fields'}. Prompts need texts; with provider "
             f"'file' they are not needed. Prompt wordings: {', '.join(DOMAINS)}"
         )
@@ -173,7 +173,7 @@ def _request(
     if not count:
         why = f"its newest item alone does not fit into config.pool.prompt_tokens={config.prompt_tokens}"
         return Problem(user_id, why)
-    # Without a cut, items without a text are handed on, too: not every provider reads prompts.
+    # Without a cut, items without a text are passed on too, for providers that do not read prompts.
     first = positions[-count] if count < len(positions) else 0
     prompt = filled(config.prompt, domain, numbered(shown[-count:]))
     return RationaleRequest(user_id, prompt, tuple(history[first:]))
@@ -187,13 +187,13 @@ def _step0(
     limit: TokenLimit | None,
     ask: AnswersPrompts | None,
 ) -> tuple[list[_History], dict[str, str], list[Problem]]:
-    """The histories with the titles that an LLM cleaned, every user's prompt, and what was not used."""
+    """The histories with titles cleaned by an LLM, the prompt of every user, and unused answers."""
     listed = [title_list([_title(fields) for fields in history], domain, limit) for history in histories]
     prompt_of = {user: one.prompt for user, one in zip(users, listed, strict=True) if one.prompt}
     prompts = tuple(dict.fromkeys(prompt_of.values()))
     if ask is None:
         return list(histories), prompt_of, []
-    # The bound enters the key of the journal, so it must not depend on who else is asked about.
+    # The limit is part of the key in the journal, so it must not depend on the other users.
     longest = answer_tokens(config.history, config.max_tokens)
     answers = ask(prompts, longest, why_unreadable) if prompts else []
     by_prompt = dict(zip(prompts, answers, strict=True))
@@ -219,7 +219,7 @@ def _answered(listed: TitleList, answers: Mapping[str, str | NoAnswer]) -> list[
 
 
 def _title(fields: Mapping[str, str]) -> str:
-    """The first text field, which says what an item is."""
+    """The first text field, the name of an item."""
     return next(iter(fields.values()))
 
 

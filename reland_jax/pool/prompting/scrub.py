@@ -1,11 +1,10 @@
-"""Takes personal data out of item texts before they are shown to an LLM: e-mail, telephone, names.
+"""Removes personal data from item texts before they are shown to an LLM: e-mail, telephone, names.
 
-Titles are full of numbers that are no telephone numbers: sizes, quantities, model and part numbers,
-ISBNs, years. A number is taken for a telephone number only by its form: an international prefix, an area
-code in North American grouping, the grouping of a national number with its leading zero, or a word such
-as "Tel" before it. A number of ten digits in one piece, and nothing else around it, stays. So does a
-text that is nothing but a toll-free number: no person has one, and songs are called so.
-User ids are never put into a prompt; one that stands in a title by itself is blanked, too.
+Titles have many other numbers: sizes, quantities, model and part numbers, ISBNs, years. A telephone number is
+recognised only by its form: an international prefix, an area code in North American grouping, the grouping of
+a national number with its leading zero, or a word such as "Tel" before it. Ten digits in one piece are kept,
+and so is a text that consists of a toll-free number, which is not personal and may be the name of a song.
+User ids are never put into a prompt; one that occurs in a title as a word is blanked too.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
 EMAIL, PHONE, NAME, USER = "[email]", "[phone]", "[name]", "[user]"
-"""What is written in place of what was taken out."""
+"""The marks that replace what was removed."""
 
 KINDS = ("email", "phone", "names")
 """Names that `config.pool.scrub` may hold."""
 
 SHORTEST_USER_ID = 8
-"""User ids with fewer characters, or without both letters and digits, are common words and numbers, too:
-they are not looked for in titles."""
+"""User ids with fewer characters, or without both letters and digits, may be common words and numbers, so
+titles are not searched for them."""
 
 _EMAIL = re.compile(
     r"[\w.+%'\u200c\u200d-]{1,64}\s?[@＠]\s?(?:[\w\u200c\u200d-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w@])"
@@ -61,12 +60,12 @@ _TOKEN = re.compile(r"[\w\u200c\u200d-]+")
 
 
 class Scrubber(NamedTuple):
-    """What to take out of texts; made by `scrubber`.
+    """Removes personal data from texts; made by `scrubber`.
 
     Attributes:
         kinds: of `KINDS`.
-        names: first word of a name -> the words of all names that begin with it, longest first; casefolded.
-        user_ids: external ids that are looked for.
+        names: the words of all names by their first word, longest first; casefolded.
+        user_ids: external ids to remove.
     """
 
     kinds: frozenset[str]
@@ -74,11 +73,11 @@ class Scrubber(NamedTuple):
     user_ids: frozenset[str]
 
     def __call__(self, text: str, *, name: bool = False) -> str:
-        """The text with a mark in place of everything found; doing it twice changes nothing more.
+        """The text with a mark in place of everything found; a second pass changes nothing.
 
         Args:
             text: of one item.
-            name: whether it is the name of a work, in which no telephone numbers are looked for.
+            name: whether it is the name of a work, which is not searched for telephone numbers.
         """
         if "email" in self.kinds:
             text = _EMAIL.sub(EMAIL, text)
@@ -102,8 +101,8 @@ def scrubber(kinds: Sequence[str], names: Sequence[str] = (), user_ids: Iterable
         user_ids: external ids of users.
 
     Raises:
-        RelandError: an unknown kind; names that nobody wants scrubbed, or none where they are wanted; a
-            file that cannot be read; an entry without a letter or digit.
+        RelandError: an unknown kind; names without the kind "names", or the reverse; a file that cannot be
+            read; an entry without a letter or digit.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -120,7 +119,7 @@ def scrubber(kinds: Sequence[str], names: Sequence[str] = (), user_ids: Iterable
 
 
 def _phone(found: re.Match[str]) -> str:
-    """The mark, behind the word that announced the number, if there are enough digits for a telephone."""
+    """The mark, after the word that announced the number, if there are enough digits for a telephone."""
     word = found["word"] or ""
     digits = sum(character.isdigit() for character in found[0])
     shortest = _SHORTEST_INTERNATIONAL if found["international"] else _SHORTEST
@@ -128,7 +127,7 @@ def _phone(found: re.Match[str]) -> str:
 
 
 def _without_names(text: str, names: Mapping[str, Sequence[tuple[str, ...]]]) -> str:
-    """The text with a mark for each name; of several names at one place the longest is taken."""
+    """The text with a mark for each name; the longest of several matches at one place is used."""
     if _MARK.fullmatch(text):
         return text
     spans = [word.span() for word in _WORD.finditer(text)]
@@ -180,6 +179,6 @@ def _folded(word: str) -> str:
 
 
 def _distinctive(user_id: str) -> bool:
-    """Whether an id can be told from ordinary words and numbers, and is one token of a title."""
+    """Whether an id differs from ordinary words and numbers, and is one token of a title."""
     mixed = any(c.isdigit() for c in user_id) and any(c.isalpha() for c in user_id)
     return len(user_id) >= SHORTEST_USER_ID and mixed and _TOKEN.fullmatch(user_id) is not None

@@ -1,8 +1,8 @@
-"""Step 0 by an LLM (optional, paper, section 3.1.2): titles without peripheral words, before step 1 is asked.
+"""Step 0 by an LLM (optional, paper, section 3.1.2): titles without peripheral words, before step 1.
 
-The LLM may leave words out of a title and nothing else. An answer that adds, loses, changes or reorders
-titles or words is not used, and the titles stay as the rules of `cleaning` left them. So no text that an
-LLM wrote reaches the next prompt; at worst a title lacks words.
+The LLM may only leave words out of a title. An answer that adds, loses, changes or reorders titles or words
+is discarded, and the titles keep the form of the rules in `cleaning`. So no text of an LLM reaches the next
+prompt; at worst a title lacks words.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reland_jax.pool.reading.spoken import spoken
 from reland_jax.pool.templates import CLEANING, filled
 
 TOKENS_PER_TITLE = 60
-"""Room for one title in the answer: a title in a prompt has 300 characters at most, mostly below 100."""
+"""Tokens for one title in the answer; titles have at most 300 characters, mostly below 100."""
 
 _LONGEST_ANSWER = 100_000
 _LINE = re.compile(r"^[ \t]*(\d{1,4})[.):][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
@@ -28,12 +28,12 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class TitleList(NamedTuple):
-    """The titles of one history, as step 0 asks about them.
+    """The titles of one history with their prompt of step 0.
 
     Attributes:
-        titles: of every item shown, oldest first; "" where an item has none.
-        asked: which of them stand in the prompt, as positions in `titles`.
-        prompt: of step 0, "" if it would show no title.
+        titles: titles of the items shown, oldest first; "" without a title.
+        asked: positions in `titles` of those in the prompt.
+        prompt: the prompt of step 0, "" without any title.
         domain: of the titles.
     """
 
@@ -49,7 +49,7 @@ def title_list(titles: Sequence[str], domain: str, limit: TokenLimit | None = No
     Args:
         titles: cleaned by rule, oldest first.
         domain: one of `templates.DOMAINS`.
-        limit: on the tokens of the prompt; the oldest titles are left out of it, and keep their text.
+        limit: on the tokens of the prompt; the oldest titles are left out and keep their text.
     """
     shown = {position: text for position, title in enumerate(titles) if (text := shown_text(title))}
     count = newest_that_fit(list(shown.values()), CLEANING, domain, limit)
@@ -59,10 +59,9 @@ def title_list(titles: Sequence[str], domain: str, limit: TokenLimit | None = No
 
 
 def cleaned_titles(listed: TitleList, answer: str) -> list[str] | str:
-    """The titles with the answer put in, or in words why it is not used.
+    """The titles as cleaned by the answer, or why the answer is not used.
 
-    A title of the answer has to consist of words of the title in the prompt, in their order, without any
-    other character.
+    A title of the answer must consist of words of the title in the prompt, in order, and no other characters.
     """
     lines = _answered(answer)
     if isinstance(lines, str):
@@ -73,19 +72,19 @@ def cleaned_titles(listed: TitleList, answer: str) -> list[str] | str:
     for number, (position, line) in enumerate(zip(listed.asked, lines, strict=True), start=1):
         cleaned = clean_title(line, listed.domain)
         if not _only_left_out(cleaned, shown_text(titles[position])):
-            return f"step 0 did more to title {number} than leave words out"
+            return f"step 0 changed title {number}, though it may only leave words out"
         titles[position] = cleaned
     return titles
 
 
 def why_unreadable(answer: str) -> str:
-    """The judge of an answer to step 0: "" if it is a list of titles numbered from 1, else what is wrong."""
+    """What is wrong with an answer to step 0; "" for a list of titles numbered from 1."""
     lines = _answered(answer)
     return lines if isinstance(lines, str) else ""
 
 
 def answer_tokens(titles: int, max_tokens: int) -> int:
-    """Bound on the tokens of an answer with that many titles; at least `max_tokens`."""
+    """Token limit of an answer with that many titles; at least `max_tokens`."""
     return max(max_tokens, TOKENS_PER_TITLE * titles)
 
 
@@ -109,7 +108,7 @@ def _unquoted(text: str) -> str:
 
 
 def _only_left_out(cleaned: str, title: str) -> bool:
-    """Whether the words of `cleaned` are some of the title's, in order, and no other sign came in."""
+    """Whether `cleaned` consists of words of the title, in order, without new characters."""
     words = iter(_WORD.findall(title.casefold()))
     kept = _WORD.findall(cleaned.casefold())
     in_order = bool(kept) and all(word in words for word in kept)

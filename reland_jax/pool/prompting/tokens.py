@@ -1,8 +1,7 @@
 """Counts the tokens of prompts before they are sent: with tiktoken, or from the length of the text.
 
-Two numbers are told apart. `chat_tokens` is what a request will probably cost: exact with the model's
-tokenizer (`exact`), an estimate otherwise. `chat_bound` is what it cannot exceed, which is
-what a hard budget reserves.
+`chat_tokens` is the expected cost of a request: exact with the model's tokenizer (`exact`), an estimate
+otherwise. `chat_bound` is an upper bound, which a hard budget reserves.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ OPENAI_OVERHEAD = 7
 """Tokens of one chat message besides its text, and of the start of the answer, in OpenAI's chat format."""
 
 UNKNOWN_OVERHEAD = 32
-"""The same where the chat format is not known, on the safe side of common chat templates."""
+"""The same for an unknown chat format, more than common chat templates take."""
 
 _CHARACTERS_PER_TOKEN = 3
 
@@ -28,8 +27,8 @@ _CHARACTERS_PER_TOKEN = 3
 class CharacterCounter(NamedTuple):
     """An estimate from the length: a third of the characters, rounded up.
 
-    English prose has four to five characters per token, so this is cautious there. It is no bound:
-    scripts that a tokenizer knows badly take up to one token per byte (see `chat_bound`).
+    English prose has four to five characters per token, so this is cautious. It is not a bound: scripts that
+    are rare in a vocabulary take up to one token per byte (see `chat_bound`).
     """
 
     exact: bool = False
@@ -58,7 +57,7 @@ class OpenAICounter(NamedTuple):
     overhead: int = OPENAI_OVERHEAD
 
     def count(self, text: str) -> int:
-        """Tokens of a text alone, without any chat format."""
+        """Tokens of a text without the chat format."""
         return len(self.encode(text))
 
 
@@ -69,29 +68,29 @@ TokenCounter = CharacterCounter | OpenAICounter
 def token_counter(config: PoolConfig) -> TokenCounter:
     """The counter for `config.model`: that of tiktoken for a model of OpenAI, else an estimate.
 
-    tiktoken downloads the vocabulary of a model once. Where that cannot be had, where the package is not
-    installed, and where `config.tokenizer` is `CHARACTERS`, the count is estimated.
+    tiktoken downloads the vocabulary of a model once. If the download fails, the package is not installed, or
+    `config.tokenizer` is `CHARACTERS`, the count is estimated.
     """
     return CharacterCounter() if config.tokenizer == CHARACTERS else _of_openai(config.model)
 
 
 @functools.cache
 def _of_openai(model: str) -> TokenCounter:
-    """tiktoken's counter, or the estimate; a download that failed is not tried again by this process."""
+    """tiktoken's counter, or the estimate; this process does not repeat a failed download."""
     try:
         import tiktoken
 
         encoding = tiktoken.encoding_for_model(model)
-    except Exception:  # not installed, a model of somebody else, or whatever keeps the file from coming
+    except Exception:  # not installed, not a model of OpenAI, or the download failed
         return CharacterCounter()
-    # Ordinary: text that looks like a special token is text, as it is for the API.
+    # Text that looks like a special token is ordinary text, as it is for the API.
     return OpenAICounter(encoding.encode_ordinary, encoding.name)
 
 
 def chat_tokens(counter: TokenCounter, messages: Sequence[Mapping[str, str]]) -> int:
     """Tokens of the request with these chat messages: their texts and the chat format around them.
 
-    Exact up to the chat format with an exact counter, else an estimate that may be too low.
+    With an exact counter it is exact up to the chat format, otherwise an estimate that may be too low.
 
     Args:
         counter: see `token_counter`.
@@ -101,7 +100,7 @@ def chat_tokens(counter: TokenCounter, messages: Sequence[Mapping[str, str]]) ->
 
 
 def chat_bound(counter: TokenCounter, messages: Sequence[Mapping[str, str]]) -> int:
-    """Tokens that the request cannot exceed; at least `chat_tokens`.
+    """Upper bound on the tokens of the request; at least `chat_tokens`.
 
     With an exact counter it is the count. Without, it is the bytes of the texts in UTF-8, since no
     tokenizer in use for chat writes more than one token per byte, plus the chat format. Only a server that

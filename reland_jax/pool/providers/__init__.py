@@ -1,4 +1,4 @@
-"""The table of providers: who can write rationales."""
+"""The table of providers, which write rationales."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PROVIDERS: Mapping[str, _Factory] = {
     "openai": OpenAIProvider,
     "batch": _batch,
 }
-"""Name -> factory. The folder is for the journal, and for files that a provider leaves for people."""
+"""Factories by name. The folder is for the journal, and for request files of a provider."""
 
 WITH_JOURNAL = ("openai", "batch")
-"""Those that ask an LLM, and keep requests and answers in a journal."""
+"""Providers that ask an LLM, and keep requests and answers in a journal."""
 
 
 def make_provider(
@@ -42,13 +42,13 @@ def make_provider(
     """The provider that `config.provider` names.
 
     Args:
-        config: who writes, and what.
+        config: the provider and its inputs.
         llm: how an LLM is asked.
-        folder: for the journal, and for files for people.
-        may_ask: guards every prompt of an LLM; None allows all.
+        folder: for the journal and request files.
+        may_ask: called for every prompt of an LLM; None allows all.
 
     Raises:
-        RelandError: an unknown name, or settings with which the provider cannot start.
+        RelandError: an unknown name, or unusable settings.
     """
     if config.provider not in PROVIDERS:
         raise RelandError(

@@ -1,9 +1,9 @@
-"""Rationales in batches: by request and response files that a person transfers, or by the Batch API.
+"""Rationales in batches: by request and response files that a user transfers, or by the Batch API.
 
-By hand, the first run writes the requests and stops with `AwaitingResponses`; a person has them
-answered; the next run reads the answers. Nothing needs to be running in between. With
+By hand, the first run writes the requests and stops with `AwaitingResponses`; the user has them answered; the
+next run reads the answers. With
 `config.llm.upload` the same happens through the OpenAI Batch API, and the run waits (`batch_api`).
-Either way the answers go into the journal, and prompts that are answered there are not asked again.
+Either way the answers are journalled, and prompts with an answer are not sent again.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ LOCK_FILE = "batch_state.lock"
 
 
 class AwaitingResponses(RelandError):
-    """The requests are written and must be answered before the run can continue; this is not a failure.
+    """The run stops until the requests that it wrote are answered; this is not a failure.
 
     Attributes:
         request_path: the request file, the first one if there are several.
-        response_path: where the answers are looked for.
+        response_path: the expected file of answers.
         num_requests: lines of the request files.
     """
 
     def __init__(
         self, request_paths: Sequence[Path], response_path: Path, num_requests: int, model: str
     ) -> None:
-        """Composes the message: what to run next, and how to go on."""
+        """Composes the message: what to run next, and how to continue."""
         self.request_path, self.response_path = request_paths[0], response_path
         self.num_requests = num_requests
         requests, responses = shlex.quote(str(self.request_path)), shlex.quote(str(response_path))
         others = ", ".join(map(str, request_paths[1:]))
-        many = f"The same for {others}, all answers into one file.\n"
+        many = f"Do the same for {others}, with all answers in one file.\n"
         super().__init__(
             f"{num_requests} prompts wait for answers: {self.request_path}\n"
             "Have them answered, by vLLM:\n"
@@ -70,8 +70,8 @@ class AwaitingResponses(RelandError):
             '  curl https://api.openai.com/v1/files/OUTPUT_FILE_ID/content -H "Authorization: Bearer '
             f'$OPENAI_API_KEY" > {responses}\n'
             f"{many if others else ''}"
-            f"Then give the same command again: it reads {response_path} "
-            "(or the file that config.llm.responses names). With config.llm.upload=True it does all of this."
+            f"Then run the same command again: it reads {response_path} "
+            "(or the file of config.llm.responses). With config.llm.upload=True it does all of this itself."
         )
 
 
@@ -88,16 +88,16 @@ class BatchProvider:
     def __init__(
         self, config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None = None
     ) -> None:
-        """Nothing is read or written yet."""
+        """Reads and writes nothing yet."""
         self._config, self._llm, self._folder, self._may_ask = config, llm, folder, may_ask
         self.request_path = folder / REQUEST_FILE
         self.response_path = resolve(llm.responses) if llm.responses else folder / RESPONSE_FILE
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
-        """Parses the answers, in the order of the requests, whatever their order in the file.
+        """The rationales in the answers, in the order of the requests.
 
-        Afterwards the request files hold the prompts that have no usable answer, those with an
-        unreadable one together with what is wrong with it; there is none if every prompt has one.
+        Afterwards the request files hold the prompts without a usable answer; a second try says what was
+        wrong with the first answer. If every prompt has an answer, there are no request files.
 
         Raises:
             AwaitingResponses: there is no response file; the request file is written.
@@ -119,8 +119,8 @@ class BatchProvider:
                 raise AwaitingResponses(paths, self.response_path, len(lines), self._config.model)
             if lines and not work.named:
                 raise RelandError(
-                    f"{self.response_path}: answers none of the {len(lines)} prompts of {self.request_path}; "
-                    "it belongs to other data, settings or prompts: move it away, or name another "
+                    f"{self.response_path}: answers no prompt of the {len(lines)} in {self.request_path}; "
+                    "it belongs to other data, settings or prompts: move it away, or set another "
                     f"config.llm.responses{'; the first remark: ' + remarks[0] if remarks else ''}"
                 )
             result = provider_result(requests, work.asked(), self._config)
@@ -135,7 +135,7 @@ class BatchProvider:
         paths = [self._folder / name for name in names]
         for path, rows in zip(paths, parts, strict=True):
             if path.exists() and not is_request_file(path):
-                raise RelandError(f"{path}: not a file of requests of this program; move it away")
+                raise RelandError(f"{path}: not a request file of this program; move it away")
             write_file(path, "".join(rows))
         for stale in set(self._folder.glob(f"{stem}*{suffix}")) - set(paths):
             if is_request_file(stale):
@@ -147,7 +147,7 @@ class BatchProvider:
         state = BatchState(self._folder)
         if state.open:
             raise RelandError(
-                f"{self._folder / STATE_FILE}: batches were sent and not yet fetched; set "
+                f"{self._folder / STATE_FILE}: batches were sent but not fetched; set "
                 "config.llm.upload=True to fetch them, or they would be paid twice"
             )
         return state
@@ -169,7 +169,7 @@ class UploadedBatchProvider(LLMProvider):
         Args:
             config: model and sampling.
             llm: poll interval, tries, budget, journal.
-            folder: where it is noted what was sent.
+            folder: for the record of open batches.
             may_ask: guards every prompt; None allows all.
             sleep: waits that many seconds.
         """
@@ -178,7 +178,7 @@ class UploadedBatchProvider(LLMProvider):
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         llm, path = self._llm, journal_path(self._llm, self._folder)
-        with _alone(self._folder), Journal(path, may_ask=self._may_ask) as journal:
+        with _exclusive(self._folder), Journal(path, may_ask=self._may_ask) as journal:
             prompts = [prompt for prompt in prompts if journal.allows(prompt)]
             state = BatchState(self._folder)
             work = BatchWork(prompts, config, llm, journal, judge, state)
@@ -188,8 +188,8 @@ class UploadedBatchProvider(LLMProvider):
             return work.asked()
 
 
-def _alone(folder: Path) -> AbstractContextManager[bool]:
-    """Waits until no other process sends batches from this folder; the lock of a killed one is gone."""
+def _exclusive(folder: Path) -> AbstractContextManager[bool]:
+    """Waits until no other process sends batches from this folder."""
 
     def tell() -> None:
         print(f"waiting for another process that sends batches from {folder}", file=sys.stderr)

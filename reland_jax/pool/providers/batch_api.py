@@ -1,8 +1,7 @@
-"""Batches through the OpenAI Batch API, or any endpoint that speaks it: sent, waited for, fetched, resumed.
-
-What was sent stands in files (`batch_state`), so that a process that was killed at any moment pays no
-batch twice. A batch carries the hash of its requests as
-metadata. One whose creation was not noted down any more is found again by that hash, or by its file.
+"""Sends, awaits, fetches and resumes batches through the OpenAI Batch API or a compatible endpoint. Open
+batches are recorded in files (`batch_state`), so that no batch is paid twice even if the process is killed. A
+batch has the hash of its requests as metadata: if the process was killed before it recorded a new batch, the
+batch is found by that hash, or by its file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _MOST_LISTED = 20_000
 _TRANSFER_SECONDS = 600.0
 _OTHER_BYTES = 16_000_000
 """Bound of what the service says about files and batches."""
-_GO_ON = ". Nothing that was sent or answered is lost: the same command goes on from here"
+_GO_ON = ". Requests and answers so far are kept: run the same command again to continue"
 
 
 class Unreachable(RelandError):
@@ -49,11 +48,11 @@ class Progress(NamedTuple):
     """The progress of a batch.
 
     Attributes:
-        ended: whether nothing more will come of it.
+        ended: whether it will bring no more answers.
         done: requests answered or failed.
         files: ids of the output file and of the error file, those that exist.
-        why: what the service says about a batch that did not complete, "" for others.
-        unknown: whether the service does not know the batch any more, so that its answers are lost.
+        why: the service's reason for a batch that did not complete, "" for others.
+        unknown: whether the service does not have the batch any more, so that its answers are lost.
     """
 
     ended: bool
@@ -64,10 +63,10 @@ class Progress(NamedTuple):
 
 
 class BatchService:
-    """The calls of the Batch API that are needed, with tries again where that cannot cost anything."""
+    """The calls of the Batch API, with retries of those that cost nothing."""
 
     def __init__(self, llm: LLMConfig, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Takes the endpoint and the key from the environment; nothing is sent yet.
+        """Reads the endpoint and the key from the environment; sends nothing yet.
 
         Raises:
             RelandError: the package openai is missing, or the environment names neither key nor service.
@@ -88,16 +87,16 @@ class BatchService:
         self._llm, self._sleep = llm, sleep
 
     def upload(self, path: Path) -> str:
-        """Uploads a request file; its id. Costs nothing by itself."""
+        """Uploads a request file, free of charge; returns its id."""
         patient = self._client.with_options(timeout=max(_TRANSFER_SECONDS, self._llm.timeout_seconds))
         with _plain_errors("uploading a request file"):
             return patient.files.create(file=path, purpose="batch").id
 
     def create(self, part: Part, closed: Collection[str]) -> str:
-        """Makes the batch of an uploaded file, unless there is one already; its id.
+        """Creates the batch of an uploaded file, unless it exists already; returns its id.
 
-        This is the call that costs money. One whose answer was lost is not repeated before a look at
-        the list of batches.
+        This is the call that costs money. If its answer is lost, the list of batches is searched before the
+        call is repeated.
         """
         once, failures = self._client.with_options(max_retries=0), 0
         while True:
@@ -118,11 +117,11 @@ class BatchService:
                 self._sleep(min(2.0**failures, self._llm.poll_seconds))
 
     def find(self, part: Part, closed: Collection[str], uncertain: bool) -> str:
-        """The id of a batch with these requests that is not dealt with yet, "" if there is none.
+        """The id of a batch with these requests that is still open, "" if there is none.
 
         Args:
-            part: what was sent, or is about to be.
-            closed: ids of batches that are dealt with.
+            part: the requests of the batch.
+            closed: ids of closed batches.
             uncertain: whether the batch may exist already, so that a service that cannot tell is an error.
         """
         try:
@@ -139,12 +138,12 @@ class BatchService:
                     f"{error}. A batch of {part.requests} requests may have been created for the file "
                     f"{part.file_id}, and this endpoint does not list its batches. If your account shows "
                     f"one, write its id as batch_id of that file into {STATE_FILE}; if it shows none, "
-                    "remove the entry of that file; then give the same command again"
+                    "remove the entry of that file; then run the same command again"
                 ) from error
         return ""
 
     def progress(self, batch_id: str) -> Progress:
-        """How far a batch is; one that the service does not know any more has ended with nothing."""
+        """The progress of a batch; one that the service has lost counts as ended without answers."""
         with _plain_errors("looking at a batch"):
             batch = _unless_gone(lambda: self._client.batches.retrieve(batch_id))
             if batch is None:
@@ -175,15 +174,14 @@ def ask_in_batches(
     llm: LLMConfig,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Sends what remains, waits, and receives, until nothing remains.
+    """Sends the remaining requests in batches and receives the answers, until none remain.
 
-    What an earlier process left under way is received first. What a batch left unanswered (failed,
-    expired, cancelled, partly finished) goes into a next one; `config.llm.attempts` rounds that bring
-    no new answer end it.
+    Open batches of an earlier process are received first. Requests that a batch leaves unanswered (failed,
+    expired, cancelled, partly finished) go into the next one; it ends after `config.llm.attempts` rounds
+    without a new answer.
 
     Raises:
-        RelandError: the service refuses, or cannot be reached for long; nothing is lost, and the next
-            call goes on.
+        RelandError: the service refuses, or cannot be reached; the next call continues from there.
     """
     _recover(service, state, llm, sleep)
     _collect(service, state, work, llm, sleep)
@@ -200,7 +198,7 @@ def ask_in_batches(
 def _recover(
     service: BatchService, state: BatchState, llm: LLMConfig, sleep: Callable[[float], None]
 ) -> None:
-    """Settles parts of a killed process: their batch is adopted if it exists, else the part is dropped."""
+    """Settles the parts of a killed process: adopts their batch if it exists, else drops the part."""
     for part in [part for part in state.open if not part.batch_id]:
         found = ""
         if part.file_id:
@@ -228,7 +226,7 @@ def _collect(
                 looks = [(part, service.progress(part.batch_id)) for part in state.open]
                 ended = [(part, look) for part, look in looks if look.ended]
                 for part, look in ended:
-                    received += _take(service, state, work, part, look)
+                    received += _receive(service, state, work, part, look)
                 missed = 0
             except Unreachable:
                 missed += 1
@@ -244,8 +242,8 @@ def _collect(
     return received
 
 
-def _take(service: BatchService, state: BatchState, work: BatchWork, part: Part, look: Progress) -> int:
-    """Receives the answers of an ended batch; only then is the batch closed."""
+def _receive(service: BatchService, state: BatchState, work: BatchWork, part: Part, look: Progress) -> int:
+    """Records the answers of an ended batch, and closes it."""
     path = state.path_of(part)
     requests = path.read_bytes() if path.exists() else service.content(part.file_id, part.requests)
     answers = [service.content(name, part.requests) for name in look.files]
@@ -272,7 +270,7 @@ def _is_of(batch: Batch, part: Part) -> bool:
 
 
 def _worth_adopting(batch: Batch) -> bool:
-    """Whether a batch may have answers: not if it ended without any."""
+    """Whether a batch has answers or may still get some."""
     return batch.status not in _ENDED or bool(batch.output_file_id)
 
 
@@ -302,7 +300,7 @@ def _plain_errors(doing: str) -> Iterator[None]:
     except openai.APIStatusError as error:
         passing = error.status_code >= 500 or error.status_code in PASSING
         kind = Unreachable if passing else RelandError
-        # What is said about a wrong key may quote it.
+        # The message about a wrong key may quote the key.
         key = error.status_code in (401, 403)
         said = "look at OPENAI_API_KEY" if key else without_secrets(short(error.body or ""))
         raise kind(f"{doing}: the service answered {error.status_code} ({said}){_GO_ON}") from None
@@ -313,5 +311,5 @@ def _plain_errors(doing: str) -> Iterator[None]:
     except (openai.APIConnectionError, openai.APIResponseValidationError) as error:
         raise Unreachable(f"{doing}: {type(error).__name__}, no answer from the service{_GO_ON}") from None
     except (AttributeError, TypeError, ValueError):
-        # The client gives what it got, a web page for example, where it expected an object.
-        raise Unreachable(f"{doing}: what came back is no answer of a Batch API{_GO_ON}") from None
+        # The client returns what it received, such as a web page, in place of an object.
+        raise Unreachable(f"{doing}: the response is not that of a Batch API{_GO_ON}") from None

@@ -19,12 +19,12 @@ from reland_jax.types import RelandError
 
 ENDPOINT: Final = "/v1/chat/completions"
 MAX_REQUESTS = 50_000
-"""Requests that the OpenAI service takes in one file."""
+"""Largest number of requests in one file of the OpenAI service."""
 MAX_BYTES = 200_000_000
-"""Size that the OpenAI service takes in one file."""
+"""Largest size of one file of the OpenAI service, in bytes."""
 
 _LABELS = ("custom_id", "key", "recordId")
-"""What OpenAI and Anthropic, Gemini, and Bedrock call the name of a request."""
+"""Field of a request's name: of OpenAI and Anthropic, Gemini, and Bedrock."""
 _AGAIN = "-again"
 _START = '{"custom_id": "reland-'
 
@@ -33,9 +33,9 @@ class Failure(NamedTuple):
     """Why one request has no answer.
 
     Attributes:
-        why: in words, with where it stands.
-        passing: whether another try may be answered.
-        setting: the setting of the request that the service refuses, "" where it names none.
+        why: the reason, with file and line.
+        passing: whether another try may succeed.
+        setting: the parameter that the service refuses, "" if it names none.
     """
 
     why: str
@@ -44,19 +44,19 @@ class Failure(NamedTuple):
 
 
 def custom_id(key: str, again: bool = False) -> str:
-    """Name of a request in a batch file, from its key in the journal; says nothing about the user.
+    """Name of a request in a batch file, from its key in the journal; it does not identify the user.
 
     At most 64 characters, the bound of common batch services.
 
     Args:
         key: `request_key` of the prompt, hexadecimal.
-        again: for the second try, which shows the LLM its unreadable first answer.
+        again: whether it is the second try, which quotes the unusable first answer.
     """
     return f"reland-{key[:48]}{_AGAIN if again else ''}"
 
 
 def is_again(name: str) -> bool:
-    """Whether a request of this name asks a prompt for the second time."""
+    """Whether a request of this name is a second try."""
     return name.endswith(_AGAIN)
 
 
@@ -77,7 +77,7 @@ def request_line(name: str, turn: Turn, config: PoolConfig, bound: str = BOUND) 
 def split_lines(
     lines: Sequence[str], max_requests: int = MAX_REQUESTS, max_bytes: int = MAX_BYTES
 ) -> list[list[str]]:
-    """The lines in order, divided into as few files as the bounds allow when filled one after the other.
+    """The lines in order, divided into files that are filled up to the limits.
 
     A line that is longer than `max_bytes` gets a file of its own, for the service to judge.
     """
@@ -94,14 +94,14 @@ def split_lines(
 
 
 def write_file(path: Path, content: str) -> None:
-    """Writes a file as a whole; one that already has this content stays untouched."""
+    """Writes a file atomically, unless it already has this content."""
     if path.exists() and path.read_bytes() == content.encode("utf-8"):
         return
     write_bytes(path, content.encode("utf-8"), private=True)
 
 
 def is_request_file(path: Path) -> bool:
-    """Whether a file holds requests that this program wrote: the name of its first one says so."""
+    """Whether a file holds requests of this program, by the name of the first one."""
     with path.open("rb") as file:
         return file.read(len(_START)) == _START.encode()
 
@@ -119,19 +119,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def response_lines(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    """Every line as (file:line, object), or what is wrong with it instead of the object; see `objects_in`."""
+    """Every line as (file:line, object or error message); see `objects_in`."""
     for where, value in objects_in(content, name):
         yield where, f"{value}; the line is not used" if isinstance(value, str) else value
 
 
 def label_in(line: Mapping[str, Any]) -> str | None:
-    """Which request a response line answers, None if it does not say; the name of it is the service's."""
+    """Name of the request that a response line answers, None without one; the field varies by service."""
     label = next((line[name] for name in _LABELS if name in line), None)
     return label if isinstance(label, str) else None
 
 
 def body_in(line: Mapping[str, Any]) -> Any | Failure:
-    """The body of the chat completion in one response line, unread, or why there is none.
+    """The unparsed body of the chat completion in one response line, or why there is none.
 
     The envelopes of OpenAI, Gemini (the response is the body), Anthropic (a result) and Bedrock (the output
     of the model) are known.
@@ -156,7 +156,7 @@ def body_in(line: Mapping[str, Any]) -> Any | Failure:
 
 
 def _decoded(body: Any) -> Any:
-    """The body; some programs write it as a string of JSON."""
+    """The body, which some programs write as a JSON string."""
     try:
         return json.loads(body) if isinstance(body, str) else body
     except (ValueError, RecursionError):
@@ -164,7 +164,7 @@ def _decoded(body: Any) -> Any:
 
 
 def _setting_refused(body: Any) -> str:
-    """Name of the setting that an error speaks of, "" where it names none."""
+    """The parameter that an error message names, "" if none."""
     error = body.get("error") if isinstance(body, dict) else None
     setting = error.get("param") if isinstance(error, dict) else None
     if isinstance(setting, str) and setting:

@@ -20,13 +20,13 @@ _NAMES = f"{'[0-9a-f]' * 16}.jsonl"
 
 
 class Part(NamedTuple):
-    """Requests that go, or went, into one batch.
+    """The requests of one batch.
 
     Attributes:
         digest: SHA-256 of the request file.
         requests: lines of the request file.
-        file_id: the service's name of the uploaded file, "" as long as it is not uploaded.
-        batch_id: the service's name of the batch, "" as long as it is not known to exist.
+        file_id: the service's id of the uploaded file, "" before the upload.
+        batch_id: the service's id of the batch, "" before it is known to exist.
     """
 
     digest: str
@@ -39,8 +39,8 @@ class BatchState:
     """The open batches; every change is on disk before the next step.
 
     Attributes:
-        open: parts that are under way.
-        closed: ids of batches that are dealt with.
+        open: parts without answers so far.
+        closed: ids of batches whose answers are recorded.
         newer_bound: models that refuse `max_tokens` and are asked with `max_completion_tokens`.
         without_schema: models that refuse a JSON schema of their answers and are asked without.
     """
@@ -49,7 +49,7 @@ class BatchState:
         """Reads the file of an earlier process, if there is one.
 
         Raises:
-            RelandError: the file is not one of these.
+            RelandError: the file has another format.
         """
         self._path, self._sent = folder / STATE_FILE, folder / SENT_FOLDER
         self.open: list[Part] = []
@@ -63,7 +63,7 @@ class BatchState:
         try:
             value = json.loads(self._path.read_text("utf-8"))
             if value["format"] != _FORMAT:
-                raise ValueError(f"format {value['format']!r}, known is {_FORMAT}")
+                raise ValueError(f"format {value['format']!r} instead of {_FORMAT}")
             self.open = [Part(**part) for part in value["open"]]
             self.closed = [str(name) for name in value["closed"]]
             self.newer_bound = [str(model) for model in value.get("newer_bound", [])]
@@ -75,7 +75,7 @@ class BatchState:
             ) from error
 
     def plan(self, lines: Sequence[str]) -> list[Part]:
-        """Writes the request files of new parts, within the bounds of the service."""
+        """Writes the request files of new parts, within the limits of the service."""
         parts = []
         sweep_folder(self._sent)
         for stale in set(self._sent.glob(_NAMES)) - {self.path_of(part) for part in self.open}:
@@ -90,7 +90,7 @@ class BatchState:
         return parts
 
     def replace(self, part: Part, changed: Part) -> Part:
-        """Notes what changed of a part: its file or batch id."""
+        """Records a new file or batch id of a part."""
         self.open[self.open.index(part)] = changed
         self._save()
         return changed
@@ -104,19 +104,19 @@ class BatchState:
         self.path_of(part).unlink(missing_ok=True)
 
     def bound_by_newer_name(self, model: str) -> None:
-        """Notes that a model refuses `max_tokens`."""
+        """Records that a model refuses `max_tokens`."""
         if model not in self.newer_bound:
             self.newer_bound.append(model)
             self._save()
 
     def ask_without_schema(self, model: str) -> None:
-        """Notes that a model refuses a JSON schema."""
+        """Records that a model refuses a JSON schema."""
         if model not in self.without_schema:
             self.without_schema.append(model)
             self._save()
 
     def path_of(self, part: Part) -> Path:
-        """Where the request file of a part is kept while it is under way."""
+        """Path of the request file of an open part."""
         return self._sent / f"{part.digest[:16]}.jsonl"
 
     def _save(self) -> None:

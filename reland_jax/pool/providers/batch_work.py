@@ -1,4 +1,4 @@
-"""Prompts that are answered in batches, and their answers, transferred by a person or by the API."""
+"""Prompts that are answered in batches, and their answers, transferred by a user or by the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.answer_format import FORMAT, NO_SCHEMA, format_messages, without_schema
 from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND
-from reland_jax.pool.asking.engine import known
+from reland_jax.pool.asking.engine import settled_in_journal
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Budget
 from reland_jax.pool.asking.records import (
@@ -53,7 +53,7 @@ class _Expected(NamedTuple):
 
     Attributes:
         record: the prompt.
-        turn: how it is asked.
+        turn: the chat and its token limit.
     """
 
     record: RequestRecord
@@ -61,10 +61,10 @@ class _Expected(NamedTuple):
 
 
 class BatchWork:
-    """Prompts to be answered in batches: the remaining requests, and the recording of answers.
+    """Composes the remaining requests of prompts, and records the answers.
 
     Attributes:
-        named: lines of the response files read so far that speak of one of these prompts.
+        named: number of lines read so far that belong to one of these prompts.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class BatchWork:
         judge: Judge,
         state: BatchState,
     ) -> None:
-        """Nothing is asked or read yet; equal prompts are one.
+        """Sends and reads nothing yet; duplicate prompts are merged.
 
         Args:
-            prompts: to be answered.
+            prompts: the prompts.
             config: model and sampling.
             llm: the budget.
-            journal: of the answers.
-            judge: says what is wrong with an answer, "" for a usable one.
-            state: knows, and is told, what the model calls the bound of an answer.
+            journal: for the answers.
+            judge: returns what is wrong with an answer, "" for a usable one.
+            state: remembers which parameters the models refuse.
         """
         self._config, self._llm, self._journal, self._judge = config, llm, journal, judge
         self._state = state
@@ -95,7 +95,7 @@ class BatchWork:
         self.named = 0
 
     def unanswered(self) -> list[RequestRecord]:
-        """Prompts without a usable answer that may be asked, again if the first answer was malformed."""
+        """Prompts without a usable answer that may be sent, including second tries."""
         closed = {**self._journal.answers(self._records), **self._journal.quarantined(self._records)}
         return [record for key, record in self._records.items() if key not in closed]
 
@@ -112,27 +112,27 @@ class BatchWork:
         ]
 
     def remaining(self) -> list[str]:
-        """Request lines of what is still to ask, as far as the budget reaches, each with its line end.
+        """Request lines of unanswered prompts within the budget, each with its line end.
 
         Raises:
-            BudgetReached: there is something to ask, and the budget allows none of it.
+            BudgetReached: there are unanswered prompts, and the budget has room for none of them.
         """
         left = [record for record in self.unanswered() if not self._refused(record.key)]
         return self.lines(self._affordable(left))
 
     def receive(self, requests: bytes, answers: Sequence[bytes | None]) -> int:
-        """Records the answers to a request file that was sent; how many answers are new.
+        """Records the answers to a request file that was sent; returns the number of new answers.
 
-        The same answers may come again after a kill, and change nothing then.
-        The prompts and settings are those of the request file, which may be of an earlier run. Where a file
-        of answers is gone (None), or a line of one cannot be read, requests without an answer count as
-        paid: they may have been answered.
+        Answers that are received again after a kill change nothing.
+        Prompts and settings are taken from the request file, which may be of an earlier run. If a file of
+        answers is lost (None) or has unreadable lines, requests without an answer count as paid, since they
+        may have been answered.
         """
         lines = (line for _, line in response_lines(requests, "requests") if isinstance(line, Mapping))
         expected = {str(line["custom_id"]): _sent(line, self._config) for line in lines}
         told, lost, new = set[str](), None in answers, 0
         for content in (content for content in answers if content is not None):
-            new += self._take(content, "answers", expected, billed=True)[0]
+            new += self._record_lines(content, "answers", expected, billed=True)[0]
             for _, line in response_lines(content, "answers"):
                 lost |= isinstance(line, str)
                 told.add((label_in(line) or "") if isinstance(line, Mapping) else "")
@@ -143,11 +143,11 @@ class BatchWork:
         return new
 
     def read(self, content: bytes, name: str) -> list[str]:
-        """Records the answers in a response file that a person brought; remarks on lines that are not used.
+        """Records the answers in a response file from a user; returns remarks on unused lines.
 
         Args:
-            content: of the file.
-            name: of the file, for the remarks.
+            content: content of the file.
+            name: name of the file, for the remarks.
         """
         malformed = self._journal.malformed(self._records)
         expected = {}
@@ -155,21 +155,21 @@ class BatchWork:
             expected[custom_id(key)] = _Expected(record, first_turn(record.prompt, self._config))
             again = turn_again(record.prompt, malformed.get(key, Malformed("", "")), self._config)
             expected[custom_id(key, again=True)] = _Expected(record, again)
-        return self._take(content, name, expected, billed=False)[1]
+        return self._record_lines(content, name, expected, billed=False)[1]
 
     def failed(self, why: str) -> None:
-        """Takes note of why prompts may have been left out altogether: a batch ended before its time."""
+        """Notes why prompts may have no answer at all: a batch ended early."""
         self._batch_failure = why
 
     def asked(self) -> Asked:
-        """Answers and, for the other prompts, why there is none."""
-        answers, problems, closed, _ = known(list(self._records), self._journal)
+        """The answers, and for the other prompts the reason."""
+        answers, problems, closed, _ = settled_in_journal(list(self._records), self._journal)
         malformed = self._journal.malformed(self._records)
         for key in (key for key in self._records if key not in answers and key not in problems):
             failure = self._failures[key].why if key in self._failures else self._batch_failure
             problems[key] = failure or "no answer for this prompt"
             if key in malformed:
-                problems[key] = f"{malformed[key].why}; and when asked again: {problems[key]}"
+                problems[key] = f"{malformed[key].why}; at the second try: {problems[key]}"
         remarks = (without_schema(self._plain, self._config.model),) if self._plain else ()
         return Asked(answers, problems, closed | set(filter(self._refused, problems)), remarks)
 
@@ -181,7 +181,7 @@ class BatchWork:
         return turn_of(record.prompt, malformed.get(record.key), self._config)
 
     def _most(self, entry: _Expected) -> tuple[int, int]:
-        """Tokens that a request can have cost."""
+        """Upper bound on the tokens of a request."""
         return self._bound_of(entry.turn), entry.turn.max_tokens
 
     def _bound_of(self, turn: Turn) -> int:
@@ -191,7 +191,7 @@ class BatchWork:
         return key in self._failures and not self._failures[key].passing
 
     def _affordable(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
-        """The first prompts that the budget has room for, each with the longest answer allowed."""
+        """As many of the first prompts as fit into the budget with the longest allowed answers."""
         if not (records and (self._llm.budget or self._llm.budget_tokens)):
             return list(records)
         budget = Budget(self._llm, self._config.model, self._journal.usage())
@@ -204,13 +204,13 @@ class BatchWork:
                 return list(records[:place])
         return list(records)
 
-    def _take(
+    def _record_lines(
         self, content: bytes, name: str, expected: Mapping[str, _Expected], billed: bool
     ) -> tuple[int, list[str]]:
-        """Records what is new in a response file; how many answers that are, and remarks.
+        """Records what is new in a response file; returns the number of answers, and remarks.
 
-        With `billed`, bodies without an answer are recorded too, because they may have cost something;
-        not those of a person's file, which is read again by every run.
+        With `billed`, bodies without an answer are recorded too, because they may have cost something. Those
+        of a user's file are not, since every run reads it again.
         """
         receptions: dict[str, Reception] = {}
         remarks = []
@@ -220,7 +220,7 @@ class BatchWork:
                 continue
             label = label_in(line)
             if label is None or label not in expected:
-                remarks.append(f"{where}: unknown custom_id {label!r}; not asked in this run")
+                remarks.append(f"{where}: custom_id {label!r} is not a request of this run")
             elif label in receptions and receptions[label].kind != UNREADABLE:
                 remarks.append(f"{where}: second answer for {label!r}; the first is used")
             else:
@@ -233,7 +233,7 @@ class BatchWork:
         return len(answers), remarks
 
     def _reception(self, line: Mapping[str, Any], where: str, entry: _Expected) -> Reception | None:
-        """The entry for the journal, None where nothing was written; failures are kept in mind."""
+        """The entry for the journal, None without a text; failures are noted."""
         key, body = entry.record.key, body_in(line)
         if isinstance(body, Failure):
             self._failures[key] = self._failure(body._replace(why=f"{where}: {body.why}"), entry.record.model)
@@ -247,7 +247,7 @@ class BatchWork:
         return reception
 
     def _failure(self, failure: Failure, model: str) -> Failure:
-        """The failure; one that another name of the bound, or no schema, would have spared is passing."""
+        """The failure; it is passing if the next try changes the refused parameter."""
         if failure.setting == BOUND:
             self._state.bound_by_newer_name(model)
             then = f"asked with {NEWER_BOUND} the next time"
@@ -262,7 +262,7 @@ class BatchWork:
         return failure._replace(why=f"{failure.why}; {then}", passing=True)
 
     def _new(self, receptions: Iterable[Reception]) -> list[Reception]:
-        """Answers that the journal does not have: the same file may have been read before."""
+        """Answers that the journal does not have yet; the same file may have been read before."""
         every = list(receptions)
         keys = [reception.request.key for reception in every]
         closed = {*self._journal.answers(keys), *self._journal.quarantined(keys)}
@@ -280,10 +280,10 @@ class BatchWork:
 
 
 def _sent(line: Mapping[str, Any], config: PoolConfig) -> _Expected:
-    """What a request line asked, with the settings it was asked with."""
+    """The request of a request line, with its settings."""
     body, again = line["body"], is_again(line["custom_id"])
     bound = body[NEWER_BOUND if NEWER_BOUND in body else BOUND]
-    # One chat message, asked again: the first answer was cut off, and there is more room than the setting.
+    # A second try with one message: the first answer was cut off, so its limit exceeds the setting.
     more = again and len(body["messages"]) == 1
     settings = {name: body[name] for name in ("model", "temperature")}
     asked_with = dataclasses.replace(config, max_tokens=bound // MORE_ROOM if more else bound, **settings)

@@ -1,6 +1,6 @@
-"""HTTP clients for services that are not trusted: bounded answers, no redirect elsewhere, one answer each.
+"""HTTP clients for untrusted services: bounded answers, no redirects to other hosts, no kept connections.
 
-Imports the HTTP library of the official client (package openai), so it is imported where it is used.
+It needs the HTTP library of the official client (package openai), so import it only where it is used.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import httpx2
 import openai
 
 LEAST_BYTES = 1_000_000
-"""Bound of an answer to a prompt, however few tokens were asked for: services add what they like."""
+"""Smallest limit of an answer's size in bytes: services add fields of their own."""
 
 _BYTES_PER_TOKEN = 256
 _SETTINGS: Mapping[str, Any] = {
-    # What a service sends after an answer on a kept connection would be taken for the next answer.
+    # Extra data after an answer on a kept connection would be read as the next answer.
     "limits": httpx2.Limits(max_connections=1000, max_keepalive_connections=0),
-    "headers": {"Accept-Encoding": "gzip, deflate"},  # what `_Unpacker` can unpack within a bound
+    "headers": {"Accept-Encoding": "gzip, deflate"},  # encodings that `_Unpacker` can unpack within a limit
     "max_redirects": 3,
 }
 _TEXT_ENCODING = re.compile(
     r"utf[-_]?8|(?:us[-_])?ascii|latin[-_]?1|iso[-_]8859[-_]\d{1,2}|(?:windows[-_]|cp)125\d", re.ASCII
 )
-"""What a body may be written in; Python knows encodings that turn a text into anything, or fail."""
+"""Text encodings that are accepted; others of Python are unsafe on foreign data."""
 _ENCODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-"""Name -> `wbits` of zlib."""
+"""`wbits` of zlib by content encoding."""
 
 
 class Refused(openai.OpenAIError):
-    """A response that is refused; an error of the official client, which is not retried."""
+    """A refused response; as an error of the official client it is not retried."""
 
 
 class Unusable(Refused):
-    """The answer is longer than what was asked for can be, or packed in a way that was not asked for."""
+    """The answer is longer than the token limit allows, or has an encoding that was not requested."""
 
 
 class Redirected(Refused):
@@ -45,24 +45,24 @@ class Redirected(Refused):
 
 
 class Bound:
-    """How many bytes an answer may have, before and after it is unpacked; may be changed between calls.
+    """Largest size of an answer, packed and unpacked; may be changed between calls.
 
     Attributes:
         size: bytes.
     """
 
     def __init__(self, size: int = LEAST_BYTES) -> None:
-        """The bound of calls whose answers are short."""
+        """Starts with the limit of short answers."""
         self.size = size
 
 
 def answer_bytes(max_tokens: int) -> int:
-    """Bytes that the body of an answer with so many tokens may have."""
+    """Largest size in bytes of an answer with that many tokens."""
     return max(LEAST_BYTES, _BYTES_PER_TOKEN * max_tokens)
 
 
 def async_http_client(bound: Bound) -> httpx2.AsyncClient:
-    """For `openai.AsyncOpenAI`; proxies and certificates come from the environment as ever."""
+    """For `openai.AsyncOpenAI`; proxies and certificates come from the environment."""
 
     async def guard(response: httpx2.Response) -> None:
         assert isinstance(response.stream, httpx2.AsyncByteStream)
@@ -82,14 +82,14 @@ def http_client(bound: Bound) -> httpx2.Client:
 
 
 def _checked(response: httpx2.Response, bound: Bound) -> _Unpacker:
-    """Looks at the head of an answer, and returns what its body goes through."""
+    """Checks the headers of an answer, and wraps its body."""
     _check_target(response)
     response.encoding = _text_encoding(response)
     return _Unpacker(response, bound.size)
 
 
 def _text_encoding(response: httpx2.Response) -> str:
-    """The encoding that the service names, if it is one of a text; else that of JSON."""
+    """The text encoding that the service names; else that of JSON."""
     named = (response.charset_encoding or "").lower()
     return named if _TEXT_ENCODING.fullmatch(named) and _is_known(named) else "utf-8"
 
@@ -118,10 +118,10 @@ class _Unpacker:
     """Unpacks an answer, and stops at the limit."""
 
     def __init__(self, response: httpx2.Response, bound: int) -> None:
-        # Taken away, so that the HTTP library does not unpack: it knows no bound.
+        # Removed so that the HTTP library does not unpack the body, since it has no limit.
         encoding = response.headers.pop("content-encoding", "identity").strip().lower()
         if encoding not in (*_ENCODINGS, "identity", ""):
-            raise Unusable(f"an answer packed as {encoding[:40]!r}, which was not asked for")
+            raise Unusable(f"the answer has content encoding {encoding[:40]!r}, which was not requested")
         self._bits, self._bound, self._read, self._written = _ENCODINGS.get(encoding, 0), bound, 0, 0
         self._decoder = zlib.decompressobj(self._bits) if self._bits else None
 
@@ -139,8 +139,8 @@ class _Unpacker:
                 part = self._decoder.decompress(data, self._bound - self._written + 1)
             except zlib.error as error:
                 if self._bits != 15 or self._written:
-                    raise Unusable(f"the packing of the answer is damaged ({error})") from None
-                # "deflate" without the header that belongs to it, as some services send it.
+                    raise Unusable(f"the compressed answer is damaged ({error})") from None
+                # Some services send "deflate" without its header.
                 self._bits = -15
                 self._decoder = zlib.decompressobj(self._bits)
                 continue
@@ -157,11 +157,11 @@ class _Unpacker:
 
     def finish(self) -> None:
         if self._decoder and self._read and not self._decoder.eof:
-            raise Unusable("the packed answer is cut off")
+            raise Unusable("the compressed answer is cut off")
 
 
 class _Guarded(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A stream of either kind, through the unpacker."""
+    """A synchronous or asynchronous stream, unpacked."""
 
     def __init__(self, stream: Any, unpacker: _Unpacker) -> None:
         self._stream, self._unpacker = stream, unpacker

@@ -1,8 +1,8 @@
-"""The offline writer: a rationale from the user's own history, by counting. No LLM is involved.
+"""The offline provider: a rationale from counts over the user's own history, without an LLM.
 
-Texts are built so that a text encoder can use them: the names of the categories, brands and genres that
-dominate the history, the words that come back in its titles, and what was chosen last. Everything is
-called "heuristic" wherever it shows, and counts as zero LLM inferences.
+Texts are composed for a text encoder: the names of the categories, brands and genres that dominate the
+history, frequent words of its titles, and the last titles. They are marked "heuristic" everywhere, and count
+as zero LLM inferences.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TEXTS = ("title", "name", "description")
 _NUM_CATEGORIES, _NUM_MAKERS, _NUM_WORDS, _NUM_RECENT = 5, 4, 8, 5
 _TITLE_WORDS = 9
 
-# An item chosen last counts this many times as much as the oldest one shown.
+# Weight of the newest item relative to the oldest one shown.
 _RECENCY = 2.0
 
 _STOP_WORDS = frozenset(
@@ -51,7 +51,7 @@ class HeuristicProvider:
         """One rationale per request; None, with a problem, for a history without any text."""
         rationales = [_written(request.history) for request in requests]
         problems = [
-            Problem(request.user_id, "no item of the history has a text to count in")
+            Problem(request.user_id, "no item of the history has a text")
             for request, rationale in zip(requests, rationales, strict=True)
             if rationale is None
         ]
@@ -59,7 +59,7 @@ class HeuristicProvider:
 
 
 def _written(items: Sequence[Mapping[str, str]]) -> Rationale | None:
-    """The rationale of one history, oldest item first; None if nothing can be said."""
+    """The rationale of one history, oldest item first; None without any text."""
     kinds = _dominating((_kinds(fields) for fields in items), _NUM_CATEGORIES)
     makers = _dominating((_values(fields, _MAKERS) for fields in items), _NUM_MAKERS)
     words = _recurring(items)
@@ -97,9 +97,9 @@ def _enumerated(parts: Sequence[str]) -> str:
 
 
 def _dominating(values_per_item: Iterable[Sequence[str]], count: int) -> list[str]:
-    """The values with the largest weight; an item weighs from 1 (oldest) to `_RECENCY` (newest).
+    """The values with the largest weight; weights of items rise from 1 (oldest) to `_RECENCY` (newest).
 
-    Ties go to the value seen last, then to the alphabet, so the order never depends on hashing.
+    Ties are broken by recency, then alphabetically, so the order never depends on hashing.
     """
     listed = list(values_per_item)
     weights: defaultdict[str, float] = defaultdict(float)
@@ -120,14 +120,14 @@ def _kinds(fields: Mapping[str, str]) -> list[str]:
             continue
         parts = [part.strip() for part in _parts(value) if part.strip()]
         if len(parts) == 1 and ">" not in value and name.startswith("genre"):
-            # RecBole writes genres as blank-separated words; a category of a shop may hold blanks.
+            # RecBole separates genres by blanks; categories of shops may contain blanks.
             parts = value.split()
         kinds += [_deepest(part) for part in parts]
     return kinds
 
 
 def _parts(value: str) -> list[str]:
-    """The parts of a list, at the strongest sign between them; a path is one part, whatever it holds."""
+    """The parts of a list, split at its strongest separator; a path is one part."""
     for sign in "|;":
         if sign in value:
             return value.split(sign)
@@ -145,7 +145,7 @@ def _values(fields: Mapping[str, str], names: Sequence[str]) -> list[str]:
 
 
 def _recurring(items: Sequence[Mapping[str, str]]) -> list[str]:
-    """Words that stand in the texts of at least two items, most frequent first."""
+    """Words that occur in at least two items, most frequent first."""
     per_item = [_words(" ".join(_values(fields, _TEXTS))) for fields in items]
     frequency = Counter(word for words in per_item for word in set(words))
     return _dominating(([word for word in words if frequency[word] > 1] for words in per_item), _NUM_WORDS)

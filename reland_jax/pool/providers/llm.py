@@ -1,4 +1,4 @@
-"""What all providers that ask an LLM have in common: questions in, rationales or texts out."""
+"""The common part of all providers that ask an LLM."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class LLMProvider(ABC):
     def __init__(
         self, config: PoolConfig, llm: LLMConfig, folder: str | Path, may_ask: MayAsk | None = None
     ) -> None:
-        """Nothing is read or sent yet.
+        """Reads and sends nothing yet.
 
         Args:
-            config: what to ask for.
-            llm: how to ask.
-            folder: where the journal is, if `llm.journal` does not say.
-            may_ask: guards every prompt; None allows all.
+            config: model, prompt and sampling.
+            llm: limits, budget and journal.
+            folder: for the journal, if `llm.journal` is None.
+            may_ask: called for every prompt; None allows all.
         """
         self._config, self._llm, self._folder = config, llm, Path(folder)
         self._may_ask = may_ask
 
     @abstractmethod
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
-        """Asks every prompt that the journal does not answer already."""
+        """Sends every prompt without an answer in the journal."""
 
     def rationales(self, requests: Sequence[RationaleRequest]) -> ProviderResult:
         """Answers every request; see `Provider`.
 
         Raises:
-            BudgetReached: the budget is used up; what was answered is in the journal.
-            RelandError: there is no service, or it refuses to work; the journal cannot be used.
+            BudgetReached: the budget is used up; answers so far are in the journal.
+            RelandError: the service is missing or refuses; or the journal cannot be used.
         """
         prompts = [request.prompt for request in requests]
         asked = self._ask(prompts, self._config, judge_for(self._config))

@@ -1,7 +1,7 @@
 """Rationales from a service that speaks the OpenAI chat protocol: OpenAI, vLLM, Ollama, TGI and others.
 
-Where it is and the key to it come from the environment (OPENAI_BASE_URL, OPENAI_API_KEY) and go nowhere
-else: no error, log, journal or result shows them.
+Its address and key come from the environment (OPENAI_BASE_URL, OPENAI_API_KEY), and never appear in an error,
+log, journal or result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reland_jax.pool.answer_format import (
     without_schema,
 )
 from reland_jax.pool.asking.chat import BOUND, NEWER_BOUND, PASSING, ChatError, Messages, Trouble
-from reland_jax.pool.asking.engine import ask_all, known, run_apart
+from reland_jax.pool.asking.engine import ask_all, run_apart, settled_in_journal
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import retry_after_seconds
 from reland_jax.pool.asking.records import journal_path, request_record
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FOR_ALL = frozenset({401, 402, 403, 404, 405})
-"""Client errors that every prompt would meet: the key, the account, the address or the model."""
+"""Client errors of every prompt: the key, the account, the address or the model is wrong."""
 _MAYBE_PAID = frozenset({408, 502, 504, 520, 522, 524})
-"""What a gateway says when the service behind it may have answered, too late or not as it should."""
+"""Status codes of a gateway behind which the service may have answered."""
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key|hf|gsk)[-_][\w*.-]{6,}|Bearer\s+\S+|(?<=://)[^/\s@]+@", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ class OpenAIChat:
     """
 
     def __init__(self, config: PoolConfig, llm: LLMConfig) -> None:
-        """Nothing is sent yet.
+        """Sends nothing yet.
 
         Raises:
             RelandError: the package is missing, or the environment names neither a key nor a service.
@@ -72,10 +72,10 @@ class OpenAIChat:
         await self._client.close()
 
     async def ask(self, messages: Messages, max_tokens: int) -> str:
-        """The body of the chat completion, unread.
+        """The unparsed body of the chat completion.
 
         Raises:
-            ChatError: there is none.
+            ChatError: there is no answer.
         """
         import openai
 
@@ -95,17 +95,17 @@ class OpenAIChat:
             raise ChatError(Trouble.FAILED, without_secrets(f"{type(error).__name__}: {error}")) from None
 
     def remarks(self) -> tuple[str, ...]:
-        """What there is to say of the service as a whole."""
+        """Remarks on the service as a whole."""
         return (without_schema(self._plain, self._settings["model"]),) if self._plain else ()
 
     async def _post(self, messages: Messages, max_tokens: int, schema: dict[str, Any] | None) -> str:
-        """One request, and another where the service refused a parameter, which costs nothing."""
+        """Sends a request, and another one if the service refused a parameter, which costs nothing."""
         import openai
 
         bound = self._bound
         body = {"messages": list(messages), **self._settings, bound: max_tokens}
         try:
-            # The body as text: it goes into the journal as it came, and a broken one is no exception.
+            # The body as text: it is journalled unchanged, and a broken one raises no exception here.
             answer = await self._client.post(
                 "/chat/completions", cast_to=str, body=body | ({FORMAT: schema} if schema else {})
             )
@@ -121,7 +121,7 @@ class OpenAIChat:
         return answer
 
     def _may_refuse_schema(self, error: openai.APIStatusError) -> bool:
-        """Whether the service refuses the schema: it says so, or took none yet and names nothing else."""
+        """Whether the schema may be refused: it is named, or nothing is and none was accepted so far."""
         if error.status_code in PASSING | _FOR_ALL | _MAYBE_PAID:
             return False
         if is_about_format(json.dumps(error.body, default=str)):
@@ -131,7 +131,7 @@ class OpenAIChat:
     async def _without_schema(
         self, messages: Messages, max_tokens: int, error: openai.APIStatusError
     ) -> str:
-        """The answer without a schema; once there is one, the others are asked without it at once."""
+        """The answer without a schema; if it succeeds, later prompts are sent without a schema at once."""
         if self._answers == "json_schema":
             why = f"status {error.status_code}: {shown(error.body)}; {NO_SCHEMA}"
             raise ChatError(Trouble.FATAL, why) from None
@@ -139,12 +139,12 @@ class OpenAIChat:
         if self._format and not self._taken:
             self._format = None
             said = shown(error.body)
-            _log.warning("the service refuses a JSON schema of the answer, and is asked without: %s", said)
+            _log.warning("the service refuses a JSON schema, so prompts are sent without one: %s", said)
         return answer
 
 
 class OpenAIProvider(LLMProvider):
-    """Asks a service for the rationales."""
+    """A provider that asks a chat service."""
 
     def _ask(self, prompts: Sequence[str], config: PoolConfig, judge: Judge) -> Asked:
         return ask_openai(prompts, config, self._llm, self._folder, judge=judge, may_ask=self._may_ask)
@@ -159,12 +159,12 @@ def ask_openai(
     judge: Judge | None = None,
     may_ask: MayAsk | None = None,
 ) -> Asked:
-    """Asks the service every prompt that has no accepted answer in the journal.
+    """Sends every prompt without an accepted answer in the journal.
 
-    Where there is nothing to ask, neither the service nor its key is needed.
+    If all are answered, neither the service nor its key is needed.
 
     Args:
-        prompts: the prompts; the same one may stand there several times.
+        prompts: the prompts, possibly with duplicates.
         config: model and sampling settings.
         llm: limits, budget, tries, journal.
         folder: where the journal is, if `llm.journal` does not say.
@@ -173,8 +173,8 @@ def ask_openai(
 
     Raises:
         BudgetReached: the budget is used up.
-        RelandError: the package, the key or the service is missing; the service is dead or refuses to
-            work; the journal cannot be used.
+        RelandError: the package, the key or the service is missing; the service is down or refuses; the
+            journal cannot be used.
     """
     records = [request_record(prompt, config) for prompt in prompts]
 
@@ -184,18 +184,18 @@ def ask_openai(
             return asked._replace(remarks=chat.remarks())
 
     with Journal(journal_path(llm, folder), may_ask=may_ask) as journal:
-        found = known(list({record.key: record for record in records}), journal)
+        found = settled_in_journal(list({record.key: record for record in records}), journal)
         if all(record.key in found.answers or record.key in found.problems for record in records):
             return found
         return run_apart(ask)
 
 
 def async_client(llm: LLMConfig, max_tokens: int) -> openai.AsyncOpenAI:
-    """The official asynchronous client, by the environment, without retries of its own.
+    """The official asynchronous client, configured by the environment, without its own retries.
 
     Args:
         llm: time-out.
-        max_tokens: of the longest answer; what is longer than that can be is refused.
+        max_tokens: token limit of an answer; longer bodies are refused.
 
     Raises:
         RelandError: the package is missing, or the environment names neither a key nor a service.
@@ -209,7 +209,7 @@ def async_client(llm: LLMConfig, max_tokens: int) -> openai.AsyncOpenAI:
         ) from error
     from reland_jax.pool.providers.clients import Bound, answer_bytes, async_http_client
 
-    # They log the address of every single request, at a level that jobs show.
+    # They log the address of every request at level INFO.
     for name in ("httpx", "httpx2", "openai"):
         logging.getLogger(name).setLevel(logging.WARNING)
     key, address = os.environ.get(API_KEY, ""), os.environ.get(BASE_URL, "")
@@ -219,24 +219,24 @@ def async_client(llm: LLMConfig, max_tokens: int) -> openai.AsyncOpenAI:
             "without a key, such as vLLM or Ollama); set it, or choose another config.pool.provider"
         )
     try:
-        # A service that needs no key takes any; the client insists on one.
+        # The client requires a key; a service that needs none accepts any.
         return openai.AsyncOpenAI(
             api_key=key or "none", base_url=address or None, max_retries=0, timeout=llm.timeout_seconds,
             http_client=async_http_client(Bound(answer_bytes(max_tokens))),
         )  # fmt: skip
-    except Exception as error:  # an address that is none
+    except Exception as error:  # an invalid address
         raise RelandError(f"{BASE_URL} is not usable ({type(error).__name__})") from None
 
 
 def shown(said: object) -> str:
-    """At most 200 characters of what a service said, as JSON, without secrets and what looks like a key."""
-    # Removed before the text is cut: half a key would not be found.
+    """At most 200 characters of a service's message, as JSON, without secrets and what looks like a key."""
+    # Removed before the text is cut: a part of a key would not be recognised.
     text = json.dumps(said, ensure_ascii=False, default=str)
     return _KEY_LIKE.sub("***", without_secrets(text))[:200]
 
 
 def _status_error(error: openai.APIStatusError) -> ChatError:
-    """What a response with an error status means."""
+    """The error of a response with an error status."""
     headers, status = error.response.headers, error.status_code
     why = f"status {status}: {shown(error.body) if error.body else error.response.reason_phrase}"
     wait = retry_after_seconds(headers.get("retry-after"), headers.get("date"), headers.get("retry-after-ms"))
@@ -256,7 +256,7 @@ def _status_error(error: openai.APIStatusError) -> ChatError:
 
 
 def _connection_error(error: openai.APIConnectionError) -> ChatError:
-    """A connection that could not be made cost nothing; one that was lost may have."""
+    """The error of a connection: one that was never made cost nothing; a lost one may have."""
     cause = error.__cause__
     name = type(cause).__name__ if cause else type(error).__name__
     detail = f": {cause}" if cause and str(cause) else ""

@@ -1,1 +1,1 @@
-"""What an LLM answers: the two steps, found in whatever form they come."""
+"""Parses answers of LLMs: finds the two steps in many formats."""

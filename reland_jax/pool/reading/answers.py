@@ -1,8 +1,8 @@
-"""What an LLM answered, and the rationale in it: shared by every provider that asks an LLM.
+"""Answers of LLMs and the rationales in them, for all providers that ask an LLM.
 
-An answer is usable when it has a step 2 that the text encoder can read. One whose step 2 is mostly in
-another script than Latin is not usable: the encoder is an English one, and would turn it into noise. An
-answer in another language of the Latin script is used as it is; its titles and names still say something.
+An answer is usable if it has a step 2 that the text encoder can read. A step 2 mostly in another script than
+Latin is not usable, since an English encoder turns it into noise. An answer in another language with Latin
+script is used, since its titles and names are informative.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REASONS = (
 _TOKENS_READ = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
 _TOKENS_WRITTEN = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
 _TEXTS = ("content", "text", "response", "generated_text", "completion", "outputText")
-"""What services call the text of an answer where there are no parts of it."""
+"""Fields for the text of an answer that is not divided into parts."""
 _ENDINGS = (
     (
         "whole",
@@ -42,18 +42,18 @@ _ENDINGS = (
     ("cut", r"length|max|limit|trunc|incomplete|exceed|context"),
     ("filtered", r"filter|safe|refus|block|prohib|recit|spii|sensitiv|guard|polic|moderat|flag|censor"),
 )
-"""What a service means by its reason, told by the first that fits; by any other word it did not finish."""
+"""Meaning of a finish reason, by the first pattern that matches; others mean an unfinished answer."""
 
 
 class Answer(NamedTuple):
     """One answered prompt.
 
     Attributes:
-        content: the whole text of the LLM.
-        model: who wrote it, as the service says; else the model that was asked.
-        prompt_tokens: tokens read, 0 where the service does not say.
-        response_tokens: tokens written, 0 where the service does not say.
-        created: ISO 8601 UTC time at which the service made it, "" where it does not say.
+        content: the complete text of the LLM.
+        model: the model as the service names it; else the model that was asked.
+        prompt_tokens: tokens read, 0 if unknown.
+        response_tokens: tokens written, 0 if unknown.
+        created: ISO 8601 UTC time of creation by the service, "" if unknown.
     """
 
     content: str
@@ -64,14 +64,13 @@ class Answer(NamedTuple):
 
 
 def answer_of(body: Any, model: str) -> Answer | str:
-    """The answer in the body of a chat completion, or in words why there is none.
+    """The answer in the body of a chat completion, or why there is none.
 
     The forms of OpenAI (chat, completions, responses), Anthropic, Gemini, Bedrock, Cohere and Ollama are
-    read. Thoughts that a service hands over apart (`reasoning_content`, parts of a type "thinking") are no
-    content.
+    read. Thoughts in fields of their own (`reasoning_content`, parts of type "thinking") are not content.
 
     Args:
-        body: the decoded JSON, whatever it is.
+        body: the decoded JSON of any type.
         model: the model that was asked, for a body that does not name one.
     """
     choice = _choice(body)
@@ -86,10 +85,10 @@ def answer_of(body: Any, model: str) -> Answer | str:
 
 
 def flaw_of(body: Any) -> Flaw | None:
-    """What the service itself says against an answer; None where it says that the answer is whole.
+    """The flaw that the service reports in an answer; None for a complete answer.
 
     Args:
-        body: the decoded JSON of a chat completion, whatever it is.
+        body: the decoded JSON of a chat completion, of any type.
     """
     choice = _choice(body)
     if choice is None:
@@ -102,14 +101,14 @@ def flaw_of(body: Any) -> Flaw | None:
     kind = next((kind for kind, words in _ENDINGS if re.search(words, reason)), "")
     if kind == "cut":
         where = "" if _content(choice).strip() else " within its thoughts"
-        return Flaw(f"the bound on tokens cut the answer off{where} (finish_reason {reason!r})", cut=True)
+        return Flaw(f"the token limit cut the answer off{where} (finish_reason {reason!r})", cut=True)
     if kind == "filtered":
         return Flaw(f"the service filtered the answer (finish_reason {reason!r})")
     return None if kind else Flaw(f"the service did not finish the answer (finish_reason {reason!r})")
 
 
 def tokens_of(body: Any) -> tuple[int, int]:
-    """Tokens read and written, from the body of a chat completion; 0 where it does not say."""
+    """Tokens read and written, from the body of a chat completion; 0 if unknown."""
     usage = (body.get("usage") or body.get("usageMetadata")) if isinstance(body, Mapping) else None
     if isinstance(usage, Mapping) and isinstance(usage.get("tokens"), Mapping):  # Cohere
         usage = usage["tokens"]
@@ -118,14 +117,14 @@ def tokens_of(body: Any) -> tuple[int, int]:
     read, written = (
         next((usage[name] for name in names if name in usage), 0) for names in (_TOKENS_READ, _TOKENS_WRITTEN)
     )
-    # Gemini counts thoughts apart; the others have them in what was written.
+    # Gemini counts thoughts separately; the others include them in the tokens written.
     return _count(read), _count(written) + _count(usage.get("thoughtsTokenCount"))
 
 
 def is_model(answered: str, asked: str) -> bool:
-    """Whether a service means the model that was asked by the name that it gives.
+    """Whether the model name of a service refers to the model that was asked.
 
-    Owners and folders in front of a name, tags (":latest") and versions behind it do not count:
+    Owners and folders before a name, tags (":latest") and versions after it are ignored:
     "gpt-4o-2024-08-06" is "gpt-4o", and "gpt-4o-mini" is not.
     """
     plain, wanted = (name.lower().rstrip("/").rpartition("/")[2] for name in (answered, asked))
@@ -136,12 +135,12 @@ def is_model(answered: str, asked: str) -> bool:
 def rationale_of(
     answer: Answer, digest: str, prompt: str = "steps", any_script: bool = False
 ) -> tuple[Rationale | None, list[str]]:
-    """The rationale in an answer, None if it is not usable, and what there is to say about it.
+    """The rationale in an answer, None if it is not usable, and the problems.
 
     Args:
-        answer: of the LLM.
+        answer: the answer of the LLM.
         digest: hash of the prompt that was answered.
-        prompt: `config.pool.prompt`, what was asked for.
+        prompt: `config.pool.prompt`.
         any_script: see `readable_steps`.
     """
     parsed = readable_steps(answer.content, prompt, any_script)
@@ -153,7 +152,7 @@ def rationale_of(
 
 
 def readable_steps(content: str, prompt: str = "steps", any_script: bool = False) -> ParsedRationale:
-    """What an answer says, without a step 2 that the encoder cannot read.
+    """The steps of an answer, without a step 2 that the encoder cannot read.
 
     Args:
         content: the answer.
@@ -168,7 +167,7 @@ def readable_steps(content: str, prompt: str = "steps", any_script: bool = False
 
 
 def in_latin(parsed: ParsedRationale) -> ParsedRationale:
-    """The same without a step 2 that an English text encoder would turn into noise."""
+    """The steps, without a step 2 that an English text encoder cannot read."""
     if is_latin(parsed.step2):
         return parsed
     why = "step 2 is not in English: most of it is not in Latin script"
@@ -196,7 +195,7 @@ def _choice(body: Any) -> Mapping[str, Any] | None:
 
 
 def _of_output(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The same of a body that has its message as "output": Bedrock, and the responses of OpenAI."""
+    """The same for a body with its message in "output": Bedrock, and responses of OpenAI."""
     output, details = body["output"], body.get("incomplete_details")
     if isinstance(output, Mapping):
         return {**body, **output}
@@ -227,7 +226,7 @@ def _content(choice: Mapping[str, Any]) -> str:
 
 
 def _thoughts(choice: Mapping[str, Any]) -> bool:
-    """Whether the service handed thoughts over apart from the content."""
+    """Whether the message has thoughts in fields of their own."""
     message = _message(choice)
     named = ((str(name), value) for name, value in message.items() if name not in _REASONS)
     apart = any(value for name, value in named if is_thought(name))
@@ -252,7 +251,7 @@ def _is_thought_part(part: Mapping[str, Any]) -> bool:
 
 
 def _ended_by(choice: Mapping[str, Any]) -> str:
-    """The service's word for why the answer ended, in small letters; "" where it has none."""
+    """The finish reason of the service in lower case, "" without one."""
     reason = next((choice[name] for name in _REASONS if choice.get(name) is not None), "")
     return str(reason).rpartition(".")[2].strip().lower().replace("-", "_").replace(" ", "_")
 
@@ -262,7 +261,7 @@ def _count(value: Any) -> int:
 
 
 def _iso(seconds: Any) -> str:
-    """UTC time of a Unix time stamp, "" if it is none."""
+    """UTC time of a Unix time stamp, "" if it is not one."""
     if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 < seconds < 2**36:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

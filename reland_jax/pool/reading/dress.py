@@ -1,7 +1,7 @@
-"""Takes the wrapping and the markup off an answer: JSON strings, lines of a stream, HTML, XML, LaTeX, YAML.
+"""Removes wrapping and markup from an answer: JSON strings, event streams, HTML, XML, LaTeX, YAML.
 
-`unpacked` comes before thoughts and turns are looked for, since they may stand inside the wrapping;
-`undressed` comes after it, when the marks of thoughts are gone and what is left of tags is markup.
+`unpacked` is applied before thoughts and turns are parsed, since they may be inside the wrapping; `undressed`
+is applied afterwards, when the remaining tags are markup.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEP_NAMES = {
           userpreferences userpreference userprofile profile taste""".split(),
     2: "step2 steptwo secondstep part2 recommendations recommendation recommended".split(),
 }
-"""What tags and fields of JSON that hold a step are called (`bare_name`), the surest name first."""
+"""Names of tags and JSON fields that hold a step (`bare_name`), the most reliable first."""
 _OBJECT = re.compile(r"""\{\s{0,8}["']""")
 _REPR = re.compile(r"\[?(?:\w{1,40}\()?(?:content|text|thinking|reasoning)=['\"]")
 _REPR_TEXT = re.compile(r"""\b(?:content|text)=('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.DOTALL)
@@ -38,7 +38,7 @@ _TWO_COLUMNS = re.compile(
     r"\|?([^|\n]+)\|([^\n]+?)\|?[ ]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""A table that has the steps beside each other."""
+"""A table with the steps in two columns."""
 _FRONT = r"^(?P<before>[ \t*_#>]{0,8})"
 _KEYCAP = re.compile(_FRONT + r"(?P<digit>\d)\ufe0f?\u20e3[.):]?[ \t]*", re.MULTILINE)
 _CIRCLED = re.compile(_FRONT + r"(?P<digit>[\u2460-\u2468\u2776-\u277e])[ \t]*", re.MULTILINE)
@@ -46,7 +46,7 @@ _BLOCK_SCALAR = re.compile(r"^(?P<key>[ \t]*[\w .-]{1,20}:)[ ]?[|>][+-]?[ \t]*\n
 
 
 def unpacked(text: str) -> str:
-    """The answer out of what a program wrapped it in: a stream, a JSON string, a value as Python shows it."""
+    """The answer without the wrapping of a program: an event stream, a JSON string, a Python literal."""
     bare = text.strip()
     if bare.startswith("data:"):
         text = "".join(map(_streamed, _STREAMED.findall(bare))) or text
@@ -60,7 +60,7 @@ def unpacked(text: str) -> str:
 
 
 def undressed(text: str) -> str:
-    """The answer without HTML, tags around its parts, commands of LaTeX and signs of YAML; lines stay lines.
+    """The answer without HTML and XML tags, LaTeX commands and YAML signs; line breaks are kept.
 
     Tags of steps become marks of steps: "<step_1>", ``<step number="2">``, "<recommendations>".
     """
@@ -76,12 +76,12 @@ def undressed(text: str) -> str:
 
 
 def bare_name(name: str) -> str:
-    """A name in small letters, without what stands between its words."""
+    """A name in lower case, without separators."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def _without_tag(tag: re.Match[str], closed: set[str]) -> str:
-    """What stands for a tag: nothing, a new line, or a mark; a name in angle brackets ("<Live>") stays."""
+    """The replacement of a tag: nothing, a line break, or a mark; a name such as "<Live>" is kept."""
     name, step = tag["name"], _STEP_TAG.match(tag["name"])
     number = (step[1] if step else "") or (re.search(r"\d", tag["rest"]) or [""])[0]
     if step and (number or tag["shuts"]):
@@ -100,7 +100,7 @@ def _without_tag(tag: re.Match[str], closed: set[str]) -> str:
 
 
 def _streamed(event: str) -> str:
-    """The text that one event of a stream adds."""
+    """The text of one event of a stream."""
     value = decoded(event)
     choices = value.get("choices") if isinstance(value, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else value
@@ -110,7 +110,7 @@ def _streamed(event: str) -> str:
 
 
 def decoded(text: str) -> Any:
-    """The value of a JSON text, None if it is none."""
+    """The value of a JSON text, None if it is invalid."""
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -118,10 +118,10 @@ def decoded(text: str) -> Any:
 
 
 def python_value(text: str) -> Any:
-    """The value that a Python literal stands for, None if it is none."""
+    """The value of a Python literal, None if it is invalid."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about backslashes
+            warnings.simplefilter("ignore")  # warnings about backslashes
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

@@ -1,6 +1,6 @@
-"""Thoughts that are known by words alone: under a heading, in a quotation, in brackets, in a comment.
+"""Removes thoughts that only words indicate: under a heading, in a quotation, brackets or a comment.
 
-`spoken` leaves out thoughts with marks of their own first; what is left is looked at here, turn by turn.
+`spoken` removes thoughts with marks first; this module processes the remaining text, turn by turn.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _CLOSES = {"(": ")", "[": "]", "*": "*", "_": "_"}
 
 
 def without_headed_thoughts(turn: str) -> tuple[str, bool]:
-    """The turn without thoughts that only words show, and whether there were any.
+    """The turn without thoughts that only words indicate, and whether there were any.
 
-    Thoughts under a heading at the beginning reach to a heading of the answer; where none comes, nothing
-    is said. Those in a quotation, in brackets or in a comment end with it.
+    Thoughts under a heading at the start end at a heading of the answer; without one, the turn is empty.
+    Those in a quotation, in brackets or in a comment end with it.
     """
     plain = _COMMENT.sub("", turn)
     said = _QUOTATION.sub(_unless_thought, "\n\n".join(map(_unenclosed, plain.split("\n\n"))))
@@ -58,7 +58,7 @@ def without_headed_thoughts(turn: str) -> tuple[str, bool]:
 
 
 def _unenclosed(paragraph: str) -> str:
-    """A paragraph without thoughts in brackets or italics, which are all of it or its first line."""
+    """A paragraph without thoughts in brackets or italics that are its first line or all of it."""
     opening = _ENCLOSED.match(paragraph)
     line, _, below = paragraph.partition("\n")
     if not opening or paragraph.lstrip()[:2] in ("**", "__"):  # bold type is a heading
@@ -74,7 +74,7 @@ def _unless_thought(quotation: re.Match[str]) -> str:
 
 
 def _after_heading(turn: str) -> str | None:
-    """The turn without thoughts that begin it under a heading; None if it never comes out of them."""
+    """The turn without thoughts under a heading at its start; None if they never end."""
     if channel := _CHANNEL.match(turn):
         final = _FINAL_CHANNEL.search(turn, channel.end())
         return turn[final.end() :].lstrip(":： ") if final else None

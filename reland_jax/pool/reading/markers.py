@@ -32,7 +32,7 @@ _OTHER_FORM = re.compile(
       (?=[*_\])]{{0,4}}[ ]?(?:[:：|.)—–-]|[*_]{{0,3}}$))""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
-"""Steps called by another name, or counted in words: "First step:", "Part 2:", "Step (1)"."""
+"""Marks with other names or numbers in words: "First step:", "Part 2:", "Step (1)"."""
 _TAIL = (
     r"(?P<tail>[\])}】」»~]?(?:[ \t]{0,3}[（(][^()（）\n]{0,80}[)）])?[ \t*_]{0,6}"
     r"(?P<sign>[:：.)、．|]|[-–—]{1,2}(?=[ \t*_])|(?=\n|$))?[ \t*_]{0,6})"
@@ -54,7 +54,7 @@ _PREFERENCES_WORDS = (
 
 
 def _heading(words: str) -> re.Pattern[str]:
-    """A line that starts with these words and shows by "#", bold type or a colon that it is a heading."""
+    """Pattern of a heading that starts with these words, marked by "#", bold type or a colon."""
     return re.compile(
         rf"^#{{1,6}}[ \t]+\*{{0,3}}{words}[^:\n]{{0,60}}(?::|$)"
         rf"|^[ \t>*_]{{0,8}}(?:[-+•][ \t]+)?\*{{0,3}}{words}[^:*\n]{{0,60}}(?:\*{{0,3}}:|\*{{2,3}}[ \t]*$)",
@@ -82,7 +82,7 @@ class Part(NamedTuple):
     """One numbered part of an answer.
 
     Attributes:
-        number: 0, 1, 2, or more for parts that nobody asked for.
+        number: 0, 1, 2, or more for parts that the prompt does not ask for.
         text: raw text up to the next mark.
     """
 
@@ -91,7 +91,7 @@ class Part(NamedTuple):
 
 
 def step_parts(answer: str) -> tuple[list[Part], list[str]]:
-    """Parts behind marks such as "Step 1:", and a remark if step 2 was found by its heading only."""
+    """Parts after marks such as "Step 1:", and a remark if step 2 was found by its heading only."""
     marks = _marks(answer)
     if not marks and {1, 2} <= {_number_of(form) for form in _OTHER_FORM.finditer(answer)}:
         answer = _OTHER_FORM.sub(lambda form: f"{form['before']}Step {_number_of(form)}", answer)
@@ -104,12 +104,12 @@ def step_parts(answer: str) -> tuple[list[Part], list[str]]:
 
 
 def numbered_parts(answer: str) -> tuple[list[Part], list[str]]:
-    """Parts of an answer without step marks: "1)" and "2)" in front of lines, or telling headings."""
+    """Parts of an answer without step marks, by "1)" and "2)" at the start of lines, or by headings."""
     for style in dict.fromkeys(mark["style"] for mark in _NUMBERED.finditer(answer)):
         marks = [mark for mark in _NUMBERED.finditer(answer) if mark["style"] == style]
         numbers = [int(mark["number"]) for mark in marks]
         skip = 1 if numbers[0] == 0 else 0
-        # 1, 2 and no more, or a list that starts again at 1 inside step 2; 1, 2, 3 is just a list.
+        # Exactly 1 and 2, or a list that restarts at 1 inside step 2; 1, 2, 3 is an ordinary list.
         if numbers[skip : skip + 2] == [1, 2] and numbers[skip + 2 : skip + 3] in ([], [1]):
             first, second = marks[skip], marks[skip + 1]
             texts = answer[first.end() : second.start()], answer[second.end() :]
@@ -143,7 +143,7 @@ def _number_of(form: re.Match[str]) -> int:
 
 
 def _is_mark(mark: re.Match[str], answer: str) -> bool:
-    """Whether this divides the answer, and does not only mention a step in a sentence."""
+    """Whether it divides the answer, and is not the mention of a step in a sentence."""
     following = answer[mark.end() : mark.end() + 1]
     if mark["start"] is not None:
         return following not in (",", "'", "’", ";") or mark["sign"] is not None
@@ -161,13 +161,13 @@ def _part(mark: re.Match[str], text: str) -> Part:
 
 
 def _titled(number: int, opening: str, tail: str, text: str) -> Part:
-    """The part behind a mark, which may have opened bold type that its title closes."""
+    """The part after a mark, without bold type that the mark opens and its title closes."""
     bold_is_open = opening.count("**") == 1 and "**" not in tail
     return Part(number, _without_title(number, text, bold_is_open, "#" in opening))
 
 
 def _without_title(number: int, text: str, bold_is_open: bool, heading: bool) -> str:
-    """The part without the title of its step ("Summarize preferences"), which says nothing of the user."""
+    """The part without the title of its step, such as "Summarize preferences"."""
     line, _, below = text.partition("\n")
     if bold_is_open and "**" in line:
         title, _, rest = line.partition("**")
@@ -186,7 +186,7 @@ def _without_title(number: int, text: str, bold_is_open: bool, heading: bool) ->
 
 
 def _is_title(line: str) -> bool:
-    """Whether a line holds nothing but the words of a title, and a colon at most at its end."""
+    """Whether a line consists of words of a title, with an optional colon at its end."""
     line = line.rstrip(" *:：").replace("’", "'").lower()
     words = re.findall(r"[^\W\d_]+(?:'s)?", line)
     if ":" in line:

@@ -1,8 +1,8 @@
-"""The JSON objects of a file that another program wrote: one per line, or in other dress.
+"""Reads the JSON objects of a file from another program: one per line, or in other layouts.
 
 UTF-8 or UTF-16, with or without a byte order mark; an array in place of lines; objects over several lines;
-several on one line (two files joined without a line end). What cannot be read is told where it stands,
-and the rest is read.
+several on one line (two files joined without a line end). Unreadable places are reported with their line, and
+the rest is read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from reland_jax.files import read_regular
 from reland_jax.types import RelandError
 
 LONGEST = 4_000_000
-"""Characters of one object that is used: an answer or a rationale has a few thousand."""
+"""Largest size of one object in characters: an answer or a rationale has a few thousand."""
 MOST_BYTES = 1_000_000_000
-"""Size of a file that is read."""
+"""Largest size of a file in bytes."""
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",  # begins like the mark of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32-le",  # starts like the byte order mark of UTF-16
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
@@ -46,24 +46,24 @@ _NO_TEXT = re.compile(r"[\udc80-\udcff]")
 
 
 def read_whole(path: Path) -> bytes:
-    """The content of a file that another program wrote.
+    """The content of a file from another program.
 
     Raises:
-        RelandError: it is larger than answers or rationales can be.
+        RelandError: it is larger than `MOST_BYTES`.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise RelandError(f"{path}: {size} bytes, more than the {MOST_BYTES} that are read; divide the file")
+        raise RelandError(f"{path}: {size} bytes, more than the limit of {MOST_BYTES}; divide the file")
     return read_regular(path)
 
 
 def objects_in(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
-    """Every object as (file:line, object), or in words what stands there in its place.
+    """Every object as (file:line, object or error message).
 
     Args:
-        content: of the file.
-        name: of the file, for the places.
+        content: content of the file.
+        name: name of the file, for messages.
     """
     text = _decoded(content)
     if text is None:
@@ -80,7 +80,7 @@ def objects_in(content: bytes, name: str) -> Iterator[tuple[str, Mapping[str, An
 
 
 def _decoded(content: bytes) -> str | None:
-    """The text, with bytes of one line that are no UTF-8 as lone surrogates; None for no text at all."""
+    """The text, with single invalid bytes as lone surrogates; None if it is not text."""
     mark = next((mark for mark in _MARKS if content.startswith(mark)), b"")
     encoding = _MARKS.get(mark, "utf-8")
     if any(map(content.startswith, _PACKED)):
@@ -93,13 +93,13 @@ def _decoded(content: bytes) -> str | None:
 
 
 def _value(text: str, position: int) -> tuple[Mapping[str, Any] | str, int]:
-    """The value that begins here, or what is wrong with it, and where it ends."""
+    """The value that starts here, or an error message, and where it ends."""
     try:
         value, end = json.JSONDecoder().raw_decode(text, position)
     except (ValueError, RecursionError) as error:
         following = _NEXT_LINE.search(text, position)
         if following is None and not text.endswith("\n"):
-            # A file that ends without a line end was cut off while it was written or copied.
+            # A file without a final line end was cut off while it was written or copied.
             return "the last line is cut off", len(text)
         return f"not a JSON object in UTF-8 ({error})", following.end() if following else len(text)
     if end - position > LONGEST:
@@ -112,6 +112,6 @@ def _value(text: str, position: int) -> tuple[Mapping[str, Any] | str, int]:
 
 
 def _behind(text: str, position: int) -> int:
-    """Where the next value begins: behind blanks, commas, and brackets around objects."""
+    """Where the next value starts: after blanks, commas and brackets around objects."""
     between = _BETWEEN.match(text, position)
     return between.end() if between else position

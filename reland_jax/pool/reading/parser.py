@@ -1,7 +1,7 @@
-"""Reads what an LLM really writes when it is asked for step 1 and step 2.
+"""Parses the answers of LLMs that are asked for step 1 and step 2.
 
-The parser never raises. What it could not read stands in `ParsedRationale.problems`; an answer without
-a step 2 is not readable, because step 2 is the text that gets encoded (paper, section 3.1.2).
+The parser never raises an error: problems are listed in `ParsedRationale.problems`. An answer without a step
+2 is unreadable, because step 2 is the text that is encoded (paper, section 3.1.2).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from reland_jax.pool.reading.worth import (
 )
 
 MAX_CHARACTERS = 50_000
-"""Longest answer that is read, thoughts and other turns apart; what comes after is not looked at."""
+"""Characters of an answer that are read, without thoughts and other turns; the rest is ignored."""
 
 _MAX_RAW = 20 * MAX_CHARACTERS
-"""The same, with them."""
+"""The same, with thoughts and other turns."""
 
 _FAREWELL = r"""(?:best|kind|warm)(?:est)?\s+(?:regards|wishes)|sincerely|cheers\b|let\s+me\s+know|i\s+hope
         |hope\s+(?:this|that|these|it)|feel\s+free|would\s+you\s+like|is\s+there\s+anything|do\s+you\s+want
@@ -54,12 +54,12 @@ _STOP_WORD = re.compile(r"[\W_]*(?:END|DONE|STOP|EOS|END OF \w+)?[\W_]*")
 
 
 class ParsedRationale(NamedTuple):
-    """What an answer says.
+    """The steps of an answer.
 
     Attributes:
-        step1: one line on the preferences, "" where there is none.
+        step1: one line on the preferences, "" without one.
         step2: one line of recommended categories and items, "" if the answer is not readable.
-        problems: what could not be read or was read by a weaker rule; () for a clean answer.
+        problems: what could not be parsed, or only by a fallback rule; () for a clean answer.
     """
 
     step1: str
@@ -68,29 +68,28 @@ class ParsedRationale(NamedTuple):
 
 
 def parse_response(text: str) -> ParsedRationale:
-    """Finds the two steps in a raw answer; never raises, whatever the text."""
+    """Finds the two steps in a raw answer; never raises an error."""
     return _first_readable(text, _from_steps)
 
 
 def parse_direct(text: str) -> ParsedRationale:
-    """What a raw answer to direct prompting recommends, as `step2`; `step1` is always "". Never raises.
+    """The recommendations in a raw answer to direct prompting as `step2`; `step1` is "". Never raises.
 
-    An answer that was written in steps all the same is read by its step 2; one without a mark of either
-    kind is not readable.
+    An answer in steps is read by its step 2; one without marks of either kind is unreadable.
     """
     return _first_readable(text, _from_recommendations)
 
 
 def parse_text(text: str) -> ParsedRationale:
-    """A text about a user from any writer: its steps where it has them, else all of it is step 2.
+    """Parses a free text about a user: its steps if it has them, else all of it is step 2.
 
-    Its first sentence is step 1 then. Thoughts, other turns and marks are left out as from any answer.
+    Then its first sentence is step 1. Thoughts, other turns and marks are removed as from any answer.
     """
     return _first_readable(text, _from_text)
 
 
 def parse_given(step1: str, step2: str) -> ParsedRationale:
-    """Two steps that are given apart; each is taken as it is, without thoughts, other turns and marks."""
+    """Two separate steps, without thoughts, other turns and marks."""
     one, two = (
         _first_readable(step, partial(_given, number=number)) for number, step in enumerate((step1, step2), 1)
     )
@@ -98,18 +97,19 @@ def parse_given(step1: str, step2: str) -> ParsedRationale:
 
 
 def parse_fields(step1: str | None, step2: str) -> ParsedRationale:
-    """Two steps that came in fields of our own; `step1` is None where it was not asked for.
+    """Two steps from the fields of our JSON schema; `step1` is None if it was not requested.
 
-    Thoughts are left out of step 1, markup of both; names in step 2 that look like marks of turns stay.
+    Thoughts are removed from step 1, markup from both; names in step 2 that look like marks of turns are
+    kept.
     """
     one = step1 and _first_readable(step1, partial(ParsedRationale, "", problems=())).step2
     return _judged(one, undressed(plain_text(step2)), [], _on_one_line)
 
 
 def ends_by_itself(text: str) -> bool:
-    """Whether a mark in a raw answer shows that what is read in it was at its end.
+    """Whether a mark shows that the text used of a raw answer is complete.
 
-    Then a bound on tokens cut off only what the LLM made up behind it.
+    Then the token limit cut off only text that the LLM added after it.
     """
     turns, _ = spoken(unpacked(plain_text(text[:_MAX_RAW])))
     return bool(turns) and turns[0].ended
@@ -136,7 +136,7 @@ def first_sentence(text: str) -> str:
 
 
 def _first_readable(text: str, read: Callable[[str], ParsedRationale]) -> ParsedRationale:
-    """What is read in the first turn of an answer in which anything can be read."""
+    """The steps in the first readable turn of an answer."""
     plain = unpacked(plain_text(text[:_MAX_RAW]))
     turns, thinking = spoken(plain)
     if not turns:
@@ -170,9 +170,9 @@ def _from_recommendations(answer: str) -> ParsedRationale:
 
 
 def _direct_from_steps(parsed: ParsedRationale) -> ParsedRationale:
-    """Of an answer without a heading of recommendations, what its steps say."""
+    """The steps of an answer without a heading of recommendations."""
     if parsed.step2:
-        return ParsedRationale("", parsed.step2, ("it answers in steps, which were not asked for",))
+        return ParsedRationale("", parsed.step2, ("it answers in steps, which were not requested",))
     reasons = [why for why in parsed.problems if not why.startswith("step ")]
     return ParsedRationale("", "", tuple(reasons) or ('"Recommended items:" is missing',))
 
@@ -186,17 +186,17 @@ def _from_text(text: str) -> ParsedRationale:
 
 
 def _given(text: str, number: int) -> ParsedRationale:
-    """A text that is known to be one of the steps, whatever it is headed by."""
+    """The text of one step, without its heading."""
     named = [part.text for part in step_parts(text)[0] if part.number == number]
     text = json_text(text) or (named[-1] if named else text)
     return ParsedRationale("", text, ())
 
 
 def _parts(answer: str) -> tuple[list[Part], list[str]]:
-    """Numbered parts of the answer by the first rule that finds any, with a remark for weaker rules."""
+    """Numbered parts of the answer by the first rule that finds any, with a remark for fallback rules."""
     if parts := json_steps(answer):
         return parts, []
-    # Letters in other forms, such as full-width or bold ones, look like the plain ones to a person.
+    # Full-width, bold and similar letters are read as plain ones.
     for text in dict.fromkeys((answer, unicodedata.normalize("NFKC", answer))):
         parts, remarks = step_parts(text)
         if parts:
@@ -205,10 +205,10 @@ def _parts(answer: str) -> tuple[list[Part], list[str]]:
 
 
 def _last_complete(parts: list[Part]) -> tuple[str, str, list[str]]:
-    """Steps 1 and 2 of the last attempt that has both, and a remark where attempts differ.
+    """Steps 1 and 2 of the last attempt that has both, and a remark if attempts differ.
 
-    Without such an attempt, the last of each step that says something. Words of a template and echoes of
-    the prompt are no attempts.
+    Without such an attempt, the last meaningful text of each step. Placeholders and echoes of the prompt do
+    not count as attempts.
     """
     attempts: list[dict[int, str]] = [{}]
     for part in parts:
@@ -219,13 +219,13 @@ def _last_complete(parts: list[Part]) -> tuple[str, str, list[str]]:
     whole = [attempt for attempt in whole if not is_template(attempt[2])] or whole
     if whole:
         differ = len({" ".join(attempt[2].split()) for attempt in whole}) > 1
-        return whole[-1][1], whole[-1][2], ["it answers more than once; the last counts"] if differ else []
+        return whole[-1][1], whole[-1][2], ["it has several answers; the last one is used"] if differ else []
     found = {number: text for attempt in attempts for number, text in attempt.items() if text}
     return found.get(1, ""), found.get(2, ""), []
 
 
 def _without_echo(part: str) -> str:
-    """The part without words of the prompt in front of a colon."""
+    """The part without words of the prompt before a colon."""
     head, _, rest = part.partition(":")
     return rest.lstrip() if repeats_prompt(head) and not says_nothing(rest) else part
 
@@ -248,12 +248,12 @@ def _without_closing(part: str) -> str:
 def _judged(
     step1: str | None, step2: str, problems: list[str], line: Callable[[str], str] = readable
 ) -> ParsedRationale:
-    """The two steps, each as one line, without what cannot be used of them, and why.
+    """The usable steps, each as one line, and the problems.
 
     Args:
-        step1: as it was written, None where it was not asked for.
-        step2: as it was written.
-        problems: what there is to say already; where step 2 is "", why.
+        step1: raw text, None if it was not requested.
+        step2: raw text.
+        problems: problems so far, including the reason for an empty step 2.
         line: makes one line of a step.
     """
     first, second = (line(_without_closing(_without_echo(step))) for step in (step1 or "", step2))

@@ -25,8 +25,8 @@ _COLONS = (":", "：")
 def readable(text: str) -> str:
     """One line of plain text from a block of markdown.
 
-    Bullets and numbered lines are joined by semicolons behind the label above them, hard-wrapped prose
-    is put together, markup is dropped. The words and their order stay.
+    Bullets and numbered lines are joined by semicolons after the label above them, wrapped lines are joined,
+    markup is removed. Words and their order are unchanged.
     """
     sentences: list[str] = []
     label, items = "", list[str]()
@@ -46,7 +46,7 @@ def readable(text: str) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Every line that says something, as (kind, plain text); "more" continues the line before."""
+    """Every non-empty line as (kind, plain text); kind "more" continues the line before."""
     before = ""
     for raw in text.split("\n"):
         if not raw.strip() or _RULE.match(raw) or _FENCE.match(raw):
@@ -80,7 +80,7 @@ def _plain(line: str) -> str:
 
 
 def _listing(label: str, items: list[str]) -> list[str]:
-    """The items as one sentence behind their label; nothing for a label without items."""
+    """The items as one sentence after their label; nothing for a label without items."""
     if not items:
         return []
     trimmed = [item.rstrip(" ;,.") for item in items]

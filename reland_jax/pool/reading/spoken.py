@@ -1,15 +1,15 @@
-"""What an LLM says to the user, out of all that it writes: no thoughts, no other turns, no control tokens.
+"""Extracts the text for the user from a raw answer: without thoughts, other turns and control tokens.
 
-Marks are recognised by their family and by what their names say, not by a list of models:
+Marks are recognised by their form and by words in their names, not by a list of models:
 
 - control tokens, ``<|name|>`` with its variants, among them channels (``<|channel|>analysis``);
 - tags, ``<name ...>`` and ``</name>``, in any angle brackets, also escaped as in HTML;
 - names in square brackets, and fences with a name (three backticks and "thinking");
-- lines that only say who speaks ("User:", "### Response:"), what is left of control tokens where they are
-  not shown ("analysis...assistantfinal..."), and headings of thoughts ("Thinking Process:");
-- lines of our own prompts.
+- lines that only name the speaker ("User:", "### Response:"), remains of hidden control tokens
+  ("analysis...assistantfinal..."), and headings of thoughts ("Thinking Process:");
+- lines of our prompts.
 
-Whatever has another name is text.
+Marks with other names are text.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ _ROLE = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _WORDS_TO_BE_SURE = 12
-"""Words of a line that cannot be those of a prompt by chance."""
+"""Fewest words of a line that identify it as a line of the prompt."""
 
 
 class Turn(NamedTuple):
-    """One text that is said to the user.
+    """One text for the user.
 
     Attributes:
         text: without thoughts and marks.
-        ended: whether a mark shows where it ends, whatever else was written behind it.
+        ended: whether a mark shows its end.
     """
 
     text: str
@@ -94,14 +94,14 @@ class Turn(NamedTuple):
 
 
 def spoken(text: str) -> tuple[list[Turn], bool]:
-    """The turns of the assistant in a raw answer, without thoughts and marks; never raises.
+    """The turns of the assistant in a raw answer, without thoughts and marks; never raises an error.
 
-    Thoughts that are not closed reach to the end; a closing mark alone closes thoughts from the beginning
-    on, since some chat templates write the opening one into the prompt. Once something was said, what
-    somebody else's turn brings, and all behind it, is left out: the LLM made it up.
+    Thoughts without a closing mark reach to the end; those without an opening mark start at the beginning,
+    since some chat templates write that mark into the prompt. After a turn of the assistant, the turn of
+    another speaker and everything after it are dropped, since the LLM invented them.
 
     Returns:
-        The turns that say something, and whether there are thoughts and nothing is said after them.
+        The non-empty turns, and whether there are thoughts without a text after them.
     """
     scan = _Scan(_with_prompt_marked(_DETAILS.sub(_details, text)))
     turns, thoughts = list[Turn](), scan.thoughts
@@ -113,13 +113,13 @@ def spoken(text: str) -> tuple[list[Turn], bool]:
 
 
 def _details(opening: re.Match[str]) -> str:
-    """A part that can be folded: its summary says what is in it."""
+    """A folded part (<details>), by the kind of its summary."""
     thought = any(is_thought(word) for word in _WORD.findall(opening["summary"]))
     return '<details type="thoughts">' if thought else opening[0]
 
 
 def _with_prompt_marked(text: str) -> str:
-    """The text with lines of our prompts as what they are: the user's turn."""
+    """The text with lines of our prompts marked as the user's turn."""
     lines = text.split("\n")
     sure = {row for row, line in enumerate(lines) if repeats_prompt(line, _WORDS_TO_BE_SURE)}
     beside = {row + step for row in sure for step in (-1, 1)}
@@ -128,7 +128,7 @@ def _with_prompt_marked(text: str) -> str:
 
 
 def is_thought(name: str) -> bool:
-    """Whether the name of a mark, a field or a part says that thoughts are in it ("reasoning_content")."""
+    """Whether the name of a mark, field or part stands for thoughts, such as "reasoning_content"."""
     return any(map(_THOUGHT.fullmatch, (name, *_WORD.findall(name))))
 
 
@@ -136,7 +136,7 @@ class _Scan:
     """One pass over the marks of a text.
 
     Attributes:
-        turns: what the assistant says; turns that say nothing are left out.
+        turns: non-empty turns of the assistant.
         thoughts: whether there are thoughts.
     """
 
@@ -150,23 +150,23 @@ class _Scan:
             if mark.start() >= self._from and not self._over:
                 act, name, end = _meaning(mark, self._inside)
                 if act:
-                    self._take(mark.start())
+                    self._keep_text(mark.start())
                     self._from = end
                     act(self, name)
-        self._take(len(text))
+        self._keep_text(len(text))
         texts = ["".join(parts) for parts in self._parts]
         last = len(texts) - 1
         self.turns = [Turn(said, row < last or self._over) for row, said in enumerate(texts) if said.strip()]
 
-    def _take(self, end: int) -> None:
-        """Keeps the text up to here, if the assistant says it."""
+    def _keep_text(self, end: int) -> None:
+        """Keeps the text up to here if it belongs to a turn of the assistant."""
         if not (self._inside or self._theirs or self._over):
             text = self._text[self._from : end]
             self._parts[-1].append(text)
             self._said_now = self._said_now or bool(text.strip())
 
     def drop(self, name: str) -> None:
-        """A mark that says nothing."""
+        """A mark without a meaning."""
 
     def open(self, name: str) -> None:
         """Thoughts begin."""
@@ -176,14 +176,14 @@ class _Scan:
             self._inside = self._inside or name
 
     def close(self, name: str) -> None:
-        """Thoughts end; without a beginning, all before were thoughts."""
+        """Thoughts end; without an opening mark, all text before were thoughts."""
         if not (self._inside or self._theirs):
             self._parts = [[]]
             self._said_before = self._said_now = False
         self.thoughts, self._inside = True, ""
 
     def answer(self, name: str) -> None:
-        """The answer proper begins: what was said before in this turn is none."""
+        """The final answer starts: the text before it in this turn is dropped."""
         if self._inside in ("", "channel"):
             self._inside, self._parts[-1], self._said_now = "", [], False
 
@@ -194,12 +194,12 @@ class _Scan:
         self._parts.append([])
 
     def call(self, name: str) -> None:
-        """A tool is called: with an answer, if nothing was said yet."""
+        """A tool call: it holds the answer if there is no text so far."""
         if self._said_before or self._said_now:
             self.others(name)
 
     def others(self, name: str) -> None:
-        """Somebody else's turn begins; after an answer, it is made up."""
+        """The turn of another speaker starts; after an answer, the LLM invented it."""
         self._inside, self._theirs = "", True
         self._over = self._said_before or self._said_now
 
@@ -208,7 +208,7 @@ _Act = Callable[[_Scan, str], None]
 
 
 def _meaning(mark: re.Match[str], inside: str) -> tuple[_Act | None, str, int]:
-    """What to do at a mark (None: it is text), the name that opens thoughts, and where the mark ends."""
+    """The action at a mark (None: it is text), the name that opens thoughts, and where the mark ends."""
     kind, end = str(mark.lastgroup), mark.end()
     name = mark[kind]
     if kind == "torn":
@@ -234,7 +234,7 @@ def _meaning(mark: re.Match[str], inside: str) -> tuple[_Act | None, str, int]:
 
 
 def _header(mark: re.Match[str], bare: str, shuts: bool) -> tuple[_Act | None, str, int]:
-    """The beginning of a turn or a channel, with the word behind it that says whose, or which, it is."""
+    """The header of a turn or channel, with the role or name after it."""
     if shuts:
         return (_Scan.close if bare.lower() == "channel" else _Scan.end), "", mark.end()
     who = _WHO.match(mark.string, mark.end())
@@ -248,7 +248,7 @@ def _header(mark: re.Match[str], bare: str, shuts: bool) -> tuple[_Act | None, s
 
 
 def _turn_mark(kind: str, name: str, words: set[str], shuts: bool) -> _Act | None:
-    """What a mark does that has nothing to do with thoughts."""
+    """The action at a mark that is not about thoughts."""
     control = kind.startswith("control")
     known = words and words <= _ANSWER | _OURS | _THEIRS | _ENDS | _EMPTY | _FILLER
     if not (control or known) or (kind == "bracket" and not name.isupper()):
@@ -265,7 +265,7 @@ def _turn_mark(kind: str, name: str, words: set[str], shuts: bool) -> _Act | Non
 
 
 def _dialogue(turn: str, ended: bool) -> list[Turn]:
-    """What may be the answer in a turn that has lines which say who speaks."""
+    """The possible answer in a turn with lines that name the speaker."""
     marks = _role_marks(turn)
     if not marks:
         return [Turn(turn, ended)]
@@ -275,7 +275,7 @@ def _dialogue(turn: str, ended: bool) -> list[Turn]:
     found: list[Turn] = []
     for row, (who, text) in enumerate(said):
         if who == "theirs" and found:
-            # Nobody answers: it may be a line of the answer, if there is no answer before it.
+            # Without a line of the assistant it may be a line of the answer, if no answer precedes it.
             return found if "ours" in whose[row - 1 :] else [*found, Turn(turn, ended)]
         if who == "answer" and text.strip():
             found = []
@@ -285,7 +285,7 @@ def _dialogue(turn: str, ended: bool) -> list[Turn]:
 
 
 def _role_marks(turn: str) -> list[re.Match[str]]:
-    """Lines that say who speaks; single letters count where "A:" follows "H:", "Q:" or "U:" only."""
+    """Lines that name the speaker; single letters count only if "A:" follows "H:", "Q:" or "U:"."""
     marks = list(_ROLE.finditer(turn))
     letters = [row for row, mark in enumerate(marks) if mark["letter"]]
     asked = next((row for row in letters if marks[row]["letter"] != "A"), len(marks))

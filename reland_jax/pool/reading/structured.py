@@ -1,4 +1,4 @@
-"""Reads answers that are JSON, also in a code fence, inside prose, or cut off in the middle."""
+"""Reads answers in JSON, also in a code fence, inside prose, or cut off."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reland_jax.pool.reading.spoken import is_thought
 _BROKEN = re.compile(
     r'"step[ _-]?(?P<number>[12])"\s*:\s*"(?P<text>(?:[^"\\]|\\.)*)"', re.IGNORECASE | re.DOTALL
 )
-"""A step in what is no JSON as a whole; one without its closing quote is cut off."""
+"""A step in text that is not valid JSON; without its closing quote it is cut off."""
 _OUR_TAG = re.compile(r"</?(?:history|titles)>", re.IGNORECASE)
-"""Around the data lines of our prompts; within a field it is no mark of a turn, as it is in running text."""
+"""Tags around the data lines of our prompts; inside a field they are not marks of a turn."""
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)\w*[ \t]*$", re.MULTILINE)
 _QUOTED_KEY = re.compile(r"\{\s*'")
 _ABOUT_STEP2 = re.compile(r"recommend|categories|items", re.IGNORECASE)
@@ -28,10 +28,10 @@ _MAX_OBJECTS = 20
 
 
 def schema_steps(answer: str, prompt: str) -> tuple[str | None, str] | None:
-    """Steps 1 and 2 of an answer in exactly the fields of our schema, None for any other answer.
+    """Steps 1 and 2 of an answer with exactly the fields of our schema, None for other answers.
 
     Args:
-        answer: the whole text.
+        answer: the complete text.
         prompt: `config.pool.prompt`; step 1 is None for "direct".
     """
     value = decoded(_OUR_TAG.sub("", answer))
@@ -65,13 +65,13 @@ def json_steps(answer: str) -> list[Part]:
 
 
 def json_text(answer: str) -> str:
-    """All that an answer says which is nothing but a JSON object or list; "" for any other answer."""
+    """The text of an answer that is a single JSON object or list; "" for other answers."""
     bare = _FENCE.sub("", answer).strip()
     return _text(decoded(bare), 0) if bare[:1] in ("{", "[") else ""
 
 
 def _values(answer: str) -> Iterator[Any]:
-    """The first JSON objects of a text, whatever stands around them; of Python's dicts, the first one."""
+    """The first JSON objects in a text, or the first Python dict."""
     decoder, position = json.JSONDecoder(strict=False), 0
     for _ in range(_MAX_OBJECTS):
         position = answer.find("{", position)
@@ -111,7 +111,7 @@ def _steps(value: Any, depth: int) -> list[Part]:
 
 
 def _numbered_step(value: dict[Any, Any]) -> Part | None:
-    """The step that an object in a list of steps is: {"step": 1, "text": ...}."""
+    """The number and text of a step in a list of steps: {"step": 1, "text": ...}."""
     for name, told in value.items():
         number = re.fullmatch(r"(?:step|part)?[ _-]?([12])", str(told).strip().lower())
         if number and str(name).lower() in _STEP_NUMBERS:
@@ -135,7 +135,7 @@ def _text(value: Any, depth: int) -> str:
 
 
 def _without_thoughts(value: dict[Any, Any]) -> dict[Any, Any]:
-    """An object without thoughts: fields of such a name ("reasoning"), or all of it if its type says so."""
+    """An object without thoughts: fields such as "reasoning", or all of it by its type."""
     if is_thought(str(value.get("type", ""))):
         return {}
     return {key: inner for key, inner in value.items() if not is_thought(str(key))}

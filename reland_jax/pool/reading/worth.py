@@ -1,4 +1,4 @@
-"""Whether the text of a step says anything: no template, no echo of the prompt, no loop, no refusal."""
+"""Rejects useless texts of a step: placeholders, echoes of the prompt, loops, refusals."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ _VARIABLE = re.compile(r"%[a-z]\.?|\$\w+")
 _BARE_NUMBER = re.compile(r"\d{1,2}\W*")
 _NO_NAME = re.compile(r"[xX]{2,}|(?i:lorem|ipsum|foo|bar|baz|qux)")
 _REMEMBERED = 16
-"""Texts whose listings are kept: each is looked at several times, and finding labels takes long."""
+"""Size of the cache of listings: each text is checked several times, and finding labels is slow."""
 _UNIT = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS_AGAIN = re.compile(r"(?=\S{0,12}\w)(\S{1,12}?)\1{14}")
 _SAME_ENTRIES, _LONGEST_PERIOD, _REPEATS, _COUNTED_REPEATS, _FEWEST_AGAIN = 6, 12, 4, 12, 12
@@ -108,14 +108,14 @@ def is_refusal(text: str) -> bool:
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a text has no words, or one such as "N/A" in place of any."""
+    """Whether a text is empty, or a placeholder such as "N/A"."""
     return bool(_NOTHING.fullmatch(text[:200]))
 
 
 def why_worthless(text: str) -> str:
-    """What is wrong with the text of a step as a whole, "" for one that may be used.
+    """Why the text of a step cannot be used, "" if it can.
 
-    A listing behind a label ("Recommended items:") is looked at by itself.
+    A listing after a label ("Recommended items:") is checked separately.
     """
     listings = _listings(text)
     torn = _TORN_LABEL.search(text[-60:])
@@ -226,10 +226,10 @@ def _loop(text: str) -> str:
         return found[1]
     words = _UNIT.findall(text.lower())
     counted = ["#" if word.isdigit() else word for word in words]
-    return _again(words, _REPEATS) or _again(counted, _COUNTED_REPEATS)
+    return _repeated_phrase(words, _REPEATS) or _repeated_phrase(counted, _COUNTED_REPEATS)
 
 
-def _again(words: list[str], repeats: int) -> str:
+def _repeated_phrase(words: list[str], repeats: int) -> str:
     """The first words that come `repeats` times or more in a row, "" if none do."""
     for period in range(1, _LONGEST_PERIOD + 1):
         run, least = 0, max(repeats * period, _FEWEST_AGAIN)

@@ -14,7 +14,7 @@ import pytest
 
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.asking.chat import ChatError, Messages, Trouble
-from reland_jax.pool.asking.engine import LIMITED_TRIES, ask_all, known, run_apart
+from reland_jax.pool.asking.engine import LIMITED_TRIES, ask_all, run_apart, settled_in_journal
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.limits import Backoff
 from reland_jax.pool.asking.money import BudgetReached, Usage
@@ -127,7 +127,7 @@ def test_a_prompt_is_given_up_after_its_tries_and_asked_anew_by_the_next_job(tmp
     chat = ScriptedChat(last=failed())
     asked = ask(tmp_path, chat, 2, attempts=4, breaker_failures=0)
     assert set(chat.asked.values()) == {4} and not asked.answers
-    assert set(asked.problems.values()) == {"no answer in 4 tries; the last: it is failed"}
+    assert set(asked.problems.values()) == {"no answer in 4 tries; the last error: it is failed"}
     assert usage(tmp_path) == {}
     assert len(ask(tmp_path, ScriptedChat(), 2).answers) == 2
 
@@ -156,7 +156,7 @@ def test_a_time_out_may_have_been_billed(tmp_path: Path) -> None:
     chat = ScriptedChat()
     chat.delay = lambda prompt: 5.0
     asked = ask(tmp_path, chat, 1, timeout_seconds=0.05, attempts=2)
-    assert list(asked.problems.values()) == ["no answer in 2 tries; the last: no answer in 0.05 s"]
+    assert list(asked.problems.values()) == ["no answer in 2 tries; the last error: no answer in 0.05 s"]
     # Each may have cost the bytes of the prompt, the chat format around it, and a longest answer.
     assert usage(tmp_path) == {"m": Usage(2, 2 * (len("prompt 0") + 32), 2 * 10)}
 
@@ -176,12 +176,12 @@ def test_a_prompt_malformed_twice_is_in_quarantine_for_good(tmp_path: Path) -> N
     asked = ask(tmp_path, chat, 2)
     assert set(chat.asked.values()) == {2} and not asked.answers
     assert all(
-        why.startswith("in quarantine, malformed when asked again too: ") for why in asked.problems.values()
+        why.startswith("in quarantine, malformed again") for why in asked.problems.values()
     )
     later = ScriptedChat()
     assert ask(tmp_path, later, 2) == asked and not later.asked
     with Journal(tmp_path / "j.sqlite") as journal:
-        assert known([record.key for record in records(2)], journal) == asked
+        assert settled_in_journal([record.key for record in records(2)], journal) == asked
 
 
 def test_a_job_stopped_between_the_two_asks_goes_on_with_the_second(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_judge_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_fatal_error_stops_the_job_and_names_what_is_left(tmp_path: Path) -> None:
     chat = ScriptedChat(last=failed(Trouble.FATAL))
-    with pytest.raises(RelandError, match="it is fatal; 500 prompts are still to ask.*j.sqlite"):
+    with pytest.raises(RelandError, match="it is fatal; 500 prompts are unanswered.*j.sqlite"):
         ask(tmp_path, chat, 500, concurrency=5)
     assert len(chat.asked) <= 5
 
@@ -218,7 +218,7 @@ def test_a_fatal_error_stops_the_job_and_names_what_is_left(tmp_path: Path) -> N
 def test_the_breaker_stops_a_job_with_a_dead_service(tmp_path: Path) -> None:
     chat = ScriptedChat(last=failed())
     with pytest.raises(
-        RelandError, match="12 requests in a row failed .*it is failed; 900 prompts are still"
+        RelandError, match="12 requests in a row failed .*it is failed; 900 prompts are unanswered"
     ):
         ask(tmp_path, chat, 900, concurrency=4, breaker_failures=12)
     assert 12 <= sum(chat.asked.values()) <= 12 + 4
@@ -236,7 +236,7 @@ def test_answers_under_way_at_a_stop_are_kept(tmp_path: Path) -> None:
         return body
 
     chat.ask = mixed  # type: ignore[method-assign]
-    with pytest.raises(RelandError, match="9 prompts are still to ask"):
+    with pytest.raises(RelandError, match="9 prompts are unanswered"):
         ask(tmp_path, chat, 10, concurrency=2)
     assert usage(tmp_path) == {"m": Usage(1, *PAID)}
 
@@ -369,10 +369,10 @@ def test_what_is_closed_and_what_may_still_come(tmp_path: Path) -> None:
 
 def test_a_wait_is_bounded_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chat = ScriptedChat(last=failed(Trouble.LIMITED, 3600.0))
-    with pytest.raises(RelandError, match="asks to wait for 3600 s, .* 600 s at most.* 40 prompts are still"):
+    with pytest.raises(RelandError, match="asks to wait for 3600 s; .* at most 600 s.* 40 prompts are"):
         ask(tmp_path, chat, 40, concurrency=4)
     chat = ScriptedChat(last=failed(Trouble.LIMITED, 0.2))
-    with pytest.raises(RelandError, match="asks to wait for 0 s, .* 0.5 s at most"):
+    with pytest.raises(RelandError, match="asks to wait for 0 s; .* at most 0.5 s"):
         ask(tmp_path, chat, 2, breaker_failures=0, longest_wait=0.5)
     assert 2 <= chat.asked["prompt 0"] <= 4, "several waits in a row, with no answer between, add up"
     chat = ScriptedChat(failed(Trouble.LIMITED, 5.0))
@@ -426,7 +426,7 @@ def test_a_full_disk_stops_the_job_and_keeps_what_came(
     chat = ScriptedChat(last=json.dumps(json.loads(completion(GOOD)) | {"more": "x" * 9000}))
     chat.delay = lambda prompt: 0.01
     with Journal(tmp_path / "j.sqlite") as journal:
-        with pytest.raises(RelandError, match="the disk is full; .* prompts are still to ask"):
+        with pytest.raises(RelandError, match="the disk is full; .* prompts are unanswered"):
             asyncio.run(ask_all(records(40), chat, journal, CONFIG, LLMConfig(concurrency=5)))
         assert len(journal.answers([each.key for each in records(40)])) == len(chat.asked) < 40
 

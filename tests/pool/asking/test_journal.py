@@ -139,7 +139,7 @@ def test_one_at_a_time_holds_the_lock(tmp_path: Path, caplog: pytest.LogCaptureF
     with open_journal(tmp_path) as one, Journal(tmp_path / "same.sqlite") as other:
         one.hold()
         one.hold()
-        assert not is_free(other) and f"process {os.getpid()} asks; waiting" in caplog.text
+        assert not is_free(other) and f"in use by process {os.getpid()}; waiting" in caplog.text
         other.record([accepted(REQUESTS[4])])
         assert set(one.answers(KEYS)) == {KEYS[4]}, "reading and writing need no lock"
         one.release()
@@ -177,7 +177,7 @@ def test_the_lock_of_a_living_process_holds_and_that_of_a_killed_one_is_free(tmp
     try:
         with open_journal(tmp_path) as journal:
             assert not is_free(journal) and journal.usage() == {}
-            with pytest.raises(RelandError, match=f"not purged: process {process.pid} is at work"):
+            with pytest.raises(RelandError, match=f"not purged: process {process.pid} is using"):
                 journal.purge([])
             process.send_signal(signal.SIGKILL)
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
@@ -253,7 +253,7 @@ def test_faulty_files(tmp_path: Path) -> None:
     path.unlink()
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (a)")
-    with pytest.raises(RelandError, match="an SQLite file, but not a journal; see config.llm.journal"):
+    with pytest.raises(RelandError, match="an SQLite file, but not a journal; change config.llm.journal"):
         Journal(path)
     newer = tmp_path / "newer.sqlite"
     Journal(newer).close()
@@ -300,7 +300,7 @@ def test_an_answer_that_was_changed_is_never_used(tmp_path: Path, column: str) -
     changed = {"key": f"'{KEYS[0][:-1]}x'", "kind": "'acceptee'", "paid_prompt": "2"}.get(column, "'x'")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute(f"UPDATE received SET {column} = {changed} WHERE key = ?", (KEYS[2],))
-    with pytest.raises(RelandError, match="j.sqlite: the journal is damaged .answer 3 is not the one"):
+    with pytest.raises(RelandError, match="j.sqlite: the journal is damaged .the checksum of answer 3"):
         Journal(path)
 
 
@@ -328,8 +328,9 @@ def test_prompts_are_checked_too(tmp_path: Path) -> None:
     with Journal(path) as journal:
         journal.record([accepted(REQUESTS[0])])
     for change, fault in (
-        ("prompt = 'another'", "prompt 1 is not the one"), ("key = 'x'", "answer 1 belongs to no prompt")
-    ):  # fmt: skip
+        ("prompt = 'another'", "the hash of prompt 1 is wrong"),
+        ("key = 'x'", "answer 1 belongs to no prompt"),
+    ):
         content = path.read_bytes()
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.execute(f"UPDATE asked SET {change}")
@@ -391,7 +392,7 @@ def test_an_older_journal_that_is_damaged_stays_so(tmp_path: Path) -> None:
     with closing(older(path, 2)) as database:
         database.execute("UPDATE received SET content = 'x' WHERE id = 2")
     for _ in range(2):
-        with pytest.raises(RelandError, match="the journal is damaged .answer 2 is not the one"):
+        with pytest.raises(RelandError, match="the journal is damaged .the checksum of answer 2 is wrong"):
             Journal(path)
 
 
@@ -399,7 +400,7 @@ def test_an_older_journal_at_which_an_older_program_works_is_left_alone(tmp_path
     path = tmp_path / "j.sqlite"
     Journal(path).close()
     older(path, 2, beat=time.time() - 100).close()
-    with pytest.raises(RelandError, match="process 77, of an older version of this program, was at work"):
+    with pytest.raises(RelandError, match="process 77, of an older version of this program, was using"):
         Journal(path)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT COUNT(*) FROM claims").fetchone() == (2,)

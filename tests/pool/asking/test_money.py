@@ -42,7 +42,7 @@ def test_price_of(model: str, price: Price | None) -> None:
 )
 def test_a_price_that_cannot_be_read(entry: str) -> None:
     with pytest.raises(
-        RelandError, match=r"config\.llm\.prices: .* is no price; write MODEL=PROMPT/RESPONSE"
+        RelandError, match=r"config\.llm\.prices: .* is not a price; write MODEL=PROMPT/RESPONSE"
     ):
         price_of("other", [entry])
 
@@ -89,7 +89,7 @@ def test_a_budget_step_by_step() -> None:
 @pytest.mark.parametrize("name", ["budget", "budget_tokens"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, -0.5, float("-inf")])
 def test_a_budget_that_is_no_limit_is_refused(name: str, value: float) -> None:
-    with pytest.raises(RelandError, match=f"config.llm.{name}={value} is no limit"):
+    with pytest.raises(RelandError, match=f"config.llm.{name}={value} is not a limit"):
         Budget(LLMConfig(**{name: value, "prices": ("m=1/2",)}), "m")
     with pytest.raises(RelandError, match=f"config.llm.{name}="):
         Config.from_dict({"llm": {name: value}})

@@ -227,7 +227,7 @@ def test_build_asks_step_0_of_a_provider_that_can_and_says_so_of_one_that_cannot
     config = PoolConfig(cleaning="llm")
 
     pool, problems = build_pool(seeds(0), *arguments, config, DataConfig(), folder=tmp_path)
-    assert [user for user, _ in problems] == [""] and "'heuristic' asks no LLM for step 0" in problems[0].why
+    assert [user for user, _ in problems] == [""] and "'heuristic' has no LLM for step 0" in problems[0].why
     rule = dataclasses.replace(config, cleaning="rule")
     same, _ = build_pool(seeds(0), *arguments, rule, DataConfig(), folder=tmp_path)
     assert list(pool.rationales) == list(same.rationales)

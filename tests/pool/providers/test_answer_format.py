@@ -75,10 +75,10 @@ def test_a_service_that_refuses_it_is_asked_without(
     caplog.set_level(logging.WARNING)
     result = ask(tmp_path)
     assert all(rationale is not None for rationale in result.rationales)
-    remark = "6 prompts were asked without a JSON schema of the answer, which is refused for 'm'"
+    remark = "6 prompts were sent without a JSON schema: the service refuses one for 'm'"
     assert [tuple(problem) for problem in result.problems] == [("", remark)]
     assert address.get("stats")["kinds"] == {"refused_schema": 1, "good": len(REQUESTS)}
-    assert caplog.text.count("refuses a JSON schema of the answer") == 1
+    assert caplog.text.count("refuses a JSON schema, so") == 1
     assert ask(tmp_path).problems == [] and address.get("stats")["asked"] == 1 + len(REQUESTS)
 
 

@@ -89,7 +89,7 @@ def test_the_message_says_what_to_do_next(tmp_path: Path) -> None:
     assert f"3 prompts wait for answers: {requests}" in message
     assert f"vllm run-batch -i '{requests}' -o '{responses}' --model some-llm" in message
     assert "https://api.openai.com/v1/batches" in message and "$OPENAI_API_KEY" in message
-    assert f"Then give the same command again: it reads {responses}" in message
+    assert f"Then run the same command again: it reads {responses}" in message
 
 
 def refused(letter: str, setting: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_a_model_that_refuses_a_schema_is_asked_without(tmp_path: Path) -> None:
     (tmp_path / RESPONSE_FILE).write_text("\n".join(map(json.dumps, lines)))
     told = [why for _, why in provider.rationales(REQUESTS).problems]
     assert "asked without a JSON schema the next time" in told[0]
-    assert "2 prompts were asked without a JSON schema of the answer, which is refused for 'some-llm'" in told
+    assert "2 prompts were sent without a JSON schema: the service refuses one for 'some-llm'" in told
     for _ in range(2):
         bodies = [json.loads(line)["body"] for line in (tmp_path / REQUEST_FILE).read_text().splitlines()]
         assert len(bodies) == 2 and not any("response_format" in body for body in bodies)
@@ -238,8 +238,8 @@ def test_duplicates_unknown_and_missing_answers(tmp_path: Path) -> None:
     path = tmp_path / RESPONSE_FILE
     assert result.problems == [
         ("", f"{path}:2: second answer for {name_of('a')!r}; the first is used"),
-        ("", f"{path}:3: unknown custom_id {name_of('z')!r}; not asked in this run"),
-        ("", f"{path}:4: unknown custom_id None; not asked in this run"),
+        ("", f"{path}:3: custom_id {name_of('z')!r} is not a request of this run"),
+        ("", f"{path}:4: custom_id None is not a request of this run"),
         ("user-c", f"{path}: no answer for this prompt"),
     ]
 
@@ -263,7 +263,7 @@ def test_a_cut_last_line_and_garbage_are_listed(tmp_path: Path) -> None:
 
 def test_answers_to_other_prompts_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        RelandError, match="answers none of the 3 prompts of .*batch_requests.jsonl; it belongs to other"
+        RelandError, match="answers no prompt of the 3 in .*batch_requests.jsonl; it belongs to other"
     ):
         read(tmp_path, answered("x"), answered("y"))
     assert (tmp_path / REQUEST_FILE).exists()
@@ -298,7 +298,7 @@ def test_what_the_journal_answers_needs_no_response_file(tmp_path: Path) -> None
 
 def test_too_many_requests_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "split_lines", lambda lines: split_lines(lines, max_requests=2))
-    with pytest.raises(AwaitingResponses, match="The same for .*batch_requests-2.jsonl, all answers"):
+    with pytest.raises(AwaitingResponses, match="Do the same for .*batch_requests-2.jsonl, with all answers"):
         BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(REQUESTS)
     parts = [tmp_path / REQUEST_FILE, tmp_path / "batch_requests-2.jsonl"]
     assert [len(path.read_text("utf-8").splitlines()) for path in parts] == [2, 1]
@@ -401,7 +401,7 @@ def test_envelopes_of_other_services(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_file_that_answers_nothing_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match=r"answers none of .*; the first remark: .*:1: .* not asked"):
+    with pytest.raises(RelandError, match=r"answers no prompt of .*; the first remark: .*:1: .* not a"):
         read(tmp_path, answered("x"))
 
 
@@ -442,5 +442,5 @@ def test_an_answer_that_was_cut_off_is_asked_again_with_more_room(tmp_path: Path
 
 def test_a_file_that_is_no_file_of_requests_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "batch_requests.jsonl").write_text("notes of my own\n")
-    with pytest.raises(RelandError, match="batch_requests.jsonl: not a file of requests of this program"):
+    with pytest.raises(RelandError, match="batch_requests.jsonl: not a request file of this program"):
         read(tmp_path, answered("a"))

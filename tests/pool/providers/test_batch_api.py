@@ -247,7 +247,7 @@ def test_a_web_page_instead_of_an_answer(api: FakeBatchApi, tmp_path: Path, call
     try:
         run(tmp_path)
     except RelandError as error:
-        assert "what came back is no answer of a Batch API" in str(error)
+        assert "the response is not that of a Batch API" in str(error)
     assert None not in steps(run(tmp_path)) and len(api.batches) == 1
 
 
@@ -261,7 +261,7 @@ def test_a_short_outage_while_waiting_is_sat_out(api: FakeBatchApi, tmp_path: Pa
 def test_a_long_outage_stops_the_run_and_the_next_one_goes_on(api: FakeBatchApi, tmp_path: Path) -> None:
     llm = dataclasses.replace(LLM, attempts=1)
     api.faults = [("GET /batches/.+", 503)] * 3
-    with pytest.raises(RelandError, match="looking at a batch: the service answered 503 .*goes on from here"):
+    with pytest.raises(RelandError, match="looking at a batch: the service answered 503 .*to continue"):
         run(tmp_path, llm)
     assert None not in steps(run(tmp_path, llm))
     assert len(api.batches) == 1
@@ -307,7 +307,7 @@ def test_the_budget_stops_and_more_of_it_goes_on(api: FakeBatchApi, tmp_path: Pa
 
 def test_batches_under_way_are_not_asked_by_hand_too(api: FakeBatchApi, tmp_path: Path) -> None:
     run_until_killed(CONFIG, LLM, tmp_path, requests(), "create", after=True)
-    with pytest.raises(RelandError, match="not yet fetched; set config.llm.upload=True"):
+    with pytest.raises(RelandError, match="not fetched; set config.llm.upload=True"):
         BatchProvider(CONFIG, LLMConfig(), tmp_path).rationales(requests())
     assert len(api.batches) == 1
 

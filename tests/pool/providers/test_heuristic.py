@@ -87,7 +87,7 @@ def test_an_empty_history_has_no_rationale() -> None:
     requests = [RationaleRequest("u1", "", HISTORY), RationaleRequest("u2", "", (item(""), item("")))]
     result = HeuristicProvider().rationales(requests)
     assert [rationale is None for rationale in result.rationales] == [False, True]
-    assert result.problems == [("u2", "no item of the history has a text to count in")]
+    assert result.problems == [("u2", "no item of the history has a text")]
 
 
 def test_a_user_alone_or_among_others_gets_the_same_text() -> None:

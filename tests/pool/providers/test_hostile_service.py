@@ -98,8 +98,8 @@ def test_a_service_that_redirects_for_ever_is_asked_a_few_times(monkeypatch: pyt
         ("packed_bomb", "no whole answer: the answer is longer than 1000000 bytes when it is unpacked"),
         ("endless", "no whole answer: the answer is longer than 1000000 bytes"),
         ("huge", "no whole answer: the answer is longer than 1000000 bytes"),
-        ("packed_badly", "no whole answer: the packed answer is cut off"),
-        ("packed_unasked", "no whole answer: an answer packed as 'zstd', which was not asked for"),
+        ("packed_badly", "no whole answer: the compressed answer is cut off"),
+        ("packed_unasked", "no whole answer: the answer has content encoding 'zstd', which was not"),
     ],
 )
 def test_answers_are_bounded_in_bytes(server: StartServer, tmp_path: Path, kind: str, why: str) -> None:

@@ -103,7 +103,7 @@ def test_a_wrong_key_stops_at_once_and_is_never_shown(
     address = server(require_key="another")
     caplog.set_level(logging.DEBUG)
     requests = [RationaleRequest(str(number), f"prompt {number}") for number in range(30)]
-    said = "status 401: .*Incorrect API key provided: .*30 prompts are still"
+    said = "status 401: .*Incorrect API key provided: .*30 prompts are unanswered"
     with pytest.raises(RelandError, match=said) as raised:
         OpenAIProvider(CONFIG, LLMConfig(concurrency=2), tmp_path).rationales(requests)
     shown = "".join(traceback.format_exception(raised.value)) + caplog.text
@@ -141,7 +141,7 @@ def test_refused_and_always_malformed_prompts_are_listed(server: StartServer, tm
     refused, malformed = result.problems
     assert refused.user_id == "b" and refused.why.startswith("status 400")
     assert malformed.user_id == "c"
-    assert malformed.why.startswith("in quarantine, malformed when asked again too")
+    assert malformed.why.startswith("in quarantine, malformed again at the second try")
     assert address.get("stats")["kinds"] == {"good": 1, "refused": 1, "no_step2": 2}
 
 

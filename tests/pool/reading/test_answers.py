@@ -126,9 +126,9 @@ def test_whole_answers(reason: Any) -> None:
 @pytest.mark.parametrize(
     ("reason", "why", "cut"),
     [
-        ("length", "the bound on tokens cut the answer off (finish_reason 'length')", True),
-        ("MAX_TOKENS", "the bound on tokens cut the answer off (finish_reason 'max_tokens')", True),
-        ("model_length", "the bound on tokens cut", True),
+        ("length", "the token limit cut the answer off (finish_reason 'length')", True),
+        ("MAX_TOKENS", "the token limit cut the answer off (finish_reason 'max_tokens')", True),
+        ("model_length", "the token limit cut", True),
         ("content_filter", "the service filtered the answer (finish_reason 'content_filter')", False),
         ("SAFETY", "the service filtered", False),
         ("refusal", "the service filtered", False),

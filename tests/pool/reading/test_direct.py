@@ -27,7 +27,7 @@ def test_what_is_recommended(answer: str) -> None:
 
 def test_an_answer_in_steps_is_read_by_its_step_2() -> None:
     found = parse_direct("Step 1: likes roses.\nStep 2: Rose Soap; Brush")
-    assert found == ("", "Rose Soap; Brush", ("it answers in steps, which were not asked for",))
+    assert found == ("", "Rose Soap; Brush", ("it answers in steps, which were not requested",))
 
 
 @pytest.mark.parametrize(

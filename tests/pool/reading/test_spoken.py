@@ -421,7 +421,7 @@ def test_another_attempt_is_told_unless_a_mark_says_which_one_counts() -> None:
     assert readable_steps(f"{DRAFT}\n\n{GOOD}") == (
         TASTE,
         CARE,
-        ("it answers more than once; the last counts",),
+        ("it has several answers; the last one is used",),
     )
     for mark in ("Final answer:\n", "**Final Answer**:\n", "Output:\n", "<answer>"):
         assert readable_steps(f"{DRAFT}\n\n{mark}{GOOD}") == (TASTE, CARE, ())
