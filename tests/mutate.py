@@ -6,13 +6,15 @@
 The first form draws mutants of a file at random: comparisons, arithmetic, boolean operators, conditions and
 constants. The second form runs those of tests/mutants.toml, which are faults that a person might make. Each
 mutant is put into a copy of the repository, so the working tree is left alone. A mutant that the tests do not
-notice is printed with its line; some change nothing that matters, and the others call for a test.
+notice is printed with its line; some change nothing that matters, and the others call for a test. What
+notices one is run again without it, so that a test that fails anyhow does not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import random
 import shutil
@@ -29,9 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TABLE = REPOSITORY / "tests" / "mutants.toml"
 SECONDS = 900
 """After which the tests of a mutant are stopped; one that makes them hang counts as noticed."""
-
-NO_TESTS = 5
-"""Exit status of pytest where it found no test."""
 
 _COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -155,17 +154,18 @@ class Copy:
     """A copy of the repository's tracked and new files, for mutants to be put into."""
 
     def __init__(self, folder: Path) -> None:
-        """Copies them."""
-        self.folder = folder
+        """Copies them; `folder` is empty."""
+        self.folder, self._cache = folder, folder / ".pytest_cache"
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
         for name in subprocess.check_output(command, cwd=REPOSITORY, text=True).splitlines():
             if (REPOSITORY / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, folder / name)
 
-    def status(self, tests: tuple[str, ...]) -> int:
+    def status(self, tests: tuple[str, ...], *options: str) -> int:
         """The exit status of the tests; that of a failure where they do not end."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", ""]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-m", ""]
+        command += ["-o", f"cache_dir={self._cache}", *options]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
@@ -176,15 +176,34 @@ class Copy:
             return 1
         return done.returncode
 
-    def notices(self, mutant: Mutant) -> bool:
-        """Whether the tests of a mutant fail with it."""
+    def noticed_by(self, mutant: Mutant) -> str:
+        """The test that fails with a mutant and not without it; "" if none does.
+
+        Raises:
+            SystemExit: the tests fail without it too, or are not there.
+        """
         path = self.folder / mutant.file
         source = path.read_text(encoding="utf-8")
+        shutil.rmtree(self._cache, ignore_errors=True)
         path.write_text(mutant.apply(source), encoding="utf-8")
         try:
-            return self.status(mutant.tests) not in (0, NO_TESTS)
+            status = self.status(mutant.tests)
         finally:
             path.write_text(source, encoding="utf-8")
+        if not status:
+            return ""
+        failed = self._failed()
+        # Only what failed runs again; all tests where none came to its end.
+        if without := self.status(mutant.tests, "--last-failed"):
+            raise SystemExit(
+                f"without a mutant, {failed or ' '.join(mutant.tests)} ends with status {without}"
+            )
+        return failed or "tests that did not end"
+
+    def _failed(self) -> str:
+        """What failed last, "" where no test came to its end."""
+        kept = self._cache / "v" / "cache" / "lastfailed"
+        return ", ".join(json.loads(kept.read_text(encoding="utf-8"))) if kept.is_file() else ""
 
 
 def run(mutants: list[Mutant]) -> list[Mutant]:
@@ -196,17 +215,14 @@ def run(mutants: list[Mutant]) -> list[Mutant]:
     survived = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
-        for tests in dict.fromkeys(mutant.tests for mutant in mutants):
-            if status := copy.status(tests):
-                raise SystemExit(f"without a mutant, {' '.join(tests)} ends with status {status}")
         for number, mutant in enumerate(mutants, start=1):
             start = time.perf_counter()
-            noticed = copy.notices(mutant)
-            survived += [] if noticed else [mutant]
-            verdict = "noticed " if noticed else "SURVIVED"
+            test = copy.noticed_by(mutant)
+            survived += [] if test else [mutant]
+            verdict = f"noticed by {test}" if test else "SURVIVED"
             seconds = time.perf_counter() - start
             print(
-                f"{number}/{len(mutants)} {verdict} {seconds:4.0f} s  {mutant.file}: {mutant.what}",
+                f"{number}/{len(mutants)} {seconds:4.0f} s  {mutant.file}: {mutant.what}: {verdict}",
                 flush=True,
             )
     print(f"{len(mutants) - len(survived)} of {len(mutants)} mutants were noticed")

@@ -81,7 +81,9 @@ def test_tests_notice_a_mutant_or_not(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(mutate, "REPOSITORY", original)
     copy = Copy(tmp_path / "copy")
     tests = ("test_code.py",)
-    assert copy.status(tests) == 0
-    assert copy.notices(Mutant("code_.py", "a + b", "a - b", tests, ""))
-    assert not copy.notices(Mutant("code_.py", "a + b", "a * b", tests, ""))
+    assert copy.noticed_by(Mutant("code_.py", "a + b", "a - b", tests, "")) == "test_code.py::test_add"
+    assert not copy.noticed_by(Mutant("code_.py", "a + b", "a * b", tests, ""))
     assert (copy.folder / "code_.py").read_text() == (original / "code_.py").read_text()
+    (copy.folder / "test_code.py").write_text("def test_add():\n    assert False\n")
+    with pytest.raises(SystemExit, match="without a mutant, test_code.py::test_add ends with status 1"):
+        copy.noticed_by(Mutant("code_.py", "a + b", "a - b", tests, ""))
