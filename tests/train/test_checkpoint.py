@@ -80,6 +80,21 @@ def test_a_kill_before_its_checksums_are_written_leaves_the_checkpoint_before(
     assert sorted(path.name for path in written.iterdir() if path.name[0].isdigit()) == ["1", "1.files.json"]
 
 
+def test_a_kill_before_the_checkpoint_before_is_removed_leaves_two_and_the_newest_counts(
+    written: Path,
+) -> None:
+    before = written.with_name("before")
+    shutil.copytree(written, before)
+    checkpoints = Checkpoints(written, RUN)
+    checkpoints.save(2, saved(2.0))
+    checkpoints.close()
+    shutil.copytree(before, written, dirs_exist_ok=True)
+    assert (written / "1.files.json").exists() and (written / "2.files.json").exists()
+    found = Checkpoints(written, RUN).restore(saved(0.0))
+    assert found is not None and int(found.state.step) == 2
+    assert sorted(path.name for path in written.iterdir() if path.name[0].isdigit()) == ["2", "2.files.json"]
+
+
 def test_training_goes_on_while_a_checkpoint_is_written(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

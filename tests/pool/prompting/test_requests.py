@@ -133,6 +133,12 @@ def test_seeds_stay_aligned_when_one_has_no_text() -> None:
     assert made.problems == [("12", "none of the last 30 training items has a text")]
 
 
+def test_the_newest_training_items_are_shown_oldest_first() -> None:
+    (whole,), (newest,) = make(1).requests, make(1, history=2).requests
+    assert shown(newest.prompt) == shown(whole.prompt)[-2:] != shown(whole.prompt)[:2]
+    assert newest.history == whole.history[-2:]
+
+
 def test_the_bound_leaves_out_the_oldest_in_prompt_and_history() -> None:
     whole = make(1).requests[0]
     counter = token_counter(PoolConfig(tokenizer="characters"))
