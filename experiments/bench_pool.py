@@ -89,6 +89,9 @@ class Server:
             return json.load(response)
 
 
+_NOT_SETTINGS = ("out", "worker", "debug")
+
+
 def main() -> int:
     """Runs the phases, prints a table and writes the figures."""
     if _WORKER.value:
@@ -99,7 +102,7 @@ def main() -> int:
         if _SPEED_PROMPTS.value:
             figures["speed"] = _speed(Path(name) / "speed")
     known = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-    figures["settings"] = {flag.name: flag.value for flag in known if flag.name not in ("out", "worker")}
+    figures["settings"] = {flag.name: flag.value for flag in known if flag.name not in _NOT_SETTINGS}
     for key, value in figures.items():
         print(f"{key:<34} {json.dumps(value)}")
     if _OUT.value:

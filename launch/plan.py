@@ -82,7 +82,7 @@ def _shell(step: File | Command | Together) -> str:
 
 
 _TOGETHER = """\
-# All at once; if one fails, all are stopped and started again, up to {restarts} times.
+# All at once; if one fails, all are stopped; restarts: {restarts}.
 stop() {{
   kill $(jobs -pr) || return 0
   for second in {{1..{grace}}}; do [[ $(jobs -pr) ]] || return 0; sleep 1; done

@@ -171,9 +171,7 @@ def _scores(groups: Sequence[JudgedGroup], variants: Sequence[str], metric: str)
     return Table(f"Test {metric.upper()}, mean over training seeds{source}. {_writers(groups)}", header, rows)
 
 
-def _gains(
-    groups: Sequence[JudgedGroup], means: Mapping[str, Mapping[str, MeanGain]], metric: str
-) -> Table:
+def _gains(groups: Sequence[JudgedGroup], means: Mapping[str, Mapping[str, MeanGain]], metric: str) -> Table:
     tests = {pair: [_test(group, pair, metric) for group in groups] for pair in means}
     papers = [p for p in means if any(test and test.paper_relative is not None for test in tests[p])]
     header = ["backbone"]
@@ -241,7 +239,7 @@ def _significance(groups: Sequence[JudgedGroup]) -> Table:
                 p_values = (p_value(test.p_value), p_value(test.p_holm))
                 name = f"{_backbone(group)} {pair} {metric.upper()}"
                 rows.append((name, str(len(test.seeds)), *figures, *p_values))
-    caption = "Left of > minus right of >, over test users: positive means the left is better."
+    caption = "Differences over test users, first variant minus second: positive means the first is better."
     return Table(caption, ("comparison", "seeds", "difference", "95% interval", "p", "p after Holm"), rows)
 
 
@@ -265,9 +263,7 @@ def _backbone(group: JudgedGroup) -> str:
     return BACKBONE_NAMES.get(group.backbone, group.backbone)
 
 
-def _cells(
-    groups: Sequence[JudgedGroup], variants: Sequence[str]
-) -> list[tuple[str, CellFigures]]:
+def _cells(groups: Sequence[JudgedGroup], variants: Sequence[str]) -> list[tuple[str, CellFigures]]:
     return [(f"{_backbone(group)} {v}", group.cells[v]) for group in groups for v in variants]
 
 

@@ -26,6 +26,8 @@ from experiments.harness.failures import one_line
 from reland_jax.files import expanded
 from reland_jax.types import RelandError
 
+flags.disclaim_key_flags()  # so that --help lists the flags defined here as those of the command
+
 MISTAKES = (flags.Error, RelandError, AttributeError, KeyError)
 """What parsing raises for a mistake: absl, this project, and ml_collections for an unknown setting."""
 
@@ -37,6 +39,7 @@ _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
 
 _BROKEN_PIPE = 141
 _CONFIG_FILE = re.compile(r"(--?config=)(~.*)", re.DOTALL)
+_MISSING = re.compile("Flag (--.+) must have a value other than None")
 _paths: list[tuple[flags.FlagValues, str]] = []
 
 
@@ -215,6 +218,8 @@ def describe_mistake(mistake: Exception) -> str:
         unknown_name = unknown if " " in unknown else f"{unknown!r} is not a setting"  # a bare name
         hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else unknown_name
         return f"--config: {hint}"
+    if missing := _MISSING.search(str(mistake)):
+        return f"{missing[1]} is missing; --help says what it is"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()
 

@@ -79,11 +79,11 @@ def report_lines(report: LoadReport) -> list[tuple[str, str]]:
     lines += [(f"- {why}", f"{count:,}") for why, count in report.dropped]
     lines += [
         ("interactions left", f"{report.left:,}"),
-        ("- same user and item as an earlier one", f"{report.repeats:,}"),
+        ("- of these, same user and item as an earlier one", f"{report.repeats:,}"),
         ("times", _times(report)),
     ]
     if "time" in report.columns:
-        lines.append(("- same user and time as another, in file order", f"{report.ties:,}"))
+        lines.append(("- at the same time as another of the user, in file order", f"{report.ties:,}"))
     lines += [
         ("users left", f"{report.users:,} of {report.users_read:,}"),
         ("- to be evaluated", f"{report.evaluated_users:,}"),

@@ -130,10 +130,10 @@ def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: b
                 "user already; each item counts once."
             )
         if one.had_before:
-            how = "all else of the history is masked" if mask_history else "nothing of the history is masked"
+            how = "unlike the rest of the history" if mask_history else "as is the rest of the history"
             notes.append(
                 f"{one.had_before:,} of {one.targets:,} {name} items are items that the user has had before; "
-                f"they are ranked like the others, while {how}."
+                f"they are ranked like items that are new to the user, {how}."
             )
         if one.short_lists:
             short = ", ".join(f"HR@{cutoff} of {users:,}" for cutoff, users in one.short_lists.items())
@@ -144,9 +144,7 @@ def evaluation_notes(held: Mapping[str, HeldOut], protocol: str, mask_history: b
     return notes
 
 
-def _held_out(
-    given: Ragged, histories: Sequence[Ragged], num_items: int, config: EvalConfig
-) -> HeldOut:
+def _held_out(given: Ragged, histories: Sequence[Ragged], num_items: int, config: EvalConfig) -> HeldOut:
     targets = distinct_targets(given)
     before = had_before(targets, *histories)
     users = int(np.count_nonzero(targets.lengths()))

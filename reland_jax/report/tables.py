@@ -111,8 +111,8 @@ def significance(results: RunResults) -> Table | None:
         for metric, test in metrics.items()
     ]
     caption = (
-        "Left of > minus right of >, over test users, each averaged over training seeds: positive means the "
-        "left is better. Two-sided paired t test; Holm's correction over this table."
+        "Differences over test users, first variant minus second, averaged over training seeds: where "
+        "positive, the first is better. Two-sided paired t test; Holm's correction over this table."
     )
     header = ("comparison", "difference", "95% bootstrap interval", "p", "p after Holm")
     return Table(caption, header, rows) if rows else None
@@ -124,7 +124,7 @@ def evaluated(results: RunResults) -> Table:
     for part, counts in results.held_out.items():
         figures = (counts.users, counts.users_without, counts.targets, counts.had_before)
         rows.append((part, *(f"{figure:,}" for figure in figures)))
-    header = ("part", "users evaluated", "users without an item", "held-out items", "of them had before")
+    header = ("part", "users evaluated", "users without an item", "held-out items", "the user had before")
     return Table("Who is evaluated, by which held-out items.", header, rows)
 
 

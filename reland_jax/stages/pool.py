@@ -38,7 +38,7 @@ def _build_pool(job: Job) -> BuiltPool:
     )  # fmt: skip
     for problem in problems[:5]:
         _log.warning("pool: %s", visible(f"{problem.user_id}: {problem.why}"))
-    _log.info("pool: %d rationales, %d remarks", len(pool.rationales), len(problems))
+    _log.info("pool: %d rationales, %d problems", len(pool.rationales), len(problems))
     paid = pool_ledger(config.pool, config.llm, job.workdir)
     return BuiltPool(pool, problems, paid)
 

@@ -84,12 +84,12 @@ def test_notes_say_who_is_left_out_and_what_was_had_before() -> None:
     notes = " ".join(evaluation_notes({"valid": plain, "test": test}, "leave_one_out", True))
     assert "10 of 40 users have no test item" in notes and "at least 3 interactions" in notes
     assert "11 of 33 test items are items that the user has had before" in notes
-    assert "all else of the history is masked" in notes
+    assert "new to the user, unlike the rest of the history." in notes
     assert "2 held-out interactions" in notes
     assert "with a test item (30 in all): HR@10 of 4, HR@20 of 30 can only be 1" in notes
     assert "validation" not in notes
     unmasked = " ".join(evaluation_notes({"valid": plain, "test": test}, "fixed", False))
-    assert "nothing of the history is masked" in unmasked and "the data fix who has any" in unmasked
+    assert "as is the rest of the history." in unmasked and "the data fix who has any" in unmasked
 
 
 @pytest.mark.parametrize(("part", "name"), [("valid", "validation"), ("test", "test")])

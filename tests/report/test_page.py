@@ -174,7 +174,7 @@ def test_the_heuristic_is_named_visibly(sample: ReportContent, heuristic_results
 @pytest.mark.usefixtures("without_plots")
 def test_problems_are_listed_up_to_a_limit(sample: ReportContent) -> None:
     html = page.render_report(sample._replace(problems=sample.problems * 60))
-    assert "60 remarks on answers" in html and "the first 50 are shown" in html
+    assert "60 problems with answers" in html and "the first 50 are shown" in html
     assert html.count("step 2 is missing") == 50
     assert "Every answer could be read." in page.render_report(sample._replace(problems=()))
 

@@ -121,7 +121,8 @@ def _like(numbers: np.ndarray, unit: str) -> np.ndarray:
 
 
 def _iso(number: int, letter: str) -> str:
-    return str(np.int64(number).view(f"M8[{letter}]"))
+    whole, _, fraction = str(np.int64(number).view(f"M8[{letter}]")).partition(".")
+    return f"{whole}.{fraction}" if fraction.strip("0") else whole
 
 
 def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
