@@ -39,7 +39,7 @@ _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
 
 _BROKEN_PIPE = 141
 _CONFIG_FILE = re.compile(r"(--?config=)(~.*)", re.DOTALL)
-_MISSING = re.compile("Flag (--.+) must have a value other than None")
+_MISSING = re.compile(r"Flag (--\w+) must have a value other than None")
 _paths: list[tuple[flags.FlagValues, str]] = []
 
 
@@ -218,8 +218,8 @@ def describe_mistake(mistake: Exception) -> str:
         unknown_name = unknown if " " in unknown else f"{unknown!r} is not a setting"  # a bare name
         hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else unknown_name
         return f"--config: {hint}"
-    if missing := _MISSING.search(str(mistake)):
-        return f"{missing[1]} is missing; --help says what it is"
+    if missing := _MISSING.findall(str(mistake)):
+        return f"{' and '.join(missing)} must be given; --help says what is meant"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()
 

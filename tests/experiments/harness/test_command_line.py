@@ -376,6 +376,15 @@ def test_a_path_that_is_needed_is_not_empty(given: str) -> None:
     assert (values.out, values.cache) == (".", "")
 
 
+def test_all_flags_that_must_be_given_are_named_in_one_line() -> None:
+    values = flags.FlagValues()
+    command_line.required_path("workdir", "", values)
+    flags.DEFINE_string("image", None, "", values, required=True)
+    with pytest.raises(RelandError) as caught:
+        command_line.parsed(values, ["name"])
+    assert str(caught.value) == "--workdir and --image must be given; --help says what is meant"
+
+
 def test_a_command_without_stdout_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python has none where it was closed, as by ``>&-``."""
     monkeypatch.setattr(sys, "stdout", None)
