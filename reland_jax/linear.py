@@ -34,15 +34,20 @@ class EaseConfig:
         "precision of the solution; float32 takes half the memory and suits devices without float64",
         choices=("float64", "float32"),
     )
+    form: str = _setting(
+        "exact",
+        "exact: a matrix of items by items is inverted; sparse: each item is predicted from a few others, "
+        "for catalogues whose matrix does not fit in memory",
+        choices=("exact", "sparse"), added=True,
+    )  # fmt: skip
+    neighbours: int = _setting(128, "form=sparse: k, how many items predict an item", low=1, added=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class IalsConfig:
     """The factorisation `ials`; its width is `model.dim`."""
 
-    unobserved: float = _setting(
-        0.003, "alpha, the weight of all pairs of user and item", above=0
-    )
+    unobserved: float = _setting(0.003, "alpha, the weight of all pairs of user and item", above=0)
     regularisation: float = _setting(0.003, "lambda, of the squared factors", above=0)
     frequency: float = _setting(
         1.0, "nu: a row is regularised by its weight of observations to this power", low=0, high=1

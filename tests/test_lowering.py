@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
 
-from reland_jax.config import ENCODERS, MeshConfig, TrainConfig
+from reland_jax.config import ENCODERS, IalsConfig, MeshConfig, TrainConfig
 from reland_jax.device import Sizes, sizes, sizes_of, use_sizes
 from reland_jax.eval import cold as eval_cold
 from reland_jax.eval import plan_ranking, ranks
@@ -25,7 +26,9 @@ from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation
 from reland_jax.models.ease import Gram, item_weights
 from reland_jax.models.graph import propagate
+from reland_jax.models.ials import factorise
 from reland_jax.models.losses import catalogue_cross_entropy
+from reland_jax.models.sparse_ease import SparseGram, sparse_score, sparse_weights
 from reland_jax.retrieval import cold as assign_cold
 from reland_jax.retrieval import exact
 from reland_jax.scale import ivf
@@ -35,6 +38,7 @@ from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.checkpoint import Pooling
 from reland_jax.text.encode import embed
 from reland_jax.train import Task, closed_form
+from reland_jax.train.ials import tiles
 from reland_jax.train.placement import distribute
 from reland_jax.train.state import _dispatch, init_state, program_of, shuffled
 from tests.toys import planted_splits, random_ragged
@@ -430,17 +434,53 @@ def test_users_without_history(platform: str) -> None:
 SOLVERS = {"cuda": {"cusolver_potrf_ffi", "cublas_trsm_ffi"}, "tpu": set[str]()}
 """Kernels of the vendor that a factorisation calls, on the device."""
 
+EIGENVALUES = {"cuda": {"cusolver_syevd_ffi"}, "tpu": {"Eigh"}}
+"""Those of the eigenvectors of a symmetric matrix."""
+
+
+def assert_calls_only(kernels: set[str], found: list[Operation]) -> None:
+    """These of the vendor and no others, none on the host, and loops that say how often they turn."""
+    called = {each.attributes["call_target_name"].strip('"') for each in found if each.name == "custom_call"}
+    assert called <= OF_THE_COMPILER | kernels, called
+    assert not CROSSES_TO_THE_HOST & {each.name for each in found} and not loops_without_end(found)
+
 
 def test_the_closed_form(platform: str) -> None:
     """A factorisation and triangular solves; its scatters put counts and a diagonal into a matrix."""
     at, text = jnp.arange(6), jnp.ones((6, 3))
     gram = Gram(at, at, jnp.ones(6), text, text, jnp.eye(3))
     found = operations(partial(item_weights, num_items=6), platform, gram, jnp.float32(1))
-    called = {each.attributes["call_target_name"].strip('"') for each in found if each.name == "custom_call"}
-    assert called <= OF_THE_COMPILER | SOLVERS[platform], called
-    assert not CROSSES_TO_THE_HOST & {each.name for each in found} and not loops_without_end(found)
+    assert_calls_only(SOLVERS[platform], found)
     table = partial(closed_form._table, num_items=6)
     assert_stays_on_the_device(operations(table, platform, jnp.ones((9, 6)), jnp.ones((4, 3))))
+
+
+def test_the_sparse_closed_form(platform: str) -> None:
+    """No kernel of a vendor, and loops that say how often they turn."""
+    sign = jnp.array([1.0, 1, 1, -1, -1])
+    gram = SparseGram(jnp.array([*range(7), 6]), jnp.arange(6), jnp.ones(6), jnp.ones((6, 5)), sign)
+    rows = (jnp.arange(8).clip(max=6).reshape(2, 4),)
+    solve = partial(sparse_weights, widths=(2,), neighbours=3)
+    found = operations(solve, platform, gram, rows, jnp.float32(1))
+    tables = {"nearest": jnp.ones((7, 3), jnp.int32), "weight": jnp.ones((7, 3))}
+    tables["rationale_weights"] = jnp.ones((2, 7))
+    for items in (jnp.ones((7, 1)), jnp.ones((4, 2, 1))):
+        scored = partial(sparse_score, jnp.ones(3), jnp.ones((5, 2)), tables)
+        found += operations(scored, platform, jnp.ones((4, 3)), items)
+    assert_stays_on_the_device(found)
+    assert not loops_without_end(found)
+
+
+def test_alternating_least_squares(platform: str) -> None:
+    """One eigendecomposition a side and a solve for the loadings of texts, never one for each row."""
+    had = sparse.csr_array((np.arange(54) % 4 == 0).reshape(9, 6).astype(np.int8))
+    parts = tiles(had), tiles(had.T.tocsr()), jnp.ones((9, 5)), jnp.ones((6, 5)), jax.random.key(0)
+    solve = partial(factorise, num_users=9, num_items=6, dim=4, config=IalsConfig())
+    found = operations(solve, platform, *parts)
+    assert_calls_only(SOLVERS[platform] | EIGENVALUES[platform], found)
+    for each in found:
+        if each.name in {"cholesky", "triangular_solve", "custom_call"}:
+            assert all(len(shape) <= 2 for shape in each.shapes), each
 
 
 def test_encoding_of_texts(platform: str) -> None:

@@ -34,6 +34,7 @@ class Sizes:
         score_bytes: of a tile of scores and its masked copy in the full ranking.
         edges: edges whose messages exist at a time.
         factor_entries: entries of a tile of rows in iALS, each of which takes a factor.
+        sparse_bytes: of a tile of items whose weights are solved for in the sparse form of EASE.
         compressed_rows: whether sums over all edges are products with a matrix in compressed sparse rows,
             and not sorted segment sums.
         gru_inputs_first: whether a GRU multiplies the inputs of all positions before its first step, and not
@@ -63,6 +64,7 @@ class Sizes:
     score_bytes: int
     edges: int
     factor_entries: int
+    sparse_bytes: int
     compressed_rows: bool
     gru_inputs_first: bool
     attention: str
@@ -97,6 +99,7 @@ SIZES = {
         score_bytes=16 << 20,
         edges=1 << 16,
         factor_entries=1 << 13,
+        sparse_bytes=32 << 20,
         # XLA adds up a scatter edge by edge: 45 ms a hop of Beauty (298k directed edges, 64 columns), where
         # the kernel for compressed rows takes 3.5.
         compressed_rows=True,
@@ -132,6 +135,7 @@ SIZES = {
         # Messages of 64 columns have 0.3 GB, where the compiler does not form them within the sum.
         edges=1 << 20,
         factor_entries=1 << 21,
+        sparse_bytes=2 << 30,
         compressed_rows=False,
         gru_inputs_first=True,
         attention="cudnn",

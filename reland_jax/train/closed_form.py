@@ -73,7 +73,7 @@ def closed_form(
     rationales = tables.rationale if model.rationales else None
     rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
     shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
-    lists = {part: _lists(model, tables, history, max_length) for part, history in histories.items()}
+    lists = {part: lists_of(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(
         model, {"weights": shape}, len(splits.train.items),
         partial(_count, model, tables, splits.train),
@@ -103,14 +103,31 @@ def check_memory(num_items: int, extra: int, config: EaseConfig) -> None:
         RelandError: there is not so much memory.
     """
     size = np.dtype(config.precision).itemsize
-    needed, there = COPIES * size * (num_items + extra) ** 2, _free_memory()
-    shown = f"{num_items + extra:,} x {num_items + extra:,} in {config.precision}"
-    _log.info("linear model: %s, at most %.3g GB of memory", shown, needed / 1e9)
+    shown = f"invert {num_items + extra:,} x {num_items + extra:,} in {config.precision}"
+    single = "config.ease.precision=float32, or " if size == 8 else ""
+    refuse_what_does_not_fit(
+        shown, COPIES * size * (num_items + extra) ** 2,
+        f"take config.ease.form=sparse, {single}fewer items (data.min_interactions)",
+    )  # fmt: skip
+
+
+def refuse_what_does_not_fit(what: str, needed: int, advice: str) -> None:
+    """Tells how much memory a solution takes, and refuses it where there is less.
+
+    Args:
+        what: that is done, after "to".
+        needed: bytes, at most.
+        advice: what to do instead.
+
+    Raises:
+        RelandError: there is not so much memory.
+    """
+    there = _free_memory()
+    _log.info("linear model, to %s: at most %.3g GB of memory", what, needed / 1e9)
     if there is not None and needed > there:
         raise RelandError(
-            f"the linear model has to invert {shown}, which takes {needed / 1e9:.3g} GB, and "
-            f"{there / 1e9:.3g} GB are free: take fewer items (data.min_interactions), another backbone"
-            + (", or config.ease.precision=float32" if size == 8 else "")
+            f"the linear model has to {what}, which takes {needed / 1e9:.3g} GB, and "
+            f"{there / 1e9:.3g} GB are free: {advice}"
         )
 
 
@@ -147,27 +164,43 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
     Returns:
         Arrays of the host, of the precision of the settings.
     """
-    dtype, config = np.dtype(model.config.precision), model.config
+    dtype = np.dtype(model.config.precision)
+    had = who_had_what(train, num_items, dtype)
+    both = (had.T @ had).tocoo()
+    gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data, item_vectors(model, tables))
+    if model.rationales:
+        gram = gram._replace(**rationale_sums(model, tables, had))
+    return gram
+
+
+def who_had_what(history: Ragged, num_items: int, dtype: np.dtype | type = np.int8) -> sparse.csr_array:
+    """X, ``[U, I]``: 1 where a user had an item."""
     had = sparse.csr_array(
-        (np.ones(len(train.items), dtype), train.items - 1, train.indptr), (train.num_rows, num_items)
+        (np.ones(len(history.items), dtype), history.items - 1, history.indptr),
+        (history.num_rows, num_items),
     )
     had.sum_duplicates()
     had.data[:] = 1
-    both = (had.T @ had).tocoo()
-    gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data)
-    if model.texts and config.text_weight:
-        texts = unit_rows(np.asarray(tables.item_text)[1:].astype(dtype))
-        gram = gram._replace(text=texts * np.sqrt(config.text_weight, dtype=dtype))
-    if model.rationales:
-        k, texts = model.rationales, _rationales(model, tables).astype(dtype)
-        seeds = np.asarray(tables.seed)[:, :k]
-        share = np.full(seeds.size, 1 / k, dtype)
-        given = sparse.csr_array(
-            (share, seeds.reshape(-1), np.arange(len(seeds) + 1) * k), (len(seeds), len(texts))
-        )
-        own = texts.T @ ((given.T @ given) @ texts)
-        gram = gram._replace(crossed=(had.T @ given) @ texts, rationales=own)
-    return gram
+    return had
+
+
+def item_vectors(model: Ease, tables: AnyTables) -> np.ndarray | None:
+    """Item texts of the length that the settings give them, ``<float>[I, T]``; None where none are read."""
+    dtype, weight = np.dtype(model.config.precision), model.config.text_weight
+    if not (model.texts and weight):
+        return None
+    return unit_rows(np.asarray(tables.item_text)[1:].astype(dtype)) * np.sqrt(weight, dtype=dtype)
+
+
+def rationale_sums(model: Ease, tables: AnyTables, had: sparse.csr_array) -> dict[str, np.ndarray]:
+    """The fields `crossed` and `rationales` of a `Gram`."""
+    k, texts = model.rationales, rationale_vectors(model, tables).astype(had.dtype)
+    seeds = np.asarray(tables.seed)[:, :k]
+    share = np.full(seeds.size, 1 / k, had.dtype)
+    given = sparse.csr_array(
+        (share, seeds.reshape(-1), np.arange(len(seeds) + 1) * k), (len(seeds), len(texts))
+    )
+    return {"crossed": (had.T @ given) @ texts, "rationales": texts.T @ ((given.T @ given) @ texts)}
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -175,8 +208,8 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def _rationales(model: Ease, tables: AnyTables) -> np.ndarray:
-    """``<float32>[S, T]``, of the length that the settings give them."""
+def rationale_vectors(model: Ease, tables: AnyTables) -> np.ndarray:
+    """Rationales ``<float32>[S, T]`` of the length that the settings give them."""
     weight = np.float32(model.config.rationale_weight**0.5)
     return unit_rows(np.asarray(tables.rationale, np.float32)) * weight
 
@@ -203,7 +236,7 @@ def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
     with jax.enable_x64(True):
         regularisation = device_put_rows(np.asarray(config.regularisation, gram.users.dtype))
         weights = program(jax.tree.map(device_put_rows, gram), regularisation)
-        rationales = jnp.asarray(_rationales(model, tables)) if model.rationales else None
+        rationales = jnp.asarray(rationale_vectors(model, tables)) if model.rationales else None
         table = _table(weights, rationales, model.num_items)
     if not bool(jnp.isfinite(table).all()):
         raise RelandError(
@@ -228,7 +261,7 @@ def _table(weights: jax.Array, rationales: jax.Array | None, num_items: int) -> 
 # --- what is ranked ------------------------------------------------------------------------------
 
 
-class _Lists(NamedTuple):
+class Lists(NamedTuple):
     """Users as lists of rows of the table.
 
     Attributes:
@@ -240,13 +273,14 @@ class _Lists(NamedTuple):
     weight: jax.Array
 
 
-def _lists(model: Ease, tables: AnyTables, history: Ragged, max_length: int) -> _Lists:
+def lists_of(model: Ease, tables: AnyTables, history: Ragged, max_length: int) -> Lists:
+    """Users as lists of what may be read of them."""
     newest = newest_first(history, max_length if model.recency else None)
     weight = age_weights(model.config, model.recency, model.rationales, newest.shape[1])
     if model.rationales:
         seeds = np.asarray(tables.seed)[:, : model.rationales] + model.num_items + 1
         newest = np.concatenate([seeds, newest], axis=1)
-    return _Lists(device_put_rows(newest.astype(np.float32), MODEL), device_put_rows(weight))
+    return Lists(device_put_rows(newest.astype(np.float32), MODEL), device_put_rows(weight))
 
 
 def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
@@ -271,7 +305,11 @@ def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
     return out
 
 
-def _vectors(model: Ease, lists: dict[str, _Lists], params: Any, part: str) -> Vectors:
-    columns = device_put_rows(np.arange(model.num_items + 1, dtype=np.float32)[:, None], MODEL)
+def _vectors(model: Ease, lists: dict[str, Lists], params: Any, part: str) -> Vectors:
     scored = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
-    return Vectors(lists[part].users, columns, scored)
+    return Vectors(lists[part].users, numbers_of_items(model.num_items), scored)
+
+
+def numbers_of_items(num_items: int) -> jax.Array:
+    """``<float32>[I + 1, 1]``, in the place of vectors of items."""
+    return device_put_rows(np.arange(num_items + 1, dtype=np.float32)[:, None], MODEL)

@@ -17,7 +17,7 @@ from reland_jax.mesh import MODEL, constrain, device_put_rows, pad_to_axis
 from reland_jax.models import AnyTables
 from reland_jax.models.ials import Dense, Factors, Ials, Rows, factorise, solve_rows
 from reland_jax.models.scores import dot_product
-from reland_jax.train.closed_form import ClosedForm, check_users, unit_rows
+from reland_jax.train.closed_form import ClosedForm, check_users, unit_rows, who_had_what
 from reland_jax.types import Ragged, Splits
 
 NARROWEST = 4
@@ -60,7 +60,7 @@ def factorisation(model: Ials, tables: AnyTables, splits: Splits, histories: dic
     if model.rationales and model.config.rationale_weight:
         given = _given(model, tables)
         shapes["rationale_loadings"] = jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32)
-    rows = {part: tiles(_matrix(history, splits.num_items)) for part, history in histories.items()}
+    rows = {part: tiles(who_had_what(history, splits.num_items)) for part, history in histories.items()}
     call = partial(_call, model, splits)
     return ClosedForm(
         model, shapes, len(splits.train.items),
@@ -79,7 +79,7 @@ def _call(model: Ials, splits: Splits, problem: Problem, function: Any, seed: in
 
 
 def _problem(model: Ials, tables: AnyTables, splits: Splits, given: np.ndarray | None) -> Problem:
-    had = _matrix(splits.train, splits.num_items)
+    had = who_had_what(splits.train, splits.num_items)
     texts = None
     if model.texts and model.config.text_weight:
         weight = np.float32(model.config.text_weight**0.5)
@@ -93,16 +93,6 @@ def _given(model: Ials, tables: AnyTables) -> np.ndarray:
     found = unit_rows(np.asarray(tables.rationale, np.float32))
     mean = found[np.asarray(tables.seed)[:, : model.rationales]].mean(axis=1)
     return mean * np.float32(model.config.rationale_weight**0.5)
-
-
-def _matrix(history: Ragged, num_items: int) -> sparse.csr_array:
-    """Who had what, ``[U, I]``, once each."""
-    had = sparse.csr_array(
-        (np.ones(len(history.items), np.int8), history.items - 1, history.indptr),
-        (history.num_rows, num_items),
-    )
-    had.sum_duplicates()
-    return had
 
 
 def tiles(matrix: sparse.csr_array) -> tuple[Rows, ...]:

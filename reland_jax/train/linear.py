@@ -6,6 +6,7 @@ from reland_jax.models import AnyTables, Linear
 from reland_jax.models.ease import Ease
 from reland_jax.train.closed_form import ClosedForm, closed_form
 from reland_jax.train.ials import factorisation
+from reland_jax.train.sparse_ease import sparse_form
 from reland_jax.types import Splits
 
 
@@ -23,4 +24,5 @@ def linear_task(model: Linear, tables: AnyTables, splits: Splits, max_length: in
         return factorisation(model, tables, splits, histories)
     if model.recency:  # Histories of sets end at the training part, as for other backbones of sets.
         histories["test"] = splits.train.joined(splits.valid)
-    return closed_form(model, tables, splits, histories, max_length)
+    solved = sparse_form if model.config.form == "sparse" else closed_form
+    return solved(model, tables, splits, histories, max_length)
