@@ -235,6 +235,12 @@ def test_lists_end_where_nothing_is_left_and_hold_nothing_that_a_user_has_had() 
     assert "nothing is left that the user has not had" in page and "2 of 4 test items" in page
 
 
+def test_a_target_of_the_validation_part_was_had_before() -> None:
+    again = SMALL._replace(test=ragged([[7], [5, 2], [3, 1], []]))
+    found = {case.user_id: case.had_before for case in content_of(True, splits=again).cases}
+    assert found == {"u0": ["i7"], "u1": ["i2"], "u2": ["i3"]}
+
+
 def test_without_a_mask_a_list_holds_all_items_there_are_and_no_padding() -> None:
     for case in cases(mask=False).values():
         assert listed(case) == [f"i{item}" for item in range(7, 0, -1)]

@@ -12,8 +12,8 @@ from reland_jax.config import Config, FusionConfig, RetrievalConfig
 from reland_jax.flow import Made
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
 from reland_jax.stages.train import seeds_beside
-from reland_jax.train import Task
-from reland_jax.types import Splits
+from reland_jax.train import Evaluator, Task
+from reland_jax.types import PARTS, Splits
 from reland_jax.variants import ABLATIONS, BY_NAME
 from tests.stages.toys import REPEATS, made_of, settings
 from tests.toys import inputs_of, ragged
@@ -70,6 +70,25 @@ def test_an_ablation_has_other_rationales_and_all_else_of_the_method(name: str, 
     same = np.asarray(task.tables.rationale) == made[RATIONALES]
     assert same.all() if name == "reland" else not same.all(axis=1).any()
     assert task.model == recommender_of(made, "reland").model, "one compiled program serves both"
+
+
+def test_test_targets_are_ranked_by_vectors_that_have_read_the_validation_item(tmp_path: Path) -> None:
+    made = world(settings(), tmp_path)
+    trained, task = made.make(training(made, "id", 0)), recommender_of(made, "id")
+    evaluator = Evaluator(task, REPEATS, made.config.eval)
+    ranks = {part: evaluator.rank("test", task.vectors(trained.params, part)).rank for part in PARTS}
+    assert ranks["test"].tolist() != ranks["valid"].tolist()
+    np.testing.assert_array_equal(trained.ranks["test"].rank, ranks["test"])
+
+
+def test_users_without_training_items_borrow_from_seed_users(tmp_path: Path) -> None:
+    """All other users vote with equal weight, each for the nearest of its seed users: here the fourth."""
+    made = world(settings(), tmp_path, (3, 1), splits=COLD)
+    trained, task = made.make(training(made, "id", 0)), recommender_of(made, "id")
+    assert isinstance(task, Task)
+    users = np.asarray(task.vectors(trained.params, "test").users)
+    np.testing.assert_allclose(users[2], users[3], rtol=1e-5)
+    assert np.abs(users[2] - users[0]).max() > 1e-3 and np.abs(users[2] - users[1]).max() > 1e-3
 
 
 def depends(name: str, folder: Path, splits: Splits = REPEATS, **sections: object) -> bool:
