@@ -353,10 +353,11 @@ def _print_estimate(found: Estimate, config: Config) -> None:
     if found.price is not None:
         price = f"at most {found.price:.4f} {config.llm.currency}"
     counted = "counted" if found.exact else "estimated"
-    print(f"seed users: {found.seeds}; prompts: {found.prompts}, of which {found.journalled} are answered")
     print(
-        f"tokens: {found.prompt_tokens} of prompts ({counted}), at most {found.response_tokens} of answers; "
-        f"price: {price}; time: about {found.seconds:.0f} s"
+        f"seed users: {found.seeds:,}; prompts: {found.prompts:,}, "
+        f"of which {found.journalled:,} are answered\n"
+        f"tokens: {found.prompt_tokens:,} of prompts ({counted}), at most {found.response_tokens:,} of "
+        f"answers; price: {price}; time: about {found.seconds:.0f} s"
     )
     print("dry run: nothing was sent, nothing was changed")
 

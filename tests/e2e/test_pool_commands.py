@@ -418,7 +418,7 @@ def test_dry_runs_say_what_it_takes(asked: Asked, capsys: pytest.CaptureFixture[
     assert "seed users: 6; prompts: 6, of which 6 are answered" in capsys.readouterr().out
     assert asked.run("build", "--dry_run", "--config.pool.model=gpt-4o-mini") == 0
     said = capsys.readouterr().out
-    assert "of which 0 are answered" in said and "at most 2400 of answers; price: at most 0.00" in said
+    assert "of which 0 are answered" in said and "at most 2,400 of answers; price: at most 0.00" in said
     assert asked.run("cap", "--seeds=2", "--dry_run") == 0
     assert "4 removed, 0 added, 0 changed, 2 in the pool" in capsys.readouterr().out
 
