@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from experiments.grid.kept import KeptScores
 from experiments.grid.plan import Cell, Key, Progress, cells, plan
+from experiments.grid.score_cache import ScoreCache
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
 from experiments.harness.written import check_own
@@ -53,7 +53,7 @@ class Prepared(NamedTuple):
 
     made: Made
     group: Group
-    kept: KeptScores
+    kept: ScoreCache
 
     def stage(self, cell: Cell) -> Stage[Trained]:
         """That trains a cell."""
@@ -131,7 +131,7 @@ def run(
     import jax
 
     check_own(workdir, "table2.json", "table2.md", "table2.html")
-    order, kept = cells(configs), KeptScores(cells_folder or workdir / "cells")
+    order, kept = cells(configs), ScoreCache(cells_folder or workdir / "cells")
     finished = {
         cell for cell in order
         if cell in kept or read_stamp(folder_of(shared_folder(workdir, configs[cell.key]), cell))
@@ -169,7 +169,7 @@ def folder_of(shared: Path, cell: Cell) -> Path:
 
 
 def prepare(
-    configs: Mapping[Key, Config], workdir: Path, kept: KeptScores, *, finished_only: bool = False
+    configs: Mapping[Key, Config], workdir: Path, kept: ScoreCache, *, finished_only: bool = False
 ) -> dict[Key, Prepared]:
     """The stages before training, once per data set and backbone."""
     from experiments.grid.scores import new_group

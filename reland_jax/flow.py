@@ -1,8 +1,8 @@
 """The flow of stages as data: what a stage is, and how a flow is run in a workdir.
 
 A stage is a function of the artefacts that it reads and of its settings. Its artefact is a folder of the
-workdir, stamped with the hash of both and of the stage's version. What is up to date is not made again: a
-changed setting reruns only the stages that depend on it. A stage can read only what it declares.
+workdir, stamped with the hash of both and of the stage's version. Artefacts that are up to date are reused: a
+changed setting reruns only the stages that depend on it. A stage can read only the stages that it declares.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Codec(Generic[T]):
-    """How an artefact is written into an empty folder, and read back."""
+    """Writes an artefact into an empty folder, and reads it back."""
 
     def __init__(self, save: Callable[[T, Path], None], load: Callable[[Path], T]) -> None:
         """Takes the two functions."""
@@ -49,17 +49,18 @@ class Stage(Generic[T]):
         reads: the stages whose artefacts it reads.
         settings: all else that the artefact depends on: settings, and the state of files outside the workdir.
         run: makes the artefact.
-        codec: how it is kept; may read what the stage reads.
-        version: of what it computes: one that comes to give other results of equal inputs gets the next
-            number, and artefacts that an earlier program made are made again.
-        identify: hash of what an artefact holds, for later stages to depend on; None: they depend on what it
-            was made from.
+        codec: writes and reads the artefact; it sees the same job as `run`.
+        version: of its code: increased when equal inputs give other results, so that artefacts of earlier
+            versions are recomputed.
+        identify: hash of the content of an artefact, on which later stages depend; None: they depend on its
+            stamp.
         exact: whether `identify` gives the same hash on every machine.
-        check: called with every artefact, made now or read back: tells of it, or refuses it.
+        check: called with every artefact, new or read back; logs a summary, or refuses it.
         complete: whether an artefact needs no more work.
-        on_damage: called before a damaged or incomplete artefact is made again; may raise to prevent that.
-        together: whether all processes of a job compute it; the others are left to the first one.
-        repeats: whether naming it makes a finished artefact again.
+        on_damage: called before a damaged or incomplete artefact is recomputed; may raise an error to prevent
+            it.
+        together: whether all processes of a job compute it; otherwise only the first one does.
+        repeats: whether naming the stage recomputes a finished artefact.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Stage(Generic[T]):
 
     @property
     def family(self) -> str:
-        """What `--stages` calls it."""
+        """Its name in `--stages`."""
         return self.name.partition("/")[0]
 
 
@@ -88,7 +89,7 @@ class Flow:
 
     Attributes:
         stages: those that `run` runs.
-        after: families of what follows, such as the trainings, which are made one by one.
+        after: families of later stages, such as the trainings, which callers make one by one.
     """
 
     stages: tuple[Stage[Any], ...]
@@ -96,11 +97,11 @@ class Flow:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The families in order, those that follow included."""
+        """The families in order, including the later ones."""
         return (*dict.fromkeys(stage.family for stage in self.stages), *self.after)
 
     def reaches(self, asked: Sequence[str], name: str) -> bool:
-        """Whether a family, or a later one, is among those asked for; none means all."""
+        """Whether a family or a later one was requested; an empty request means all."""
         return not asked or bool(set(asked) & set(self.names[self.names.index(name) :]))
 
     def selected(
@@ -115,14 +116,14 @@ class Flow:
         ]  # fmt: skip
 
     def check(self, asked: Sequence[str]) -> None:
-        """Checks the names of stages that are asked for.
+        """Checks the names of requested stages.
 
         Raises:
-            RelandError: an unknown one, or one that several processes cannot be asked for.
+            RelandError: an unknown stage, or one that a job of several processes cannot run separately.
         """
         if jax.process_count() > 1 and set(asked) - set(self.after):
             allowed = " and ".join(self.after)
-            raise RelandError(f"--stages: with several processes only {allowed} can be asked for")
+            raise RelandError(f"--stages: a job of several processes can only run {allowed} separately")
         for name in asked:
             if name not in self.names:
                 raise RelandError(f"--stages: {name!r} is not a stage; {nearest_name(name, self.names)}")
@@ -147,13 +148,12 @@ def run(
         config: all settings.
         workdir: where artefacts live; made if it does not exist.
         until: the last family to run; all where None.
-        asked: families to run, again if need be; all others must be up to date. None asked for means all that
-            are not up to date.
-        replace: stages to run in the place of those of the same name.
-        shared: folders in the place of `workdir`, by the name of a stage or `TEXT_CACHE`.
-        known: an earlier run; what it holds is not read again if it would be the same.
-        ask_again: whether missing answers of a pool are requested again; a job of several processes uses the
-            pool as it is.
+        asked: families to run, even if they are finished; all others must be up to date. If empty, every
+            stage runs that is not up to date.
+        replace: stages that replace those of the same name.
+        shared: folders to use instead of `workdir`, by the name of a stage or `TEXT_CACHE`.
+        known: an earlier run, whose artefacts are reused from memory if they are the same.
+        ask_again: whether missing answers of a pool are requested again; a job of several processes does not.
 
     Raises:
         RelandError: an unknown stage, bad data or settings, or a missing artefact of a stage not asked for.
@@ -165,31 +165,31 @@ def run(
         frozenset(stage.family for stage in stages if not asked or stage.family in asked), known,
     )  # fmt: skip
     made.workdir.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:  # what killed runs were writing
+    if jax.process_index() == 0:  # partial files of killed runs
         for folder in (made.workdir, made.folder(TEXT_CACHE)):
             sweep_folder(folder)
     for stage in stages:
         made.artefacts[stage.name] = made.artefact(stage)
-    return dataclasses.replace(made, known=None)  # so that a chain of runs does not keep all of them
+    return dataclasses.replace(made, known=None)  # a chain of runs does not keep all artefacts
 
 
 @dataclasses.dataclass
 class Made:
-    """The artefacts of a run so far; further stages are made from them.
+    """The artefacts of a run so far, from which further stages are made.
 
     Attributes:
         config: all settings.
         workdir: where artefacts live.
-        asked: families that were asked for.
-        ask_again: whether an incomplete artefact is worked on.
+        asked: requested families.
+        ask_again: whether an incomplete artefact is completed.
         shared: see `run`.
         due: families that the flow was to run.
         known: see `run`.
-        artefacts: those of the flow, by the name of the stage.
-        stamps: what each was made from.
-        stages: that made them, for `origin`.
-        stated: hashes of the settings of stages, which may have to be read from files.
-        seconds: what making each took.
+        artefacts: artefacts by the name of the stage.
+        stamps: stamps by the name of the stage.
+        stages: the stages that made them, for `origin`.
+        stated: hashes of the settings of stages; some are computed from files.
+        seconds: duration by the name of the stage.
     """
 
     config: Config
@@ -206,27 +206,27 @@ class Made:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, stage: Stage[T]) -> T:
-        """The artefact of a stage, whether that or one in its place made it."""
+        """The artefact of a stage, or of its replacement."""
         return cast(T, self.artefacts[stage.name].value)
 
     def folder(self, name: str) -> Path:
-        """Where the artefact of a stage lives."""
+        """Folder of the artefact of a stage."""
         return self.shared.get(name, self.workdir) / name
 
     def instead(self, stage: Stage[T], value: T) -> Made:
-        """These artefacts, but for one that has another value; what is made from them is not to be kept."""
+        """A copy with another value of one artefact; nothing made from it is to be stored."""
         other = self.artefacts[stage.name]._replace(value=value)
         return dataclasses.replace(self, artefacts=self.artefacts | {stage.name: other})
 
     def compute(self, stage: Stage[T]) -> T:
-        """What a stage makes, without keeping anything of it."""
+        """Runs a stage without storing anything."""
         return stage.run(Job(self, stage, "", kept=False))
 
     def read(self, stage: Stage[Any], load: Callable[[Path], T]) -> T:
-        """Reads a part of an artefact that has been made, after its checksums.
+        """Reads a part of a finished artefact, after checking its checksums.
 
         Raises:
-            RelandError: it is not what was made.
+            RelandError: the artefact is damaged.
         """
         found = artefacts.require(self.folder(stage.name), self.stamps[stage.name], stage.family, load)
         return cast(T, found.value)
@@ -235,17 +235,17 @@ class Made:
         """Makes the artefact of a stage, or reads back one that is up to date.
 
         Raises:
-            RelandError: the stage was not asked for and its artefact is missing; or what the stage raises.
+            RelandError: the stage was not requested and its artefact is missing; or the stage failed.
         """
         return cast(T, self.artefact(stage).value)
 
     def artefact(self, stage: Stage[Any]) -> Artefact:
-        """The same with its fingerprint; it is held by the caller alone."""
+        """The same with its fingerprint; this object keeps no reference to it."""
         job = Job(self, stage, self._stamp(stage))
-        artefact = self._known(job) or self._made(job)
+        artefact = self._from_earlier_run(job) or self._make_or_read(job)
         self.stamps[stage.name], self.stages[stage.name] = job.stamp, stage
         self.seconds[stage.name] = artefact.seconds
-        kept = "up to date, took" if stage.complete(artefact.value) else "incomplete, as it was left; took"
+        kept = "up to date, took" if stage.complete(artefact.value) else "incomplete, not continued; took"
         _log.info("%s: %s %.1f s", stage.name, "done" if artefact.fresh else kept, artefact.seconds)
         stage.check(job, artefact)
         return artefact
@@ -259,19 +259,19 @@ class Made:
         if stage.exact:
             return self.artefacts[stage.name].fingerprint
         reads = [self.origin(self.stages.get(each.name, each)) for each in stage.reads]
-        return fingerprint(stage.family, stage.version, reads, self._stated(stage))
+        return fingerprint(stage.family, stage.version, reads, self._settings_hash(stage))
 
     def _stamp(self, stage: Stage[Any]) -> str:
         reads = [self.artefacts[each.name].fingerprint for each in stage.reads]
-        return fingerprint(stage.family, stage.version, reads, self._stated(stage))
+        return fingerprint(stage.family, stage.version, reads, self._settings_hash(stage))
 
-    def _stated(self, stage: Stage[Any]) -> str:
+    def _settings_hash(self, stage: Stage[Any]) -> str:
         if stage.name not in self.stated:
             self.stated[stage.name] = fingerprint(*stage.settings(self.config))
         return self.stated[stage.name]
 
-    def _known(self, job: Job) -> Artefact | None:
-        """The artefact that an earlier run has read from the same folder, if it would be the same."""
+    def _from_earlier_run(self, job: Job) -> Artefact | None:
+        """The artefact of an earlier run, if it is from the same folder and has the same stamp."""
         known, name = self.known, job.stage.name
         if known is None or job.forced or known.stamps.get(name) != job.stamp:
             return None
@@ -279,7 +279,7 @@ class Made:
         usable = job.stage.complete(found.value) or not self.ask_again
         return found._replace(fresh=False) if usable and known.folder(name) == self.folder(name) else None
 
-    def _made(self, job: Job) -> Artefact:
+    def _make_or_read(self, job: Job) -> Artefact:
         stage, folder, first = job.stage, self.folder(job.stage.name), jax.process_index() == 0
         codec, due = stage.codec(job), job.asked
         together = stage.together and jax.process_count() > 1
@@ -304,13 +304,13 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a stage sees of a run: the settings, and the artefacts that it declares to read.
+    """The view that a stage has of a run: the settings, and the artefacts that it declares.
 
     Attributes:
         made: the run so far.
         stage: the stage.
-        stamp: what its artefact is made from.
-        kept: whether anything of it is kept: the artefact, checkpoints, events.
+        stamp: stamp of its artefact.
+        kept: whether the artefact, checkpoints and events are stored.
     """
 
     made: Made
@@ -340,19 +340,19 @@ class Job:
 
     @property
     def asked(self) -> bool:
-        """Whether the stage may be run."""
+        """Whether the stage may run."""
         return not self.made.asked or self.stage.family in self.made.asked
 
     @property
     def forced(self) -> bool:
-        """Whether the stage is run even if its artefact is up to date."""
+        """Whether the stage runs even if its artefact is up to date."""
         return self.stage.repeats and self.stage.family in self.made.asked
 
     @property
     def checkpoints(self) -> Path | None:
-        """Folder of the states of a training; after a change of settings another one, and the old is kept."""
+        """Folder of a training's checkpoints; changed settings use another one, and the old one remains."""
         return self.workdir / "checkpoints" / f"{self.stage.name}-{self.stamp}" if self.kept else None
 
     def follows(self, family: str) -> bool:
-        """Whether a later family is to be run too."""
+        """Whether a later family will run too."""
         return family in self.made.due

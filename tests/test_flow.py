@@ -178,7 +178,7 @@ def test_damage_and_incompleteness(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for again in (True, True, False):
         run(tmp_path, until="second", replace={"second": incomplete}, ask_again=again)
     assert RAN == ["first", "second", "second"] and told == ["it is incomplete"]
-    assert "second: incomplete, as it was left" in caplog.text
+    assert "second: incomplete, not continued" in caplog.text
     (tmp_path / "second/number.json").write_text("9")
     run(tmp_path, until="second", replace={"second": incomplete})
     assert RAN[3:] == ["second"] and "number.json" in told[1]

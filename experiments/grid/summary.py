@@ -399,13 +399,13 @@ def _attribution(comparisons: Mapping[str, Mapping[str, Judged]]) -> Attribution
 
 def _dataset(groups: Sequence[JudgedGroup]) -> DatasetSummary:
     """Mean gains over the backbones of a data set, and how many comparisons came out as expected."""
-    found = [one for pair in EXPECTED for one in _of(groups, pair, NDCG)]
+    found = [one for pair in EXPECTED for one in _select(groups, pair, NDCG)]
     plain = [group.cells[ID.name].difference for group in groups if ID.name in group.cells]
     against_paper = [difference[NDCG] for difference in plain if difference]
     pairs = [pair for pair in PAIRS if any(pair.name in group.comparisons for group in groups)]
     return DatasetSummary(
         mean_gains={
-            pair.name: {name: _mean_gain(_of(groups, pair, name)) for name in COMPARED} for pair in pairs
+            pair.name: {name: _mean_gain(_select(groups, pair, name)) for name in COMPARED} for pair in pairs
         },
         compared=len(found),
         not_below=sum(one.difference >= 0 for one in found),
@@ -415,7 +415,7 @@ def _dataset(groups: Sequence[JudgedGroup]) -> DatasetSummary:
     )
 
 
-def _of(groups: Sequence[JudgedGroup], pair: Pair, name: str) -> list[Judged]:
+def _select(groups: Sequence[JudgedGroup], pair: Pair, name: str) -> list[Judged]:
     """A comparison of every group that has it."""
     found = [group.comparisons.get(pair.name, {}) for group in groups]
     return [metrics[name] for metrics in found if name in metrics]

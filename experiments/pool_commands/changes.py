@@ -21,13 +21,13 @@ from reland_jax.pool_store import (
     Population,
     Purged,
     allowed,
+    asking_stopped,
     check_patterns,
     dense_users,
     difference,
     edits,
     is_current_clean,
     lists_as_they_lie,
-    nobody_asks,
     not_purged,
     purge,
     read_asked,
@@ -198,7 +198,7 @@ def remove(request: ChangeRequest, users: Sequence[str], match: str | None, purg
     _keep_ids_out_of(request.why, users)
 
     def plan(before: Content) -> NextVersion:
-        present, elsewhere = _known(request.store, before, users)
+        present, elsewhere = _served_and_asked(request.store, before, users)
         pool = edits.remove_matching(before.pool, patterns, "--match")
         ids = as_strings(before.population.user_ids)
         matched = ids[np.setdiff1d(before.pool.seeds.user, pool.seeds.user)].tolist()
@@ -284,7 +284,7 @@ def cap(request: ChangeRequest, seeds: int | None, tokens: int | None) -> int:
     return apply_change(request, plan, current)
 
 
-def _known(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
+def _served_and_asked(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
     """Users that the version serves, and others that were asked about; those removed before are neither."""
     served = set(as_strings(before.population.user_ids).tolist())
     asked = {note.user_id for note in read_asked(store.folder)} - served
@@ -367,12 +367,12 @@ def _finish_purge(request: ChangeRequest, before: Content) -> None:
     if not store.unfinished_purge():
         return
     try:
-        with nobody_asks(store, 0):
+        with asking_stopped(store, 0):
             print("a purge was interrupted: it is finished first")
             if not is_current_clean(store):
                 purging = request._replace(action="purge")
                 store.publish(before, _record(purging, before, NextVersion(before, {}), True))
-            _told(purge(store))
+            _print_purged(purge(store))
     except RelandError as error:
         print(f"a purge was interrupted, and cannot be finished yet: {error}", file=sys.stderr)
 
@@ -384,11 +384,11 @@ def _purge(request: ChangeRequest) -> int:
         print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
 
     to_purge(request.store)  # what cannot be purged now is told before anybody is stopped
-    with nobody_asks(request.store, request.wait, waiting), request.store.locked() as store:
-        return _told(purge(store))
+    with asking_stopped(request.store, request.wait, waiting), request.store.locked() as store:
+        return _print_purged(purge(store))
 
 
-def _told(done: Purged) -> int:
+def _print_purged(done: Purged) -> int:
     print(
         f"purged: {len(done.versions)} older versions, {sum(done.prompts.values())} prompts of the journal, "
         f"{len(done.files)} files of the batch provider"

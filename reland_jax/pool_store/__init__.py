@@ -1,13 +1,13 @@
-"""The store of pools: versions under control, edits, removals without trace, an audit log.
+"""The pool store: versions, edits, removals without trace, and an audit log.
 
-This is its door: what other packages use is named here. The method does not know of it; `register` makes a
-store a source of pools (`config.pool.provider` "store").
+This module exports its public names. The method does not import it; `register` makes a store a source of
+pools (`config.pool.provider` "store").
 """
 
 from reland_jax.pool_store import edits
 from reland_jax.pool_store.asked import ASKING_FOLDER, note_requests, read_asked
+from reland_jax.pool_store.asking_lock import Guard, asking, asking_stopped
 from reland_jax.pool_store.audit import read_log
-from reland_jax.pool_store.builders import Guard, asking, nobody_asks
 from reland_jax.pool_store.histories import history_codes
 from reland_jax.pool_store.lists import allowed, lists_as_they_lie, read_lists, read_patterns, read_removals
 from reland_jax.pool_store.patterns import check_patterns
@@ -44,7 +44,7 @@ __all__ = [
     "is_current_clean",
     "lists_as_they_lie",
     "new_content",
-    "nobody_asks",
+    "asking_stopped",
     "not_purged",
     "note_requests",
     "purge",

@@ -23,12 +23,12 @@ ASKED_FILE = "asked.jsonl"
 
 
 class Asked(NamedTuple):
-    """One prompt that was, or was about to be, sent.
+    """A note of one prompt, written before it is sent.
 
     Attributes:
-        user_id: external id of the user whom it shows.
+        user_id: external id of the user in the prompt.
         prompt_hash: hexadecimal SHA-256 of the prompt.
-        journal: where its answer is, from the folder of the store.
+        journal: path of the journal with its answer, relative to the store.
     """
 
     user_id: str
@@ -37,17 +37,17 @@ class Asked(NamedTuple):
 
 
 def read_asked(store: Path) -> list[Asked]:
-    """All notes of a store, oldest first, each once; a line that was cut off by a crash is left out.
+    """All distinct notes of a store, oldest first; a last line that a crash cut off is left out.
 
     Raises:
-        RelandError: a line that is damaged otherwise; or the file cannot be read.
+        RelandError: another line is damaged; or the file cannot be read.
     """
     path = store / ASKING_FOLDER / ASKED_FILE
     try:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     except OSError as error:
         raise RelandError(
-            f"{path}: cannot be read ({error.strerror}); it says whose prompts were sent: restore it"
+            f"{path}: cannot be read ({error.strerror}); it lists whose prompts were sent: restore it"
         ) from error
     found: dict[Asked, None] = {}
     for number, line in enumerate(lines, start=1):
@@ -62,7 +62,7 @@ def read_asked(store: Path) -> list[Asked]:
 
 
 def note_asked(store: Path, notes: Iterable[Asked]) -> None:
-    """Adds notes; they are on disk when this returns. To be called while the store is locked."""
+    """Adds notes, which are on disk when this returns. Call it while the store is locked."""
     known = set(read_asked(store))
     new = [note for note in dict.fromkeys(notes) if note not in known]
     if not new:
@@ -70,20 +70,20 @@ def note_asked(store: Path, notes: Iterable[Asked]) -> None:
     path = store / ASKING_FOLDER / ASKED_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        forget_asked(store, ())  # writes the whole lines again, without the one that was cut off
+        forget_asked(store, ())  # rewrites the complete lines, without the one that was cut off
     append_line(path, _lines(new), private=True)
 
 
 def note_requests(store: Path, made: PoolRequests, journal: Path) -> None:
-    """Notes whom the requests show, before anything is sent. To be called while the store is locked.
+    """Notes the users of the requests, before anything is sent. Call it while the store is locked.
 
     Args:
         store: the folder of the store.
         made: the requests, those of step 0 included.
-        journal: the file that their answers go to.
+        journal: the file for their answers.
 
     Raises:
-        RelandError: the journal of prompts that were sent before is gone, or is damaged.
+        RelandError: the journal of earlier prompts is missing or damaged.
     """
     path, whole = journal.resolve(), store.resolve()
     name = str(path.relative_to(whole) if path.is_relative_to(whole) else path)
@@ -93,28 +93,28 @@ def note_requests(store: Path, made: PoolRequests, journal: Path) -> None:
 
 
 def _check_journal(store: Path, path: Path, name: str) -> None:
-    """Checks that the journal has all prompts that were sent, so that nothing is paid for twice unnoticed."""
+    """Checks that the journal has all prompts that were sent, so that none is paid for twice."""
     sent = sum(note.journal == name for note in read_asked(store))
     notes = store / ASKING_FOLDER / ASKED_FILE
     if sent and not path.exists():
         raise RelandError(
-            f"{path}: the journal is not there, and {notes} says that {sent} prompts were sent with it: "
-            "restore a copy of it; or name another file in config.llm.journal, and they are asked, and paid, "
+            f"{path}: the journal is missing, but {notes} lists {sent} prompts that were sent with it: "
+            "restore a copy of it; or set another file in config.llm.journal, to send and pay the prompts "
             "again"
         )
-    # It is made before the first note, so that a note without a journal always means that it is gone.
+    # It is made before the first note, so a note without a journal means that the journal was lost.
     with Journal(path) as opened:
         paid = sum(used.requests for used in opened.usage().values())
     if sent and not paid:
         print(
-            f"{path}: the journal has no answer, though {notes} says that {sent} prompts were to be sent "
-            "with it; they are asked, and paid, now. If it was emptied, stop this, and restore a copy of it",
+            f"{path}: the journal has no answers, though {notes} lists {sent} prompts to be sent with it; "
+            "they are sent, and paid, now. If it lost its content, stop this and restore a copy",
             file=sys.stderr,
         )
 
 
 def forget_asked(store: Path, notes: Iterable[Asked]) -> None:
-    """Writes the notes again without some of them. To be called while the store is locked."""
+    """Rewrites the notes without some of them. Call it while the store is locked."""
     gone = set(notes)
     path = store / ASKING_FOLDER / ASKED_FILE
     if path.exists():

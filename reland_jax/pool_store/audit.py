@@ -1,13 +1,12 @@
 """The audit log of a pool store, a chain of lines with checksums, and the mark that identifies a store.
 
-Every line keeps the SHA-256 of all bytes before it ("previous") and the checksums of the two lists as they
-are from then on ("lists"), so a line that was edited, lost or put in another place is noticed, and so is a
-list that was deleted or replaced. The mark (`MARK_FILE`) says that a folder is a pool store, and keeps the
-number of lines and the checksum of the whole log: its end cannot be cut off unnoticed either. The checksums
-have no key: they detect accidents, not a person who recomputes them.
+Every line has the SHA-256 of all bytes before it ("previous") and the new checksums of the two lists
+("lists"), so edited, lost or moved lines and deleted or replaced lists are detected. The mark (`MARK_FILE`)
+identifies a pool store, and has the number of lines and the checksum of the complete log, so that a truncated
+log is detected too. The checksums have no key: they detect accidents, not deliberate changes.
 
-A line with "anchor" begins the chain: the first one where an earlier version of this program wrote a log
-without it, and one that `experiments.pool seal` makes where something was lost for good.
+A line with "anchor" starts the chain: in a log of an earlier program without a chain, or after
+`experiments.pool seal` accepted a permanent loss.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ FORMAT_VERSION = 1
 _TRIES = 4
 _WAIT_SECONDS = 0.05
 _NOTHING = hashlib.sha256(b"").hexdigest()
-ADVICE = "restore it from a copy, or accept what is there on record: python -m experiments.pool seal"
+ADVICE = "restore it from a copy, or accept the present state: python -m experiments.pool seal"
 
 
 class Mark(NamedTuple):
-    """What `MARK_FILE` says of the audit log.
+    """The content of `MARK_FILE`.
 
     Attributes:
-        lines: how many there are.
+        lines: number of lines of the audit log.
         sha256: checksum of all of them.
     """
 
@@ -49,11 +48,11 @@ class Log(NamedTuple):
     """An audit log that was read and checked.
 
     Attributes:
-        entries: its lines, oldest first, without one that was cut off by a crash.
-        sha256: checksum of the lines; what the next one keeps as "previous".
+        entries: its lines, oldest first, without a last one that a crash cut off.
+        sha256: checksum of the lines, "previous" of the next one.
         chained: whether the last line has the checksum of those before it (true for an empty log).
-        lists: checksums of the lists by the last line that has them; None where none has.
-        whole: bytes of the whole lines.
+        lists: checksums of the lists in the last line that has them; None without such a line.
+        whole: bytes of the complete lines.
     """
 
     entries: list[dict[str, Any]]
@@ -64,7 +63,7 @@ class Log(NamedTuple):
 
 
 def read_log(store: Path) -> Log:
-    """The audit log, after checking every line of it and holding it against the mark.
+    """The audit log, after checking every line and comparing it with the mark.
 
     Raises:
         RelandError: a line or the mark is damaged, edited or missing; the message names it.
@@ -77,7 +76,7 @@ def read_log(store: Path) -> Log:
         except RelandError:
             if not tries:
                 raise
-            time.sleep(_WAIT_SECONDS)  # another process may be between a line and the mark
+            time.sleep(_WAIT_SECONDS)  # another process may have written a line and not yet the mark
 
 
 def _read_log(store: Path) -> Log:
@@ -86,18 +85,18 @@ def _read_log(store: Path) -> Log:
         if log.entries and "previous" in log.entries[-1]:
             raise RelandError(f"{store / MARK_FILE}: missing; {ADVICE}")
         return log
-    # A process that was killed between the two leaves the mark one line behind.
+    # The mark lacks the last line if a process was killed between writing the two.
     behind = log.chained and log.entries and log.entries[-1].get("previous") == mark.sha256
     if mark.sha256 != log.sha256 and not behind:
         raise RelandError(
-            f"{store / AUDIT_FILE}: lines are missing or edited: {MARK_FILE} tells of {mark.lines} lines "
+            f"{store / AUDIT_FILE}: lines are missing or edited: {MARK_FILE} records {mark.lines} lines "
             f"with another checksum than the {len(log.entries)} that are there; {ADVICE}"
         )
     return log
 
 
 def read_mark(store: Path) -> Mark | None:
-    """The mark of a store; None where there is none.
+    """The mark of a store; None without one.
 
     Raises:
         RelandError: the file is damaged, of a newer version of this program, or of another program.
@@ -108,7 +107,7 @@ def read_mark(store: Path) -> Mark | None:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']!r}")
         if values["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format version {values['format_version']!r}, known is {FORMAT_VERSION}")
+            raise ValueError(f"format version {values['format_version']!r} instead of {FORMAT_VERSION}")
         return Mark(int(values["audit"]["lines"]), str(values["audit"]["sha256"]))
     except FileNotFoundError:
         return None
@@ -119,11 +118,11 @@ def read_mark(store: Path) -> Mark | None:
 
 
 def append(store: Path, log: Log, record: Mapping[str, Any]) -> Log:
-    """Appends a line, and says so in the mark; both are on disk when this returns.
+    """Appends a line and updates the mark; both are on disk when this returns.
 
     Args:
         store: folder of the store, locked.
-        log: as it is.
+        log: the present log.
         record: the line; "previous" is filled in.
 
     Returns:
@@ -138,7 +137,7 @@ def append(store: Path, log: Log, record: Mapping[str, Any]) -> Log:
 
 
 def write_mark(store: Path, log: Log | None = None) -> None:
-    """Marks a folder as a pool store with this log, an empty one unless given."""
+    """Marks a folder as a pool store with this log, by default an empty one."""
     lines, sha256 = (len(log.entries), log.sha256) if log else (0, _NOTHING)
     values = {"format": FORMAT, "format_version": FORMAT_VERSION, "audit": {"lines": lines, "sha256": sha256}}
     write_json(store / MARK_FILE, values, private=True)
@@ -150,7 +149,7 @@ def published(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def log_as_it_is(store: Path) -> Log:
-    """The whole lines of a log that may be damaged: those that cannot be read are left out."""
+    """The readable lines of a log that may be damaged."""
     content = content_of(store / AUDIT_FILE)
     whole = content[: content.rfind(b"\n") + 1]
     entries = [entry for line in whole.split(b"\n")[:-1] if (entry := _entry(line)) is not None]
@@ -182,10 +181,10 @@ def _parsed(path: Path) -> Log:
 
 
 def content_of(path: Path) -> bytes:
-    """The content of an audited file of a store; nothing where it is missing.
+    """The content of an audited file of a store; empty if it is missing.
 
     Raises:
-        RelandError: it cannot be read, or is no file.
+        RelandError: it cannot be read, or is not a file.
     """
     try:
         return read_regular(path)
@@ -196,7 +195,7 @@ def content_of(path: Path) -> bytes:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """A line as an object; None for what is no line of an audit log."""
+    """A line as an object; None if it is not a line of an audit log."""
     try:
         entry = json.loads(line)
         if not isinstance(entry, dict) or not isinstance(entry.get("lists", {}), dict):

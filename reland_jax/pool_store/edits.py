@@ -1,7 +1,7 @@
 """Edits of a reasoning pool, as functions from pool to pool.
 
-They are pure: no files, no clock, no assignment. Each keeps the order of the remaining seed users and refuses
-to leave an empty pool. Dense ids of users never change here.
+They are pure functions, without files, clock or assignment. Each keeps the order of the remaining seed users
+and refuses to empty the pool. Dense ids of users never change.
 """
 
 from __future__ import annotations
@@ -28,56 +28,56 @@ _CHARACTERS_PER_TOKEN = 3
 
 
 def keep_rows(pool: ReasoningPool, rows: Sequence[int] | np.ndarray, why: str) -> ReasoningPool:
-    """The pool with some of its rows only.
+    """The pool with some of its rows.
 
     Args:
         pool: a pool.
         rows: ``<bool>[S]``, or the rows to keep in increasing order.
-        why: what takes the others out, for the error.
+        why: reason for the removal, for the error.
 
     Raises:
-        RelandError: nothing would be left.
+        RelandError: the pool would be empty.
     """
     index = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, np.int64)
     if not len(index):
         raise RelandError(
-            f"{why} would take out all {len(pool.rationales)} seed users; a pool needs at least one"
+            f"{why} would remove all {len(pool.rationales)} seed users; a pool needs at least one"
         )
     rationales = [pool.rationales[row] for row in index.tolist()]
     return ReasoningPool(pool.seeds.rows(index), pool.behaviour[index], rationales)
 
 
 def remove_matching(pool: ReasoningPool, patterns: Sequence[str], flag: str = "--pattern") -> ReasoningPool:
-    """The pool without the rationales in whose step 1, step 2 or raw answer a pattern is found.
+    """The pool without rationales that match a pattern in step 1, step 2 or the raw answer.
 
     Args:
         pool: a pool.
         patterns: regular expressions; upper and lower case are the same.
-        flag: how the person who wrote them named them, for messages.
+        flag: name of the command-line flag, for messages.
 
     Raises:
-        RelandError: nothing would be left, or see `patterns.found_in`.
+        RelandError: the pool would be empty, or see `patterns.found_in`.
     """
     return keep_rows(pool, ~found_in(pool.rationales, patterns, flag), flag)
 
 
 def expire(pool: ReasoningPool, before: datetime) -> ReasoningPool:
-    """The pool without rationales written before a time; those whose time is not known stay.
+    """The pool without rationales written before a time; those without a known time are kept.
 
     Raises:
-        RelandError: nothing would be left.
+        RelandError: the pool would be empty.
     """
     return keep_rows(pool, np.asarray([not is_older(each, before) for each in pool.rationales]), "the bound")
 
 
 def is_older(rationale: Rationale, before: datetime) -> bool:
-    """Whether a rationale is known to have been written before a time."""
+    """Whether a rationale has a known time before the given one."""
     written = written_at(rationale)
     return written is not None and written < before
 
 
 def written_at(rationale: Rationale) -> datetime | None:
-    """When a rationale was written; None where that is not known. A time without zone is UTC."""
+    """When a rationale was written; None if unknown. A time without zone is UTC."""
     try:
         written = datetime.fromisoformat(rationale.created)
     except ValueError:
@@ -86,7 +86,7 @@ def written_at(rationale: Rationale) -> datetime | None:
 
 
 def time_bound(text: str, now: datetime) -> datetime:
-    """The time that "90d", "12h", "6w" (before now) or an ISO date means.
+    """The time of "90d", "12h", "6w" (before now) or an ISO date.
 
     Raises:
         RelandError: neither.
@@ -97,7 +97,7 @@ def time_bound(text: str, now: datetime) -> datetime:
             return now - timedelta(hours=int(span[1]) * _HOURS[span[2]])
         except (OverflowError, ValueError) as error:
             raise RelandError(
-                f"--older_than={text}: longer ago than time is counted; give a shorter span"
+                f"--older_than={text}: before the first date that can be represented; use a shorter span"
             ) from error
     try:
         bound = datetime.fromisoformat(text.strip())
@@ -114,12 +114,12 @@ def represented(pool: ReasoningPool, assignment: Assignment) -> np.ndarray:
 
 
 def cap_seeds(pool: ReasoningPool, users: np.ndarray, seeds: int) -> ReasoningPool:
-    """The pool with at most `seeds` seed users: those with the most assigned users stay.
+    """The pool with at most `seeds` seed users: those with the most assigned users are kept.
 
     Args:
         pool: a pool.
-        users: ``<int>[S]``, how many users each seed user stands for (`represented`). It is not counted
-            again in between. Of equals the one that stands later in the pool goes first.
+        users: ``<int>[S]``, number of users of each seed user (`represented`), not recounted after a removal.
+            Of equals, the later one in the pool is removed first.
         seeds: at least 1.
 
     Raises:
@@ -133,17 +133,16 @@ def cap_seeds(pool: ReasoningPool, users: np.ndarray, seeds: int) -> ReasoningPo
 def cap_tokens(pool: ReasoningPool, users: np.ndarray, tokens: int) -> ReasoningPool:
     """The pool without the seed users with the fewest assigned users, until its tokens are within the limit.
 
-    Tokens are those of prompt and answer, which is what asking about the seed user again would take;
-    seed users with the same prompt share them. Where they are not known, an answer counts a token
-    for every three characters begun. Heuristic texts took none and count in the same way.
+    Tokens are those of prompt and answer, the cost of asking again; seed users with the same prompt share
+    them. If they are unknown, as for heuristic texts, an answer counts a third of its characters, rounded up.
 
     Args:
         pool: a pool.
-        users: see `cap_seeds`, also for who goes first.
+        users: see `cap_seeds`, also for the order of removal.
         tokens: at least 1.
 
     Raises:
-        RelandError: not even the seed user who stands for the most users fits.
+        RelandError: not even the seed user with the most users fits.
     """
     kept: list[int] = []
     seen: set[str] = set()
@@ -175,17 +174,17 @@ def add_entries(
     behaviour: np.ndarray,
     refused: Mapping[str, str],
 ) -> tuple[ReasoningPool, list[Problem]]:
-    """The pool with the rationales of a pool file: in place of a seed user's own, or at its end.
+    """The pool with the rationales of a pool file, which replace those of their seed users or are appended.
 
     Args:
         pool: a pool.
-        entries: lines of the file.
-        dense: external id -> dense id of the users that can be seed users.
+        entries: the lines of the file.
+        dense: dense ids of possible seed users by external id.
         behaviour: ``<float32>[U, D]``, M of all users.
-        refused: external id -> why this line must not be used.
+        refused: reasons against lines, by external id.
 
     Returns:
-        The pool, and the lines that were not used with the reason.
+        The pool, and the unused lines with reasons.
     """
     problems: list[Problem] = []
     fresh: dict[int, FileRationale] = {}
@@ -213,7 +212,7 @@ def add_entries(
 def _unusable(entry: FileRationale, dense: Mapping[str, int]) -> str:
     if entry.rationale is None:
         return "; ".join(entry.problems)
-    return "" if entry.user_id in dense else "the store does not serve this user"
+    return "" if entry.user_id in dense else "the store does not have this user"
 
 
 def replace_rationales(pool: ReasoningPool, rationales: Mapping[int, Rationale]) -> ReasoningPool:
@@ -227,14 +226,13 @@ def replace_rationales(pool: ReasoningPool, rationales: Mapping[int, Rationale])
 
 
 class Difference(NamedTuple):
-    """What is different between two versions, by external id.
+    """The differences between two versions, by external id.
 
     Attributes:
-        removed: seed users that the second has no more, in the first's order.
-        added: seed users that the first did not have, in the second's order.
+        removed: seed users of only the first, in its order.
+        added: seed users of only the second, in its order.
         changed: seed users with another rationale.
-        users: how many users are touched: they get other rationales than before, or in another order,
-            or are served by only one of the two.
+        users: number of users that get other rationales, or in another order, or are in only one version.
     """
 
     removed: list[str]
@@ -243,7 +241,7 @@ class Difference(NamedTuple):
     users: int
 
 
-class Side(NamedTuple):
+class VersionView(NamedTuple):
     """One of the two versions of a `Difference`.
 
     Attributes:
@@ -257,8 +255,8 @@ class Side(NamedTuple):
     assignment: Assignment
 
 
-def diff(before: Side | None, after: Side) -> Difference:
-    """Compares two versions; None is a version that holds nobody."""
+def diff(before: VersionView | None, after: VersionView) -> Difference:
+    """Compares two versions; None is an empty version."""
     if before is None:
         return Difference([], [*_texts(after)], [], len(after.user_ids))
     old, new = _texts(before), _texts(after)
@@ -270,16 +268,18 @@ def diff(before: Side | None, after: Side) -> Difference:
     )
 
 
-def _texts(side: Side) -> dict[str, Rationale]:
+def _texts(side: VersionView) -> dict[str, Rationale]:
     seeds = as_strings(side.user_ids)[side.pool.seeds.user].tolist()
     return dict(zip(seeds, side.pool.rationales, strict=True))
 
 
-def _touched(before: Side, after: Side, old: Mapping[str, Rationale], new: Mapping[str, Rationale]) -> int:
-    """Users of both versions whose rationales differ, and users of one only."""
+def _touched(
+    before: VersionView, after: VersionView, old: Mapping[str, Rationale], new: Mapping[str, Rationale]
+) -> int:
+    """Number of users whose rationales differ, or who are in one version only."""
     codes: dict[tuple[str, Rationale], int] = {}
 
-    def given(side: Side, texts: Mapping[str, Rationale]) -> np.ndarray:
+    def given(side: VersionView, texts: Mapping[str, Rationale]) -> np.ndarray:
         of_seed = np.asarray([codes.setdefault(pair, len(codes)) for pair in texts.items()])
         return of_seed[side.assignment.seed]
 
@@ -294,11 +294,11 @@ def _touched(before: Side, after: Side, old: Mapping[str, Rationale], new: Mappi
 
 
 def stats(pool: ReasoningPool, assignment: Assignment) -> dict[str, Any]:
-    """What a pool holds, as JSON values: `pool_summary`, and how it serves its users.
+    """Statistics of a pool and its assignment, as JSON values.
 
     Returns:
-        Beyond the summary: users, users_per_seed (min, median, max), seeds_for_nobody_else (seed users
-        that only they themselves are assigned to), cosine (percentiles 5, 50 and 95 of all users to
+        Besides `pool_summary`: users, users_per_seed (min, median, max), seeds_for_nobody_else (seed users to
+        whom no other user is assigned), cosine (percentiles 5, 50 and 95 of all users to
         their nearest seed user), oldest, newest (ISO times, "" if unknown), without_time, tokens (as
         `cap_tokens` counts them), and same_text (rationales that repeat another's step 2).
     """

@@ -1,13 +1,13 @@
 """The removal list and the moderation list of a pool store.
 
-Both outlive every version, so that no later build, refresh or addition restores what was removed. The removal
-list holds no external id: only a hash of each with a salt of the store. Who has the store can test whether an
-id is on the list, which is what the list is for, but cannot read ids from it.
+Both apply to all versions, so that no later build, refresh or addition restores what was removed. The removal
+list has salted hashes instead of external ids: one can test whether an id is on the list, but cannot read ids
+from it.
 
-The last line of the audit log that has them keeps the checksums of both (see `audit`): a list that was
-deleted, edited or replaced by an older one is refused. To change one, its new text is put aside in
-`NEXT_FILE`, then the audit log has its checksum, and then it gets its name: a process that is killed in
-between leaves either the old lists or what the next one needs to finish.
+The audit log has the checksums of both (see `audit`): a list that was deleted, edited or replaced by an older
+one is refused. A change writes the new text to `NEXT_FILE`, then its checksum to the audit log, and then
+renames the file: if the process is killed in between, the old lists remain or the next process finishes the
+change.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _WAIT_SECONDS = 0.05
 
 
 class Removals(NamedTuple):
-    """The removal list: users who must not come back.
+    """The removal list: users who must not be restored.
 
     Attributes:
         salt: hexadecimal, drawn when the list is first written.
-        users: hashes of users who left: they are in no pool, no assignment and no population.
-        seeds: hashes of users who are served but are not to be seed users again.
+        users: hashes of removed users, who are in no pool, assignment or population.
+        seeds: hashes of users who must not be seed users again.
     """
 
     salt: str
@@ -58,28 +58,28 @@ class Removals(NamedTuple):
         return hmac.digest(bytes.fromhex(self.salt), name, "sha256").hex()
 
     def left(self, user_ids: Iterable[str]) -> np.ndarray:
-        """Which of the users left, ``<bool>[n]``."""
+        """Which of the users were removed, ``<bool>[n]``."""
         return np.asarray([bool(self.users) and self.digest(str(u)) in self.users for u in user_ids], bool)
 
     def barred(self, user_ids: Iterable[str]) -> np.ndarray:
-        """Which of the users may not be seed users, ``<bool>[n]``; those who left are among them."""
+        """Which of the users must not be seed users, ``<bool>[n]``, including removed users."""
         both = self.users | self.seeds
         return np.asarray([bool(both) and self.digest(str(u)) in both for u in user_ids], bool)
 
     def plus(self, *, users: Iterable[str] = (), seeds: Iterable[str] = ()) -> Removals:
-        """The list with more external ids on it."""
+        """The list with additional external ids."""
         more_users = {self.digest(str(user)) for user in users}
         more_seeds = {self.digest(str(user)) for user in seeds}
         return Removals(self.salt, self.users | more_users, self.seeds | more_seeds)
 
     def minus(self, users: Iterable[str]) -> Removals:
-        """The list without some external ids, in whichever way they were on it."""
+        """The list without some external ids, neither as users nor as seed users."""
         gone = {self.digest(str(user)) for user in users}
         return Removals(self.salt, self.users - gone, self.seeds - gone)
 
 
 def read_removals(folder: Path) -> Removals:
-    """The removal list of a store, empty with a new salt where there is none yet.
+    """The removal list of a store, empty with a new salt if there is none yet.
 
     Raises:
         RelandError: the file is not the one that the audit log tells of, damaged, or of a newer format.
@@ -88,7 +88,7 @@ def read_removals(folder: Path) -> Removals:
 
 
 def read_patterns(folder: Path) -> tuple[str, ...]:
-    """The blocked patterns of a store, in the order in which they were blocked.
+    """The blocked patterns of a store, in the order of blocking.
 
     Raises:
         RelandError: the file is not the one that the audit log tells of, damaged, or of a newer format.
@@ -97,9 +97,9 @@ def read_patterns(folder: Path) -> tuple[str, ...]:
 
 
 def read_lists(folder: Path) -> dict[str, bytes]:
-    """Name -> content of both lists, b"" for one that was never written; compared with the audit log.
+    """Content of both lists by name, b"" for one that was never written; verified by the audit log.
 
-    No lock is needed: a change that is under way is waited for.
+    No lock is needed: it waits for a change in progress.
 
     Raises:
         RelandError: a list is missing or does not match the audit log; or the log is damaged.
@@ -116,12 +116,12 @@ def read_lists(folder: Path) -> dict[str, bytes]:
 
 
 def checksums(lists: Mapping[str, bytes]) -> dict[str, str]:
-    """What the audit log keeps of the lists: SHA-256 by name, "" for one that was never written."""
+    """SHA-256 of the lists by name, "" for one that was never written, as in the audit log."""
     return {name: hashlib.sha256(text).hexdigest() if text else "" for name, text in lists.items()}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Name -> present content of both lists, b"" for a missing one."""
+    """Present content of both lists by name, b"" for a missing one."""
     return {name: content_of(folder / name) for name in LIST_FILES}
 
 
@@ -138,11 +138,11 @@ def lists_as_they_lie(folder: Path) -> tuple[Removals, tuple[str, ...]]:
 def change_lists(
     folder: Path, log: Log, *, removals: Removals | None = None, patterns: Sequence[str] | None = None
 ) -> Log:
-    """Replaces lists, and writes a line about it into the audit log; to be called while locked.
+    """Replaces lists, with a line in the audit log. Call it while the store is locked.
 
     Args:
         folder: the store.
-        log: its audit log as it is.
+        log: its present audit log.
         removals: the new removal list, if it changes.
         patterns: the new moderation list, if it changes.
 
@@ -162,10 +162,10 @@ def change_lists(
 
 
 def finish_lists(folder: Path, log: Log) -> None:
-    """Puts lists in place that a killed process only announced; to be called while locked.
+    """Finishes a change of lists by a killed process. Call it while the store is locked.
 
     Raises:
-        RelandError: what it put aside is damaged, and the lists are not those of the audit log.
+        RelandError: the new lists are damaged, and the present ones do not match the audit log.
     """
     aside = folder / NEXT_FILE
     if not aside.exists():
@@ -185,7 +185,7 @@ def now() -> str:
 
 
 def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
-    """The lists, if they are those of the audit log; announced ones count."""
+    """The lists, if they match the audit log, including a change in progress."""
     lists = contents(folder)
     if log.lists is None:
         _hold_against_entries(log, lists, folder)
@@ -199,14 +199,14 @@ def _held_against(log: Log, folder: Path) -> dict[str, bytes]:
         if found[name] != expected:
             what = "missing" if not found[name] else "edited or replaced" if expected else "not made here"
             raise RelandError(
-                f"{folder / name}: {what}: it is not the list that {AUDIT_FILE} tells of; without it, "
-                f"whoever was removed, and what was blocked, would come back: {ADVICE}"
+                f"{folder / name}: {what}: it does not match {AUDIT_FILE}; without it, "
+                f"removed users and blocked texts would be restored: {ADVICE}"
             )
     return lists
 
 
 def _hold_against_entries(log: Log, lists: Mapping[str, bytes], folder: Path) -> None:
-    """The same for a log without checksums, by an earlier program: it has what commands put on the lists."""
+    """The same for a log of an earlier program, which has the additions to the lists instead of checksums."""
     users: set[str] = set()
     patterns: set[str] = set()
     for entry in log.entries:
@@ -224,7 +224,7 @@ def _hold_against_entries(log: Log, lists: Mapping[str, bytes], folder: Path) ->
     ):
         if lost:
             raise RelandError(
-                f"{folder / name}: lacks {len(lost)} entries that {AUDIT_FILE} tells of; {ADVICE}"
+                f"{folder / name}: lacks {len(lost)} entries that are in {AUDIT_FILE}; {ADVICE}"
             )
 
 
@@ -269,7 +269,7 @@ def patterns_of(text: bytes, folder: Path) -> tuple[str, ...]:
 def allowed(
     rationales: Sequence[Rationale], user_ids: Sequence[str], removals: Removals, patterns: Iterable[str]
 ) -> np.ndarray:
-    """Which seed users are on no list, and their texts neither: ``<bool>[S]``.
+    """Which seed users are not removed and have no blocked text: ``<bool>[S]``.
 
     Args:
         rationales: ``S`` rationales.
@@ -284,7 +284,7 @@ def _values(text: bytes, path: Path) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        # Going on without the list would bring back what it keeps out.
+        # Continuing without the list would restore what was removed.
         raise RelandError(f"{path}: cannot be read ({error}); {ADVICE}") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != LIST_VERSION:

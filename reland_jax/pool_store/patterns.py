@@ -1,7 +1,7 @@
-"""Regular expressions of people, searched for in rationales, with a bound on the time that they may take.
+"""Searches rationales for regular expressions from users, within a time limit.
 
-An expression such as ``(\\w+\\s?)+!`` can take longer than anybody lives. The search therefore runs in a
-process of its own (`search_worker`), which ends after `SECONDS` and a little for each rationale.
+An expression such as ``(\\w+\\s?)+!`` can take exponential time. The search therefore runs in its own process
+(`search_worker`), which ends after `SECONDS` and a little for each rationale.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from reland_jax.pool_store import search_worker
 from reland_jax.types import Rationale, RelandError
 
 SECONDS = 3.0
-"""Processor time that a pattern may take, beside `SECONDS_PER_RATIONALE`."""
+"""Processor time for a pattern, in addition to `SECONDS_PER_RATIONALE`."""
 SECONDS_PER_RATIONALE = 0.001
 
 
 def check_patterns(patterns: Sequence[str], flag: str = "--pattern") -> None:
-    """Refuses what cannot be searched for.
+    """Refuses invalid patterns.
 
     Args:
-        patterns: as they are searched for; upper and lower case are the same.
-        flag: how the person who wrote them named them, for the message.
+        patterns: regular expressions; upper and lower case are the same.
+        flag: name of the command-line flag, for the message.
 
     Raises:
-        RelandError: not a regular expression, or one that finds the empty text and so everything.
+        RelandError: not a regular expression, or one that matches the empty text and so everything.
     """
     found_in((), patterns, flag)
 
 
 def found_in(rationales: Sequence[Rationale], patterns: Sequence[str], flag: str = "--pattern") -> np.ndarray:
-    """In which rationales a pattern is found, in step 1, step 2 or the raw answer: ``<bool>[S]``.
+    """Which rationales match a pattern in step 1, step 2 or the raw answer: ``<bool>[S]``.
 
     Args:
         rationales: ``S`` rationales.
         patterns: regular expressions; upper and lower case are the same.
-        flag: how the person who wrote them named them, for the message.
+        flag: name of the command-line flag, for the message.
 
     Raises:
         RelandError: see `check_patterns`; or a pattern takes too long.
@@ -65,7 +65,7 @@ def found_in(rationales: Sequence[Rationale], patterns: Sequence[str], flag: str
         if "memory" in told:
             raise RelandError(f"{flag}={pattern!r} takes too much memory to search for; write a simpler one")
         if told["empty"]:
-            raise RelandError(f"{flag}={pattern!r} finds the empty text, and so would every rationale")
+            raise RelandError(f"{flag}={pattern!r} matches the empty text, and so every rationale")
         found[told["rows"]] = True
     return found
 

@@ -23,22 +23,22 @@ from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 
 _BATCH_FILE = re.compile(r"batch_(requests(-\d+)?|responses)\.jsonl|batch_sent/[0-9a-f]{16}\.jsonl")
-"""What the batch provider leaves in its folder: prompts and answers, which are in the journal too."""
+"""Files of the batch provider with prompts and answers, which are in the journal too."""
 
 
 Found = TypeVar("Found")
 
 
 class Purged(NamedTuple):
-    """What a purge deletes.
+    """The content of a purge.
 
     Attributes:
         versions: numbers of older versions.
-        prompts: journal -> prompts of it, with all their answers.
+        prompts: number of prompts, deleted with all their answers, by journal.
         files: files of the batch provider.
-        missing: journals that the notes of those on the removal list name and that are not there: they
-            were moved or deleted. The notes of them stay, for the next purge.
-        foreign: folders of versions that hold something else too, which stays.
+        missing: journals in the notes of removed users that were moved or deleted. Their notes are kept for
+            the next purge.
+        foreign: folders of versions with other files, which are kept.
     """
 
     versions: tuple[int, ...]
@@ -49,20 +49,20 @@ class Purged(NamedTuple):
 
 
 def to_purge(store: PoolStore, removals: Removals | None = None, kept: int | None = None) -> Purged:
-    """What `purge` would delete; nothing is changed.
+    """What `purge` would delete; changes nothing.
 
     Args:
         store: the store.
-        removals: the removal list to go by; that of the store unless given.
-        kept: number of the version that would be kept.
+        removals: the removal list; by default that of the store.
+        kept: number of the version to keep.
 
     Raises:
-        RelandError: a batch is under way, a journal cannot be read, or a prompt in it is in no note.
+        RelandError: a batch is open, a journal cannot be read, or a prompt in it has no note.
     """
     asking = store.folder / ASKING_FOLDER
     if BatchState(asking).open:
         raise RelandError(
-            f"{asking}: a batch is under way and may bring what is to be purged; fetch its answers with the "
+            f"{asking}: an open batch may have answers that are to be purged; fetch them with the "
             "command that sent it, then purge"
         )
     _check_noted(store)
@@ -76,21 +76,21 @@ def to_purge(store: PoolStore, removals: Removals | None = None, kept: int | Non
 
 
 def purge(store: PoolStore) -> Purged:
-    """Deletes what other files than the current version hold of those on the removal list; while locked.
+    """Deletes the data of removed users from all files but the current version. Call it while locked.
 
-    Those are the older versions, the batch provider's files, the prompts of removed users and seed users
-    in the journals with all that came back for them, and the notes of them. It may be repeated, after an
-    interruption or without need. No process may ask in the store meanwhile (`builders`).
+    It deletes the older versions, the batch provider's files, the prompts of removed users and seed users in
+    the journals with all responses, and their notes. It may be repeated. No process may ask in the store
+    meanwhile (`asking_lock`).
 
     Args:
         store: the store.
 
     Returns:
-        What was deleted, after looking again that nothing is left.
+        What was deleted; the deletion is verified.
 
     Raises:
-        RelandError: a journal that is in use, or damaged; a batch that is under way; the current version
-            itself has somebody who was removed; or something is left.
+        RelandError: a journal is in use or damaged; a batch is open; the current version has a removed user;
+            or something remains.
     """
     _check_current(store)
     planned = to_purge(store, kept=store.current())
@@ -115,7 +115,7 @@ def purge(store: PoolStore) -> Purged:
 
 
 def is_current_clean(store: PoolStore) -> bool:
-    """Whether the current version, as it was written, has nobody who was removed."""
+    """Whether the files of the current version have no removed user."""
     content, removals = store.read_as_written(), read_removals(store.folder)
     ids = as_strings(content.population.user_ids)
     left = removals.left(ids.tolist()).any()
@@ -123,15 +123,15 @@ def is_current_clean(store: PoolStore) -> bool:
 
 
 def not_purged(path: Path) -> str:
-    """What to do about a journal that a purge did not find."""
+    """The message about a journal that a purge did not find."""
     return (
-        f"{path}: this journal is not there, and prompts of removed users were sent by it: put it back in "
-        "this place and purge again; if it was deleted for good, an empty file does"
+        f"{path}: this journal is missing, but has prompts of removed users: restore it in "
+        "this place and purge again; if it was deleted, put an empty file there"
     )
 
 
 def _stands_in(path: Path) -> bool:
-    """Whether a person put an empty file in the place of a journal that was deleted for good."""
+    """Whether an empty file stands for a deleted journal."""
     return path.stat().st_size == 0
 
 
@@ -144,7 +144,7 @@ def _count(path: Path, prompt_hashes: set[str]) -> int:
 
 
 def _check_noted(store: PoolStore) -> None:
-    """Refuses a store whose notes do not say of every prompt in its own journal whom it shows."""
+    """Refuses a store with prompts in its journal whose users are not in the notes."""
     path, notes = store.folder / ASKING_FOLDER / JOURNAL_FILE, store.folder / ASKING_FOLDER / ASKED_FILE
     if not path.is_file() or _stands_in(path):
         return
@@ -152,17 +152,17 @@ def _check_noted(store: PoolStore) -> None:
         unknown = journal.prompts().keys() - {note.prompt_hash for note in read_asked(store.folder)}
     if unknown:
         raise RelandError(
-            f"{notes}: {len(unknown)} prompts in {path.name} are not noted there, so nobody can tell whether "
-            f"they show a user who was removed: restore the file from a backup; or empty {path.name}, whose "
-            "answers are then paid for again where they are needed"
+            f"{notes}: {len(unknown)} prompts in {path.name} have no note, so it is unknown whether "
+            f"they show a removed user: restore the file from a backup; or empty {path.name}, whose "
+            "answers are then paid for again when needed"
         )
 
 
 def _check_current(store: PoolStore) -> None:
     if not is_current_clean(store):
         raise RelandError(
-            f"{store.folder}: version {store.current()} is current and has users who were removed since it "
-            "was made; a new version has to take its place: give the command again"
+            f"{store.folder}: version {store.current()} is current and has users who were removed after it "
+            "was made; it has to be replaced by a new version: run the command again"
         )
 
 
@@ -171,7 +171,7 @@ def _check_gone(left: Purged) -> None:
     if left.versions or prompts or left.files:
         raise RelandError(
             f"not purged: {len(left.versions)} older versions, {prompts} prompts in journals and "
-            f"{len(left.files)} files came back while they were deleted; end what writes them, and give the "
+            f"{len(left.files)} files were written meanwhile; end that process, and run the "
             "command again"
         )
 
@@ -187,7 +187,7 @@ def _missing(journals: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _prompts(store: PoolStore, removals: Removals) -> tuple[dict[Path, set[str]], list[Asked]]:
-    """Journal -> hashes of the prompts of everybody on the removal list, and the notes of them."""
+    """Hashes of the prompts of removed users by journal, and their notes."""
     notes = read_asked(store.folder)
     gone = removals.barred([note.user_id for note in notes]).tolist()
     notes = [note for note, barred in zip(notes, gone, strict=True) if barred]
@@ -198,7 +198,7 @@ def _prompts(store: PoolStore, removals: Removals) -> tuple[dict[Path, set[str]]
 
 
 def verify(store: PoolStore) -> list[str]:
-    """Everything that is wrong with a store, worst first; nothing is changed.
+    """All faults of a store, worst first; changes nothing.
 
     Every version is read with all its checks, the current one is compared with the lists, the lists with the
     audit log, the log with the versions, and the journals are read completely.
@@ -211,7 +211,7 @@ def verify(store: PoolStore) -> list[str]:
     audited = _tried(problems, lambda: _audited(store))
     lists = _tried(problems, lambda: (read_removals(store.folder), read_patterns(store.folder)))
     if audited and store.unfinished_purge():
-        problems.append("a purge was interrupted or could not be done: give the command again")
+        problems.append("a purge was interrupted or failed: run the command again")
     if lists:
         missing = _tried(problems, lambda: _missing(_prompts(store, lists[0])[0]))
         problems += map(not_purged, missing or ())
@@ -230,7 +230,7 @@ def verify(store: PoolStore) -> list[str]:
 
 
 def _tried(problems: list[str], look: Callable[[], Found]) -> Found | None:
-    """What a look finds; None where it fails, which is a problem then."""
+    """The result of a check; None if it fails, which is listed as a problem."""
     try:
         return look()
     except RelandError as error:
@@ -243,14 +243,14 @@ def _against_log(
 ) -> list[str]:
     change = read_record(store.path_of(number))["change"]
     if number not in audited and number not in sealed:
-        return [f"version {number} is not in the audit log; the next change puts that right"]
+        return [f"version {number} is not in the audit log; the next change adds it"]
     if number in audited and not _is_its_line(audited[number], change):
         return [f"version {number}: its line in the audit log was edited"]
     return []
 
 
 def _audited(store: PoolStore) -> tuple[dict[int, dict[str, Any]], set[int]]:
-    """The lines of versions by number, and versions without one that somebody accepted on record."""
+    """Lines of versions by number, and versions without a line that `seal` accepted."""
     entries = audit.read_log(store.folder).entries
     seals = [entry for entry in entries if entry["action"] == "seal"]
     sealed = {number for entry in seals for number in entry.get("versions", ())}
@@ -258,7 +258,7 @@ def _audited(store: PoolStore) -> tuple[dict[int, dict[str, Any]], set[int]]:
 
 
 def _is_its_line(entry: dict[str, Any], change: dict[str, Any]) -> bool:
-    """Whether a line of the log is what its version says; where it stands is checked by the log itself."""
+    """Whether a line of the log matches its version; the log itself checks the order."""
     return entry | {"previous": ""} == change | {"previous": ""}
 
 

@@ -1,7 +1,7 @@
-"""The next version of a stored pool: users who lost their seed user get the nearest of the others.
+"""The next version of a stored pool: users without their seed user get the nearest remaining one.
 
-`edits` says which seed users stay; here the users follow. The assignment is imported where it is used, so
-that a mistake in a command is told without waiting for jax.
+`edits` decides which seed users are kept; this module assigns the users. It imports the assignment inside
+functions, so that a mistake in a command is reported without importing jax.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reland_jax.config import RetrievalConfig, nearest_name
-from reland_jax.pool_store.edits import Difference, Side, diff, keep_rows
+from reland_jax.pool_store.edits import Difference, VersionView, diff, keep_rows
 from reland_jax.pool_store.lists import Removals, allowed, read_patterns, read_removals
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import Content, Origin, Population
@@ -31,12 +31,12 @@ def new_content(
     """A version in which every user is assigned again.
 
     Args:
-        population: the users that it serves.
+        population: its users.
         pool: its pool; dense ids are rows of the population.
         settings: see `Content`.
         before: the previous version, if any: an unchanged rationale keeps its origin.
-        current: dense ids of seed users whose rationale was written from their present training items,
-            though it is the same as before.
+        current: dense ids of seed users whose unchanged rationale was written again from the present training
+            items.
 
     Raises:
         RelandError: see `retrieval.assign_with_cold`.
@@ -52,10 +52,10 @@ def new_content(
 
 
 def with_pool(before: Content, pool: ReasoningPool) -> Content:
-    """The version with another pool of the same users.
+    """The version with another pool for the same users.
 
-    If the pool only lost seed users, only the users who were assigned to one of these are assigned again; all
-    others keep their seed users and cosines.
+    If the pool only lost seed users, only the users who were assigned to these are assigned again; all others
+    keep their seed users and cosines.
 
     Raises:
         RelandError: see `retrieval.assign`.
@@ -68,14 +68,14 @@ def with_pool(before: Content, pool: ReasoningPool) -> Content:
 
 
 def without_users(before: Content, users: np.ndarray) -> Content:
-    """The version without some users: they are not served, are no seed users, and appear nowhere in it.
+    """The version without some users, neither as users nor as seed users.
 
     Args:
         before: a version.
         users: dense ids.
 
     Raises:
-        RelandError: no seed user would be left.
+        RelandError: the pool would be empty.
     """
     stays = np.ones(len(before.population.user_ids), bool)
     stays[users] = False
@@ -91,18 +91,18 @@ def without_users(before: Content, users: np.ndarray) -> Content:
 
 
 def read_version(store: PoolStore, number: int | None = None, ignoring: Iterable[str] = ()) -> Content:
-    """Reads a version and applies the store's removal and moderation lists to it.
+    """Reads a version and applies the removal and moderation lists of the store.
 
-    Removals and blocks may be newer than the version, even than the current one if somebody wrote an older
-    number into CURRENT. Users who lose their seed user get the nearest of the others.
+    The lists may be newer than the version, even than the current one if CURRENT was edited. Users without
+    their seed user get the nearest remaining one.
 
     Args:
         store: the store.
-        number: of the version; the current one unless given.
-        ignoring: patterns of the moderation list that are not searched for.
+        number: number of the version, by default the current one.
+        ignoring: patterns of the moderation list that are not applied.
 
     Raises:
-        RelandError: see `PoolStore.read_as_written`; a list is damaged; or nothing of the version is left.
+        RelandError: see `PoolStore.read_as_written`; a list is damaged; or the version would be empty.
     """
     content, removals = store.read_as_written(number), read_removals(store.folder)
     without = set(ignoring)
@@ -115,7 +115,7 @@ def read_version(store: PoolStore, number: int | None = None, ignoring: Iterable
     rows = allowed(content.pool.rationales, ids[content.pool.seeds.user].tolist(), removals, patterns)
     if rows.all():
         return content
-    return with_pool(content, keep_rows(content.pool, rows, "what was removed and blocked since then"))
+    return with_pool(content, keep_rows(content.pool, rows, "the lists of the store"))
 
 
 def screened(
@@ -128,31 +128,31 @@ def screened(
     """
     seeds = as_strings(user_ids)[pool.seeds.user].tolist()
     rows = allowed(pool.rationales, seeds, removals, patterns)
-    return keep_rows(pool, rows, "what was removed and blocked before")
+    return keep_rows(pool, rows, "the lists of the store")
 
 
 def difference(before: Content | None, after: Content) -> Difference:
     """The difference between two versions (see `edits.diff`)."""
-    return diff(_side(before) if before else None, _side(after))
+    return diff(_view_of(before) if before else None, _view_of(after))
 
 
 def dense_users(population: Population, user_ids: Iterable[str]) -> np.ndarray:
     """Dense ids of external ids, ``<int64>[n]``.
 
     Raises:
-        RelandError: a user that the store does not serve; the nearest id is named.
+        RelandError: a user is not in the store; the message names the nearest id.
     """
     known = {user: row for row, user in enumerate(as_strings(population.user_ids).tolist())}
     for user in user_ids:
         if user not in known:
             hint = nearest_name(user, list(known)) if len(known) < 20_000 else ""
             hint = hint if hint.startswith("did you mean") else "see: show --user"
-            raise RelandError(f"--user={user}: the store does not serve this user; {hint}")
+            raise RelandError(f"--user={user}: the store does not have this user; {hint}")
     return np.asarray([known[user] for user in user_ids], np.int64)
 
 
-def _side(content: Content) -> Side:
-    return Side(content.population.user_ids, content.pool, content.assignment)
+def _view_of(content: Content) -> VersionView:
+    return VersionView(content.population.user_ids, content.pool, content.assignment)
 
 
 def _retrieval(settings: Mapping[str, Any], pool: ReasoningPool) -> RetrievalConfig:
@@ -178,7 +178,7 @@ def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
     cold = np.flatnonzero(lost & (population.seen == 0))
     lost = np.flatnonzero(lost & (population.seen > 0))
     if len(lost):
-        # Seed users come first, so that they are matched to themselves as in every assignment.
+        # Seed users come first, so that they are assigned to themselves as in every assignment.
         others = lost[~np.isin(lost, pool.seeds.user)]
         users = np.concatenate([pool.seeds.user.astype(np.int64), others])
         found = assign(
@@ -190,7 +190,7 @@ def _reassigned(before: Content, pool: ReasoningPool) -> Assignment:
         rows = np.asarray([place[user] for user in lost.tolist()])
         seed[lost], cosine[lost] = found.seed[rows], found.cosine[rows]
     if len(cold):
-        # By the votes of the warm users, who all have a seed user again.
+        # By the votes of the warm users, who all have a seed user now.
         weights = profile_weights(population.profile, population.seen, retrieval.cold_mismatch)
         voted = most_voted(weights, seed[weights.warm, 0], len(pool.rationales), seed.shape[1])
         rows = np.searchsorted(weights.cold, cold)

@@ -1,10 +1,10 @@
-"""Searches texts for patterns: a program of its own, which the system ends if a pattern takes too long.
+"""Searches texts for patterns: a separate program, which the system ends if a pattern takes too long.
 
-It is given one JSON object on its standard input ("patterns", "texts": a list of lists, "seconds" of
-processor time for each pattern), and answers with JSON lines: {"pattern": n} before each pattern, then
-{"error": ...}, {"memory": ...} where it takes too much of it, or {"empty": whether it finds the empty
-text, "rows": which of the lists it is found in}.
-Nothing of this project is imported, so that it starts at once.
+It reads one JSON object from standard input ("patterns", "texts": a list of lists, "seconds" of processor
+time for each pattern), and writes JSON lines: {"pattern": n} before each pattern, then {"error": ...},
+{"memory": ...} if it takes too much, or {"empty": whether it matches the empty text, "rows": the lists with a
+match}.
+It imports nothing of this project, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BYTES_PER_CHARACTER = 16
 
 
 def search(pattern: str, texts: list[list[str]]) -> dict[str, Any]:
-    """What is said about one pattern; upper and lower case are the same."""
+    """The result for one pattern; upper and lower case are the same."""
     try:
         expression = re.compile(pattern, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError, MemoryError) as error:
@@ -42,14 +42,14 @@ def _found(expression: re.Pattern[str], texts: list[list[str]]) -> dict[str, Any
 
 
 def main() -> None:
-    """Answers what stands on the standard input."""
+    """Answers the request on standard input."""
     text = sys.stdin.read()
     room = _ROOM_BYTES + _BYTES_PER_CHARACTER * len(text)
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))  # an expression may take memory without end, too
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))  # an expression may also take unlimited memory
     job = json.loads(text)
     for number, pattern in enumerate(job["patterns"]):
         print(json.dumps({"pattern": number}), flush=True)
-        # The signal's own action ends the process: no loop of the regular expression can hold it up.
+        # The signal's default action ends the process even inside a loop of the regular expression.
         signal.setitimer(signal.ITIMER_PROF, job["seconds"])
         print(json.dumps(search(pattern, job["texts"])), flush=True)
 

@@ -22,7 +22,7 @@ class StoredPool:
 
     Attributes:
         path: the store.
-        number: the version that was read.
+        number: number of the version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -37,15 +37,15 @@ class StoredPool:
         self._rows = {user_ids[row]: row for row in np.flatnonzero(fine).tolist()}
 
     def seed_rationales(self, ids: IdMap, cluster: np.ndarray | None, splits: Splits) -> SeedRationales:
-        """The seed users of the version whose rationales may be used, in its order; see `OpenPool`.
+        """The seed users of the version with usable rationales, in its order; see `OpenPool`.
 
-        A rationale may be used if all training interactions from which it was written are training
-        interactions still, and the first ones: then its writer saw nothing that is held out now,
-        whatever the split was then. New interactions after them do no harm.
+        A rationale may be used if the training interactions from which it was written are the first training
+        interactions now: then its writer saw nothing that is held out now. New interactions after them do not
+        matter.
         """
         dense = {str(user): row for row, user in enumerate(ids.users)}
         problems = [
-            Problem(user, f"{self.path}: version {self.number}: the data do not have this user")
+            Problem(user, f"{self.path}: version {self.number}: this user is not in the data")
             for user in self._rows
             if user not in dense
         ]
@@ -72,13 +72,13 @@ class StoredPool:
         then, now = self._content.origin.seen[row], splits.train.lengths()[user]
         return (
             f"{self.path}: version {self.number}: written from {then} training interactions (protocol "
-            f"{self._content.settings['protocol']}), and the {now} of now do not begin with all of them: "
-            "some are held out now, or the data are others; refresh the store with these settings"
+            f"{self._content.settings['protocol']}), but the present {now} do not start with these: "
+            "some are held out now, or the data changed; refresh the store with these settings"
         )
 
 
 def register() -> None:
-    """Makes stores known to the pool, as what `config.pool.provider` "store" names."""
+    """Registers stores as a source of pools, `config.pool.provider` "store"."""
     register_source("store", Source(_open, _state, _provenance))
 
 

@@ -1,19 +1,18 @@
-"""The pool store: versions of a reasoning pool that never change, one of which is the current one.
+"""The pool store: immutable versions of a reasoning pool, one of which is the current one.
 
-    STORE/store.json           the mark of a store, and how long the audit log is (see `audit`)
+    STORE/store.json           the mark of a store, with the length of the audit log (see `audit`)
     STORE/CURRENT              the number of the current version; replaced as a whole
     STORE/versions/000001/     one folder per version (see `version_files`)
-    STORE/behaviour/           the users that versions serve, by checksum
-    STORE/audit.jsonl          one line per change: who, when, why, what, and how many it touched
-    STORE/removed.json         who must not come back (see `lists`)
-    STORE/blocked.json         patterns that no rationale may have
-    STORE/asking/              journal, files of the batch provider, and whose prompts were sent
+    STORE/behaviour/           the users of versions, by checksum
+    STORE/audit.jsonl          one line per change: who, when, why, what, and how many users changed
+    STORE/removed.json         removed users (see `lists`)
+    STORE/blocked.json         patterns of blocked rationales
+    STORE/asking/              journal, files of the batch provider, and notes of sent prompts
     STORE/lock                 held by the one process that changes the store
 
-A version exists from the moment at which CURRENT names it. What a killed process leaves behind before
-that is cleared by the next change; the audit line of a switch that was killed right after it is in the
-version itself and is put in then. All files are readable by their owner alone, and nothing is deleted but
-what this program wrote (see `tidying`).
+A version exists as soon as CURRENT names it. If a process is killed before that, the next change removes its
+files; if it is killed right after, the next change adds the line to the audit log, which the version
+contains. Only the owner can read the files, and only files of this program are deleted (see `tidying`).
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ from reland_jax.pool_store.version_files import Content, read_content, read_reco
 from reland_jax.types import RelandError
 
 _MOST_DIGITS = 12
-"""Of the number of a version."""
+"""Number of digits in the name of a version."""
 
 WAIT_SECONDS = 10.0
-"""How long a change waits for another process to finish its own."""
+"""Longest wait for a change by another process, in seconds."""
 
 
 class PoolStore:
@@ -62,17 +61,17 @@ class PoolStore:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Nothing is read yet."""
+        """Reads nothing yet."""
         self.folder = files.resolve(folder)
         self._locked = False
 
     # --- reading -------------------------------------------------------------------------------
 
     def current(self) -> int | None:
-        """Number of the current version, None where nothing has been published.
+        """Number of the current version, None if none was published.
 
         Raises:
-            RelandError: CURRENT is missing or damaged though versions were published.
+            RelandError: CURRENT is missing or damaged, but versions were published.
         """
         path = self.folder / CURRENT_FILE
         try:
@@ -88,7 +87,7 @@ class PoolStore:
         except (OSError, UnicodeDecodeError) as error:
             raise RelandError(f"{path}: cannot be read ({error})") from error
         if not (text.isascii() and text.strip().isdecimal() and len(text.strip()) <= _MOST_DIGITS):
-            raise RelandError(f"{path}: holds {text[:40]!r}; it must be the number of a version")
+            raise RelandError(f"{path}: contains {text[:40]!r}; it must be the number of a version")
         return int(text)
 
     def numbers(self) -> list[int]:
@@ -96,9 +95,9 @@ class PoolStore:
         return tidying.version_numbers(self.folder)
 
     def read_as_written(self, number: int | None = None) -> Content:
-        """A version, the current one unless a number is given, after checking every byte of it.
+        """A version, by default the current one, after checking all its bytes.
 
-        The lists of the store may forbid some of it: `rematch.read_version` is what applies them.
+        It does not apply the lists of the store; `rematch.read_version` does.
 
         Raises:
             RelandError: there is no such version, or it is damaged (see `read_content`).
@@ -106,7 +105,7 @@ class PoolStore:
         return read_content(self.path_of(number), self.folder)
 
     def path_of(self, number: int | None = None) -> Path:
-        """Folder of a version, the current one unless a number is given.
+        """Folder of a version, by default the current one.
 
         Raises:
             RelandError: there is no such version.
@@ -114,16 +113,16 @@ class PoolStore:
         number = self.current() if number is None else number
         if number is None:
             raise RelandError(
-                f"{self.folder}: no pool store here; make one with: python -m experiments.pool build"
+                f"{self.folder}: not a pool store; create one with: python -m experiments.pool build"
             )
         path = self.folder / VERSIONS_FOLDER / f"{number:06d}"
         if not path.is_dir():
             known = ", ".join(map(str, self.numbers())) or "none"
-            raise RelandError(f"{self.folder}: version {number} is not there; there are: {known}")
+            raise RelandError(f"{self.folder}: version {number} does not exist; existing versions: {known}")
         return path
 
     def audit(self) -> list[dict[str, Any]]:
-        """The lines of the audit log about versions, oldest first, after checking all of them.
+        """The lines of the audit log about versions, oldest first, after checking all lines.
 
         Raises:
             RelandError: the log is damaged (see `audit.read_log`).
@@ -131,7 +130,7 @@ class PoolStore:
         return audit.published(read_log(self.folder).entries)
 
     def state(self) -> list[str]:
-        """A value that changes whenever the pool of this store does, for the stamp of a stage.
+        """Values that change whenever the pool of this store does, for the stamp of a stage.
 
         Raises:
             RelandError: there is no current version, or its record or a list is damaged.
@@ -139,7 +138,7 @@ class PoolStore:
         return [read_record(self.path_of())["sha256"], *checksums(read_lists(self.folder)).values()]
 
     def unfinished_purge(self) -> bool:
-        """Whether a purge was begun that has not come to its end.
+        """Whether a purge was started and not finished.
 
         Raises:
             RelandError: the audit log is damaged.
@@ -152,12 +151,12 @@ class PoolStore:
         return found
 
     def _purge_was_begun(self, log: Log) -> bool:
-        """The same of a log by an earlier version of this program, which did not write down the end."""
+        """The same for a log of an earlier program, which did not record the end of a purge."""
         lines = audit.published(log.entries)
         return bool(lines) and bool(lines[-1].get("purging")) and len(self.numbers()) > 1
 
     def provenance(self) -> dict[str, Any]:
-        """Which version this is and where its pool came from, for the provenance of what is made of it.
+        """The current version and the origin of its pool, for the provenance of derived pools.
 
         Raises:
             RelandError: there is no current version, or its record is damaged.
@@ -176,15 +175,16 @@ class PoolStore:
 
     @contextlib.contextmanager
     def locked(self, wait: float = WAIT_SECONDS) -> Iterator[PoolStore]:
-        """Keeps every other process from changing the store; ends with the process, whatever ends that.
+        """Locks the store against changes by other processes; the lock ends with the process.
 
-        The store is made if need be, and what an earlier process left half done is put right first.
+        It creates the store if necessary, and first completes the change of a killed process.
 
         Args:
-            wait: seconds to wait for a change that is under way.
+            wait: seconds to wait for a change by another process.
 
         Raises:
-            RelandError: another process is still at it; the folder is no store; its log or lists are damaged.
+            RelandError: another process holds the lock; the folder is not a store; its log or lists are
+                damaged.
         """
         with self._exclusive(wait):
             self._locked = True
@@ -195,19 +195,17 @@ class PoolStore:
                 self._locked = False
 
     def publish(self, content: Content, change: Mapping[str, Any]) -> int:
-        """Makes the next version and switches to it; to be called while `locked`.
+        """Makes the next version and switches to it. Call it while `locked`.
 
         Args:
-            content: what the version holds.
-            change: JSON values for the audit log; the number, the time, the checksums of the lists and of
-                the log so far are filled in.
+            content: content of the version.
+            change: JSON values for the audit log; number, time and checksums are added.
 
         Returns:
             Its number.
 
         Raises:
-            RelandError: the content does not fit together, or has somebody on the removal list; nothing
-                has changed then.
+            RelandError: the content is inconsistent, or has a removed user; then nothing is changed.
         """
         assert self._locked, "publish outside of locked()"
         self._check_removals(content)
@@ -225,16 +223,16 @@ class PoolStore:
         return number
 
     def note(self, action: str, values: Mapping[str, Any]) -> None:
-        """Writes a line into the audit log that is about no version; while `locked`."""
+        """Writes a line that is not about a version into the audit log. Call it while `locked`."""
         assert self._locked, "note outside of locked()"
         record = {"when": now(), "action": action, **values}
         audit.append(self.folder, read_log(self.folder), record)
 
     def drop_older(self) -> tuple[int, list[Path]]:
-        """Deletes every version but the current one, and what only they need; while `locked`.
+        """Deletes all versions but the current one, and populations of only these. Call it while `locked`.
 
         Returns:
-            How many versions were deleted, and folders of versions that hold something else too, which stays.
+            Number of deleted versions, and folders of versions with other files, which are kept.
         """
         assert self._locked, "drop_older outside of locked()"
         current = self.path_of()
@@ -245,25 +243,25 @@ class PoolStore:
         return len(older), left
 
     def seal(self, change: Mapping[str, Any]) -> None:
-        """Accepts the audit log and the lists as they lie there, and chains the log from here on.
+        """Accepts the present audit log and lists, and chains the log from here on.
 
-        For a store that lost something for good: whoever stood on a lost list is not known any more.
+        For a store with a permanent loss: users on a lost list are no longer known.
 
         Args:
             change: JSON values for the audit log.
 
         Raises:
-            RelandError: no store, or a list that is there cannot be read.
+            RelandError: not a store, or an existing list cannot be read.
         """
         if not tidying.has_traces(self.folder):
-            raise RelandError(f"{self.folder}: no pool store here")
+            raise RelandError(f"{self.folder}: not a pool store")
         with self._exclusive(WAIT_SECONDS, check=False):
             (self.folder / NEXT_FILE).unlink(missing_ok=True)
             self._anchor({"when": now(), **change, "action": "seal", "versions": self.numbers()})
 
     @contextlib.contextmanager
     def _exclusive(self, wait: float, check: bool = True) -> Iterator[None]:
-        """Holds the lock file, which names the process that does."""
+        """Holds the lock file, which has the id of this process."""
         if check:
             tidying.check_store(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -271,8 +269,8 @@ class PoolStore:
         while not lock.take():
             if time.monotonic() >= deadline:
                 raise RelandError(
-                    f"{lock.path}: process {lock.holder()} is changing this store; give the command again "
-                    "when it has finished"
+                    f"{lock.path}: process {lock.holder()} is changing this store; run the command again "
+                    "when it has ended"
                 )
             time.sleep(0.05)
         try:
@@ -281,7 +279,7 @@ class PoolStore:
             lock.release()
 
     def _recover(self) -> None:
-        """Clears what a killed process left before its switch, and tells the audit of one after it."""
+        """Removes an unfinished version of a killed process, or completes the audit of a finished one."""
         log = read_log(self.folder)
         self._cut_torn_line(log)
         current = self.current()
@@ -297,20 +295,20 @@ class PoolStore:
         finish_lists(self.folder, log)
         newest = max([0, *self._audited(log), *([current] if current else [])])
         for number in self.numbers():
-            # Only what comes after all that is known was not finished.
+            # Only versions after all recorded ones are unfinished.
             if number > newest and tidying.is_version(self.path_of(number)):
                 tidying.drop_version(self.path_of(number))
         tidying.sweep(self.folder)
         self._drop_unused_behaviour()
 
     def _audit_late(self, log: Log, number: int) -> Log:
-        """The audit line of a version whose process was killed right after the switch."""
+        """Adds the audit line of a version whose process was killed right after the switch."""
         change = read_record(self.path_of(number))["change"]
         sealed = bool(log.entries) and log.entries[-1]["action"] == "seal"
         if "previous" in change and change["previous"] != log.sha256 and not sealed:
             raise RelandError(
-                f"{self.folder / AUDIT_FILE}: version {number} is current and is not in it, and lines before "
-                "that one are missing; restore it from a copy, or accept what is there on record: "
+                f"{self.folder / AUDIT_FILE}: current version {number} is not in it, and lines before "
+                "its line are missing; restore it from a copy, or accept the present state: "
                 "python -m experiments.pool seal"
             )
         if "previous" in change:
@@ -320,18 +318,18 @@ class PoolStore:
         return read_log(self.folder)
 
     def _adopt(self, log: Log) -> Log:
-        """Takes over the store of an earlier version of this program."""
+        """Upgrades the store of an earlier version of this program."""
         print(
-            f"{self.folder}: this store was made by an earlier version of this program: its audit log is "
-            "chained from here on, and its files become readable by their owner alone",
+            f"{self.folder}: upgraded from an earlier version of this program: its audit log is "
+            "chained from here on, and only the owner can read its files",
             file=sys.stderr,
         )
-        read_lists(self.folder)  # refused, where they lack what the log tells of
+        read_lists(self.folder)  # refused if they lack entries of the log
         return self._anchor({"when": now(), "action": "chained", "purged": not self._purge_was_begun(log)})
 
     def _anchor(self, record: Mapping[str, Any]) -> Log:
-        """Chains the log from here on, with the lists as they lie there."""
-        lists_as_they_lie(self.folder)  # a list that cannot be read is not accepted
+        """Chains the log from here on, with the present lists."""
+        lists_as_they_lie(self.folder)  # an unreadable list is refused
         lists = contents(self.folder)
         log = audit.log_as_it_is(self.folder)
         self._cut_torn_line(log)
@@ -345,12 +343,12 @@ class PoolStore:
                 os.fsync(file.fileno())
 
     def _check_removals(self, content: Content) -> None:
-        """Nobody on the removal list comes into a version, whatever a command works out."""
+        """Refuses a version with a removed user."""
         removals = read_removals(self.folder)
         ids = content.population.user_ids
         seeds = ids[content.pool.seeds.user].tolist()
         if removals.left(ids.tolist()).any() or removals.barred(seeds).any():
-            raise RelandError(f"{self.folder}: the new version would have users who were removed")
+            raise RelandError(f"{self.folder}: the new version would have removed users")
 
     def _audited(self, log: Log) -> set[int]:
         return {entry["version"] for entry in audit.published(log.entries)}
@@ -360,11 +358,11 @@ class PoolStore:
         return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
     def _drop_unused_behaviour(self) -> None:
-        """Deletes populations that no version on disk names."""
+        """Deletes populations that no version on disk uses."""
         try:
             records = [read_record(self.path_of(number)) for number in self.numbers()]
         except RelandError:
-            return  # what a damaged version needs is not known, so everything is kept
+            return  # the population of a damaged version is unknown, so all are kept
         tidying.drop_behaviour(self.folder, [record["behaviour"]["name"] for record in records])
 
     # --- lists ---------------------------------------------------------------------------------
@@ -372,14 +370,14 @@ class PoolStore:
     def remember(
         self, *, users: Sequence[str] = (), seeds: Sequence[str] = (), patterns: Sequence[str] = ()
     ) -> None:
-        """Puts users, seed users and patterns on the lists of the store; while `locked`."""
+        """Adds users, seed users and patterns to the lists of the store. Call it while `locked`."""
         assert self._locked, "remember outside of locked()"
         before, known = read_removals(self.folder), read_patterns(self.folder)
         after = before.plus(users=users, seeds=seeds)
         self._change_lists(before, after, known, [*known, *(each for each in patterns if each not in known)])
 
     def forget(self, *, users: Sequence[str] = (), patterns: Sequence[str] = ()) -> None:
-        """Takes users and patterns off the lists of the store; while `locked`."""
+        """Removes users and patterns from the lists of the store. Call it while `locked`."""
         assert self._locked, "forget outside of locked()"
         before, known = read_removals(self.folder), read_patterns(self.folder)
         kept = [pattern for pattern in known if pattern not in patterns]
@@ -388,7 +386,7 @@ class PoolStore:
     def _change_lists(
         self, before: Removals, after: Removals, known: Sequence[str], patterns: Sequence[str]
     ) -> None:
-        """Writes the lists that are others than before."""
+        """Writes the lists that changed."""
         removals = after if after != before else None
         new = None if list(patterns) == list(known) else list(dict.fromkeys(patterns))
         if removals is not None or new is not None:

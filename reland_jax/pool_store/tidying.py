@@ -1,8 +1,7 @@
-"""Deletes from the folder of a pool store what this program wrote, and nothing else.
+"""Deletes files of this program, and no others, from the folder of a pool store.
 
-A store carries a mark (`audit.MARK_FILE`), or the traces of an earlier version of this program that wrote
-none; a folder with other things in it is refused. Within a store, what is deleted is known by its place,
-its name and what it holds.
+A store has a mark (`audit.MARK_FILE`), or the traces of an earlier version of this program without marks; a
+folder with other content is refused. Files to delete are recognised by place, name and content.
 """
 
 from __future__ import annotations
@@ -24,33 +23,33 @@ LOCK_FILE = "lock"
 
 _VERSION = re.compile(r"\d{6,}")
 _BEHAVIOUR = re.compile(r"[0-9a-f]{24}\.npz")
-# What earlier versions of this program wrote aside, and left when they were killed.
+# Temporary files of earlier versions of this program that were killed.
 _OLD_ASIDE = re.compile(r"(.+?)\.(?:tmp|old)-\d+(?:\.tmp-\d+)?")
 _OF_ASKING = (ASKED_FILE, "journal.sqlite", "batch_state.json", "batch_requests.jsonl")
 
 
 def check_store(folder: Path) -> None:
-    """Refuses a folder that is neither a pool store, nor empty, nor yet to be made.
+    """Refuses an existing folder that is neither empty nor a pool store.
 
     Raises:
-        RelandError: the folder holds something else; or its mark is damaged.
+        RelandError: the folder has other content; or its mark is damaged.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise RelandError(f"{folder}: a file, where the folder of a pool store is needed")
+        raise RelandError(f"{folder}: a file, not the folder of a pool store")
     if read_mark(folder) is not None or has_traces(folder):
         return
     others = [path.name for path in sorted(folder.iterdir()) if not _is_of_the_start(path)]
     if others:
         raise RelandError(
-            f"{folder}: no pool store, and not empty: it holds {', '.join(others[:3])}; name an empty "
-            "folder, or one that is not there yet"
+            f"{folder}: not a pool store, and not empty: it has {', '.join(others[:3])}; choose an empty "
+            "or a new folder"
         )
 
 
 def has_traces(folder: Path) -> bool:
-    """Whether a folder was made as a pool store, by what lies there: earlier versions wrote no mark."""
+    """Whether a folder without a mark was made as a pool store by an earlier version."""
     log = log_as_it_is(folder)
     if any("version" in entry and "action" in entry for entry in log.entries):
         return True
@@ -60,7 +59,7 @@ def has_traces(folder: Path) -> bool:
 
 
 def is_version(folder: Path) -> bool:
-    """Whether a folder is a version that this program wrote, sound or not."""
+    """Whether a folder is a version of this program, intact or damaged."""
     if not _VERSION.fullmatch(folder.name):
         return False
     try:
@@ -70,7 +69,7 @@ def is_version(folder: Path) -> bool:
 
 
 def version_numbers(store: Path) -> list[int]:
-    """Numbers of the folders that hold a version, or what is left of one, in order."""
+    """Numbers of the folders with a complete or partial version, in order."""
     folders = (path for path in (store / VERSIONS_FOLDER).glob("*") if _VERSION.fullmatch(path.name))
     return sorted(
         int(path.name)
@@ -80,7 +79,7 @@ def version_numbers(store: Path) -> list[int]:
 
 
 def drop_version(folder: Path) -> list[Path]:
-    """Deletes a version; returns the folder if it holds something else too, which stays."""
+    """Deletes a version; returns the folder if it has other files, which are kept."""
     for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
     sweep_folder(folder)
@@ -92,7 +91,7 @@ def drop_version(folder: Path) -> list[Path]:
 
 
 def drop_behaviour(store: Path, used: Iterable[str]) -> None:
-    """Deletes the populations of the store that are not named."""
+    """Deletes the populations of the store except the named ones."""
     kept = set(used)
     for path in (store / BEHAVIOUR_FOLDER).glob("*.npz"):
         if _BEHAVIOUR.fullmatch(path.name) and path.name not in kept:
@@ -100,7 +99,7 @@ def drop_behaviour(store: Path, used: Iterable[str]) -> None:
 
 
 def sweep(store: Path) -> list[Path]:
-    """Deletes what killed processes wrote aside in the store, and returns what was deleted."""
+    """Deletes temporary files of killed processes in the store, and returns their paths."""
     folders = [store, store / VERSIONS_FOLDER, store / BEHAVIOUR_FOLDER, store / ASKING_FOLDER]
     found = [path for folder in folders if folder.is_dir() for path in sweep_folder(folder)]
     for path in _old_asides(store):
@@ -110,7 +109,7 @@ def sweep(store: Path) -> list[Path]:
 
 
 def make_store_private(store: Path) -> None:
-    """Makes what an earlier version of this program wrote readable by its owner alone."""
+    """Makes files of an earlier version of this program readable only by their owner."""
     own = [store / name for name in (CURRENT_FILE, AUDIT_FILE, MARK_FILE, LOCK_FILE, NEXT_FILE, *LIST_FILES)]
     own += [store / VERSIONS_FOLDER / f"{number:06d}" for number in version_numbers(store)]
     own += [path for path in (store / BEHAVIOUR_FOLDER).glob("*.npz") if _BEHAVIOUR.fullmatch(path.name)]
@@ -121,7 +120,7 @@ def make_store_private(store: Path) -> None:
 
 
 def _is_of_the_start(path: Path) -> bool:
-    """Whether something is what a store begins with, before it has its mark."""
+    """Whether an entry belongs to a store that has no mark yet."""
     return path.name == LOCK_FILE or path.name.startswith((f".{MARK_FILE}.tmp-",))
 
 

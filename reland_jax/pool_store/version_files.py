@@ -1,9 +1,9 @@
-"""What one version of a pool store holds, and how its files are written and read back with every check.
+"""Content and files of one version of a pool store, with all checks.
 
 A version is a folder: `POOL_FILE` and `MANIFEST_FILE` (see `store`), `ASSIGNMENT_FILE` (user_id,
-seed_user_id, cosine, and rank where users have several), `ORIGIN_FILE` (what each rationale was written
-from) and `VERSION_FILE`, which has the checksums of all of them and its own. The users that it serves are
-a file of the store that versions share, named by its checksum.
+seed_user_id, cosine, and rank if users have several), `ORIGIN_FILE` (the interactions behind each rationale)
+and `VERSION_FILE`, which has the checksums of all of them and its own. Its users are in a file of the store
+that versions share, named by its checksum.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ BEHAVIOUR_FOLDER = "behaviour"
 
 _FILES = (POOL_FILE, MANIFEST_FILE, ASSIGNMENT_FILE, ORIGIN_FILE)
 OWN_FILES = (*_FILES, VERSION_FILE)
-"""All that the folder of a version holds."""
-_ADVICE = "restore it from a copy, or write the number of a sound version into CURRENT"
+"""All files of a version."""
+_ADVICE = "restore it from a copy, or write the number of an intact version into CURRENT"
 
 
 class Population(NamedTuple):
-    """The users that a store serves, as the behaviour encoder saw them.
+    """The users of a store, with their behaviour vectors.
 
     Attributes:
         user_ids: ``<str>[U]``, external ids.
@@ -69,10 +69,10 @@ class Population(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What the writer of each rationale can have seen, one row per seed user.
+    """The interactions that the writer of each rationale may have seen, one row per seed user.
 
     Attributes:
-        seen: ``<int32>[S]``, how many of the first training interactions.
+        seen: ``<int32>[S]``, number of first training interactions.
         history: ``<uint64>[S]``, code of them.
     """
 
@@ -81,10 +81,10 @@ class Origin(NamedTuple):
 
 
 class Content(NamedTuple):
-    """All that a version holds.
+    """The content of a version.
 
     Attributes:
-        population: whom it serves.
+        population: its users.
         pool: the reasoning pool; dense ids are rows of the population.
         origin: aligned with the pool.
         assignment: every user's seed users.
@@ -101,10 +101,10 @@ class Content(NamedTuple):
 def write_content(
     folder: Path, store: Path, content: Content, number: int, change: Mapping[str, Any]
 ) -> None:
-    """Writes a version into a new, empty folder, and its population into the store unless it is there.
+    """Writes a version into a new, empty folder, and its population into the store if it is new.
 
     Raises:
-        RelandError: see `store.save_pool`, or a user assigned to no seed user.
+        RelandError: see `save_pool`, or a user without a seed user.
     """
     check_assignment(content.assignment, len(content.population.user_ids), len(content.pool.rationales))
     behaviour = _packed(content.population)
@@ -132,11 +132,11 @@ def write_content(
 
 
 def read_content(folder: Path, store: Path) -> Content:
-    """Reads a version after checking every byte of it.
+    """Reads a version after checking all its bytes.
 
     Raises:
-        RelandError: a file that is missing, truncated, edited, of a newer format or that does not fit the
-            others; the message names it.
+        RelandError: a file is missing, truncated, edited, inconsistent or of a newer format; the message
+            names it.
     """
     record = read_record(folder)
     found = {file: _verified(folder / file, record["files"].get(file)) for file in _FILES}
@@ -160,7 +160,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     version = record.get("format_version")
     if version not in _READABLE:
         older = isinstance(version, int) and version < FORMAT_VERSION
-        advice = "build the pool again in this store; what its journal answers is not asked" if older else ""
+        advice = "build the pool again in this store; answers in its journal are reused" if older else ""
         raise RelandError(
             f"{path}: format version {version!r}, this program reads {_READABLE[0]} to {FORMAT_VERSION}; "
             f"{advice or 'update the program'}"
@@ -171,14 +171,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def check_assignment(assignment: Assignment, num_users: int, num_seeds: int) -> None:
-    """Raises `RelandError` unless every user has seed users of the pool, and cosines that can be."""
+    """Raises `RelandError` unless every user has seed users of the pool, and cosines in [-1, 1]."""
     seed, cosine = assignment
     fits = seed.shape == cosine.shape and seed.ndim == 2 and len(seed) == num_users and seed.shape[1] > 0
     if not fits:
         raise RelandError(f"the assignment has shape {seed.shape}, for {num_users} users")
     outside = (seed < 0) | (seed >= num_seeds)
     if outside.any():
-        raise RelandError(f"{int(outside.any(1).sum())} users are assigned to no seed user of the pool")
+        raise RelandError(f"{int(outside.any(1).sum())} users are not assigned to a seed user of the pool")
     if not (np.abs(cosine) <= 1 + 1e-5).all():
         raise RelandError("the assignment has cosines outside [-1, 1]")
 
@@ -193,14 +193,14 @@ def _own_checksum(record: Mapping[str, Any]) -> str:
 
 
 def _verified(path: Path, expected: Mapping[str, Any] | None) -> bytes:
-    """The bytes of a file, if they are those that were written."""
+    """The bytes of a file, after checking size and checksum."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RelandError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
     found = _checksum(content)
     if expected is None or found["sha256"] != expected.get("sha256"):
-        size = f"{found['bytes']} bytes, {(expected or {}).get('bytes')} were written"
+        size = f"{found['bytes']} bytes instead of {(expected or {}).get('bytes')}"
         raise RelandError(f"{path}: truncated or edited ({size}, another SHA-256); {_ADVICE}")
     return content
 
@@ -209,7 +209,7 @@ def _verified(path: Path, expected: Mapping[str, Any] | None) -> bytes:
 
 
 def _packed(population: Population) -> bytes:
-    """Uncompressed, with ids in UTF-8, so that a plain search of the bytes finds whoever is in it."""
+    """Uncompressed, with ids in UTF-8, so that a plain search of the bytes finds every user."""
     content, starts = packed(as_strings(population.user_ids))
     arrays = {
         "user_ids": content,
@@ -231,7 +231,7 @@ def _unpacked(content: bytes, path: Path) -> Population:
             arrays = {name: stored[name] for name in Population._fields}
             arrays["user_ids"] = _user_ids(stored)
     except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise RelandError(f"{path}: not the users of a pool store ({error}); {_ADVICE}") from error
+        raise RelandError(f"{path}: not the population file of a pool store ({error}); {_ADVICE}") from error
     if len({len(array) for array in arrays.values()}) != 1:
         raise RelandError(f"{path}: its arrays differ in length; {_ADVICE}")
     return Population(**arrays)
@@ -240,7 +240,7 @@ def _unpacked(content: bytes, path: Path) -> Population:
 def _user_ids(stored: Mapping[str, np.ndarray]) -> np.ndarray:
     if "user_id_starts" in stored:
         return unpacked(stored["user_ids"], stored["user_id_starts"])
-    # Stores of earlier programs have a column of fixed width.
+    # Stores of earlier versions have a column of fixed width.
     return as_strings([name.decode() for name in stored["user_ids"].tolist()])
 
 
@@ -281,7 +281,7 @@ def _assignment(
     users = as_strings(population.user_ids)
     k = len(columns["user_id"]) // max(len(users), 1)
     if columns["user_id"] != np.repeat(users, k).tolist():
-        raise RelandError(f"{path}: its users are not those that the store serves")
+        raise RelandError(f"{path}: its users are not those of the population")
     row = {user_id: row for row, user_id in enumerate(users[pool.seeds.user].tolist())}
     seed = np.asarray([row.get(seed_id, -1) for seed_id in columns["seed_user_id"]], np.int32)
     cosine = np.asarray(columns["cosine"], np.float32)

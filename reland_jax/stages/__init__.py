@@ -49,11 +49,11 @@ FLOW = Flow(
     (LOAD, SPLIT, ENCODE_USERS, SAMPLE_SEEDS, BUILD_POOL, ITEMS, RATIONALES, ASSIGN),
     after=("train", "report"),
 )
-"""From raw interactions to all that training reads."""
+"""The stages from raw interactions to the inputs of training."""
 
 
 def seeding_of(made: Made) -> Seeding:
-    """What a pool is built from, of a run that came as far as the seed users."""
+    """The inputs of a pool, from a run that includes the seed users."""
     seeds, stamp = made[SAMPLE_SEEDS], made.artefacts[SAMPLE_SEEDS.name].fingerprint
     return Seeding(
         made[LOAD], made[SPLIT], made[ENCODE_USERS], seed_set(seeds), seeds["cluster_of_user"], stamp
@@ -61,7 +61,7 @@ def seeding_of(made: Made) -> Seeding:
 
 
 def inputs_of(made: Made) -> Inputs:
-    """What results and report read, of a run that came as far as the assignment."""
+    """The inputs of results and report, from a run that includes the assignment."""
     stamp = fingerprint(*(made.artefacts[each.name].fingerprint for each in (ITEMS, RATIONALES, ASSIGN)))
     return Inputs(
         made[LOAD], made[SPLIT], made[SAMPLE_SEEDS]["cluster_of_user"], made[BUILD_POOL],

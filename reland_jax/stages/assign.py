@@ -1,8 +1,8 @@
 """Stage `assign`: every user's nearest seed users (Eq. 3).
 
-There are two settings of neighbours. A user is given `retrieval.neighbours` rationales; in training they are
-drawn among the `fusion.neighbours` nearest, if those are more. The artefact has as many as both of them need,
-and `given` and `drawn_among` say which of them is meant.
+Two settings count neighbours. A user is given `retrieval.neighbours` rationales; in training they are drawn
+among the `fusion.neighbours` nearest ones, if that is more. The artefact has enough for both, and `given` and
+`drawn_among` select from it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _log = logging.getLogger(__name__)
 
 
 def _retrieval(config: Config) -> RetrievalConfig:
-    """How the artefact is searched, with the number of seed users that it has of every user."""
+    """Settings of the search, with the number of seed users per user in the artefact."""
     wanted = max(config.retrieval.neighbours, config.fusion.neighbours)
     return dataclasses.replace(config.retrieval, neighbours=wanted)
 
 
 def given(assignment: Assignment, config: Config) -> Assignment:
-    """The seed users whose rationales a user is given, k of them, or all where there are fewer."""
+    """The k seed users whose rationales a user is given, or all if there are fewer."""
     return _nearest(assignment, config.retrieval.neighbours)
 
 
 def drawn_among(assignment: Assignment, config: Config) -> Assignment:
-    """The seed users among whom training draws, and no fewer than are given."""
+    """The seed users among which training draws, at least as many as are given."""
     return _nearest(assignment, _retrieval(config).neighbours)
 
 
@@ -48,10 +48,10 @@ def _nearest(assignment: Assignment, count: int) -> Assignment:
 
 def _assign(job: Job) -> Assignment:
     config, pool, activity = job.config, job[BUILD_POOL].pool, job[SPLIT].train.lengths()
-    # A file may bring seed users without training items; none can be like them.
+    # A pool file may have seed users without training items; no user can be assigned to them.
     rows = np.flatnonzero(activity[pool.seeds.user])
     if (wanted := config.retrieval.neighbours) > len(rows):
-        _log.warning("assign: config.retrieval.neighbours=%d, and there are %d seed users", wanted, len(rows))
+        _log.warning("assign: config.retrieval.neighbours=%d exceeds the %d seed users", wanted, len(rows))
     search = _retrieval(config)
     profile = profiles(job[LOAD].user_features, len(activity))
     found = assign_with_cold(

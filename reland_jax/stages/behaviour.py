@@ -38,7 +38,7 @@ def _encode_users(job: Job) -> np.ndarray:
     with use_mesh_together(config.mesh):
         behaviour = _encode_behaviour(job, interactions, splits)
     weight = config.encoder.text_weight
-    # Texts are the first process's alone: the others take the artefact, and this stays unused.
+    # Only the first process encodes texts: the others read the artefact, and do not use this one.
     if not weight or not first:
         return behaviour
     items = encode_items(interactions, config, job.cache)
@@ -46,7 +46,7 @@ def _encode_users(job: Job) -> np.ndarray:
 
 
 def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> np.ndarray:
-    """A lightweight backbone's vectors of all users."""
+    """The vectors of all users by a lightweight backbone."""
     config, encoder = job.config, job.config.encoder
     task = id_task(
         dataclasses.replace(config, model=encoder.model, train=encoder.train), splits, interactions
@@ -56,7 +56,7 @@ def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> n
         task, evaluator, encoder.train, job.checkpoints,
         run={"made_from": job.stamp}, label="behaviour encoder",
     )  # fmt: skip
-    # "valid" vectors have read the training history and nothing after it.
+    # "valid" vectors depend on the training history only.
     return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
 
 

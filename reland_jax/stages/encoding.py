@@ -1,4 +1,4 @@
-"""Encodes the texts of items and rationales; checks them before and whitens them after."""
+"""Checks, encodes and whitens the texts of items and rationales."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from reland_jax.types import Interactions, ReasoningPool
 from reland_jax.variants import find_variant
 
 ITEM_TEXTS, RATIONALES = "item texts", "rationales"
-"""What is encoded, in messages."""
+"""Names of the texts in messages."""
 
 
 def check_item_texts(interactions: Interactions, config: Config) -> None:
     """Checks that the item texts can be encoded into meaningful vectors (`text.check_texts`).
 
     Raises:
-        RelandError: they cannot, or would not.
+        RelandError: they cannot.
     """
     check_texts(item_texts(interactions, config.data.text_fields), _text_config(config), ITEM_TEXTS)
 
@@ -47,8 +47,8 @@ def encode_rationales(
     """
     written = [rationale.step2 for rationale in pool.rationales]
     rationales = encode_texts(written, _text_config(config), cache, RATIONALES)
-    # The principal directions of the items are those in which tastes differ. Raw, all rationales share
-    # one large component, and a projection of it is a bias towards popular items.
+    # Tastes differ along the principal directions of the items. Raw rationales share one large component,
+    # whose projection is a bias towards popular items.
     items = encode_items(interactions, config, cache)
     return whitened(rationales, items, config.text.whiten_rationales)
 
@@ -59,7 +59,7 @@ def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np
     Args:
         texts: ``<float32>[n, T]``.
         items: ``<float32>[I + 1, T]``.
-        directions: how many, at most; there are no more than described items and T.
+        directions: upper bound; there are no more than described items and T.
     """
     if directions is None:
         return texts
@@ -69,12 +69,12 @@ def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np
 
 
 def texts_state(config: Config) -> list[Any]:
-    """What the vectors of texts depend on: the weights of the encoder, how much of a text it reads, and which
-    columns describe an item; for the settings of a stage."""
+    """Settings of a stage on which text vectors depend: the weights of the encoder, the length of text that
+    it reads, and the columns that describe an item."""
     return [encoder_state(config.text.encoder), config.text.max_tokens, config.data.text_fields]
 
 
 def _text_config(config: Config) -> TextConfig:
-    """If no variant reads texts, it does not matter if their vectors are alike."""
+    """If no variant reads texts, similar vectors are allowed."""
     read = config.encoder.text_weight or any(find_variant(name).reads_texts for name in config.variants)
     return config.text if read else dataclasses.replace(config.text, allow_alike=True)

@@ -19,7 +19,7 @@ def _check(job: Job, made: Artefact) -> None:
     interactions: Interactions = made.value
     if (report := interactions.report) is not None:
         _log.info("%s", report_text(report) if made.fresh else report_line(report))
-    users_to_show(job.config.report_users, interactions.ids.users)  # a wrong id is told before the trainings
+    users_to_show(job.config.report_users, interactions.ids.users)  # reports a wrong id early
 
 
 LOAD: Stage[Interactions] = Stage(
@@ -28,7 +28,7 @@ LOAD: Stage[Interactions] = Stage(
     settings=lambda config: [config.data, raw_state(config.data)],
     run=lambda job: load_interactions(job.config.data),
     codec=lambda job: Codec(save_interactions, load_stored_interactions),
-    # Of what the data hold: files that were copied or touched cost a reading, and not every stage.
+    # A hash of the content: files that were copied or touched are only read again.
     identify=data_fingerprint,
     exact=True,
     check=_check,

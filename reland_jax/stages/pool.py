@@ -23,14 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 def _settings(config: Config) -> list[Any]:
-    # What lies at the path is part of the state; where it lies changes nothing.
+    # The content at the path is part of the state, the path is not.
     pool = dataclasses.replace(config.pool, path=None)
     return [pool, pool_state(config.pool), config.data.domain, config.data.text_fields]
 
 
 def _build_pool(job: Job) -> BuiltPool:
     config, interactions, seeds = job.config, job[LOAD], job[SAMPLE_SEEDS]
-    # Whether the encoder works is checked before an LLM is paid.
+    # The text encoder is checked before an LLM is paid.
     check_item_texts(interactions, config)
     pool, problems = build_pool(
         seed_set(seeds), job[ENCODE_USERS], job[SPLIT], interactions, config.pool, config.data,
@@ -62,7 +62,7 @@ BUILD_POOL: Stage[BuiltPool] = Stage(
     settings=_settings,
     run=_build_pool,
     codec=_codec,
-    # Asked for again with the same answers, it is the same to later stages; with more, it is not.
+    # Rebuilt from the same answers it is unchanged for later stages; with more answers it is not.
     identify=pool_identity,
     complete=lambda built: not built.unanswered(),
     on_damage=lambda job, why: refuse_to_pay_again(job.config.pool, job.config.llm, job.workdir, why),

@@ -1,4 +1,4 @@
-"""A recommender with its data, put together from settings and splits."""
+"""Builds a recommender with its data from settings and splits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reland_jax.variants import ID, Variant
 
 
 def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task | ClosedForm:
-    """The variant `id` of the config's backbone with its data, which needs neither texts nor a pool.
+    """The variant `id` of the config's backbone with its data; it needs neither texts nor a pool.
 
     Args:
         config: all settings.
         splits: of the interactions.
-        interactions: for the entities of GAT's graph; without them it is one of users and items only.
+        interactions: for the entities of GAT's graph; without them, it consists of users and items.
     """
     tables = Tables(propagation=graph_of(config.model, splits, interactions))
     return create_task(model_of(config, splits, ID), tables, splits, config.train, config.data.max_length)
@@ -31,8 +31,8 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
     Args:
         config: all settings.
         splits: for the numbers of users and items.
-        variant: what it reads.
-        rationales: how many a user is given.
+        variant: the variant.
+        rationales: number per user.
     """
     return create_recommender(
         config.model, config.fusion, variant,
@@ -49,7 +49,7 @@ def linear_settings(config: Config) -> Any:
 
 
 def has_entities(model: ModelConfig) -> bool:
-    """Whether the graph of a backbone has nodes for what describes the items."""
+    """Whether the graph of a backbone has nodes for attributes of items."""
     return MODELS[model.backbone].heterogeneous
 
 

@@ -20,7 +20,7 @@ NO_CLUSTER = -1
 
 def _sample_seeds(job: Job) -> dict[str, np.ndarray]:
     behaviour, activity = job[ENCODE_USERS], job[SPLIT].train.lengths()
-    # Nothing can be written about a user without training items, and its vector was never trained.
+    # A user without training items has nothing for a prompt, and an untrained vector.
     warm = np.flatnonzero(activity)
     devices = own_devices(job.config.mesh)
     seeds, clustering = choose_seeds(behaviour[warm], activity[warm], job.config.seeds, devices)

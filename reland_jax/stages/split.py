@@ -25,7 +25,7 @@ def _check(job: Job, made: Artefact) -> None:
     for note in evaluation_notes(held, splits.protocol, config.mask_history):
         _log.info("evaluation: %s", note)
     if job.config.model.backbone in LINEAR:
-        check_users(splits.train)  # told before anything is asked for
+        check_users(splits.train)  # reported before any prompt is sent
 
 
 SPLIT: Stage[Splits] = Stage(

@@ -56,12 +56,12 @@ def training(
     """The stage that trains a variant with a seed.
 
     Args:
-        made: what it reads; where there are users without training items, it reads of whom they borrow.
-        name: of the variant.
-        seed: of the training.
-        folder: of the trained variants, so that several backbones can share a workdir.
-        parts: what is ranked at the end.
-        on_epoch: called with every new entry of the history; may raise to stop the training.
+        made: the artefacts; for users without training items this includes their stand-in seed users.
+        name: name of the variant.
+        seed: training seed.
+        folder: folder of the trained variants, so that several backbones can share a workdir.
+        parts: parts of the split that are evaluated at the end.
+        on_epoch: called with every new entry of the history; may raise an error to stop the training.
     """
     variant, cold = find_variant(name), _has_cold_users(made[SPLIT])
     reads: dict[Stage[Any], bool] = {
@@ -74,7 +74,7 @@ def training(
     }
 
     def stages(job: Job) -> dict[int, Stage[Trained]]:
-        """This stage, and those of the seeds that are trained with it, by seed."""
+        """The stages of the seeds that are trained together, by seed."""
         seeds = seeds_beside(job.config, seed) if job.kept else (seed,)
         return {each: job.stage if each == seed else training(made, name, each, folder) for each in seeds}
 
@@ -85,7 +85,7 @@ def training(
         run=lambda job: _train(job, variant, stages(job), parts, on_epoch),
         codec=lambda job: Codec(save_trained, load_trained),
         together=True,
-        # It may take days at scale: naming it continues it and never repeats it.
+        # It may take days at scale, so naming it continues it and never repeats it.
         repeats=False,
     )
 
@@ -98,7 +98,7 @@ def recommender_of(made: Made, name: str) -> Task | ClosedForm:
 def trained_recommender(
     made: Made, name: str, seed: int, folder: str = "train"
 ) -> tuple[Task | ClosedForm, Any]:
-    """The recommender of a training that has been made, and its parameters.
+    """The recommender of a finished training, and its parameters.
 
     Args:
         made: with the training.
@@ -115,7 +115,7 @@ def trained_recommender(
 def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[Any]:
     train = dataclasses.replace(config.train, seed=seed)
     found: list[Any] = [variant.ablation, config.model, train, config.eval, config.data.max_length]
-    if len(group := seeds_beside(config, seed)) > 1:  # sums in another order, by their number
+    if len(group := seeds_beside(config, seed)) > 1:  # the size of the group changes the order of sums
         found += [{"together": len(group)}]
     if variant.reads_texts:
         found += [config.fusion.item_scale]
@@ -131,7 +131,7 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[A
 def seeds_beside(config: Config, seed: int) -> tuple[int, ...]:
     """The training seeds that are trained together with this one, itself included.
 
-    The groups are fixed by the settings, whatever has been trained already. The linear models have no seeds.
+    The groups depend only on the settings, not on finished trainings. The linear models have no seeds.
     """
     seeds, size = config.seeds_of_training, config.train.together
     if seed not in seeds or config.model.backbone in LINEAR:
@@ -176,15 +176,15 @@ def _cold_users(job: Job) -> ColdUserWeights:
 
 
 def users_to_show(made: Made) -> np.ndarray:
-    """The users that the report shows in full, ``<int64>[n]``; nothing that is trained depends on them."""
+    """The users that the report shows in full, ``<int64>[n]``; training does not depend on them."""
     tested = np.flatnonzero(made[SPLIT].test.lengths())
     return cases_to_show(made.config.report_users, made[LOAD].ids.users, tested)
 
 
 def lists_to_show(made: Made, trained: Trained, name: str, seed: int, users: np.ndarray) -> np.ndarray:
-    """The best items of users by a training that has been made, ``<int32>[n, K]``.
+    """The recommendations of a finished training for users, ``<int32>[n, K]``.
 
-    They were listed when it was trained. If other users are to be shown now, all users are encoded again.
+    They were stored with the training. For other users than those, all users are encoded again.
 
     Args:
         made: with the training.
@@ -210,9 +210,9 @@ def _train(
     parts: Sequence[str],
     on_epoch: OnEpoch,
 ) -> Trained:
-    """Trains all seeds of `stages`, one of which is the job's; the artefacts of the others are made first.
+    """Trains all seeds of `stages`, including the job's; stores the artefacts of the others first.
 
-    So where the artefact of a seed is whole, those of the seeds beside it have been made too.
+    So if the artefact of a seed is complete, those of its group exist too.
     """
     task = _task(job, variant)
     evaluator, trained = Evaluator(task, job[SPLIT], job.config.eval), {}

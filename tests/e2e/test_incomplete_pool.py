@@ -71,7 +71,7 @@ def test_answers_that_come_later_are_read_by_the_same_command(
     assert "encode_text/rationales: up to date" in caplog.text
     assert answer_by_hand(workdir, None) == seeds - 5
     prepare(ask_again=False, **batch)
-    assert "build_pool: incomplete, as it was left" in caplog.text and not is_up_to_date(caplog)
+    assert "build_pool: incomplete, not continued" in caplog.text and not is_up_to_date(caplog)
     whole = prepare(**batch)
     assert len(whole.built.pool.rationales) == seeds and not whole.built.unanswered()
     assert whole.fingerprint != first.fingerprint and "encode_text/rationales: done" in caplog.text

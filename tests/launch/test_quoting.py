@@ -238,7 +238,7 @@ def test_images_are_taken(image: str) -> None:
 def test_a_module_that_is_no_command_is_refused() -> None:
     values = flags.FlagValues()
     local.define_flags(values)
-    for module in ("experiments.grid.kept", "experiments.harness.settings", "experiments.configs.reland"):
+    for module in ("experiments.grid.plan", "experiments.harness.settings", "experiments.configs.reland"):
         rest = values(["local", f"--module={module}", "--", "--workdir=x"])[1:]
         with pytest.raises(RelandError, match=f"{module}: no command but .*experiments.run"):
             local.plan(values, rest)

@@ -95,9 +95,9 @@ def test_no_purge_where_nobody_knows_whom_a_prompt_shows(tmp_path: Path) -> None
         whole = (store.folder / "asking" / "asked.jsonl").read_bytes()
         for damaged in (b"", whole.split(b"\n")[1] + b"\n"):
             (store.folder / "asking" / "asked.jsonl").write_bytes(damaged)
-            with pytest.raises(RelandError, match="are not noted there.*restore the file"):
+            with pytest.raises(RelandError, match="have no note.*restore the file"):
                 purge(store)
-            assert any("are not noted there" in problem for problem in verify(store))
+            assert any("have no note" in problem for problem in verify(store))
             assert b"gone-1" in journal_file.read_bytes()
         (store.folder / "asking" / "asked.jsonl").write_bytes(whole)
         assert counts(purge(store)) == (0, 1, 0, ())
@@ -121,7 +121,7 @@ def test_a_journal_that_was_moved_is_told_and_purged_when_it_is_back(tmp_path: P
         assert counts(purge(store)) == (0, 0, 0, (place,))
     assert not place.exists() and b"gone-1" in moved.read_bytes()
     told = [problem for problem in verify(store) if str(place) in problem]
-    assert len(told) == 1 and "put it back" in told[0]
+    assert len(told) == 1 and "restore it" in told[0]
     moved.rename(place)
     with store.locked():
         assert counts(purge(store)) == (0, 1, 0, ())
@@ -136,6 +136,6 @@ def test_no_purge_while_a_batch_is_under_way(tmp_path: Path) -> None:
         store.publish(content(seed=1), CHANGE)
         (tmp_path / "asking").mkdir()
         BatchState(tmp_path / "asking").plan(["{}\n"])
-        with pytest.raises(RelandError, match="a batch is under way.*fetch its answers"):
+        with pytest.raises(RelandError, match="an open batch .*fetch them"):
             purge(store)
     assert store.numbers() == [1, 2]

@@ -152,7 +152,7 @@ def test_a_damaged_list_is_not_accepted(store: PoolStore) -> None:
     with pytest.raises(RelandError, match="removed.json: cannot be read"):
         store.seal({"who": "ann", "why": "disk broken"})
     assert lines_of(store) == before
-    with pytest.raises(RelandError, match="no pool store here"):
+    with pytest.raises(RelandError, match="not a pool store"):
         PoolStore(store.folder.with_name("nothing")).seal({})
 
 
@@ -186,7 +186,7 @@ def test_a_store_of_an_earlier_program_is_taken_over_once(
     assert capsys.readouterr().err == "", "reading changes nothing"
     with store.locked():
         store.publish(content(seed=3), CHANGE)
-    assert "made by an earlier version of this program" in capsys.readouterr().err
+    assert "upgraded from an earlier version of this program" in capsys.readouterr().err
     with store.locked():
         store.publish(content(seed=4), CHANGE)
     assert capsys.readouterr().err == "" and verify(store) == []
@@ -213,7 +213,7 @@ def test_a_list_that_an_earlier_program_wrote_and_that_is_missing_is_noticed(
     assert verify(store) == []
     (store.folder / name).unlink()
     for use in (store.state, store.locked().__enter__):
-        with pytest.raises(RelandError, match=f"{name}: lacks 1 entries that audit.jsonl tells of"):
+        with pytest.raises(RelandError, match=f"{name}: lacks 1 entries that are in audit.jsonl"):
             use()
     assert any("lacks 1 entries" in problem for problem in verify(store))
     for action, where in (("readmit", "user"), ("unblock", "pattern")):

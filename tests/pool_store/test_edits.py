@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reland_jax.pool.pool_file import FileRationale
 from reland_jax.pool_store import edits
-from reland_jax.pool_store.edits import Side, diff
+from reland_jax.pool_store.edits import VersionView, diff
 from reland_jax.types import Assignment, Rationale, ReasoningPool, RelandError
 from tests.pool_store.toys import brute_force, content, rationale
 
@@ -36,7 +36,7 @@ def test_keeping_rows_keeps_them_as_they_are(users: set[int], seed: int) -> None
     if expected:
         assert rows_of(edits.keep_rows(pool, stays, "a test")) == expected
     else:
-        with pytest.raises(RelandError, match="would take out all 4 seed users; a pool needs at least one"):
+        with pytest.raises(RelandError, match="would remove all 4 seed users; a pool needs at least one"):
             edits.keep_rows(pool, stays, "a test")
 
 
@@ -54,7 +54,7 @@ def test_capping_tokens(tokens: int, users: list[int]) -> None:
     pool = content(20, 8).pool
     costs = [110 + row for row in range(8)]
     if tokens < costs[int(np.argmax(users))]:
-        with pytest.raises(RelandError, match=f"--tokens={tokens} would take out all 8"):
+        with pytest.raises(RelandError, match=f"--tokens={tokens} would remove all 8"):
             edits.cap_tokens(pool, np.asarray(users), tokens)
         return
     kept = edits.cap_tokens(pool, np.asarray(users), tokens)
@@ -83,7 +83,7 @@ def test_matching_looks_at_all_three_texts() -> None:
     pool = with_texts(pool, [rationale(row, **changes) for row, changes in enumerate(fields)])
     kept = edits.remove_matching(pool, ["kni(fe|ves)"])
     assert rows_of(kept) == rows_of(pool)[:1]
-    with pytest.raises(RelandError, match="--match would take out all 4 seed users"):
+    with pytest.raises(RelandError, match="--match would remove all 4 seed users"):
         edits.remove_matching(pool, ["kni|thing"], "--match")
 
 
@@ -138,17 +138,17 @@ def test_adding_from_a_file() -> None:
     assert list(pool.rationales) == texts
     assert [array.dtype for array in pool.seeds] == [array.dtype for array in whole.pool.seeds]
     assert problems == [
-        ("nobody", "line 3: the store does not serve this user"),
+        ("nobody", "line 3: the store does not have this user"),
         (f"user-{refusal}", "line 4: a refusal"),
         (f"user-{barred}", "line 5: removed before"),
     ]
 
 
-def side(seeds: list[int], texts: list[int], behaviour: np.ndarray, ids: list[str]) -> Side:
+def side(seeds: list[int], texts: list[int], behaviour: np.ndarray, ids: list[str]) -> VersionView:
     whole = content(len(ids), len(seeds))
     users = whole.pool.seeds._replace(user=np.asarray(seeds, np.int32))
     pool = whole.pool._replace(seeds=users, rationales=[rationale(text) for text in texts])
-    return Side(np.asarray(ids), pool, brute_force(behaviour, np.asarray(seeds), 1))
+    return VersionView(np.asarray(ids), pool, brute_force(behaviour, np.asarray(seeds), 1))
 
 
 @given(st.data())
@@ -178,7 +178,7 @@ def test_difference(data: st.DataObject) -> None:
 
 def test_difference_from_nothing() -> None:
     whole = content()
-    after = Side(whole.population.user_ids, whole.pool, whole.assignment)
+    after = VersionView(whole.population.user_ids, whole.pool, whole.assignment)
     found = diff(None, after)
     assert (len(found.added), found.removed, found.changed, found.users) == (4, [], [], 12)
     assert diff(after, after) == ([], [], [], 0)

@@ -27,8 +27,8 @@ def test_what_is_found() -> None:
     [
         ("(", r"--pattern='\(' is not a regular"),
         ("a{99999999999999}", "is not a regular"),
-        ("a*", "finds the empty text"),
-        ("", "finds the empty text"),
+        ("a*", "matches the empty text"),
+        ("", "matches the empty text"),
     ],
 )
 def test_patterns_that_are_mistakes(pattern: str, message: str) -> None:

@@ -178,12 +178,12 @@ def test_what_was_removed_and_blocked_does_not_come_back(tmp_path: Path) -> None
     removals = read_removals(tmp_path).plus(seeds=[str(ids[whole.pool.seeds.user[0]])])
     kept = screened(whole.pool, ids, removals, ["thing2"])
     assert [each.step1 for each in kept.rationales] == ["likes thing1", "likes thing3"]
-    with pytest.raises(RelandError, match="removed and blocked before would take out all 4"):
+    with pytest.raises(RelandError, match="the lists of the store would remove all 4"):
         screened(whole.pool, ids, removals, ["thing"])
 
 
 def test_an_unknown_user_is_reported_with_the_nearest() -> None:
     population = content().population
     np.testing.assert_array_equal(dense_users(population, ["user-3", "user-0"]), [3, 0])
-    with pytest.raises(RelandError, match="--user=user3: the store does not serve .* did you mean 'user-"):
+    with pytest.raises(RelandError, match="--user=user3: the store does not have .* did you mean 'user-"):
         dense_users(population, ["user3"])

@@ -76,7 +76,7 @@ def test_all_that_was_shown_is_training_still(tmp_path: Path, held_out: int) -> 
 def test_a_split_that_holds_out_more_is_guarded(tmp_path: Path) -> None:
     """Written with two held out, used with four: two validation items were shown to the writer."""
     store_with(tmp_path, 2)
-    message = "written from 10 training interactions .protocol leave_one_out., and the 8 of now do not begin"
+    message = "written from 10 training interactions .protocol leave_one_out., but the present 8 do not start"
     with pytest.raises(RelandError, match=f"the reasoning pool is empty.*{message}"):
         build(tmp_path, splits_with(4))
 
@@ -97,7 +97,7 @@ def test_other_items_and_another_order_are_other_data(tmp_path: Path) -> None:
     splits = splits_with(2)
     swapped = splits._replace(train=ragged_of([splits.train.row(row)[::-1] for row in range(12)]))
     for changed, items in ((swapped, ITEMS), (splits, np.char.add("x", ITEMS.astype(str)))):
-        with pytest.raises(RelandError, match="the reasoning pool is empty.*or the data are others"):
+        with pytest.raises(RelandError, match="the reasoning pool is empty.*or the data changed"):
             build(tmp_path, changed, items=items)
 
 
@@ -114,7 +114,7 @@ def test_users_in_another_order_and_users_that_left(tmp_path: Path) -> None:
     expected = whole.population.user_ids[whole.pool.seeds.user[1:]]
     np.testing.assert_array_equal(whole.population.user_ids[order][pool.seeds.user], expected)
     assert [problem.user_id for problem in problems] == [f"user-{left}"]
-    assert "the data do not have this user" in problems[0].why
+    assert "this user is not in the data" in problems[0].why
 
 
 def test_the_lists_hold_also_for_an_older_version(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_stamp_and_provenance_follow_the_version(tmp_path: Path) -> None:
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="no pool store here"):
+    with pytest.raises(RelandError, match="not a pool store"):
         build(tmp_path, splits_with(2))
     with pytest.raises(RelandError, match="config.pool.path is None; with provider 'store'"):
         pool_state(PoolConfig(provider="store"))

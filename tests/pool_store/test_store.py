@@ -81,9 +81,9 @@ def test_versions_with_the_same_users_share_them(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="no pool store here; make one with: python -m experiments.pool"):
+    with pytest.raises(RelandError, match="not a pool store; create one with: python -m experiments.pool"):
         PoolStore(tmp_path / "none").read_as_written()
-    with pytest.raises(RelandError, match="version 7 is not there; there are: 1"):
+    with pytest.raises(RelandError, match="version 7 does not exist; existing versions: 1"):
         publish(tmp_path).read_as_written(7)
 
 
@@ -144,7 +144,7 @@ def test_another_format_is_refused(tmp_path: Path, values: dict[str, Any], messa
 def test_an_assignment_to_nobody_is_not_published(tmp_path: Path) -> None:
     store, whole = publish(tmp_path), content()
     faults = {
-        "12 users are assigned to no seed user": whole.assignment.seed + 4,
+        "12 users are not assigned to a seed user": whole.assignment.seed + 4,
         "the assignment has shape .* for 12 users": whole.assignment.seed[1:],
     }
     for message, seed in faults.items():
@@ -161,7 +161,7 @@ def test_nobody_who_was_removed_is_published(tmp_path: Path) -> None:
     for listed in ({"users": ["user-1"]}, {"seeds": [seed]}):
         with store.locked():
             store.remember(**listed)
-            with pytest.raises(RelandError, match="would have users who were removed"):
+            with pytest.raises(RelandError, match="would have removed users"):
                 store.publish(whole, CHANGE)
             store.forget(users=["user-1", seed])
     assert store.numbers() == [1] and store.current() == 1
@@ -170,10 +170,10 @@ def test_nobody_who_was_removed_is_published(tmp_path: Path) -> None:
 def test_a_damaged_current_file(tmp_path: Path) -> None:
     store = publish(tmp_path, content(), content())
     (tmp_path / "CURRENT").write_text("newest")
-    with pytest.raises(RelandError, match="CURRENT: holds 'newest'; it must be the number of a version"):
+    with pytest.raises(RelandError, match="CURRENT: contains 'newest'; it must be the number of a version"):
         store.read_as_written()
     (tmp_path / "CURRENT").write_text("9" * 5000)
-    with pytest.raises(RelandError, match="CURRENT: holds '9+'; it must be the number of a version"):
+    with pytest.raises(RelandError, match="CURRENT: contains '9+'; it must be the number of a version"):
         store.read_as_written()
     (tmp_path / "CURRENT").unlink()
     for use in (store.read_as_written, store.locked().__enter__):
@@ -309,7 +309,7 @@ def test_an_audit_line_that_was_cut_off(tmp_path: Path) -> None:
     path, mark = tmp_path / "audit.jsonl", tmp_path / "store.json"
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    with pytest.raises(RelandError, match="audit.jsonl: lines are missing or edited: store.json tells of 2"):
+    with pytest.raises(RelandError, match="audit.jsonl: lines are missing or edited: store.json records 2"):
         store.audit()
     first = whole[: whole.index(b"\n") + 1]
     values = json.loads(mark.read_text())

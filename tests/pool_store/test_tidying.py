@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reland_jax.pool.folder import save_pool
-from reland_jax.pool_store.builders import asking
+from reland_jax.pool_store.asking_lock import asking
 from reland_jax.pool_store.purging import purge
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import RelandError
@@ -43,7 +43,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, names: list[str]) 
         (tmp_path / name).write_text('{"mine": 1}\n')
     before = tree(tmp_path)
     for use in (PoolStore(tmp_path).locked(), asking(PoolStore(tmp_path))):
-        with pytest.raises(RelandError, match="no pool store, and not empty|not the mark of a pool store"):
+        with pytest.raises(RelandError, match="not a pool store, and not empty|not the mark of a pool store"):
             use.__enter__()
     with pytest.raises(RelandError):
         PoolStore(tmp_path).seal({})
@@ -52,7 +52,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, names: list[str]) 
 
 def test_a_file_in_place_of_a_store_is_reported(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("mine")
-    with pytest.raises(RelandError, match="store: a file, where the folder of a pool store is needed"):
+    with pytest.raises(RelandError, match="store: a file, not the folder of a pool store"):
         PoolStore(tmp_path / "store").locked().__enter__()
 
 

@@ -33,7 +33,7 @@ def test_seed_users_are_matched_as_far_as_there_are_any(
     found = assigned(settings(retrieval=RetrievalConfig(neighbours=neighbours)), tmp_path)
     assert found.seed.shape == (4, expected) and found.seed[[3, 1], 0].tolist() == [0, 1]
     told = [record.getMessage() for record in caplog.records]
-    warned = ["assign: config.retrieval.neighbours=3, and there are 2 seed users"]
+    warned = ["assign: config.retrieval.neighbours=3 exceeds the 2 seed users"]
     assert told == (warned if neighbours == 3 else [])
 
 

@@ -191,11 +191,11 @@ def test_the_lock_of_a_living_process_holds_and_that_of_a_killed_one_is_free(tmp
 
 def test_who_waits_looks_whether_anything_may_still_be_asked(tmp_path: Path) -> None:
     def forbidden(prompt: str) -> bool:
-        raise RelandError("asking ends here")
+        raise RelandError("asking stops")
 
     with open_journal(tmp_path) as one, Journal(tmp_path / "j.sqlite", may_ask=forbidden) as other:
         one.hold()
-        with pytest.raises(RelandError, match="asking ends here"):
+        with pytest.raises(RelandError, match="asking stops"):
             other.hold(lambda seconds: None)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
-from experiments.grid.kept import KeptScores
 from experiments.grid.plan import Cell
+from experiments.grid.score_cache import ScoreCache
 from experiments.grid.scores import CellSummary, Scores
 from experiments.harness.settings import with_settings
 from reland_jax.config import Config
@@ -72,7 +72,7 @@ def stored_origin(path: Path) -> str:
 def test_every_kept_cell_is_found(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each backbone, variant and seed; but not of Sports, whose items had other texts then."""
     paths = [path for path in sorted(cells.iterdir()) if parsed(path).dataset in DATA]
-    kept = KeptScores(cells)
+    kept = ScoreCache(cells)
     monkeypatch.setattr(encoding, "encoder_state", lambda _: ENCODER)
     monkeypatch.setattr(pool, "pool_state", lambda config: [CHECKSUM[config.provider]])
     for path in paths:
@@ -87,7 +87,7 @@ def test_every_kept_cell_is_found(cells: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_kept_cell_can_be_read(cells: Path) -> None:
     """And its means are those of its users, so that none was damaged."""
-    paths, kept = sorted(cells.iterdir()), KeptScores(cells)
+    paths, kept = sorted(cells.iterdir()), ScoreCache(cells)
     assert len(paths) == 152
     for path in paths:
         scores = kept.find(parsed(path), stored_origin(path))
@@ -115,7 +115,7 @@ def test_a_damaged_cell_is_refused(tmp_path: Path) -> None:
     users = np.arange(5, dtype=np.int32)
     summary = CellSummary({"ndcg@10": 0.4}, {"ndcg@10": 0.5}, 9, 4, 0.5)
     scores = Scores(summary, users, {"ndcg@10": np.linspace(0, 1, 5), "hr@10": np.ones(5)})
-    kept = KeptScores(tmp_path)
+    kept = ScoreCache(tmp_path)
     kept.keep(CELL, "origin", scores)
     (path,) = tmp_path.iterdir()
     whole, refused = path.read_bytes(), 0

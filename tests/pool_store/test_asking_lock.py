@@ -25,7 +25,7 @@ from reland_jax.pool.contract import RationaleRequest
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.providers.batch import AwaitingResponses, BatchProvider
 from reland_jax.pool_store.asked import ASKING_FOLDER, Asked, note_asked, read_asked
-from reland_jax.pool_store.builders import Guard, asking, nobody_asks
+from reland_jax.pool_store.asking_lock import Guard, asking, asking_stopped
 from reland_jax.pool_store.purging import verify
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import RelandError
@@ -120,14 +120,14 @@ def test_an_answer_that_comes_after_the_removal_is_paid_and_not_kept(store: Pool
 def test_a_purge_waits_for_those_who_ask_and_stops_them(store: PoolStore) -> None:
     with asking(store), asking(store):
         with pytest.raises(RelandError, match="not purged: another process asks in this store"):
-            with nobody_asks(store, 0):
+            with asking_stopped(store, 0):
                 pass
     waited = []
-    with nobody_asks(store, 0, lambda: waited.append(1)):
-        with pytest.raises(RelandError, match="a removal is being made final"):
+    with asking_stopped(store, 0, lambda: waited.append(1)):
+        with pytest.raises(RelandError, match="a purge is in progress"):
             asking(store).__enter__()
         chat = Scripted()
-        with pytest.raises(RelandError, match="asking ends here"):
+        with pytest.raises(RelandError, match="asking stops"):
             ask(store, chat)
         assert chat.asked == []
     with asking(store):
@@ -141,7 +141,7 @@ def test_a_purge_that_could_not_be_done_is_not_forgotten(
     with asking(store):
         assert main([*command, "--purge", "--wait=0"]) == 1
         assert "not purged: another process asks" in capsys.readouterr().err
-        assert verify(store) == ["a purge was interrupted or could not be done: give the command again"]
+        assert verify(store) == ["a purge was interrupted or failed: run the command again"]
         assert main(["pool", "cap", f"--store={store.folder}", "--seeds=3", "--why=x"]) == 0
         assert "cannot be finished yet" in capsys.readouterr().err and store.unfinished_purge()
     (store.folder / "CURRENT").write_text("1\n")  # the old version, which still has the user
@@ -155,10 +155,10 @@ BUILDER = """
     import sys, time
     sys.path.insert(0, {repository!r})
     from pathlib import Path
-    from reland_jax.pool_store.builders import asking
+    from reland_jax.pool_store.asking_lock import asking
     from reland_jax.pool_store.store import PoolStore
     from reland_jax.types import RelandError
-    from tests.pool_store import test_builders as toys
+    from tests.pool_store import test_asking_lock as toys
 
     def slowly(prompt):
         with open({log!r}, "a") as file:
@@ -204,7 +204,7 @@ def test_a_purge_beside_a_running_builder_leaves_nothing(
         said, _ = builder.communicate(timeout=60)
     finally:
         builder.kill()
-    assert said.startswith("stopped:") and "asking ends here" in said
+    assert said.startswith("stopped:") and "asking stops" in said
     lines = [line.split() for line in log.read_text().splitlines()]
     assert any(user == "user-3" for _, user in lines) and len(lines) < 240
     assert not [user for when, user in lines if user == "user-3" and float(when) > purged]
@@ -216,11 +216,11 @@ def test_a_purge_beside_a_running_builder_leaves_nothing(
 def test_asking_that_waits_for_another_try_is_stopped_too(store: PoolStore) -> None:
     class Limited(Scripted):
         async def ask(self, messages: list[dict[str, str]], max_tokens: int) -> str:
-            held.enter_context(nobody_asks(store, 0))
+            held.enter_context(asking_stopped(store, 0))
             raise ChatError(Trouble.LIMITED, "too many requests", 60.0)
 
     began = time.monotonic()
-    with contextlib.ExitStack() as held, pytest.raises(RelandError, match="asking ends here"):
+    with contextlib.ExitStack() as held, pytest.raises(RelandError, match="asking stops"):
         ask(store, Limited(), USERS[:1])
     assert time.monotonic() - began < 30
 

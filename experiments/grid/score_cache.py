@@ -30,7 +30,7 @@ _DAMAGE = (
 """What reading a damaged file may raise."""
 
 
-class KeptScores:
+class ScoreCache:
     """A folder with one file for each finished cell."""
 
     def __init__(self, folder: Path) -> None:

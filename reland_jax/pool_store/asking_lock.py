@@ -1,9 +1,8 @@
-"""Purging and asking exclude each other: processes that ask hold a lock; a purge stops them and waits.
+"""Mutual exclusion of purging and asking: processes that ask hold a lock; a purge stops them and waits.
 
-A process that asks keeps prompts in its memory and writes them, and their answers, into the journal long
-after it read the removal list. So it holds a lock of the store (shared with others that ask) until nothing
-more is written, and looks at a `Guard` before every request and before every answer that it keeps (it is the
-`may_ask` of the providers).
+A process that asks writes prompts and answers into the journal long after it has read the removal list. So it
+holds a shared lock of the store until it has finished writing, and checks a `Guard` (the `may_ask` of the
+providers) before every request and before it keeps an answer.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from reland_jax.pool_store.store import PoolStore
 from reland_jax.types import RelandError
 
 ASKING_LOCK = "asking.lock"
-"""Held by every process that asks in this store, together."""
+"""Shared lock of the processes that ask in a store."""
 PURGING_LOCK = "purging.lock"
-"""Held by a purge while it waits for them, and at its work."""
+"""Exclusive lock of a purge, also while it waits for them."""
 
 _LOOK_SECONDS = 0.1
 
 
 class Guard:
-    """Says which prompts may still be asked; to be called from several threads at once."""
+    """Decides which prompts may be sent; safe to call from several threads."""
 
     def __init__(self, store: PoolStore) -> None:
-        """Nothing is read yet.
+        """Reads nothing yet.
 
         Args:
-            store: the store; its notes say whom a prompt shows.
+            store: the store; its notes have the users of every prompt.
         """
         self._store, self._seen = store, ""
         self._lock = threading.Lock()
@@ -45,17 +44,16 @@ class Guard:
         self._barred: frozenset[str] = frozenset()
 
     def may_ask(self, prompt: str) -> bool:
-        """Whether a prompt may be sent, and its answer be kept: nobody whom it shows was removed.
+        """Whether a prompt may be sent and its answer kept: none of its users was removed.
 
         Raises:
-            RelandError: the store is being purged, so that nothing more may be sent or written; or its lists
-                are damaged.
+            RelandError: the store is being purged, so that all asking has to stop; or its lists are damaged.
         """
         folder = self._store.folder
         if _is_held(folder / PURGING_LOCK):
             raise RelandError(
-                f"{folder}: a removal is being made final (--purge), so asking ends here; what was answered "
-                "is kept: give the same command again"
+                f"{folder}: a purge is in progress (--purge), so asking stops; answers so far "
+                "are kept: run the same command again"
             )
         with self._lock:
             state = _state(folder)
@@ -65,7 +63,7 @@ class Guard:
         return prompt_hash(prompt) not in self._barred
 
     def _look(self) -> None:
-        """Takes over who is removed now. Whom a prompt showed is remembered: a purge deletes the notes."""
+        """Reads the removal list. Users of prompts are remembered, since a purge deletes the notes."""
         for note in read_asked(self._store.folder):
             self._users.setdefault(note.prompt_hash, set()).add(note.user_id)
         removals = read_removals(self._store.folder)
@@ -76,36 +74,37 @@ class Guard:
 
 @contextlib.contextmanager
 def asking(store: PoolStore) -> Iterator[None]:
-    """Context in which a process may ask in a store, creating it if necessary; a purge waits for its end.
+    """Context for asking in a store, which is created if necessary; a purge waits for its end.
 
     Raises:
-        RelandError: the folder is no store; or it is being purged.
+        RelandError: the folder is not a store; or it is being purged.
     """
     with store.locked():
-        pass  # makes the store, or refuses the folder
+        pass  # creates the store, or refuses the folder
     with contextlib.ExitStack() as held:
         try:
             with locked(store.folder / PURGING_LOCK, shared=True, wait=False):
                 held.enter_context(locked(store.folder / ASKING_LOCK, shared=True, wait=False))
         except BlockingIOError:
             raise RelandError(
-                f"{store.folder}: a removal is being made final (--purge); give the command again when it "
-                "is done"
+                f"{store.folder}: a purge is in progress (--purge); run the command again when it has ended"
             ) from None
         yield
 
 
 @contextlib.contextmanager
-def nobody_asks(store: PoolStore, wait: float, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def asking_stopped(
+    store: PoolStore, wait: float, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Stops the processes that ask in a store, waits for them, and prevents new ones from starting.
 
     Args:
         store: the store.
-        wait: seconds to wait at most.
-        on_wait: called once before waiting, to tell a person.
+        wait: longest wait in seconds.
+        on_wait: called once before waiting, to inform the user.
 
     Raises:
-        RelandError: somebody still asks, or another process purges.
+        RelandError: a process still asks, or another one purges.
     """
     deadline = time.monotonic() + max(wait, 1.0)
     with contextlib.ExitStack() as held:
@@ -121,14 +120,14 @@ def nobody_asks(store: PoolStore, wait: float, on_wait: Callable[[], None] | Non
                     if time.monotonic() >= deadline:
                         raise RelandError(
                             f"{store.folder}: not purged: another process {who} this store and may write "
-                            "what is to be purged; give the command again when it has ended"
+                            "what is to be purged; run the command again when it has ended"
                         ) from None
                     time.sleep(_LOOK_SECONDS)
         yield
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock for itself."""
+    """Whether a process holds a lock exclusively."""
     if not path.exists():
         return False
     try:
@@ -139,7 +138,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _state(folder: Path) -> str:
-    """What changes when the lists or the notes do."""
+    """A value that changes with the lists and the notes."""
     found = []
     for path in (*(folder / name for name in LIST_FILES), folder / ASKING_FOLDER / ASKED_FILE):
         try:
