@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.grid.kept import KeptScores
 from experiments.grid.plan import Cell, Progress
+from experiments.grid.score_cache import ScoreCache
 from experiments.table2 import prepare, train
 from reland_jax import flow
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SAMPLE_SEEDS, SPLIT
@@ -27,7 +27,7 @@ def test_a_training_of_other_settings_is_told_and_not_made_again(
         ASSIGN: inputs.assignment,
     })  # fmt: skip
     monkeypatch.setattr(flow, "run", lambda *_, **__: made)
-    kept, cell = KeptScores(tmp_path / "cells"), Cell(*key, "id", 0)
+    kept, cell = ScoreCache(tmp_path / "cells"), Cell(*key, "id", 0)
     each = prepare({key: made.config}, tmp_path, kept, finished_only=True)[key]
     train(each, cell, Progress([cell], [cell], quiet=True))
     assert "add 'train' to --stages" in each.group.failed["id"][0]
