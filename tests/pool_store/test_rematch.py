@@ -153,14 +153,18 @@ def test_removing_a_user_leaves_no_trace_in_the_version() -> None:
 
 def test_origins_stay_with_their_rationales() -> None:
     before = content(12, 4)
-    before = before._replace(population=before.population._replace(seen=before.population.seen + 100))
+    today = before.population._replace(
+        seen=before.population.seen + 100, history=before.population.history + np.uint64(1)
+    )
+    before = before._replace(population=today)
     user = int(before.pool.seeds.user[2])
     after = with_pool(before, edits.replace_rationales(before.pool, {user: rationale(50)}))
-    expected = before.origin.seen.copy()
-    expected[2] = before.population.seen[user]
-    np.testing.assert_array_equal(after.origin.seen, expected)
-    again = new_content(before.population, before.pool, before.settings, before, current=[user])
-    np.testing.assert_array_equal(again.origin.seen, expected)
+    again = new_content(today, before.pool, before.settings, before, current=[user])
+    for found in (after, again):
+        for name in ("seen", "history"):
+            expected = getattr(before.origin, name).copy()
+            expected[2] = getattr(today, name)[user]
+            np.testing.assert_array_equal(getattr(found.origin, name), expected, name)
 
 
 def test_more_neighbours_than_seed_users() -> None:
