@@ -79,6 +79,9 @@ def test_tests_notice_a_mutant_or_not(tmp_path: Path, monkeypatch: pytest.Monkey
         "import code_\n\ndef test_add():\n    assert code_.add(2, 2) == 4\n"
     )
     monkeypatch.setattr(mutate, "REPOSITORY", original)
+    # Of the plugins only the one that `-n` belongs to: the others take most of the time.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p xdist")
     copy = Copy(tmp_path / "copy")
     tests = ("test_code.py",)
     assert copy.noticed_by(Mutant("code_.py", "a + b", "a - b", tests, "")) == "test_code.py::test_add"
