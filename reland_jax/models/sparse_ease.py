@@ -2,7 +2,8 @@
 
 Column i of EASE's weights is the ridge regression of item i on all other items. Here it is that on its k
 nearest alone: with N their numbers, ``(G_NN + lambda 1) b = G_Ni``. Nearest are those that by themselves
-would predict the item best: a regression on j alone lowers the loss by ``G_ij^2 / (G_jj + lambda)``. With
+would predict the item best: a regression on j alone lowers the loss by ``G_ij^2 / (G_jj + lambda)``. Half
+of them are chosen with the users in common in the place of ``G_ij``, and texts leave a place for them. With
 k = I - 1 the weights are EASE's own. (SLIM with chosen columns, Ning and Karypis, ICDM 2011, is of the kind.)
 
 ``G = X'X + V diag(s) V'`` is never built: X'X is sparse, and V has a short row for each item. Texts are
@@ -28,6 +29,7 @@ STEPS = 200
 
 _EXACT = jax.lax.Precision.HIGHEST
 _TINY = 1e-30
+_TIE = 1e-7
 
 
 class SparseGram(NamedTuple):
@@ -105,28 +107,55 @@ def _tile(
     items: jax.Array,
 ) -> tuple[jax.Array, ...]:  # fmt: skip
     """Neighbours, weights, rest and residuals of the items ``[B]``."""
-    crossed = _rows(gram, items, width)
-    gain = jnp.where(items[:, None] == jnp.arange(len(diagonal)), -1.0, crossed**2 / diagonal)
-    nearest = jax.lax.top_k(gain, neighbours)[1]
+    together = _together(gram, items, width)
+    crossed = together + _alike(gram, items)
+    others = items[:, None] != jnp.arange(len(diagonal))
+    nearest = _nearest(together**2 / diagonal, crossed**2 / diagonal, others, neighbours)
     wanted = jnp.take_along_axis(crossed, nearest, axis=1)
     theirs = gram.vectors[nearest]
     matrix = _entries(gram, nearest[:, :, None], nearest[:, None, :], longest)
     matrix += jnp.einsum("bin,bjn->bij", theirs * gram.sign, theirs, precision=_EXACT)
     matrix += ridge * jnp.eye(neighbours, dtype=matrix.dtype)
     weight, error = _conjugate_gradients(matrix, diagonal[nearest], wanted)
-    own = gram.vectors[jnp.minimum(items, len(diagonal) - 1)]
+    own = gram.vectors.at[items].get(mode="fill", fill_value=0.0)
     return nearest, weight, own - jnp.einsum("bin,bi->bn", theirs, weight, precision=_EXACT), error
 
 
-def _rows(gram: SparseGram, items: jax.Array, width: int) -> jax.Array:
-    """Rows of G, ``<float>[B, I]``, each with at most `width` entries of X'X; zeros for an unused item."""
+def _nearest(together: jax.Array, gain: jax.Array, others: jax.Array, neighbours: int) -> jax.Array:
+    """The best predictors by themselves: half of them by users in common, the rest by all of G.
+
+    By all of G alone, items with like texts, which say the same, would leave no place for others.
+
+    Args:
+        together: ``<float>[B, I]``, the gain of each predictor by X'X.
+        gain: ``<float>[B, I]``, that by G, which also decides where no users are in common.
+        others: ``<bool>[B, I]``, which items are not the predicted item.
+        neighbours: k.
+
+    Returns:
+        ``<int32>[B, k]``.
+    """
+    half = (neighbours + 1) // 2
+    first = jax.lax.top_k(jnp.where(others, together + _TIE * gain, -1.0), half)[1]
+    taken = jnp.zeros_like(others).at[jnp.arange(len(first))[:, None], first].set(True)
+    second = jax.lax.top_k(jnp.where(others & ~taken, gain, -1.0), neighbours - half)[1]
+    return jnp.concatenate([first, second], axis=1)
+
+
+def _alike(gram: SparseGram, items: jax.Array) -> jax.Array:
+    """Rows of ``V diag(s) V'``, ``<float>[B, I]``; zeros for an unused item."""
+    own = gram.vectors.at[items].get(mode="fill", fill_value=0.0)
+    return jnp.matmul(own * gram.sign, gram.vectors.T, precision=_EXACT)
+
+
+def _together(gram: SparseGram, items: jax.Array, width: int) -> jax.Array:
+    """Rows of X'X, ``<float>[B, I]``, each with at most `width` entries; zeros for an unused item."""
     num_items = len(gram.vectors)
     place = gram.begin[items][:, None] + jnp.arange(width)
     used = place < gram.begin[items + 1][:, None]
     place = jnp.where(used, place, 0)
     column = jnp.where(used, gram.column[place], num_items)
-    own = jnp.where((items < num_items)[:, None], gram.vectors[jnp.minimum(items, num_items - 1)], 0.0)
-    rows = jnp.matmul(own * gram.sign, gram.vectors.T, precision=_EXACT)
+    rows = jnp.zeros((len(items), num_items), gram.users.dtype)
     return rows.at[jnp.arange(len(items))[:, None], column].add(gram.users[place], mode="drop")
 
 
