@@ -170,11 +170,6 @@ def run(cells: Sequence[Cell], setup: Setup, workdir: Path) -> dict[Cell, Record
     """Measures what is missing, keeps each record at once, and returns, prints and draws all.
 
     A cell whose process failed has no record; it does not stop the others.
-
-    Args:
-        cells: see `plan`.
-        setup: sizes and epochs.
-        workdir: folder of growth.json and growth.svg.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "growth.json"

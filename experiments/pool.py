@@ -29,7 +29,8 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
@@ -49,15 +50,18 @@ class Command(NamedTuple):
     """One sub-command.
 
     Attributes:
-        run: does it, and returns the exit status.
-        flags: defines its flags beyond --store.
+        run: does it, and returns the exit status; it is given the change that is asked for, or the store
+            where nothing changes, the flags and the operands.
+        flags: what defines its flags beyond --store.
         changes: whether it changes the store, and so takes --why, --who and --dry_run.
+        needs: groups of flags, one of each of which must be given.
         operands: names of what follows the command's own name.
     """
 
-    run: Callable[[Flags, list[str]], int]
-    flags: Callable[[Flags], None]
+    run: Callable[..., int]
+    flags: tuple[Callable[..., object], ...] = ()
     changes: bool = False
+    needs: tuple[tuple[str, ...], ...] = ()
     operands: tuple[str, ...] = ()
 
 
@@ -71,192 +75,103 @@ def _request(given: Flags, action: str) -> ChangeRequest:
     return ChangeRequest(store, action, given.who or getpass.getuser(), given.why, given.dry_run)
 
 
-def _asking_flags(values: Flags) -> None:
-    config_flags.DEFINE_config_file(
-        "config", None, "Settings, as experiments.run takes them; :DATASET,BACKBONE follows the file.",
-        lock_config=True, flag_values=values, sys_argv=_ARGUMENTS,
-    )  # fmt: skip
-    define_path("workdir", None, "Folder of the stages before the pool.", values)
-
-
-def _refresh_flags(values: Flags) -> None:
-    _asking_flags(values)
-    flags.DEFINE_string(
-        "older_than", None, "Also ask about rationales older than this: 90d, 12h, 6w or a date.",
-        flag_values=values,
-    )  # fmt: skip
-
-
-def _add_flags(values: Flags) -> None:
-    define_path("file", None, "Pool file (.jsonl) with the rationales to add.", values)
-    flags.DEFINE_integer(
-        "held_out", 2, "Last items of a user that the writer of the file left out.", 0, flag_values=values
-    )
-
-
-def _remove_flags(values: Flags) -> None:
-    flags.DEFINE_multi_string("user", [], "External id; may be given again.", flag_values=values)
-    flags.DEFINE_string(
-        "match", None, "Regular expression, searched for in the rationales; case does not count.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_bool(
-        "purge", False, "Also delete the older versions, and the removed prompts from the journal.",
-        flag_values=values,
-    )  # fmt: skip
-
-    flags.DEFINE_float(
-        "wait", changes.PURGE_WAIT_SECONDS,
-        "Seconds that a purge waits for processes that ask in this store; they are told to stop.", 0,
-        flag_values=values,
-    )  # fmt: skip
-
-
-def _expire_flags(values: Flags) -> None:
-    flags.DEFINE_string("older_than", None, "Bound: 90d, 12h, 6w or a date.", flag_values=values)
-
-
-def _block_flags(values: Flags) -> None:
-    flags.DEFINE_multi_string(
-        "pattern", [], "Regular expression, searched for in the rationales; may be given again.",
-        flag_values=values,
-    )  # fmt: skip
-
-
-def _readmit_flags(values: Flags) -> None:
-    flags.DEFINE_multi_string("user", [], "External id; may be given again.", flag_values=values)
-
-
-def _unblock_flags(values: Flags) -> None:
-    flags.DEFINE_multi_string(
-        "pattern", [], "Regular expression as it was blocked; may be given again.", flag_values=values
-    )
-
-
-def _cap_flags(values: Flags) -> None:
-    flags.DEFINE_integer("seeds", None, "Most seed users.", 1, flag_values=values)
-    flags.DEFINE_integer("tokens", None, "Most tokens of prompts and answers.", 1, flag_values=values)
-
-
-def _version_flag(values: Flags) -> None:
-    flags.DEFINE_integer("version", None, "Another version than the current one.", 1, flag_values=values)
-
-
-def _show_flags(values: Flags) -> None:
-    _version_flag(values)
-    flags.DEFINE_multi_string("user", [], "Show what this user gets; may be given again.", flag_values=values)
-    flags.DEFINE_integer("limit", 10, "Most seed users to list.", 0, flag_values=values)
-
-
-def _export_flags(values: Flags) -> None:
-    _version_flag(values)
-    define_path("file", None, "Where to write it (.jsonl).", values)
-
-
-def _no_flags(values: Flags) -> None:
-    pass
-
-
-def _need(given: Flags, action: str, *names: str) -> None:
-    """Raises `RelandError` unless one of the flags was given."""
-    if not any(getattr(given, name) for name in names):
-        raise RelandError(f"{action}: {' or '.join(f'--{name}' for name in names)} is missing")
-
-
-def _build(given: Flags, _: list[str]) -> int:
-    _need(given, "build", "config")
-    _need(given, "build", "workdir")
-    return asking.build(_request(given, "build"), given.config.to_dict(), given.workdir)
-
-
-def _refresh(given: Flags, _: list[str]) -> int:
-    _need(given, "refresh", "config")
-    _need(given, "refresh", "workdir")
-    request = _request(given, "refresh")
-    return asking.refresh(request, given.config.to_dict(), given.workdir, given.older_than)
-
-
-def _add(given: Flags, _: list[str]) -> int:
-    _need(given, "add", "file")
-    return changes.add(_request(given, "add"), given.file, given.held_out)
-
-
-def _remove(given: Flags, _: list[str]) -> int:
-    _need(given, "remove", "user", "match")
-    request = _request(given, "remove")._replace(wait=given.wait)
-    return changes.remove(request, given.user, given.match, given.purge)
-
-
-def _expire(given: Flags, _: list[str]) -> int:
-    _need(given, "expire", "older_than")
-    return changes.expire(_request(given, "expire"), given.older_than)
-
-
-def _block(given: Flags, _: list[str]) -> int:
-    _need(given, "block", "pattern")
-    return changes.block(_request(given, "block"), given.pattern)
-
-
-def _unblock(given: Flags, _: list[str]) -> int:
-    _need(given, "unblock", "pattern")
-    return changes.unblock(_request(given, "unblock"), given.pattern)
-
-
-def _readmit(given: Flags, _: list[str]) -> int:
-    _need(given, "readmit", "user")
-    return changes.readmit(_request(given, "readmit"), given.user)
-
-
-def _cap(given: Flags, _: list[str]) -> int:
-    _need(given, "cap", "seeds", "tokens")
-    return changes.cap(_request(given, "cap"), given.seeds, given.tokens)
-
-
-def _show(given: Flags, _: list[str]) -> int:
-    return views.show(PoolStore(given.store), given.version, given.user, given.limit)
-
-
-def _stats(given: Flags, _: list[str]) -> int:
-    return views.show_stats(PoolStore(given.store), given.version)
-
-
-def _diff(given: Flags, operands: list[str]) -> int:
-    return views.show_difference(PoolStore(given.store), *operands)
-
-
-def _export(given: Flags, _: list[str]) -> int:
-    _need(given, "export", "file")
-    return views.export(PoolStore(given.store), given.version, given.file)
-
-
-def _verify(given: Flags, _: list[str]) -> int:
-    return views.show_problems(PoolStore(given.store))
-
-
-def _seal(given: Flags, _: list[str]) -> int:
-    return changes.seal(_request(given, "seal"))
-
-
-COMMANDS: Mapping[str, Command] = {
-    "build": Command(_build, _asking_flags, True),
-    "refresh": Command(_refresh, _refresh_flags, True),
-    "add": Command(_add, _add_flags, True),
-    "remove": Command(_remove, _remove_flags, True),
-    "expire": Command(_expire, _expire_flags, True),
-    "block": Command(_block, _block_flags, True),
-    "unblock": Command(_unblock, _unblock_flags, True),
-    "readmit": Command(_readmit, _readmit_flags, True),
-    "cap": Command(_cap, _cap_flags, True),
-    "show": Command(_show, _show_flags),
-    "stats": Command(_stats, _version_flag),
-    "diff": Command(_diff, _no_flags, operands=("A", "B")),
-    "export": Command(_export, _export_flags),
-    "verify": Command(_verify, _no_flags),
-    "seal": Command(_seal, _no_flags, True),
-}
-
 _ARGUMENTS: list[str] = []
 """What `main` was given: overrides of a config file are looked for in it."""
+
+_CONFIG = (
+    partial(
+        config_flags.DEFINE_config_file,
+        "config",
+        None,
+        lock_config=True,
+        sys_argv=_ARGUMENTS,
+        help_string="Settings, as experiments.run takes them; :DATASET,BACKBONE follows the file.",
+    ),
+    partial(define_path, "workdir", None, "Folder of the stages before the pool."),
+)
+_OLDER = partial(
+    flags.DEFINE_string,
+    "older_than",
+    None,
+    "Also ask about rationales older than this: 90d, 12h, 6w or a date.",
+)
+_BOUND = partial(flags.DEFINE_string, "older_than", None, "Bound: 90d, 12h, 6w or a date.")
+_ADDED = partial(define_path, "file", None, "Pool file (.jsonl) with the rationales to add.")
+_HELD_OUT = partial(
+    flags.DEFINE_integer, "held_out", 2, "Last items of a user that the writer of the file left out.", 0
+)
+_USER = partial(flags.DEFINE_multi_string, "user", [], "External id; may be given again.")
+_MATCH = partial(
+    flags.DEFINE_string,
+    "match",
+    None,
+    "Regular expression, searched for in the rationales; case does not count.",
+)
+_PURGE = partial(
+    flags.DEFINE_bool,
+    "purge",
+    False,
+    "Also delete the older versions, and the removed prompts from the journal.",
+)
+_WAIT = partial(
+    flags.DEFINE_float,
+    "wait",
+    changes.PURGE_WAIT_SECONDS,
+    "Seconds that a purge waits for processes that ask in this store; they are told to stop.",
+    0,
+)
+_PATTERN = partial(
+    flags.DEFINE_multi_string,
+    "pattern",
+    [],
+    "Regular expression, searched for in the rationales; may be given again.",
+)
+_BLOCKED = partial(
+    flags.DEFINE_multi_string, "pattern", [], "Regular expression as it was blocked; may be given again."
+)
+_SEEDS = partial(flags.DEFINE_integer, "seeds", None, "Most seed users.", 1)
+_TOKENS = partial(flags.DEFINE_integer, "tokens", None, "Most tokens of prompts and answers.", 1)
+_VERSION = partial(flags.DEFINE_integer, "version", None, "Another version than the current one.", 1)
+_SHOWN_USER = partial(flags.DEFINE_multi_string, "user", [], "Show what this user gets; may be given again.")
+_LIMIT = partial(flags.DEFINE_integer, "limit", 10, "Most seed users to list.", 0)
+_WRITTEN = partial(define_path, "file", None, "Where to write it (.jsonl).")
+
+
+def _asking(run: Callable[..., int], *names: str) -> Callable[[ChangeRequest, Flags], int]:
+    """What asks an LLM: takes the settings and the workdir, and the flags of these names."""
+    return lambda request, given: run(
+        request, given.config.to_dict(), given.workdir, *(given[name].value for name in names)
+    )
+
+
+def _with(run: Callable[..., int], *names: str) -> Callable[[Any, Flags], int]:
+    """What takes the flags of these names."""
+    return lambda target, given, *operands: run(target, *(given[name].value for name in names), *operands)
+
+
+def _remove(request: ChangeRequest, given: Flags) -> int:
+    return changes.remove(request._replace(wait=given.wait), given.user, given.match, given.purge)
+
+
+_SETTINGS = (("config",), ("workdir",))
+
+COMMANDS: Mapping[str, Command] = {
+    "build": Command(_asking(asking.build), _CONFIG, True, _SETTINGS),
+    "refresh": Command(_asking(asking.refresh, "older_than"), (*_CONFIG, _OLDER), True, _SETTINGS),
+    "add": Command(_with(changes.add, "file", "held_out"), (_ADDED, _HELD_OUT), True, (("file",),)),
+    "remove": Command(_remove, (_USER, _MATCH, _PURGE, _WAIT), True, (("user", "match"),)),
+    "expire": Command(_with(changes.expire, "older_than"), (_BOUND,), True, (("older_than",),)),
+    "block": Command(_with(changes.block, "pattern"), (_PATTERN,), True, (("pattern",),)),
+    "unblock": Command(_with(changes.unblock, "pattern"), (_BLOCKED,), True, (("pattern",),)),
+    "readmit": Command(_with(changes.readmit, "user"), (_USER,), True, (("user",),)),
+    "cap": Command(_with(changes.cap, "seeds", "tokens"), (_SEEDS, _TOKENS), True, (("seeds", "tokens"),)),
+    "show": Command(_with(views.show, "version", "user", "limit"), (_VERSION, _SHOWN_USER, _LIMIT)),
+    "stats": Command(_with(views.show_stats, "version"), (_VERSION,)),
+    "diff": Command(_with(views.show_difference), operands=("A", "B")),
+    "export": Command(_with(views.export, "version", "file"), (_VERSION, _WRITTEN), needs=(("file",),)),
+    "verify": Command(_with(views.show_problems)),
+    "seal": Command(_with(changes.seal), changes=True),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -293,13 +208,18 @@ def _run(arguments: list[str]) -> int:
         raise RelandError(f"{name}: operands {' '.join(operands) or 'none'}; expected {wanted}")
     if not values.store:
         raise RelandError(f"{name}: --store is missing; it names the folder of the pool store")
-    return command.run(values, operands)
+    for group in command.needs:
+        if not any(values[each].value for each in group):
+            raise RelandError(f"{name}: {' or '.join(f'--{each}' for each in group)} is missing")
+    target = _request(values, name) if command.changes else PoolStore(values.store)
+    return command.run(target, values, *operands)
 
 
 def _define(command: Command, values: Flags) -> None:
     define_path("store", None, "Folder of the pool store.", values)
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
-    command.flags(values)
+    for define in command.flags:
+        define(flag_values=values)
     if command.changes:
         flags.DEFINE_string("why", "", "Reason, for the audit log; no user ids.", flag_values=values)
         flags.DEFINE_string(

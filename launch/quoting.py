@@ -15,6 +15,7 @@ from typing import Any
 
 from reland_jax.types import RelandError
 
+_NOT_SHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 # What readers of YAML take for the end of a line, or do not take at all; JSON itself escapes those below 32.
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -38,7 +39,7 @@ def for_directive(name: str, value: object) -> str:
         RelandError: a value with a line break or another character that does not show.
     """
     text = str(value)
-    if bad := next((each for each in text if _is_control(each)), None):
+    if bad := next((each for each in text if unicodedata.category(each) in _NOT_SHOWN), None):
         raise RelandError(
             f"--{name}={text!r}: holds {bad!r}, and a directive of Slurm is one line; take it out"
         )
@@ -70,7 +71,3 @@ def check_word(word: str) -> None:
         word.encode()
     except UnicodeEncodeError:
         raise RelandError(f"{word!r} is not a text in UTF-8; rename what it names") from None
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

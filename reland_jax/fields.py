@@ -316,11 +316,6 @@ def _check_number(subject: str, value: float, kind: type, declared: Mapping[str,
 def fitting(section: Any, name: str, value: Any) -> Any:
     """A value of one setting, as the type that it needs.
 
-    Args:
-        section: the dataclass that has the setting.
-        name: of the setting in it.
-        value: as `build` takes it.
-
     Raises:
         RelandError: it is of another type, out of range or unknown.
     """

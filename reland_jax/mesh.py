@@ -77,9 +77,6 @@ def leave(status: int) -> NoReturn:
 def create_mesh(config: MeshConfig) -> Mesh:
     """A mesh over the devices of all processes.
 
-    Args:
-        config: devices along each axis.
-
     Raises:
         RelandError: there are fewer devices, or a device of another process would be left out.
     """

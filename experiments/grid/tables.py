@@ -138,7 +138,7 @@ def attribution_words(group: JudgedGroup) -> str:
 
 def dataset_tables(table: GridSummary, dataset: str) -> list[Table]:
     """All tables of a data set; a figure that is missing is a dash."""
-    groups, variants = _groups(table, dataset), _in_order(table.variants)
+    groups, variants = _groups(table, dataset), [each for each in BY_NAME if each in table.variants]
     made = [_scores(groups, variants, metric) for metric in COMPARED]
     if any(group.comparisons for group in groups):
         made += [_gains(groups, table.datasets[dataset].mean_gains, metric) for metric in COMPARED]
@@ -253,10 +253,6 @@ def _environment(table: GridSummary) -> Table:
 
 def _groups(table: GridSummary, dataset: str) -> list[JudgedGroup]:
     return [group for group in table.groups if group.dataset == dataset]
-
-
-def _in_order(variants: Sequence[str]) -> list[str]:
-    return [variant for variant in BY_NAME if variant in variants]
 
 
 def _backbone(group: JudgedGroup) -> str:

@@ -157,9 +157,8 @@ def _nobody_reads() -> bool:
 def parse_flags(arguments: list[str], hint: str = "") -> list[str]:
     """Parses the flags, for `app.run(main, flags_parser=parse_flags)`; a mistake ends the command."""
     left: list[str] = []
-    parse = partial(_parse, flags.FLAGS, arguments, hint, left)
     try:
-        status = status_of(parse, "--debug" in arguments)
+        status = status_of(lambda: left.extend(parsed(flags.FLAGS, arguments, hint)), "--debug" in arguments)
     except SystemExit:  # absl has shown the help, which does not know the settings
         if "config" in flags.FLAGS:
             from experiments.harness.settings import settings_help
@@ -169,10 +168,6 @@ def parse_flags(arguments: list[str], hint: str = "") -> list[str]:
     if status:
         sys.exit(status)
     return left
-
-
-def _parse(values: flags.FlagValues, arguments: Sequence[str], hint: str, left: list[str]) -> None:
-    left += parsed(values, arguments, hint)
 
 
 def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -> list[str]:
@@ -245,19 +240,19 @@ class _PathParser(flags.ArgumentParser[str]):
 
 
 def define_path(
-    name: str, default: str | None, help_text: str, values: flags.FlagValues = flags.FLAGS
+    name: str, default: str | None, help_text: str, flag_values: flags.FlagValues = flags.FLAGS
 ) -> flags.FlagHolder[str | None]:
     """A flag whose value is a path: ``~`` in it is the home folder, whatever the shell makes of it."""
-    _paths.append((values, name))
-    return flags.DEFINE(_PathParser(), name, default, help_text, values)
+    _paths.append((flag_values, name))
+    return flags.DEFINE(_PathParser(), name, default, help_text, flag_values)
 
 
 def required_path(
-    name: str, help_text: str, values: flags.FlagValues = flags.FLAGS
+    name: str, help_text: str, flag_values: flags.FlagValues = flags.FLAGS
 ) -> flags.FlagHolder[str]:
     """The same for a path that must be given."""
-    _paths.append((values, name))
-    return flags.DEFINE(_PathParser(required=True), name, None, help_text, values, required=True)
+    _paths.append((flag_values, name))
+    return flags.DEFINE(_PathParser(required=True), name, None, help_text, flag_values, required=True)
 
 
 def path_flags() -> dict[str, str]:

@@ -83,9 +83,7 @@ def build(request: ChangeRequest, settings: Mapping[str, Any], workdir: str) -> 
     return apply_change(request, plan, current_if_any)
 
 
-def refresh(
-    request: ChangeRequest, settings: Mapping[str, Any], workdir: str, older_than: str | None
-) -> int:
+def refresh(request: ChangeRequest, settings: Mapping[str, Any], workdir: str, older_than: str | None) -> int:
     """Asks again about seed users with an old rationale or another history; the others keep theirs.
 
     A seed user without a usable new rationale keeps the old one. Nobody becomes a seed user here; seed
@@ -163,7 +161,8 @@ class _Stale:
         rows = [
             row
             for row, request in enumerate(made.requests)
-            if request.user_id in changed or self._is_old(self._texts[request.user_id])
+            if request.user_id in changed
+            or (self._bound is not None and edits.is_older(self._texts[request.user_id], self._bound))
         ]
         requests = [made.requests[row] for row in rows]
         return made._replace(seeds=made.seeds.rows(rows), requests=requests)
@@ -189,9 +188,6 @@ class _Stale:
         if retired:
             # By hand: it holds the answers that were just taken back, and would be read again.
             (folder / RESPONSE_FILE).unlink(missing_ok=True)
-
-    def _is_old(self, rationale: Rationale) -> bool:
-        return self._bound is not None and edits.is_older(rationale, self._bound)
 
     def _changed(self, made: PoolRequests) -> set[str]:
         """Those whose prompt is another one; where that is not known, whose training items are."""

@@ -18,7 +18,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#6b7280"
 def table(result: dict[str, Any]) -> str:
     """The curve, the recommendations and, once there are any, the gains."""
     about = "counted" if result["exact"] else "estimated"
-    heads = ("seed users", "share", "M tokens", result["currency"], "covered", "others", *_thresholds(result))
+    heads = ("seed users", "share", "M tokens", result["currency"], "covered", "others")
+    heads += tuple(f"cos >= {name}" for name in result["repeats"][0][0]["above"])
     lines = [
         f"{result['data']}: {result['users']:,} users, {len(result['repeats'])} samplings; prompts for "
         f"{result['model']} {about}, {result['answer_tokens']:.0f} tokens an answer",
@@ -27,10 +28,6 @@ def table(result: dict[str, Any]) -> str:
     ]
     lines += [_row(result, index) for index in range(len(result["repeats"][0]))]
     return "\n".join([*lines, "", *_recommended(result), *_gain_lines(result)])
-
-
-def _thresholds(result: dict[str, Any]) -> list[str]:
-    return [f"cos >= {name}" for name in result["repeats"][0][0]["above"]]
 
 
 def _row(result: dict[str, Any], index: int) -> str:
@@ -117,7 +114,7 @@ def _plot_coverage(axes: Axes, result: dict[str, Any]) -> None:
         axes.plot(tokens, values.mean(axis=0), "o-", color=colour, markersize=4, label=label)
         axes.fill_between(tokens, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25)
     axes.plot([], [], "--", color=GREY, label=_chosen(result))
-    axes.set(title=f"{_name(result)}: cosine to the nearest seed user")
+    axes.set(title=f"{result['data']}: cosine to the nearest seed user")
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -151,7 +148,3 @@ def _plot_gain(axes: Axes, found: dict[str, Any]) -> None:
 def _array(result: dict[str, Any], name: str) -> np.ndarray:
     """``<float64>[repeats, sizes]``."""
     return np.array([[point[name] for point in repeat] for repeat in result["repeats"]], np.float64)
-
-
-def _name(result: dict[str, Any]) -> str:
-    return str(result["data"])

@@ -63,12 +63,7 @@ class TextCoverage(NamedTuple):
 
 
 def text_coverage(interactions: Interactions, fields: Sequence[str]) -> TextCoverage:
-    """How many items have a text, in any of some columns and in each.
-
-    Args:
-        interactions: with item features.
-        fields: as for `item_texts`.
-    """
+    """How many items have a text, in any of some columns and in each."""
     features = interactions.item_features
     filled = {
         name: np.array([bool(text.strip()) for text in texts[1:].tolist()], bool)

@@ -20,10 +20,6 @@ def item_entities(interactions: Interactions, fields: Sequence[str]) -> np.ndarr
     A value is an entity as it stands: a whole category path is one. The same value in two columns is
     two entities. A column without any value is left out, and so is a default one that the data lack.
 
-    Args:
-        interactions: with item features.
-        fields: names of columns.
-
     Returns:
         ``<int32>[F, I + 1]`` for the F columns that there are: the entity of every item, or
         `NO_ENTITY`. Numbers begin at 0 and go on from one column to the next.

@@ -125,10 +125,11 @@ def _located(config: DataConfig) -> Place:
         if files := _several(path):
             return _known_files(files, config.source)
     looked = " and ".join(str(path.absolute()) for path in candidates)
+    hint = "" if config.name in KNOWN else f" ({nearest_name(config.name, KNOWN)})"
     raise RelandError(
         f"data set {config.name!r} was not found; looked for {looked}. "
         "third_party/datasets/README.md says how to get it; put it there, or set --config.data.root "
-        f"or $RELAND_DATA to the folder that holds it{_hint(config.name)}"
+        f"or $RELAND_DATA to the folder that holds it{hint}"
     )
 
 
@@ -166,11 +167,6 @@ def _known_files(paths: list[Path], source: str) -> Place:
             "(CSV, Parquet) can be read together"
         )
     return Place("table", ",".join(map(str, paths)))
-
-
-def _hint(name: str) -> str:
-    """What a name that is no known data set may have meant."""
-    return "" if name in KNOWN else f" ({nearest_name(name, KNOWN)})"
 
 
 def _known_file(path: Path, source: str) -> Place:

@@ -178,14 +178,10 @@ def solve_rows(
 
     found = jnp.zeros_like(start)
     for each in rows:
-        solved = jax.lax.map(tile, jax.tree.map(_shared_out, each))
+        # The rows of every tile are spread over the devices of a mesh.
+        solved = jax.lax.map(tile, jax.tree.map(lambda array: constrain(array, None, DATA), each))
         found = found.at[each.row.reshape(-1)].set(solved.reshape(-1, solved.shape[-1]))
     return constrain(jnp.matmul(found[:-1], basis.T, precision=_EXACT))
-
-
-def _shared_out(array: jax.Array) -> jax.Array:
-    """The rows of every tile spread over the devices of a mesh."""
-    return constrain(array, None, DATA)
 
 
 def _conjugate_gradients(

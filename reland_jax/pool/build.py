@@ -134,12 +134,6 @@ def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[
 def refuse_to_pay_again(config: PoolConfig, llm: LLMConfig, workdir: Path, damage: str) -> None:
     """Refuses to rebuild a damaged pool if its answers are not in the journal and would be paid for again.
 
-    Args:
-        config: the provider.
-        llm: the journal's path.
-        workdir: that of the pool.
-        damage: what is wrong with it.
-
     Raises:
         RelandError: the journal is missing.
     """

@@ -11,12 +11,13 @@ A line with "anchor" starts the chain: in a log of an earlier program without a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from reland_jax.files import append_line, read_regular, write_json
 from reland_jax.types import RelandError
@@ -26,9 +27,10 @@ MARK_FILE = "store.json"
 FORMAT = "reland-pool-store"
 FORMAT_VERSION = 1
 
-_TRIES = 4
+_TRIES = 5
 _WAIT_SECONDS = 0.05
 _NOTHING = hashlib.sha256(b"").hexdigest()
+Found = TypeVar("Found")
 ADVICE = "restore it from a copy, or accept the present state: python -m experiments.pool seal"
 
 
@@ -68,15 +70,16 @@ def read_log(store: Path) -> Log:
     Raises:
         RelandError: a line or the mark is damaged, edited or missing; the message names it.
     """
-    tries = _TRIES
-    while True:
-        tries -= 1
-        try:
-            return _read_log(store)
-        except RelandError:
-            if not tries:
-                raise
-            time.sleep(_WAIT_SECONDS)  # another process may have written a line and not yet the mark
+    return patiently(lambda: _read_log(store))
+
+
+def patiently(read: Callable[[], Found]) -> Found:
+    """What a read finds; it is tried again while another process may be between two writes."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(RelandError):
+            return read()
+        time.sleep(_WAIT_SECONDS)
+    return read()
 
 
 def _read_log(store: Path) -> Log:

@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reland_jax.files import write_bytes, write_json
-from reland_jax.pool_store.audit import ADVICE, AUDIT_FILE, Log, append, content_of, read_log
+from reland_jax.pool_store.audit import ADVICE, AUDIT_FILE, Log, append, content_of, patiently, read_log
 from reland_jax.pool_store.patterns import found_in
 from reland_jax.types import Rationale, RelandError
 
@@ -34,9 +33,6 @@ PATTERNS_FILE = "blocked.json"
 LIST_FILES = (REMOVALS_FILE, PATTERNS_FILE)
 NEXT_FILE = "lists.next.json"
 LIST_VERSION = 1
-
-_TRIES = 5
-_WAIT_SECONDS = 0.05
 
 
 class Removals(NamedTuple):
@@ -104,15 +100,7 @@ def read_lists(folder: Path) -> dict[str, bytes]:
     Raises:
         RelandError: a list is missing or does not match the audit log; or the log is damaged.
     """
-    tries = _TRIES
-    while True:
-        tries -= 1
-        try:
-            return _held_against(read_log(folder), folder)
-        except RelandError:
-            if not tries:
-                raise
-            time.sleep(_WAIT_SECONDS)
+    return patiently(lambda: _held_against(read_log(folder), folder))
 
 
 def checksums(lists: Mapping[str, bytes]) -> dict[str, str]:

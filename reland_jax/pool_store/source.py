@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from reland_jax.config import PoolConfig
 from reland_jax.pool.contract import Problem, SeedRationales
 from reland_jax.pool.sources import Source, register_source
 from reland_jax.pool_store.histories import history_codes
@@ -79,16 +77,9 @@ class StoredPool:
 
 def register() -> None:
     """Registers stores as a source of pools, `config.pool.provider` "store"."""
-    register_source("store", Source(_open, _state, _provenance))
-
-
-def _open(config: PoolConfig) -> StoredPool:
-    return StoredPool(config.path_to_read())
-
-
-def _state(config: PoolConfig) -> list[str]:
-    return PoolStore(config.path_to_read()).state()
-
-
-def _provenance(config: PoolConfig) -> dict[str, Any]:
-    return PoolStore(config.path_to_read()).provenance()
+    source = Source(
+        open=lambda config: StoredPool(config.path_to_read()),
+        state=lambda config: PoolStore(config.path_to_read()).state(),
+        provenance=lambda config: PoolStore(config.path_to_read()).provenance(),
+    )
+    register_source("store", source)

@@ -247,9 +247,6 @@ class PoolStore:
 
         For a store with a permanent loss: users on a lost list are no longer known.
 
-        Args:
-            change: JSON values for the audit log.
-
         Raises:
             RelandError: not a store, or an existing list cannot be read.
         """

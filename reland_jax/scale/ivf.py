@@ -159,7 +159,7 @@ class IvfIndex:
         return self._completed(queries, index, cosine)
 
     def _search(self, queries: np.ndarray, k: int, effort: IvfEffort) -> tuple[np.ndarray, np.ndarray]:
-        padded = np.zeros((_padded(len(queries)), queries.shape[1]), np.float32)
+        padded = np.zeros((max(_FEWEST, 1 << (len(queries) - 1).bit_length()), queries.shape[1]), np.float32)
         padded[: len(queries)] = queries
         users, searched = _route(padded, self._mean, np.float32(effort.spread) * self._spread, effort.margin)
         # The row after the last user absorbs the results of empty places in tiles.
@@ -219,11 +219,6 @@ def _layout(unit: np.ndarray, cell: np.ndarray) -> _Layout:
     keys = unit[key].reshape(-1, _BLOCK, unit.shape[1]).transpose(0, 2, 1)
     shaped = jnp.asarray(numbers.reshape(-1, _BLOCK))
     return _Layout(first.astype(np.int32), blocks.astype(np.int32), jnp.asarray(keys), shaped)
-
-
-def _padded(count: int) -> int:
-    """The power of two that so many users are filled up to."""
-    return max(_FEWEST, 1 << (count - 1).bit_length())
 
 
 def _cores() -> int:

@@ -39,10 +39,6 @@ class Repeats(NamedTuple):
 def find_repeats(shards: Sequence[Path], users: int) -> Repeats | None:
     """Looks for users that are listed more than once.
 
-    Args:
-        shards: Parquet files with a column user_id.
-        users: rows of all of them.
-
     Returns:
         None where every user is listed once.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reland_jax.retrieval.index import recall_at_k
 from reland_jax.retrieval.scann import BRUTE_FORCE_KEYS, TIES, build_searcher, import_scann, search_with
 from reland_jax.retrieval.vectors import checked, unit_rows_host
 from reland_jax.scale.tuning import wanted_share
@@ -132,5 +133,4 @@ class ScannIndex:
         begin = time.process_time()
         index, _ = self.search(queries, exact.shape[1], ScannEffort(leaves, reorder, 0.0, 0.0))
         microseconds = 1e6 * (time.process_time() - begin) / len(queries)
-        found = (exact[:, :, None] == index[:, None, :]).any(axis=2).mean()
-        return ScannEffort(leaves, reorder, float(found), microseconds)
+        return ScannEffort(leaves, reorder, recall_at_k(index, exact), microseconds)

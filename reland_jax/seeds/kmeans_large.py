@@ -148,7 +148,11 @@ def _lloyd(
     while done < iterations and not (complete and stalled):
         complete = stalled
         centres = _moved(users, vectors, found)
-        cluster = _everywhere(users, centres) if complete else _near(users, found.cluster, centres, rng)
+        cluster = (
+            _everywhere(users, centres)
+            if complete
+            else compare_near(users, found.cluster, centres, near_tiles(centres, rng))
+        )
         before, found, done = found.inertia, _measured(users, cluster, centres), done + 1
         stalled = not found.inertia < (1.0 - tolerance) * before
         which = "all" if complete else "near"
@@ -165,10 +169,6 @@ def _measured(users: Placed, cluster: jax.Array, centres: np.ndarray) -> _Found:
     inertia = float(distances.sum(dtype=np.float64))
     check_inertia(inertia)
     return _Found(centres, cluster, distances, np.asarray(total), np.asarray(members), inertia)
-
-
-def _near(users: Placed, cluster: jax.Array, centres: np.ndarray, rng: np.random.Generator) -> jax.Array:
-    return compare_near(users, cluster, centres, near_tiles(centres, rng))
 
 
 def _everywhere(users: Placed, centres: np.ndarray) -> jax.Array:

@@ -86,9 +86,6 @@ def encoder_state(encoder: str) -> str:
 
     Reads every byte: 0.1 to 0.3 s for MiniLM.
 
-    Args:
-        encoder: `TextConfig.encoder`.
-
     Raises:
         RelandError: see `find_checkpoint`.
     """

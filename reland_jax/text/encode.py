@@ -70,11 +70,6 @@ def check_texts(texts: Sequence[str], config: TextConfig, what: str = "texts") -
     The encoder is loaded completely, so that faults in its files are found; the texts are tokenised but not
     encoded.
 
-    Args:
-        texts: as for `encode_texts`.
-        config: as for `encode_texts`.
-        what: which texts these are, for messages.
-
     Raises:
         RelandError: see `load_encoder` and `reading.check_reading`.
     """

@@ -12,7 +12,6 @@ from reland_jax.config import DataConfig
 from reland_jax.data.sources.columns import (
     Column,
     Frame,
-    Roles,
     Usual,
     find,
     listed,
@@ -22,7 +21,7 @@ from reland_jax.data.sources.columns import (
 )
 from reland_jax.data.sources.odd_ids import odd_ids
 from reland_jax.data.sources.raw import FeatureTable, RawTable, Tokens, feature_table, split_codes
-from reland_jax.data.sources.times import Times, times
+from reland_jax.data.sources.times import times
 from reland_jax.data.sources.values import ids, ratings, texts
 from reland_jax.types import RelandError
 
@@ -83,22 +82,14 @@ def assemble(
         item_features=item_features,
         user_features=user_features,
         item_table=item_table,
-        columns=_named(roles),
-        span=_span(time),
+        columns={what: name for what, name in roles._asdict().items() if name is not None},
+        span=("", "", "") if time is None else (time.unit, time.first, time.last),
         notes=tuple(log),
     )
 
 
 def _column(frame: Frame, table: Any, name: str) -> Column:
     return Column(name, table[name], frame.place)
-
-
-def _named(roles: Roles) -> dict[str, str]:
-    return {what: name for what, name in roles._asdict().items() if name is not None}
-
-
-def _span(time: Times | None) -> tuple[str, str, str]:
-    return ("", "", "") if time is None else (time.unit, time.first, time.last)
 
 
 class _Features(NamedTuple):

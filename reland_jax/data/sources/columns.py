@@ -118,7 +118,10 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
     used = roles.used()
     for name in used:
         if used.count(name) > 1:
-            raise RelandError(f"{frame.named}: column {name!r} cannot be two things; {_how_to_name(frame)}")
+            raise RelandError(
+                f"{frame.named}: column {name!r} cannot be two things; {_there_are(frame)}; user_field, "
+                "item_field, time_field and rating_field name different ones"
+            )
     return roles
 
 
@@ -265,10 +268,6 @@ def _there_are(frame: Frame) -> str:
     if any(_LIKE_A_VALUE.fullmatch(name.strip()) for name in frame.columns):
         return f"{there_are}, which looks like a row; a first line with the names of the columns is needed"
     return there_are
-
-
-def _how_to_name(frame: Frame) -> str:
-    return f"{_there_are(frame)}; user_field, item_field, time_field and rating_field name different ones"
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

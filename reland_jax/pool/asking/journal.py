@@ -385,7 +385,7 @@ without a recorded answer count as paid from then on.
         marks = ", ".join(f"?{place + 1}" for place in range(len(values)))
         self._database.execute(
             f"INSERT INTO received ({CHECKED}, checksum) VALUES ({marks}, checksum_of({marks}))",
-            tuple(map(_storable, values)),
+            tuple(encodable(value) if isinstance(value, str) else value for value in values),
         )
 
     def _received(self, fields: str, which: str, keys: Iterable[str], order: str = "") -> list[Any]:
@@ -456,7 +456,3 @@ def _name_if_free(made: Path, path: Path) -> None:
 def _asked(request: RequestRecord) -> tuple[str, ...]:
     prompt = encodable(request.prompt)
     return request.key, prompt_hash(prompt), request.model, request.settings, prompt
-
-
-def _storable(value: object) -> object:
-    return encodable(value) if isinstance(value, str) else value

@@ -90,13 +90,7 @@ def judge_for(config: PoolConfig) -> Judge:
 
 
 def why_unusable(content: str, prompt: str = "steps", any_script: bool = False) -> str:
-    """Why there is no rationale in the text of an answer, "" if there is one.
-
-    Args:
-        content: the answer.
-        prompt: `config.pool.prompt`.
-        any_script: `config.pool.any_script`.
-    """
+    """Why there is no rationale in the text of an answer, "" if there is one."""
     parsed = readable_steps(content, prompt, any_script)
     return "" if parsed.step2 else "; ".join(parsed.problems) or "step 2 is missing"
 

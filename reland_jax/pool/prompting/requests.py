@@ -6,7 +6,7 @@ cleaned by an LLM (step 0), cut to the newest items that fit, and put into the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -188,7 +188,10 @@ def _step0(
     ask: AnswersPrompts | None,
 ) -> tuple[list[_History], dict[str, str], list[Problem]]:
     """The histories with titles cleaned by an LLM, the prompt of every user, and unused answers."""
-    listed = [title_list([_title(fields) for fields in history], domain, limit) for history in histories]
+    listed = [
+        title_list([next(iter(fields.values())) for fields in history], domain, limit)
+        for history in histories
+    ]
     prompt_of = {user: one.prompt for user, one in zip(users, listed, strict=True) if one.prompt}
     prompts = tuple(dict.fromkeys(prompt_of.values()))
     if ask is None:
@@ -203,7 +206,8 @@ def _step0(
         if isinstance(titles, NoAnswer):
             problems.append(titles.problem(user, f"{titles.why}; its titles are cleaned by rule"))
             titles = list(one.titles)
-        cleaned.append(_with_titles(history, titles))
+        pairs = zip(history, titles, strict=True)
+        cleaned.append([{**fields, next(iter(fields)): title} for fields, title in pairs])
     return cleaned, prompt_of, problems
 
 
@@ -216,12 +220,3 @@ def _answered(listed: TitleList, answers: Mapping[str, str | NoAnswer]) -> list[
         return NoAnswer(f"step 0 has no answer: {answer.why}", answer.again)
     titles = cleaned_titles(listed, answer)
     return NoAnswer(titles, False) if isinstance(titles, str) else titles
-
-
-def _title(fields: Mapping[str, str]) -> str:
-    """The first text field, the name of an item."""
-    return next(iter(fields.values()))
-
-
-def _with_titles(history: _History, titles: Iterable[str]) -> _History:
-    return [{**fields, next(iter(fields)): title} for fields, title in zip(history, titles, strict=True)]

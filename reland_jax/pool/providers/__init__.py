@@ -15,20 +15,12 @@ from reland_jax.types import RelandError
 _Factory = Callable[[PoolConfig, LLMConfig, Path, MayAsk | None], Provider]
 
 
-def _heuristic(config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None) -> Provider:
-    return HeuristicProvider()
-
-
-def _batch(config: PoolConfig, llm: LLMConfig, folder: Path, may_ask: MayAsk | None) -> Provider:
-    if llm.upload:
-        return UploadedBatchProvider(config, llm, folder, may_ask)
-    return BatchProvider(config, llm, folder, may_ask)
-
-
 PROVIDERS: Mapping[str, _Factory] = {
-    "heuristic": _heuristic,
+    "heuristic": lambda *given: HeuristicProvider(),
     "openai": OpenAIProvider,
-    "batch": _batch,
+    "batch": lambda config, llm, *given: (UploadedBatchProvider if llm.upload else BatchProvider)(
+        config, llm, *given
+    ),
 }
 """Factories by name. The folder is for the journal, and for request files of a provider."""
 

@@ -61,7 +61,10 @@ def json_steps(answer: str) -> list[Part]:
         return parts
     if any(is_thought(key) for key in re.findall(r'"(\w+)"\s*:', answer)):
         return []
-    return [Part(int(match["number"]), _unescaped(match["text"])) for match in _BROKEN.finditer(answer)]
+    return [
+        Part(int(match["number"]), str(decoded(f'"{match["text"]}"') or match["text"]))
+        for match in _BROKEN.finditer(answer)
+    ]
 
 
 def json_text(answer: str) -> str:
@@ -139,7 +142,3 @@ def _without_thoughts(value: dict[Any, Any]) -> dict[Any, Any]:
     if is_thought(str(value.get("type", ""))):
         return {}
     return {key: inner for key, inner in value.items() if not is_thought(str(key))}
-
-
-def _unescaped(text: str) -> str:
-    return str(decoded(f'"{text}"') or text)
