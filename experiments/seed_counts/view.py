@@ -18,8 +18,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#6b7280"
 def table(result: dict[str, Any]) -> str:
     """The curve, the recommendations and, once there are any, the gains."""
     about = "counted" if result["exact"] else "estimated"
-    heads = ("seed users", "share", "M tokens", result["currency"], "covered", "others")
-    heads += tuple(f"cos >= {name}" for name in result["repeats"][0][0]["above"])
+    heads = ["seed users", "share", "M tokens", result["currency"], "covered", "others"]
+    heads += [f"cos >= {name}" for name in result["repeats"][0][0]["above"]]
     lines = [
         f"{result['data']}: {result['users']:,} users, {len(result['repeats'])} samplings; prompts for "
         f"{result['model']} {about}, {result['answer_tokens']:.0f} tokens an answer",

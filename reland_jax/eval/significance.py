@@ -42,19 +42,6 @@ class Comparison:
     low: float
     high: float
 
-    def describe(self) -> str:
-        """One sentence that says which of the two is better, by how much and how surely."""
-        size = "" if self.relative is None else f" ({self.relative:+.1%})"
-        if self.difference == 0:
-            verdict = "ours and the baseline are equal"
-        else:
-            better = "ours is better" if self.difference > 0 else "the baseline is better"
-            verdict = f"{better} by {abs(self.difference):.5f}{size}"
-        return (
-            f"{verdict}: {self.mean_ours:.5f} against {self.mean_baseline:.5f}, 95% interval of ours minus "
-            f"baseline {self.low:+.5f} to {self.high:+.5f}, p = {self.p_value:.3g} before correction"
-        )
-
 
 def paired_comparison(
     ours: np.ndarray, baseline: np.ndarray, *, bootstrap: int = 2000, seed: int = 0

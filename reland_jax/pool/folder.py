@@ -104,14 +104,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     said = "no reasoning pool here", "the manifest is damaged", "not the manifest of a reasoning pool"
     manifest = read_described(path, FORMAT, said, "build the pool again")
     version = manifest.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RelandError(
-            f"{path}: format version {version} is newer than {FORMAT_VERSION}, the newest that this program "
-            "reads; update the program, or build the pool again with it"
-        )
     if version != FORMAT_VERSION:
         raise RelandError(
-            f"{path}: format version {version!r} is not known; this program reads {FORMAT_VERSION}"
+            f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}; update the program, "
+            "or build the pool again"
         )
     return manifest
 

@@ -6,7 +6,7 @@ from reland_jax.report.content import Case, ItemLabel, ReportContent
 from reland_jax.report.page import write_report
 from reland_jax.report.paper import TABLE_2
 from reland_jax.report.tables import comparison_table
-from reland_jax.report.tensorboard import scalar_writer, write_scalars
+from reland_jax.report.tensorboard import scalar_writer
 
 __all__ = [
     "LIST_LENGTH",
@@ -19,5 +19,4 @@ __all__ = [
     "report_content",
     "scalar_writer",
     "write_report",
-    "write_scalars",
 ]

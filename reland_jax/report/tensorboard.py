@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,10 +44,3 @@ class ScalarWriter:
 def scalar_writer(logdir: str | Path) -> ScalarWriter:
     """A callable ``(step, scalars)`` that writes TensorBoard events to `logdir`."""
     return ScalarWriter(logdir)
-
-
-def write_scalars(logdir: str | Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a whole history, one mapping per epoch with its number under "epoch"."""
-    with scalar_writer(logdir) as write:
-        for row in history:
-            write(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})

@@ -8,7 +8,7 @@ are chosen (`sample_seeds`). `choose_seeds` does both from a `SeedsConfig`, and 
 
 from reland_jax.seeds.behaviour import add_texts
 from reland_jax.seeds.choose import choose_seeds
-from reland_jax.seeds.kmeans import KMeansResult, kmeans, lloyd
+from reland_jax.seeds.kmeans import KMeansResult, kmeans
 from reland_jax.seeds.sampling import sample_seeds
 
-__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "lloyd", "sample_seeds"]
+__all__ = ["KMeansResult", "add_texts", "choose_seeds", "kmeans", "sample_seeds"]

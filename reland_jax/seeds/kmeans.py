@@ -73,34 +73,6 @@ def kmeans(
     return _result(state, mean)
 
 
-def lloyd(
-    vectors: np.ndarray | jax.Array, centres: np.ndarray | jax.Array, *, iterations: int, tolerance: float
-) -> KMeansResult:
-    """K-means from given centres.
-
-    An iteration moves every centre to the mean of its users, then assigns every user again. A cluster left
-    without users is moved to one of the users farthest from their own centres, a different user for each
-    empty cluster; this never raises the inertia.
-
-    Args:
-        vectors: ``<float32>[U, D]``, finite.
-        centres: ``<float32>[K, D]``, where to start.
-        iterations: see `kmeans`.
-        tolerance: see `kmeans`.
-
-    Raises:
-        RelandError: see `kmeans`; also centres of another width than the vectors.
-    """
-    vectors = jnp.asarray(checked(vectors, iterations, tolerance))
-    centres = jnp.asarray(centres, jnp.float32)
-    if centres.ndim != 2 or centres.shape[1] != vectors.shape[1]:
-        raise RelandError(
-            f"K-means: centres of shape {centres.shape} do not fit vectors of shape {vectors.shape}"
-        )
-    state, mean = _iterate_from(vectors, centres, iterations, tolerance, tile=_tile(len(centres)))
-    return _result(state, mean)
-
-
 def plus_plus(vectors: jax.Array, num_clusters: int, key: jax.Array) -> jax.Array:
     """The k-means++ start: users drawn one by one, with probability proportional to the squared
     distance to the nearest user drawn so far (the first one uniformly). Can be traced by `jax.jit`.
@@ -156,19 +128,16 @@ def _start_and_iterate(
     return _iterate(vectors, centres, iterations, tolerance, tile), mean
 
 
-@functools.partial(jax.jit, static_argnames="tile")
-def _iterate_from(
-    vectors: jax.Array, centres: jax.Array, iterations: jax.Array, tolerance: jax.Array, *, tile: int
-) -> tuple[_State, jax.Array]:
-    mean = vectors.mean(axis=0)
-    return _iterate(vectors - mean, centres - mean, iterations, tolerance, tile), mean
-
-
 def _iterate(
     vectors: jax.Array, centres: jax.Array, iterations: jax.Array, tolerance: jax.Array, tile: int
 ) -> _State:
     """Lloyd's loop. The mean is subtracted from the vectors: without a common offset |x|^2 - 2 x c + |c|^2
-    loses fewer digits."""
+    loses fewer digits.
+
+    An iteration moves every centre to the mean of its users, then assigns every user again. A cluster left
+    without users is moved to one of the users farthest from their own centres, a different user for each
+    empty cluster; this never raises the inertia.
+    """
 
     def improves(state: _State) -> jax.Array:
         return (state.iteration < iterations) & (state.inertia < (1.0 - tolerance) * state.previous)
@@ -200,7 +169,7 @@ def _assign(vectors: jax.Array, centres: jax.Array, tile: int) -> tuple[jax.Arra
 
 
 def _move(vectors: jax.Array, cluster: jax.Array, squared: jax.Array, num_clusters: int) -> jax.Array:
-    """Means ``<float32>[K, D]`` of the clusters; see `lloyd` for the empty ones."""
+    """Means ``<float32>[K, D]`` of the clusters; see `_iterate` for the empty ones."""
     count = jax.ops.segment_sum(jnp.ones_like(squared), cluster, num_clusters)
     total = jax.ops.segment_sum(vectors, cluster, num_clusters)
     means = total / jnp.maximum(count, 1.0)[:, None]

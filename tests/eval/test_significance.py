@@ -45,7 +45,6 @@ def test_better_ours_gives_a_positive_difference() -> None:
     result = paired_comparison(ours, baseline)
     assert result.difference == pytest.approx(ours.mean() - baseline.mean())
     assert result.difference > 0 and result.relative == pytest.approx(result.difference / baseline.mean())
-    assert result.describe().startswith("ours is better by")
 
 
 def test_swapping_turns_the_sign_and_keeps_the_p_value() -> None:
@@ -54,20 +53,18 @@ def test_swapping_turns_the_sign_and_keeps_the_p_value() -> None:
     assert back.difference == pytest.approx(-there.difference)
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
     assert back.p_value == pytest.approx(there.p_value)
-    assert back.describe().startswith("the baseline is better by")
 
 
 def test_equal_differences_have_no_evidence() -> None:
     values = np.array([0.1, 0.2, 0.7])
     same = paired_comparison(values, values)
     assert (same.p_value, same.difference, same.low, same.high) == (1.0, 0.0, 0.0, 0.0)
-    assert same.describe().startswith("ours and the baseline are equal")
     assert paired_comparison(values + 0.1, values).p_value == 1.0
 
 
 def test_a_baseline_of_zero_has_no_relative_gain() -> None:
     result = paired_comparison(np.array([0.0, 1.0]), np.zeros(2))
-    assert result.relative is None and "%)" not in result.describe()
+    assert result.relative is None
 
 
 def test_interval_is_close_to_the_normal_one() -> None:

@@ -153,9 +153,9 @@ def edit(folder: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 2}, "format version 2 is newer than 1"),
-        ({"format_version": "1"}, "format version '1' is not known"),
-        ({"format_version": 0}, "format version 0 is not known"),
+        ({"format_version": 2}, "format version 2, this program reads 1; update"),
+        ({"format_version": "1"}, "format version '1', this program reads 1"),
+        ({"format_version": 0}, "format version 0, this program reads 1"),
         ({"format": "other"}, "not the manifest of a reasoning pool"),
         ({"rows": 4}, "not 4 rows of width 2"),
         ({"dim": 3}, "not 3 rows of width 3"),

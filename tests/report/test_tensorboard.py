@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reland_jax.report import scalar_writer, write_scalars
+from reland_jax.report import scalar_writer
 
 
 def _read(logdir: Path) -> dict[tuple[str, int], float]:
@@ -28,7 +28,10 @@ def _read(logdir: Path) -> dict[tuple[str, int], float]:
 def test_a_history_is_read_back(tmp_path: Path) -> None:
     later = {"epoch": 3, "loss": np.float32(1.5), "ndcg@10": 0.04}
     history = [{"epoch": 1, "loss": 2.5, "note": "warm"}, later]
-    write_scalars(tmp_path / "events", history)
+    write = scalar_writer(tmp_path / "events")
+    for row in history:
+        write(row["epoch"], {name: value for name, value in row.items() if name != "epoch"})
+    write.close()
     read = _read(tmp_path / "events")
     assert read == pytest.approx({("loss", 1): 2.5, ("loss", 3): 1.5, ("ndcg_at_10", 3): 0.04})
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from reland_jax.seeds.kmeans import (
+    KMeansResult,
     _assign,
-    _iterate_from,
+    _iterate,
+    _result,
     _start_and_iterate,
+    _tile,
     kmeans,
-    lloyd,
     plus_plus,
 )
 from reland_jax.types import RelandError
+
+
+def lloyd(vectors: Any, centres: Any, *, iterations: int, tolerance: float) -> KMeansResult:
+    """K-means from given centres."""
+    vectors, centres = jnp.asarray(vectors, jnp.float32), jnp.asarray(centres, jnp.float32)
+    mean = vectors.mean(axis=0)
+    state = _iterate(vectors - mean, centres - mean, iterations, tolerance, _tile(len(centres)))
+    return _result(state, mean)
 
 
 def squared_distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -152,12 +164,10 @@ def test_fewer_distinct_vectors_than_clusters() -> None:
 def test_compiles_once_for_a_shape() -> None:
     vectors = np.random.default_rng(9).normal(size=(90, 3)).astype(np.float32)
     kmeans(vectors, 5, jax.random.key(0), iterations=2, tolerance=0.1)
-    lloyd(vectors, vectors[:5], iterations=2, tolerance=0.1)
-    compiled = _start_and_iterate._cache_size(), _iterate_from._cache_size()
+    compiled = _start_and_iterate._cache_size()
     for number in range(1, 4):
         kmeans(vectors + number, 5, jax.random.key(number), iterations=number, tolerance=0.01 * number)
-        lloyd(vectors + number, vectors[:5], iterations=number, tolerance=0.01 * number)
-    assert (_start_and_iterate._cache_size(), _iterate_from._cache_size()) == compiled
+    assert _start_and_iterate._cache_size() == compiled
 
 
 @pytest.mark.parametrize("num_clusters", [0, 6])
@@ -175,7 +185,5 @@ def test_faults_are_named() -> None:
         kmeans(1e30 * np.eye(5), 2, jax.random.key(0), iterations=1, tolerance=0.0)
     with pytest.raises(RelandError, match=r"tolerance=1\.0 in \[0, 1\)"):
         kmeans(np.eye(5), 2, jax.random.key(0), iterations=1, tolerance=1.0)
-    with pytest.raises(RelandError, match=r"centres of shape \(2, 4\) do not fit"):
-        lloyd(np.eye(5), np.zeros((2, 4)), iterations=1, tolerance=0.0)
     with pytest.raises(RelandError, match="expected .users, width., not empty"):
         kmeans(np.zeros((0, 3)), 1, jax.random.key(0), iterations=1, tolerance=0.0)

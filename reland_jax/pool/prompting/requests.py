@@ -200,7 +200,8 @@ def _step0(
     longest = answer_tokens(config.history, config.max_tokens)
     answers = ask(prompts, longest, why_unreadable) if prompts else []
     by_prompt = dict(zip(prompts, answers, strict=True))
-    cleaned, problems = [], []
+    cleaned: list[_History] = []
+    problems = []
     for user, history, one in zip(users, histories, listed, strict=True):
         titles = _answered(one, by_prompt)
         if isinstance(titles, NoAnswer):
