@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reland_jax.pool_store import audit, lists, version_files
+from reland_jax.pool_store import audit, version_files
 from reland_jax.pool_store.lists import read_patterns, read_removals
 from reland_jax.pool_store.purging import verify
 from reland_jax.pool_store.store import PoolStore
@@ -21,8 +21,7 @@ from tests.pool_store.toys import CHANGE, content
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (audit, lists):
-        monkeypatch.setattr(module, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "_WAIT_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reland_jax.pool_store import audit, lists
+from reland_jax.pool_store import audit
 from reland_jax.pool_store.lists import (
     NEXT_FILE,
     PATTERNS_FILE,
@@ -26,8 +26,7 @@ from tests.pool_store.toys import CHANGE, content, rationale
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (audit, lists):
-        monkeypatch.setattr(module, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "_WAIT_SECONDS", 0.0)
 
 
 def listed(folder: Path, **entries: list[str]) -> PoolStore:
