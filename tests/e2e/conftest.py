@@ -49,7 +49,7 @@ class Finished(NamedTuple):
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested dictionaries with the entries of `changes` put in."""
     return values | {
-        name: merged(values[name], change) if isinstance(change, dict) else change
+        name: merged(values.get(name, {}), change) if isinstance(change, dict) else change
         for name, change in changes.items()
     }
 
@@ -87,9 +87,7 @@ def settings(encoder_folder: Path) -> Callable[..., dict[str, Any]]:
     text = {"encoder": str(encoder_folder), "max_tokens": 24, "allow_alike": True}
 
     def make(**changes: Any) -> dict[str, Any]:
-        return merged(SIZES | {"text": text}, {k: v for k, v in changes.items() if k in SIZES}) | {
-            name: change for name, change in changes.items() if name not in SIZES
-        }
+        return merged(SIZES | {"text": text}, changes)
 
     return make
 

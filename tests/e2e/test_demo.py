@@ -23,8 +23,8 @@ from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
 
 METRICS = {f"{name}@{k}" for name in ("hr", "ndcg", "mrr") for k in (5, 10, 20)}
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("neumf", "ngcf", "duorec", "gat")]
-BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec", "gru4rec", *SLOW])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gru4rec", "neumf", "ngcf", "duorec", "gat")]
+BACKBONES = pytest.mark.parametrize("backbone", ["lightgcn", "sasrec", *SLOW])
 Finish = Callable[[str], Finished]
 
 
