@@ -229,8 +229,10 @@ def draw(found: Mapping[int, Record], setup: Setup, path: Path) -> None:
     records = list(found.values())
     totals = {"elapsed": "seconds", "processor time": "cpu_seconds"}
     lines = {label: [each[name] / 60 for each in records] for label, name in totals.items()}
+    users = np.array(list(found))
+    straight = lines["processor time"][0] * users / users[0]
+    left.plot(users, straight, ":", color="#6b7280", linewidth=1, label="in proportion to users")
     _panel(left, found, lines, "minutes")
-    _proportional(left, found, lines["processor time"])
     parts = {name: [each["phase_cpu_seconds"][name] / 60 for each in records] for name in PHASES}
     _panel(middle, found, parts, "processor time by part, minutes")
     memory = {"at the peak": "peak_bytes", "before K-means": "base_bytes", "vectors": "vector_bytes"}
@@ -244,13 +246,6 @@ def _panel(axes: Axes, found: Mapping[int, Record], lines: Mapping[str, Sequence
     for (label, values), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
         axes.plot(list(found), values, color=colour, marker=marker, markersize=5, label=label)
     dress_axes(axes, title)
-    axes.legend(frameon=False, fontsize=8)
-
-
-def _proportional(axes: Axes, found: Mapping[int, Record], values: Sequence[float]) -> None:
-    users = np.array(list(found))
-    straight = values[0] * users / users[0]
-    axes.plot(users, straight, ":", color="#6b7280", linewidth=1, label="in proportion to users")
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -132,8 +132,8 @@ class Outputs:
         path = self.folder / MANIFEST
         stored = _stored(path)
         if stored is None:
-            other = next((name for name in self._recorded() if not self._is_of_this_job(name)), None)
-            if other:
+            records = ((name, self.record(name)) for name in self._recorded())
+            if other := next((name for name, record in records if record and record.job != self.job), None):
                 raise RelandError(
                     f"{path} is missing or damaged, and {other} was not made with these settings and seed "
                     "users; choose another --out or empty it"
@@ -148,10 +148,6 @@ class Outputs:
                 f"{self.folder} holds outputs made with {what}; choose another --out or empty it"
             )
         write_json(path, wanted)
-
-    def _is_of_this_job(self, name: str) -> bool:
-        record = self.record(name)
-        return record is None or record.job == self.job
 
     @contextlib.contextmanager
     def turn(self, name: str, wait: bool) -> Iterator[bool]:

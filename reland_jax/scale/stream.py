@@ -402,16 +402,14 @@ def _build(job: AttachJob, keys: np.ndarray, folder: Path) -> None:
     queries = tuning_sample(job, keys.shape[1])
     exact, _ = ExactIndex(keys).search(queries, job.k)
     effort = index.tune(queries, exact, job.recall)
-    with written_aside(folder, ours=_is_index) as aside:
+    with written_aside(
+        folder, ours=lambda folder: (folder / EFFORT).exists() or (folder / CHECKSUMS).exists()
+    ) as aside:
         aside.mkdir()
         index.save(aside)
         write_json(aside / EFFORT, effort._asdict())
         files = sorted(path for path in aside.rglob("*") if path.is_file())
         write_json(aside / CHECKSUMS, {path.relative_to(aside).as_posix(): checksum(path) for path in files})
-
-
-def _is_index(folder: Path) -> bool:
-    return (folder / EFFORT).exists() or (folder / CHECKSUMS).exists()
 
 
 def tuning_sample(job: AttachJob, width: int) -> np.ndarray:

@@ -69,7 +69,9 @@ def sample_seeds(
     """
     cluster, distance, activity = (np.asarray(values) for values in (cluster, distance, activity))
     _check(cluster, distance, activity, num_seeds, rounds)
-    users = _prepare(cluster, distance, activity, round_size(num_seeds, rounds))
+    size = round_size(num_seeds, rounds)
+    quota, probability = cluster_quota(cluster, size), importance_probability(activity, size)
+    users = _Users(cluster, distance, quota, probability, (probability > 0) | (quota[cluster] > 1))
     rng = np.random.default_rng(seed)
     how_chosen = np.full(len(cluster), -1, np.int8)
     found_by_round: list[np.ndarray] = []
@@ -144,12 +146,6 @@ def importance_probability(activity: np.ndarray, size: int) -> np.ndarray:
         ``<float64>[U]``; all 0 where nobody has an interaction.
     """
     return np.minimum(1.0, size * activity.astype(np.float64) / max(activity.sum(dtype=np.float64), 1.0))
-
-
-def _prepare(cluster: np.ndarray, distance: np.ndarray, activity: np.ndarray, size: int) -> _Users:
-    quota = cluster_quota(cluster, size)
-    probability = importance_probability(activity, size)
-    return _Users(cluster, distance, quota, probability, (probability > 0) | (quota[cluster] > 1))
 
 
 def _draw(

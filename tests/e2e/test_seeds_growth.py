@@ -82,7 +82,7 @@ def test_plot_and_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["24999", "1e6", "-3", ""])
 def test_impossible_numbers_of_users(given: str) -> None:
-    with pytest.raises(RelandError, match="--users.*no whole number from --clusters=25000 on"):
+    with pytest.raises(RelandError, match="--users.*is not a whole number from --clusters=25000 on"):
         sizes_of([given], SETUP.clusters)
     with pytest.raises(RelandError, match="--users is empty"):
         sizes_of([], SETUP.clusters)
