@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from reland_jax.mesh import DATA, constrain
 
@@ -43,11 +44,11 @@ class SparseGram(NamedTuple):
         sign: ``<float>[n]``, s.
     """
 
-    begin: jax.Array
-    column: jax.Array
-    users: jax.Array
-    vectors: jax.Array
-    sign: jax.Array
+    begin: jax.Array | np.ndarray
+    column: jax.Array | np.ndarray
+    users: jax.Array | np.ndarray
+    vectors: jax.Array | np.ndarray
+    sign: jax.Array | np.ndarray
 
 
 class SparseWeights(NamedTuple):
@@ -97,8 +98,10 @@ def sparse_weights(
     for group, width in zip(rows, widths, strict=True):
         parts = jax.lax.map(partial(solve, width), constrain(group, None, DATA))
         *tables, error = [part.reshape(group.size, *part.shape[2:]) for part in parts]
-        tables = [old.at[group.reshape(-1)].set(new) for old, new in zip(found, tables, strict=False)]
-        found = SparseWeights(*tables, jnp.maximum(found.error, error.max()))
+        nearest, weight, rest = (
+            old.at[group.reshape(-1)].set(new) for old, new in zip(found, tables, strict=False)
+        )
+        found = SparseWeights(nearest, weight, rest, jnp.maximum(found.error, error.max()))
     return SparseWeights(*map(constrain, found))
 
 
@@ -117,7 +120,7 @@ def _tile(
     matrix += jnp.einsum("bin,bjn->bij", theirs * gram.sign, theirs, precision=_EXACT)
     matrix += ridge * jnp.eye(neighbours, dtype=matrix.dtype)
     weight, error = _conjugate_gradients(matrix, diagonal[nearest], wanted)
-    own = gram.vectors.at[items].get(mode="fill", fill_value=0.0)
+    own = jnp.asarray(gram.vectors).at[items].get(mode="fill", fill_value=0.0)
     return nearest, weight, own - jnp.einsum("bin,bi->bn", theirs, weight, precision=_EXACT), error
 
 
@@ -144,7 +147,7 @@ def _nearest(together: jax.Array, gain: jax.Array, others: jax.Array, neighbours
 
 def _alike(gram: SparseGram, items: jax.Array) -> jax.Array:
     """Rows of ``V diag(s) V'``, ``<float>[B, I]``; zeros for an unused item."""
-    own = gram.vectors.at[items].get(mode="fill", fill_value=0.0)
+    own = jnp.asarray(gram.vectors).at[items].get(mode="fill", fill_value=0.0)
     return jnp.matmul(own * gram.sign, gram.vectors.T, precision=_EXACT)
 
 

@@ -76,7 +76,7 @@ def sparse_form(
         "rationale_weights": None,
     }
     if model.rationales:
-        width = np.shape(tables.rationale)[1]
+        width = np.asarray(tables.rationale).shape[1]
         shapes["rationale_weights"] = jax.ShapeDtypeStruct((width, rows), np.float32)
     lists = {part: lists_of(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(
@@ -95,8 +95,8 @@ def _neighbours(model: Ease) -> int:
 
 def _count(model: Ease, tables: AnyTables, train: Ragged) -> Equations:
     dtype = np.dtype(model.config.precision)
-    widths = [np.shape(tables.item_text)[1]] if model.texts and model.config.text_weight else []
-    widths += [np.shape(tables.rationale)[1]] if model.rationales else []
+    widths = [np.asarray(tables.item_text).shape[1]] if model.texts and model.config.text_weight else []
+    widths += [np.asarray(tables.rationale).shape[1]] if model.rationales else []
     had = who_had_what(train, model.num_items, dtype)
     pairs = min(int((np.diff(had.indptr).astype(np.int64) ** 2).sum()), model.num_items**2)
     _check_memory(model, pairs, sum(widths))
