@@ -21,6 +21,9 @@ def add(a: int = 0, b: int | None = 3) -> int:
 
 def twice(a: int) -> int:
     return a + b
+
+def pairs(a: list, b: list) -> dict:
+    return dict(zip(a, b, strict=True))
 '''
 
 
