@@ -68,6 +68,8 @@ PAIRS = PairBatch(
 SMALL = ModelConfig(dim=DIM, layers=1, heads=2, inner=6, dropout=0.0, hidden=3, tower=(3, 2), contrast=0.4)
 SETS = tuple(name for name, line in MODELS.items() if line.build and not line.sequential)
 SEQUENTIAL = tuple(name for name, line in MODELS.items() if line.build and line.sequential)
+MOST = [pytest.param(name, marks=pytest.mark.slow if name == "duorec" else []) for name in ENCODERS]
+"""DuoRec has the parameters of SASRec; two views and their contrast make it the slowest to compile."""
 
 
 def batch_for(backbone: str) -> Any:
@@ -322,7 +324,7 @@ def test_a_shared_projection_stands_with_the_embeddings(backbone: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ENCODERS)
+@pytest.mark.parametrize("backbone", MOST)
 def test_every_parameter_learns_and_no_gradient_is_lost(backbone: str) -> None:
     """With dropout and every part of the method on, each tensor has a finite gradient that is not zero."""
     model = recommender(backbone, "reland", dropout=0.3)
@@ -360,7 +362,7 @@ def loss_and_gradients(model: Recommender) -> tuple[float, Any]:
     return jax.jit(jax.value_and_grad(lambda p: loss(p, tables_of(model), batch)))(params)
 
 
-@pytest.mark.parametrize("backbone", ENCODERS)
+@pytest.mark.parametrize("backbone", MOST)
 def test_bfloat16_activations_leave_parameters_and_gradients_in_float32(backbone: str) -> None:
     """And what comes out is the same to the precision of 8 bits."""
     (loss, gradients), (rough_loss, rough) = (

@@ -19,8 +19,15 @@ WHOLE = dataclasses.replace(EASE, form="sparse", neighbours=1000)
 CUT = dataclasses.replace(WHOLE, neighbours=5)
 
 
-@pytest.mark.parametrize("variant", ["id", "f_item", "reland"])
-@pytest.mark.parametrize("backbone", ["ease", "ease_recency"])
+@pytest.mark.parametrize(
+    ("variant", "backbone"),
+    [
+        ("f_item", "ease"),
+        ("reland", "ease_recency"),
+        *(pytest.param(v, "ease", marks=pytest.mark.slow) for v in ("id", "reland")),
+        *(pytest.param(v, "ease_recency", marks=pytest.mark.slow) for v in ("id", "f_item")),
+    ],
+)
 def test_ranks_of_the_exact_form_where_nothing_is_cut(variant: str, backbone: str) -> None:
     exact, evaluator = fitted(task_of(variant, backbone))
     task = task_of(variant, backbone, ease=WHOLE)
