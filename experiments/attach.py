@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _USERS = required_path("users", "folder of Parquet shards of user vectors")
 _SEEDS = required_path("seeds", "Parquet file of the seed users and their vectors")
 _OUT = required_path("out", "folder of the outputs")
-_ENGINE = flags.DEFINE_string("engine", "exact", "how the nearest are found: exact, approx, ivf or scann")
+_ENGINE = flags.DEFINE_string("engine", "exact", "search engine: exact, approx, ivf or scann")
 _K = flags.DEFINE_integer("k", 1, "seed users per user", lower_bound=1)
-_RECALL = flags.DEFINE_float("recall", 0.99, "share of the exact neighbours to be found; not for exact")
+_RECALL = flags.DEFINE_float("recall", 0.99, "recall of the search, for engines other than exact")
 _BATCH = flags.DEFINE_integer("batch", 65536, "users in memory at a time", lower_bound=1)
-_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users that ivf and scann are tuned on", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "sample size for tuning ivf and scann", lower_bound=1)
 _REPEATED = flags.DEFINE_bool("repeated_users", False, "allow users that are listed more than once")
-_PART = flags.DEFINE_integer("part", 0, "which of --parts this process makes, from 0")
-_PARTS = flags.DEFINE_integer("parts", 1, "among how many processes the shards are divided", lower_bound=1)
+_PART = flags.DEFINE_integer("part", 0, "part of the shards for this process, from 0")
+_PARTS = flags.DEFINE_integer("parts", 1, "number of processes that share the work", lower_bound=1)
 _RAY_WORKERS = flags.DEFINE_integer("ray_workers", 0, "Ray workers; 0 does without Ray", lower_bound=0)
 _RAY_CORES = flags.DEFINE_integer("ray_cores", 1, "CPU cores of a Ray worker", lower_bound=1)
 
@@ -50,7 +50,7 @@ def main() -> None:
     )  # fmt: skip
     _on_ray(job) if _RAY_WORKERS.value else _here(job)
     if unmatched := Outputs(job.out, "").unmatched():
-        print(f"{unmatched:,} users have a vector of zeros: they are in the outputs without a seed user")
+        print(f"{unmatched:,} users have a vector of zeros; the outputs have them without a seed user")
 
 
 def _here(job: AttachJob) -> None:

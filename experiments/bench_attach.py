@@ -56,15 +56,15 @@ _DIM = flags.DEFINE_integer("dim", 64, "D", lower_bound=1)
 _VECTORS = define_path("vectors", None, "File of behaviour vectors whose statistics are taken.")
 _COMPONENTS = flags.DEFINE_integer("components", 200, "components of the mixture", lower_bound=1)
 _SHARD = flags.DEFINE_integer("shard", 250_000, "users of a Parquet shard", lower_bound=1)
-_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users that approximate engines are tuned on", lower_bound=1)
-_CHECKED = flags.DEFINE_integer("checked", 100_000, "users whose exact neighbours are known", lower_bound=1)
-_TIMED = flags.DEFINE_integer("timed", 100_000, "users each library is timed on, at most", lower_bound=1)
+_SAMPLE = flags.DEFINE_integer("sample", 10_000, "users that tune approximate engines", lower_bound=1)
+_CHECKED = flags.DEFINE_integer("checked", 100_000, "users whose recall is measured", lower_bound=1)
+_TIMED = flags.DEFINE_integer("timed", 100_000, "most users for timing each library", lower_bound=1)
 _EXACT_TIMED = flags.DEFINE_integer("exact_timed", 20_000, "the same for exact libraries", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 3, "times each library is timed", lower_bound=1)
-_RECALL = flags.DEFINE_float("recall", 0.99, "recall@1 wanted of approximate engines")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "repetitions of each timing", lower_bound=1)
+_RECALL = flags.DEFINE_float("recall", 0.99, "recall@1 that approximate engines are tuned to")
 _THREADS = flags.DEFINE_integer("threads", 0, "threads of FAISS; 0 takes all cores", lower_bound=0)
-_FOLDER = define_path("folder", None, "where shards and outputs are kept; default: they are not")
-_JSON = define_path("json", None, "file for the numbers")
+_FOLDER = define_path("folder", None, "folder for shards and outputs; by default they are not kept")
+_JSON = define_path("json", None, "JSON file of the results")
 
 MARK = ".made_by_bench_attach"
 """File that tells a folder of this benchmark."""
@@ -119,7 +119,7 @@ def claim(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MARK).exists() and any(folder.iterdir()):
-        raise RelandError(f"{folder}: this benchmark did not make what is in it; name a new folder")
+        raise RelandError(f"{folder}: has files that are not of this benchmark; choose a new folder")
     (folder / MARK).touch()
 
 

@@ -42,20 +42,20 @@ PROMPTS_FILE, POOL_FOLDER, PROBLEMS_FILE = "prompts.json", "pool", "problems.jso
 WORDS = "rose lavender oat shea butter soap cream serum balm lotion mist oil night day gentle argan".split()
 
 _PROMPTS = flags.DEFINE_integer("prompts", 10_000, "prompts of the two fault phases", lower_bound=1)
-_FAULTS = flags.DEFINE_float("faults", 0.2, "share of requests that are treated badly", lower_bound=0.0)
-_KILLS = flags.DEFINE_integer("kills", 20, "times the asking process is killed", lower_bound=0)
+_FAULTS = flags.DEFINE_float("faults", 0.2, "share of requests answered with a fault", lower_bound=0.0)
+_KILLS = flags.DEFINE_integer("kills", 20, "number of kills of the asking process", lower_bound=0)
 _LATENCY = flags.DEFINE_float("latency", 0.2, "seconds of a good answer in the fault phases")
 _TIMEOUT = flags.DEFINE_float("timeout", 5.0, "config.llm.timeout_seconds in the fault phases")
 _ATTEMPTS = flags.DEFINE_integer("attempts", 12, "config.llm.attempts", lower_bound=1)
 _CONCURRENCY = flags.DEFINE_integer("concurrency", 64, "config.llm.concurrency", lower_bound=1)
 _SPEED_PROMPTS = flags.DEFINE_integer("speed_prompts", 1024, "prompts of the phase 'speed'; 0 leaves it out")
-_SPEED_LATENCY = flags.DEFINE_float("speed_latency", 4.0, "seconds of an answer there")
+_SPEED_LATENCY = flags.DEFINE_float("speed_latency", 4.0, "seconds of an answer in the phase 'speed'")
 _SPEED_RATE = flags.DEFINE_float(
-    "speed_rate", 0.0, "answers per second the server can give there; 0: no bound"
+    "speed_rate", 0.0, "answers per second of the server in the phase 'speed'; 0: no limit"
 )
 _SEED = flags.DEFINE_integer("seed", 0, "of the faults and the kills")
 _OUT = define_path("out", "", "JSON file for the figures")
-_WORKER = define_path("worker", "", "used by the script itself: folder in which to ask")
+_WORKER = define_path("worker", "", "internal: folder of the asking process")
 
 
 class Server:

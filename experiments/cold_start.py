@@ -268,7 +268,7 @@ def run(
             if cold.has_profiles:
                 rows[f"{name} everybody"] = {EVERYBODY: cold.borrowed(vectors, EVERYBODY)}
     if last is None:
-        raise RelandError("--backbones names none; give some, such as lightgcn,sasrec")
+        raise RelandError("--backbones is empty; name some, such as lightgcn,sasrec")
     dataset, made, cold = last
     return {
         "dataset": dataset,
@@ -381,14 +381,14 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)
     required_path("workdir", "Folder of artefacts.")
     required_path("out", "JSON file of the results.")
-    flags.DEFINE_multi_string("set", [], "section.key=value, for every backbone; may be given again.")
+    flags.DEFINE_multi_string("set", [], "section.key=value, for every backbone; can be repeated.")
 
 
 def _factor(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RelandError(f"--mismatches: {text!r} is not a number; give factors such as 0.02,0.1") from None
+        raise RelandError(f"--mismatches: {text!r} is not a number; use factors such as 0.02,0.1") from None
 
 
 def main() -> None:

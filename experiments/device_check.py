@@ -75,7 +75,7 @@ def run(out: Path, scale: Scale, minutes: float, backbones: tuple[str, ...]) -> 
         RelandError: there is such a file already.
     """
     if out.exists():
-        raise RelandError(f"--out={out}: it is there already; move it away, or name another file")
+        raise RelandError(f"--out={out}: the file exists; move it away, or choose another one")
     out.parent.mkdir(parents=True, exist_ok=True)
     budget = Budget(60 * minutes)
     small = scale.users < BEAUTY.users

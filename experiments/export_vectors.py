@@ -49,7 +49,7 @@ def export(workdir: Path, out: Path, rows: int) -> tuple[int, int]:
     built = stored(workdir / "build_pool", partial(load_built_pool, ids))
     seeds, made_from, shards = built.value.pool.seeds.user, built.fingerprint, out / "users"
     if shards.exists() and any(shards.iterdir()):
-        raise RelandError(f"--out: there are files in {shards} already; name another folder")
+        raise RelandError(f"--out: {shards} is not empty; choose another folder")
     warm = np.flatnonzero(activity)
     seeds = seeds[(activity[seeds] > 0) & np.asarray(vectors[seeds]).any(axis=1)]
     with written_aside(out, private=True) as aside:

@@ -280,7 +280,7 @@ def plan(backbones: Sequence[str], factors: Sequence[str]) -> list[Cell]:
             raise RelandError(f"--backbones: {name!r} is not known; {nearest_name(name, BACKBONES)}")
     for factor in factors:
         if not (factor.isascii() and factor.isdigit() and int(factor)):
-            raise RelandError(f"--factors: {factor!r} is not a whole number from 1; give such as 1,2,4,8")
+            raise RelandError(f"--factors: {factor!r} is not a whole number from 1, as in 1,2,4,8")
     if not backbones or not factors:
         raise RelandError(f"--{'factors' if backbones else 'backbones'} is empty; name at least one")
     return [Cell(name, n) for n in sorted(set(map(int, factors))) for name in dict.fromkeys(backbones)]
@@ -307,7 +307,7 @@ def main() -> None:
         print(json.dumps(measure(cell, setup)))
         return
     if not given.workdir:
-        raise RelandError("--workdir is missing; give the folder of growth.json and growth.svg")
+        raise RelandError("--workdir is missing; it is the folder of growth.json and growth.svg")
     cells = plan(given.backbones, given.factors)
     if missing := len(cells) - len(run(cells, setup, Path(given.workdir))):
         raise RelandError(f"{missing} measurements failed; the lines above say which and why")

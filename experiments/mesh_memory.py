@@ -80,7 +80,7 @@ def footprint(config: Config, splits: Splits, device: str = "cpu") -> Footprint:
         best_on_device = sizes().best_kept_in == DEVICE
     memory, program = compiled.memory_analysis(), compiled.as_text()
     if memory is None or program is None:
-        raise RelandError(f"JAX on {jax.default_backend()} does not say what a program needs; try a CPU")
+        raise RelandError(f"JAX on {jax.default_backend()} does not report memory; use a CPU")
     return Footprint(
         state=_held((state, state.params) if best_on_device else state),
         data=_held((task.tables, task.data, order)),
@@ -143,7 +143,7 @@ def main() -> None:
     given = flags.FLAGS
     meshes = [parse_mesh(text) for text in given.meshes]
     if not meshes:
-        raise RelandError("--meshes is empty; give such as 1x1,2x4")
+        raise RelandError("--meshes is empty; name some, such as 1x1,2x4")
     most = max((mesh.data or 1) * mesh.model for mesh in meshes)
     # Before jax is imported. A CPU can be any number of devices.
     os.environ["JAX_PLATFORMS"] = "cpu"

@@ -16,7 +16,7 @@ r"""The reasoning pool under control: its versions, and what may be done to them
     diff      what is different between two versions: diff A B
     export    write a version as a pool file
     verify    check every version, the lists and the audit log
-    seal      accept the lists and the audit log as they are, where something was lost for good
+    seal      accept the present lists and audit log after a permanent loss
 
 What changes a pool makes a new version, matches the users who lost their seed user to the nearest of the
 others, and writes a line into the audit log: it needs --why, records --who (the user of the operating
@@ -67,7 +67,7 @@ class Command(NamedTuple):
 
 def _request(given: Flags, action: str) -> ChangeRequest:
     if not given.why and not given.dry_run:
-        raise RelandError(f"{action}: --why is missing; the audit log keeps why a pool was changed")
+        raise RelandError(f"{action}: --why is missing; it is recorded in the audit log")
     store = PoolStore(given.store)
     if action != "seal":  # which is for a mark that is damaged, too
         check_store(store.folder)  # both before a build trains anything
@@ -100,7 +100,7 @@ _ADDED = partial(define_path, "file", None, "Pool file (.jsonl) with the rationa
 _HELD_OUT = partial(
     flags.DEFINE_integer, "held_out", 2, "Last items of a user that the writer of the file left out.", 0
 )
-_USER = partial(flags.DEFINE_multi_string, "user", [], "External id; may be given again.")
+_USER = partial(flags.DEFINE_multi_string, "user", [], "External id; can be repeated.")
 _MATCH = partial(
     flags.DEFINE_string,
     "match",
@@ -117,22 +117,22 @@ _WAIT = partial(
     flags.DEFINE_float,
     "wait",
     changes.PURGE_WAIT_SECONDS,
-    "Seconds that a purge waits for processes that ask in this store; they are told to stop.",
+    "Seconds that a purge waits for processes that ask in this store to stop.",
     0,
 )
 _PATTERN = partial(
     flags.DEFINE_multi_string,
     "pattern",
     [],
-    "Regular expression, searched for in the rationales; may be given again.",
+    "Regular expression, searched for in the rationales; can be repeated.",
 )
 _BLOCKED = partial(
-    flags.DEFINE_multi_string, "pattern", [], "Regular expression as it was blocked; may be given again."
+    flags.DEFINE_multi_string, "pattern", [], "Regular expression as it was blocked; can be repeated."
 )
 _SEEDS = partial(flags.DEFINE_integer, "seeds", None, "Most seed users.", 1)
 _TOKENS = partial(flags.DEFINE_integer, "tokens", None, "Most tokens of prompts and answers.", 1)
 _VERSION = partial(flags.DEFINE_integer, "version", None, "Another version than the current one.", 1)
-_SHOWN_USER = partial(flags.DEFINE_multi_string, "user", [], "Show what this user gets; may be given again.")
+_SHOWN_USER = partial(flags.DEFINE_multi_string, "user", [], "Show what this user gets; can be repeated.")
 _LIMIT = partial(flags.DEFINE_integer, "limit", 10, "Most seed users to list.", 0)
 _WRITTEN = partial(define_path, "file", None, "Where to write it (.jsonl).")
 

@@ -83,7 +83,7 @@ def run(config: Config, workdir: Path, options: Options, out: Path | None = None
 
 def _check(options: Options) -> None:
     if len(options.fractions) < 3 or not all(0 < fraction <= 1 for fraction in options.fractions):
-        raise RelandError(f"--fractions={options.fractions}: give at least three shares in (0, 1]")
+        raise RelandError(f"--fractions={options.fractions}: at least three shares in (0, 1] are needed")
     if options.validation_from not in ("train", "test"):
         raise RelandError(f"--validation_from={options.validation_from!r}: expected train or test")
 
@@ -155,7 +155,7 @@ def _share(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RelandError(f"--fractions: {text!r} is not a number; give shares such as 0.01,0.1,1") from None
+        raise RelandError(f"--fractions: {text!r} is not a number; use shares such as 0.01,0.1,1") from None
 
 
 if __name__ == "__main__":

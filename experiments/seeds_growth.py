@@ -259,7 +259,7 @@ def sizes_of(given: Sequence[str], clusters: int) -> list[int]:
         if not (each.isascii() and each.isdigit() and int(each) >= clusters):
             raise RelandError(f"--users: {each!r} is not a whole number from --clusters={clusters} on")
     if not given:
-        raise RelandError("--users is empty; give such as 250000,500000")
+        raise RelandError("--users is empty; use numbers such as 250000,500000")
     return [int(each) for each in given]
 
 
@@ -289,7 +289,7 @@ def main() -> None:
         print(json.dumps(measure(given.measure, setup)))
         return
     if not given.workdir:
-        raise RelandError("--workdir is missing; give the folder of seeds_growth.json and .svg")
+        raise RelandError("--workdir is missing; it is the folder of seeds_growth.json and .svg")
     run(sizes_of(given.users, setup.clusters), setup, Path(given.workdir))
 
 

@@ -83,7 +83,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
     required_path("workdir", "Folder of artefacts and tables.")
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
-    flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; may be given again.")
+    flags.DEFINE_multi_string("set", [], "section.key=value, for every cell; can be repeated.")
     define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
     flags.DEFINE_bool("finished_only", False, "Train nothing; write the tables of the cells finished so far.")
 
@@ -140,7 +140,7 @@ def run(
         order = [cell for cell in order if cell in finished]
         configs = {key: configs[key] for key in dict.fromkeys(cell.key for cell in order)}
         if not configs:
-            raise RelandError(f"{workdir}: no training of this grid is finished; leave out --finished_only")
+            raise RelandError(f"{workdir}: no training of this grid is finished; run without --finished_only")
     prepared = prepare(configs, workdir, kept, finished_only=finished_only)
     if finished_only:  # scores that were kept with other settings are not of this grid
         order = [cell for cell in order if prepared[cell.key].is_finished(cell)]

@@ -228,7 +228,7 @@ def _storage(path: Path) -> RDBStorage:
     if found != "ok":
         raise RelandError(
             f"{path}: the trials cannot be read ({' '.join(str(found).split())}); restore a copy, or move it "
-            "away to search anew"
+            "away to start a new search"
         )
     return optuna.storages.RDBStorage("sqlite://", {"creator": connect, "poolclass": NullPool})
 
@@ -381,7 +381,7 @@ def _sole_use(workdir: Path) -> Iterator[None]:
         try:
             stack.enter_context(locked(workdir / "tune.lock", wait=False))
         except BlockingIOError as error:
-            raise RelandError(f"{workdir}: another process is tuning here; give this one its own") from error
+            raise RelandError(f"{workdir}: another process is tuning; choose another --workdir") from error
         yield
 
 
@@ -396,7 +396,7 @@ def define_flags() -> None:
         "max_epochs", None, "Bound on the epochs of a trial; that of the settings if not given."
     )
     define_path("pool", "", "File of rationales; the heuristic's if not given.")
-    flags.DEFINE_multi_string("set", [], "section.key=value, kept in all trials unless the space has it.")
+    flags.DEFINE_multi_string("set", [], "section.key=value for all trials, unless the space has it.")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def define_job_flags(values: flags.FlagValues) -> None:
 def define_secret_flag(values: flags.FlagValues, place: str) -> None:
     """The flag --secret; `place` describes the part after the equals sign on this platform."""
     flags.DEFINE_multi_string(
-        "secret", [], f"VARIABLE={place}, never the value itself; may be given again.", flag_values=values
+        "secret", [], f"VARIABLE={place}, never the value itself; can be repeated.", flag_values=values
     )
 
 

@@ -49,7 +49,7 @@ SECRET_MANAGER = "https://secretmanager.googleapis.com/v1/"
 def define_flags(values: flags.FlagValues) -> None:
     """Registers the flags."""
     flags.DEFINE_string("module", "experiments.run", "The experiment.", values)
-    flags.DEFINE_multi_string("secret", [], "VARIABLE=PLACE; may be given again.", flag_values=values)
+    flags.DEFINE_multi_string("secret", [], "VARIABLE=PLACE; can be repeated.", flag_values=values)
 
 
 def main(words: Sequence[str]) -> None:

@@ -100,7 +100,7 @@ def check_replaceable(path: Path, ours: Callable[[Path], bool] | None, by_folder
         by_folder: whether a folder is to replace it; None where that is not known yet.
 
     Raises:
-        RelandError: the folder holds something and is not ours, or a file stands where a folder is to go.
+        RelandError: the folder holds something and is not ours, or a file is in the place of the folder.
     """
     if path.is_dir():
         if any(path.iterdir()) and not (ours and ours(path)):
@@ -109,7 +109,7 @@ def check_replaceable(path: Path, ours: Callable[[Path], bool] | None, by_folder
                 "choose another place, or move it away"
             )
     elif by_folder and os.path.lexists(path):
-        raise RelandError(f"{path}: a file stands where a folder is needed; move it away")
+        raise RelandError(f"{path}: a file is in the place of a folder; move it away")
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
@@ -221,7 +221,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_regular(path))
     except (ValueError, RecursionError) as error:
-        raise RelandError(f"{path}: damaged ({error}); move it away, to start anew") from error
+        raise RelandError(f"{path}: damaged ({error}); move it away to start again") from error
 
 
 def read_regular(path: Path) -> bytes:

@@ -1,6 +1,6 @@
 """Results as values of declared types, and as the plain values that their JSON files hold.
 
-Results are frozen dataclasses and NamedTuples throughout; `to_plain` stands where a file is written.
+Results are frozen dataclasses and NamedTuples throughout; `to_plain` converts them when a file is written.
 """
 
 from __future__ import annotations

@@ -331,7 +331,7 @@ def test_a_stamp_that_says_something_else_is_damaged(tmp_path: Path, content: st
 
 def test_a_file_in_the_place_of_an_artefact_is_reported(tmp_path: Path) -> None:
     (tmp_path / "load").write_text("notes")
-    with pytest.raises(RelandError, match="a file stands where a folder is needed; move it away"):
+    with pytest.raises(RelandError, match="a file is in the place of a folder; move it away"):
         array_artefact(tmp_path / "load", 1)
     assert (tmp_path / "load").read_text() == "notes"
 

@@ -70,7 +70,7 @@ def test_a_folder_is_replaced_only_if_it_is_ours(tmp_path: Path) -> None:
 def test_a_folder_never_replaces_a_file(tmp_path: Path) -> None:
     path = tmp_path / "load"
     path.write_text("a person's")
-    with pytest.raises(RelandError, match="a file stands where a folder"), files.written_aside(path) as aside:
+    with pytest.raises(RelandError, match="in the place of a folder"), files.written_aside(path) as aside:
         aside.mkdir()
     assert path.read_text() == "a person's"
     assert list(tmp_path.iterdir()) == [path]

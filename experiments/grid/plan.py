@@ -95,7 +95,7 @@ def _changes(texts: Sequence[str], config: Config) -> dict[str, Any]:
     values = dict(parse_setting(text, config) for text in texts)
     for name in values:
         if name in _OWN_FLAGS:
-            raise RelandError(f"--set: {name} is given by {_OWN_FLAGS[name]}")
+            raise RelandError(f"--set: {name} is set by {_OWN_FLAGS[name]}")
     return values
 
 

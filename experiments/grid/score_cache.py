@@ -55,7 +55,7 @@ class ScoreCache:
                 about = json.loads(str(arrays["about"]))
                 return _scores(about, dict(arrays)) if about["origin"] == origin else None
         except _DAMAGE as error:
-            raise RelandError(f"{path}: cannot be read ({error}); remove it, to train the cell") from error
+            raise RelandError(f"{path}: cannot be read ({error}); remove it to train again") from error
 
     def keep(self, cell: Cell, origin: str, scores: Scores) -> None:
         """Writes the scores of a cell aside, then renames them."""

@@ -121,7 +121,7 @@ def attribution_words(group: JudgedGroup) -> str:
     """Whether the gain of `reland` may be attributed to the LLM, by the ablations."""
     name, verdict = _backbone(group), group.attribution
     if verdict == Attribution.NO_ABLATION:
-        return f"{name}: no ablation was compared, so whose the gain of reland is cannot be said."
+        return f"{name}: no ablation was trained, so the cause of the gain of reland is unknown."
     tests = {arm: _test(group, Pair(RELAND.name, arm).name, NDCG) for arm in ABLATIONS}
     below = {arm: test.significant_gain for arm, test in tests.items() if test is not None}
     gains = ", ".join(f"{arm} {_percent(group.controls_over_f_item[arm])}" for arm in below)
@@ -129,11 +129,11 @@ def attribution_words(group: JudgedGroup) -> str:
     ours = _percent(over_texts.relative if over_texts else None)
     sentence = f"{name}: over f_item, reland gains {ours}, the ablations gain {gains}."
     if verdict == Attribution.CONTENT:
-        return f"{sentence} All are below reland with significance: its gain lies in what rationales say."
+        return f"{sentence} All are significantly below reland: its gain is due to the content of rationales."
     if verdict == Attribution.NO_GAIN:
-        return f"{sentence} There is no gain over f_item that could be the LLM's."
+        return f"{sentence} There is no gain over f_item that could be due to the LLM."
     level = " and ".join(arm for arm, is_below in below.items() if not is_below)
-    return f"{sentence} Not below reland with significance: {level}. The gain is not the LLM's."
+    return f"{sentence} Not significantly below reland: {level}. The gain is not due to the LLM."
 
 
 def dataset_tables(table: GridSummary, dataset: str) -> list[Table]:

@@ -193,7 +193,7 @@ def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -
         more = f". {hint}" if hint and isinstance(error, flags.UnrecognizedFlagError) else ""
         raise RelandError(describe_mistake(error) + more) from error
     except TypeError as error:  # ml_collections went on into a value
-        raise RelandError(f"--config: a name of a setting goes on behind its end ({error})") from error
+        raise RelandError(f"--config: a setting has no settings below it ({error})") from error
     except OSError as error:
         raise RelandError(f"--config: {' '.join(str(error).rpartition('] ')[2].split())}") from error
     return operands
@@ -214,7 +214,7 @@ def describe_mistake(mistake: Exception) -> str:
         hint = f"{near[2]!r} is not a setting; did you mean {near[1]!r}?" if near else unknown_name
         return f"--config: {hint}"
     if missing := _MISSING.findall(str(mistake)):
-        return f"{' and '.join(missing)} must be given; --help says what is meant"
+        return f"{' and '.join(missing)} must be given; see --help"
     # An error of the config file arrives inside the flag's, behind its traceback.
     return str(mistake).rpartition("RelandError: ")[-1].strip()
 
@@ -231,7 +231,7 @@ class _PathParser(flags.ArgumentParser[str]):
     def parse(self, argument: str) -> str:
         """The path with ``~`` replaced."""
         if self._required and not argument.strip():
-            raise ValueError("it is empty; give a path, or . for the current folder")
+            raise ValueError("it is empty; use a path, or . for the current folder")
         return expanded(argument)
 
     def flag_type(self) -> str:

@@ -26,25 +26,25 @@ _NO_MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED|out of memory|cannot allocate memory|bad_alloc|std::length_error", re.IGNORECASE
 )
 
-_PERMISSIONS = "permission denied; change the permissions (ls -ld shows them) or name another place"
+_PERMISSIONS = "permission denied; change the permissions (ls -ld shows them) or choose another place"
 
 _ADVICE = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
-    errno.EROFS: "the file system can only be read; name another place",
+    errno.EROFS: "the file system is read-only; choose another place",
     errno.ENOENT: "there is no such file or folder; check the path",
-    errno.ENOTDIR: "a file stands where a folder is needed; move it away or name another place",
-    errno.EISDIR: "a folder stands where a file is needed; move it away or name another place",
-    errno.ENOTEMPTY: "the folder is not empty; move it away or name another place",
-    errno.ELOOP: "symbolic links go round in a circle; mend them or name another place",
+    errno.ENOTDIR: "a file is in the place of a folder; move it away or choose another place",
+    errno.EISDIR: "a folder is in the place of a file; move it away or choose another place",
+    errno.ENOTEMPTY: "the folder is not empty; move it away or choose another place",
+    errno.ELOOP: "symbolic links form a circle; repair them or choose another place",
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
-    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) and give the same command again",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) and run the same command again",
     errno.ENFILE: "too many files are open on this machine; close other programs and try again",
     errno.EFBIG: "the file would be larger than allowed (ulimit -f, or the file system); raise the limit",
     errno.EIO: "the disk or the network behind it failed; look at the system's log and try again",
     errno.ENOLCK: "this file system has no locks; use a folder on another one",
     errno.EADDRINUSE: "another program has this port; choose another one",
-    errno.ECONNREFUSED: "nothing answers there; check the address and that the service runs",
+    errno.ECONNREFUSED: "no service answers; check the address and that the service runs",
 }
 """What to do about an error of the system, by its number."""
 
@@ -60,7 +60,7 @@ def one_line(error: BaseException, places: Mapping[str, str] | None = None) -> s
     if isinstance(error, RelandError):
         return visible(str(error))  # it may quote what stands in somebody's file
     if isinstance(error, KeyboardInterrupt):
-        return "stopped by Ctrl-C; what is finished is kept, and the same command continues from there"
+        return "stopped by Ctrl-C; finished work is kept, and the same command continues from there"
     chain = list(_chain(error))
     for tell in (_no_space, _no_memory):
         for each in chain:
@@ -100,7 +100,7 @@ def _no_space(error: BaseException, places: Mapping[str, str]) -> str | None:
         return None
     where = _place(error) or _fullest(places)
     return (
-        f"{where}: no space left on the disk; make room there and give the same command again: "
+        f"{where}: no space left on the disk; make room there and run the same command again: "
         "it continues from what is finished"
     )
 
@@ -154,7 +154,7 @@ def _refused(error: BaseException) -> str | None:
     place = _place(error)
     if number == errno.EEXIST and place:  # a folder was to be made
         number = errno.ENOTDIR if not os.path.isdir(place) else errno.ENOTEMPTY
-    advice = _ADVICE.get(number, "give the same command again with --debug to see where")
+    advice = _ADVICE.get(number, "run the same command again with --debug to see where")
     if number not in _ADVICE or not place:
         advice = f"{_flat(error.strerror or os.strerror(number))}; {advice}"
     return f"{place or _at(error)}: {advice}"

@@ -91,7 +91,7 @@ def _place(config: Config, name: str) -> tuple[Any, str]:
     for part in name.split("."):
         known = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
         if part not in known:
-            hint = nearest_name(part, known) if known else f"nothing lies below {value!r}"
+            hint = nearest_name(part, known) if known else f"{value!r} has no settings below it"
             raise RelandError(f"config.{name} is not a setting: {part!r}: {hint}")
         section, value = value, getattr(value, part)
     if dataclasses.is_dataclass(value):

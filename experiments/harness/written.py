@@ -1,4 +1,4 @@
-"""What commands leave at the top of a workdir: nothing of somebody else's is replaced by it."""
+"""Files that commands write at the top of a workdir, without replacing files of others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BEGINNING = 1024  # bytes
 
 
 def check_own(folder: Path, *names: str) -> None:
-    """Refuses, before any work, to write files in whose place somebody else's stand.
+    """Refuses, before any work, to replace files that this program did not write.
 
     Args:
         folder: the workdir, which need not exist.
@@ -38,7 +38,7 @@ def check_own(folder: Path, *names: str) -> None:
         if not path.exists():
             continue
         if not path.is_file():
-            raise RelandError(f"{path}: something stands where a file is to be written; move it away")
+            raise RelandError(f"{path}: not a file, but a file is to be written here; move it away")
         with path.open("rb") as file:
             beginning = file.read(_BEGINNING)
         if beginning and MARKS[name] not in beginning:
@@ -63,4 +63,4 @@ def read_records(path: Path) -> dict[str, Any]:
     try:
         return {**read_sealed(path)["records"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise RelandError(f"{path}: damaged ({error}); move it away, to start anew") from error
+        raise RelandError(f"{path}: damaged ({error}); move it away to start again") from error

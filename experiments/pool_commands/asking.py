@@ -92,7 +92,7 @@ def refresh(request: ChangeRequest, settings: Mapping[str, Any], workdir: str, o
     config, store = _config(settings, "refresh"), request.store
     if is_source(config.pool):
         raise RelandError(
-            f"refresh: config.pool.provider={config.pool.provider!r} cannot be asked again; name the one "
+            f"refresh: config.pool.provider={config.pool.provider!r} cannot be asked again; set the one "
             "that wrote the pool, or use add"
         )
     before = read_version(store)
@@ -218,7 +218,7 @@ def _refreshed(
     named = zip(as_strings(population.user_ids).tolist(), population.seen.tolist(), strict=True)
     dense = {user: row for row, (user, seen) in enumerate(named) if seen}
     old_ids = as_strings(now.population.user_ids)[now.pool.seeds.user].tolist()
-    why = "the data have no training items of this seed user any more"
+    why = "this seed user has no training items in the data now"
     gone = [Problem(user, why) for user in old_ids if user not in dense]
     rows = np.asarray([user in dense for user in old_ids], bool)
     pool = edits.keep_rows(now.pool, rows, "the refresh")
@@ -240,13 +240,13 @@ def _tell_missing(problems: Iterable[Problem]) -> None:
 
 def _tell_refresh(again: PoolRequests, before: Content) -> None:
     seed_users = f"{len(again.requests)} of {len(before.pool.rationales)} seed users"
-    print(f"refresh: {seed_users} are to be asked about")
+    print(f"refresh: {seed_users} will be asked about")
 
 
 def _config(settings: Mapping[str, Any], action: str) -> Config:
     config = Config.from_dict(settings)
     if config.pool.provider == "store":
-        raise RelandError(f"{action}: config.pool.provider='store' takes a pool from a store and writes none")
+        raise RelandError(f"{action}: config.pool.provider='store' reads a store and cannot write a pool")
     return config
 
 
@@ -335,7 +335,7 @@ def _arguments(config: Config) -> dict[str, Any]:
 def _tell_estimate(made: PoolRequests, config: Config, store: PoolStore) -> int:
     """Prints what asking would take; nothing is sent. Returns the exit status."""
     if config.pool.provider not in WITH_JOURNAL:
-        print(f"provider {config.pool.provider!r} asks no LLM: 0 prompts, 0 tokens, price 0")
+        print(f"provider {config.pool.provider!r} uses no LLM: 0 prompts, 0 tokens, price 0")
         seeds = len(made.seeds.user)
         print(f"seed users: {seeds}; dry run: nothing was sent, nothing was changed")
         return 0

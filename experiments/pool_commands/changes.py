@@ -42,7 +42,7 @@ from reland_jax.strings import as_strings, visible
 from reland_jax.types import RelandError
 
 PURGE_WAIT_SECONDS = 120.0
-"""How long a purge waits for processes that ask in the store, once they were told to stop."""
+"""How long a purge waits for processes that ask in the store, in seconds, after it has asked them to stop."""
 
 _SHOWN = 5
 
@@ -132,7 +132,7 @@ def apply_change(
         anything = _tell(request, before, planned)
         remembered = planned.users or planned.seeds or planned.patterns
         if not (anything or remembered or planned.always):
-            print("nothing changes, so there is no new version")
+            print("no change, so there is no new version")
             return 0
         # The lists come first: if this process ends here, nothing comes back that was to go.
         store.remember(users=planned.users, seeds=planned.seeds, patterns=planned.patterns)
@@ -141,7 +141,7 @@ def apply_change(
         store.forget(users=planned.readmitted, patterns=planned.unblocked)
         print(f"version {number} is current")
         if request.action == "remove" and len(store.numbers()) > 1 and not purging:
-            print("older versions and the journal still hold what was removed; --purge deletes that too")
+            print("older versions and the journal still have the removed data; --purge deletes it there too")
     return _purge(request) if purging else 0
 
 
@@ -219,7 +219,7 @@ def expire(request: ChangeRequest, older_than: str) -> int:
     def plan(before: Content) -> NextVersion:
         undated = sum(edits.written_at(each) is None for each in before.pool.rationales)
         if undated:
-            print(f"{undated} rationales do not say when they were written; they stay")
+            print(f"{undated} rationales without a known time are kept")
         pool = edits.expire(before.pool, before_time)
         bound = before_time.isoformat(timespec="seconds")
         return NextVersion(with_pool(before, pool), {"older_than": older_than, "before": bound})
@@ -309,7 +309,7 @@ def _refused(
             refused.setdefault(entry.user_id, "a blocked pattern is in its text")
     for user in (entry.user_id for entry in entries if entry.user_id in dense):
         if not population.seen[dense[user]]:
-            refused.setdefault(user, "no training items: nobody can be like this user")
+            refused.setdefault(user, "no training items, so users cannot be compared with this one")
         hidden = int(population.held_out[dense[user]])
         if hidden > left_out:
             refused.setdefault(
@@ -330,7 +330,7 @@ def _tell(request: ChangeRequest, before: Content | None, plan: NextVersion) -> 
     everybody = len((before or plan.after).population.user_ids)
     print(
         f"{request.action}: seed users: {counts}, {len(plan.after.pool.rationales)} in the pool; "
-        f"{found.users} of {everybody} users touched"
+        f"{found.users} of {everybody} users affected"
     )
     return bool(found.users or found.removed or found.added or found.changed)
 
@@ -358,7 +358,7 @@ def _record(
 def _keep_ids_out_of(why: str, users: Sequence[str]) -> None:
     for user in users:
         if re.search(rf"(?<!\w){re.escape(user)}(?!\w)", why):
-            raise RelandError(f"--why names user {user}: the audit log must not keep the id of the removed")
+            raise RelandError(f"--why names user {user}: the audit log must not contain removed ids")
 
 
 def _finish_purge(request: ChangeRequest, before: Content) -> None:
@@ -368,20 +368,20 @@ def _finish_purge(request: ChangeRequest, before: Content) -> None:
         return
     try:
         with asking_stopped(store, 0):
-            print("a purge was interrupted: it is finished first")
+            print("finishing an interrupted purge first")
             if not is_current_clean(store):
                 purging = request._replace(action="purge")
                 store.publish(before, _record(purging, before, NextVersion(before, {}), True))
             _print_purged(purge(store))
     except RelandError as error:
-        print(f"a purge was interrupted, and cannot be finished yet: {error}", file=sys.stderr)
+        print(f"an interrupted purge cannot be finished yet: {error}", file=sys.stderr)
 
 
 def _purge(request: ChangeRequest) -> int:
     """Purges, says what, and returns the exit status: 1 if a journal was not found."""
 
     def waiting() -> None:
-        print("waiting for a process that asks in this store; it was told to stop", file=sys.stderr)
+        print("waiting for a process that asks in this store to stop", file=sys.stderr)
 
     to_purge(request.store)  # what cannot be purged now is told before anybody is stopped
     with asking_stopped(request.store, request.wait, waiting), request.store.locked() as store:
@@ -394,7 +394,7 @@ def _print_purged(done: Purged) -> int:
         f"{len(done.files)} files of the batch provider"
     )
     for folder in done.foreign:
-        print(f"{folder}: holds files that this program did not write; they stay", file=sys.stderr)
+        print(f"{folder}: files that this program did not write are kept", file=sys.stderr)
     for path in done.missing:
         print(f"not purged: {not_purged(path)}", file=sys.stderr)
     return 1 if done.missing else 0
@@ -420,8 +420,8 @@ def seal(request: ChangeRequest) -> int:
         request.store.seal({"who": request.who, "why": request.why})
     removals, patterns = lists_as_they_lie(request.store.folder)
     print(
-        f"accepted as they lie there: {len(removals.users | removals.seeds)} removed users, {len(patterns)} "
-        "blocked patterns; whoever stood on a list that was lost may come back by the next build"
+        f"accepted: {len(removals.users | removals.seeds)} removed users, {len(patterns)} "
+        "blocked patterns; the next build may restore users of a lost list"
     )
     if request.dry_run:
         print("dry run: nothing was changed")

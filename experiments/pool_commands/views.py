@@ -53,7 +53,7 @@ def show_difference(store: PoolStore, first: str, second: str) -> int:
     for name, users in (("removed", found.removed), ("added", found.added), ("changed", found.changed)):
         listed = ", ".join(users[:_SHOWN]) + (", ..." if len(users) > _SHOWN else "")
         print(f"seed users {name}: {len(users)}" + (f" ({listed})" if users else ""))
-    print(f"users touched: {found.users}")
+    print(f"users affected: {found.users}")
     return 0
 
 
@@ -75,11 +75,11 @@ def show_problems(store: PoolStore) -> int:
     """Prints everything that is wrong with a store; the exit status is 1 if anything is."""
     problems = verify(store)
     if not problems and not read_log(store.folder).chained:
-        print("made by an earlier version of this program: the next change chains the audit log")
+        print("made by an earlier version of this program; the next change upgrades the audit log")
     for problem in problems:
         print(problem)
     if not problems:
-        print(f"{len(store.numbers())} versions, version {store.current()} is current: all is sound")
+        print(f"{len(store.numbers())} versions, version {store.current()} is current: no faults found")
     return int(bool(problems))
 
 
@@ -106,7 +106,7 @@ def _show_versions(store: PoolStore) -> None:
         number = record["version"]
         state = "current" if number == current else "" if number in on_disk else "deleted"
         seeds = f"-{record['seeds_removed']} +{record['seeds_added']} ~{record['seeds_changed']} seed users"
-        touched = f"{seeds}, {record['users_touched']} users touched"
+        touched = f"{seeds}, {record['users_touched']} users affected"
         print(f"{number:06d} {state:8}{record['when']} {record['action']} by {record['who']}: {touched}")
         print(f"                {record['why']}")
     if current is not None and current in on_disk:

@@ -109,7 +109,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def _plot_coverage(axes: Axes, result: dict[str, Any]) -> None:
     tokens = _array(result, "tokens").mean(axis=0) / 1e6
-    for name, label, colour in (("covered", "all users", BLUE), ("others", "users who are no seeds", ORANGE)):
+    for name, label, colour in (("covered", "all users", BLUE), ("others", "other users", ORANGE)):
         values = _array(result, name)
         axes.plot(tokens, values.mean(axis=0), "o-", color=colour, markersize=4, label=label)
         axes.fill_between(tokens, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25)
@@ -129,7 +129,7 @@ def _plot_marginal(axes: Axes, result: dict[str, Any]) -> None:
     gain = 1e6 * np.array(result["marginal_gain"])
     axes.plot(middle, gain.mean(axis=0), "o-", color=GREEN, markersize=4)
     axes.fill_between(middle, gain.min(axis=0), gain.max(axis=0), color=GREEN, alpha=0.25)
-    axes.set(title="coverage gained by a million tokens more", yscale="log")
+    axes.set(title="coverage gained per million tokens", yscale="log")
 
 
 def _plot_gain(axes: Axes, found: dict[str, Any]) -> None:

@@ -205,7 +205,7 @@ class StreamAssigner:
                 unmatched += int(table["seed_user_id"].is_null().to_numpy()[:: self.job.k].sum())
                 yield table
             if _state(shard) != self._contents[shard][0]:
-                raise RelandError(f"{shard} was changed while it was read; give the same command again")
+                raise RelandError(f"{shard} was changed while it was read; run the same command again")
 
         write_shard(self.outputs.target(self.name(shard)), tables(), stamp)
         self.outputs.finish(self.name(shard), stamp, count * self.job.k, unmatched)

@@ -164,7 +164,7 @@ class Checkpoints:
         if notes["run"] != self._run:
             raise RelandError(
                 f"{self._manager.directory}: this checkpoint belongs to a run with other settings or "
-                "data; choose another --workdir, or delete the folder to start anew"
+                "data; choose another --workdir, or delete the folder to start again"
             )
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(shapes, strict=False))
         tree = self._manager.restore(epoch, args=items)["tree"]

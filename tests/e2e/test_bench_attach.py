@@ -19,5 +19,5 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, repository: Path) 
         for folder in (tmp_path, tmp_path / "new", tmp_path / "new")
     ]
     assert [result.returncode for result in results] == [1, 0, 0]
-    assert "did not make what is in it; name a new folder" in results[0].stderr
+    assert "files that are not of this benchmark; choose a new folder" in results[0].stderr
     assert (tmp_path / "users" / "thesis.txt").exists()

@@ -202,5 +202,5 @@ def test_each_half_chooses_for_the_other() -> None:
 
 
 def test_no_backbone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="--backbones names none"):
+    with pytest.raises(RelandError, match="--backbones is empty"):
         run({}, ["reland"], SETUP, tmp_path)

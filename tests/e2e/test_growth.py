@@ -282,7 +282,7 @@ def test_a_mistake_in_the_plan(backbones: list[str], factors: list[str], expecte
         (["--factors=1"], "error: --workdir is missing"),
         (["--workdir=x", "--epochs=0"], "error: flag --epochs=0"),
         (["--workdir=x", "--factor=2"], "error: Unknown command line flag 'factor'. Did you mean: factors ?"),
-        (["--workdir=README.md"], "error: README.md: a file stands where a folder is needed"),
+        (["--workdir=README.md"], "error: README.md: a file is in the place of a folder"),
         (["--workdir=x", "more"], "error: unexpected arguments: more"),
     ],
 )

@@ -122,7 +122,7 @@ def test_build_publishes_everybody(asked: Asked, capsys: pytest.CaptureFixture[s
     (line,) = asked.store.audit()
     assert (line["who"], line["why"], line["action"]) == ("ann", "first pool", "build")
     assert (line["seeds_added"], line["users_touched"]) == (6, 60)
-    assert asked.run("verify") == 0 and "all is sound" in capsys.readouterr().out
+    assert asked.run("verify") == 0 and "no faults found" in capsys.readouterr().out
 
 
 def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,8 +133,8 @@ def test_a_removed_user_leaves_no_trace(asked: Asked, capsys: pytest.CaptureFixt
     touched = int((before.assignment.seed == 0).any(axis=1).sum())
     assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
     said = capsys.readouterr().out
-    assert f"1 removed, 0 added, 0 changed, 5 in the pool; {touched} of 60 users touched" in said
-    assert "--purge deletes that too" in said
+    assert f"1 removed, 0 added, 0 changed, 5 in the pool; {touched} of 60 users affected" in said
+    assert "--purge deletes it there too" in said
     check_valid(asked.store.read_as_written())
     behaviour = asked.store.folder / "behaviour" / json.loads(
         (asked.store.path_of() / "version.json").read_text())["behaviour"]["name"]  # fmt: skip
@@ -175,7 +175,7 @@ def test_a_purge_that_was_killed_is_finished(
         assert asked.run("remove", f"--user={user}", "--purge", "--why=request 12") == 130
     assert traces(asked.store.folder, user, word)
     assert asked.run("cap", "--seeds=3", "--why=smaller") == 0
-    assert "a purge was interrupted: it is finished first" in capsys.readouterr().out
+    assert "finishing an interrupted purge first" in capsys.readouterr().out
     assert traces(asked.store.folder, user, word) == []
 
 
@@ -346,17 +346,17 @@ def test_add_replaces_adds_and_guards(asked: Asked, capsys: pytest.CaptureFixtur
     file.write_text(json.dumps({"user_id": leaked, "step1": "one", "step2": "two"}))
     assert asked.run("add", f"--file={file}", "--held_out=0", "--why=leaks") == 0
     said = capsys.readouterr().out
-    assert "held-out items were shown to its writer" in said and "nothing changes" in said
+    assert "held-out items were shown to its writer" in said and "no change" in said
     assert leaked not in asked.seeds() and asked.store.current() == 2
 
 
 def test_refresh_asks_about_what_is_out_of_date(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing changed: nobody. Shorter prompts, or old rationales: everybody whom that concerns."""
     assert asked.run("refresh", "--why=daily", "--dry_run") == 0
-    assert "0 of 6 seed users are to be asked about" in capsys.readouterr().out
+    assert "0 of 6 seed users will be asked about" in capsys.readouterr().out
     assert asked.run("refresh", "--why=daily") == 0 and asked.store.current() == 1
     assert asked.run("refresh", "--why=daily", "--dry_run", "--config.pool.history=2") == 0
-    assert "6 of 6 seed users are to be asked about" in capsys.readouterr().out
+    assert "6 of 6 seed users will be asked about" in capsys.readouterr().out
     before = asked.store.read_as_written()
     assert asked.run("refresh", "--why=old", "--older_than=1d") == 1, "the prompts wait for answers"
     assert asked.answer("Second", created=4_000_000_000) == 6
@@ -383,7 +383,7 @@ def test_refresh_keeps_the_others_to_the_byte(asked: Asked) -> None:
 
 def test_cap_and_expire(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked.run("expire", "--older_than=2020-01-01", "--why=old") == 0
-    assert "nothing changes" in capsys.readouterr().out and asked.store.current() == 1
+    assert "no change" in capsys.readouterr().out and asked.store.current() == 1
     assert asked.run("cap", "--seeds=4", "--tokens=200", "--why=cost") == 0
     check_valid(asked.store.read_as_written())
     assert len(asked.seeds()) == 3, "60 tokens each"
@@ -490,7 +490,7 @@ def test_verify_finds_what_is_wrong(asked: Asked, capsys: pytest.CaptureFixture[
         (["diff", "1", "x"], "'x' is not the number of a version"),
         (["show", "--version=9"], "version 9 does not exist; existing versions: 1"),
         (["build", "--why=x", "--config.pool.providr=file"], "did you mean 'provider'"),
-        (["build", "--why=x", "--config.pool.provider=store"], "takes a pool from a store and writes none"),
+        (["build", "--why=x", "--config.pool.provider=store"], "reads a store and cannot write a pool"),
         (["refresh", "--why=x", "--config.pool.provider=file"], "'file' cannot be asked again"),
         (["add", "--why=x", "--file=nowhere.jsonl"], "cannot be read"),
     ],
@@ -531,7 +531,7 @@ def test_a_folder_of_somebody_else_is_refused_before_anything_is_done(
 def test_as_a_program(built: Asked, repository: Path) -> None:
     command = [sys.executable, "-m", "experiments.pool", "verify", f"--store={built.store.folder}"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "version 1 is current: all is sound" in done.stdout, done.stderr
+    assert done.returncode == 0 and "version 1 is current: no faults found" in done.stdout, done.stderr
 
 
 def test_what_was_paid_is_never_asked_again_unawares(

@@ -226,10 +226,10 @@ def check_table(table: dict[str, Any], workdir: Path) -> None:
         ({"changes": ["train.max_epoch=3"]}, "'max_epoch': did you mean 'max_epochs'?"),
         ({"changes": ["trian.max_epochs=3"]}, "'trian': did you mean 'train'?"),
         ({"changes": ["train=3"]}, "config.train is a section of settings"),
-        ({"changes": ["train.seed.x=3"]}, "nothing lies below 0"),
+        ({"changes": ["train.seed.x=3"]}, "0 has no settings below it"),
         ({"changes": ["train.max_epochs=few"]}, "max_epochs='few' must be a whole number, not a text"),
         ({"changes": ["train.max_epochs"]}, "expected section.key=value"),
-        ({"changes": ["model.backbone=sasrec"]}, "model.backbone is given by --backbones"),
+        ({"changes": ["model.backbone=sasrec"]}, "model.backbone is set by --backbones"),
         ({"changes": ["train.max_epochs=0"]}, "max_epochs=0 must be at least 1"),
     ],
 )

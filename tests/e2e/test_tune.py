@@ -75,7 +75,7 @@ def test_a_variant_adds_to_the_shared_space() -> None:
         ("train.batch_size", "expected section.key=value"),
         ("train.batch_sizes=1", "'batch_sizes': did you mean 'batch_size'?"),
         ("train.batch_size=many", "batch_size='many' must be a whole number, not a text"),
-        ("train.batch_size.x=1", "nothing lies below 1024"),
+        ("train.batch_size.x=1", "1024 has no settings below it"),
         ("train=1", "config.train is a section"),
     ],
 )
@@ -309,6 +309,6 @@ def test_damaged_trials_are_reported(tmp_path: Path) -> None:
     torn = content[:middle] + b"\xaa" * 8192 + content[middle + 8192 :]
     for damaged in (content[:5000], b"{}" * 5000, b"X" + content[1:], torn):
         path.write_bytes(damaged)
-        with pytest.raises(RelandError, match="the trials cannot be read .* to search anew"):
+        with pytest.raises(RelandError, match="the trials cannot be read .* to start a new search"):
             tuning.open_study(config, "id", tmp_path)
         assert path.read_bytes() == damaged

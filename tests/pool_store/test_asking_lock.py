@@ -146,7 +146,7 @@ def test_a_purge_that_could_not_be_done_is_not_forgotten(
         assert "cannot be finished yet" in capsys.readouterr().err and store.unfinished_purge()
     (store.folder / "CURRENT").write_text("1\n")  # the old version, which still has the user
     assert main(["pool", "cap", f"--store={store.folder}", "--seeds=2", "--why=x"]) == 0
-    assert "a purge was interrupted: it is finished first" in capsys.readouterr().out
+    assert "finishing an interrupted purge first" in capsys.readouterr().out
     assert verify(store) == [] and not store.unfinished_purge()
     assert len(store.numbers()) == 2 and "user-1" not in {note.user_id for note in read_asked(store.folder)}
 

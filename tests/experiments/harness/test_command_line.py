@@ -131,7 +131,7 @@ XLA = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
     ("work", "expected"),
     [
         (raises(RelandError("a.csv:3: what is wrong; do this")), "a.csv:3: what is wrong; do this"),
-        (raises(FULL), "no space left on the disk; make room there and give the same command again"),
+        (raises(FULL), "no space left on the disk; make room there and run the same command again"),
         (raises(OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x")), "/data/x: no space left"),
         (wrapped(FULL), "no space left on the disk"),
         (wrapped(MISSING), "ValueError: handle is closed (at "),
@@ -140,10 +140,10 @@ XLA = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
         (raises(ORBAX), "no space left on the disk"),
         (raises(ExceptionGroup("several", [ValueError("x"), FULL])), "no space left on the disk"),
         (raises(PermissionError(errno.EACCES, "Permission denied", "/a/b")), "/a/b: permission denied"),
-        (raises(OSError(errno.EROFS, "Read-only file system", "/a")), "/a: the file system can only be read"),
-        (raises(NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b")), "/a/b: a file stands where"),
+        (raises(OSError(errno.EROFS, "Read-only file system", "/a")), "/a: the file system is read-only"),
+        (raises(NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b")), "/a/b: a file is in"),
         (raises(FileExistsError(errno.EEXIST, "File exists", __file__)), f"{__file__}: a file"),
-        (raises(IsADirectoryError(errno.EISDIR, "Is a directory", "/a")), "/a: a folder stands"),
+        (raises(IsADirectoryError(errno.EISDIR, "Is a directory", "/a")), "/a: a folder is in the place"),
         (raises(MOVED), "/a -> /b: there is no such"),
         (raises(OSError(errno.EMFILE, "Too many open files", b"/a")), "/a: too many files are open"),
         (raises(OSError(errno.EXDEV, "Invalid cross-device link", "/a")), "/a: Invalid cross-device link"),
@@ -185,7 +185,7 @@ def test_the_traceback_is_for_debugging(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_ctrl_c_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(raises(KeyboardInterrupt())) == INTERRUPTED == 130
-    assert capsys.readouterr().err.startswith("error: stopped by Ctrl-C; what is finished is kept")
+    assert capsys.readouterr().err.startswith("error: stopped by Ctrl-C; finished work is kept")
 
 
 def test_the_status_of_the_work_is_that_of_the_command() -> None:
@@ -370,7 +370,7 @@ def test_a_path_that_is_needed_is_not_empty(given: str) -> None:
     values = flags.FlagValues()
     command_line.required_path("out", "Where to.", values)
     define_path("cache", "x", "Where else.", values)
-    with pytest.raises(RelandError, match="--out=.*it is empty; give a path"):
+    with pytest.raises(RelandError, match="--out=.*it is empty; use a path"):
         command_line.parsed(values, ["name", f"--out={given}"])
     command_line.parsed(values, ["name", "--out=.", "--cache="])
     assert (values.out, values.cache) == (".", "")
@@ -382,7 +382,7 @@ def test_all_flags_that_must_be_given_are_named_in_one_line() -> None:
     flags.DEFINE_string("image", None, "", values, required=True)
     with pytest.raises(RelandError) as caught:
         command_line.parsed(values, ["name"])
-    assert str(caught.value) == "--workdir and --image must be given; --help says what is meant"
+    assert str(caught.value) == "--workdir and --image must be given; see --help"
 
 
 def test_a_command_without_stdout_does_its_work(monkeypatch: pytest.MonkeyPatch) -> None:

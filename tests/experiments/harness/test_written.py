@@ -35,7 +35,7 @@ def test_files_of_somebody_else_are_refused(tmp_path: Path, name: str) -> None:
             check_own(tmp_path, name)
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(RelandError, match=f"{name}: something stands where a file is to be written"):
+    with pytest.raises(RelandError, match=f"{name}: not a file, but a file is to be written"):
         check_own(tmp_path, name)
 
 
@@ -73,7 +73,7 @@ def test_measurements_come_back_and_damage_is_reported(tmp_path: Path) -> None:
     write_sealed(path, measured)
     assert read_records(path) == measured["records"]
     path.write_text(path.read_text().replace("1.25", "1.24"))
-    with pytest.raises(RelandError, match=r"growth.json: damaged .* move it away, to start anew"):
+    with pytest.raises(RelandError, match=r"growth.json: damaged .* move it away to start again"):
         read_records(path)
     for content in ({"exponents": 1}, {"exponents": 1, "records": []}, {"exponents": 1, "records": 5}):
         with pytest.raises(RelandError, match=r"growth.json: damaged"):
