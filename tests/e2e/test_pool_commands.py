@@ -545,7 +545,7 @@ def test_what_was_paid_is_never_asked_again_unawares(
     capsys.readouterr()
     assert asked.run("build", "--why=again") == 1
     said = capsys.readouterr().err
-    assert f"says that {notes} prompts were sent with it" in said and not journal.exists()
+    assert f"lists {notes} prompts that were sent with it" in said and not journal.exists()
     journal.write_bytes(b"")
     assert asked.run("build", "--why=again") == 1
     assert "the journal is empty (0 bytes)" in capsys.readouterr().err and journal.read_bytes() == b""

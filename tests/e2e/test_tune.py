@@ -214,7 +214,7 @@ def test_a_hopeless_trial_is_pruned_after_a_third_of_the_epochs(search: Tuned, t
 
 def test_other_settings_begin_anew_and_a_folder_has_one_owner(search: Tuned, tmp_path: Path) -> None:
     def again(*_: Any) -> None:
-        with pytest.raises(RelandError, match="another process is tuning here"):
+        with pytest.raises(RelandError, match="another process is tuning"):
             tune(base_config("demo", "lightgcn"), ("id",), 1, tmp_path)
 
     search(tmp_path, 2, again)
