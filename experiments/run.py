@@ -111,9 +111,7 @@ def _report(made: Made, runs: Runs) -> dict[str, object]:
     results = summarise(config, inputs, runs, made.seconds)
     plain = to_plain(results)
     users, seed = users_to_show(made), config.seeds_of_training[0]
-    lists = {
-        name: lists_to_show(made, trained[seed], name, seed, users) for name, trained in runs.items()
-    }
+    lists = {name: lists_to_show(made, trained[seed], name, seed, users) for name, trained in runs.items()}
     content = report_content(config, inputs, results, users, lists)
     if jax.process_index() > 0:
         return plain

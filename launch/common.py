@@ -101,9 +101,7 @@ def define_image_flags(values: flags.FlagValues) -> None:
         "storage", None, "Keeps --workdir: gs://BUCKET[/FOLDER] or nfs://HOST/SHARE.", values, required=True
     )
     flags.DEFINE_string("accelerator", "cpu", "See launch/accelerators.py.", values)
-    flags.DEFINE_integer(
-        "devices", 1, "GPUs of each host, or chips of the TPU slice.", 1, flag_values=values
-    )
+    flags.DEFINE_integer("devices", 1, "GPUs of each host, or chips of the TPU slice.", 1, flag_values=values)
     flags.DEFINE_bool("spot", False, "Cheaper machines that may be taken away at any moment.", values)
 
 

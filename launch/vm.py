@@ -90,9 +90,7 @@ def startup_script(
         mount=Storage.MOUNT,
         mounting=_mounting(storage),
         login="\n".join(login),
-        run=" ".join(
-            [for_shell(docker_run), *numbered, for_shell([image, *job.worker_arguments(secrets)])]
-        ),
+        run=" ".join([for_shell(docker_run), *numbered, for_shell([image, *job.worker_arguments(secrets)])]),
         finish=for_shell(finish),
     )
 

@@ -21,8 +21,10 @@ class PoolConfig:
         "heuristic",
         "where rationales come from: heuristic is offline and no LLM, file and store are pools that exist",
         choices=PROVIDERS,
-        gone={"hf": "a local model is asked by 'openai', through a server (vLLM, llama.cpp, Ollama or that "
-              "of python -m launch.local_llm) whose address is in the environment variable OPENAI_BASE_URL"},
+        gone={
+            "hf": "a local model is asked by 'openai', through a server (vLLM, llama.cpp, Ollama or that "
+            "of python -m launch.local_llm) whose address is in the environment variable OPENAI_BASE_URL"
+        },
     )
     path: str | None = _setting(
         None, "file, store: the pool to read, a .jsonl file or the folder of a store", path=True, none="none"

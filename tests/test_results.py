@@ -54,9 +54,7 @@ def settings(variants: Sequence[str], seeds: Sequence[int] = (0,), **sections: A
     return dataclasses.replace(config, **sections)
 
 
-def summed(
-    runs: Mapping[str, Mapping[int, Trained]], inputs: Inputs, **sections: Any
-) -> dict[str, Any]:
+def summed(runs: Mapping[str, Mapping[int, Trained]], inputs: Inputs, **sections: Any) -> dict[str, Any]:
     """The content of results.json, as it is read back."""
     config = settings(list(runs), list(next(iter(runs.values()))), **sections)
     return json.loads(json.dumps(to_plain(summarise(config, inputs, runs, {"load": 1.0})), allow_nan=False))

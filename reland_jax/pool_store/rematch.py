@@ -44,9 +44,12 @@ def new_content(
     from reland_jax.retrieval import assign_with_cold
 
     assignment = assign_with_cold(
-        population.behaviour, pool.seeds.user, population.seen, population.profile,
+        population.behaviour,
+        pool.seeds.user,
+        population.seen,
+        population.profile,
         _retrieval(settings, pool),
-    )  # fmt: skip
+    )
     origin = _origins(population, pool, before, current)
     return Content(population, pool, origin, assignment, dict(settings))
 

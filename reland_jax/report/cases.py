@@ -50,9 +50,7 @@ def report_content(
     )
 
 
-def _case(
-    inputs: Inputs, label: _Labels, user: int, found: Mapping[str, np.ndarray]
-) -> Case:
+def _case(inputs: Inputs, label: _Labels, user: int, found: Mapping[str, np.ndarray]) -> Case:
     seed = int(inputs.assignment.seed[user, 0])
     pool, splits = inputs.built.pool, inputs.splits
     rationale, ids = pool.rationales[seed], inputs.interactions.ids.users

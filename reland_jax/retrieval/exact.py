@@ -144,9 +144,7 @@ def _on_each(mesh: Mesh, k: int, recall: float) -> Callable[..., tuple[jax.Array
         return _top_k(rows, keys, k=k, tile=len(rows))
 
     own, whole = PartitionSpec(_USERS), PartitionSpec()
-    return jax.jit(
-        jax.shard_map(one_tile, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)
-    )
+    return jax.jit(jax.shard_map(one_tile, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False))
 
 
 def _nearest(rows: jax.Array, tiles: jax.Array, num_keys: jax.Array) -> tuple[jax.Array, jax.Array]:

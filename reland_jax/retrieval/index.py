@@ -12,9 +12,7 @@ from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.scann import scann_top_k
 from reland_jax.types import RelandError
 
-Engine = Callable[
-    [np.ndarray | jax.Array, np.ndarray | jax.Array, int, int], tuple[np.ndarray, np.ndarray]
-]
+Engine = Callable[[np.ndarray | jax.Array, np.ndarray | jax.Array, int, int], tuple[np.ndarray, np.ndarray]]
 """(queries [Q, D], keys [S, D], k, tile) -> (key numbers int32[Q, k], cosines float32[Q, k])."""
 
 ENGINES: dict[str, Engine] = {"exact": exact_top_k, "scann": scann_top_k}

@@ -64,6 +64,11 @@ def inputs_of(made: Made) -> Inputs:
     """The inputs of results and report, from a run that includes the assignment."""
     stamp = fingerprint(*(made.artefacts[each.name].fingerprint for each in (ITEMS, RATIONALES, ASSIGN)))
     return Inputs(
-        made[LOAD], made[SPLIT], made[SAMPLE_SEEDS]["cluster_of_user"], made[BUILD_POOL],
-        Texts(made[ITEMS], made[RATIONALES]), given(made[ASSIGN], made.config), stamp,
-    )  # fmt: skip
+        made[LOAD],
+        made[SPLIT],
+        made[SAMPLE_SEEDS]["cluster_of_user"],
+        made[BUILD_POOL],
+        Texts(made[ITEMS], made[RATIONALES]),
+        given(made[ASSIGN], made.config),
+        stamp,
+    )

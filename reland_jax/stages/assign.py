@@ -55,9 +55,12 @@ def _assign(job: Job) -> Assignment:
     search = _retrieval(config)
     profile = profiles(job[LOAD].user_features, len(activity))
     found = assign_with_cold(
-        job[ENCODE_USERS], pool.seeds.user[rows], activity, profile,
+        job[ENCODE_USERS],
+        pool.seeds.user[rows],
+        activity,
+        profile,
         dataclasses.replace(search, neighbours=max(wanted, min(search.neighbours, len(rows)))),
-    )  # fmt: skip
+    )
     return found._replace(seed=rows[found.seed].astype(np.int32))
 
 

@@ -53,9 +53,13 @@ def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> n
     )
     evaluator = Evaluator(task, splits, dataclasses.replace(config.eval, mask_history=True))
     result = fit(
-        task, evaluator, encoder.train, job.checkpoints,
-        run={"made_from": job.stamp}, label="behaviour encoder",
-    )  # fmt: skip
+        task,
+        evaluator,
+        encoder.train,
+        job.checkpoints,
+        run={"made_from": job.stamp},
+        label="behaviour encoder",
+    )
     # "valid" vectors depend on the training history only.
     return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
 

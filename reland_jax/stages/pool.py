@@ -33,9 +33,16 @@ def _build_pool(job: Job) -> BuiltPool:
     # The text encoder is checked before an LLM is paid.
     check_item_texts(interactions, config)
     pool, problems = build_pool(
-        seed_set(seeds), job[ENCODE_USERS], job[SPLIT], interactions, config.pool, config.data,
-        folder=job.workdir, llm=config.llm, cluster=seeds["cluster_of_user"],
-    )  # fmt: skip
+        seed_set(seeds),
+        job[ENCODE_USERS],
+        job[SPLIT],
+        interactions,
+        config.pool,
+        config.data,
+        folder=job.workdir,
+        llm=config.llm,
+        cluster=seeds["cluster_of_user"],
+    )
     for problem in problems[:5]:
         _log.warning("pool: %s", visible(f"{problem.user_id}: {problem.why}"))
     _log.info("pool: %d rationales, %d problems", len(pool.rationales), len(problems))

@@ -35,11 +35,16 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
         rationales: number per user.
     """
     return create_recommender(
-        config.model, config.fusion, variant,
-        num_users=splits.num_users, num_items=splits.num_items,
-        max_length=config.data.max_length, embedding_l2=config.train.embedding_l2,
-        rationales=rationales, linear=linear_settings(config),
-    )  # fmt: skip
+        config.model,
+        config.fusion,
+        variant,
+        num_users=splits.num_users,
+        num_items=splits.num_items,
+        max_length=config.data.max_length,
+        embedding_l2=config.train.embedding_l2,
+        rationales=rationales,
+        linear=linear_settings(config),
+    )
 
 
 def linear_settings(config: Config) -> Any:

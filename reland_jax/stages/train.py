@@ -253,9 +253,15 @@ def _fitted(
                 on_epoch(entry)
 
         return fit_together(
-            task, evaluator, job.config.train, tuple(stages), job.checkpoints,
-            run={"made_from": job.stamp}, label=job.stage.name, on_epoch=tell,
-        )  # fmt: skip
+            task,
+            evaluator,
+            job.config.train,
+            tuple(stages),
+            job.checkpoints,
+            run={"made_from": job.stamp},
+            label=job.stage.name,
+            on_epoch=tell,
+        )
 
 
 def _measured(

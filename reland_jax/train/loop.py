@@ -325,9 +325,7 @@ def _better(best: Any, params: Any, better: np.ndarray) -> Any:
     if better.all():
         return set_aside(params)
     # One array after the other, so that only one of the best is on the device.
-    return jax.tree.map(
-        lambda old, new: set_aside(_copy_over(taken_back(old), new, better)), best, params
-    )
+    return jax.tree.map(lambda old, new: set_aside(_copy_over(taken_back(old), new, better)), best, params)
 
 
 @partial(jax.jit, donate_argnums=0, keep_unused=True)

@@ -17,7 +17,7 @@ def interactions(features: dict[str, list[str]]) -> Interactions:
 
 
 def test_values_are_numbered_column_by_column() -> None:
-    """"B" the brand and "B" the category are two entities; a value that is not known is none."""
+    """ "B" the brand and "B" the category are two entities; a value that is not known is none."""
     data = interactions({"brand": ["", "B", "", "A", "B"], "categories": ["", "B", "X > Y", "", "X > Y"]})
     found = item_entities(data, ("brand", "categories"))
     np.testing.assert_array_equal(found, [[-1, 1, -1, 0, 1], [-1, 2, 3, -1, 3]])

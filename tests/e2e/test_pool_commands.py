@@ -220,9 +220,7 @@ def test_what_was_removed_and_blocked_may_come_back_when_it_is_off_the_lists(
     assert {user, other} <= set(asked.seeds()) and user in asked.store.read_as_written().population.user_ids
 
 
-def test_a_purge_says_which_journal_it_did_not_find(
-    asked: Asked, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_purge_says_which_journal_it_did_not_find(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     user, text = next(iter(asked.seeds().items()))
     word = text.split()[1].rstrip(".")
     journal, away = asked.store.folder / "asking" / "journal.sqlite", asked.folder / "away.sqlite"

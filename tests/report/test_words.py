@@ -34,9 +34,7 @@ def test_headline_without_a_test_or_other_variants(heuristic_results: RunResults
     assert line.endswith("test NDCG@10 id 0.0420, f_item 0.0431.")
 
 
-def test_the_heuristic_is_never_called_an_llm(
-    results: RunResults, heuristic_results: RunResults
-) -> None:
+def test_the_heuristic_is_never_called_an_llm(results: RunResults, heuristic_results: RunResults) -> None:
     assert "No LLM was used" in words.writer_warning(heuristic_results.pool.provider)
     assert words.writer_warning(results.pool.provider) == ""
 

@@ -68,7 +68,7 @@ def test_equal_shares_go_to_the_smaller_row() -> None:
 
 
 def test_fields_that_hardly_repeat_are_left_out() -> None:
-    """"zip" has 4 users per value, "age" 5; missing values count neither as users nor as a value."""
+    """ "zip" has 4 users per value, "age" 5; missing values count neither as users nor as a value."""
     features = {
         "zip": np.array([str(user // 4) for user in range(20)], object),
         "age": np.array(["young", "old"] * 5 + [""] * 10, object),

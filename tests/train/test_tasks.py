@@ -244,7 +244,6 @@ def draw_negatives(rows: Ragged, seed: int) -> np.ndarray:
     return np.asarray(draw(task.data, jnp.arange(rows.num_rows), COUNT, NUM_ITEMS, longest, key))
 
 
-
 @pytest.fixture(scope="module")
 def negatives() -> tuple[Ragged, np.ndarray]:
     """Histories, and two draws with the same key followed by one with another, ``[3, U, COUNT]``."""

@@ -29,7 +29,10 @@ SIZES = ModelConfig(dim=8, layers=1, heads=2, inner=16, dropout=0.1, hidden=8, t
 
 
 def toy_task(
-    backbone: str, config: TrainConfig, variant: str = "id", tables: Tables | None = None,
+    backbone: str,
+    config: TrainConfig,
+    variant: str = "id",
+    tables: Tables | None = None,
     fanout: tuple[int, ...] = (),
 ) -> tuple[Task, Evaluator]:
     """A tiny recommender on `planted_splits`, with dropout where the backbone has any."""
@@ -39,7 +42,11 @@ def toy_task(
 
 
 def tiny_task(
-    backbone: str, splits: Splits, config: TrainConfig, variant: str = "id", tables: Tables | None = None,
+    backbone: str,
+    splits: Splits,
+    config: TrainConfig,
+    variant: str = "id",
+    tables: Tables | None = None,
     fanout: tuple[int, ...] = (),
 ) -> Task:
     """The same on any split, without an evaluator."""

@@ -160,13 +160,13 @@ class Journal:
 
     def lock(self) -> Iterator[float]:
         """Takes the lock of this journal; does nothing if this process holds it. Requests of an ended process
-without a recorded answer count as paid from then on.
+        without a recorded answer count as paid from then on.
 
-        Yields:
-            Seconds to wait before the next try, as long as another process holds the lock.
+                Yields:
+                    Seconds to wait before the next try, as long as another process holds the lock.
 
-        Raises:
-            RelandError: all asking has to stop (see `allows`); or the journal cannot be written.
+                Raises:
+                    RelandError: all asking has to stop (see `allows`); or the journal cannot be written.
         """
         told = False
         while not self._take_lock():

@@ -128,9 +128,7 @@ class OpenAIChat:
             return True
         return self._answers == "auto" and not (self._taken or error.param) and error.status_code < 500
 
-    async def _without_schema(
-        self, messages: Messages, max_tokens: int, error: openai.APIStatusError
-    ) -> str:
+    async def _without_schema(self, messages: Messages, max_tokens: int, error: openai.APIStatusError) -> str:
         """The answer without a schema; if it succeeds, later prompts are sent without a schema at once."""
         if self._answers == "json_schema":
             why = f"status {error.status_code}: {shown(error.body)}; {NO_SCHEMA}"

@@ -64,11 +64,7 @@ def _heading(words: str) -> re.Pattern[str]:
 
 _RECOMMENDED, _PREFERENCES = _heading(_RECOMMENDED_WORDS), _heading(_PREFERENCES_WORDS)
 _WORDS_OF_NUMBERS = ("zero 〇 零", "one i 一 a eins un une uno um", "two ii 二", "three iii 三")
-_VALUES = {
-    word: value
-    for value, words in enumerate(_WORDS_OF_NUMBERS)
-    for word in words.split()
-}
+_VALUES = {word: value for value, words in enumerate(_WORDS_OF_NUMBERS) for word in words.split()}
 _TITLE_WORDS = frozenset(
     """brief briefly short summary summarize summarise summarizing summarising user users user's customer
     customer's shopper shopper's viewer viewer's listener listener's preference preferences of the in one

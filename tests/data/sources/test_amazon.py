@@ -48,7 +48,7 @@ def test_reads_reviews_and_the_metadata_of_their_products(tmp_path: Path) -> Non
     assert table.rating is not None and table.rating.tolist() == [4, 1]
     features = table.item_features
     assert features is not None and features.ids.tolist() == ["B2", "A1"]
-    assert features.fields["title"].tolist() == ["Kid's & \"Co\" set", ""]
+    assert features.fields["title"].tolist() == ['Kid\'s & "Co" set', ""]
     assert features.fields["brand"].tolist() == ["", "Quellin"]
     assert features.fields["categories"].tolist() == ["Puzzles > 3D & More", "Toys"]
 

@@ -14,7 +14,7 @@ from reland_jax.types import RelandError
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
 def test_reads_ratings_movies_and_users(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "ratings.dat").write_text("1::10::4.5::300\n2::10::3::100\n", encoding="ascii")
-    movies = "10::Café: \"La Vie\" (1999)::Comedy|Drama\n11::Other (2000)::Sci-Fi\n"
+    movies = '10::Café: "La Vie" (1999)::Comedy|Drama\n11::Other (2000)::Sci-Fi\n'
     (tmp_path / "movies.dat").write_text(movies, encoding=encoding)
     (tmp_path / "users.dat").write_text("1::F::1::10::48067\n", encoding="ascii")
     table = movielens.read(str(tmp_path / "ratings.dat"), DataConfig(min_rating=1.0))

@@ -61,7 +61,6 @@ def test_time_rating_split_and_features_are_optional(tmp_path: Path) -> None:
         ([HEADER, "u\ti\t1", "u\t\t2"], r"x\.inter:3: 'item_id' is empty"),
         ([HEADER, "u\ti\t1", "u\tj"], r"x\.inter:3: 2 fields where the columns are 3: user_id, item_id"),
         ([HEADER, "u\ti\t1\t9"], r"x\.inter:2: 4 fields where the columns are 3"),
-        
     ],
 )
 def test_faults_name_file_and_line(tmp_path: Path, lines: list[str], message: str) -> None:

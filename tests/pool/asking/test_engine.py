@@ -175,9 +175,7 @@ def test_a_prompt_malformed_twice_is_in_quarantine_for_good(tmp_path: Path) -> N
     chat = ScriptedChat(last=completion(BAD))
     asked = ask(tmp_path, chat, 2)
     assert set(chat.asked.values()) == {2} and not asked.answers
-    assert all(
-        why.startswith("in quarantine, malformed again") for why in asked.problems.values()
-    )
+    assert all(why.startswith("in quarantine, malformed again") for why in asked.problems.values())
     later = ScriptedChat()
     assert ask(tmp_path, later, 2) == asked and not later.asked
     with Journal(tmp_path / "j.sqlite") as journal:

@@ -36,7 +36,7 @@ def escaped(text: str) -> str:
     ],
 )  # fmt: skip
 def test_every_form_is_found(form: str) -> None:
-    found = without_secrets(f'before {form} after')
+    found = without_secrets(f"before {form} after")
     if form == "pass-word":  # alone it is a word
         return
     assert "***" in found and found.startswith("before ") and found.endswith(" after")

@@ -46,9 +46,7 @@ def test_the_schema_by_kind_of_prompt() -> None:
         assert fields["required"] == list(fields["properties"]) and fields["additionalProperties"] is False
 
 
-def test_a_service_that_takes_a_schema(
-    server: Callable[..., fault_server.Process], tmp_path: Path
-) -> None:
+def test_a_service_that_takes_a_schema(server: Callable[..., fault_server.Process], tmp_path: Path) -> None:
     address = server(schema="taken")
     result = ask(tmp_path)
     assert result.problems == [] and address.get("stats")["asked"] == len(REQUESTS)

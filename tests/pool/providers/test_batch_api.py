@@ -390,9 +390,7 @@ MOMENTS = [(call, after, time) for call in CALLS for after in (False, True) for 
     # The second time is that of the batch with what the first one left unanswered.
     [pytest.param(*moment, marks=[pytest.mark.slow] if moment[2] == 2 else []) for moment in MOMENTS],
 )
-def test_killed_at_any_moment(
-    api: FakeBatchApi, tmp_path: Path, call: str, after: bool, time: int
-) -> None:
+def test_killed_at_any_moment(api: FakeBatchApi, tmp_path: Path, call: str, after: bool, time: int) -> None:
     """Killed before or after any call: no prompt is in two batches that were paid, and nothing is lost."""
     api.plans = [answering("ab")]
     sent = tmp_path / "batch_sent"
