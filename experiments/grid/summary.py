@@ -140,7 +140,7 @@ class Attribution(enum.StrEnum):
     NO_GAIN = "no_gain"
     """All are, but `reland` is not above `f_item`."""
     CONTENT = "content"
-    """It lies in what rationales say."""
+    """It is due to the content of the rationales."""
 
 
 @dataclasses.dataclass(frozen=True)
