@@ -156,6 +156,7 @@ def command(repository: Path, *given: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=repository, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_measured_once_and_read_back(repository: Path, tmp_path: Path) -> None:
     """One factor, then another one beside it, then nothing to measure."""
     sizes = [f"--{name}={value}" for name, value in TINY._asdict().items()]

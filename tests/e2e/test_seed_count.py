@@ -34,6 +34,7 @@ def config(settings: Callable[..., dict[str, Any]]) -> Config:
     return Config.from_dict(merged(get_config("demo,lightgcn").to_dict(), changes))
 
 
+@pytest.mark.slow
 def test_curve_then_trainings_then_nothing_again(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

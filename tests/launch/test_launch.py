@@ -124,7 +124,8 @@ FAST = "-m pytest -n auto --dist loadfile"
 PROCESSES = "tests/e2e/test_processes.py::test_two_processes_train_to_the_numbers_of_one[sasrec]"
 CLOCKS = "tests/train/test_clocks.py"
 OPTIONAL = f"{FAST} -m optional"
-SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} -m slow --dist load"
+EXPERIMENTS = "tests/e2e/test_growth.py tests/e2e/test_seed_count.py"
+SLOW = f"{FAST} tests/launch/test_notebooks.py {CLOCKS} {PROCESSES} {EXPERIMENTS} -m slow --dist load"
 
 
 PAGES = "docs/pages.py build/docs"

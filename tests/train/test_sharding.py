@@ -45,8 +45,8 @@ SPLITS = Splits(
 )  # fmt: skip
 
 
-DISTINCT = ("lightgcn", "neumf", "sasrec", "duorec")
-"""A graph, two tables of each kind, a loss over all items, and one over the users of a batch."""
+DISTINCT = ("lightgcn", "neumf", "sasrec")
+"""A graph, two tables of each kind, and a loss over all items."""
 SAMPLED = ("lightgcn sampled", "gat sampled")
 """Trained on three neighbours of every node."""
 
