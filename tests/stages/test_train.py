@@ -12,6 +12,7 @@ from reland_jax.config import Config, FusionConfig, RetrievalConfig
 from reland_jax.flow import Made
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
 from reland_jax.stages.train import seeds_beside
+from reland_jax.storage import Trained
 from reland_jax.train import Evaluator, Task
 from reland_jax.types import PARTS, Splits
 from reland_jax.variants import ABLATIONS, BY_NAME
@@ -72,20 +73,28 @@ def test_an_ablation_has_other_rationales_and_all_else_of_the_method(name: str, 
     assert task.model == recommender_of(made, "reland").model, "one compiled program serves both"
 
 
-def test_test_targets_are_ranked_by_vectors_that_have_read_the_validation_item(tmp_path: Path) -> None:
-    made = world(settings(), tmp_path)
+@pytest.fixture(scope="module")
+def cold_training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Task]:
+    """SASRec on `COLD`, whose seed users are the fourth and the second."""
+    made = world(settings(), tmp_path_factory.mktemp("work"), (3, 1), splits=COLD)
     trained, task = made.make(training(made, "id", 0)), recommender_of(made, "id")
-    evaluator = Evaluator(task, REPEATS, made.config.eval)
+    assert isinstance(task, Task)
+    return trained, task
+
+
+def test_test_targets_are_ranked_by_vectors_that_have_read_the_validation_item(
+    cold_training: tuple[Trained, Task],
+) -> None:
+    trained, task = cold_training
+    evaluator = Evaluator(task, COLD, settings().eval)
     ranks = {part: evaluator.rank("test", task.vectors(trained.params, part)).rank for part in PARTS}
     assert ranks["test"].tolist() != ranks["valid"].tolist()
     np.testing.assert_array_equal(trained.ranks["test"].rank, ranks["test"])
 
 
-def test_users_without_training_items_borrow_from_seed_users(tmp_path: Path) -> None:
+def test_users_without_training_items_borrow_from_seed_users(cold_training: tuple[Trained, Task]) -> None:
     """All other users vote with equal weight, each for the nearest of its seed users: here the fourth."""
-    made = world(settings(), tmp_path, (3, 1), splits=COLD)
-    trained, task = made.make(training(made, "id", 0)), recommender_of(made, "id")
-    assert isinstance(task, Task)
+    trained, task = cold_training
     users = np.asarray(task.vectors(trained.params, "test").users)
     np.testing.assert_allclose(users[2], users[3], rtol=1e-5)
     assert np.abs(users[2] - users[0]).max() > 1e-3 and np.abs(users[2] - users[1]).max() > 1e-3
