@@ -58,7 +58,7 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
     },
     "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
     "ease": CLOSED_FORM | {"ease.regularisation": 50.0, "ease.text_weight": 300.0},
-    "ials": CLOSED_FORM | {"model.dim": 256},
+    "ials": CLOSED_FORM | {"model.dim": 256, "ials.unobserved": 0.01, "ials.text_weight": 10.0},
     "ease_recency": CLOSED_FORM | {"ease.regularisation": 100.0, "ease.text_weight": 1000.0},
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
