@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def show_problems(store: PoolStore) -> int:
     for problem in problems:
         print(problem)
     if not problems:
-        print(f"{len(store.numbers())} versions, version {store.current()} is current: no faults found")
+        count = len(store.numbers())
+        said = f"{count} version{'s' if count > 1 else ''}, version {store.current()} is current"
+        print(f"{said}: no faults found")
     return int(bool(problems))
 
 
@@ -105,8 +108,8 @@ def _show_versions(store: PoolStore) -> None:
     for record in store.audit():
         number = record["version"]
         state = "current" if number == current else "" if number in on_disk else "deleted"
-        seeds = f"-{record['seeds_removed']} +{record['seeds_added']} ~{record['seeds_changed']} seed users"
-        touched = f"{seeds}, {record['users_touched']} users affected"
+        counts = ", ".join(f"{record[f'seeds_{what}']} {what}" for what in ("removed", "added", "changed"))
+        touched = f"seed users: {counts}; {record['users_touched']} users affected"
         print(f"{number:06d} {state:8}{record['when']} {record['action']} by {record['who']}: {touched}")
         print(f"                {record['why']}")
     if current is not None and current in on_disk:
@@ -120,7 +123,7 @@ def _show_seeds(content: Content, limit: int) -> None:
     print(f"{len(ids)} seed users for {len(content.population.user_ids)} users; those for the most users:")
     for row in np.argsort(-users, kind="stable")[:limit].tolist():
         how = HOW_NAMES[int(content.pool.seeds.how[row])]
-        said = visible(content.pool.rationales[row].step1[:100])
+        said = visible(textwrap.shorten(content.pool.rationales[row].step1, 100, placeholder=" ..."))
         print(f"  {visible(ids[row])} ({how}, {users[row]} users): {said}")
 
 
