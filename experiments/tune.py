@@ -268,7 +268,12 @@ def run_trial(study: Study, variant: str, config: Config, measure: Measure) -> N
         trial.set_user_attr("reason", str(error))
     trial.set_user_attr("seconds", time.perf_counter() - start)
     study.tell(trial, value, state)
-    _log.info("%s trial %d: %s %s %s", variant, trial.number, state.name.lower(), value or "", settings)
+    outcome = state.name.lower() if value is None else f"valid NDCG@10 {value:.4f}"
+    _log.info("%s trial %d: %s with %s", variant, trial.number, outcome, _words(settings))
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _prepare_draw(study: Study, config: Config, space: Sequence[Setting]) -> None:
@@ -362,7 +367,7 @@ def table(content: Mapping[str, Any]) -> str:
     for variant, one in content["variants"].items():
         states = [trial["state"] for trial in one["trials"]]
         done, pruned, failed = (states.count(state) for state in ("complete", "pruned", "fail"))
-        settings = ", ".join(f"{name}={value}" for name, value in one["best"]["settings"].items())
+        settings = _words(one["best"]["settings"])
         lines.append(f"{variant:<9}{done:>5}{pruned:>8}{failed:>8}{one['best']['value']:>15.4f}  {settings}")
     return "\n".join(lines)
 
