@@ -149,13 +149,14 @@ class Progress:
                 self._finished = {each for each in self._finished if each.key != cell.key}
         name = f"{cell.dataset} {cell.backbone} {cell.variant} seed {cell.seed}"
         if not self._quiet:
-            print(f"{self._done}/{len(self._order)} {name}: {found}, ETA {self.eta()}", flush=True)
+            print(f"{self._done}/{len(self._order)} {name}: {found}, {self.eta()}", flush=True)
 
     def eta(self) -> str:
-        """Hours, minutes and seconds to come; "over" them where a backbone has not been timed yet."""
+        """The time to come; that of backbones that have not been timed yet is left out, and said to be."""
         to_come = [cell for cell in self._order[self._done :] if cell not in self._finished]
         known = [cell for cell in to_come if cell.key in self._seconds]
         if to_come and not known:
-            return "unknown"
+            return "ETA not known yet: the other backbones have not been timed"
         total = sum(statistics.median(self._seconds[cell.key]) for cell in known)
-        return ("over " if len(known) < len(to_come) else "") + str(timedelta(seconds=round(total)))
+        more = ", and backbones that have not been timed" if len(known) < len(to_come) else ""
+        return f"ETA {timedelta(seconds=round(total))}{more}"
