@@ -42,6 +42,7 @@ from absl import flags
 from experiments.configs.reland import get_config
 from experiments.harness import command_line
 from experiments.harness.command_line import required_path
+from experiments.harness.programs import keep_programs_of
 from experiments.harness.settings import parse_setting, with_settings
 from reland_jax import flow
 from reland_jax.config import Config
@@ -396,6 +397,7 @@ def main() -> None:
     given = flags.FLAGS
     setup = Setup(tuple(map(_factor, given.mismatches)), given.share, given.seed)
     configs = plan(given.dataset, given.backbones, given.set)
+    keep_programs_of(configs.values(), Path(given.workdir))
     found = run(configs, given.variants, setup, Path(given.workdir))
     print(table(found))
     write_json(Path(given.out), found)

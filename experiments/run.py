@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.harness import command_line
+from experiments.harness.programs import keep_programs_of
 from experiments.harness.written import check_own
 from reland_jax.config import Config
 from reland_jax.files import write_json
@@ -66,15 +67,13 @@ def run(config: Config, workdir: Path, stages: Sequence[str] = ()) -> dict[str, 
     """
     # Imported here, so that a mistake in a flag is reported without waiting for jax.
     from reland_jax import flow
-    from reland_jax.device import PROGRAMS, keep_programs
     from reland_jax.mesh import join_processes, use_mesh, use_mesh_alone
     from reland_jax.results import environment
     from reland_jax.stages import FLOW
 
     check_own(workdir, "results.json", "report.html")
     join_processes(os.environ)
-    if config.keep_programs:
-        keep_programs(workdir / PROGRAMS)
+    keep_programs_of([config], workdir)
     where = "{devices} x {device} ({backend}), {processors} processors, jax {jax}".format(**environment())
     logging.getLogger("reland_jax").info(where)
     with use_mesh_alone(config.mesh):

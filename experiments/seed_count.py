@@ -27,6 +27,7 @@ from ml_collections import config_flags
 
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
+from experiments.harness.programs import keep_programs_of
 from experiments.seed_counts.options import FRACTIONS, Options
 from reland_jax.config import Config
 from reland_jax.files import write_json
@@ -148,6 +149,7 @@ def main() -> None:
     values: dict[str, Any] = {name: given[name].value for name in Options._fields}
     values["fractions"] = tuple(map(_share, given.fractions))
     config = Config.from_dict(given.config.to_dict())
+    keep_programs_of([config], Path(given.workdir))
     run(config, Path(given.workdir), Options(**values), Path(given.out) if given.out else None)
 
 

@@ -28,6 +28,7 @@ from experiments.grid.plan import Cell, Key, Progress, cells, plan
 from experiments.grid.score_cache import ScoreCache
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
+from experiments.harness.programs import keep_programs_of
 from experiments.harness.written import check_own
 from reland_jax.artefacts import read_stamp
 from reland_jax.config import BACKBONES, Config
@@ -94,12 +95,10 @@ def main() -> None:
     names = (given.datasets, given.backbones, given.variants)
     configs = plan(*names, given.seeds, given.pools, given.set)
     # Imported here, so that a mistake in a flag is reported without waiting for jax.
-    from reland_jax.device import PROGRAMS, keep_programs
     from reland_jax.mesh import join_processes
 
     join_processes(os.environ)
-    if all(config.keep_programs for config in configs.values()):
-        keep_programs(Path(given.workdir) / PROGRAMS)
+    keep_programs_of(configs.values(), Path(given.workdir))
     kept = Path(given.cells) if given.cells else None
     table = run(configs, Path(given.workdir), kept, finished_only=given.finished_only)
     failed = sum(len(cell.failed) for group in table.groups for cell in group.cells.values())

@@ -34,6 +34,7 @@ from experiments.configs.reland import get_config
 from experiments.grid.spaces import Setting, space_of, starting_point, suggest
 from experiments.harness import command_line
 from experiments.harness.command_line import define_path, required_path
+from experiments.harness.programs import keep_programs_of
 from experiments.harness.settings import parse_setting, with_settings
 from experiments.harness.written import check_own
 from reland_jax import flow
@@ -71,6 +72,7 @@ def main() -> None:
     workdir = Path(given.workdir)
     changes = given["set"].value or ()
     config = base_config(given.dataset, given.backbone, changes, given.pool, given.max_epochs)
+    keep_programs_of([config], workdir)
     found = tune(config, given.variants, given.trials, workdir)
     print(table(found))
     for variant, one in found["variants"].items():

@@ -356,6 +356,11 @@ class Config:
                 f"config.pool.path={self.pool.path!r} names a pool to read (providers file and store); "
                 "name the response file of a batch in config.llm.responses"
             )
+        if self.encoder.train.together != 1:
+            raise RelandError(
+                f"config.encoder.train.together={self.encoder.train.together}: the behaviour encoder is "
+                "trained with one seed; config.train.together is that of the variants"
+            )
         if 10 not in self.eval.cutoffs:
             raise RelandError(
                 f"config.eval.cutoffs={self.eval.cutoffs}: 10 must be one of them, since early stopping "
