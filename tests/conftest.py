@@ -32,7 +32,8 @@ XLA_FLAGS = (
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every process of these tests.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if _ignored and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run; no deadline, because the first one of a shape compiles.
