@@ -26,7 +26,7 @@ from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation
 from reland_jax.models.ease import Gram, item_weights
 from reland_jax.models.graph import propagate
-from reland_jax.models.ials import factorise
+from reland_jax.models.ials import factorise, weights_of
 from reland_jax.models.losses import catalogue_cross_entropy
 from reland_jax.models.sparse_ease import SparseGram, sparse_score, sparse_weights
 from reland_jax.retrieval import cold as assign_cold
@@ -475,8 +475,8 @@ def test_alternating_least_squares(platform: str) -> None:
     """One eigendecomposition a side and a solve for the loadings of texts, never one for each row."""
     had = sparse.csr_array((np.arange(54) % 4 == 0).reshape(9, 6).astype(np.int8))
     parts = tiles(had), tiles(had.T.tocsr()), jnp.ones((9, 5)), jnp.ones((6, 5)), jax.random.key(0)
-    solve = partial(factorise, num_users=9, num_items=6, dim=4, config=IalsConfig())
-    found = operations(solve, platform, *parts)
+    solve = partial(factorise, num_users=9, num_items=6, dim=4, sweeps=16, steps=3)
+    found = operations(solve, platform, *parts, weights_of(IalsConfig()))
     assert_calls_only(SOLVERS[platform] | EIGENVALUES[platform], found)
     for each in found:
         if each.name in {"cholesky", "triangular_solve", "custom_call"}:

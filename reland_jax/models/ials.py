@@ -80,6 +80,27 @@ class Dense(NamedTuple):
     loadings: jax.Array
 
 
+class Weights(NamedTuple):
+    """Settings as numbers that a compiled program is given, so that others of them compile nothing.
+
+    Attributes:
+        unobserved: ``<float>[]``, alpha.
+        regularisation: ``<float>[]``, lambda.
+        frequency: ``<float>[]``, nu.
+        initial_scale: ``<float>[]``, see `IalsConfig`.
+    """
+
+    unobserved: jax.Array | float
+    regularisation: jax.Array | float
+    frequency: jax.Array | float
+    initial_scale: jax.Array | float
+
+
+def weights_of(config: IalsConfig) -> Weights:
+    """The numbers among the settings."""
+    return Weights(*(getattr(config, name) for name in Weights._fields))
+
+
 class Factors(NamedTuple):
     """The solution.
 
@@ -92,20 +113,22 @@ class Factors(NamedTuple):
     rationale_loadings: jax.Array | None
 
 
-@partial(jax.jit, static_argnames=("num_users", "num_items", "dim", "config"))
+@partial(jax.jit, static_argnames=("num_users", "num_items", "dim", "sweeps", "steps"))
 def factorise(
     users: tuple[Rows, ...],
     items: tuple[Rows, ...],
     rationales: jax.Array | None,
     texts: jax.Array | None,
     key: jax.Array,
+    weights: Weights,
     *,
     num_users: int,
     num_items: int,
     dim: int,
-    config: IalsConfig,
+    sweeps: int,
+    steps: int,
 ) -> Factors:
-    """Alternates `config.sweeps` times between users and items.
+    """Alternates between users and items.
 
     Args:
         users: what every user had.
@@ -113,37 +136,44 @@ def factorise(
         rationales: ``<float32>[U, T]``, a vector for every user times the square root of rho, or None.
         texts: ``<float32>[I, T]``, a vector for every item times the square root of beta, or None.
         key: of the first item factors.
+        weights: see `Weights`.
         num_users: U.
         num_items: I.
         dim: D.
-        config: settings.
+        sweeps: times that both sides are solved for.
+        steps: see `solve_rows`.
     """
 
     def sweep(_: jax.Array, factors: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         user, item = factors
-        user = solve_rows(users, item, user, _beside(rationales, user, config), config)
-        return user, solve_rows(items, user, item, _beside(texts, item, config), config)
+        user = solve_rows(users, item, user, _beside(rationales, user, weights), weights, steps)
+        return user, solve_rows(items, user, item, _beside(texts, item, weights), weights, steps)
 
-    item = jax.random.normal(key, (num_items, dim)) * config.initial_scale / dim**0.5
-    user = solve_rows(users, item, jnp.zeros((num_users, dim)), None, config)
-    item = solve_rows(items, user, item, None, config)
-    user, item = jax.lax.fori_loop(1, config.sweeps, sweep, (user, item))
-    beside = _beside(rationales, user, config)
+    item = jax.random.normal(key, (num_items, dim)) * weights.initial_scale / dim**0.5
+    user = solve_rows(users, item, jnp.zeros((num_users, dim)), None, weights, steps)
+    item = solve_rows(items, user, item, None, weights, steps)
+    user, item = jax.lax.fori_loop(1, sweeps, sweep, (user, item))
+    beside = _beside(rationales, user, weights)
     return Factors(item, None if beside is None else beside.loadings)
 
 
-def _beside(vectors: jax.Array | None, factors: jax.Array, config: IalsConfig) -> Dense | None:
+def _beside(vectors: jax.Array | None, factors: jax.Array, weights: Weights) -> Dense | None:
     """Vectors with the loadings that predict them best from the factors of their rows."""
     if vectors is None:
         return None
     gram = jnp.matmul(factors.T, factors, precision=_EXACT)
-    ridge = config.regularisation * len(factors) ** config.frequency * jnp.eye(len(gram))
+    ridge = weights.regularisation * len(factors) ** weights.frequency * jnp.eye(len(gram))
     crossed = jnp.matmul(factors.T, vectors, precision=_EXACT)
     return Dense(vectors, jax.scipy.linalg.solve(gram + ridge, crossed, assume_a="pos").T)
 
 
 def solve_rows(
-    rows: tuple[Rows, ...], other: jax.Array, start: jax.Array, beside: Dense | None, config: IalsConfig
+    rows: tuple[Rows, ...],
+    other: jax.Array,
+    start: jax.Array,
+    beside: Dense | None,
+    weights: Weights,
+    steps: int,
 ) -> jax.Array:
     """The factors of one side, those of the other being fixed.
 
@@ -152,12 +182,13 @@ def solve_rows(
         other: ``<float32>[m, D]``, factors of the other side.
         start: ``<float32>[R, D]``, where the conjugate gradients start.
         beside: what is factorised beside the interactions of this side.
-        config: settings.
+        weights: see `Weights`.
+        steps: of the conjugate gradients.
 
     Returns:
         ``<float32>[R, D]``.
     """
-    shared = config.unobserved * jnp.matmul(other.T, other, precision=_EXACT)
+    shared = weights.unobserved * jnp.matmul(other.T, other, precision=_EXACT)
     if beside is not None:
         shared += jnp.matmul(beside.loadings.T, beside.loadings, precision=_EXACT)
     values, basis = jnp.linalg.eigh(shared)
@@ -171,10 +202,11 @@ def solve_rows(
         dense = jnp.pad(jnp.matmul(beside.vectors, loadings, precision=_EXACT), ((0, 1), (0, 0)))
 
     def tile(rows: Rows) -> jax.Array:
-        penalty = config.regularisation * (rows.length + config.unobserved * len(other)) ** config.frequency
+        observed = rows.length + weights.unobserved * len(other)
+        penalty = weights.regularisation * observed**weights.frequency
         entries = turned[rows.entry]
         wanted = entries.sum(1) + (0.0 if dense is None else dense[rows.row])
-        return _conjugate_gradients(entries, values + penalty[:, None], wanted, start[rows.row], config.steps)
+        return _conjugate_gradients(entries, values + penalty[:, None], wanted, start[rows.row], steps)
 
     found = jnp.zeros_like(start)
     for each in rows:

@@ -54,26 +54,18 @@ class ClosedForm(NamedTuple):
     vectors: Callable[[Any, str], Vectors]
 
 
-def closed_form(
-    model: Ease, tables: AnyTables, splits: Splits, histories: dict[str, Ragged], max_length: int
-) -> ClosedForm:
-    """The linear model with its data.
+def closed_form(model: Ease, tables: AnyTables, splits: Splits, lists: dict[str, Lists]) -> ClosedForm:
+    """The exact model with its data.
 
     Args:
         model: which model.
-        tables: of the host: item texts, rationales and seed users, where the variant reads them.
+        tables: see `linear_task`.
         splits: training part.
-        histories: "valid" and "test" -> what may be read of every user before that part of the split.
-        max_length: newest items of a history that are read, where they are weighed by their age.
-
-    Raises:
-        RelandError: a user without training items.
+        lists: "valid" and "test" -> the users as lists of what may be read before that part of the split.
     """
-    check_users(splits.train)
     rationales = tables.rationale if model.rationales else None
     rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
     shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
-    lists = {part: lists_of(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(
         model, {"weights": shape}, len(splits.train.items),
         partial(_count, model, tables, splits.train),

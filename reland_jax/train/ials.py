@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,10 +14,10 @@ from reland_jax.device import sizes
 from reland_jax.eval import Vectors
 from reland_jax.mesh import MODEL, constrain, device_put_rows, pad_to_axis
 from reland_jax.models import AnyTables
-from reland_jax.models.ials import Dense, Factors, Ials, Rows, factorise, solve_rows
+from reland_jax.models.ials import Dense, Factors, Ials, Rows, Weights, factorise, solve_rows, weights_of
 from reland_jax.models.scores import dot_product
-from reland_jax.train.closed_form import ClosedForm, check_users, unit_rows, who_had_what
-from reland_jax.types import Ragged, Splits
+from reland_jax.train.closed_form import ClosedForm, unit_rows, who_had_what
+from reland_jax.types import Splits
 
 NARROWEST = 4
 """Least width of a tile."""
@@ -42,50 +41,47 @@ class Problem(NamedTuple):
     texts: jax.Array | None
 
 
-def factorisation(model: Ials, tables: AnyTables, splits: Splits, histories: dict[str, Ragged]) -> ClosedForm:
+def factorisation(model: Ials, tables: AnyTables, splits: Splits) -> ClosedForm:
     """The factorisation with its data.
 
     Args:
         model: settings and sizes.
         tables: of the host: item texts, rationales and seed users, where the variant reads them.
-        splits: training part.
-        histories: "valid" and "test" -> what may be read of every user before that part of the split.
-
-    Raises:
-        RelandError: a user without training items.
+        splits: training part, from which users are solved for in both parts of an evaluation too, as for
+            other backbones of sets.
     """
-    check_users(splits.train)
     items = jax.ShapeDtypeStruct((splits.num_items, model.dim), np.float32)
     shapes, given = {"items": items, "rationale_loadings": None}, None
     if model.rationales and model.config.rationale_weight:
-        given = _given(model, tables)
+        given = device_put_rows(_given(model, tables))
         shapes["rationale_loadings"] = jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32)
-    rows = {part: tiles(who_had_what(history, splits.num_items)) for part, history in histories.items()}
+    had = who_had_what(splits.train, splits.num_items)
+    users = tiles(had)
     call = partial(_call, model, splits)
     return ClosedForm(
         model, shapes, len(splits.train.items),
-        partial(_problem, model, tables, splits, given),
+        partial(_problem, model, tables, had, users, given),
         lambda problem: call(problem, factorise.lower, 0).compile(),
         lambda problem, seed: call(problem, factorise, seed)._asdict(),
-        partial(_vectors, model, splits.num_users, rows, given),
+        partial(_vectors, model, splits.num_users, users, given),
     )  # fmt: skip
 
 
 def _call(model: Ials, splits: Splits, problem: Problem, function: Any, seed: int) -> Any:
     return function(
-        *problem, jax.random.key(seed), num_users=splits.num_users, num_items=splits.num_items,
-        dim=model.dim, config=model.config,
+        *problem, jax.random.key(seed), weights_of(model.config), num_users=splits.num_users,
+        num_items=splits.num_items, dim=model.dim, sweeps=model.config.sweeps, steps=model.config.steps,
     )  # fmt: skip
 
 
-def _problem(model: Ials, tables: AnyTables, splits: Splits, given: np.ndarray | None) -> Problem:
-    had = who_had_what(splits.train, splits.num_items)
+def _problem(
+    model: Ials, tables: AnyTables, had: sparse.csr_array, users: tuple[Rows, ...], given: jax.Array | None
+) -> Problem:
     texts = None
     if model.texts and model.config.text_weight:
         weight = np.float32(model.config.text_weight**0.5)
         texts = device_put_rows(unit_rows(np.asarray(tables.item_text, np.float32)[1:]) * weight)
-    rationales = None if given is None else device_put_rows(given)
-    return Problem(tiles(had), tiles(had.T.tocsr()), rationales, texts)
+    return Problem(users, tiles(had.T.tocsr()), given, texts)
 
 
 def _given(model: Ials, tables: AnyTables) -> np.ndarray:
@@ -127,16 +123,16 @@ def _tiles(matrix: sparse.csr_array, rows: np.ndarray, width: int) -> Rows:
     return Rows(*map(device_put_rows, parts))
 
 
-@partial(jax.jit, static_argnames=("num_users", "config"))
+@partial(jax.jit, static_argnames="num_users")
 def _fold_in(
-    rows: tuple[Rows, ...], factors: Factors, given: jax.Array | None, num_users: int, config: Any
+    rows: tuple[Rows, ...], factors: Factors, given: jax.Array | None, weights: Weights, num_users: int
 ) -> tuple[jax.Array, jax.Array]:
     """Users from what they had, and items, ready to be ranked."""
     beside = None
     if given is not None and factors.rationale_loadings is not None:
         beside = Dense(given, factors.rationale_loadings)
     start = jnp.zeros((num_users, factors.items.shape[1]))
-    users = solve_rows(rows, factors.items, start, beside, config)
+    users = solve_rows(rows, factors.items, start, beside, weights, FOLD_IN_STEPS)
     return _table(users), _table(jnp.pad(factors.items, ((1, 0), (0, 0))))
 
 
@@ -148,12 +144,11 @@ def _table(rows: jax.Array) -> jax.Array:
 def _vectors(
     model: Ials,
     num_users: int,
-    rows: dict[str, tuple[Rows, ...]],
-    given: np.ndarray | None,
+    rows: tuple[Rows, ...],
+    given: jax.Array | None,
     params: Any,
     part: str,
 ) -> Vectors:
-    config = dataclasses.replace(model.config, steps=FOLD_IN_STEPS)
-    beside = None if given is None else device_put_rows(given)
-    users, items = _fold_in(rows[part], Factors(**params), beside, num_users, config)
+    del part  # both parts of an evaluation read the training part
+    users, items = _fold_in(rows, Factors(**params), given, weights_of(model.config), num_users)
     return Vectors(users, items, jax.tree_util.Partial(dot_product))

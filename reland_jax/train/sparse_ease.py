@@ -19,9 +19,7 @@ from reland_jax.models.sparse_ease import SparseGram, SparseWeights, sparse_scor
 from reland_jax.train.closed_form import (
     ClosedForm,
     Lists,
-    check_users,
     item_vectors,
-    lists_of,
     numbers_of_items,
     rationale_sums,
     rationale_vectors,
@@ -53,22 +51,8 @@ class Equations(NamedTuple):
     factor: np.ndarray | None
 
 
-def sparse_form(
-    model: Ease, tables: AnyTables, splits: Splits, histories: dict[str, Ragged], max_length: int
-) -> ClosedForm:
-    """The linear model with its data, as `closed_form` has the exact one.
-
-    Args:
-        model: which model.
-        tables: of the host: item texts, rationales and seed users, where the variant reads them.
-        splits: training part.
-        histories: "valid" and "test" -> what may be read of every user before that part of the split.
-        max_length: newest items of a history that are read, where they are weighed by their age.
-
-    Raises:
-        RelandError: a user without training items.
-    """
-    check_users(splits.train)
+def sparse_form(model: Ease, tables: AnyTables, splits: Splits, lists: dict[str, Lists]) -> ClosedForm:
+    """The sparse form with its data; its arguments are those of `closed_form`."""
     rows, neighbours = splits.num_items + 1, _neighbours(model)
     shapes: dict[str, Any] = {
         "nearest": jax.ShapeDtypeStruct((rows, neighbours), np.int32),
@@ -78,7 +62,6 @@ def sparse_form(
     if model.rationales:
         width = np.asarray(tables.rationale).shape[1]
         shapes["rationale_weights"] = jax.ShapeDtypeStruct((width, rows), np.float32)
-    lists = {part: lists_of(model, tables, history, max_length) for part, history in histories.items()}
     return ClosedForm(
         model, shapes, len(splits.train.items),
         partial(_count, model, tables, splits.train), partial(_compile, model), partial(_solve, model),

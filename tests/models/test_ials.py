@@ -12,7 +12,7 @@ from scipy import sparse
 
 from reland_jax.device import sizes, use_sizes
 from reland_jax.linear import IalsConfig
-from reland_jax.models.ials import Dense, factorise, solve_rows
+from reland_jax.models.ials import Dense, factorise, solve_rows, weights_of
 from reland_jax.train.ials import tiles
 
 USERS, ITEMS, DIM, TEXT = 40, 23, 6, 5
@@ -21,6 +21,7 @@ HAD = RNG.random((USERS, ITEMS)) < np.linspace(0.02, 0.6, ITEMS)
 TEXTS = RNG.normal(size=(ITEMS, TEXT))
 RATIONALES = RNG.normal(size=(USERS, TEXT))
 CONFIG = IalsConfig(unobserved=0.05, regularisation=0.02, frequency=0.8, sweeps=3, steps=40)
+WEIGHTS = weights_of(CONFIG)
 
 
 def penalties(had: np.ndarray) -> np.ndarray:
@@ -71,8 +72,8 @@ def test_sweeps_equal_least_squares_by_numpy(rationales: np.ndarray | None, text
     first = np.asarray(jax.random.normal(key, (ITEMS, DIM))) * CONFIG.initial_scale / DIM**0.5
     given = [None if each is None else jnp.asarray(each, jnp.float32) for each in (rationales, texts)]
     found = factorise(
-        tiles(had), tiles(had.T.tocsr()), *given, key,
-        num_users=USERS, num_items=ITEMS, dim=DIM, config=CONFIG,
+        tiles(had), tiles(had.T.tocsr()), *given, key, WEIGHTS,
+        num_users=USERS, num_items=ITEMS, dim=DIM, sweeps=CONFIG.sweeps, steps=CONFIG.steps,
     )  # fmt: skip
     user, item = by_numpy(np.float64(first), rationales, texts)
     np.testing.assert_allclose(found.items, item, atol=2e-4)
@@ -89,17 +90,17 @@ def test_a_row_is_solved_for_whatever_the_tiles(entries: int, monkeypatch: pytes
     with use_sizes(dataclasses.replace(sizes(), factor_entries=entries)):
         rows = tiles(sparse.csr_array(HAD.astype(np.int8)))
     beside = Dense(jnp.asarray(RATIONALES, jnp.float32), jnp.asarray(loadings, jnp.float32))
-    found = solve_rows(rows, jnp.asarray(other, jnp.float32), jnp.zeros((USERS, DIM)), beside, CONFIG)
+    start = jnp.zeros((USERS, DIM))
+    found = solve_rows(rows, jnp.asarray(other, jnp.float32), start, beside, WEIGHTS, CONFIG.steps)
     np.testing.assert_allclose(found, solved(HAD, other, RATIONALES, loadings), rtol=1e-3, atol=1e-4)
 
 
 def test_few_steps_from_a_good_start_are_enough() -> None:
     other = jnp.asarray(RNG.normal(size=(ITEMS, DIM)), jnp.float32)
     rows = tiles(sparse.csr_array(HAD.astype(np.int8)))
-    exact = solve_rows(rows, other, jnp.zeros((USERS, DIM)), None, CONFIG)
-    few = dataclasses.replace(CONFIG, steps=1)
+    exact = solve_rows(rows, other, jnp.zeros((USERS, DIM)), None, WEIGHTS, CONFIG.steps)
     errors = [
-        float(jnp.abs(solve_rows(rows, other, start, None, few) - exact).max())
+        float(jnp.abs(solve_rows(rows, other, start, None, WEIGHTS, 1) - exact).max())
         for start in (jnp.zeros((USERS, DIM)), exact * 1.01)
     ]
     assert errors[1] < 0.05 * errors[0]

@@ -97,3 +97,19 @@ def test_eight_devices_equal_one() -> None:
         np.testing.assert_allclose(together.params["items"], alone.params["items"], atol=1e-4)
         found = evaluator.ranks(together.params, "test").rank
     assert np.mean(found == expected.rank) > 0.95  # of equal factors but for the rounding
+
+
+def test_other_settings_and_seeds_compile_nothing() -> None:
+    fitted(task_of("reland"))
+    compiled = []
+
+    def count(event: str, seconds: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        fitted(task_of("reland", dataclasses.replace(IALS, regularisation=0.05, unobserved=0.01)), seed=3)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert not compiled
