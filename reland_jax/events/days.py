@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -52,11 +53,9 @@ def split_days(events: Events, days: Days) -> DaySplit:
     Raises:
         RelandError: not a date, parts that overlap or stand in another order, or a part without rows.
     """
-    day = events.day()
+    day = _days_of(events)
     spans = [_numbers(part, day, name) for name, part in days._asdict().items()]
-    for (name, (_, last)), (after, (first, _)) in zip(
-        zip(days._fields, spans, strict=True), zip(days._fields[1:], spans[1:], strict=False), strict=False
-    ):
+    for (name, (_, last)), (after, (first, _)) in pairwise(zip(days._fields, spans, strict=True)):
         if first <= last:
             raise RelandError(
                 f"days: {after} begins on {_iso(first)}, which is not after the last day of {name}, {_iso(last)}"
@@ -85,7 +84,7 @@ def last_days(events: Events, valid: int = 1, test: int = 1, gap: int = 0) -> Da
     """
     if valid < 1 or test < 1 or gap < 0:
         raise RelandError(f"valid={valid} and test={test} must be at least 1, and gap={gap} at least 0")
-    day = events.day()
+    day = _days_of(events)
     last = int(day[-1])
     test_from = last - test + 1
     valid_to = test_from - gap - 1
@@ -96,6 +95,12 @@ def last_days(events: Events, valid: int = 1, test: int = 1, gap: int = 0) -> Da
             f"training beside {valid} of validation, {test} of testing and gaps of {gap}"
         )
     return Days(("", _iso(train_to)), (_iso(valid_to - valid + 1), _iso(valid_to)), (_iso(test_from), ""))
+
+
+def _days_of(events: Events) -> np.ndarray:
+    if not events.num_rows:
+        raise RelandError("the log has no rows, and so no days to split it by")
+    return events.day()
 
 
 def _numbers(part: tuple[str, str], day: np.ndarray, name: str) -> tuple[int, int]:
