@@ -18,7 +18,7 @@ from reland_jax.events.contract import (
     SIDES, Events, Feature, Multi, Schema, Values, all_features, row_in, rows_in,
 )  # fmt: skip
 from reland_jax.events.values import positions
-from reland_jax.strings import as_strings
+from reland_jax.strings import as_strings, distinct
 from reland_jax.types import RelandError
 
 PADDING, UNSEEN, KNOWN = 0, 1, 2
@@ -149,7 +149,7 @@ def fit(events: Events, rows: np.ndarray, *, min_count: int = 2, longest: int = 
         raise RelandError(f"{len(rows):,} training rows, min_count={min_count}, longest={longest}: each must be >= 1")
     features = all_features(events)
     seen = {side: _times_seen(side, events, rows) for side in SIDES}
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     scales, lengths = {}, {}
     for name, (feature, values) in features.items():
         times = seen[feature.side]
@@ -158,7 +158,7 @@ def fit(events: Events, rows: np.ndarray, *, min_count: int = 2, longest: int = 
             continue
         if isinstance(values, Multi):
             lengths[name] = max(1, min(longest, int(values.rows.lengths()[times > 0].max(initial=0))))
-        _count(values, times, counts.setdefault(feature.shares or name, {}))
+        counts.setdefault(feature.shares or name, []).append(_counted(values, times))
     known = {name: _known(of_value, min_count) for name, of_value in counts.items()}
     return Encoding(events.schema, known, scales, lengths)
 
@@ -230,21 +230,20 @@ def _scale(value: np.ndarray, times: np.ndarray, log: bool) -> Scale:
     return Scale(mean, deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0, log)
 
 
-def _count(values: Tokens | Multi, times: np.ndarray, counts: dict[str, int]) -> None:
-    """Adds the training rows that each value is in."""
+def _counted(values: Tokens | Multi, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column, and how often each is in the training rows."""
     if isinstance(values, Multi):
         code, weight = values.rows.items, np.repeat(times, values.rows.lengths())
     else:
         code, weight = values.code, times
-    found = np.bincount(code, weight, minlength=len(values.name)).astype(np.int64)
-    for place in np.flatnonzero(found):
-        name = str(values.name[place])
-        counts[name] = counts.get(name, 0) + int(found[place])
+    return as_strings(values.name), np.bincount(code, weight, minlength=len(values.name))
 
 
-def _known(counts: dict[str, int], min_count: int) -> np.ndarray:
-    """The values that training has often enough, in the order of their names."""
-    return as_strings(sorted(name for name, count in counts.items() if count >= min_count))
+def _known(counted: list[tuple[np.ndarray, np.ndarray]], min_count: int) -> np.ndarray:
+    """The values that training has often enough, over all columns of a vocabulary, in the order of their names."""
+    names, code = distinct(np.concatenate([name for name, _ in counted]))
+    total = np.bincount(code, np.concatenate([count for _, count in counted]), minlength=len(names))
+    return names[total >= min_count]
 
 
 def _side(encoding: Encoding, features: dict[str, tuple[Feature, Values]], side: str, rows: int) -> Side:
