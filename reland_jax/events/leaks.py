@@ -18,6 +18,8 @@ from reland_jax.types import RelandError
 
 LIMIT = 0.98
 _BINS = 64
+_LEAST = 20
+"""Rows of each class that a judgement needs; with a handful, chance ranks perfectly."""
 _PRIOR = 1.0
 """Rows at the overall rate that are added to each value's."""
 
@@ -28,7 +30,7 @@ class Judged(NamedTuple):
     Attributes:
         feature: its name.
         label: its name.
-        auc: out of sample, of 0.5 or more where the order is turned; None where one class is missing.
+        auc: out of sample, at least 0.5, since an order may be turned; None where a class has too few rows.
     """
 
     feature: str
@@ -77,12 +79,17 @@ def _alone(values: Values, label: np.ndarray, half: np.ndarray) -> float | None:
     for train, rest in ((half, ~half), (~half, half)):
         score[rest] = _rates(values, label, train)[rest]
     # Each half by rates of the other; the two are not mixed, since their overall rates differ.
-    found = [auc(label[part], score[part]) for part in (half, ~half)]
+    found = [_judged(label[part], score[part]) for part in (half, ~half)]
     if isinstance(values, np.ndarray):
         there = ~np.isnan(values)
-        found.append(auc(label[there], values[there]))
+        found.append(_judged(label[there], values[there]))
     said = [max(each, 1 - each) for each in found if each is not None]
     return max(said, default=None)
+
+
+def _judged(label: np.ndarray, score: np.ndarray) -> float | None:
+    """AUC, where there are enough rows of both classes."""
+    return auc(label, score) if min(label.sum(), len(label) - label.sum()) >= _LEAST else None
 
 
 def _rates(values: Values, label: np.ndarray, train: np.ndarray) -> np.ndarray:
