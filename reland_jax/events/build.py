@@ -108,8 +108,9 @@ def _milliseconds(column: Column, schema: Schema, notes: list[str]) -> np.ndarra
         time = found.order.astype(np.int64) * times_of // over
     else:
         time = np.floor(found.order * times_of / over).astype(np.int64)
-    if found.unit and not (_EARLIEST <= time.min() and time.max() <= _LATEST):
-        row = int(np.argmin(time) if time.min() < _EARLIEST else np.argmax(time))
+    likely = (time >= _EARLIEST) & (time <= _LATEST)
+    if not likely.all() and (found.unit or likely.any()):
+        row = int(np.flatnonzero(~likely)[0])
         raise RelandError(
             f"{column.place(row)}: {column.name!r} is not between 1990 and 2100 when taken in {unit}; "
             "mend it, or set time_unit of the schema"
