@@ -1,6 +1,6 @@
 """Is one ranker better than another on the same rows? A bootstrap over users, paired between the two.
 
-Rows of one user are not independent, so users are drawn, each with all rows; and both arms see the same draws.
+Rows of one user are not independent, so users are drawn, each with all rows. Both arms see the same draws.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def _comparison(ours: float, baseline: float, drawn: np.ndarray) -> Comparison:
     defined = drawn[~np.isnan(drawn)]
     if 2 * len(defined) < len(drawn):
         raise RelandError(
-            f"the metric is not defined in {len(drawn) - len(defined):,} of {len(drawn):,} draws of users: too few "
-            "users have a row of each class"
+            f"the metric is not defined in {len(drawn) - len(defined):,} of {len(drawn):,} draws of users: "
+            "too few users have a row of each class"
         )
     difference = ours - baseline
     low, high = np.quantile(defined, [0.025, 0.975])
@@ -112,7 +112,8 @@ def _statistic(metric: str, group: np.ndarray, label: np.ndarray, score: np.ndar
         ranked = in_order(score) if len(score) else None
         return lambda counts: weighted_auc(ranked, label, counts[group]) if ranked else None
     if metric == LOGLOSS:
-        return _ratio(np.bincount(group, row_losses(label, score), users), np.bincount(group, minlength=users))
+        losses = np.bincount(group, row_losses(label, score), minlength=users)
+        return _ratio(losses, np.bincount(group, minlength=users))
     grouped = grouped_auc(group, label, score)
     weight = np.zeros(users)
     weight[grouped.user] = grouped.impressions if metric == GAUC_WEIGHTED else 1

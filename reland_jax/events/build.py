@@ -101,7 +101,8 @@ def _milliseconds(column: Column, schema: Schema, notes: list[str]) -> np.ndarra
     if unit not in _UNITS:
         raise RelandError(
             f"{column.place(0)}: the unit of the times in {column.name!r} is "
-            f"{'not known' if not unit else f'{unit!r}'}; set time_unit of the schema to one of {', '.join(_UNITS)}"
+            f"{'not known' if not unit else f'{unit!r}'}; set time_unit of the schema to "
+            f"one of {', '.join(_UNITS)}"
         )
     times_of, over = _UNITS[unit]
     if found.order.dtype.kind in "iu":
@@ -144,7 +145,9 @@ def _label(column: Column, label: Label) -> np.ndarray:
         row = int(np.flatnonzero(bad)[0])
         needed = "a number" if label.at_least is not None else "0 or 1 (or at_least of the label)"
         shown = "empty" if np.isnan(value[row]) else f"{value[row]:g}"
-        raise RelandError(f"{column.place(row)}: {column.name!r} is {shown}; label {label.name!r} needs {needed}")
+        raise RelandError(
+            f"{column.place(row)}: {column.name!r} is {shown}; label {label.name!r} needs {needed}"
+        )
     return (value >= (1 if label.at_least is None else label.at_least)).astype(np.int8)
 
 
@@ -172,8 +175,8 @@ def _described(
     if missing:
         tables = ", ".join(frame.where for frame in frames) or "there is no such table"
         raise RelandError(
-            f"feature {missing[0].name!r}: no column {missing[0].read_from!r} in a table of {side}s ({tables}); "
-            "a column of the log itself is declared with side 'context'"
+            f"feature {missing[0].name!r}: no column {missing[0].read_from!r} in a table of {side}s "
+            f"({tables}); a column of the log itself is declared with side 'context'"
         )
     return found
 
@@ -187,13 +190,16 @@ def _of_table(
     notes: list[str],
 ) -> dict[str, Values]:
     """Features that one table has."""
-    key = find(getattr(schema, side), f"schema.{side}", frame, notes) or require(f"{side}_id", f"schema.{side}", frame, notes)
+    named, setting = getattr(schema, side), f"schema.{side}"
+    key = find(named, setting, frame, notes) or require(f"{side}_id", setting, frame, notes)
     table: Any = frame.read(list(dict.fromkeys([key, *wanted.values()])))
     described = ids(Column(key, table[key], frame.place))
     rows = _row_of_each(described, names, frame, key)
     without = int((rows < 0).sum()) - (side == "item")  # the padding item has no row
     if without:
-        notes.append(f"{without:,} of the log's {side}s are not in {frame.where}: their features have no value")
+        notes.append(
+            f"{without:,} of the log's {side}s are not in {frame.where}: their features have no value"
+        )
     return {
         each.name: at_rows(column_of(each, Column(name, table[name], frame.place)), rows)
         for each, name in wanted.items()
@@ -206,12 +212,14 @@ def _row_of_each(described: Tokens, names: np.ndarray, frame: Frame, key: str) -
         first = np.unique(described.code, return_index=True)[1]
         row = int(np.setdiff1d(np.arange(len(described.code)), first)[0])
         twice = described.name[described.code[row]]
-        raise RelandError(f"{frame.place(row)}: {key} {twice!r} is described a second time; keep one of the rows")
+        raise RelandError(
+            f"{frame.place(row)}: {key} {twice!r} is described a second time; keep one of the rows"
+        )
     rows = positions(names, described.name[described.code])
     if (rows < 0).all():
         raise RelandError(
-            f"{frame.where}: describes none of the log's {len(names):,} ids; check that both use the same, such "
-            f"as {str(names[-1])!r}"
+            f"{frame.where}: describes none of the log's {len(names):,} ids; check that both use the same, "
+            f"such as {str(names[-1])!r}"
         )
     return rows
 

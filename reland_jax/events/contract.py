@@ -37,7 +37,7 @@ class Feature:
         column: the column that is read; "" for the one of its name.
         separator: multi-valued, in text: what stands between two values.
         log: numeric: whether its size is taken as ``sign(x) log(1 + |x|)`` before it is scaled.
-        shares: name of the feature whose vocabulary it uses, as a list of items uses "item_id"; "" for its own.
+        shares: the feature whose vocabulary it uses, as a list of items uses "item_id"; "" for its own.
     """
 
     name: str
@@ -306,15 +306,19 @@ def _check_feature(feature: Feature, schema: Schema) -> None:
     """Refuses what is no kind or side, and a feature that is a label."""
     for what, value, known in (("kind", feature.kind, KINDS), ("side", feature.side, SIDES)):
         if value not in known:
-            raise RelandError(f"feature {feature.name!r}: {what} {value!r} is not known; {nearest_name(value, known)}")
-    names = {_plain_name(name): label.name for label in schema.labels for name in (label.name, label.read_from)}
+            hint = nearest_name(value, known)
+            raise RelandError(f"feature {feature.name!r}: {what} {value!r} is not known; {hint}")
+    names = {
+        _plain_name(name): label.name for label in schema.labels for name in (label.name, label.read_from)
+    }
     for name in (feature.name, feature.read_from):
         if _plain_name(name) in names:
             raise RelandError(
-                f"feature {feature.name!r} is the label {names[_plain_name(name)]!r}: it would be told what is "
-                "to be predicted; take it out of the features"
+                f"feature {feature.name!r} is the label {names[_plain_name(name)]!r}: it would be told what "
+                "is to be predicted; take it out of the features"
             )
-    others = (*BUILT_IN, *(each.name for each in schema.features if each.kind != "numeric" and not each.shares))
+    own = [each.name for each in schema.features if each.kind != "numeric" and not each.shares]
+    others = (*BUILT_IN, *own)
     if feature.shares and (feature.kind == "numeric" or feature.shares not in others):
         raise RelandError(
             f"feature {feature.name!r} cannot share the vocabulary of {feature.shares!r}; categorical and "

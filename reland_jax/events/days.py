@@ -58,14 +58,15 @@ def split_days(events: Events, days: Days) -> DaySplit:
     for (name, (_, last)), (after, (first, _)) in pairwise(zip(days._fields, spans, strict=True)):
         if first <= last:
             raise RelandError(
-                f"days: {after} begins on {_iso(first)}, which is not after the last day of {name}, {_iso(last)}"
+                f"days: {after} begins on {_iso(first)}, which is not after the last day of {name}, "
+                f"{_iso(last)}"
             )
     rows = [np.arange(*np.searchsorted(day, [first, last + 1])) for first, last in spans]
     for name, part in zip(days._fields, rows, strict=True):
         if not len(part):
             raise RelandError(
-                f"days: no rows in {name}, {' to '.join(getattr(days, name))}; the log has {_iso(int(day[0]))} "
-                f"to {_iso(int(day[-1]))}"
+                f"days: no rows in {name}, {' to '.join(getattr(days, name))}; the log has "
+                f"{_iso(int(day[0]))} to {_iso(int(day[-1]))}"
             )
     return DaySplit(*rows, days, events.num_rows - sum(map(len, rows)))
 
@@ -91,8 +92,8 @@ def last_days(events: Events, valid: int = 1, test: int = 1, gap: int = 0) -> Da
     train_to = valid_to - valid - gap
     if train_to < day[0]:
         raise RelandError(
-            f"the log has {last - int(day[0]) + 1} days, {_iso(int(day[0]))} to {_iso(last)}: none is left for "
-            f"training beside {valid} of validation, {test} of testing and gaps of {gap}"
+            f"the log has {last - int(day[0]) + 1} days, {_iso(int(day[0]))} to {_iso(last)}: none is left "
+            f"for training beside {valid} of validation, {test} of testing and gaps of {gap}"
         )
     return Days(("", _iso(train_to)), (_iso(valid_to - valid + 1), _iso(valid_to)), (_iso(test_from), ""))
 
@@ -110,7 +111,9 @@ def _numbers(part: tuple[str, str], day: np.ndarray, name: str) -> tuple[int, in
         try:
             found.append(int(np.datetime64(written, "D").astype(np.int64)) if written else int(otherwise))
         except ValueError:
-            raise RelandError(f"days: {name} has {written!r}, which is not a date such as 2022-05-04") from None
+            raise RelandError(
+                f"days: {name} has {written!r}, which is not a date such as 2022-05-04"
+            ) from None
     if found[0] > found[1]:
         raise RelandError(f"days: {name} ends on {part[1] or _iso(found[1])}, before it begins")
     return found[0], found[1]

@@ -146,7 +146,8 @@ def fit(events: Events, rows: np.ndarray, *, min_count: int = 2, longest: int = 
         RelandError: there are no training rows, or a number is too small.
     """
     if not len(rows) or min_count < 1 or longest < 1:
-        raise RelandError(f"{len(rows):,} training rows, min_count={min_count}, longest={longest}: each must be >= 1")
+        given = f"{len(rows):,} training rows, min_count={min_count}, longest={longest}"
+        raise RelandError(f"{given}: each must be >= 1")
     features = all_features(events)
     seen = {side: _times_seen(side, events, rows) for side in SIDES}
     counts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -240,7 +241,7 @@ def _counted(values: Tokens | Multi, times: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _known(counted: list[tuple[np.ndarray, np.ndarray]], min_count: int) -> np.ndarray:
-    """The values that training has often enough, over all columns of a vocabulary, in the order of their names."""
+    """The values that training has often enough, over all columns of a vocabulary, in order."""
     names, code = distinct(np.concatenate([name for name, _ in counted]))
     total = np.bincount(code, np.concatenate([count for _, count in counted]), minlength=len(names))
     return names[total >= min_count]
@@ -252,7 +253,8 @@ def _side(encoding: Encoding, features: dict[str, tuple[Feature, Values]], side:
     def of_kind(kind: str) -> list[str]:
         return [name for name in encoding.names(kind) if features[name][0].side == side]
 
-    codes = {name: _codes(encoding, name, features[name][1]) for name in (*of_kind("categorical"), *of_kind("multi"))}
+    coded = (*of_kind("categorical"), *of_kind("multi"))
+    codes = {name: _codes(encoding, name, features[name][1]) for name in coded}
     if side == "item":
         for name in of_kind("categorical"):
             codes[name][0] = PADDING
@@ -281,7 +283,8 @@ def _padded(values: Values, codes: np.ndarray, length: int) -> np.ndarray:
     assert isinstance(values, Multi)
     lengths = values.rows.lengths()
     row = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(codes)) - np.repeat(values.rows.indptr[:-1] + np.maximum(lengths - length, 0), lengths)
+    first = values.rows.indptr[:-1] + np.maximum(lengths - length, 0)
+    place = np.arange(len(codes)) - np.repeat(first, lengths)
     result = np.full((len(lengths), length), PADDING, np.int32)
     result[row[place >= 0], place[place >= 0]] = codes[place >= 0]
     return result

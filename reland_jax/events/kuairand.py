@@ -43,7 +43,7 @@ def read(place: Path, *, conversion: str = "long_view", random_exposure: bool = 
     Args:
         place: the publisher's folder with its CSV files, or the folder of ``NAME.inter``, named NAME.
         conversion: the label after the click, one of `ENGAGEMENTS`.
-        random_exposure: whether the impressions that were drawn at random are read, instead of the usual ones;
+        random_exposure: whether the impressions that were drawn at random are read, and not the usual ones;
             the publisher's files alone have them.
 
     Raises:
@@ -56,7 +56,9 @@ def read(place: Path, *, conversion: str = "long_view", random_exposure: bool = 
         schema = _schema(conversion)
         return build(_published(place, random_exposure), schema)
     if random_exposure:
-        raise RelandError(f"{atomic}: has no impressions under random exposure; the publisher's files have them")
+        raise RelandError(
+            f"{atomic}: has no impressions under random exposure; the publisher's files have them"
+        )
     tables = as_tables(recbole.frames(str(atomic), DataConfig()))
     history = place / f"{place.name}.history"
     if history.is_file():
@@ -100,7 +102,8 @@ def _published(folder: Path, random_exposure: bool) -> Tables:
     config = DataConfig()
     log = _combined(folder, _LOGS[random_exposure], config)
     users, items = (_combined(folder, pattern, config) for pattern in _BESIDE.values())
-    return Tables(log, [users], [items], ["averages of the whole month per video are left out: they know the future"])
+    note = "averages of the whole month per video are left out: they know the future"
+    return Tables(log, [users], [items], [note])
 
 
 def _combined(folder: Path, pattern: str, config: DataConfig) -> Frame:

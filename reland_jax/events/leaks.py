@@ -56,8 +56,8 @@ def refuse_leaks(events: Events, rows: np.ndarray, limit: float = LIMIT) -> list
     if leaks := [each for each in judged if each.auc is not None and each.auc > limit]:
         named = "; ".join(f"{each.feature!r} ranks {each.label!r} with AUC {each.auc:.4f}" for each in leaks)
         raise RelandError(
-            f"a feature alone ranks a label with an AUC above {limit}, as an outcome does and nothing that is known "
-            f"before it: {named}; take it out of the schema"
+            f"a feature alone ranks a label with an AUC above {limit}, as an outcome does and nothing "
+            f"that is known before it: {named}; take it out of the schema"
         )
     return judged
 

@@ -200,7 +200,9 @@ def checked(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     label, score = np.asarray(label, np.float64), np.asarray(score, np.float64)
     if label.ndim != 1 or label.shape != score.shape:
-        raise RelandError(f"labels have shape {label.shape} and scores {score.shape}: one of each per row is needed")
+        raise RelandError(
+            f"labels have shape {label.shape} and scores {score.shape}: one of each per row is needed"
+        )
     for what, values, wrong in (
         ("label", label, ~np.isin(label, (0, 1))),
         ("score", score, ~np.isfinite(score)),
@@ -208,5 +210,8 @@ def checked(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarra
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             needed = "0 or 1" if what == "label" else "a finite number"
-            raise RelandError(f"{what} of row {row} is {values[row]} ({int(wrong.sum()):,} such rows): {needed} is needed")
+            count = int(wrong.sum())
+            raise RelandError(
+                f"{what} of row {row} is {values[row]} ({count:,} such rows): {needed} is needed"
+            )
     return label, score

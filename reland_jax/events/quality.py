@@ -94,14 +94,18 @@ def tasks(events: Events, rows: np.ndarray, predictions: Predictions) -> list[Ta
     """
     for name, predicted in predictions._asdict().items():
         if predicted is not None and np.shape(predicted) != np.shape(rows):
-            raise RelandError(f"{np.shape(predicted)} predictions of {name} for {len(rows):,} rows; one each is needed")
+            raise RelandError(
+                f"{np.shape(predicted)} predictions of {name} for {len(rows):,} rows; one each is needed"
+            )
     names = [each.name for each in events.schema.labels]
     click = events.labels[names[0]][rows]
     found = [Task(CTR, rows, click, predictions.click)]
     if predictions.conversion is None:
         return found
     if len(names) < 2 or events.schema.labels[1].given != names[0]:
-        raise RelandError(f"the log has no second label that is given {names[0]!r}, so no conversion to judge")
+        raise RelandError(
+            f"the log has no second label that is given {names[0]!r}, so no conversion to judge"
+        )
     conversion, clicked = events.labels[names[1]][rows], click == 1
     return [
         *found,

@@ -93,7 +93,9 @@ def schema_of_atomic(
         wanted = [name for name in kinds if name != f"{side}_id" and name not in without]
         features += [_feature(name, kinds, side, beside) for name in wanted]
     if unknown := [name for name in without if name not in known]:
-        raise RelandError(f"{path}: {listed(unknown)} are to be left out and not there; there are {listed(known)}")
+        raise RelandError(
+            f"{path}: {listed(unknown)} are to be left out and not there; there are {listed(known)}"
+        )
     return Schema("user_id", "item_id", time, tuple(labels), tuple(features), scenario)
 
 

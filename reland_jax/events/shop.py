@@ -241,7 +241,8 @@ def _features(world: World, position: np.ndarray) -> dict[str, Tokens | Multi | 
 
 def _ids(settings: ShopSettings) -> IdMap:
     users = [f"U{number:06d}" for number in range(settings.users)]
-    return IdMap(as_strings(users), as_strings(["", *(f"P{number:05d}" for number in range(1, settings.items + 1))]))
+    items = [f"P{number:05d}" for number in range(1, settings.items + 1)]
+    return IdMap(as_strings(users), as_strings(["", *items]))
 
 
 def _logistic(logit: np.ndarray) -> np.ndarray:

@@ -113,7 +113,8 @@ def test_a_list_of_items_shares_their_vocabulary(tmp_path: Path) -> None:
 def test_another_log_of_the_schema_gets_the_same_codes(tmp_path: Path) -> None:
     events = read_toy(tmp_path)
     encoding = fit(events, TRAIN, min_count=1)
-    other = read(DataConfig(name=str(write_log(tmp_path / "next", (("z9", "x", 4, "2", 1, 0, "8"), ("a", "y", 4, "1", 0, 0, "9"))))), SCHEMA)
+    rows = (("z9", "x", 4, "2", 1, 0, "8"), ("a", "y", 4, "1", 0, 0, "9"))
+    other = read(DataConfig(name=str(write_log(tmp_path / "next", rows))), SCHEMA)
     assert _column(encoding, other, "user_id", np.arange(2)) == [UNSEEN, 2]
     assert _column(encoding, other, "item_id", np.arange(2)) == [2, 3]
     with pytest.raises(RelandError, match="another schema"):

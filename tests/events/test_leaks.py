@@ -50,7 +50,8 @@ def test_the_shop_has_no_leak_and_says_what_tells_most() -> None:
 )
 def test_a_label_in_disguise_is_refused(kind: str, values: Tokens | Multi | np.ndarray) -> None:
     events = _with(Feature("seconds", kind, "context"), values)
-    with pytest.raises(RelandError, match=r"'seconds' ranks 'click' with AUC (0\.99|1\.0).*take it out of the schema"):
+    message = r"'seconds' ranks 'click' with AUC (0\.99|1\.0).*take it out of the schema"
+    with pytest.raises(RelandError, match=message):
         refuse_leaks(events, ALL)
 
 

@@ -40,7 +40,8 @@ def test_numbers_and_what_is_none() -> None:
     feature = Feature("x", "numeric", "user")
     np.testing.assert_array_equal(column_of(feature, _column("1.5", "", " 2 ")), [1.5, np.nan, 2.0])
     np.testing.assert_array_equal(column_of(feature, _column(1, None, 3)), [1, np.nan, 3])
-    with pytest.raises(RelandError, match=r"f:2: 'c' is 'many', which is not a number \(numeric feature 'x'\)"):
+    message = r"f:2: 'c' is 'many', which is not a number \(numeric feature 'x'\)"
+    with pytest.raises(RelandError, match=message):
         column_of(feature, _column("1", "many"))
 
 

@@ -36,7 +36,8 @@ ITEMS = ("x\tred big\t1", "y\t\t2.5", "z\tbig  new big\t")
 
 def write_log(folder: Path, rows: tuple[tuple[object, ...], ...] = ROWS) -> Path:
     """Writes ``toy.inter``, ``toy.user`` and ``toy.item``, and returns the first."""
-    header = "user_id:token\titem_id:token\ttime:float\ttab:token\tclick:float\tbuy:float\thour:token\tseconds:float"
+    header = "user_id:token\titem_id:token\ttime:float\ttab:token\tclick:float\tbuy:float\thour:token\t"
+    header += "seconds:float"
     lines = [
         f"{user}\t{item}\t{START + int(str(day)) * DAY + place}\t{tab}\t{click}\t{buy}\t{hour}\t5"
         for place, (user, item, day, tab, click, buy, hour) in enumerate(rows)
