@@ -40,8 +40,7 @@ class Scale(NamedTuple):
 
     def of(self, value: np.ndarray) -> np.ndarray:
         """Scaled numbers, ``<float32>``; 0, the mean, where there is no value."""
-        logged = np.sign(value) * np.log1p(np.abs(value)) if self.log else value
-        return np.nan_to_num((logged - self.mean) / self.deviation, nan=0.0).astype(np.float32)
+        return np.nan_to_num((_logged(value, self.log) - self.mean) / self.deviation, nan=0.0).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +219,14 @@ def _times_seen(side: str, events: Events, rows: np.ndarray) -> np.ndarray:
     return np.bincount(row_in(side, events)[rows], minlength=rows_in(side, events))
 
 
+def _logged(value: np.ndarray, log: bool) -> np.ndarray:
+    return np.sign(value) * np.log1p(np.abs(value)) if log else value
+
+
 def _scale(value: np.ndarray, times: np.ndarray, log: bool) -> Scale:
     weight = np.where(np.isnan(value), 0, times)
     total = weight.sum()
-    number = np.nan_to_num(np.sign(value) * np.log1p(np.abs(value)) if log else value, nan=0.0)
+    number = np.nan_to_num(_logged(value, log), nan=0.0)
     if not total:
         return Scale(0.0, 1.0, log)
     mean = float((weight * number).sum() / total)

@@ -15,6 +15,7 @@ from reland_jax.data.sources import parts, recbole, table
 from reland_jax.data.sources.columns import Frame
 from reland_jax.events.build import Tables, build
 from reland_jax.events.contract import ITEM_ID, Events, Feature, Label, Schema
+from reland_jax.events.days import Days
 from reland_jax.events.reading import as_tables
 from reland_jax.types import RelandError
 
@@ -22,6 +23,8 @@ UTC_OFFSET_HOURS = 8.0
 """Its column of dates is by the clock of Beijing."""
 ENGAGEMENTS = ("long_view", "like", "follow", "comment", "forward", "hate", "profile_enter")
 """What may come after a click; each can be the conversion."""
+DAYS = Days(("", "2022-05-04"), ("2022-05-05", "2022-05-06"), ("2022-05-07", "2022-05-08"))
+"""The split of the atomic form, of the last two weeks; the publisher's log begins on 8 April 2022."""
 
 _CATEGORICAL_OF_USERS = (
     "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author",

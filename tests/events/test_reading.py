@@ -10,7 +10,10 @@ import pytest
 
 from reland_jax.config import DataConfig
 from reland_jax.data.sources.raw import Tokens
-from reland_jax.events import FUNNEL, Events, Feature, Label, Multi, Schema, kuairand, read, schema_of_atomic
+from reland_jax.events import (
+    FUNNEL, Events, Feature, Label, Multi, Schema, encode, fit, kuairand, read, refuse_leaks, schema_of_atomic,
+    split_days, unseen_shares,
+)  # fmt: skip
 from reland_jax.types import RelandError
 from tests.events.toys import DAY, LABELS, ROWS, SCHEMA, START, USERS, read_toy, write_lines, write_log
 
@@ -235,3 +238,9 @@ def test_kuairand_as_atomic_files(shared_data: Path) -> None:
     days = np.unique(events.day()).astype("M8[D]").astype(str).tolist()
     assert days[-1] == "2022-05-08" and "2022-04-25" in days and len(days) <= 15
     assert len(events.schema.of_side("user")) == 33 and len(events.schema.of_side("item")) == 8
+    split = split_days(events, kuairand.DAYS)
+    assert split.left_out == 0 and len(split.train) > len(split.test) > 0
+    encoding = fit(events, split.train)
+    shares = unseen_shares(encoding, encode(encoding, events), split.test)
+    assert 0 < shares["user_id"] < 0.5 and shares["scenario"] < 0.01
+    assert max(each.auc or 0 for each in refuse_leaks(events, split.train)) < 0.9

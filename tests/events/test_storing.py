@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from reland_jax.events import Batches, encode, evaluate, fit, gather, shop
-from reland_jax.events.contract import Multi, Tokens
+from reland_jax.data.sources.raw import Tokens
+from reland_jax.events import Batches, Multi, encode, evaluate, fit, gather, shop
 from reland_jax.events.quality import Predictions
 from reland_jax.events.storing import load_encoded, load_events, save_encoded, save_events
 from tests.events.toys import read_toy
