@@ -15,7 +15,15 @@ import numpy as np
 
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.events.contract import (
-    SIDES, Events, Feature, Multi, Schema, Values, all_features, row_in, rows_in,
+    SIDES,
+    Events,
+    Feature,
+    Multi,
+    Schema,
+    Values,
+    all_features,
+    row_in,
+    rows_in,
 )  # fmt: skip
 from reland_jax.events.values import positions
 from reland_jax.strings import as_strings, distinct
@@ -40,7 +48,9 @@ class Scale(NamedTuple):
 
     def of(self, value: np.ndarray) -> np.ndarray:
         """Scaled numbers, ``<float32>``; 0, the mean, where there is no value."""
-        return np.nan_to_num((_logged(value, self.log) - self.mean) / self.deviation, nan=0.0).astype(np.float32)
+        return np.nan_to_num((_logged(value, self.log) - self.mean) / self.deviation, nan=0.0).astype(
+            np.float32
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -134,7 +134,11 @@ def grouped_auc(user: np.ndarray, label: np.ndarray, score: np.ndarray) -> Group
     won = np.bincount(of[starts], positive * (below + negative / 2), minlength=len(names))
     both = np.flatnonzero((positives > 0) & (negatives > 0))
     return Grouped(
-        names[both].astype(np.int64), won[both] / (positives * negatives)[both], count[both], len(names), len(label)
+        names[both].astype(np.int64),
+        won[both] / (positives * negatives)[both],
+        count[both],
+        len(names),
+        len(label),
     )
 
 

@@ -50,7 +50,10 @@ def read(config: DataConfig, schema: Schema) -> Events:
 def as_tables(frames: Frames) -> Tables:
     """The tables of a data set as those of a log."""
     return Tables(
-        frames.log, [frames.users] if frames.users else [], [frames.items] if frames.items else [], frames.notes
+        frames.log,
+        [frames.users] if frames.users else [],
+        [frames.items] if frames.items else [],
+        frames.notes,
     )
 
 

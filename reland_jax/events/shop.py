@@ -128,7 +128,9 @@ def generate(settings: ShopSettings) -> Shop:
     weight = np.exp(0.5 * world.appeal[1:])
     item = (1 + rng.choice(settings.items, n, p=weight / weight.sum())).astype(np.int32)
     at_home = rng.random(n) < 0.6
-    scenario = np.where(at_home, user % len(_SCENARIOS), rng.integers(len(_SCENARIOS), size=n)).astype(np.int32)
+    scenario = np.where(at_home, user % len(_SCENARIOS), rng.integers(len(_SCENARIOS), size=n)).astype(
+        np.int32
+    )
     position = rng.integers(_POSITIONS, size=n)
     time = _START_MS + np.sort(rng.integers(settings.days * DAY_MS, size=n))
     truth = true_probabilities(world, user, item, scenario, position)

@@ -104,7 +104,9 @@ def _values(name: str, kind: str, arrays: Mapping[str, np.ndarray]) -> Values:
     if kind == "numeric":
         return arrays[f"{name}_value"]
     code, names = arrays[f"{name}_code"], arrays[f"{name}_name"]
-    return Tokens(code, names) if kind == "categorical" else Multi(Ragged(arrays[f"{name}_indptr"], code), names)
+    return (
+        Tokens(code, names) if kind == "categorical" else Multi(Ragged(arrays[f"{name}_indptr"], code), names)
+    )
 
 
 def _schema(plain: Mapping[str, Any]) -> Schema:

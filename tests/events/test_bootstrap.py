@@ -11,7 +11,9 @@ from reland_jax.events.bootstrap import METRICS, compare
 from reland_jax.types import RelandError
 
 
-def _world(seed: int, users: int = 60, rows: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _world(
+    seed: int, users: int = 60, rows: int = 600
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Users, labels, the better and the worse prediction."""
     rng = np.random.default_rng(seed)
     user = rng.integers(users, size=rows)
@@ -46,7 +48,10 @@ def test_it_is_the_bootstrap_done_by_hand(name: str) -> None:
         # A user who is drawn twice is two users.
         again = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
         place = np.concatenate(rows)
-        drawn.append(_metric(name, again, label[place], ours[place]) - _metric(name, again, label[place], baseline[place]))
+        drawn.append(
+            _metric(name, again, label[place], ours[place])
+            - _metric(name, again, label[place], baseline[place])
+        )
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     far = np.sum(np.abs(np.array(drawn) - found.difference) >= abs(found.difference) - 1e-15)

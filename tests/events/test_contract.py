@@ -23,13 +23,22 @@ def _schema(*features: Feature, labels: tuple[Label, ...] = LABELS) -> Schema:
     [
         (lambda: _schema(labels=()), "declares no label"),
         (lambda: _schema(labels=(Label("a"), Label("a"))), "'a' is declared twice"),
-        (lambda: _schema(labels=(Label("buy", given="click"), Label("click"))), "given 'click', which is not"),
+        (
+            lambda: _schema(labels=(Label("buy", given="click"), Label("click"))),
+            "given 'click', which is not",
+        ),
         (lambda: _schema(Feature("is_click", "numeric", "context")), "is the label 'click'"),
         (lambda: _schema(Feature("x", "numeric", "context", " Buy")), "is the label 'buy'"),
-        (lambda: _schema(Feature("x", "numeric", "context", "n"), labels=(Label("a", "n"),)), "is the label 'a'"),
+        (
+            lambda: _schema(Feature("x", "numeric", "context", "n"), labels=(Label("a", "n"),)),
+            "is the label 'a'",
+        ),
         (lambda: _schema(Feature("item_id", "numeric", "item")), "every log has it anyway"),
         (lambda: _schema(*[Feature("x", "multi", "item")] * 2), "'x' is declared twice; rename"),
-        (lambda: _schema(Feature("x", "number", "item")), "kind 'number' is not known; did you mean 'numeric'"),
+        (
+            lambda: _schema(Feature("x", "number", "item")),
+            "kind 'number' is not known; did you mean 'numeric'",
+        ),
         (lambda: _schema(Feature("x", "multi", "video")), "side 'video' is not known"),
         (lambda: _schema(Feature("x", "multi", "user", shares="videos")), "share the vocabulary of 'videos'"),
     ],

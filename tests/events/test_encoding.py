@@ -130,7 +130,9 @@ def test_a_device_gathers_what_the_host_does() -> None:
     for ours, theirs in zip(jax.tree.leaves(on_device), jax.tree.leaves(on_host), strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
-    assert on_host.labels.tolist() == [[events.labels[name][row] for name in ("click", "conversion")] for row in rows]
+    assert on_host.labels.tolist() == [
+        [events.labels[name][row] for name in ("click", "conversion")] for row in rows
+    ]
 
 
 def test_nothing_to_fit_is_refused() -> None:

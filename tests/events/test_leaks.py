@@ -45,7 +45,10 @@ def test_the_shop_has_no_leak_and_says_what_tells_most() -> None:
         ("numeric", np.where(CLICK == 1, np.nan, 3.0)),
         ("numeric", np.abs(np.where(CLICK == 1, 0.0, 1.0)) * np.where(np.arange(len(CLICK)) % 2, 1.0, -1.0)),
         ("categorical", Tokens(_noisy(CLICK, 0.005).astype(np.int32), as_strings(["no", "yes"]))),
-        ("multi", Multi(Ragged(np.arange(len(CLICK) + 1), CLICK.astype(np.int32)), as_strings(["skip", "open"]))),
+        (
+            "multi",
+            Multi(Ragged(np.arange(len(CLICK) + 1), CLICK.astype(np.int32)), as_strings(["skip", "open"])),
+        ),
     ],
 )
 def test_a_label_in_disguise_is_refused(kind: str, values: Tokens | Multi | np.ndarray) -> None:
@@ -56,7 +59,10 @@ def test_a_label_in_disguise_is_refused(kind: str, values: Tokens | Multi | np.n
 
 
 def test_a_telling_feature_is_no_leak() -> None:
-    events = _with(Feature("hint", "categorical", "context"), Tokens(_noisy(CLICK, 0.1).astype(np.int32), as_strings("ab")))
+    events = _with(
+        Feature("hint", "categorical", "context"),
+        Tokens(_noisy(CLICK, 0.1).astype(np.int32), as_strings("ab")),
+    )
     assert refuse_leaks(events, ALL)[0].feature == "hint"
 
 

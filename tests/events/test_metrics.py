@@ -109,7 +109,9 @@ def test_relative_improvement() -> None:
     assert metrics.relative_improvement(0.75, 0.5) is None
 
 
-@pytest.mark.parametrize("metric", [metrics.auc, metrics.logloss, metrics.normalised_entropy, metrics.calibration])
+@pytest.mark.parametrize(
+    "metric", [metrics.auc, metrics.logloss, metrics.normalised_entropy, metrics.calibration]
+)
 @pytest.mark.parametrize(
     ("label", "score", "message"),
     [

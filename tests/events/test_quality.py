@@ -58,7 +58,11 @@ def test_every_task_and_segment_is_its_own_rows() -> None:
         conversion = events.labels["conversion"][TEST][rows]
         hit = click == 1
         p, q = TRUTH.click[rows], MADE.truth.conversion[TEST][rows]
-        for task, label, score in (("ctr", click, p), ("cvr", conversion[hit], q[hit]), ("ctcvr", conversion, p * q)):
+        for task, label, score in (
+            ("ctr", click, p),
+            ("cvr", conversion[hit], q[hit]),
+            ("ctcvr", conversion, p * q),
+        ):
             ours = found[task, segment]
             assert (ours.rows, ours.positives) == (len(label), int(label.sum()))
             assert ours.auc == metrics.auc(label, score) and ours.logloss == metrics.logloss(label, score)
@@ -80,7 +84,12 @@ def test_conversions_on_all_rows_and_on_clicked_ones_differ() -> None:
 def test_one_class_has_no_auc_and_no_error() -> None:
     rows = np.flatnonzero(MADE.events.labels["click"] == 0)[:50]
     (found, *_) = evaluate(MADE.events, rows, Predictions(MADE.truth.click[rows]))
-    assert (found.auc, found.normalised_entropy, found.calibration, found.gauc_mean) == (None, None, None, None)
+    assert (found.auc, found.normalised_entropy, found.calibration, found.gauc_mean) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert found.logloss is not None and found.covered_users == 0
 
 

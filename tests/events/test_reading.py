@@ -11,8 +11,20 @@ import pytest
 from reland_jax.config import DataConfig
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.events import (
-    FUNNEL, Events, Feature, Label, Multi, Schema, encode, fit, kuairand, read, refuse_leaks, schema_of_atomic,
-    split_days, unseen_shares,
+    FUNNEL,
+    Events,
+    Feature,
+    Label,
+    Multi,
+    Schema,
+    encode,
+    fit,
+    kuairand,
+    read,
+    refuse_leaks,
+    schema_of_atomic,
+    split_days,
+    unseen_shares,
 )  # fmt: skip
 from reland_jax.types import RelandError
 from tests.events.toys import DAY, LABELS, ROWS, SCHEMA, START, USERS, read_toy, write_lines, write_log
@@ -112,7 +124,9 @@ def test_csv_and_parquet_in_several_files(tmp_path: Path) -> None:
     parquet.write_table(items, tmp_path / "items.parquet")
     for form in ("csv", "parquet"):
         config = DataConfig(
-            name=str(tmp_path / form), user_table=str(tmp_path / "users.csv"), item_table=str(tmp_path / "items.parquet")
+            name=str(tmp_path / form),
+            user_table=str(tmp_path / "users.csv"),
+            item_table=str(tmp_path / "items.parquet"),
         )
         events = read(config, SCHEMA)
         for name in ("user", "item", "time"):
@@ -147,7 +161,9 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     more = replace(SCHEMA, features=(*SCHEMA.features, Feature("city", "categorical", "user")))
     with pytest.raises(RelandError, match="'city': no column 'city' in a table of users .*side 'context'"):
         read(config, more)
-    write_lines(tmp_path / "toy.user", "user_id:token\tage:token\tfans:float", "a\t1\t1", "b\t1\t1", "a\t1\t1")
+    write_lines(
+        tmp_path / "toy.user", "user_id:token\tage:token\tfans:float", "a\t1\t1", "b\t1\t1", "a\t1\t1"
+    )
     with pytest.raises(RelandError, match=r"toy.user:4: user_id 'a' is described a second time"):
         read(config, SCHEMA)
     write_lines(tmp_path / "toy.user", "user_id:token\tage:token\tfans:float", "A\t1\t1")
@@ -175,7 +191,12 @@ def test_unknown_units_need_a_declaration(tmp_path: Path) -> None:
 
 def test_ratings_as_a_funnel(tmp_path: Path) -> None:
     seconds = START // 1000
-    write_lines(tmp_path / "ratings.dat", f"1::10::5::{seconds}", f"1::11::3::{seconds + 1}", f"2::10::4::{seconds + 2}")
+    write_lines(
+        tmp_path / "ratings.dat",
+        f"1::10::5::{seconds}",
+        f"1::11::3::{seconds + 1}",
+        f"2::10::4::{seconds + 2}",
+    )
     write_lines(tmp_path / "movies.dat", "10::Toy (1995)::Comedy|Drama", "11::War (1990)::War")
     features = (Feature("genres", "multi", "item", separator=","),)
     schema = Schema("user_id", "item_id", "timestamp", FUNNEL, features)
@@ -192,7 +213,9 @@ _VIDEO_COLUMNS = kuairand._CATEGORICAL_OF_ITEMS
 def _write_kuairand(folder: Path) -> None:
     """The publisher's four files, with two rows of each."""
     log = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,"
-    log += "long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
+    log += (
+        "long_view,play_time_ms,duration_ms,profile_stay_time,comment_stay_time,is_profile_enter,is_rand,tab"
+    )
     tail = "0,0,0,0,0,{long},900,1000,0,0,0,0,1"
     for name, rows in {
         "log_standard_4_08_to_4_21_pure.csv": [("0", "5", 1, 1)],

@@ -65,7 +65,9 @@ def test_what_rationales_say_is_worth_what_was_set() -> None:
         blind = made.world._replace(strength=0.0)
         position = made.events.features["position"]
         assert isinstance(position, np.ndarray)
-        p = shop.true_probabilities(blind, made.events.user, made.events.item, made.events.scenario.code, position)
+        p = shop.true_probabilities(
+            blind, made.events.user, made.events.item, made.events.scenario.code, position
+        )
         click = made.events.labels["click"]
         told, untold = metrics.auc(click, made.truth.click), metrics.auc(click, p.click)
         assert told is not None and untold is not None

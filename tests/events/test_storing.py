@@ -49,7 +49,9 @@ def test_an_encoded_log_comes_back_and_gives_the_same_batches(tmp_path: Path) ->
         assert encoding_back.known[name].tolist() == known.tolist()
     rows, weight = Batches(np.arange(400), 32).at(7)
     for ours, theirs in zip(
-        jax.tree.leaves(gather(back, rows, weight)), jax.tree.leaves(gather(encoded, rows, weight)), strict=True
+        jax.tree.leaves(gather(back, rows, weight)),
+        jax.tree.leaves(gather(encoded, rows, weight)),
+        strict=True,
     ):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)

@@ -45,7 +45,9 @@ def test_numbers_and_what_is_none() -> None:
         column_of(feature, _column("1", "many"))
 
 
-@pytest.mark.parametrize("values", [("a, b", "", "b,,c ", None, "a, b"), (["a", "b"], [], ["b", "c"], None, ["a", "b"])])
+@pytest.mark.parametrize(
+    "values", [("a, b", "", "b,,c ", None, "a, b"), (["a", "b"], [], ["b", "c"], None, ["a", "b"])]
+)
 def test_lists_of_texts_and_of_parquet(values: tuple[object, ...]) -> None:
     found = column_of(Feature("x", "multi", "user", separator=","), _column(*values))
     assert _lists(found) == [["a", "b"], [], ["b", "c"], [], ["a", "b"]]
