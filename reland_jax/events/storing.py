@@ -42,11 +42,13 @@ def load_events(folder: Path) -> Events:
     schema = _schema(plain["schema"])
     scenario = _values("scenario", "categorical", arrays)
     assert isinstance(scenario, Tokens)
+    features = {
+        each.name: _values(f"feature{place}", each.kind, arrays) for place, each in enumerate(schema.features)
+    }
     return Events(
         schema, arrays["user"], arrays["item"], arrays["time"], scenario,
         {each.name: arrays[f"label{place}"] for place, each in enumerate(schema.labels)},
-        {each.name: _values(f"feature{place}", each.kind, arrays) for place, each in enumerate(schema.features)},
-        IdMap(arrays["users"], arrays["items"]), tuple(plain["notes"]),
+        features, IdMap(arrays["users"], arrays["items"]), tuple(plain["notes"]),
     )  # fmt: skip
 
 

@@ -229,18 +229,17 @@ def _write_kuairand(folder: Path) -> None:
         write_lines(folder / "data" / name, log, *lines)
     write_lines(folder / "data" / "user_features_pure.csv", ",".join(("user_id", *_USER_COLUMNS)),
                 *(",".join([user, *["7"] * len(_USER_COLUMNS)]) for user in "012"))  # fmt: skip
-    write_lines(folder / "data" / "video_features_basic_pure.csv",
-                ",".join(("video_id", *_VIDEO_COLUMNS, "video_duration", "tag")),
-                *(",".join([video, *["v"] * len(_VIDEO_COLUMNS), "1000.0", '"3,14"']) for video in "56"))  # fmt: skip
+    values = ",".join([*["v"] * len(_VIDEO_COLUMNS), "1000.0", '"3,14"'])
+    header = ",".join(("video_id", *_VIDEO_COLUMNS, "video_duration", "tag"))
+    write_lines(folder / "data" / "video_features_basic_pure.csv", header, f"5,{values}", f"6,{values}")
 
 
 def test_kuairand_as_published(tmp_path: Path) -> None:
     _write_kuairand(tmp_path)
     events = kuairand.read(tmp_path)
     assert events.num_rows == 3 and set(events.labels) == {"click", "long_view"}
-    assert sorted(zip(events.ids.users[events.user].tolist(), events.labels["long_view"].tolist(), strict=True)) == [
-        ("0", 0), ("0", 1), ("1", 0),
-    ]  # fmt: skip
+    users, viewed = events.ids.users[events.user].tolist(), events.labels["long_view"].tolist()
+    assert sorted(zip(users, viewed, strict=True)) == [("0", 0), ("0", 1), ("1", 0)]
     assert _lists(events, "tag")[1] == ["3", "14"] and _numbers(events, "duration_ms") == [1000.0] * 3
     names = set(events.features)
     assert not names & {"play_time_ms", "is_like", "profile_stay_time", "counts", "is_rand"}
