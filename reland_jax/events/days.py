@@ -61,14 +61,15 @@ def split_days(events: Events, days: Days) -> DaySplit:
                 f"days: {after} begins on {_iso(first)}, which is not after the last day of {name}, "
                 f"{_iso(last)}"
             )
-    rows = [np.arange(*np.searchsorted(day, [first, last + 1])) for first, last in spans]
-    for name, part in zip(days._fields, rows, strict=True):
+    train, valid, test = (np.arange(*np.searchsorted(day, [first, last + 1])) for first, last in spans)
+    for name, part in zip(days._fields, (train, valid, test), strict=True):
         if not len(part):
             raise RelandError(
                 f"days: no rows in {name}, {' to '.join(getattr(days, name))}; the log has "
                 f"{_iso(int(day[0]))} to {_iso(int(day[-1]))}"
             )
-    return DaySplit(*rows, days, events.num_rows - sum(map(len, rows)))
+    left_out = events.num_rows - len(train) - len(valid) - len(test)
+    return DaySplit(train, valid, test, days, left_out)
 
 
 def last_days(events: Events, valid: int = 1, test: int = 1, gap: int = 0) -> Days:
