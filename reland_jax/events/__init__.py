@@ -8,7 +8,16 @@ from reland_jax.events.bootstrap import compare
 from reland_jax.events.build import Tables, build
 from reland_jax.events.contract import Events, Feature, Label, Multi, Schema, refuse_later
 from reland_jax.events.days import Days, DaySplit, last_days, split_days
-from reland_jax.events.encoding import Batch, Encoded, Encoding, encode, fit, gather, unseen_shares
+from reland_jax.events.encoding import (
+    Batch,
+    Encoded,
+    Encoding,
+    columns_of,
+    encode,
+    fit,
+    gather,
+    unseen_shares,
+)
 from reland_jax.events.leaks import Judged, refuse_leaks
 from reland_jax.events.levels import Levels, activity_levels
 from reland_jax.events.quality import Predictions, Quality, evaluate
@@ -35,6 +44,7 @@ __all__ = [
     "Tables",
     "activity_levels",
     "build",
+    "columns_of",
     "compare",
     "encode",
     "evaluate",

@@ -21,6 +21,8 @@ SIDES = ("user", "item", "context")
 USER_ID, ITEM_ID, SCENARIO = "user_id", "item_id", "scenario"
 BUILT_IN = (USER_ID, ITEM_ID, SCENARIO)
 """Categorical features that every log has without a declaration."""
+BATCH_COLUMNS = ("user_row", "item_row", "weight")
+"""What else a batch has by name, beside features and labels."""
 
 DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
@@ -296,6 +298,9 @@ def _check_labels(labels: tuple[Label, ...]) -> None:
 
 def _check_names(schema: Schema) -> None:
     names = [*BUILT_IN, *(each.name for each in schema.features)]
+    taken = {*BATCH_COLUMNS, *BUILT_IN} & {each.name for each in schema.labels} | {*BATCH_COLUMNS} & {*names}
+    if taken:
+        raise RelandError(f"{min(taken)!r} is a column of every batch; give the label or feature another name")
     for feature in schema.features:
         if names.count(feature.name) > 1:
             there_is = "every log has it anyway" if feature.name in BUILT_IN else "rename one of them"

@@ -211,6 +211,20 @@ def gather(encoded: Encoded, rows: Any, weight: Any) -> Batch:
     )  # fmt: skip
 
 
+def columns_of(encoding: Encoding, batch: Batch) -> dict[str, Any]:
+    """A batch as columns by name: features, labels, "user_row", "item_row" and "weight"; also in jit.
+
+    Args:
+        encoding: that the batch was encoded by.
+        batch: of NumPy or of a device.
+    """
+    found = {name: batch.categorical[:, at] for at, name in enumerate(encoding.names("categorical"))}
+    found |= {name: batch.numeric[:, at] for at, name in enumerate(encoding.names("numeric"))}
+    found |= dict(zip(encoding.names("multi"), batch.multi, strict=True))
+    found |= {each.name: batch.labels[:, at] for at, each in enumerate(encoding.schema.labels)}
+    return found | {"user_row": batch.user, "item_row": batch.item, "weight": batch.weight}
+
+
 def unseen_shares(encoding: Encoding, encoded: Encoded, rows: np.ndarray) -> dict[str, float]:
     """The share of rows whose value of a categorical feature has no code of its own, per feature.
 

@@ -39,6 +39,8 @@ def _schema(*features: Feature, labels: tuple[Label, ...] = LABELS) -> Schema:
             lambda: _schema(Feature("x", "number", "item")),
             "kind 'number' is not known; did you mean 'numeric'",
         ),
+        (lambda: _schema(Feature("weight", "numeric", "user")), "is a column of every batch"),
+        (lambda: _schema(labels=(Label("scenario"),)), "is a column of every batch"),
         (lambda: _schema(Feature("x", "multi", "video")), "side 'video' is not known"),
         (lambda: _schema(Feature("x", "multi", "user", shares="videos")), "share the vocabulary of 'videos'"),
     ],

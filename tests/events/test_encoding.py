@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig
-from reland_jax.events import Events, Feature, encode, fit, gather, read, shop, unseen_shares
+from reland_jax.events import Events, Feature, columns_of, encode, fit, gather, read, shop, unseen_shares
 from reland_jax.events.encoding import KNOWN, PADDING, UNSEEN, Encoding
 from reland_jax.types import RelandError
 from tests.events.toys import SCHEMA, read_toy, write_lines, write_log
@@ -140,3 +140,15 @@ def test_nothing_to_fit_is_refused() -> None:
     for rows, count, longest in ((np.arange(0), 1, 1), (np.arange(5), 0, 1), (np.arange(5), 1, 0)):
         with pytest.raises(RelandError, match="each must be >= 1"):
             fit(events, rows, min_count=count, longest=longest)
+
+
+def test_a_batch_by_names(tmp_path: Path) -> None:
+    events = read_toy(tmp_path)
+    encoding = fit(events, TRAIN, min_count=1)
+    rows = np.array([1, 4])
+    columns = columns_of(encoding, gather(encode(encoding, events), rows, np.ones(2, np.float32)))
+    names = {"user_id", "age", "item_id", "scenario", "hour", "fans", "price", "tags", "click", "buy"}
+    assert set(columns) == names | {"user_row", "item_row", "weight"}
+    assert columns["hour"].tolist() == [4, UNSEEN] and columns["tags"].shape == (2, 2)
+    assert columns["buy"].tolist() == [0, 1] and columns["click"].tolist() == [1, 1]
+    assert columns["user_row"].tolist() == events.user[rows].tolist()
