@@ -300,7 +300,9 @@ def _check_names(schema: Schema) -> None:
     names = [*BUILT_IN, *(each.name for each in schema.features)]
     taken = {*BATCH_COLUMNS, *BUILT_IN} & {each.name for each in schema.labels} | {*BATCH_COLUMNS} & {*names}
     if taken:
-        raise RelandError(f"{min(taken)!r} is a column of every batch; give the label or feature another name")
+        raise RelandError(
+            f"{min(taken)!r} is a column of every batch; give the label or feature another name"
+        )
     for feature in schema.features:
         if names.count(feature.name) > 1:
             there_is = "every log has it anyway" if feature.name in BUILT_IN else "rename one of them"
