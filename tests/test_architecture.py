@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": SHARED,
     "eval": SHARED,
     "train": SHARED | {"models", "data", "eval"},
+    "events": SHARED | {"data", "eval", "artefacts"},
     "pool_store": CONTRACTS | {"pool", "retrieval"},
     "scale": SHARED | {"retrieval"},
     "artefacts": GROUND,

@@ -40,6 +40,22 @@ class Frame(NamedTuple):
         return self.header or self.where
 
 
+class Frames(NamedTuple):
+    """The tables of a data set, before anything is taken from them.
+
+    Attributes:
+        log: the interactions.
+        items: what describes the items, or None.
+        users: what describes the users, or None.
+        notes: remarks for the account of the loading.
+    """
+
+    log: Frame
+    items: Frame | None
+    users: Frame | None
+    notes: list[str]
+
+
 class Column(NamedTuple):
     """One column of a frame.
 

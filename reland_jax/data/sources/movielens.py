@@ -13,7 +13,7 @@ from typing import Any
 from reland_jax.config import DataConfig
 from reland_jax.data.sources import delimited, parts, table
 from reland_jax.data.sources.assemble import assemble
-from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.columns import Frame, Frames, Usual
 from reland_jax.data.sources.raw import RawTable
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
@@ -40,9 +40,15 @@ def read(place: str, config: DataConfig) -> RawTable:
     Raises:
         RelandError: a row that does not fit, with file and line.
     """
+    found = frames(place, config)
+    return assemble(found.log, config, Usual(), found.items, found.users)
+
+
+def frames(place: str, config: DataConfig) -> Frames:
+    """The tables of ``place`` as they are."""
     path = Path(place)
     items, users = (_of_features(each, config) if each else None for each in _features(path, config))
-    return assemble(_frame(path, _RATINGS, config), config, Usual(), items, users)
+    return Frames(_frame(path, _RATINGS, config), items, users, [])
 
 
 def files(place: str, config: DataConfig) -> list[Path]:

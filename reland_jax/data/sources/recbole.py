@@ -13,7 +13,7 @@ from pathlib import Path
 from reland_jax.config import DataConfig
 from reland_jax.data.sources import delimited, opened, parts, table
 from reland_jax.data.sources.assemble import assemble
-from reland_jax.data.sources.columns import Frame, Usual, listed
+from reland_jax.data.sources.columns import Frame, Frames, Usual, listed
 from reland_jax.data.sources.raw import SPLIT_CODES, RawTable
 from reland_jax.types import RelandError
 
@@ -30,24 +30,34 @@ def read(place: str, config: DataConfig) -> RawTable:
     Raises:
         RelandError: bad header, missing column, or a row that does not fit, with file and line.
     """
+    found = frames(place, config)
+    return assemble(found.log, config, _USUAL, found.items, found.users, found.notes)
+
+
+def frames(place: str, config: DataConfig) -> Frames:
+    """The tables of ``place`` as they are.
+
+    Raises:
+        RelandError: bad header, or parts of a split that are not all there.
+    """
     notes: list[str] = []
     inter = _inter(Path(place))
     words = parts.split_of(inter)
-    frames = [_frame(path, config) for path in inter]
+    each_part = [atomic(path, config) for path in inter]
     if words:
-        frames = [
+        each_part = [
             parts.with_constants(frame, {parts.SPLIT: word})
-            for frame, word in zip(frames, words, strict=True)
+            for frame, word in zip(each_part, words, strict=True)
         ]
         notes.append(f"{len(inter)} files were read as one data set: {table.some_of(inter)}")
-    frame = parts.combined(frames, place)
+    frame = parts.combined(each_part, place)
     if sequences := [name for name in frame.columns if name.endswith("_list")]:
         notes.append(
             f"columns {listed(sequences)} hold whole sequences and are not read, only the row's own item"
         )
     tables = _features(Path(place), config)
     items, users = (_of_features(path, config) if path else None for path in tables)
-    return assemble(frame, config, _USUAL, items, users, notes)
+    return Frames(frame, items, users, notes)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:
@@ -91,26 +101,44 @@ def _features(path: Path, config: DataConfig) -> tuple[Path | None, Path | None]
 
 
 def _of_features(path: Path, config: DataConfig) -> Frame:
-    atomic = path.suffix in (".item", ".user")
-    return _frame(path, config) if atomic else table.of_file(path, config)
+    is_atomic = path.suffix in (".item", ".user")
+    return atomic(path, config) if is_atomic else table.of_file(path, config)
 
 
-def _frame(path: Path, config: DataConfig) -> Frame:
-    """A file as a frame, its typed header checked."""
-    delimiter = table.delimiter_of(config) or "\t"
-    with opened.text(path, config.encoding) as lines:
-        header = lines.readline().rstrip("\r\n")
-    columns = [_typed(field, path) for field in header.split(delimiter)] if header else []
-    layout = delimited.Layout(columns, delimiter, encoding=config.encoding)
+def atomic(path: Path, config: DataConfig) -> Frame:
+    """An atomic file of whatever ending as a frame, its typed header checked.
+
+    Raises:
+        RelandError: a field of the header without a type, or with one that is not known.
+    """
+    names = [name for name, _ in _header(path, config)]
+    layout = delimited.Layout(names, table.delimiter_of(config) or "\t", encoding=config.encoding)
     return delimited.frame(path, layout)
 
 
-def _typed(field: str, path: Path) -> str:
-    """The name in ``name:type``, with the type checked."""
+def kinds(path: Path, config: DataConfig) -> dict[str, str]:
+    """The type of every column of an atomic file: token, token_seq, float or float_seq.
+
+    Raises:
+        RelandError: see `atomic`.
+    """
+    return dict(_header(path, config))
+
+
+def _header(path: Path, config: DataConfig) -> list[tuple[str, str]]:
+    """Name and type of every column."""
+    with opened.text(path, config.encoding) as lines:
+        header = lines.readline().rstrip("\r\n")
+    fields = header.split(table.delimiter_of(config) or "\t") if header else []
+    return [_typed(field, path) for field in fields]
+
+
+def _typed(field: str, path: Path) -> tuple[str, str]:
+    """Name and type of ``name:type``, with the type checked."""
     name, _, kind = field.rpartition(":")
     if kind not in _TYPES or not name or ":" in name:
         raise RelandError(
             f"{path}:1: header field {field!r} must be name:type with a type of {', '.join(_TYPES)}, and "
             "fields have a tab between them (config.data.delimiter names another)"
         )
-    return name
+    return name, kind

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from reland_jax.config import DataConfig
 from reland_jax.data.sources import delimited, opened, parquet_files, parts
 from reland_jax.data.sources.assemble import assemble
-from reland_jax.data.sources.columns import Frame, Usual
+from reland_jax.data.sources.columns import Frame, Frames, Usual
 from reland_jax.data.sources.raw import RawTable
 from reland_jax.files import resolve
 from reland_jax.types import RelandError
@@ -51,13 +51,23 @@ def read(place: str, config: DataConfig) -> RawTable:
     Raises:
         RelandError: missing column, empty id, or a value that is not a number or time, with its place.
     """
+    found = frames(place, config)
+    usual = _USUAL._replace(split=(parts.SPLIT,)) if config.protocol == "fixed" else _USUAL
+    return assemble(found.log, config, usual, found.items, found.users, found.notes)
+
+
+def frames(place: str, config: DataConfig) -> Frames:
+    """The tables of ``place`` as they are.
+
+    Raises:
+        RelandError: a file cannot be read, or files that are not parts of one table.
+    """
     notes: list[str] = []
     frame = _interactions(place, config, notes)
     items, users = (of_file(path, config) if path else None for path in _described(place, config, frame))
     if items is not None and not config.item_table:
         items = parts.with_written(items, "genres", spelled_out)
-    usual = _USUAL._replace(split=(parts.SPLIT,)) if config.protocol == "fixed" else _USUAL
-    return assemble(frame, config, usual, items, users, notes)
+    return Frames(frame, items, users, notes)
 
 
 def files(place: str, config: DataConfig) -> list[Path]:

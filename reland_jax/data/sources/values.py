@@ -74,8 +74,12 @@ def _id_of(value: Any, exact: int) -> tuple[str, str]:
 _REMOVE = "every interaction needs a user and an item; remove such rows"
 
 
-def ratings(column: Column) -> np.ndarray:
-    """Ratings, ``<float64>[n]``, NaN where there is none.
+def ratings(column: Column, setting: str = "config.data.rating_field") -> np.ndarray:
+    """Ratings, or other numbers, ``<float64>[n]``, NaN where there is none.
+
+    Args:
+        column: numbers of any type, or texts of them.
+        setting: what named the column, for messages.
 
     Raises:
         RelandError: a value that is not a number, with its place.
@@ -91,7 +95,7 @@ def ratings(column: Column) -> np.ndarray:
     try:
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise _not_numbers(column, values, "config.data.rating_field") from None
+        raise _not_numbers(column, values, setting) from None
     numbers = np.asarray(numbers, np.float64)
     if len(bad := np.flatnonzero(np.isinf(numbers))):
         raise RelandError(
