@@ -15,8 +15,8 @@ from reland_jax.types import RelandError
 if typing.TYPE_CHECKING:
     import jax
 
-CATEGORICAL, NUMERIC, MULTI_VALUED, SEQUENCE = "categorical", "numeric", "multi_valued", "sequence"
-KINDS = (CATEGORICAL, NUMERIC, MULTI_VALUED, SEQUENCE)
+CATEGORICAL, NUMERIC, MULTI, SEQUENCE = "categorical", "numeric", "multi", "sequence"
+KINDS = (CATEGORICAL, NUMERIC, MULTI, SEQUENCE)
 """Kinds of features."""
 
 UNSEEN = 0
@@ -30,8 +30,8 @@ Batch: TypeAlias = "Mapping[str, np.ndarray | jax.Array]"
 
 
 @dataclasses.dataclass(frozen=True)
-class Feature:
-    """One declared feature.
+class Field:
+    """One declared feature, as a ranker reads it (`reland_jax.events` says how it is read from a log).
 
     Attributes:
         name: of its column.
@@ -51,11 +51,11 @@ class Feature:
     @property
     def is_list(self) -> bool:
         """Whether a row has several values."""
-        return self.kind in (MULTI_VALUED, SEQUENCE)
+        return self.kind in (MULTI, SEQUENCE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Schema:
+class FieldSchema:
     """The features of an event log, in the order of the fields.
 
     Attributes:
@@ -66,7 +66,7 @@ class Schema:
         RelandError: a declaration that cannot be true.
     """
 
-    features: tuple[Feature, ...]
+    features: tuple[Field, ...]
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -80,11 +80,11 @@ class Schema:
                 raise RelandError(f"feature {feature.name!r} has the name of a label or of a column of its own")
             _check_feature(feature, self)
 
-    def of_kind(self, *kinds: str) -> tuple[Feature, ...]:
+    def of_kind(self, *kinds: str) -> tuple[Field, ...]:
         """The features of some kinds, in order."""
         return tuple(each for each in self.features if each.kind in kinds)
 
-    def feature(self, name: str) -> Feature:
+    def feature(self, name: str) -> Field:
         """The feature of a name.
 
         Raises:
@@ -95,12 +95,12 @@ class Schema:
                 return each
         raise RelandError(f"no feature {name!r}; {nearest_name(name, [each.name for each in self.features])}")
 
-    def values_of(self, feature: Feature) -> int:
+    def values_of(self, feature: Field) -> int:
         """Number of values of a feature, that of the feature whose embeddings it reads if it shares."""
         return self.feature(feature.shares).size if feature.shares else feature.size
 
 
-def _check_feature(feature: Feature, schema: Schema) -> None:
+def _check_feature(feature: Field, schema: FieldSchema) -> None:
     what = f"feature {feature.name!r}"
     if feature.kind not in KINDS:
         raise RelandError(f"{what} is of kind {feature.kind!r}; {nearest_name(feature.kind, KINDS)}")
@@ -110,8 +110,11 @@ def _check_feature(feature: Feature, schema: Schema) -> None:
         raise RelandError(f"{what} is a sequence and must share the embeddings of the candidate")
     if feature.shares:
         shared = schema.feature(feature.shares)
-        if not feature.is_list or shared.kind != CATEGORICAL or feature.size:
-            raise RelandError(f"{what} shares: it must be a list without a size, of a categorical feature")
+        if feature.kind == NUMERIC or feature.size or shared.kind != CATEGORICAL or shared.shares:
+            raise RelandError(
+                f"{what} shares embeddings: it must have no size of its own, and {feature.shares!r} must be "
+                "categorical and have embeddings of its own"
+            )
     elif (feature.kind == NUMERIC) != (feature.size == 0):
         raise RelandError(f"{what} ({feature.kind}) has {feature.size} values")
 
@@ -132,7 +135,7 @@ class Column(NamedTuple):
     high: float
 
 
-def columns(schema: Schema) -> dict[str, Column]:
+def columns(schema: FieldSchema) -> dict[str, Column]:
     """The columns that a batch of a schema has, by name."""
     largest = float(np.iinfo(np.int32).max)
     found = {each.name: _column(each, schema) for each in schema.features}
@@ -141,14 +144,14 @@ def columns(schema: Schema) -> dict[str, Column]:
     return found | {WEIGHT: Column(np.float32, 0, 0.0, float(np.finfo(np.float32).max))}
 
 
-def _column(feature: Feature, schema: Schema) -> Column:
+def _column(feature: Field, schema: FieldSchema) -> Column:
     if feature.kind == NUMERIC:
         largest = float(np.finfo(np.float32).max)
         return Column(np.float32, 0, -largest, largest)
     return Column(np.int32, feature.length, -1.0 if feature.is_list else 0.0, schema.values_of(feature) - 1.0)
 
 
-def check_batch(schema: Schema, batch: Mapping[str, np.ndarray]) -> None:
+def check_batch(schema: FieldSchema, batch: Mapping[str, np.ndarray]) -> None:
     """Compares the columns of a batch, on the host, with what the schema says.
 
     Raises:
