@@ -29,7 +29,16 @@ from reland_jax.rankers.ranker import NETWORKS, TASKS, Ranker, create_ranker, ta
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState, lazy_adam, row_wise_adagrad
 from reland_jax.rankers.schema import Batch, Field, FieldSchema, check_batch
 from reland_jax.rankers.scores import Scores, reached_labels, scores
-from reland_jax.rankers.step import RankerState, init_state, predict, train_step, warm_started
+from reland_jax.rankers.step import (
+    Parameters,
+    RankerState,
+    init_params,
+    init_state,
+    loss_of,
+    predict,
+    train_step,
+    warm_started,
+)
 from reland_jax.rankers.text_fields import Texts
 
 __all__ = [
@@ -39,6 +48,7 @@ __all__ = [
     "Arm",
     "Batch",
     "Field",
+    "Parameters",
     "Ranker",
     "RankerConfig",
     "RankerState",
@@ -51,8 +61,10 @@ __all__ = [
     "check_batch",
     "create_ranker",
     "find_arm",
+    "init_params",
     "init_state",
     "lazy_adam",
+    "loss_of",
     "predict",
     "reached_labels",
     "row_wise_adagrad",

@@ -14,7 +14,6 @@ from reland_jax.rankers.layers import NetworkFactory, TowerLogit, flat
 class Gate(nn.Module):
     """A mixture of experts, with weights from a linear softmax of an input."""
 
-
     @nn.compact
     def __call__(self, by: jax.Array, experts: Sequence[jax.Array]) -> jax.Array:
         """What weighs ``<float32>[B, m]``, and experts ``[B, H]`` each -> ``<float32>[B, H]``."""
