@@ -44,7 +44,7 @@ class RankerConfig:
     own_experts: int = _setting(2, "ple: further experts of every label", low=1)
     levels: int = _setting(1, "ple: levels of experts", low=1)
     tower: tuple[int, ...] = _setting(
-        (64, 32), "shared_bottom, mmoe, ple: hidden layers of the tower of every label", low=1
+        (64, 32), "all but single and esmm: hidden layers of the tower of every label", low=1, filled=True
     )
     calibration: float = _setting(
         0.6, "aitm: weight of the penalty for a later step more probable than the step before it", low=0

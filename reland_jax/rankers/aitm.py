@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ class Transfer(nn.Module):
 
 
 class AITM(nn.Module):
-    """A network for every label, and what is handed from each to the next.
+    """A network and a tower for every label, and what is handed from each to the next.
 
     The logits are those of reaching a label; the loss punishes a later one that is more probable than the one
     before it (`RankerConfig.calibration`).
@@ -30,21 +32,27 @@ class AITM(nn.Module):
     Attributes:
         network: makes the networks.
         labels: T, number of labels.
+        tower: hidden layers of a tower; what is handed on is as wide as the last.
         dropout: share of units dropped in training.
     """
 
     network: NetworkFactory
     labels: int
+    tower: Sequence[int]
     dropout: float = 0.0
 
     @nn.compact
     def __call__(self, fields: jax.Array, train: bool = False) -> jax.Array:
         """``<float32>[B, f, k]`` -> ``<float32>[B, T]``, logits that a row reaches each label."""
-        hidden = self.network("network_0")(fields, train)
-        logits = [Logit(name="logit_0")(hidden)]
-        for at in range(1, self.labels):
-            handed = MLP(hidden.shape[-1:], self.dropout, name=f"handed_{at}")(hidden, train)
-            own = self.network(f"network_{at}")(fields, train)
-            hidden = Transfer(name=f"transfer_{at}")(handed, own)
+        hidden, logits = self._own(0, fields, train), []
+        for at in range(self.labels):
+            if at:
+                handed = MLP(self.tower[-1:], self.dropout, name=f"handed_{at}")(hidden, train)
+                hidden = Transfer(name=f"transfer_{at}")(handed, self._own(at, fields, train))
             logits.append(Logit(name=f"logit_{at}")(hidden))
         return jnp.stack(logits, -1)
+
+    def _own(self, at: int, fields: jax.Array, train: bool) -> jax.Array:
+        """What a label makes of the fields itself, ``<float32>[B, H]``."""
+        hidden = self.network(f"network_{at}")(fields, train)
+        return MLP(self.tower, self.dropout, name=f"tower_{at}")(hidden, train)

@@ -57,8 +57,8 @@ class PLE(nn.Module):
         return jnp.stack([tower(x, train) for tower, x in zip(towers, inputs, strict=True)], -1)
 
     def _later(self, train: bool, name: str, x: jax.Array) -> jax.Array:
-        """An expert above the first level: a hidden layer as wide as its input."""
-        return MLP(x.shape[-1:], self.dropout, name=name)(x, train)
+        """An expert above the first level: a hidden layer as wide as the first of a tower."""
+        return MLP(self.tower[:1], self.dropout, name=name)(x, train)
 
     def _level(
         self, level: int, is_last: bool, expert: ExpertFactory, inputs: Sequence[jax.Array]

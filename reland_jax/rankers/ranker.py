@@ -96,7 +96,7 @@ def _ple(config: RankerConfig, network: NetworkFactory) -> nn.Module:
 
 
 def _aitm(config: RankerConfig, network: NetworkFactory) -> nn.Module:
-    return AITM(network, len(config.labels), config.dropout)
+    return AITM(network, len(config.labels), config.tower, config.dropout)
 
 
 TASKS: dict[str, Callable[[RankerConfig, NetworkFactory], nn.Module]] = {

@@ -31,7 +31,13 @@ class Texts(NamedTuple):
 def seed_of(texts: Texts, user_row: jax.Array) -> jax.Array:
     """The seed users of some users: ``<int32>[B]`` of -1 for none -> ``<int32>[B]``, -1 for none."""
     assert texts.seed is not None
-    return jnp.where(user_row >= 0, texts.seed[jnp.maximum(user_row, 0)], -1)
+    return _entries(texts.seed, user_row, -1)
+
+
+def _entries(table: jax.Array, row: jax.Array, absent: float) -> jax.Array:
+    """Rows of a table ``[n, ...]``; what is `absent` for -1, and for what came after it was made."""
+    outside = jnp.where(row >= 0, row, len(table))
+    return jnp.asarray(table).at[outside].get(mode="fill", fill_value=absent)
 
 
 class TextField(nn.Module):
@@ -47,9 +53,10 @@ class TextField(nn.Module):
 
     @nn.compact
     def __call__(self, table: jax.Array, row: jax.Array) -> jax.Array:
-        """Texts ``<float32>[n, T]``, rows ``<int32>[B]`` (-1: none) -> ``<float32>[B, k]``."""
-        zeros, is_there = nn.initializers.zeros, (row >= 0)[:, None]
-        text = jnp.where(is_there, table[jnp.maximum(row, 0)], 0.0)
+        """Texts ``<float32>[n, T]`` (zero: none), rows ``<int32>[B]`` (-1: none) -> ``<float32>[B, k]``."""
+        zeros = nn.initializers.zeros
+        text = _entries(table, row, 0.0)
+        is_there = jnp.any(text != 0, -1, keepdims=True)
         projected = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name=PROJECTION)(text)
         return projected + jnp.where(is_there, 0.0, self.param("absent", zeros, (self.width,)))
 
@@ -66,5 +73,5 @@ class CosineField(nn.Module):
     @nn.compact
     def __call__(self, cosine: jax.Array, row: jax.Array) -> jax.Array:
         """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as a cosine of 0) -> ``<float32>[B, k]``."""
-        number = jnp.where(row >= 0, cosine[jnp.maximum(row, 0)], 0.0)
+        number = _entries(cosine, row, 0.0)
         return number[:, None] * self.param("vector", nn.initializers.zeros, (self.width,))
