@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+AnyArray: TypeAlias = np.ndarray | jax.Array
+"""An array on the host or on a device."""
 
 PROJECTION = "projection"
 """Name of the kernels that `RankerConfig.text_l2` keeps small."""
@@ -22,10 +26,10 @@ class Texts(NamedTuple):
         cosine: ``<float32>[U]``, of the user with it (Eq. 3).
     """
 
-    items: jax.Array | None = None
-    rationales: jax.Array | None = None
-    seed: jax.Array | None = None
-    cosine: jax.Array | None = None
+    items: AnyArray | None = None
+    rationales: AnyArray | None = None
+    seed: AnyArray | None = None
+    cosine: AnyArray | None = None
 
 
 def seed_of(texts: Texts, user_row: jax.Array) -> jax.Array:
@@ -34,7 +38,7 @@ def seed_of(texts: Texts, user_row: jax.Array) -> jax.Array:
     return _entries(texts.seed, user_row, -1)
 
 
-def _entries(table: jax.Array, row: jax.Array, absent: float) -> jax.Array:
+def _entries(table: AnyArray, row: jax.Array, absent: float) -> jax.Array:
     """Rows of a table ``[n, ...]``; what is `absent` for -1, and for what came after it was made."""
     outside = jnp.where(row >= 0, row, len(table))
     return jnp.asarray(table).at[outside].get(mode="fill", fill_value=absent)
@@ -52,7 +56,7 @@ class TextField(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, table: jax.Array, row: jax.Array) -> jax.Array:
+    def __call__(self, table: AnyArray, row: jax.Array) -> jax.Array:
         """Texts ``<float32>[n, T]`` (zero: none), rows ``<int32>[B]`` (-1: none) -> ``<float32>[B, k]``."""
         zeros = nn.initializers.zeros
         text = _entries(table, row, 0.0)
@@ -71,7 +75,7 @@ class CosineField(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, cosine: jax.Array, row: jax.Array) -> jax.Array:
+    def __call__(self, cosine: AnyArray, row: jax.Array) -> jax.Array:
         """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as a cosine of 0) -> ``<float32>[B, k]``."""
         number = _entries(cosine, row, 0.0)
         return number[:, None] * self.param("vector", nn.initializers.zeros, (self.width,))
