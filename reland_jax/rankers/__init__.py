@@ -5,17 +5,20 @@ equal length B (the last batch of a log is filled up with rows of weight 0, so t
 
 | column | type and shape | content |
 |---|---|---|
-| name of a categorical feature | ``<int32>[B]`` | 0 to size - 1; 0 is a value that the training rows lack, or none |
+| name of a categorical feature | ``<int32>[B]`` | 0: no value, 1: one that training lacks, known ones from 2 to size - 1 |
 | name of a numeric feature | ``<float32>[B]`` | finite and scaled (by training rows); 0 where it is missing |
-| name of a `multi` feature | ``<int32>[B, L]`` | as categorical; -1 fills up, in any place |
-| name of a `sequence` | ``<int32>[B, L]`` | values of the categorical feature that it `shares`; -1 fills up |
+| name of a `multi` feature | ``<int32>[B, L]`` | the same codes; 0 fills up, in any place |
+| name of a `sequence` | ``<int32>[B, L]`` | codes of the categorical feature that it `shares`, in order; 0 fills up |
 | name of a label | ``<float32>[B]`` | 0 or 1; a later label of the funnel counts only where all before it are 1 |
 | ``weight`` | ``<float32>[B]`` | 1, or 0 for a row that only fills up |
 | ``user_row`` | ``<int32>[B]`` | the user's row in `Texts.seed`, -1: not there |
 | ``item_row`` | ``<int32>[B]`` | the item's row in `Texts.items`, -1: not there |
 
-`FieldSchema` declares the features and labels (name, kind, number of values, L). `check_batch` compares a batch on
+`FieldSchema` declares the features and labels (name, kind, number of codes, L). `check_batch` compares a batch on
 the host with it. More columns (time, scenario, ...) may be there; they are not read.
+
+An encoded event log (`reland_jax.events`) has its columns side by side; `field_schema` and `named_columns` make
+these of it.
 
 `user_row` and `item_row` are dense ids of the whole log and not values of a vocabulary: a user or an item that
 no training row has may still have a text.
@@ -25,6 +28,7 @@ This is the wing's door: what other packages use is named here.
 
 from reland_jax.ranker_settings import RankerConfig
 from reland_jax.rankers.arms import ARMS, Arm, arm_texts, find_arm
+from reland_jax.rankers.from_events import field_schema, named_columns
 from reland_jax.rankers.ranker import NETWORKS, TASKS, Ranker, create_ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState, lazy_adam, row_wise_adagrad
 from reland_jax.rankers.schema import Batch, Field, FieldSchema, check_batch
@@ -60,11 +64,13 @@ __all__ = [
     "arm_texts",
     "check_batch",
     "create_ranker",
+    "field_schema",
     "find_arm",
     "init_params",
     "init_state",
     "lazy_adam",
     "loss_of",
+    "named_columns",
     "predict",
     "reached_labels",
     "row_wise_adagrad",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from reland_jax.mesh import pad_to_axis
 from reland_jax.rankers.arms import Arm
 from reland_jax.rankers.din import CandidateAttention
-from reland_jax.rankers.schema import ITEM_ROW, NUMERIC, SEQUENCE, USER_ROW, Batch, Field, FieldSchema
+from reland_jax.rankers.schema import ITEM_ROW, NUMERIC, PADDING, SEQUENCE, USER_ROW, Batch, Field, FieldSchema
 from reland_jax.rankers.text_fields import CosineField, TextField, Texts, seed_of
 
 OUTSIDE = 2**31 - 1
@@ -31,7 +31,7 @@ class Slot(NamedTuple):
     """Where the embeddings of a feature are.
 
     Attributes:
-        first: the row of the table of its value 0.
+        first: the row of the table of its code 0; one below the first of seed users, whose codes start at 1.
         at: the first of its places among the lookups of a row of the batch.
         length: its number of places.
     """
@@ -59,7 +59,7 @@ def slots(schema: FieldSchema, seed_users: int = 0) -> dict[str, Slot]:
         for each in schema.features
         if each.shares
     }
-    return found | ({SEED_USERS: Slot(first, at, 1)} if seed_users else {})
+    return found | ({SEED_USERS: Slot(first - 1, at, 1)} if seed_users else {})
 
 
 def table_rows(schema: FieldSchema, seed_users: int = 0) -> int:
@@ -98,7 +98,7 @@ def table_index(schema: FieldSchema, batch: Batch, texts: Texts, seed_users: int
     """
     values = {each.name: batch[each.name] for each in schema.features if each.kind != NUMERIC}
     if seed_users:
-        values[SEED_USERS] = seed_of(texts, jnp.asarray(batch[USER_ROW]))
+        values[SEED_USERS] = seed_of(texts, jnp.asarray(batch[USER_ROW])) + 1
     where = slots(schema, seed_users)
     columns = [_rows(jnp.asarray(column), where[name]) for name, column in values.items()]
     if not columns:
@@ -108,7 +108,7 @@ def table_index(schema: FieldSchema, batch: Batch, texts: Texts, seed_users: int
 
 def _rows(values: jax.Array, slot: Slot) -> jax.Array:
     values = values.reshape(len(values), slot.length)
-    return jnp.where(values >= 0, slot.first + values, OUTSIDE)
+    return jnp.where(values > PADDING, slot.first + values, OUTSIDE)
 
 
 def look_up(table: jax.Array, index: jax.Array) -> jax.Array:
@@ -161,7 +161,7 @@ class FieldEmbedding(nn.Module):
         rows = self._slot(feature.name, looked_up)
         if not feature.is_list:
             return rows[:, 0]
-        is_there = jnp.asarray(batch[feature.name]) >= 0
+        is_there = jnp.asarray(batch[feature.name]) > PADDING
         if feature.kind == SEQUENCE and self.attention:
             attention = CandidateAttention(self.attention, name=f"attention_{feature.name}")
             return attention(rows, is_there, self._slot(feature.shares, looked_up)[:, 0])

@@ -19,8 +19,8 @@ CATEGORICAL, NUMERIC, MULTI, SEQUENCE = "categorical", "numeric", "multi", "sequ
 KINDS = (CATEGORICAL, NUMERIC, MULTI, SEQUENCE)
 """Kinds of features."""
 
-UNSEEN = 0
-"""The value of what the training rows do not have."""
+PADDING, UNSEEN = 0, 1
+"""Codes of no value, which reads as zero and fills up lists, and of a value that the training rows lack."""
 
 WEIGHT, USER_ROW, ITEM_ROW = "weight", "user_row", "item_row"
 """Columns of every batch beside the features and the labels."""
@@ -36,7 +36,7 @@ class Field:
     Attributes:
         name: of its column.
         kind: one of `KINDS`.
-        size: number of values, with `UNSEEN`; 0 for a numeric feature, and for one that shares.
+        size: number of codes, with `PADDING` and `UNSEEN`; 0 for a numeric feature, and for one that shares.
         length: L, values per row at the most, of a multi-valued feature or a sequence.
         shares: name of a categorical feature with the same values, whose embeddings it reads: a sequence of
             items those of the candidate.
@@ -96,7 +96,7 @@ class FieldSchema:
         raise RelandError(f"no feature {name!r}; {nearest_name(name, [each.name for each in self.features])}")
 
     def values_of(self, feature: Field) -> int:
-        """Number of values of a feature, that of the feature whose embeddings it reads if it shares."""
+        """Number of codes of a feature, that of the feature whose embeddings it reads if it shares."""
         return self.feature(feature.shares).size if feature.shares else feature.size
 
 
@@ -148,7 +148,7 @@ def _column(feature: Field, schema: FieldSchema) -> Column:
     if feature.kind == NUMERIC:
         largest = float(np.finfo(np.float32).max)
         return Column(np.float32, 0, -largest, largest)
-    return Column(np.int32, feature.length, -1.0 if feature.is_list else 0.0, schema.values_of(feature) - 1.0)
+    return Column(np.int32, feature.length, PADDING, schema.values_of(feature) - 1.0)
 
 
 def check_batch(schema: FieldSchema, batch: Mapping[str, np.ndarray]) -> None:

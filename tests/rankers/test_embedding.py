@@ -51,11 +51,11 @@ def declared(params: Any, table: np.ndarray, row: int) -> list[np.ndarray]:
     """The fields of the schema, with the mean of every list."""
 
     def mean_of(name: str) -> np.ndarray:
-        values = [value for value in BATCH[name][row] if value >= 0]
+        values = [value for value in BATCH[name][row] if value > 0]
         return sum((table[FIRST[name] + value] for value in values), np.zeros(WIDTH)) / max(len(values), 1)
 
     return [
-        table[FIRST["user"] + BATCH["user"][row]],
+        table[FIRST["user"] + BATCH["user"][row]] * (BATCH["user"][row] > 0),
         table[FIRST["item"] + BATCH["item"][row]],
         float(BATCH["age"][row]) * params["numeric_age"],
         mean_of("topics"),
@@ -99,7 +99,7 @@ def test_a_sequence_is_attended_to_by_the_candidate() -> None:
     for row in range(6):
         candidate, expected = table[8 + BATCH["item"][row]], np.zeros(WIDTH)
         for value in BATCH["history"][row]:
-            if value >= 0:
+            if value > 0:
                 item = table[8 + value]
                 pair = np.concatenate([item, candidate, item - candidate, item * candidate])
                 hidden = oracles.sigmoid(oracles.linear(own["layer_0"], pair))
@@ -111,8 +111,8 @@ def test_rows_of_the_table() -> None:
     index = np.asarray(table_index(SCHEMA, BATCH, toy_texts(), S))
     assert index.shape == (6, LOOKUPS + 1) and table_rows(SCHEMA, S) == TABLE_ROWS + S
     for name, slot in slots(SCHEMA, S).items():
-        assert slot.first == FIRST[name]
-    history = np.where(BATCH["history"] >= 0, 8 + BATCH["history"], OUTSIDE)
+        assert slot.first == FIRST[name] - (name == SEED_USERS)
+    history = np.where(BATCH["history"] > 0, 8 + BATCH["history"], OUTSIDE)
     np.testing.assert_array_equal(index[:, 5:9], history)
 
 

@@ -59,11 +59,11 @@ def test_logistic_regression_is_one_sum_over_its_weights() -> None:
         found = predict(ranker, params, in_float64(BATCH), TEXTS)
     table, dense = np.asarray(params.table)[:, 0], jax.tree.map(np.asarray, params.dense["params"])
     for row in range(6):
-        logit = table[BATCH["user"][row]] + table[8 + BATCH["item"][row]] + dense["task"]["network"]["bias"][0]
+        logit = table[BATCH["user"][row]] * (BATCH["user"][row] > 0) + table[8 + BATCH["item"][row]] + dense["task"]["network"]["bias"][0]
         for name in ("age", "price"):
             logit += float(BATCH[name][row]) * dense["embedding"][f"numeric_{name}"][0]
         for name, first in (("topics", 18), ("history", 8)):
-            values = [value for value in BATCH[name][row] if value >= 0]
+            values = [value for value in BATCH[name][row] if value > 0]
             logit += sum(table[first + value] for value in values) / max(len(values), 1)
         np.testing.assert_allclose(found.reached[row], [oracles.sigmoid(logit)], rtol=1e-10)
 

@@ -47,7 +47,7 @@ def test_a_batch_as_declared() -> None:
         ("history", np.zeros((6, 5), np.int32), "column 'history' is int32[6, 5], and must be int32[6, 4]"),
         ("item", np.full(6, 10, np.int32), "column 'item', row 0 of the batch: 10 is not in [0, 9]"),
         ("item", np.full(6, -1, np.int32), "-1 is not in [0, 9]"),
-        ("history", np.full((6, 4), 10, np.int32), "10 is not in [-1, 9]"),
+        ("history", np.full((6, 4), 10, np.int32), "10 is not in [0, 9]"),
         ("age", np.full(6, np.nan, np.float32), "nan is not in"),
         ("click", np.full(6, 2, np.float32), "2.0 is not in [0, 1]"),
     ],

@@ -34,13 +34,13 @@ FUNNEL = ("click", "conversion")
 
 
 def toy_batch(size: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch with lists of all lengths, none too, users and items without a text, and a row of weight 0."""
+    """A batch with lists of all lengths, values that are not there, no text here and there, a row of weight 0."""
     rng = np.random.default_rng(seed)
     topics, history = (_lists(rng, size, length, high) for length, high in ((3, 6), (4, ITEMS + 1)))
     whole = partial(rng.integers, size=size, dtype=np.int32)
     return {
-        "user": whole(0, USERS + 1),
-        "item": whole(0, ITEMS + 1),
+        "user": whole(0, USERS + 1) * (np.arange(size) != 4),
+        "item": whole(1, ITEMS + 1),
         "age": rng.normal(size=size).astype(np.float32),
         "topics": topics,
         "history": history,
@@ -54,10 +54,10 @@ def toy_batch(size: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _lists(rng: np.random.Generator, size: int, length: int, high: int) -> np.ndarray:
-    """Lists with -1 in any place; the first is empty."""
-    values = rng.integers(0, high, (size, length), dtype=np.int32)
-    values[rng.random(values.shape) < 0.4] = -1
-    values[0] = -1
+    """Lists filled up with 0 in any place; the first is empty."""
+    values = rng.integers(1, high, (size, length), dtype=np.int32)
+    values[rng.random(values.shape) < 0.4] = 0
+    values[0] = 0
     return values
 
 
