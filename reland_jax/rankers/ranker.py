@@ -9,7 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from reland_jax.fields import nearest_name
+from reland_jax.fields import check, nearest_name
 from reland_jax.ranker_settings import RankerConfig
 from reland_jax.rankers import embedding
 from reland_jax.rankers.aitm import AITM
@@ -177,9 +177,7 @@ def create_ranker(config: RankerConfig, schema: FieldSchema, arm: Arm, seed_user
     Raises:
         RelandError: parts that do not go together.
     """
-    for what, name, known in (("network", config.network, NETWORKS), ("task", config.task, TASKS)):
-        if name not in known:
-            raise RelandError(f"unknown {what} {name!r}; {nearest_name(name, list(known))}")
+    check(config, "ranker")
     for label in (*config.labels, *filter(None, [config.trained_on])):
         if label not in schema.labels:
             raise RelandError(f"label {label!r} is not declared; {nearest_name(label, schema.labels)}")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.rankers.embedding import OUTSIDE, init_table, look_up
 from reland_jax.rankers.ranker import Ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState
@@ -122,6 +123,9 @@ def train_step(
 ) -> tuple[RankerState, jax.Array]:
     """One step. Of the table it reads and writes the rows of the batch alone.
 
+    On a mesh the rows of the table and of its moments are sharded over the axis `model`, the batch over the
+    axis `data`.
+
     Args:
         ranker: the module.
         rows: optimiser of the table.
@@ -134,6 +138,7 @@ def train_step(
     Returns:
         The state after the step, and the loss before it, ``<float32>[]``.
     """
+    batch = {name: constrain(jnp.asarray(column), DATA) for name, column in batch.items()}
     table, others = state.params
     index = table_index(ranker, batch, texts)
     gradient = jax.value_and_grad(loss_of, argnums=(1, 2))
@@ -143,6 +148,7 @@ def train_step(
     index = jnp.where(counts[:, None], index, OUTSIDE)
     table, row_state = rows.update(table, state.rows, index.ravel(), of_rows.reshape(index.size, -1))
     updates, dense_state = dense.update(of_dense, state.dense, others)
+    table, row_state = jax.tree.map(lambda leaf: constrain(leaf, MODEL) if leaf.ndim else leaf, (table, row_state))
     params = Parameters(table, optax.apply_updates(others, updates))
     return RankerState(params, row_state, dense_state), loss
 

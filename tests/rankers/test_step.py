@@ -11,6 +11,8 @@ import numpy as np
 import optax
 import pytest
 
+from reland_jax.config import MeshConfig
+from reland_jax.mesh import pad_to_axis, use_mesh
 from reland_jax.rankers import ARMS, Field, FieldSchema, RankerConfig, Texts, arm_texts, create_ranker
 from reland_jax.rankers.embedding import look_up
 from reland_jax.rankers.ranker import Ranker, table_index
@@ -184,3 +186,25 @@ def test_a_product_of_two_fields_is_learned(network: str) -> None:
 def test_logistic_regression_cannot_learn_a_product() -> None:
     found, best = trained_auc("logistic")
     assert 0.5 < found < best - 0.1
+
+
+def test_a_mesh_changes_no_number() -> None:
+    """The table by rows over four devices, the batch over two; there is a padding row."""
+    ranker = toy_ranker(ARMS["seed_id"], task="esmm", labels=FUNNEL)
+    texts, rows, dense = arm_texts(ARMS["seed_id"], TEXTS), lazy_adam(0.1), optax.sgd(0.1)
+    params, step = fresh(ranker, texts), partial(train_step, ranker, rows, dense)
+    expected, loss = jax.jit(step)(init_state(params, rows, dense), BATCH, texts, KEY)
+    with use_mesh(MeshConfig(data=2, model=4)):
+        padded = jnp.pad(params.table, ((0, pad_to_axis(len(params.table)) - len(params.table)), (0, 0)))
+        state = init_state(params._replace(table=padded), rows, dense)
+        found, same = jax.jit(step)(state, BATCH, texts, KEY)
+        found, again = jax.jit(step)(found, BATCH, texts, KEY)
+        assert len(found.params.table.sharding.device_set) == 8
+        shard = found.params.table.addressable_shards[0].data
+    assert float(same) == pytest.approx(float(loss), rel=1e-5)
+    assert len(padded) > len(params.table) and len(shard) == len(padded) / 4
+    expected, other = jax.jit(step)(expected, BATCH, texts, KEY)
+    assert float(again) == pytest.approx(float(other), rel=1e-5)
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        one = np.asarray(one)[: len(two)] if np.ndim(two) else np.asarray(one)
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
