@@ -26,7 +26,7 @@ class RankerConfig:
     width: int = _setting(10, "k, numbers per field; `logistic` has one", low=2)
     embedding_scale: float = _setting(0.01, "standard deviation of the embeddings at the start", above=0)
     layers: tuple[int, ...] = _setting(
-        (400, 400, 400), "hidden layers of dnn, din and dcn_v2, and above the blocks of masknet_parallel", low=1
+        (400, 400, 400), "hidden layers of dnn, din, dcn_v2, and above the blocks of masknet_parallel", low=1
     )
     blocks: int = _setting(3, "masknet: number of mask blocks", low=1)
     block_width: int = _setting(400, "masknet: hidden units of a mask block", low=1)

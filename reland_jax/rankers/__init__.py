@@ -3,25 +3,25 @@
 **The contract of a batch.** A ranker is trained on, and scores, a mapping from names of columns to arrays of
 equal length B (the last batch of a log is filled up with rows of weight 0, so that all shapes are equal):
 
-| column | type and shape | content |
+| column, by the name of | type and shape | content |
 |---|---|---|
-| name of a categorical feature | ``<int32>[B]`` | 0: no value, 1: one that training lacks, known ones from 2 to size - 1 |
-| name of a numeric feature | ``<float32>[B]`` | finite and scaled (by training rows); 0 where it is missing |
-| name of a `multi` feature | ``<int32>[B, L]`` | the same codes; 0 fills up, in any place |
-| name of a `sequence` | ``<int32>[B, L]`` | codes of the categorical feature that it `shares`, in order; 0 fills up |
-| name of a label | ``<float32>[B]`` | 0 or 1; a later label of the funnel counts only where all before it are 1 |
+| a categorical feature | ``<int32>[B]`` | 0: no value, 1: one that training lacks, known ones: 2 to size - 1 |
+| a numeric feature | ``<float32>[B]`` | finite and scaled (by training rows); 0 where it is missing |
+| a `multi` feature | ``<int32>[B, L]`` | the same codes; 0 fills up, in any place |
+| a `sequence` | ``<int32>[B, L]`` | codes of the feature that it `shares`, in order; 0 fills up |
+| a label | ``<float32>[B]`` | 0 or 1; a later one of the funnel counts only where all before it are 1 |
 | ``weight`` | ``<float32>[B]`` | 1, or 0 for a row that only fills up |
 | ``user_row`` | ``<int32>[B]`` | the user's row in `Texts.seed`, -1: not there |
 | ``item_row`` | ``<int32>[B]`` | the item's row in `Texts.items`, -1: not there |
 
-`FieldSchema` declares the features and labels (name, kind, number of codes, L). `check_batch` compares a batch on
-the host with it. More columns (time, scenario, ...) may be there; they are not read.
+`FieldSchema` declares the features and labels (name, kind, number of codes, L). `check_batch` compares a
+batch on the host with it. More columns (time, scenario, ...) may be there; they are not read.
 
-An encoded event log (`reland_jax.events`) has its columns side by side; `field_schema` and `named_columns` make
-these of it.
+An encoded event log (`reland_jax.events`) has its columns side by side; `field_schema` and `named_columns`
+make these of it.
 
-`user_row` and `item_row` are dense ids of the whole log and not values of a vocabulary: a user or an item that
-no training row has may still have a text.
+`user_row` and `item_row` are dense ids of the whole log and not values of a vocabulary: a user or an item
+that no training row has may still have a text.
 
 This is the wing's door: what other packages use is named here.
 """

@@ -1,4 +1,4 @@
-"""The arms of a comparison, as values in one table: which texts a ranker reads, and what stands in for them."""
+"""The arms of a comparison, as values in one table: which texts a ranker reads, and what replaces them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Arm:
         reads_rationales: whether a rationale of the user is a field, with the cosine to the seed user.
         reads_seed_ids: whether an embedding of the seed user's number takes the place of the rationale: being
             matched is a cluster of users, and a feature without any words.
-        source: which rationale: "" that of the seed user; `PERMUTED` that of another user's seed user; `NOISE`
+        source: which rationale: "" that of the seed user; `PERMUTED` that of another one's; `NOISE`
             a random vector for every seed user; `OWN` the text of the user.
     """
 

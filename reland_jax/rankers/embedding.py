@@ -1,8 +1,8 @@
 """Embeddings of declared features: one table for all of them, and the fields made from its rows.
 
-All features have the same width, so that one table holds the embeddings of all their values, one feature after
-the other: a step looks up all that it needs at once, and the optimiser writes it back at once. The table is no
-parameter of a Flax module. The module is given the rows that a batch reads, and the gradient is that of these
+All features have the same width, so that one table holds the embeddings of all their values, one feature
+after the other: a step looks up all that it needs at once, and the optimiser writes it back at once. It is no
+parameter of a Flax module, which is given the rows that a batch reads, and the gradient is that of these
 rows; nothing in a step has the size of the table.
 """
 
@@ -112,7 +112,7 @@ def _rows(values: jax.Array, slot: Slot) -> jax.Array:
 
 
 def look_up(table: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of the table, zero for `OUTSIDE`: ``<float32>[R, k]``, ``<int32>[B, n]`` -> ``<float32>[B, n, k]``."""
+    """Rows of a table ``<float32>[R, k]`` by ``<int32>[B, n]``, zero for `OUTSIDE`: ``<float32>[B, n, k]``."""
     return table.at[index].get(mode="fill", fill_value=0.0)
 
 

@@ -28,6 +28,7 @@ class ESMM(nn.Module):
     def __call__(self, fields: jax.Array, train: bool = False) -> jax.Array:
         """``<float32>[B, f, k]`` -> ``<float32>[B, T]``, logits that a row reaches each label."""
         given = [
-            Logit(name=f"logit_{at}")(self.network(f"network_{at}")(fields, train)) for at in range(self.labels)
+            Logit(name=f"logit_{at}")(self.network(f"network_{at}")(fields, train))
+            for at in range(self.labels)
         ]
         return reached_logits(jnp.stack(given, -1))

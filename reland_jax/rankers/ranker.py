@@ -197,4 +197,4 @@ def _check_task(config: RankerConfig) -> None:
     if NETWORKS[config.network].is_linear and not is_single:
         raise RelandError(f"network {config.network!r} has nothing that labels could share: use task=single")
     if config.trained_on and not is_single:
-        raise RelandError(f"trained_on={config.trained_on} is for task=single; {config.task} learns from all rows")
+        raise RelandError(f"trained_on={config.trained_on} is for task=single, not for task={config.task}")

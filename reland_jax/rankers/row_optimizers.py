@@ -70,7 +70,7 @@ def lazy_adam(
 ) -> RowOptimizer:
     """Adam whose moments decay in the steps alone in which their row is read.
 
-    The correction of the start counts all steps, as in the sparse Adam of other frameworks: a row that is read
+    The correction of the start counts all steps, as PyTorch's sparse Adam does: a row that is read
     for the first time after many steps takes the smaller step that its uncorrected moments give.
 
     Args:

@@ -77,7 +77,7 @@ class FieldSchema:
             if feature.name in names[:at]:
                 raise RelandError(f"feature {feature.name!r} is declared twice")
             if feature.name in reserved:
-                raise RelandError(f"feature {feature.name!r} has the name of a label or of a column of its own")
+                raise RelandError(f"feature {feature.name!r} has the name of a label or of another column")
             _check_feature(feature, self)
 
     def of_kind(self, *kinds: str) -> tuple[Field, ...]:
@@ -105,7 +105,7 @@ def _check_feature(feature: Field, schema: FieldSchema) -> None:
     if feature.kind not in KINDS:
         raise RelandError(f"{what} is of kind {feature.kind!r}; {nearest_name(feature.kind, KINDS)}")
     if feature.is_list != (feature.length > 0):
-        raise RelandError(f"{what} ({feature.kind}) has length {feature.length}; only lists have one, above 0")
+        raise RelandError(f"{what} ({feature.kind}) has length {feature.length}; lists alone have one")
     if feature.kind == SEQUENCE and not feature.shares:
         raise RelandError(f"{what} is a sequence and must share the embeddings of the candidate")
     if feature.shares:

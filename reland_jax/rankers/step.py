@@ -185,8 +185,8 @@ def warm_started(params: Parameters, earlier: Parameters) -> Parameters:
         if name not in own or own[name].ndim != leaf.ndim or np.any(np.less(own[name].shape, leaf.shape)):
             has = f"{list(own[name].shape)}" if name in own else "none"
             raise RelandError(
-                f"cannot begin at the earlier ranker: its parameter {name} is {list(leaf.shape)}, and here it is "
-                f"{has}; network, task, sizes and schema must be equal"
+                f"cannot begin at the earlier ranker: its parameter {name} is {list(leaf.shape)}, and here it "
+                f"is {has}; network, task, sizes and schema must be equal"
             )
 
     def begun(path: Any, leaf: jax.Array) -> jax.Array:

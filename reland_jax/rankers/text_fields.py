@@ -76,6 +76,6 @@ class CosineField(nn.Module):
 
     @nn.compact
     def __call__(self, cosine: AnyArray, row: jax.Array) -> jax.Array:
-        """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as a cosine of 0) -> ``<float32>[B, k]``."""
+        """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as 0) -> ``<float32>[B, k]``."""
         number = _entries(cosine, row, 0.0)
         return number[:, None] * self.param("vector", nn.initializers.zeros, (self.width,))

@@ -104,7 +104,7 @@ def test_no_lookup_at_all() -> None:
 
 @pytest.mark.parametrize("optimizer", [row_wise_adagrad(RATE), lazy_adam(RATE)])
 def test_a_step_makes_no_array_of_the_size_of_the_table(optimizer: RowOptimizer) -> None:
-    """Beside the table and the moments, written in place, the program needs memory for the rows of the step."""
+    """Table and moments are written in place; beside them there is memory for the rows of the step."""
     table = jnp.zeros((200_000, 4))
     arguments = table, optimizer.init(table), jnp.zeros(8, jnp.int32), jnp.zeros((8, 4))
     compiled = jax.jit(optimizer.update, donate_argnums=(0, 1)).lower(*arguments).compile()

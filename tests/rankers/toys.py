@@ -34,7 +34,7 @@ FUNNEL = ("click", "conversion")
 
 
 def toy_batch(size: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch with lists of all lengths, values that are not there, no text here and there, a row of weight 0."""
+    """A batch with lists of all lengths, values and texts that are not there, and a row of weight 0."""
     rng = np.random.default_rng(seed)
     topics, history = (_lists(rng, size, length, high) for length, high in ((3, 6), (4, ITEMS + 1)))
     whole = partial(rng.integers, size=size, dtype=np.int32)
