@@ -19,8 +19,15 @@ from tests.rankers import oracles
 from tests.rankers.toys import FUNNEL, SCHEMA, in_float64, random_like, toy_batch, toy_ranker, toy_texts
 
 TEXTS, BATCH = toy_texts(), toy_batch()
-COMBINED = [(network, task) for network, task in itertools.product(NETWORKS, TASKS)
-            if network != "logistic" or task == "single"]  # fmt: skip
+OFTEN = {
+    ("logistic", "single"), ("dnn", "shared_bottom"), ("dcn_v2", "esmm"), ("din", "mmoe"),
+    ("masknet_serial", "ple"), ("masknet_parallel", "aitm"),
+}  # fmt: skip
+COMBINED = [
+    pytest.param(*pair, marks=[] if pair in OFTEN else [pytest.mark.slow])
+    for pair in itertools.product(NETWORKS, TASKS)
+    if pair[0] != "logistic" or pair[1] == "single"
+]
 
 
 def labels_of(task: str) -> tuple[str, ...]:
