@@ -70,6 +70,12 @@ def init_params(ranker: Ranker, key: jax.Array, batch: Batch, texts: Texts) -> P
     return Parameters(table, ranker.init(for_dense, looked_up, batch, texts))
 
 
+def parameter_counts(params: Parameters) -> dict[str, int]:
+    """Numbers that are learned, in the table and elsewhere, so that arms can state theirs."""
+    dense = sum(int(leaf.size) for leaf in jax.tree.leaves(params.dense))
+    return {"table": int(params.table.size), "dense": dense}
+
+
 def init_state(params: Parameters, rows: RowOptimizer, dense: optax.GradientTransformation) -> RankerState:
     """The state before the first step."""
     return RankerState(params, rows.init(params.table), dense.init(params.dense))

@@ -23,6 +23,7 @@ from reland_jax.rankers.step import (
     init_params,
     init_state,
     loss_of,
+    parameter_counts,
     predict,
     train_step,
     warm_started,
@@ -208,3 +209,16 @@ def test_a_mesh_changes_no_number() -> None:
     for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         one = np.asarray(one)[: len(two)] if np.ndim(two) else np.asarray(one)
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_arms_differ_by_what_stands_in_for_the_rationale() -> None:
+    counts = {}
+    for name in ("f_item", "reland", "permuted", "noise", "own", "seed_id"):
+        ranker, own = toy_ranker(ARMS[name]), np.ones((7, 5), np.float32)
+        texts = arm_texts(ARMS[name], TEXTS, own)
+        counts[name] = parameter_counts(jax.eval_shape(lambda r=ranker, t=texts: init_params(r, KEY, BATCH, t)))
+    assert counts["reland"] == counts["permuted"] == counts["noise"] == counts["own"]
+    width, projection = 3, 5 * 3 + 3
+    assert counts["seed_id"]["table"] == counts["reland"]["table"] + 3 * width
+    assert counts["seed_id"]["dense"] == counts["reland"]["dense"] - projection
+    assert counts["f_item"]["dense"] < counts["seed_id"]["dense"]
