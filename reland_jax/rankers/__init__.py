@@ -5,7 +5,7 @@ equal length B (the last batch of a log is filled up with rows of weight 0, so t
 
 | column, by the name of | type and shape | content |
 |---|---|---|
-| a categorical feature | ``<int32>[B]`` | 0: no value, 1: one that training lacks, known ones: 2 to size - 1 |
+| a categorical feature | ``<int32>[B]`` | 0: no value, 1: one that training lacks, known: 2 to size - 1 |
 | a numeric feature | ``<float32>[B]`` | finite and scaled (by training rows); 0 where it is missing |
 | a `multi` feature | ``<int32>[B, L]`` | the same codes; 0 fills up, in any place |
 | a `sequence` | ``<int32>[B, L]`` | codes of the feature that it `shares`, in order; 0 fills up |

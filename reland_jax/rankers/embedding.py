@@ -17,7 +17,16 @@ import jax.numpy as jnp
 from reland_jax.mesh import pad_to_axis
 from reland_jax.rankers.arms import Arm
 from reland_jax.rankers.din import CandidateAttention
-from reland_jax.rankers.schema import ITEM_ROW, NUMERIC, PADDING, SEQUENCE, USER_ROW, Batch, Field, FieldSchema
+from reland_jax.rankers.schema import (
+    ITEM_ROW,
+    NUMERIC,
+    PADDING,
+    SEQUENCE,
+    USER_ROW,
+    Batch,
+    Field,
+    FieldSchema,
+)
 from reland_jax.rankers.text_fields import CosineField, TextField, Texts, seed_of
 
 OUTSIDE = 2**31 - 1
@@ -67,7 +76,9 @@ def table_rows(schema: FieldSchema, seed_users: int = 0) -> int:
     return sum(each.size for each in schema.features) + seed_users
 
 
-def init_table(key: jax.Array, schema: FieldSchema, width: int, scale: float, seed_users: int = 0) -> jax.Array:
+def init_table(
+    key: jax.Array, schema: FieldSchema, width: int, scale: float, seed_users: int = 0
+) -> jax.Array:
     """Fresh embeddings, ``<float32>[R, k]``; those of seed users start at zero, as texts do.
 
     On a mesh there are further rows, which are never read, so that all shards are equal.
@@ -112,7 +123,7 @@ def _rows(values: jax.Array, slot: Slot) -> jax.Array:
 
 
 def look_up(table: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of a table ``<float32>[R, k]`` by ``<int32>[B, n]``, zero for `OUTSIDE`: ``<float32>[B, n, k]``."""
+    """Rows of a table ``<float32>[R, k]`` by ``<int32>[B, n]``, zero for `OUTSIDE`: ``<float32>[B, n, k]``"""
     return table.at[index].get(mode="fill", fill_value=0.0)
 
 

@@ -83,7 +83,11 @@ def field_schema(encoding: LogEncoding, labels: Sequence[str]) -> FieldSchema:
         encoding: of the log.
         labels: names of its labels, in order.
     """
-    fields = [_field(encoding, name, kind) for kind in (CATEGORICAL, NUMERIC, MULTI) for name in encoding.names(kind)]
+    fields = [
+        _field(encoding, name, kind)
+        for kind in (CATEGORICAL, NUMERIC, MULTI)
+        for name in encoding.names(kind)
+    ]
     return FieldSchema(tuple(fields), tuple(labels))
 
 

@@ -63,7 +63,7 @@ class PLE(nn.Module):
     def _level(
         self, level: int, is_last: bool, expert: ExpertFactory, inputs: Sequence[jax.Array]
     ) -> list[jax.Array]:
-        """One level; the last input and output are those of shared experts; the last level has no such output."""
+        """One level; the last input and output are those of shared experts, and lack on the last level."""
         own = [
             [expert(f"level_{level}_expert_{at}_{n}", x) for n in range(self.own_experts)]
             for at, x in enumerate(inputs[:-1])

@@ -154,7 +154,9 @@ def train_step(
     index = jnp.where(counts[:, None], index, OUTSIDE)
     table, row_state = rows.update(table, state.rows, index.ravel(), of_rows.reshape(index.size, -1))
     updates, dense_state = dense.update(of_dense, state.dense, others)
-    table, row_state = jax.tree.map(lambda leaf: constrain(leaf, MODEL) if leaf.ndim else leaf, (table, row_state))
+    table, row_state = jax.tree.map(
+        lambda leaf: constrain(leaf, MODEL) if leaf.ndim else leaf, (table, row_state)
+    )
     params = Parameters(table, optax.apply_updates(others, updates))
     return RankerState(params, row_state, dense_state), loss
 
@@ -191,8 +193,8 @@ def warm_started(params: Parameters, earlier: Parameters) -> Parameters:
         if name not in own or own[name].ndim != leaf.ndim or np.any(np.less(own[name].shape, leaf.shape)):
             has = f"{list(own[name].shape)}" if name in own else "none"
             raise RelandError(
-                f"cannot begin at the earlier ranker: its parameter {name} is {list(leaf.shape)}, and here it "
-                f"is {has}; network, task, sizes and schema must be equal"
+                f"cannot begin at the earlier ranker: its parameter {name} is {list(leaf.shape)}, and here "
+                f"it is {has}; network, task, sizes and schema must be equal"
             )
 
     def begun(path: Any, leaf: jax.Array) -> jax.Array:

@@ -46,7 +46,8 @@ def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Population variance, 1e-5 added to it."""
     mean = sum(x) / len(x)
     variance = sum((each - mean) ** 2 for each in x) / len(x)
-    return np.array([g * (each - mean) / (variance + 1e-5) ** 0.5 + b for each, g, b in zip(x, gain, bias)])
+    normal = [(each - mean) / (variance + 1e-5) ** 0.5 for each in x]
+    return np.array([g * n + b for n, g, b in zip(normal, gain, bias, strict=True)])
 
 
 def dnn(params: Params, fields: np.ndarray) -> np.ndarray:

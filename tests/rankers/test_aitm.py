@@ -25,7 +25,7 @@ def transfer(params: oracles.Params, handed: np.ndarray, own: np.ndarray) -> np.
 
 def as_the_paper(params: oracles.Params, row: np.ndarray) -> list[float]:
     """Every step of the funnel after the one before it."""
-    logits = []
+    logits, hidden = [], np.zeros(0)
     for t in range(LABELS):
         own = oracles.layers(params[f"tower_{t}"], oracles.dnn(params[f"network_{t}"], row))
         if t:

@@ -13,7 +13,9 @@ HISTORY, CANDIDATE = RNG.normal(size=(4, 5, 3)), RNG.normal(size=(4, 3))
 THERE = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
 
 
-def as_the_paper(params: oracles.Params, history: np.ndarray, there: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+def as_the_paper(
+    params: oracles.Params, history: np.ndarray, there: np.ndarray, candidate: np.ndarray
+) -> np.ndarray:
     """sum_h a(h, c) h over the items that are there; the weights are not normalised."""
     found = np.zeros(3)
     for item, is_there in zip(history, there, strict=True):

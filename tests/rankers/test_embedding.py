@@ -20,7 +20,16 @@ from reland_jax.rankers.embedding import (
     table_rows,
 )
 from tests.rankers import oracles
-from tests.rankers.toys import LOOKUPS, SCHEMA, TABLE_ROWS, USERS, in_float64, random_like, toy_batch, toy_texts
+from tests.rankers.toys import (
+    LOOKUPS,
+    SCHEMA,
+    TABLE_ROWS,
+    USERS,
+    in_float64,
+    random_like,
+    toy_batch,
+    toy_texts,
+)
 from tests.rankers.toys import SEED_USERS as S
 
 WIDTH = 3
@@ -125,6 +134,8 @@ def test_seed_users_start_at_zero_and_the_rest_does_not() -> None:
 def test_texts_start_at_zero() -> None:
     arm, texts = ARMS["reland"], toy_texts()
     module = FieldEmbedding(SCHEMA, arm, WIDTH, 0.01)
-    rows = look_up(jax.random.normal(jax.random.key(1), (TABLE_ROWS, WIDTH)), table_index(SCHEMA, BATCH, texts))
+    rows = look_up(
+        jax.random.normal(jax.random.key(1), (TABLE_ROWS, WIDTH)), table_index(SCHEMA, BATCH, texts)
+    )
     fields = module.apply(module.init(jax.random.key(0), rows, BATCH, texts), rows, BATCH, texts)
     assert not np.asarray(fields)[:, -arm.fields :].any() and np.asarray(fields)[:, :2].any()

@@ -53,7 +53,9 @@ def test_the_serial_form_is_that_of_the_paper(blocks: int, reduction: float, tex
     np.testing.assert_allclose(found, [serial(params, row) for row in FIELDS], **CLOSE)
     declared = 3 * (4 - text_fields)
     assert params["block_0"]["mask_inner"]["kernel"].shape == (12, int(reduction * declared))
-    assert all(params[f"block_{n}"]["mask_inner"]["kernel"].shape[1] == reduction * 4 for n in range(1, blocks))
+    assert all(
+        params[f"block_{n}"]["mask_inner"]["kernel"].shape[1] == reduction * 4 for n in range(1, blocks)
+    )
 
 
 @pytest.mark.parametrize("layers", [(), (6, 5)])
@@ -77,7 +79,9 @@ def test_a_mask_of_ones_leaves_a_layer_with_layer_norm() -> None:
     with jax.enable_x64(True):
         found = module.apply({"params": params}, masked, fields)
     norm = params["norm"]
-    plain = [oracles.layer_norm(row, norm["scale"], norm["bias"]) for row in masked @ params["hidden"]["kernel"]]
+    plain = [
+        oracles.layer_norm(row, norm["scale"], norm["bias"]) for row in masked @ params["hidden"]["kernel"]
+    ]
     np.testing.assert_allclose(found, np.maximum(plain, 0), **CLOSE)
 
 

@@ -26,7 +26,9 @@ def as_the_paper(params: oracles.Params, row: np.ndarray, levels: int) -> list[f
     for level in range(levels):
         shared = [expert(level, f"shared_{n}", x_shared) for n in range(SHARED)]
         own = [[expert(level, f"expert_{t}_{n}", x[t]) for n in range(OWN)] for t in range(LABELS)]
-        mixed = [oracles.gate(params[f"level_{level}_gate_{t}"], x[t], own[t] + shared) for t in range(LABELS)]
+        mixed = [
+            oracles.gate(params[f"level_{level}_gate_{t}"], x[t], own[t] + shared) for t in range(LABELS)
+        ]
         if level < levels - 1:
             x_shared = oracles.gate(params[f"level_{level}_gate_shared"], x_shared, sum(own, []) + shared)
         x = mixed

@@ -66,7 +66,11 @@ def test_logistic_regression_is_one_sum_over_its_weights() -> None:
         found = predict(ranker, params, in_float64(BATCH), TEXTS)
     table, dense = np.asarray(params.table)[:, 0], jax.tree.map(np.asarray, params.dense["params"])
     for row in range(6):
-        logit = table[BATCH["user"][row]] * (BATCH["user"][row] > 0) + table[8 + BATCH["item"][row]] + dense["task"]["network"]["bias"][0]
+        logit = (
+            table[BATCH["user"][row]] * (BATCH["user"][row] > 0)
+            + table[8 + BATCH["item"][row]]
+            + dense["task"]["network"]["bias"][0]
+        )
         for name in ("age", "price"):
             logit += float(BATCH[name][row]) * dense["embedding"][f"numeric_{name}"][0]
         for name, first in (("topics", 18), ("history", 8)):
@@ -76,7 +80,11 @@ def test_logistic_regression_is_one_sum_over_its_weights() -> None:
 
 
 def test_din_attends_whatever_the_settings_say() -> None:
-    for network, history, expected in (("din", "mean", True), ("dnn", "mean", False), ("dnn", "attention", True)):
+    for network, history, expected in (
+        ("din", "mean", True),
+        ("dnn", "mean", False),
+        ("dnn", "attention", True),
+    ):
         ranker = toy_ranker(ARMS["id"], network=network, history=history)
         params: Parameters = jax.eval_shape(lambda r=ranker: init_params(r, jax.random.key(0), BATCH, TEXTS))
         assert ("attention_history" in params.dense["params"]["embedding"]) == expected

@@ -20,6 +20,8 @@ def test_an_output_on_the_network() -> None:
 
 
 def test_a_linear_network_is_the_logit() -> None:
-    params, found = applied(Single(lambda name: LogisticRegression(name=name), is_logit=True), FIELDS[..., :1])
+    params, found = applied(
+        Single(lambda name: LogisticRegression(name=name), is_logit=True), FIELDS[..., :1]
+    )
     expected = FIELDS[..., 0].sum(1, keepdims=True) + params["network"]["bias"]
     np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -90,7 +90,10 @@ def test_the_loss_is_log_loss_and_penalties(task: str) -> None:
     if task == "aitm":
         per_row += 0.4 * np.maximum(p[:, 1] - p[:, 0], 0)
     embedding = params.dense["params"]["embedding"]
-    texts = sum((np.asarray(embedding[name]["projection"]["kernel"]) ** 2).sum() for name in ("item_text", "rationale"))
+    texts = sum(
+        (np.asarray(embedding[name]["projection"]["kernel"]) ** 2).sum()
+        for name in ("item_text", "rationale")
+    )
     assert found == pytest.approx((w * per_row).sum() + 0.3 * texts, rel=1e-4)
 
 
@@ -118,14 +121,18 @@ def test_texts_are_learned_from_a_warm_start() -> None:
     ranker = toy_ranker(ARMS["reland"], **settings)
     started = warm_started(init_params(ranker, KEY, BATCH, TEXTS), fresh(toy_ranker(ARMS["id"], **settings)))
     looked_up = look_up(started.table, table_index(ranker, BATCH, TEXTS))
-    gradient = jax.grad(loss_of, argnums=1)(ranker, started.dense, looked_up, BATCH, TEXTS)["params"]["embedding"]
+    gradient = jax.grad(loss_of, argnums=1)(ranker, started.dense, looked_up, BATCH, TEXTS)["params"][
+        "embedding"
+    ]
     assert np.abs(gradient["rationale"]["projection"]["kernel"]).max() > 1e-5
     assert np.abs(gradient["item_text"]["projection"]["kernel"]).max() > 1e-5
 
 
 def test_an_earlier_ranker_of_another_kind_is_refused() -> None:
     later = init_params(toy_ranker(ARMS["reland"]), KEY, BATCH, TEXTS)
-    with pytest.raises(RelandError, match="cannot begin at the earlier ranker: its parameter .* and here it is none"):
+    with pytest.raises(
+        RelandError, match="cannot begin at the earlier ranker: its parameter .* and here it is none"
+    ):
         warm_started(later, fresh(toy_ranker(ARMS["id"], network="dcn_v2")))
     with pytest.raises(RelandError, match="network, task, sizes and schema must be equal"):
         warm_started(later, fresh(toy_ranker(ARMS["id"], width=5)))
@@ -145,7 +152,9 @@ def auc(score: np.ndarray, label: np.ndarray) -> float:
     rank = np.empty(len(score))
     rank[np.argsort(score)] = np.arange(1, len(score) + 1)
     positives = int(label.sum())
-    return float((rank[label > 0].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
+    return float(
+        (rank[label > 0].sum() - positives * (positives + 1) / 2) / (positives * (len(label) - positives))
+    )
 
 
 def crossed_log(size: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -162,7 +171,13 @@ def crossed_log(size: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray
 def trained_auc(network: str) -> tuple[float, float]:
     """AUC of a trained ranker on new rows, and of the true probabilities."""
     schema = FieldSchema((Field("first", "categorical", 11), Field("second", "categorical", 11)), ("click",))
-    sizes: dict[str, Any] = {"layers": (16,), "block_width": 16, "blocks": 2, "width": 8, "embedding_scale": 0.1}
+    sizes: dict[str, Any] = {
+        "layers": (16,),
+        "block_width": 16,
+        "blocks": 2,
+        "width": 8,
+        "embedding_scale": 0.1,
+    }
     ranker = create_ranker(RankerConfig(network=network, **sizes), schema, ARMS["id"])
     rows, dense = lazy_adam(0.02), optax.adam(0.005)
     step = jax.jit(partial(train_step, ranker, rows, dense), donate_argnums=0)
@@ -216,7 +231,9 @@ def test_arms_differ_by_what_stands_in_for_the_rationale() -> None:
     for name in ("f_item", "reland", "permuted", "noise", "own", "seed_id"):
         ranker, own = toy_ranker(ARMS[name]), np.ones((7, 5), np.float32)
         texts = arm_texts(ARMS[name], TEXTS, own)
-        counts[name] = parameter_counts(jax.eval_shape(lambda r=ranker, t=texts: init_params(r, KEY, BATCH, t)))
+        counts[name] = parameter_counts(
+            jax.eval_shape(lambda r=ranker, t=texts: init_params(r, KEY, BATCH, t))
+        )
     assert counts["reland"] == counts["permuted"] == counts["noise"] == counts["own"]
     width, projection = 3, 5 * 3 + 3
     assert counts["seed_id"]["table"] == counts["reland"]["table"] + 3 * width

@@ -80,7 +80,9 @@ def toy_ranker(arm: Arm, **changed: Any) -> Ranker:
 def in_float64(tree: Any) -> Any:
     """Floating arrays of a tree in float64, others as they are."""
     return jax.tree.map(
-        lambda leaf: np.asarray(leaf, np.float64) if np.asarray(leaf).dtype == np.float32 else np.asarray(leaf),
+        lambda leaf: (
+            np.asarray(leaf, np.float64) if np.asarray(leaf).dtype == np.float32 else np.asarray(leaf)
+        ),
         tree,
     )
 
