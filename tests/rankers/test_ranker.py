@@ -19,6 +19,7 @@ from tests.rankers import oracles
 from tests.rankers.toys import FUNNEL, SCHEMA, in_float64, random_like, toy_batch, toy_ranker, toy_texts
 
 TEXTS, BATCH = toy_texts(), toy_batch()
+compiled_scores = jax.jit(predict, static_argnums=0)
 OFTEN = {
     ("logistic", "single"), ("dnn", "shared_bottom"), ("dcn_v2", "esmm"), ("din", "mmoe"),
     ("masknet_serial", "ple"), ("masknet_parallel", "aitm"),
@@ -47,9 +48,11 @@ def test_a_row_does_not_depend_on_the_others(network: str, task: str) -> None:
     with jax.enable_x64(True):
         batch, texts = in_float64(BATCH), in_float64(TEXTS)
         params = jax.tree.map(jax.numpy.asarray, params)
-        found = predict(ranker, params, batch, texts)
-        moved = predict(ranker, params, {name: column[order] for name, column in batch.items()}, texts)
-        alone = predict(ranker, params, {name: column[3:4] for name, column in batch.items()}, texts)
+        found = compiled_scores(ranker, params, batch, texts)
+        moved = compiled_scores(
+            ranker, params, {name: column[order] for name, column in batch.items()}, texts
+        )
+        alone = compiled_scores(ranker, params, {name: column[3:4] for name, column in batch.items()}, texts)
     assert found.reached.shape == (6, len(labels_of(task)))
     assert np.asarray(found.reached).std(0).min() > 1e-4
     for one, two, three in zip(found, moved, alone, strict=True):
@@ -63,7 +66,7 @@ def test_logistic_regression_is_one_sum_over_its_weights() -> None:
     params: Any = random_like(jax.eval_shape(lambda: init_params(ranker, jax.random.key(0), BATCH, TEXTS)))
     with jax.enable_x64(True):
         params = jax.tree.map(jax.numpy.asarray, params)
-        found = predict(ranker, params, in_float64(BATCH), TEXTS)
+        found = compiled_scores(ranker, params, in_float64(BATCH), TEXTS)
     table, dense = np.asarray(params.table)[:, 0], jax.tree.map(np.asarray, params.dense["params"])
     for row in range(6):
         logit = (

@@ -53,10 +53,10 @@ def test_the_loss_is_the_mean_over_rows_that_count() -> None:
     for row in range(6):
         for at in range(2):
             p = 1 / (1 + math.exp(-logits[row, at]))
-            total -= batch["weight"][row] * math.log(p if reached[row, at] else 1 - p)
+            total -= float(batch["weight"][row]) * math.log(p if reached[row, at] else 1 - p)
     with jax.enable_x64(True):
         found = funnel_loss(jnp.asarray(logits), jnp.asarray(reached), jnp.asarray(batch["weight"]))
-    assert float(found) == pytest.approx(total / batch["weight"].sum(), rel=1e-10)
+    assert float(found) == pytest.approx(total / float(batch["weight"].sum()), rel=1e-10)
     assert float(funnel_loss(jnp.asarray(logits), jnp.asarray(reached), jnp.zeros(6))) == 0
 
 

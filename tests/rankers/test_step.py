@@ -33,6 +33,13 @@ from tests.rankers.toys import FUNNEL, TABLE_ROWS, random_like, toy_batch, toy_r
 
 TEXTS, BATCH = toy_texts(), toy_batch()
 KEY = jax.random.key(0)
+compiled_scores = jax.jit(predict, static_argnums=0)
+compiled_loss = jax.jit(loss_of, static_argnums=0)
+
+
+def fresh_by_flax(ranker: Ranker, texts: Texts = TEXTS) -> Parameters:
+    """Parameters as training starts with them."""
+    return jax.jit(init_params, static_argnums=0)(ranker, KEY, BATCH, texts)
 
 
 def fresh(ranker: Ranker, texts: Texts = TEXTS, seed: int = 2) -> Parameters:
@@ -47,7 +54,7 @@ def test_a_step_moves_the_rows_that_count_alone() -> None:
     rows, dense = lazy_adam(0.1), optax.adam(0.1)
     before = init_state(fresh(ranker), rows, dense)
     other = toy_batch(seed=9) | {"click": np.ones(6, np.float32)}
-    step = partial(train_step, ranker, rows, dense)
+    step = jax.jit(partial(train_step, ranker, rows, dense))
     between, _ = step(before, other, TEXTS, KEY)
     after, _ = step(between, BATCH, TEXTS, KEY)
     index = np.asarray(table_index(ranker, BATCH, TEXTS))[(BATCH["weight"] * BATCH["click"]) > 0]
@@ -67,10 +74,11 @@ def test_the_gradient_of_the_rows_is_that_of_the_table() -> None:
         index = table_index(ranker, BATCH, texts)
         return loss_of(ranker, params.dense, look_up(table, index), BATCH, texts)
 
-    gradient = np.asarray(jax.grad(loss)(params.table), np.float64)
+    gradient = np.asarray(jax.jit(jax.grad(loss))(params.table), np.float64)
     size = np.sqrt(np.mean(gradient**2, 1, keepdims=True))
     expected = np.asarray(params.table) - 0.1 * gradient / (size + 1e-8)
-    state, _ = train_step(ranker, optimizer, dense, init_state(params, optimizer, dense), BATCH, texts, KEY)
+    step = jax.jit(partial(train_step, ranker, optimizer, dense))
+    state, _ = step(init_state(params, optimizer, dense), BATCH, texts, KEY)
     np.testing.assert_allclose(state.params.table, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -81,8 +89,8 @@ def test_the_loss_is_log_loss_and_penalties(task: str) -> None:
     ranker = toy_ranker(ARMS["reland"], task=task, labels=labels, **penalties)
     params = fresh(ranker)
     looked_up = look_up(params.table, table_index(ranker, BATCH, TEXTS))
-    found = float(loss_of(ranker, params.dense, looked_up, BATCH, TEXTS))
-    p = np.asarray(predict(ranker, params, BATCH, TEXTS).reached, np.float64)
+    found = float(compiled_loss(ranker, params.dense, looked_up, BATCH, TEXTS))
+    p = np.asarray(compiled_scores(ranker, params, BATCH, TEXTS).reached, np.float64)
     y = np.cumprod(np.stack([BATCH[name] for name in labels], 1), 1)
     w = BATCH["weight"] / BATCH["weight"].sum()
     per_row = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1)
@@ -98,42 +106,58 @@ def test_the_loss_is_log_loss_and_penalties(task: str) -> None:
 
 
 EVERY = [
-    ("logistic", "single"), ("dnn", "shared_bottom"), ("dcn_v2", "ple"), ("din", "mmoe"), ("dcn_v2", "aitm"),
-    ("masknet_serial", "esmm"), ("masknet_parallel", "single"), ("masknet_parallel", "ple"),
+    ("logistic", "single"),
+    ("masknet_parallel", "single"),
+    *(
+        pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in (
+            ("dnn", "shared_bottom"), ("dcn_v2", "ple"), ("din", "mmoe"), ("dcn_v2", "aitm"),
+            ("masknet_serial", "esmm"), ("masknet_parallel", "ple"),
+        )
+    ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["f_item", "reland", "seed_id"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reland",
+        pytest.param("f_item", marks=pytest.mark.slow),
+        pytest.param("seed_id", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("network", "task"), EVERY)
 def test_a_ranker_with_texts_begins_at_the_one_without(network: str, task: str, name: str) -> None:
     settings = {"network": network, "task": task, "labels": ("click",) if task == "single" else FUNNEL}
     plain, ranker = toy_ranker(ARMS["id"], **settings), toy_ranker(ARMS[name], **settings)
     earlier, texts = fresh(plain), arm_texts(ARMS[name], TEXTS)
-    started = warm_started(init_params(ranker, KEY, BATCH, texts), earlier)
-    expected = predict(plain, earlier, BATCH, Texts())
-    for found, wanted in zip(predict(ranker, started, BATCH, texts), expected, strict=True):
+    started = warm_started(fresh_by_flax(ranker, texts), earlier)
+    expected = compiled_scores(plain, earlier, BATCH, Texts())
+    for found, wanted in zip(compiled_scores(ranker, started, BATCH, texts), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_texts_are_learned_from_a_warm_start() -> None:
     """Zero is not a place where the gradient of a projection vanishes."""
-    settings: dict[str, Any] = {"network": "masknet_parallel", "text_l2": 0.0}
+    settings: dict[str, Any] = {"text_l2": 0.0, "layers": (32,), "block_width": 16}
     ranker = toy_ranker(ARMS["reland"], **settings)
-    started = warm_started(init_params(ranker, KEY, BATCH, TEXTS), fresh(toy_ranker(ARMS["id"], **settings)))
+    started = warm_started(fresh_by_flax(ranker), fresh(toy_ranker(ARMS["id"], **settings)))
     looked_up = look_up(started.table, table_index(ranker, BATCH, TEXTS))
-    gradient = jax.grad(loss_of, argnums=1)(ranker, started.dense, looked_up, BATCH, TEXTS)["params"][
-        "embedding"
-    ]
+    gradient = jax.jit(jax.grad(loss_of, argnums=1), static_argnums=0)(
+        ranker, started.dense, looked_up, BATCH, TEXTS
+    )["params"]["embedding"]
     assert np.abs(gradient["rationale"]["projection"]["kernel"]).max() > 1e-5
     assert np.abs(gradient["item_text"]["projection"]["kernel"]).max() > 1e-5
 
 
 def test_an_earlier_ranker_of_another_kind_is_refused() -> None:
-    later = init_params(toy_ranker(ARMS["reland"]), KEY, BATCH, TEXTS)
+    later = fresh_by_flax(toy_ranker(ARMS["reland"]))
+    serial = {"network": "masknet_serial"}
     with pytest.raises(
-        RelandError, match="cannot begin at the earlier ranker: its parameter .* and here it is none"
+        RelandError, match="its parameter dense/params/task/network/block_2/.* here it is none"
     ):
-        warm_started(later, fresh(toy_ranker(ARMS["id"], network="dcn_v2")))
+        later_serial = fresh_by_flax(toy_ranker(ARMS["reland"], **serial))
+        warm_started(later_serial, fresh(toy_ranker(ARMS["id"], **serial, blocks=3)))
     with pytest.raises(RelandError, match="network, task, sizes and schema must be equal"):
         warm_started(later, fresh(toy_ranker(ARMS["id"], width=5)))
 
@@ -143,7 +167,7 @@ def test_dropout_depends_on_the_key_alone() -> None:
     params = fresh(ranker)
     looked_up = look_up(params.table, table_index(ranker, BATCH, TEXTS))
     keys = (KEY, KEY, jax.random.key(1))
-    losses = [float(loss_of(ranker, params.dense, looked_up, BATCH, TEXTS, key)) for key in keys]
+    losses = [float(compiled_loss(ranker, params.dense, looked_up, BATCH, TEXTS, key)) for key in keys]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -161,7 +185,7 @@ def crossed_log(size: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray
     """Clicks whose logit has a product of two fields, and their true probabilities."""
     rng = np.random.default_rng(seed)
     first, second = (rng.integers(1, 11, size, dtype=np.int32) for _ in range(2))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, 11))
+    signs = np.where(np.arange(22).reshape(2, 11) % 2, 1.0, -1.0)
     p = 1 / (1 + np.exp(-(2.0 * signs[0, first] * signs[1, second] + 0.5 * signs[0, first] - 0.3)))
     batch = {"first": first, "second": second, "click": (rng.random(size) < p).astype(np.float32)}
     rows = np.full(size, -1, np.int32)
@@ -193,17 +217,20 @@ def trained_auc(network: str) -> tuple[float, float]:
     return auc(found + noise, new["click"]), auc(p + noise, new["click"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["masknet_serial", "masknet_parallel", "dnn", "dcn_v2"])
 def test_a_product_of_two_fields_is_learned(network: str) -> None:
     found, best = trained_auc(network)
     assert found > best - 0.005
 
 
+@pytest.mark.slow
 def test_logistic_regression_cannot_learn_a_product() -> None:
     found, best = trained_auc("logistic")
     assert 0.5 < found < best - 0.1
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_no_number() -> None:
     """The table by rows over four devices, the batch over two; there is a padding row."""
     ranker = toy_ranker(ARMS["seed_id"], task="esmm", labels=FUNNEL)
