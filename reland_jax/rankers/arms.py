@@ -85,7 +85,7 @@ def arm_texts(arm: Arm, texts: Texts, own: np.ndarray | None = None, seed: int =
         own = _there(arm, own, "texts of the users")
         has_one = own.any(axis=1)
         rows = np.where(has_one, np.arange(len(own)), -1).astype(np.int32)
-        return Texts(items, own, rows, has_one.astype(np.float32))
+        return Texts(items, own, rows, np.asarray(has_one, np.float32))
     found = _there(arm, texts.seed, "seed users of the users")
     cosine = _there(arm, texts.cosine, "cosines of the users")
     if arm.reads_seed_ids:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from reland_jax.mesh import DATA, MODEL, constrain
+from reland_jax.models import applied
 from reland_jax.rankers.embedding import OUTSIDE, init_table, look_up
 from reland_jax.rankers.ranker import Ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState
@@ -98,7 +99,7 @@ def loss_of(
         ``<float32>[]``.
     """
     config, rngs = ranker.config, None if key is None else {"dropout": key}
-    logits = ranker.apply(dense, looked_up, batch, texts, key is not None, rngs=rngs)
+    logits = applied(ranker, dense, looked_up, batch, texts, key is not None, rngs=rngs)
     weight = row_weights(batch, config.trained_on)
     loss = funnel_loss(logits, reached_labels(batch, config.labels), weight)
     if config.task == "aitm" and config.calibration:
@@ -171,7 +172,7 @@ def predict(ranker: Ranker, params: Parameters, batch: Batch, texts: Texts) -> S
         texts: what the arm reads.
     """
     looked_up = look_up(params.table, table_index(ranker, batch, texts))
-    return scores(ranker.apply(params.dense, looked_up, batch, texts))
+    return scores(applied(ranker, params.dense, looked_up, batch, texts))
 
 
 def warm_started(params: Parameters, earlier: Parameters) -> Parameters:

@@ -217,14 +217,12 @@ def trained_auc(network: str) -> tuple[float, float]:
     return auc(found + noise, new["click"]), auc(p + noise, new["click"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network", ["masknet_serial", "masknet_parallel", "dnn", "dcn_v2"])
 def test_a_product_of_two_fields_is_learned(network: str) -> None:
     found, best = trained_auc(network)
     assert found > best - 0.005
 
 
-@pytest.mark.slow
 def test_logistic_regression_cannot_learn_a_product() -> None:
     found, best = trained_auc("logistic")
     assert 0.5 < found < best - 0.1

@@ -27,7 +27,7 @@ TABLE_ROWS = USERS + 1 + ITEMS + 1 + 6
 LOOKUPS = 1 + 1 + 3 + 4
 
 SMALL: dict[str, Any] = {
-    "width": 3, "layers": (6, 5), "blocks": 2, "block_width": 4, "attention_layers": (4, 3), "tower": (4, 3),
+    "width": 3, "layers": (6, 5), "blocks": 2, "block_width": 4, "attention_layers": (4, 3), "tower": (9, 8),
     "experts": 2, "own_experts": 1, "levels": 2, "cross_layers": 2,
 }  # fmt: skip
 FUNNEL = ("click", "conversion")
