@@ -43,7 +43,8 @@ def test_the_tables_are_those_of_the_settings() -> None:
 def test_a_row_does_not_depend_on_the_others(network: str, task: str) -> None:
     """Rows in another order give the same scores in that order, and one row alone its own."""
     ranker = toy_ranker(ARMS["reland"], network=network, task=task, labels=labels_of(task))
-    params = random_like(jax.eval_shape(lambda: init_params(ranker, jax.random.key(0), BATCH, TEXTS)))
+    shapes = jax.eval_shape(lambda: init_params(ranker, jax.random.key(0), BATCH, TEXTS))
+    params = random_like(shapes, scale=0.4)
     order = np.array([4, 2, 0, 5, 1, 3])
     with jax.enable_x64(True):
         batch, texts = in_float64(BATCH), in_float64(TEXTS)
@@ -54,7 +55,7 @@ def test_a_row_does_not_depend_on_the_others(network: str, task: str) -> None:
         )
         alone = compiled_scores(ranker, params, {name: column[3:4] for name, column in batch.items()}, texts)
     assert found.reached.shape == (6, len(labels_of(task)))
-    assert np.asarray(found.reached).std(0).min() > 1e-4
+    assert np.asarray(found.reached).std(0).min() > 1e-6
     for one, two, three in zip(found, moved, alone, strict=True):
         np.testing.assert_allclose(two, np.asarray(one)[order], rtol=1e-10)
         np.testing.assert_allclose(three, np.asarray(one)[3:4], rtol=1e-10)

@@ -45,7 +45,7 @@ def fresh_by_flax(ranker: Ranker, texts: Texts = TEXTS) -> Parameters:
 def fresh(ranker: Ranker, texts: Texts = TEXTS, seed: int = 2) -> Parameters:
     """Random parameters in place of fresh ones: nothing is zero."""
     shapes = jax.eval_shape(lambda: init_params(ranker, KEY, BATCH, texts))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_like(shapes, seed))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), random_like(shapes, seed, scale=0.4))
 
 
 def test_a_step_moves_the_rows_that_count_alone() -> None:
@@ -96,6 +96,7 @@ def test_the_loss_is_log_loss_and_penalties(task: str) -> None:
     per_row = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1)
     per_row += 0.2 * (np.asarray(looked_up, np.float64) ** 2).sum((1, 2))
     if task == "aitm":
+        assert (w * np.maximum(p[:, 1] - p[:, 0], 0)).max() > 0.01
         per_row += 0.4 * np.maximum(p[:, 1] - p[:, 0], 0)
     embedding = params.dense["params"]["embedding"]
     texts = sum(
