@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "fields", "records", "variants"}
-CONTRACTS = GROUND | {"config", "linear", "pool_settings"}
+CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "variants": {"types", "fields"},
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},
+    "ranker_settings": {"types", "fields"},
     "config": GROUND | {"linear", "pool_settings"},
     "mesh": CONTRACTS,
     "device": {"types", "files"},
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": SHARED | {"data", "eval", "artefacts"},
     "pool_store": CONTRACTS | {"pool", "retrieval"},
     "scale": SHARED | {"retrieval"},
+    "rankers": SHARED | {"models", "text"},
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"device", "storage", "pool", "eval"},
@@ -89,7 +91,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
 }
 """The same between the parts of a room; its `__init__.py` may name any of them."""
 
-WINGS = ("pool_store", "scale")
+WINGS = ("pool_store", "rankers", "scale")
 """Rooms that the method does without. From outside only what their `__init__.py` names is imported."""
 
 FAMILIES: dict[str, set[str]] = {

@@ -1,0 +1,120 @@
+"""Optimisers of a table of embeddings that touch the rows of a step alone.
+
+A step of Adam on all parameters reads and writes the whole table and two more of its size, for a few thousand
+rows that the batch reads. These functions are given the rows, and the gradient of each lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_OUTSIDE_IS_ZERO: dict[str, Any] = {"mode": "fill", "fill_value": 0.0}
+
+
+class RowState(NamedTuple):
+    """What an optimiser keeps.
+
+    Attributes:
+        step: ``<int32>[]``, steps taken.
+        moments: arrays with a row, or a number, for every row of the table.
+    """
+
+    step: jax.Array
+    moments: tuple[jax.Array, ...]
+
+
+class RowOptimizer(NamedTuple):
+    """A pure optimiser of a table.
+
+    Attributes:
+        init: table ``<float32>[R, k]`` -> its state.
+        update: (table, state, index ``<int32>[n]``, gradients ``<float32>[n, k]``) -> (table, state). The
+            gradient of a row is the sum of those of its lookups; rows outside of the table are left out.
+    """
+
+    init: Callable[[jax.Array], RowState]
+    update: Callable[[jax.Array, RowState, jax.Array, jax.Array], tuple[jax.Array, RowState]]
+
+
+def row_wise_adagrad(learning_rate: float, epsilon: float = 1e-8, initial: float = 0.0) -> RowOptimizer:
+    """Adagrad with one number per row, ``s += mean(g^2)``, ``row -= rate g / (sqrt(s) + epsilon)``.
+
+    Args:
+        learning_rate: rate.
+        epsilon: added to the root.
+        initial: s at the start.
+    """
+
+    def init(table: jax.Array) -> RowState:
+        return RowState(jnp.zeros((), jnp.int32), (jnp.full(len(table), initial, table.dtype),))
+
+    def update(
+        table: jax.Array, state: RowState, index: jax.Array, gradients: jax.Array
+    ) -> tuple[jax.Array, RowState]:
+        rows, summed = summed_by_row(index, gradients, len(table))
+        (squares,) = state.moments
+        grown = squares.at[rows].get(**_OUTSIDE_IS_ZERO) + jnp.mean(summed**2, -1)
+        steps = -learning_rate * summed / (jnp.sqrt(grown) + epsilon)[:, None]
+        kept = RowState(state.step + 1, (squares.at[rows].set(grown, mode="drop"),))
+        return table.at[rows].add(steps, mode="drop"), kept
+
+    return RowOptimizer(init, update)
+
+
+def lazy_adam(
+    learning_rate: float, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8
+) -> RowOptimizer:
+    """Adam whose moments decay in the steps alone in which their row is read.
+
+    The correction of the start counts all steps, as PyTorch's sparse Adam does: a row that is read
+    for the first time after many steps takes the smaller step that its uncorrected moments give.
+
+    Args:
+        learning_rate: rate.
+        b1: decay of the mean of gradients.
+        b2: decay of the mean of their squares.
+        epsilon: added to the root.
+    """
+
+    def init(table: jax.Array) -> RowState:
+        return RowState(jnp.zeros((), jnp.int32), (jnp.zeros_like(table), jnp.zeros_like(table)))
+
+    def update(
+        table: jax.Array, state: RowState, index: jax.Array, gradients: jax.Array
+    ) -> tuple[jax.Array, RowState]:
+        rows, summed = summed_by_row(index, gradients, len(table))
+        first, second = (moment.at[rows].get(**_OUTSIDE_IS_ZERO) for moment in state.moments)
+        first, second = b1 * first + (1 - b1) * summed, b2 * second + (1 - b2) * summed**2
+        step = state.step + 1
+        corrected = first / (1 - b1**step), second / (1 - b2**step)
+        steps = -learning_rate * corrected[0] / (jnp.sqrt(corrected[1]) + epsilon)
+        moments = zip(state.moments, (first, second), strict=True)
+        kept = tuple(moment.at[rows].set(new, mode="drop") for moment, new in moments)
+        return table.at[rows].add(steps, mode="drop"), RowState(step, kept)
+
+    return RowOptimizer(init, update)
+
+
+def summed_by_row(index: jax.Array, gradients: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+    """Every row once, with the sum of the gradients of its lookups.
+
+    Args:
+        index: ``<int32>[n]``, the rows, from 0 on; `num_rows` and above for none.
+        gradients: ``<float32>[n, k]``.
+        num_rows: R.
+
+    Returns:
+        Distinct rows ``<int32>[n]``, filled up with numbers from R on, and their sums ``<float32>[n, k]``.
+    """
+    index = jnp.minimum(index, num_rows)
+    order = jnp.argsort(index)
+    ordered = index[order]
+    is_new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])[: len(index)]
+    place = jnp.cumsum(is_new) - 1
+    summed = jnp.zeros_like(gradients).at[place].add(gradients[order], indices_are_sorted=True)
+    filled_up = num_rows + jnp.arange(len(index), dtype=index.dtype)
+    return filled_up.at[place].set(ordered), summed
