@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},
     "config": GROUND | {"linear", "pool_settings"},
+    "presets": CONTRACTS,
     "mesh": CONTRACTS,
     "device": {"types", "files"},
     "data": CONTRACTS,
@@ -55,6 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": SHARED
     | {"artefacts", "storage", "flow"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
+    "bundle": CONTRACTS | {"artefacts", "storage", "pool", "retrieval"},
+    "serve": SHARED
+    | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
+    | {"data", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
 
@@ -88,7 +93,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
 }
 """The same between the parts of a room; its `__init__.py` may name any of them."""
 
-WINGS = ("pool_store", "scale")
+WINGS = ("pool_store", "scale", "serve")
 """Rooms that the method does without. From outside only what their `__init__.py` names is imported."""
 
 FAMILIES: dict[str, set[str]] = {
