@@ -64,6 +64,8 @@ def _table(value: Any, setting: str) -> pyarrow.Table:
             return value
         if isinstance(value, Mapping):
             return pa.table({str(name): pa.array(column) for name, column in value.items()})
+        if hasattr(value, "__arrow_c_stream__") and not hasattr(value, "iloc"):  # polars, DuckDB
+            return pa.table(value)
         if hasattr(value, "columns") and hasattr(value, "iloc"):
             return pa.Table.from_pandas(value, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import jax.tree_util
 import numpy as np
 import pytest
 
-from reland_jax.device import use_sizes
+from reland_jax.device import sizes, use_sizes
 from reland_jax.eval import Vectors
 from reland_jax.models.scores import dot_product
 from reland_jax.serve.listing import best_of, nothing, rows_of
@@ -57,7 +59,7 @@ def test_batches_change_nothing() -> None:
     vectors, _ = whole_numbers(9)
     users, masked = np.arange(USERS), random_ragged([user % 4 for user in range(USERS)], NUM_ITEMS, 2)
     whole = best_of(vectors, users, masked, 5, NUM_ITEMS)
-    with use_sizes(score_bytes=3 * 8 * (NUM_ITEMS + 1)):
+    with use_sizes(dataclasses.replace(sizes(), score_bytes=3 * 8 * (NUM_ITEMS + 1))):
         parts = best_of(vectors, users, masked, 5, NUM_ITEMS)
     np.testing.assert_array_equal(whole.item, parts.item)
     np.testing.assert_array_equal(whole.score, parts.score)
