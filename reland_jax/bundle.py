@@ -1,7 +1,7 @@
 """A trained recommender as one folder that can be shipped: the bundle.
 
-It holds what a recommendation needs and nothing else: settings, parameters, ids, histories, texts and titles of
-items, the pool and its vectors. It reads neither the raw data nor the workdir that it was made in. The
+It holds what a recommendation needs and nothing else: settings, parameters, ids, histories, texts and titles
+of items, the pool and its vectors. It reads neither the raw data nor the workdir that it was made in. The
 manifest is sealed with a checksum of its own and has size and SHA-256 of every other file; all are compared
 before anything is used. A bundle replaces one that is there as a whole, or not at all.
 """
@@ -117,7 +117,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise RelandError(f"{folder}: this bundle cannot be used: {error}") from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise RelandError(
-            f"{folder}: this bundle is damaged ({error}); copy it again from where it was made, or save it again"
+            f"{folder}: this bundle is damaged ({error}); copy it again from where it was made, or "
+            "save it again"
         ) from error
 
 
@@ -223,10 +224,11 @@ def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
 
 
 def shipped(config: Config) -> Config:
-    """The settings without what belongs to one machine: its devices and paths, names to blank out, how an LLM was
-    asked."""
+    """The settings without devices, paths, names to blank out, users to show, and how an LLM was asked."""
     usual = DataConfig()
     data = dataclasses.replace(config.data, name=Path(config.data.name).name or usual.name)
     data = dataclasses.replace(data, **{name: getattr(usual, name) for name in _FILES_OF_DATA})
     pool = dataclasses.replace(config.pool, path=None, names=())
-    return dataclasses.replace(config, data=data, pool=pool, llm=LLMConfig(), mesh=MeshConfig(), report_users=())
+    return dataclasses.replace(
+        config, data=data, pool=pool, llm=LLMConfig(), mesh=MeshConfig(), report_users=()
+    )

@@ -24,7 +24,7 @@ from reland_jax.eval import Vectors
 from reland_jax.files import resolve
 from reland_jax.presets import preset
 from reland_jax.report.cases import Labels
-from reland_jax.serve.choosing import Numbers, allowed_items, table_of
+from reland_jax.serve.choosing import Numbers, allowed_items, listed_histories, table_of
 from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed, nearest_in, shared_words
 from reland_jax.serve.fitting import fitted, made_of
 from reland_jax.serve.given import Given, with_data
@@ -129,7 +129,8 @@ class Reland:
     ) -> None:
         """Writes the bundle: one folder that needs neither the raw data nor the workdir.
 
-        A bundle that is there is replaced as a whole. It holds the users' histories; only its owner may read it.
+        A bundle that is there is replaced as a whole. It holds histories of people, so only its
+        owner may read it.
 
         Args:
             folder: the folder.
@@ -202,9 +203,10 @@ class Reland:
 
     def recommend_from_history(
         self,
-        history: Iterable[str] | Mapping[str, Iterable[str]],
+        history: Iterable[str] | Mapping[str, Iterable[str]] = (),
         k: int = 10,
         *,
+        profile: Mapping[str, str] | None = None,
         exclude_seen: bool = True,
         items: Iterable[str] | None = None,
         filter: Mapping[str, str | Sequence[str]] | None = None,
@@ -216,6 +218,7 @@ class Reland:
         Args:
             history: item ids, oldest first; or a name of one's own for each user -> item ids. Unknown items
                 are told and passed over.
+            profile: field of the users -> value, of one user without any history; otherwise not looked at.
             k: see `recommend`, as the others.
             exclude_seen: leave the history out of the lists.
             items: see `recommend`.
@@ -225,12 +228,16 @@ class Reland:
             RelandError: no item of a history is known, or see `recommend`.
         """
         self._fitted()
-        given = history if isinstance(history, Mapping) else {"": history}
-        names = [str(name) for name in given]
-        read = self._numbers.histories(list(given.values()), names)
-        matched = self._reader.match(read)
-        vectors, rows = self._reader.after(read, matched), np.arange(len(names))
-        masked = read if exclude_seen else nothing(len(names))
+        given = listed_histories(history)
+        names = list(given)
+        if profile is not None and not any(given.values()):
+            read, names = nothing(1), names[:1] or [""]
+            vectors, matched = self._reader.by_profile(profile, self._today)
+        else:
+            read = self._numbers.histories(given)
+            matched = self._reader.match(read)
+            vectors = self._reader.after(read, matched)
+        rows, masked = np.arange(len(names)), read if exclude_seen else nothing(len(names))
         ranked = self._ranked(vectors, rows, masked, k, items, filter)
         nearest = None if matched is None else matched.seed[:, 0]
         return table_of(names, ranked, self._labels, self._sentences(nearest, len(names)))

@@ -51,20 +51,20 @@ class Numbers:
         """
         return np.array([_known(name, self._item, "items") for name in _listed(ids)], np.int32)
 
-    def histories(self, histories: Sequence[Iterable[str]], names: Sequence[str]) -> Ragged:
+    def histories(self, histories: Mapping[str, Sequence[str]]) -> Ragged:
         """Items of users, oldest first; unknown ones are told and passed over.
 
         Raises:
             RelandError: of one of them no item is known.
         """
-        found = [[self._item.get(str(name)) for name in _listed(each)] for each in histories]
+        found = [[self._item.get(name) for name in ids] for ids in histories.values()]
         rows = [[item for item in row if item is not None] for row in found]
-        for name, row, known in zip(names, found, rows, strict=True):
+        for name, row, known in zip(histories, found, rows, strict=True):
             whose = f" of {visible(name)!r}" if name else ""
             if not known:
                 raise RelandError(
-                    f"the history{whose}: none of its {len(row)} items is one of the {len(self._item):,} items "
-                    "that the model knows; give ids as they are in the data"
+                    f"the history{whose}: none of its {len(row)} items is one of the {len(self._item):,} "
+                    "items that the model knows; give ids as they are in the data"
                 )
             if len(known) < len(row):
                 _log.warning("the history%s: %d unknown items passed over", whose, len(row) - len(known))
@@ -122,6 +122,18 @@ def table_of(
         "title": pa.array(labels.titles[item].tolist(), pa.string()),
         "explanation": pa.array(np.array(explanations, object)[row], pa.string()),
     })  # fmt: skip
+
+
+def listed_histories(history: str | Iterable[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Histories by the name of their user; "" for one that has none."""
+    given = history if isinstance(history, Mapping) else {"": history}
+    return {str(name): _listed(ids) for name, ids in given.items()}
+
+
+def listed_histories(history: str | Iterable[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Histories by the name of their user; "" for one that has none."""
+    given = history if isinstance(history, Mapping) else {"": history}
+    return {str(name): _listed(ids) for name, ids in given.items()}
 
 
 def _listed(ids: str | Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Why a user is recommended something, as plain values: seed users with their rationales, and evidence.
 
-The evidence is read off what the model has read: the words that an item's text shares with the rationales, and
-the history items that are most like it to the model. It does not say that the score would be another without.
+The evidence is read off what the model has read: words that an item's text shares with the rationales, and
+history items that are most like it to the model. It does not say that the score would be another without.
 """
 
 from __future__ import annotations

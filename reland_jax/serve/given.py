@@ -1,7 +1,7 @@
 """Interactions that a program holds in memory, as the files that the readers of `data` read.
 
-A table is written to the workdir as Parquet and named in the settings. So there is one reader, with its checks
-and its account of the loading, and a run finds by the content of the file whether anything is new.
+A table is written to the workdir as Parquet and named in the settings. So there is one reader, with its
+checks and its account of the loading, and a run finds by the content of the file whether anything is new.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _table(value: Any, setting: str) -> pyarrow.Table:
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise RelandError(f"{_NAMES[setting]}: not a table ({error})") from None
     raise RelandError(
-        f"{_NAMES[setting]}: a {type(value).__name__} is not a table; give a path, a pandas or Arrow table, or "
-        'a mapping of columns, such as {"user_id": ..., "item_id": ..., "timestamp": ...}'
+        f"{_NAMES[setting]}: a {type(value).__name__} is not a table; give a path, a pandas or Arrow table, "
+        'or a mapping of columns, such as {"user_id": ..., "item_id": ..., "timestamp": ...}'
     )
 
 

@@ -8,6 +8,7 @@ vectors of its items (`retrieval.inductive`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,16 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.bundle import Bundle
-from reland_jax.eval import Vectors
+from reland_jax.config import nearest_name
+from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
 from reland_jax.flow import Made
 from reland_jax.mesh import device_put_rows
 from reland_jax.models import SequentialRecommender
 from reland_jax.models.scores import dot_product
-from reland_jax.retrieval import FoldIn, fold_in, learn_fold_in
+from reland_jax.retrieval import FoldIn, fold_in, learn_fold_in, most_voted, profile_weights, profiles
+from reland_jax.retrieval.cold import ProfileWeights
 from reland_jax.retrieval.index import search
 from reland_jax.serve.listing import nothing
 from reland_jax.stages import ASSIGN, SPLIT, recommender_of
 from reland_jax.stages.assign import given
+from reland_jax.strings import as_strings
 from reland_jax.train import ClosedForm, Task, history_encoder
 from reland_jax.types import Assignment, Ragged, RelandError, Splits
 
@@ -79,6 +83,47 @@ class Reader:
         count = min(bundle.config.retrieval.neighbours, len(rows))
         seed, cosine = search(behaviour, bundle.pool.behaviour[rows], count, bundle.config.retrieval)
         return Assignment(rows[seed].astype(np.int32), cosine)
+
+    def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:
+        """One new user of whom a profile alone is known, and its seed users, by the rule for cold users.
+
+        Users vote by the likeness of profiles (`retrieval.cold`): for their seed users where the variant
+        reads rationales, else for themselves.
+
+        Args:
+            profile: field of the users -> value.
+            today: vectors of all users.
+
+        Raises:
+            RelandError: a field that the data lack, or a linear model of items, which has no vectors.
+        """
+        check_vectors(self)
+        bundle = self._bundle
+        weights = self._profile_weights(profile)
+        pool, matched, warm = bundle.pool, self._given(), weights.warm
+        source, found = warm, None
+        if pool is not None and matched is not None:
+            nearest, (_, k) = matched.seed[warm, 0], matched.seed.shape
+            source, found = pool.seeds.user[nearest], most_voted(weights, nearest, len(pool.rationales), k)
+            found = Assignment(found.seed[-1:], found.cosine[-1:])
+        arrays = (weights.cold, weights.cold_profile, weights.weight, source, weights.warm_profile)
+        users = jnp.pad(today.users[: bundle.splits.num_users], ((0, 1), (0, 0)))
+        whole = impute_cold_users(today._replace(users=users), ColdUserWeights(*map(jnp.asarray, arrays)))
+        return whole._replace(users=whole.users[-1:]), found
+
+    def _profile_weights(self, profile: Mapping[str, str]) -> ProfileWeights:
+        """The votes of all users for the new one, who is the last of those without training items."""
+        bundle, known = self._bundle, self._bundle.interactions.user_features
+        for name in profile or ("",):
+            if name not in known:
+                hint = nearest_name(name, list(known)) if known else "the data describe no users"
+                raise RelandError(f"profile: {name!r} is not a field of the users; {hint}")
+        columns = {
+            name: as_strings([*column.tolist(), str(profile.get(name, ""))]) for name, column in known.items()
+        }
+        activity = np.append(bundle.splits.train.lengths(), 0)
+        profile_of = profiles(columns, len(activity))
+        return profile_weights(profile_of, activity, bundle.config.retrieval.cold_mismatch)
 
     @property
     def _is_set(self) -> bool:

@@ -15,6 +15,7 @@ from reland_jax.config import Config
 from reland_jax.eval import best_items
 from reland_jax.presets import preset
 from reland_jax.serve import Reland
+from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 from tests.serve.toys import TITLES, model_of, toy_bundle
 from tests.stages.toys import REPEATS
@@ -187,3 +188,15 @@ def test_importing_the_package_stays_light() -> None:
     assert reland_jax.Reland is Reland
     with pytest.raises(AttributeError, match="no attribute 'Reeland'"):
         reland_jax.Reeland  # noqa: B018
+
+
+def test_a_user_of_whom_a_profile_alone_is_known(tmp_path: Path) -> None:
+    bundle = toy_bundle(tmp_path, "lightgcn")
+    features = {"city": as_strings(["Bern"] * 4)}
+    found = model_of(bundle._replace(interactions=bundle.interactions._replace(user_features=features)))
+    rows = found.recommend_from_history(profile={"city": "Bern"}, k=6).to_pylist()
+    mine = found.recommend("u3", 6, exclude_seen=False).to_pylist()
+    assert [row["item"] for row in rows] == [row["item"] for row in mine]
+    assert {row["explanation"] for row in rows} == {"Likes 3."}
+    with pytest.raises(RelandError, match="none of its 0 items"):
+        found.recommend_from_history([])

@@ -26,7 +26,7 @@ def test_users_and_items_by_their_ids() -> None:
 @pytest.mark.parametrize(
     ("what", "name", "message"),
     [
-        ("users", "u22", "'u22' is not one of the 4 users .*did you mean 'u2'.*a new user is given by the items"),
+        ("users", "u22", "'u22' is not one of the 4 users .*did you mean 'u2'.*a new user is given by"),
         ("items", "i11", "'i11' is not one of the 6 items .*did you mean 'i1'"),
         ("items", "", "'' is not one of the 6 items"),
     ],
@@ -38,15 +38,15 @@ def test_unknown_ids_are_refused(what: str, name: str, message: str) -> None:
 
 
 def test_unknown_items_of_a_history_are_told_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    found = NUMBERS.histories([["i2", "new", "i1", "i2"], ["i3"]], ["Anna", "Ben"])
+    found = NUMBERS.histories({"Anna": ["i2", "new", "i1", "i2"], "Ben": ["i3"]})
     assert [found.row(row).tolist() for row in range(2)] == [[2, 1, 2], [3]]
     assert [record.getMessage() for record in caplog.records] == [
         "the history of 'Anna': 1 unknown items passed over"
     ]
     with pytest.raises(RelandError, match="history of 'Ben': none of its 1 items"):
-        NUMBERS.histories([["i2"], ["new"]], ["Anna", "Ben"])
+        NUMBERS.histories({"Anna": ["i2"], "Ben": ["new"]})
     with pytest.raises(RelandError, match="the history: none of its 0 items"):
-        NUMBERS.histories([[]], [""])
+        NUMBERS.histories({"": []})
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_filters(chosen: list[int] | None, wanted: dict[str, str | list[str]] | 
     expected = [
         item for item in range(1, 7)
         if (chosen is None or item in chosen)
-        and all(columns[name][item] in ([v] if isinstance(v, str) else v) for name, v in (wanted or {}).items())
+        and all(columns[name][item] in np.atleast_1d(v).tolist() for name, v in (wanted or {}).items())
     ]  # fmt: skip
     given = None if chosen is None else np.array(chosen, np.int32)
     found = allowed_items(INTERACTIONS, given, wanted)
@@ -81,8 +81,10 @@ def test_filters_that_cannot_be() -> None:
 def test_the_table_of_lists() -> None:
     ranked = Ranked(np.array([[4, 1], [6, 0]]), np.array([[2.5, 1.0], [0.5, -np.inf]], np.float32))
     found = table_of(["u1", "u0"], ranked, Labels(INTERACTIONS), ["Likes mint.", ""])
+    assert found.column_names == ["user", "rank", "item", "score", "title", "explanation"]
+    anna = {"user": "u1", "explanation": "Likes mint."}
     assert found.to_pylist() == [
-        {"user": "u1", "rank": 1, "item": "i4", "score": 2.5, "title": "Mint tea", "explanation": "Likes mint."},
-        {"user": "u1", "rank": 2, "item": "i1", "score": 1.0, "title": "Rose cream", "explanation": "Likes mint."},
-        {"user": "u0", "rank": 1, "item": "i6", "score": 0.5, "title": "Lemon cream", "explanation": ""},
+        {**anna, "rank": 1, "item": "i4", "score": 2.5, "title": "Mint tea"},
+        {**anna, "rank": 2, "item": "i1", "score": 1.0, "title": "Rose cream"},
+        {"user": "u0", "explanation": "", "rank": 1, "item": "i6", "score": 0.5, "title": "Lemon cream"},
     ]

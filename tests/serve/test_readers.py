@@ -12,6 +12,7 @@ from reland_jax.bundle import Bundle
 from reland_jax.serve.fitting import made_of
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
+from reland_jax.strings import as_strings
 from reland_jax.types import RelandError
 from tests.serve.toys import toy_bundle
 from tests.stages.toys import REPEATS
@@ -151,3 +152,25 @@ def test_a_linear_model_of_items_has_no_vectors(reader: Callable) -> None:
     check_vectors(reader("sasrec", "id")[1])
     with pytest.raises(RelandError, match="no vectors of users and items"):
         check_vectors(reader("ease", "id")[1])
+
+
+CITY = as_strings(["Bern"] * 4)
+"""The city of every user: of one that few have nothing is concluded."""
+
+
+@pytest.mark.parametrize(("variant", "voted"), [("reland", [3]), ("id", [0, 1, 2, 3])])
+def test_a_user_without_history_is_the_mean_of_those_who_are_voted_for(
+    reader: Callable, variant: str, voted: list[int]
+) -> None:
+    """With rationales all vote for the nearest of their seed users, who is the fourth."""
+    bundle, read = reader("sasrec", variant)
+    interactions = bundle.interactions._replace(user_features={"city": CITY})
+    described = Reader(bundle._replace(interactions=interactions), made_of(bundle), read.task, read.params)
+    vectors, matched = described.by_profile({"city": "Bern"}, read.today())
+    expected = np.mean([np.asarray(read.today().users)[user] for user in voted], axis=0)
+    np.testing.assert_allclose(np.asarray(vectors.users), expected[None], rtol=1e-5, atol=1e-6)
+    assert matched is None if variant == "id" else matched.seed.tolist() == [[0, 1]]
+    with pytest.raises(RelandError, match="profile: 'ciy' is not a field of the users; did you mean 'city'"):
+        described.by_profile({"ciy": "Bern"}, read.today())
+    with pytest.raises(RelandError, match="the data describe no users"):
+        read.by_profile({"city": "Bern"}, read.today())
