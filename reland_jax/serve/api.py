@@ -32,7 +32,7 @@ from reland_jax.serve.listing import Ranked, best_of, nothing, rows_of
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
 from reland_jax.train import param_shapes
-from reland_jax.types import PADDING_ITEM, Assignment, Ragged, RelandError
+from reland_jax.types import PADDING_ITEM, Assignment, Ragged, ReasoningPool, RelandError
 from reland_jax.variants import find_variant
 
 if TYPE_CHECKING:
@@ -197,8 +197,7 @@ class Reland:
         masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
         ranked = self._ranked(vectors, rows, masked, k, items, filter)
         names = bundle.interactions.ids.users[rows].tolist()
-        matched = bundle.assignment
-        nearest = None if matched is None else matched.seed[rows, 0]
+        nearest = None if bundle.assignment is None else bundle.assignment.seed[rows, 0]
         return table_of(names, ranked, self._labels, self._sentences(nearest, len(rows)))
 
     def recommend_from_history(
@@ -313,6 +312,12 @@ class Reland:
             raise RelandError("nothing is fitted yet: call fit() first, or Reland.load(folder)")
         return self._bundle
 
+    @property
+    def _pool(self) -> ReasoningPool | None:
+        """The pool, where the model reads it and it explains something; cold users may need it besides."""
+        bundle = self._fitted()
+        return bundle.pool if find_variant(bundle.variant).reads_rationales else None
+
     @cached_property
     def _today(self) -> Vectors:
         return self._reader.today()
@@ -337,10 +342,9 @@ class Reland:
 
     def _sentences(self, nearest: np.ndarray | None, count: int) -> list[str]:
         """Step 1 of the nearest seed user of each of n users; "" where there are no rationales."""
-        pool = self._fitted().pool
-        if nearest is None or pool is None:
+        if nearest is None or self._pool is None:
             return [""] * count
-        return [pool.rationales[row].step1 for row in nearest.tolist()]
+        return [self._pool.rationales[row].step1 for row in nearest.tolist()]
 
     def _rationale_rows(self, users: np.ndarray) -> list[int]:
         bundle = self._fitted()
@@ -349,7 +353,7 @@ class Reland:
         return bundle.assignment.seed[users[0], : bundle.config.retrieval.neighbours].tolist()
 
     def _seeds(self, user: int, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
-        pool, ids = self._fitted().pool, self._fitted().interactions.ids.users
+        pool, ids = self._pool, self._fitted().interactions.ids.users
         if pool is None or matched is None:
             return ()
         found = []
@@ -361,8 +365,7 @@ class Reland:
         return tuple(found)
 
     def _evidence(self, history: np.ndarray, ranked: Ranked, seeds: list[int]) -> tuple[ItemEvidence, ...]:
-        pool = self._fitted().pool
-        said = [] if pool is None else [pool.rationales[row] for row in seeds]
+        said = [] if self._pool is None else [self._pool.rationales[row] for row in seeds]
         alike = likeness(self._reader, self._today, history)
         found = []
         for item, score in zip(ranked.item[0].tolist(), ranked.score[0].tolist(), strict=True):

@@ -44,11 +44,12 @@ class Reader:
 
     def __init__(self, bundle: Bundle, made: Made, task: Task | ClosedForm, params: Any) -> None:
         """Takes a bundle, `fitting.made_of` it, its recommender and its parameters."""
-        self._bundle, self._made, self.task, self.params = bundle, made, task, params
+        self._bundle, self._made, self.task = bundle, made, task
+        self.params = jax.tree.map(jnp.asarray, params)  # not sent to the device with every batch
 
     def measured(self) -> Vectors:
         """All users as the test part of the split was ranked, and all items."""
-        return self.task.vectors(self.params, "test")
+        return self._measured
 
     def today(self) -> Vectors:
         """All users with all their interactions, held-out ones too, as far as that needs no training.
@@ -124,6 +125,10 @@ class Reader:
         activity = np.append(bundle.splits.train.lengths(), 0)
         profile_of = profiles(columns, len(activity))
         return profile_weights(profile_of, activity, bundle.config.retrieval.cold_mismatch)
+
+    @cached_property
+    def _measured(self) -> Vectors:
+        return self.task.vectors(self.params, "test")
 
     @property
     def _is_set(self) -> bool:
