@@ -21,7 +21,9 @@ from scipy import sparse
 from reland_jax.types import Ragged, RelandError
 
 RIDGE = 1e-3
-"""Regularisation of the regression, relative to the mean of the diagonal of its normal equations."""
+"""Regularisation of each predictor, relative to its own mean square, so that none is judged by its scale."""
+_LEAST = 1e-6
+"""The same relative to the mean of all predictors, for those that are always zero."""
 
 
 class FoldIn(NamedTuple):
@@ -140,5 +142,6 @@ def _solved(features: np.ndarray, users: np.ndarray, had: sparse.csr_array) -> n
         raise RelandError("no user has training items, so nothing says how items make a user")
     x, y = features[known].astype(np.float64), np.asarray(users)[known].astype(np.float64)
     gram = x.T @ x
-    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
+    own = np.diag(gram)
+    gram = gram + RIDGE * np.diag(own + _LEAST * own.mean())
     return np.linalg.solve(gram, x.T @ y).astype(np.float32)
