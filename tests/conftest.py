@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,11 @@ XLA_FLAGS = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
+
+# A shell starts what runs in its background with Ctrl-C ignored, and so would every process of these tests.
+_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if _ignored and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run; no deadline, because the first one of a shape compiles.
 hypothesis.settings.register_profile("reland", deadline=None, derandomize=True, max_examples=30)

@@ -256,9 +256,9 @@ def quality_steps(model: str, dataset: Path) -> list[list[str]]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
-    from experiments.harness.command_line import define_path
+    from experiments.harness.command_line import define_path, required_path
 
-    define_path("dataset", None, "folder NAME with NAME.inter, as atomic files", required=True)
+    required_path("dataset", "folder NAME with NAME.inter, as atomic files")
     flags.DEFINE_list("models", list(MODELS), "which backbones; duorec is compared with our own sasrec")
     define_path("workdir", "workdir-bench", "folder for records.jsonl and table.md")
     define_path("recbole_python", str(HERE / ".venv"), "environment made by setup.sh")

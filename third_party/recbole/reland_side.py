@@ -193,11 +193,11 @@ def train_until(config: Any, until: float) -> dict[str, Any]:
 
 def define_flags() -> None:
     """Defines the flags; not on import, where they could meet another script's."""
-    from experiments.harness.command_line import define_path
+    from experiments.harness.command_line import required_path
 
     flags.DEFINE_enum("model", None, list(MODELS), "backbone", required=True)
     flags.DEFINE_enum("objective", "", ["", "bpr", "prefix", "shifted"], "what is timed; --until needs none")
-    define_path("dataset", None, "folder NAME with NAME.inter", required=True)
+    required_path("dataset", "folder NAME with NAME.inter")
     flags.DEFINE_integer("epochs", 1, "training epochs to time", lower_bound=1)
     flags.DEFINE_integer("evaluations", 3, "full-ranking evaluations to time", lower_bound=1)
     flags.DEFINE_float("until", None, "train the tuned settings up to this validation NDCG@10 instead")
