@@ -54,3 +54,18 @@ def test_from_a_table_in_memory_without_a_workdir(settings: Callable[..., dict[s
     assert model._fitted().pool is None
     with pytest.raises(RelandError, match="'u99' is not one of the 30 users"):
         model.recommend("u99")
+
+
+def test_a_variant_runs_the_stages_that_it_reads_alone(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """No seed users, no prompts, no texts for `id`; and a second fit finds all of it."""
+    config = Config.from_dict(merged(Reland("demo", backbone="ease")._config.to_dict(), settings()))
+    first = Reland(config, variant="id", workdir=tmp_path).fit()
+    made = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert {"load", "split", "train"} <= made
+    assert not made & {"encode_users", "sample_seeds", "build_pool", "encode_text", "assign"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("stamp.json")}
+    again = Reland(config, variant="id", workdir=tmp_path).fit()
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("stamp.json")}
+    assert again.recommend("U000001") == first.recommend("U000001")
