@@ -53,7 +53,9 @@ def test_it_comes_back_as_it_was(bundle: Bundle, written: Path) -> None:
     for name in set(Bundle._fields) - {"config", "trained"}:
         assert_same(getattr(found, name), getattr(bundle, name))
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), bundle.trained.params)
-    assert_same(*(jax.tree.map(np.asarray, each) for each in (read_params(written, shapes), bundle.trained.params)))
+    assert_same(
+        *(jax.tree.map(np.asarray, each) for each in (read_params(written, shapes), bundle.trained.params))
+    )
 
 
 def test_what_a_variant_does_not_read_is_not_in_it(tmp_path: Path) -> None:
@@ -82,7 +84,9 @@ def test_only_its_owner_reads_it(written: Path) -> None:
 def test_no_path_of_the_machine_is_in_it() -> None:
     data = DataConfig(name="/srv/shop/purchases.csv", root="/srv", item_table="/srv/shop/items.csv")
     config = dataclasses.replace(Config(), data=data, report_users=("anna",))
-    config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path="/srv/pool", names=("Anna",)))
+    config = dataclasses.replace(
+        config, pool=dataclasses.replace(config.pool, path="/srv/pool", names=("Anna",))
+    )
     text = json.dumps(shipped(config).to_dict())
     assert "/srv" not in text and "nna" not in text and '"purchases.csv"' in text
 
@@ -120,7 +124,9 @@ def test_a_newer_bundle_is_refused_and_not_guessed_at(written: Path, tmp_path: P
     shutil.copytree(written, copy)
     told = read_sealed(copy / MANIFEST_FILE)
     write_sealed(copy / MANIFEST_FILE, told | {"format_version": FORMAT_VERSION + 1})
-    with pytest.raises(RelandError, match=f"version {FORMAT_VERSION + 1}.* reads up to {FORMAT_VERSION}.*update"):
+    with pytest.raises(
+        RelandError, match=f"version {FORMAT_VERSION + 1}.* reads up to {FORMAT_VERSION}.*update"
+    ):
         read_bundle(copy)
     write_sealed(copy / MANIFEST_FILE, told | {"format": "something else"})
     with pytest.raises(RelandError, match="not the manifest of a bundle"):

@@ -24,7 +24,9 @@ def test_commands_and_the_python_api_have_the_same(dataset: str, backbone: str) 
 
 
 def test_changes_by_dotted_name() -> None:
-    config = preset("demo", "sasrec", {"train.max_epochs": 3, "encoder.train.max_epochs": 2, "variants": ("id",)})
+    config = preset(
+        "demo", "sasrec", {"train.max_epochs": 3, "encoder.train.max_epochs": 2, "variants": ("id",)}
+    )
     assert (config.train.max_epochs, config.encoder.train.max_epochs, config.variants) == (3, 2, ("id",))
     assert config.train.learning_rate == preset("demo", "sasrec").train.learning_rate
 

@@ -1,9 +1,9 @@
 """The Python API: fit, recommend, explain, save and load, over the stages of the command line.
 
-    model = Reland("demo", backbone="sasrec").fit()
-    model.recommend(["U000001"], k=5).to_pandas()
-    model.save("bundle")
-    Reland.load("bundle").recommend_from_history(["P00003", "P00010"])
+model = Reland("demo", backbone="sasrec").fit()
+model.recommend(["U000001"], k=5).to_pandas()
+model.save("bundle")
+Reland.load("bundle").recommend_from_history(["P00003", "P00010"])
 """
 
 from __future__ import annotations

@@ -130,12 +130,6 @@ def listed_histories(history: str | Iterable[str] | Mapping[str, Iterable[str]])
     return {str(name): _listed(ids) for name, ids in given.items()}
 
 
-def listed_histories(history: str | Iterable[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Histories by the name of their user; "" for one that has none."""
-    given = history if isinstance(history, Mapping) else {"": history}
-    return {str(name): _listed(ids) for name, ids in given.items()}
-
-
 def _listed(ids: str | Iterable[str]) -> list[str]:
     return [ids] if isinstance(ids, str) else [str(each) for each in ids]
 

@@ -175,8 +175,9 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
 
 def who_had_what(history: Ragged, num_items: int, dtype: np.dtype | type = np.int8) -> sparse.csr_array:
     """X, ``[U, I]``: 1 where a user had an item."""
+    # Repeats are summed in place: the history keeps its own arrays.
     had = sparse.csr_array(
-        (np.ones(len(history.items), dtype), history.items - 1, history.indptr),
+        (np.ones(len(history.items), dtype), history.items - 1, history.indptr.copy()),
         (history.num_rows, num_items),
     )
     had.sum_duplicates()

@@ -44,7 +44,9 @@ def test_from_a_table_in_memory_without_a_workdir(settings: Callable[..., dict[s
         "user_id": [f"u{each}" for each in user], "item_id": [f"i{each}" for each in item],
         "timestamp": np.arange(len(user)),
     })  # fmt: skip
-    titles = pa.table({"item_id": [f"i{each}" for each in range(20)], "title": [f"Item {n}" for n in range(20)]})
+    titles = pa.table(
+        {"item_id": [f"i{each}" for each in range(20)], "title": [f"Item {n}" for n in range(20)]}
+    )
     config = Config.from_dict(merged(Reland("demo", backbone="ease")._config.to_dict(), settings()))
     model = Reland(config, variant="id").fit(table, items=titles)
     assert not Path(model._fitted().config.data.name).exists()

@@ -64,7 +64,9 @@ def test_new_users_are_what_the_regression_says(width: int) -> None:
     ]
     weights = regression(np.array(x, np.float64), users.astype(np.float64))
     new = [
-        predictors(REPEATED.row(u).tolist(), wide, count, [] if new_beside is None else new_beside[u].tolist())
+        predictors(
+            REPEATED.row(u).tolist(), wide, count, [] if new_beside is None else new_beside[u].tolist()
+        )
         for u in range(2)
     ]
     np.testing.assert_allclose(
@@ -80,7 +82,9 @@ def test_a_user_is_left_out_of_what_its_own_behaviour_is_predicted_from() -> Non
     for user, had in enumerate(rows):
         mean, convolved = np.zeros(3), np.zeros(3)
         for item in had:
-            others = [behaviour[o].astype(np.float64) for o, row in enumerate(rows) if item in row and o != user]
+            others = [
+                behaviour[o].astype(np.float64) for o, row in enumerate(rows) if item in row and o != user
+            ]
             if others:
                 mean += np.mean(others, axis=0) / len(had)
                 convolved += np.mean(others, axis=0) / np.sqrt(len(had) * count[item])

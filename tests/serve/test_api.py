@@ -39,7 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Rela
 
     def get(backbone: str, variant: str) -> Reland:
         if (backbone, variant) not in known:
-            known[backbone, variant] = model_of(toy_bundle(tmp_path_factory.mktemp("work"), backbone, variant))
+            known[backbone, variant] = model_of(
+                toy_bundle(tmp_path_factory.mktemp("work"), backbone, variant)
+            )
         return known[backbone, variant]
 
     return get

@@ -51,7 +51,9 @@ def test_lists_are_those_of_a_sort(seed: int, allowed: list[int] | None) -> None
     expected = sorted_lists(scores, users, masked, 4, allowed or list(range(1, NUM_ITEMS + 1)))
     for row, wanted in enumerate(expected):
         assert found.item[row, : len(wanted)].tolist() == wanted
-        assert (found.item[row, len(wanted) :] == 0).all() and np.isneginf(found.score[row, len(wanted) :]).all()
+        assert (found.item[row, len(wanted) :] == 0).all() and np.isneginf(
+            found.score[row, len(wanted) :]
+        ).all()
         np.testing.assert_array_equal(found.score[row, : len(wanted)], scores[users[row], wanted])
 
 

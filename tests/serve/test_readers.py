@@ -57,7 +57,9 @@ def test_a_sequence_is_read_as_that_of_a_trained_user(reader: Callable, variant:
         matched = bundle.assignment
         own = None if matched is None else type(matched)(matched.seed[[user]], matched.cosine[[user]])
         alone = read.after(ragged([HISTORY.row(user).tolist()]), own)
-        np.testing.assert_allclose(np.asarray(alone.users)[0], np.asarray(measured.users)[user], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(alone.users)[0], np.asarray(measured.users)[user], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_a_history_of_one_item_is_enough(reader: Callable) -> None:
