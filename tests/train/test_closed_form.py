@@ -179,3 +179,11 @@ def test_no_finite_solution_is_an_error() -> None:
     task = task_of("id", splits=SPLITS._replace(train=together), ease=tiny)
     with pytest.raises(RelandError, match="has no finite solution in float32"):
         task.solve(task.equations(), 0)
+
+
+def test_histories_with_repeats_are_left_as_they_are() -> None:
+    """They are summed in place, in a copy: the split is read again for masks and lists."""
+    history = ragged([[1, 2, 3, 1], [2, 2], [4]])
+    had = module.who_had_what(history, 4)
+    assert had.toarray().tolist() == [[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+    assert [history.row(row).tolist() for row in range(3)] == [[1, 2, 3, 1], [2, 2], [4]]
