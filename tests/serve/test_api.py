@@ -49,7 +49,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Rela
 
 EVERY = pytest.mark.parametrize(
     ("backbone", "variant"),
-    [("sasrec", "reland"), ("sasrec", "id"), ("lightgcn", "reland"), ("ease", "reland"), ("ials", "id")],
+    [
+        ("sasrec", "reland"),
+        ("lightgcn", "reland"),
+        ("ease", "reland"),
+        pytest.param("sasrec", "id", marks=pytest.mark.slow),
+        pytest.param("ials", "id", marks=pytest.mark.slow),
+    ],  # fmt: skip
 )
 
 
@@ -141,7 +147,9 @@ def test_metrics_are_those_of_the_training(model: Callable) -> None:
     assert found.evaluate()["test"] == dict(found._fitted().trained.summary.test)
 
 
-@pytest.mark.parametrize(("backbone", "variant"), [("sasrec", "reland"), ("ials", "id")])
+@pytest.mark.parametrize(
+    ("backbone", "variant"), [("sasrec", "reland"), pytest.param("ials", "id", marks=pytest.mark.slow)]
+)
 def test_vectors_give_the_scores(model: Callable, backbone: str, variant: str) -> None:
     found = model(backbone, variant)
     vectors = found.vectors()
@@ -184,9 +192,9 @@ def test_what_cannot_be_is_refused(model: Callable) -> None:
 
 def test_importing_the_package_stays_light() -> None:
     """`Reland` is there, and jax comes with it alone."""
-    code = "import sys, reland_jax; print('jax' in sys.modules, 'Reland' in dir(reland_jax) or True)"
+    code = "import sys, reland_jax; print('jax' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split()[0] == "False"
+    assert told.stdout.strip() == "False"
     assert reland_jax.Reland is Reland
     with pytest.raises(AttributeError, match="no attribute 'Reeland'"):
         reland_jax.Reeland  # noqa: B018
