@@ -12,7 +12,7 @@ from reland_jax.artefacts import Artefact
 from reland_jax.bundle import Bundle
 from reland_jax.config import Config
 from reland_jax.flow import Flow, Made, Stage
-from reland_jax.mesh import on_host, use_mesh
+from reland_jax.mesh import use_mesh
 from reland_jax.retrieval import FoldIn, learn_matching
 from reland_jax.stages import (
     ASSIGN,
@@ -44,9 +44,8 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path) -> Bundle:
         made = flow.run(_flow_of(training(begun, variant, seed)), config, workdir, known=begun)
         stage = training(made, variant, seed)
         trained = made.make(stage)
-        if trained.params is None:  # it was up to date
-            trained = trained._replace(params=trained_recommender(made, variant, seed)[1])
-        trained = trained._replace(params=on_host(trained.params))
+    # Read back as one device has them: on a mesh their rows may be filled up.
+    trained = trained._replace(params=trained_recommender(made, variant, seed)[1])
     pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
     return Bundle(
         config, variant, seed, made[LOAD], made[SPLIT], _found(made, ITEMS), _found(made, RATIONALES), pool,

@@ -71,3 +71,18 @@ def test_a_variant_runs_the_stages_that_it_reads_alone(
     again = Reland(config, variant="id", workdir=tmp_path).fit()
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("stamp.json")}
     assert again.recommend("U000001") == first.recommend("U000001")
+
+
+def test_what_was_trained_on_a_mesh_is_served_by_one_device(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Tables that were filled up for four devices have their own rows again."""
+    changes = settings(
+        mesh={"data": 1, "model": 4}, data={"demo_users": 61, "demo_items": 48, "max_length": 8}
+    )
+    config = Config.from_dict(merged(Reland("demo", backbone="lightgcn")._config.to_dict(), changes))
+    model = Reland(config, variant="id").fit()
+    interactions = model._fitted().interactions
+    assert interactions.num_users % 4 or (interactions.num_items + 1) % 4
+    model.save(tmp_path / "bundle")
+    assert Reland.load(tmp_path / "bundle").recommend() == model.recommend()
