@@ -2,8 +2,12 @@
 
 The names here are the settings of a run and the contracts between its stages; importing them costs
 no more than numpy. The work is done by the stages in `reland_jax.stages`, which `reland_jax.flow` runs, and
-`experiments.run` starts it from the command line.
+`experiments.run` starts it from the command line, `Reland` from Python.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from reland_jax.config import Config
 from reland_jax.types import (
@@ -19,6 +23,9 @@ from reland_jax.types import (
     TargetRanks,
 )
 
+if TYPE_CHECKING:
+    from reland_jax.serve import Reland
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -29,8 +36,18 @@ __all__ = [
     "Ragged",
     "Rationale",
     "ReasoningPool",
+    "Reland",
     "RelandError",
     "SeedSet",
     "Splits",
     "TargetRanks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Reland`, imported when it is asked for, since jax comes with it."""
+    if name == "Reland":
+        from reland_jax.serve import Reland
+
+        return Reland
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool_settings": {"types", "fields"},
     "ranker_settings": {"types", "fields"},
     "config": GROUND | {"linear", "pool_settings"},
+    "presets": CONTRACTS,
     "mesh": CONTRACTS,
     "device": {"types", "files"},
     "data": CONTRACTS,
@@ -58,6 +59,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": SHARED
     | {"artefacts", "storage", "flow"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
+    "bundle": CONTRACTS | {"artefacts", "storage", "pool", "retrieval"},
+    "serve": SHARED
+    | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
+    | {"data", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
 
@@ -91,7 +96,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
 }
 """The same between the parts of a room; its `__init__.py` may name any of them."""
 
-WINGS = ("pool_store", "rankers", "scale")
+WINGS = ("pool_store", "rankers", "scale", "serve")
 """Rooms that the method does without. From outside only what their `__init__.py` names is imported."""
 
 FAMILIES: dict[str, set[str]] = {

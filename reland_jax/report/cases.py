@@ -32,7 +32,7 @@ def report_content(
         users: ``<int>[B]``, users shown in full.
         lists: variant -> ``<int32>[B, K]``, their recommendations, best first; see `eval.best_items`.
     """
-    label = _Labels(inputs.interactions)
+    label = Labels(inputs.interactions)
     return ReportContent(
         results=results,
         config=config.to_keep(),
@@ -50,7 +50,7 @@ def report_content(
     )
 
 
-def _case(inputs: Inputs, label: _Labels, user: int, found: Mapping[str, np.ndarray]) -> Case:
+def _case(inputs: Inputs, label: Labels, user: int, found: Mapping[str, np.ndarray]) -> Case:
     seed = int(inputs.assignment.seed[user, 0])
     pool, splits = inputs.built.pool, inputs.splits
     rationale, ids = pool.rationales[seed], inputs.interactions.ids.users
@@ -71,13 +71,20 @@ def _case(inputs: Inputs, label: _Labels, user: int, found: Mapping[str, np.ndar
     )
 
 
-class _Labels:
-    """Titles and external ids of items."""
+class Labels:
+    """Titles and external ids of items.
+
+    Attributes:
+        ids: ``<str>[I + 1]``.
+        titles: ``<str>[I + 1]``, "" where there is none.
+    """
 
     def __init__(self, interactions: Interactions) -> None:
-        self._ids = interactions.ids.items
+        """Finds the column with the titles, if there is one."""
+        self.ids = interactions.ids.items
         titles = list(text_columns(interactions.item_features, TITLE_FIELDS).values())
-        self._titles = titles[0] if titles else as_strings([""] * len(self._ids))
+        self.titles = titles[0] if titles else as_strings([""] * len(self.ids))
 
     def all(self, items: Sequence[int] | np.ndarray) -> list[ItemLabel]:
-        return [ItemLabel(str(self._ids[item]), str(self._titles[item])) for item in items]
+        """The labels of some items, in their order."""
+        return [ItemLabel(str(self.ids[item]), str(self.titles[item])) for item in items]

@@ -8,13 +8,18 @@ from reland_jax.retrieval.assign import assign
 from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weights, profiles
 from reland_jax.retrieval.exact import exact_top_k
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
+from reland_jax.retrieval.inductive import FoldIn, fold_in, learn_fold_in, learn_matching
 from reland_jax.retrieval.scann import scann_top_k
 
 __all__ = [
     "ENGINES",
+    "FoldIn",
     "assign",
     "assign_with_cold",
     "exact_top_k",
+    "fold_in",
+    "learn_fold_in",
+    "learn_matching",
     "most_voted",
     "profile_weights",
     "profiles",

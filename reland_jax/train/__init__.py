@@ -4,7 +4,7 @@ from reland_jax.train.checkpoint import load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
 from reland_jax.train.loop import Evaluator, FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
-from reland_jax.train.tasks import Task, create_task
+from reland_jax.train.tasks import Task, create_task, history_encoder
 
 __all__ = [
     "ClosedForm",
@@ -15,6 +15,7 @@ __all__ = [
     "create_task",
     "fit",
     "fit_together",
+    "history_encoder",
     "load_params",
     "param_shapes",
     "save_params",

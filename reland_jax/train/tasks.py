@@ -299,7 +299,7 @@ def _sequence_task(
     steps = _whole_dispatches(targets, config)
     layout = _evenly(plan_layout(windows.length, steps, max_length))
     histories = {"valid": splits.train, "test": splits.train.joined(splits.valid)}
-    encoders = {part: _history_encoder(model, history, max_length) for part, history in histories.items()}
+    encoders = {part: history_encoder(model, history, max_length) for part, history in histories.items()}
     whole, inputs = _SequenceBatcher((layout.rows, layout.width)), None
     batch: _SequenceBatcher | _ViewedBatcher = whole
     if model.contrastive:
@@ -323,7 +323,7 @@ def _encoded_at_once(model: SequentialRecommender) -> int:
     return sizes().encoded_by_attention if model.attention else sizes().encoded_sequences
 
 
-def _history_encoder(
+def history_encoder(
     model: SequentialRecommender, history: Ragged, max_length: int
 ) -> Callable[[Any, Tables[jax.Array]], tuple[jax.Array, jax.Array]]:
     """A jitted function that encodes every user's most recent items; users without any get zeros."""

@@ -1,0 +1,147 @@
+"""Vectors of users who were not trained, from the items that they had (fold-in by the item side).
+
+A user's trained vector is predicted from its items by ridge regression, learned from the users who were
+trained. The predictors are the mean of the items' vectors, their sum weighed as a graph convolution weighs it
+(``1 / sqrt(n_u n_i)``), a constant, and, where there is one, a vector beside them, such as that of a user's
+rationales. It is solved at once, and a new user costs one product.
+
+Nothing depends on the backbone but the vectors themselves, so the same regression serves two purposes: the
+vector by which a user is matched to seed users (Eq. 3), and the vector by which a collaborative backbone
+scores items. It is an approximation: what a trained vector says beyond the user's set of items, such as the
+order of training, is lost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from reland_jax.types import Ragged, RelandError
+
+RIDGE = 1e-3
+"""Regularisation of each predictor, relative to its own mean square, so that none is judged by its scale."""
+_LEAST = 1e-6
+"""The same relative to the mean of all predictors, for those that are always zero."""
+
+
+class FoldIn(NamedTuple):
+    """What is needed of a user's items, and the regression.
+
+    Attributes:
+        items: ``<float32>[I + 1, E]``, a vector for every item; row 0 is zero.
+        scale: ``<float32>[I + 1]``, one by the square root of the number of users of each item; 0 for none.
+        weights: ``<float32>[2 E + B + 1, D]``, of the two sums, the vector beside them, and the constant.
+    """
+
+    items: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+
+
+def learn_fold_in(
+    users: np.ndarray, train: Ragged, items: np.ndarray, beside: np.ndarray | None = None
+) -> FoldIn:
+    """The regression of users' vectors on their items' vectors.
+
+    Args:
+        users: ``<float32>[U, D]``; users without training items are not looked at.
+        train: training items of every user; an item counts once.
+        items: ``<float32>[I + 1, E]``, of the same model.
+        beside: ``<float32>[U, B]``, a further vector of every user, or None.
+
+    Raises:
+        RelandError: no user has training items.
+    """
+    had, items = _had(train, len(items)), np.asarray(items, np.float32)
+    scale = _scale(had)
+    return FoldIn(items, scale, _solved(_features(had, items, scale, beside), users, had))
+
+
+def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> FoldIn:
+    """The same for behaviour vectors, whose encoder leaves no vectors of items behind.
+
+    An item's vector is the mean of the vectors of its users. A user is left out of the means that its own
+    vector is predicted from: for a new user nothing of the kind is known.
+
+    Args:
+        behaviour: ``<float32>[U, D]``, M of Eq. 1.
+        train: training items of every user.
+        num_items: I.
+
+    Raises:
+        RelandError: no user has training items.
+    """
+    had, behaviour = _had(train, num_items + 1), np.asarray(behaviour, np.float32)
+    count, sums, scale = _count(had), had.T @ behaviour, _scale(had)
+    items = sums / np.maximum(count, 1)[:, None]
+    of_others = np.divide(1.0, count - 1, out=np.zeros(len(count)), where=count > 1).astype(np.float32)
+    features = []
+    for weight, norm in _sums(had, scale):
+        each = weight * of_others
+        others = had @ (each[:, None] * sums) - (had @ each)[:, None] * behaviour
+        features.append(others * norm[:, None])
+    features.append(np.ones((had.shape[0], 1), np.float32))
+    return FoldIn(items, scale, _solved(np.concatenate(features, axis=1), behaviour, had))
+
+
+def fold_in(known: FoldIn, history: Ragged, beside: np.ndarray | None = None) -> np.ndarray:
+    """Vectors of users by what they had, ``<float32>[n, D]``.
+
+    Args:
+        known: the regression.
+        history: items of n users; an item counts once, and a user without any gets what the constant says.
+        beside: ``<float32>[n, B]``, as in the learning.
+    """
+    had = _had(history, len(known.items))
+    return _features(had, known.items, known.scale, beside) @ known.weights
+
+
+def _had(history: Ragged, columns: int) -> sparse.csr_array:
+    """``<float32>[n, I + 1]``, 1 where a user had an item."""
+    # Copies, since repeats are summed in place.
+    had = sparse.csr_array(
+        (np.ones(len(history.items), np.float32), history.items.copy(), history.indptr.copy()),
+        (history.num_rows, columns),
+    )
+    had.sum_duplicates()
+    had.data[:] = 1
+    return had
+
+
+def _count(had: sparse.csr_array) -> np.ndarray:
+    """``<float32>[I + 1]``, users of every item."""
+    return np.bincount(had.indices, minlength=had.shape[1]).astype(np.float32)
+
+
+def _scale(had: sparse.csr_array) -> np.ndarray:
+    count = _count(had)
+    return np.divide(1.0, np.sqrt(count), out=np.zeros_like(count), where=count > 0)
+
+
+def _sums(had: sparse.csr_array, scale: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of either sum over a user's items the weight of each item, ``[I + 1]``, and of the user, ``[n]``."""
+    length = np.maximum(np.diff(had.indptr), 1).astype(np.float32)
+    return [(np.ones_like(scale), 1 / length), (scale, 1 / np.sqrt(length))]
+
+
+def _features(
+    had: sparse.csr_array, items: np.ndarray, scale: np.ndarray, beside: np.ndarray | None
+) -> np.ndarray:
+    """Predictors ``<float32>[n, 2 E + B + 1]``."""
+    parts = [(had @ (weight[:, None] * items)) * norm[:, None] for weight, norm in _sums(had, scale)]
+    parts += [] if beside is None else [np.asarray(beside, np.float32)]
+    return np.concatenate([*parts, np.ones((had.shape[0], 1), np.float32)], axis=1)
+
+
+def _solved(features: np.ndarray, users: np.ndarray, had: sparse.csr_array) -> np.ndarray:
+    """Ridge regression in float64 by the users who had anything, ``<float32>[F, D]``."""
+    known = np.diff(had.indptr) > 0
+    if not known.any():
+        raise RelandError("no user has training items, so nothing says how items make a user")
+    x, y = features[known].astype(np.float64), np.asarray(users)[known].astype(np.float64)
+    gram = x.T @ x
+    own = np.diag(gram)
+    gram = gram + RIDGE * np.diag(own + _LEAST * own.mean())
+    return np.linalg.solve(gram, x.T @ y).astype(np.float32)

@@ -1,0 +1,382 @@
+"""The Python API: fit, recommend, explain, save and load, over the stages of the command line.
+
+model = Reland("demo", backbone="sasrec").fit()
+model.recommend(["U000001"], k=5).to_pandas()
+model.save("bundle")
+Reland.load("bundle").recommend_from_history(["P00003", "P00010"])
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.bundle import Bundle, read_bundle, read_params, write_bundle
+from reland_jax.config import Config
+from reland_jax.data import item_texts
+from reland_jax.eval import Vectors
+from reland_jax.files import resolve
+from reland_jax.presets import preset
+from reland_jax.report.cases import Labels
+from reland_jax.serve.choosing import Numbers, allowed_items, listed_histories, table_of
+from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed, nearest_in, shared_words
+from reland_jax.serve.fitting import fitted, made_of
+from reland_jax.serve.given import Given, with_data
+from reland_jax.serve.listing import Ranked, best_of, nothing, rows_of
+from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
+from reland_jax.stages import recommender_of
+from reland_jax.train import param_shapes
+from reland_jax.types import PADDING_ITEM, Assignment, Ragged, ReasoningPool, RelandError
+from reland_jax.variants import find_variant
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+class ModelVectors(NamedTuple):
+    """Vectors whose scores are the model's, for a ranker of one's own.
+
+    Attributes:
+        user_ids: ``<str>[U]``.
+        users: ``<float32>[U, E]``, as of today.
+        item_ids: ``<str>[I]``.
+        items: ``<float32>[I, E]``.
+    """
+
+    user_ids: np.ndarray
+    users: np.ndarray
+    item_ids: np.ndarray
+    items: np.ndarray
+
+
+class Reland:
+    """A recommender: one backbone with one variant, trained with one seed.
+
+    Lists are made from the newest history that needs no training: all interactions of the data, held-out ones
+    too, for sequential and linear backbones, and trained vectors for the others. The model itself is the
+    measured one, trained on the training part of the split.
+    """
+
+    def __init__(
+        self,
+        data: str | Config = "demo",
+        *,
+        backbone: str = "sasrec",
+        variant: str = "reland",
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        workdir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Nothing is read or trained yet.
+
+        Args:
+            data: name or path of a data set, or a whole `Config`, which says all but variant and seed.
+            backbone: with a name: which recommender; its settings are those of `presets`.
+            variant: "id", "f_item" or "reland".
+            seed: training seed.
+            settings: with a name: other settings by dotted name, such as ``{"train.max_epochs": 3}``.
+            workdir: folder of artefacts, which a second fit reuses; None takes a temporary one.
+
+        Raises:
+            RelandError: an unknown name, a value out of range, or settings beside a `Config`.
+        """
+        if isinstance(data, Config) and settings:
+            raise RelandError("settings: change them in the Config itself")
+        self._config = data if isinstance(data, Config) else preset(data, backbone, settings)
+        self._variant, self._seed = find_variant(variant).name, seed
+        self._workdir = None if workdir is None else resolve(workdir)
+        self._bundle: Bundle | None = None
+
+    def fit(self, interactions: Given = None, *, items: Given = None, users: Given = None) -> Reland:
+        """Trains; stages that are up to date in the workdir are reused.
+
+        Args:
+            interactions: a path, a pandas or Arrow table, or a mapping of names to columns such as NumPy
+                arrays; by default with the columns "user_id", "item_id" and "timestamp" (`config.data` names
+                others). None takes the data set of the settings.
+            items: what describes the items, a row for each id, as a path or table.
+            users: the same of the users.
+
+        Returns:
+            Itself.
+
+        Raises:
+            RelandError: bad data or settings.
+        """
+        if self._workdir is not None:
+            return self._fitted_in(self._workdir, interactions, items, users)
+        # What was read from it stays mapped into memory when the folder goes.
+        with tempfile.TemporaryDirectory(prefix="reland-") as folder:
+            return self._fitted_in(Path(folder), interactions, items, users)
+
+    def _fitted_in(self, workdir: Path, interactions: Given, items: Given, users: Given) -> Reland:
+        config = with_data(self._config, workdir, interactions, items, users)
+        self._hold(fitted(config, self._variant, self._seed, workdir))
+        return self
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        licence: str = "",
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes the bundle: one folder that needs neither the raw data nor the workdir.
+
+        A bundle that is there is replaced as a whole. It holds histories of people, so only its
+        owner may read it.
+
+        Args:
+            folder: the folder.
+            licence: under which data and texts may be used, in words; kept from the bundle if empty.
+            provenance: remarks on where it comes from.
+
+        Raises:
+            RelandError: nothing is fitted, or the folder holds something else.
+        """
+        bundle = self._fitted()
+        told = dict(bundle.provenance) | dict(provenance or {})
+        trained = bundle.trained._replace(params=self._reader.params)
+        write_bundle(
+            bundle._replace(licence=licence or bundle.licence, provenance=told, trained=trained),
+            resolve(folder),
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Reland:
+        """Reads a bundle.
+
+        Raises:
+            RelandError: there is none, it is damaged, or a newer program wrote it.
+        """
+        place = resolve(folder)
+        bundle = read_bundle(place)
+        model = cls(bundle.config, variant=bundle.variant, seed=bundle.seed)
+        model._hold(bundle, place)
+        return model
+
+    def recommend(
+        self,
+        users: str | Iterable[str] | None = None,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        items: Iterable[str] | None = None,
+        filter: Mapping[str, str | Sequence[str]] | None = None,
+        as_measured: bool = False,
+    ) -> pyarrow.Table:
+        """The best items of users.
+
+        Args:
+            users: external ids; None takes all.
+            k: length of a list; shorter where fewer items are left.
+            exclude_seen: leave out what a user had: everything, or with `as_measured` what it had before the
+                test part.
+            items: ids of the items that lists are made of; None takes all.
+            filter: field of the items -> value or values, one of which an item must have.
+            as_measured: users as the test part was ranked, before their test items, to compare with
+                the metrics.
+
+        Returns:
+            Columns user, rank (from 1), item, score, title, explanation. Of equal scores the item whose id is
+            first in sorted order comes first. `to_pandas()` makes a data frame of it.
+
+        Raises:
+            RelandError: an unknown id or field, nothing left to recommend, or k below 1.
+        """
+        bundle, rows = self._fitted(), self._numbers.users(users)
+        splits = bundle.splits
+        seen = splits.train.joined(splits.valid) if as_measured else self._everything
+        vectors = self._reader.measured() if as_measured else self._today
+        masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
+        ranked = self._ranked(vectors, rows, masked, k, items, filter)
+        names = bundle.interactions.ids.users[rows].tolist()
+        nearest = None if bundle.assignment is None else bundle.assignment.seed[rows, 0]
+        return table_of(names, ranked, self._labels, self._sentences(nearest, len(rows)))
+
+    def recommend_from_history(
+        self,
+        history: Iterable[str] | Mapping[str, Iterable[str]] = (),
+        k: int = 10,
+        *,
+        profile: Mapping[str, str] | None = None,
+        exclude_seen: bool = True,
+        items: Iterable[str] | None = None,
+        filter: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> pyarrow.Table:
+        """The best items of new users, by what they had; nothing is trained.
+
+        A new user is matched to seed users by an inductive behaviour vector, and is given their rationales.
+
+        Args:
+            history: item ids, oldest first; or a name of one's own for each user -> item ids. Unknown items
+                are told and passed over.
+            profile: field of the users -> value, of one user without any history; otherwise not looked at.
+            k: see `recommend`, as the others.
+            exclude_seen: leave the history out of the lists.
+            items: see `recommend`.
+            filter: see `recommend`.
+
+        Raises:
+            RelandError: no item of a history is known, or see `recommend`.
+        """
+        self._fitted()
+        given = listed_histories(history)
+        names = list(given)
+        if profile is not None and not any(given.values()):
+            read, names = nothing(1), names[:1] or [""]
+            vectors, matched = self._reader.by_profile(profile, self._today)
+        else:
+            read = self._numbers.histories(given)
+            matched = self._reader.match(read)
+            vectors = self._reader.after(read, matched)
+        rows, masked = np.arange(len(names)), read if exclude_seen else nothing(len(names))
+        ranked = self._ranked(vectors, rows, masked, k, items, filter)
+        nearest = None if matched is None else matched.seed[:, 0]
+        return table_of(names, ranked, self._labels, self._sentences(nearest, len(names)))
+
+    def similar_items(self, items: str | Iterable[str], k: int = 10) -> pyarrow.Table:
+        """The items most like others to the model: columns item, rank (from 1), similar, score, title.
+
+        Args:
+            items: external ids.
+            k: how many of each, without itself.
+
+        Raises:
+            RelandError: an unknown id, or k below 1.
+        """
+        self._fitted()
+        numbers = self._numbers.items(items)
+        alike = np.array(likeness(self._reader, self._today, numbers)[:, : len(self._labels.ids)])
+        alike[np.arange(len(numbers)), numbers] = alike[:, PADDING_ITEM] = -np.inf
+        order = np.argsort(-alike, axis=1, kind="stable")[:, : _checked(k)]
+        score = np.take_along_axis(alike, order, axis=1)
+        ranked = Ranked(np.where(np.isneginf(score), PADDING_ITEM, order), score)
+        names = self._labels.ids[numbers].tolist()
+        table = table_of(names, ranked, self._labels, [""] * len(names)).drop_columns("explanation")
+        return table.rename_columns({"user": "item", "item": "similar"})
+
+    def explain(self, user: str, k: int = 10) -> Explanation:
+        """What a user's recommendations rest on.
+
+        Args:
+            user: external id.
+            k: how many recommendations, of what the user has not had.
+
+        Raises:
+            RelandError: an unknown user, or k below 1.
+        """
+        bundle, rows = self._fitted(), self._numbers.users(user)
+        history = rows_of(self._everything, rows)
+        ranked = self._ranked(self._today, rows, history, k, None, None)
+        seeds = self._seeds(int(rows[0]), bundle.assignment)
+        evidence = self._evidence(np.unique(history.items), ranked, self._rationale_rows(rows))
+        return Explanation(str(user), tuple(self._labels.all(history.items)), seeds, evidence)
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """The metrics of the training, by part ("valid", "test"): full ranking of every held-out item."""
+        summary = self._fitted().trained.summary
+        return {"valid": dict(summary.valid), "test": dict(summary.test)}
+
+    def vectors(self) -> ModelVectors:
+        """The vectors of all users, as of today, and items.
+
+        Raises:
+            RelandError: the backbone has none, as the linear models of items.
+        """
+        ids = self._fitted().interactions.ids
+        check_vectors(self._reader)
+        users, items = np.asarray(self._today.users), np.asarray(self._today.items)
+        return ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
+
+    def _hold(self, bundle: Bundle, folder: Path | None = None) -> None:
+        """Makes ready what the lists are made from; parameters come from the bundle or its folder."""
+        made = made_of(bundle)
+        task, params = recommender_of(made, bundle.variant), bundle.trained.params
+        if folder is not None:
+            params = read_params(folder, param_shapes(task, bundle.config.train))
+        for name in ("_today", "_everything"):
+            self.__dict__.pop(name, None)
+        self._bundle, self._reader = bundle, Reader(bundle, made, task, params)
+        self._numbers, self._labels = Numbers(bundle.interactions), Labels(bundle.interactions)
+        self._texts = item_texts(bundle.interactions, bundle.config.data.text_fields)
+
+    def _fitted(self) -> Bundle:
+        if self._bundle is None:
+            raise RelandError("nothing is fitted yet: call fit() first, or Reland.load(folder)")
+        return self._bundle
+
+    @property
+    def _pool(self) -> ReasoningPool | None:
+        """The pool, where the model reads it and it explains something; cold users may need it besides."""
+        bundle = self._fitted()
+        return bundle.pool if find_variant(bundle.variant).reads_rationales else None
+
+    @cached_property
+    def _today(self) -> Vectors:
+        return self._reader.today()
+
+    @cached_property
+    def _everything(self) -> Ragged:
+        return everything(self._fitted().splits)
+
+    def _ranked(
+        self,
+        vectors: Vectors,
+        rows: np.ndarray,
+        masked: Ragged,
+        k: int,
+        items: Iterable[str] | None,
+        wanted: Mapping[str, str | Sequence[str]] | None,
+    ) -> Ranked:
+        interactions = self._fitted().interactions
+        chosen = None if items is None else self._numbers.items(items)
+        allowed = allowed_items(interactions, chosen, wanted)
+        return best_of(vectors, rows, masked, _checked(k), interactions.num_items, allowed)
+
+    def _sentences(self, nearest: np.ndarray | None, count: int) -> list[str]:
+        """Step 1 of the nearest seed user of each of n users; "" where there are no rationales."""
+        if nearest is None or self._pool is None:
+            return [""] * count
+        return [self._pool.rationales[row].step1 for row in nearest.tolist()]
+
+    def _rationale_rows(self, users: np.ndarray) -> list[int]:
+        bundle = self._fitted()
+        if bundle.assignment is None:
+            return []
+        return bundle.assignment.seed[users[0], : bundle.config.retrieval.neighbours].tolist()
+
+    def _seeds(self, user: int, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
+        pool, ids = self._pool, self._fitted().interactions.ids.users
+        if pool is None or matched is None:
+            return ()
+        found = []
+        for row, weight in zip(self._rationale_rows(np.array([user])), matched.cosine[user], strict=False):
+            seed, said = int(pool.seeds.user[row]), pool.rationales[row]
+            found.append(
+                MatchedSeed(str(ids[seed]), float(weight), seed == user, said.step1, said.step2, said.model)
+            )
+        return tuple(found)
+
+    def _evidence(self, history: np.ndarray, ranked: Ranked, seeds: list[int]) -> tuple[ItemEvidence, ...]:
+        said = [] if self._pool is None else [self._pool.rationales[row] for row in seeds]
+        alike = likeness(self._reader, self._today, history)
+        found = []
+        for item, score in zip(ranked.item[0].tolist(), ranked.score[0].tolist(), strict=True):
+            if item != PADDING_ITEM:
+                near = tuple(self._labels.all(nearest_in(history, alike, item)))
+                words = shared_words(self._texts[item], said)
+                found.append(ItemEvidence(self._labels.all([item])[0], score, words, near))
+        return tuple(found)
+
+
+def _checked(k: int) -> int:
+    if k < 1:
+        raise RelandError(f"k={k}: a list has at least one item")
+    return k

@@ -1,0 +1,104 @@
+"""Why a user is recommended something, as plain values: seed users with their rationales, and evidence.
+
+The evidence is read off what the model has read: words that an item's text shares with the rationales, and
+history items that are most like it to the model. It does not say that the score would be another without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from reland_jax.report.content import ItemLabel
+from reland_jax.types import Rationale
+
+MOST_HISTORY = 3
+"""History items that are named for a recommended item."""
+
+_WORD = re.compile(r"[^\W_]{3,}")
+_COMMON = frozenset(
+    "and are but can for from has have her his how its may more not other our out such than that the their "
+    "them they this was who will with you your item items like likes user users categories category".split()
+)
+"""Words that say nothing of a taste."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchedSeed:
+    """A seed user whose rationale a user is given.
+
+    Attributes:
+        user_id: external id of the seed user, from whose history the rationale was written.
+        weight: cosine of the two users, in [-1, 1]; for a user without training items a share of votes.
+        is_own: whether it is the user itself; otherwise the rationale is borrowed.
+        step1: the user's preferences in one sentence.
+        step2: recommended categories and items, the text that the model reads.
+        model: who wrote it.
+    """
+
+    user_id: str
+    weight: float
+    is_own: bool
+    step1: str
+    step2: str
+    model: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemEvidence:
+    """What speaks for a recommended item.
+
+    Attributes:
+        item: id and title.
+        score: of the model, comparable within one list.
+        words: of the item's text, which the rationales have too.
+        history: items of the user that are most like it to the model, the likest first.
+    """
+
+    item: ItemLabel
+    score: float
+    words: tuple[str, ...]
+    history: tuple[ItemLabel, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A user's recommendations and what they rest on.
+
+    Attributes:
+        user_id: external id; "" for a user of a given history.
+        history: all that the user had, oldest first.
+        seeds: matched seed users, nearest first; empty for a variant without rationales.
+        items: recommended items, best first.
+    """
+
+    user_id: str
+    history: tuple[ItemLabel, ...]
+    seeds: tuple[MatchedSeed, ...]
+    items: tuple[ItemEvidence, ...]
+
+
+def shared_words(text: str, rationales: Sequence[Rationale]) -> tuple[str, ...]:
+    """Words of a text that rationales have too, each once, in the order of the text, in small letters."""
+    said = {word for each in rationales for word in _words(f"{each.step1} {each.step2}")}
+    return tuple(dict.fromkeys(word for word in _words(text) if word in said))
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text.casefold()) if word not in _COMMON]
+
+
+def nearest_in(history: np.ndarray, alike: np.ndarray, item: int) -> np.ndarray:
+    """The history items that speak most for an item, ``<int32>[n]``, at most `MOST_HISTORY`.
+
+    Args:
+        history: ``<int32>[m]``, distinct.
+        alike: ``<float32>[m, I + 1]``, see `readers.likeness`.
+        item: the item; it does not speak for itself.
+    """
+    found = np.where(history == item, -np.inf, alike[:, item])
+    order = np.argsort(-found, kind="stable")[:MOST_HISTORY]
+    return history[order[found[order] > 0]]

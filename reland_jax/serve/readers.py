@@ -1,0 +1,213 @@
+"""Users as a trained recommender sees them: as they were measured, as they are today, and new ones.
+
+The three families differ in what they need of a user who was not trained. A sequential backbone encodes any
+sequence, and a linear model adds up rows of its items: both read a history exactly as they read that of a
+trained user. A collaborative backbone has a trained vector for every user; a new one is folded in by the
+vectors of its items (`retrieval.inductive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reland_jax.bundle import Bundle
+from reland_jax.config import nearest_name
+from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
+from reland_jax.flow import Made
+from reland_jax.mesh import device_put_rows
+from reland_jax.models import SequentialRecommender
+from reland_jax.models.scores import dot_product
+from reland_jax.retrieval import FoldIn, fold_in, learn_fold_in, most_voted, profile_weights, profiles
+from reland_jax.retrieval.cold import ProfileWeights
+from reland_jax.retrieval.index import search
+from reland_jax.serve.listing import nothing
+from reland_jax.stages import ASSIGN, SPLIT, recommender_of
+from reland_jax.stages.assign import given
+from reland_jax.strings import as_strings
+from reland_jax.train import ClosedForm, Task, history_encoder
+from reland_jax.types import Assignment, Ragged, RelandError, Splits
+
+
+class Reader:
+    """A trained recommender that reads histories.
+
+    Attributes:
+        task: the recommender with its data.
+        params: its parameters.
+    """
+
+    def __init__(self, bundle: Bundle, made: Made, task: Task | ClosedForm, params: Any) -> None:
+        """Takes a bundle, `fitting.made_of` it, its recommender and its parameters."""
+        self._bundle, self._made, self.task = bundle, made, task
+        self.params = jax.tree.map(jnp.asarray, params)  # not sent to the device with every batch
+
+    def measured(self) -> Vectors:
+        """All users as the test part of the split was ranked, and all items."""
+        return self._measured
+
+    def today(self) -> Vectors:
+        """All users with all their interactions, held-out ones too, as far as that needs no training.
+
+        A collaborative backbone keeps the vectors that it has trained.
+        """
+        if self._is_set:
+            return self.measured()
+        return self.after(everything(self._bundle.splits), self._given())
+
+    def after(self, history: Ragged, matched: Assignment | None) -> Vectors:
+        """Users who had given items, in the place of the trained ones, and all items.
+
+        Args:
+            history: items of n users, oldest first; none of them is empty.
+            matched: their seed users, for a variant that reads rationales.
+        """
+        if isinstance(self.task, ClosedForm):
+            return self._solved_after(history, matched)
+        if isinstance(self.task.model, SequentialRecommender):
+            return self._encoded_after(self.task.model, history, matched)
+        return self._folded_in(history, matched)
+
+    def match(self, history: Ragged) -> Assignment | None:
+        """The seed users of new users, by their items alone; None where the variant reads no rationales."""
+        bundle = self._bundle
+        if bundle.pool is None or bundle.matching is None:
+            return None
+        behaviour = fold_in(bundle.matching, history)
+        # As in the assignment, seed users without training items are nobody's.
+        rows = np.flatnonzero(bundle.splits.train.lengths()[bundle.pool.seeds.user])
+        count = min(bundle.config.retrieval.neighbours, len(rows))
+        seed, cosine = search(behaviour, bundle.pool.behaviour[rows], count, bundle.config.retrieval)
+        return Assignment(rows[seed].astype(np.int32), cosine)
+
+    def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:
+        """One new user of whom a profile alone is known, and its seed users, by the rule for cold users.
+
+        Users vote by the likeness of profiles (`retrieval.cold`): for their seed users where the variant
+        reads rationales, else for themselves.
+
+        Args:
+            profile: field of the users -> value.
+            today: vectors of all users.
+
+        Raises:
+            RelandError: a field that the data lack, or a linear model of items, which has no vectors.
+        """
+        check_vectors(self)
+        bundle = self._bundle
+        weights = self._profile_weights(profile)
+        pool, matched, warm = bundle.pool, self._given(), weights.warm
+        source, found = warm, None
+        if pool is not None and matched is not None:
+            nearest, (_, k) = matched.seed[warm, 0], matched.seed.shape
+            source, found = pool.seeds.user[nearest], most_voted(weights, nearest, len(pool.rationales), k)
+            found = Assignment(found.seed[-1:], found.cosine[-1:])
+        arrays = (weights.cold, weights.cold_profile, weights.weight, source, weights.warm_profile)
+        users = jnp.pad(today.users[: bundle.splits.num_users], ((0, 1), (0, 0)))
+        whole = impute_cold_users(today._replace(users=users), ColdUserWeights(*map(jnp.asarray, arrays)))
+        return whole._replace(users=whole.users[-1:]), found
+
+    def _profile_weights(self, profile: Mapping[str, str]) -> ProfileWeights:
+        """The votes of all users for the new one, who is the last of those without training items."""
+        bundle, known = self._bundle, self._bundle.interactions.user_features
+        for name in profile or ("",):
+            if name not in known:
+                hint = nearest_name(name, list(known)) if known else "the data describe no users"
+                raise RelandError(f"profile: {name!r} is not a field of the users; {hint}")
+        columns = {
+            name: as_strings([*column.tolist(), str(profile.get(name, ""))]) for name, column in known.items()
+        }
+        activity = np.append(bundle.splits.train.lengths(), 0)
+        profile_of = profiles(columns, len(activity))
+        return profile_weights(profile_of, activity, bundle.config.retrieval.cold_mismatch)
+
+    @cached_property
+    def _measured(self) -> Vectors:
+        return self.task.vectors(self.params, "test")
+
+    @property
+    def _is_set(self) -> bool:
+        sequential = isinstance(self.task.model, SequentialRecommender)
+        return not (isinstance(self.task, ClosedForm) or sequential)
+
+    def _given(self) -> Assignment | None:
+        found = self._bundle.assignment
+        return None if found is None else given(found, self._bundle.config)
+
+    def _encoded_after(
+        self, model: SequentialRecommender, history: Ragged, matched: Assignment | None
+    ) -> Vectors:
+        assert isinstance(self.task, Task)
+        tables = self.task.tables
+        if model.rationales:
+            assert matched is not None
+            several = matched.seed.shape[1] > 1
+            cosine = device_put_rows(matched.cosine) if several else None
+            tables = tables._replace(seed=device_put_rows(matched.seed), cosine=cosine)
+        encode = history_encoder(model, history, self._bundle.config.data.max_length)
+        users, items = encode(self.params, tables)
+        return Vectors(users, items, jax.tree_util.Partial(dot_product))
+
+    def _solved_after(self, history: Ragged, matched: Assignment | None) -> Vectors:
+        none, splits = nothing(history.num_rows), self._bundle.splits
+        made = self._made.instead(SPLIT, Splits(history, none, none, splits.num_items, splits.protocol))
+        if matched is not None:
+            made = made.instead(ASSIGN, matched)
+        return recommender_of(made, self._bundle.variant).vectors(self.params, "test")
+
+    def _folded_in(self, history: Ragged, matched: Assignment | None) -> Vectors:
+        known, learned = self._folding
+        folded = fold_in(learned, history, self._rationales(matched))
+        return known._replace(users=jnp.asarray(folded))
+
+    @cached_property
+    def _folding(self) -> tuple[Vectors, FoldIn]:
+        """All users and items, and how a user is made of items."""
+        splits, known = self._bundle.splits, self.measured()
+        users = np.asarray(known.users)[: splits.num_users]
+        items = np.asarray(known.items)[: splits.num_items + 1]
+        return known, learn_fold_in(users, splits.train, items, self._rationales(self._given()))
+
+    def _rationales(self, matched: Assignment | None) -> np.ndarray | None:
+        """The mean vector of the rationales that each user is given, ``<float32>[n, T]``."""
+        vectors = self._bundle.rationales
+        return None if vectors is None or matched is None else vectors[matched.seed].mean(axis=1)
+
+
+def everything(splits: Splits) -> Ragged:
+    """All items of every user, oldest first."""
+    return splits.train.joined(splits.valid).joined(splits.test)
+
+
+def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
+    """How like other items are to some, ``<float32>[n, I + 1]``; larger is more alike.
+
+    By the cosine of the items' vectors; for a linear model of items, what an item adds to the score of each
+    other one.
+
+    Args:
+        reader: the recommender.
+        vectors: of `reader`.
+        items: ``<int>[n]``, in 1 .. I.
+    """
+    if vectors.items.shape[1] > 1:
+        rows = np.asarray(vectors.items, np.float32)
+        unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+        return unit[items] @ unit.T
+    alone = np.zeros((len(items), vectors.users.shape[1]), np.float32)
+    alone[:, getattr(reader.task.model, "rationales", 0)] = items  # the newest place of a history
+    return np.asarray(vectors.score(jnp.asarray(alone), vectors.items))
+
+
+def check_vectors(reader: Reader) -> None:
+    """Raises `RelandError` for a linear model of items, whose users and items have no vectors."""
+    if isinstance(reader.task, ClosedForm) and not hasattr(reader.task.model, "dim"):
+        raise RelandError(
+            "a linear model of items (ease) has weights between items, and no vectors of users and items; "
+            "choose another backbone, such as ials"
+        )

@@ -1,0 +1,88 @@
+"""The Python API from a table to lists, on the stages of the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from reland_jax import Reland, RelandError
+from reland_jax.config import Config
+from reland_jax.storage import load_trained
+from tests.e2e.conftest import Finished, merged
+
+
+@pytest.mark.parametrize(
+    "backbone", ["ease", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sasrec", "lightgcn"))]
+)
+def test_it_gives_the_lists_of_the_main_job(finished: Callable[[str], Finished], backbone: str) -> None:
+    """In the same workdir nothing is trained again."""
+    done = finished(backbone)
+    summary = done.workdir / "train" / "reland-seed0" / "summary.json"
+    before = summary.stat().st_mtime_ns
+    model = Reland(done.config, workdir=done.workdir).fit()
+    assert summary.stat().st_mtime_ns == before
+    assert model.evaluate()["test"] == done.results["variants"]["reland"]["test"]
+    lists = load_trained(done.workdir / "train" / "reland-seed0").lists
+    users = model._fitted().interactions.ids.users[lists.user].tolist()
+    mask = done.config.eval.mask_history
+    found = model.recommend(users, lists.item.shape[1], as_measured=True, exclude_seen=mask).to_pandas()
+    items = model._fitted().interactions.ids.items
+    for user, expected in zip(users, lists.item, strict=True):
+        assert found.item[found.user == user].tolist() == items[expected[expected > 0]].tolist()
+
+
+def test_from_a_table_in_memory_without_a_workdir(settings: Callable[..., dict[str, Any]]) -> None:
+    """`id` asks nobody and reads no text; what was read stays when the temporary folder is gone."""
+    rng = np.random.default_rng(0)
+    user, item = np.repeat(np.arange(30), 8), np.concatenate([rng.permutation(20)[:8] for _ in range(30)])
+    table = pa.table({
+        "user_id": [f"u{each}" for each in user], "item_id": [f"i{each}" for each in item],
+        "timestamp": np.arange(len(user)),
+    })  # fmt: skip
+    titles = pa.table(
+        {"item_id": [f"i{each}" for each in range(20)], "title": [f"Item {n}" for n in range(20)]}
+    )
+    config = Config.from_dict(merged(Reland("demo", backbone="ease")._config.to_dict(), settings()))
+    model = Reland(config, variant="id").fit(table, items=titles)
+    assert not Path(model._fitted().config.data.name).exists()
+    rows = model.recommend("u3", 5).to_pylist()
+    assert len(rows) == 5 and rows[0]["title"] == f"Item {rows[0]['item'][1:]}"
+    assert not {row["item"] for row in rows} & {f"i{each}" for each in item[user == 3]}
+    assert model._fitted().pool is None
+    with pytest.raises(RelandError, match="'u99' is not one of the 30 users"):
+        model.recommend("u99")
+
+
+def test_a_variant_runs_the_stages_that_it_reads_alone(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """No seed users, no prompts, no texts for `id`; and a second fit finds all of it."""
+    config = Config.from_dict(merged(Reland("demo", backbone="ease")._config.to_dict(), settings()))
+    first = Reland(config, variant="id", workdir=tmp_path).fit()
+    made = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert {"load", "split", "train"} <= made
+    assert not made & {"encode_users", "sample_seeds", "build_pool", "encode_text", "assign"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("stamp.json")}
+    again = Reland(config, variant="id", workdir=tmp_path).fit()
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("stamp.json")}
+    assert again.recommend("U000001") == first.recommend("U000001")
+
+
+def test_what_was_trained_on_a_mesh_is_served_by_one_device(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Tables that were filled up for four devices have their own rows again."""
+    changes = settings(
+        mesh={"data": 1, "model": 4}, data={"demo_users": 61, "demo_items": 48, "max_length": 8}
+    )
+    config = Config.from_dict(merged(Reland("demo", backbone="lightgcn")._config.to_dict(), changes))
+    model = Reland(config, variant="id").fit()
+    interactions = model._fitted().interactions
+    assert interactions.num_users % 4 or (interactions.num_items + 1) % 4
+    model.save(tmp_path / "bundle")
+    assert Reland.load(tmp_path / "bundle").recommend() == model.recommend()

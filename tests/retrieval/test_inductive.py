@@ -1,0 +1,110 @@
+"""Users from their items: the predictors and the regression against loops in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reland_jax.retrieval import fold_in, learn_fold_in, learn_matching
+from reland_jax.retrieval.inductive import RIDGE
+from reland_jax.types import Ragged, RelandError
+from tests.toys import ragged, random_ragged
+
+NUM_ITEMS = 9
+TRAIN = random_ragged([3, 1, 5, 2, 4, 6, 3, 2], NUM_ITEMS, seed=1)
+REPEATED = ragged([[2, 5, 2], [7]])
+
+
+def vectors(rows: int, width: int, seed: int) -> np.ndarray:
+    """Random vectors."""
+    return np.random.default_rng(seed).normal(size=(rows, width)).astype(np.float32)
+
+
+def predictors(history: list[int], items: np.ndarray, count: np.ndarray, beside: list[float]) -> list[float]:
+    """What the regression reads of one user, item by item."""
+    had = sorted(set(history))
+    mean, convolved = np.zeros(items.shape[1]), np.zeros(items.shape[1])
+    for item in had:
+        mean += items[item] / len(had)
+        if count[item]:
+            convolved += items[item] / np.sqrt(len(had) * count[item])
+    return [*mean, *convolved, *beside, 1.0]
+
+
+def regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Ridge regression by the normal equations."""
+    gram = np.zeros((x.shape[1], x.shape[1]))
+    for row in x:
+        gram += np.outer(row, row)
+    own = [gram[place, place] for place in range(len(gram))]
+    for place in range(len(gram)):
+        gram[place, place] += RIDGE * (own[place] + 1e-6 * np.mean(own))
+    return np.linalg.inv(gram) @ (x.T @ y)
+
+
+def counts(train: Ragged) -> np.ndarray:
+    """Users of every item."""
+    count = np.zeros(NUM_ITEMS + 1)
+    for user in range(train.num_rows):
+        for item in set(train.row(user).tolist()):
+            count[item] += 1
+    return count
+
+
+@pytest.mark.parametrize("width", [0, 2])
+def test_new_users_are_what_the_regression_says(width: int) -> None:
+    items, users = vectors(NUM_ITEMS + 1, 3, 0), vectors(TRAIN.num_rows, 4, 1)
+    beside = vectors(TRAIN.num_rows, width, 2) if width else None
+    new_beside = vectors(2, width, 3) if width else None
+    learned = learn_fold_in(users, TRAIN, items, beside)
+    count, wide = counts(TRAIN), items.astype(np.float64)
+    x = [
+        predictors(TRAIN.row(u).tolist(), wide, count, [] if beside is None else beside[u].tolist())
+        for u in range(TRAIN.num_rows)
+    ]
+    weights = regression(np.array(x, np.float64), users.astype(np.float64))
+    new = [
+        predictors(
+            REPEATED.row(u).tolist(), wide, count, [] if new_beside is None else new_beside[u].tolist()
+        )
+        for u in range(2)
+    ]
+    np.testing.assert_allclose(
+        fold_in(learned, REPEATED, new_beside), np.array(new) @ weights, rtol=2e-3, atol=2e-4
+    )
+
+
+def test_a_user_is_left_out_of_what_its_own_behaviour_is_predicted_from() -> None:
+    behaviour = vectors(TRAIN.num_rows, 3, 4)
+    learned = learn_matching(behaviour, TRAIN, NUM_ITEMS)
+    count, rows = counts(TRAIN), [set(TRAIN.row(u).tolist()) for u in range(TRAIN.num_rows)]
+    x = []
+    for user, had in enumerate(rows):
+        mean, convolved = np.zeros(3), np.zeros(3)
+        for item in had:
+            others = [
+                behaviour[o].astype(np.float64) for o, row in enumerate(rows) if item in row and o != user
+            ]
+            if others:
+                mean += np.mean(others, axis=0) / len(had)
+                convolved += np.mean(others, axis=0) / np.sqrt(len(had) * count[item])
+        x.append([*mean, *convolved, 1.0])
+    expected = regression(np.array(x), behaviour.astype(np.float64))
+    np.testing.assert_allclose(learned.weights, expected, rtol=2e-3, atol=2e-4)
+    for item in range(1, NUM_ITEMS + 1):
+        of_item = [behaviour[u] for u, row in enumerate(rows) if item in row]
+        known = np.mean(of_item, axis=0) if of_item else np.zeros(3)
+        np.testing.assert_allclose(learned.items[item], known, rtol=1e-5, atol=1e-6)
+
+
+def test_histories_are_left_as_they_are() -> None:
+    """Repeats are summed in a copy: a list of newest items last is still one afterwards."""
+    before = REPEATED.items.copy()
+    learned = learn_fold_in(vectors(2, 4, 1), REPEATED, vectors(NUM_ITEMS + 1, 3, 0))
+    fold_in(learned, REPEATED)
+    np.testing.assert_array_equal(REPEATED.items, before)
+
+
+def test_nothing_is_learned_of_nobody() -> None:
+    with pytest.raises(RelandError, match="no user has training items"):
+        learn_fold_in(vectors(2, 4, 1), ragged([[], []]), vectors(NUM_ITEMS + 1, 3, 0))

@@ -1,0 +1,178 @@
+"""New users are read as trained ones are, as far as the family of the backbone can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reland_jax.bundle import Bundle
+from reland_jax.serve.fitting import made_of
+from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
+from reland_jax.stages import recommender_of
+from reland_jax.strings import as_strings
+from reland_jax.types import RelandError
+from tests.serve.toys import toy_bundle
+from tests.stages.toys import REPEATS
+from tests.toys import quick_programs, ragged
+
+HISTORY = REPEATS.train.joined(REPEATS.valid)
+"""What the test part is ranked after."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(programs: Path) -> Iterator[None]:
+    """What one test has compiled the next ones find."""
+    with quick_programs(programs):
+        yield
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Bundle, Reader]]:
+    """Trains a backbone with a variant once."""
+    known: dict[tuple[str, str], tuple[Bundle, Reader]] = {}
+
+    def get(backbone: str, variant: str) -> tuple[Bundle, Reader]:
+        if (backbone, variant) not in known:
+            bundle = toy_bundle(tmp_path_factory.mktemp("work"), backbone, variant)
+            made = made_of(bundle)
+            read = Reader(bundle, made, recommender_of(made, variant), bundle.trained.params)
+            known[backbone, variant] = bundle, read
+        return known[backbone, variant]
+
+    return get
+
+
+@pytest.mark.parametrize("variant", ["id", "reland"])
+def test_a_sequence_is_read_as_that_of_a_trained_user(reader: Callable, variant: str) -> None:
+    """Exactly, where all are read together; alone to the rounding of another batch."""
+    bundle, read = reader("sasrec", variant)
+    measured = read.measured()
+    again = read.after(HISTORY, bundle.assignment)
+    np.testing.assert_array_equal(np.asarray(again.users), np.asarray(measured.users))
+    np.testing.assert_array_equal(np.asarray(again.items), np.asarray(measured.items))
+    for user in range(4):
+        matched = bundle.assignment
+        own = None if matched is None else type(matched)(matched.seed[[user]], matched.cosine[[user]])
+        alone = read.after(ragged([HISTORY.row(user).tolist()]), own)
+        np.testing.assert_allclose(
+            np.asarray(alone.users)[0], np.asarray(measured.users)[user], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_history_of_one_item_is_enough(reader: Callable) -> None:
+    _, read = reader("sasrec", "id")
+    users = np.asarray(read.after(ragged([[3], [5]]), None).users)
+    assert np.isfinite(users).all() and np.abs(users[0] - users[1]).max() > 1e-3
+
+
+def test_today_a_sequence_has_all_interactions(reader: Callable) -> None:
+    bundle, read = reader("sasrec", "reland")
+    today, measured = np.asarray(read.today().users), np.asarray(read.measured().users)
+    assert (np.abs(today - measured).max(axis=1) > 1e-4).all()
+    whole = read.after(everything(REPEATS), bundle.assignment)
+    np.testing.assert_array_equal(today, np.asarray(whole.users))
+    assert everything(REPEATS).row(0).tolist() == [1, 2, 3, 1, 2, 1]
+
+
+def test_a_linear_model_adds_up_the_rows_of_new_histories(reader: Callable) -> None:
+    """An item that somebody had twice counts once."""
+    bundle, read = reader("ease", "reland")
+    weights = np.asarray(bundle.trained.params["weights"], np.float64)
+    histories, matched = [[4, 2, 4], [6]], read.match(ragged([[4, 2, 4], [6]]))
+    assert matched is not None and matched.seed.shape == (2, 2)
+    vectors = read.after(ragged(histories), matched)
+    scores = np.asarray(vectors.score(vectors.users[:2], vectors.items))
+    for row, history in enumerate(histories):
+        expected = np.zeros(7)
+        for item in set(history):
+            expected += weights[item]
+        for seed in matched.seed[row].tolist():
+            expected += weights[7 + seed] / 2
+        np.testing.assert_allclose(scores[row, 1:], expected[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_factorisation_folds_in_as_it_folds_in_its_own_users(reader: Callable) -> None:
+    bundle, read = reader("ials", "id")
+    measured, again = read.measured(), read.after(REPEATS.train, None)
+    np.testing.assert_allclose(np.asarray(again.users), np.asarray(measured.users), rtol=1e-4, atol=1e-5)
+
+
+def test_a_set_is_folded_in_by_its_items(reader: Callable) -> None:
+    """With more predictors than users the regression gives back what it has learned, but for the ridge."""
+    bundle, read = reader("lightgcn", "reland")
+    trained = np.asarray(read.measured().users)[:4]
+    folded = np.asarray(read.after(REPEATS.train, bundle.assignment).users)
+    assert np.abs(folded - trained).max() < 0.1 * np.abs(trained).max()
+    np.testing.assert_array_equal(np.asarray(read.today().users)[:4], trained)
+
+
+def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Callable) -> None:
+    bundle, read = reader("lightgcn", "reland")
+    history = ragged([[1, 2], [6, 5, 3], REPEATS.train.row(3).tolist()])
+    found = read.match(history)
+    assert found is not None
+    learned, seeds = bundle.matching, bundle.pool.behaviour
+    for row in range(3):
+        had = sorted(set(history.row(row).tolist()))
+        features = [learned.items[had].mean(0), (learned.scale[had, None] * learned.items[had]).sum(0)]
+        features[1] = features[1] / np.sqrt(len(had))
+        vector = np.concatenate([*features, [1.0]]) @ learned.weights
+        cosine = seeds @ vector / (np.linalg.norm(seeds, axis=1) * np.linalg.norm(vector))
+        order = np.argsort(-cosine)
+        assert found.seed[row].tolist() == order.tolist()
+        np.testing.assert_allclose(found.cosine[row], cosine[order], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["id", "f_item"])
+def test_without_rationales_nobody_is_matched(reader: Callable, variant: str) -> None:
+    assert reader("ease", variant)[1].match(ragged([[1]])) is None
+
+
+def test_items_are_alike_by_their_vectors(reader: Callable) -> None:
+    _, read = reader("lightgcn", "reland")
+    vectors = read.measured()
+    rows = np.asarray(vectors.items, np.float64)
+    found = likeness(read, vectors, np.array([2, 5]))
+    for row, item in enumerate((2, 5)):
+        for other in range(1, 7):
+            cosine = rows[item] @ rows[other] / np.linalg.norm(rows[item]) / np.linalg.norm(rows[other])
+            assert found[row, other] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_items_of_a_linear_model_are_alike_by_its_weights(reader: Callable) -> None:
+    bundle, read = reader("ease", "reland")
+    found = likeness(read, read.today(), np.array([2, 5]))
+    weights = np.asarray(bundle.trained.params["weights"])
+    np.testing.assert_allclose(found[:, 1:7], weights[[2, 5], 1:7], rtol=1e-5, atol=1e-6)
+
+
+def test_a_linear_model_of_items_has_no_vectors(reader: Callable) -> None:
+    check_vectors(reader("ials", "id")[1])
+    check_vectors(reader("sasrec", "id")[1])
+    with pytest.raises(RelandError, match="no vectors of users and items"):
+        check_vectors(reader("ease", "id")[1])
+
+
+CITY = as_strings(["Bern"] * 4)
+"""The city of every user: of one that few have nothing is concluded."""
+
+
+@pytest.mark.parametrize(("variant", "voted"), [("reland", [3]), ("id", [0, 1, 2, 3])])
+def test_a_user_without_history_is_the_mean_of_those_who_are_voted_for(
+    reader: Callable, variant: str, voted: list[int]
+) -> None:
+    """With rationales all vote for the nearest of their seed users, who is the fourth."""
+    bundle, read = reader("sasrec", variant)
+    interactions = bundle.interactions._replace(user_features={"city": CITY})
+    described = Reader(bundle._replace(interactions=interactions), made_of(bundle), read.task, read.params)
+    vectors, matched = described.by_profile({"city": "Bern"}, read.today())
+    expected = np.mean([np.asarray(read.today().users)[user] for user in voted], axis=0)
+    np.testing.assert_allclose(np.asarray(vectors.users), expected[None], rtol=1e-5, atol=1e-6)
+    assert matched is None if variant == "id" else matched.seed.tolist() == [[0, 1]]
+    with pytest.raises(RelandError, match="profile: 'ciy' is not a field of the users; did you mean 'city'"):
+        described.by_profile({"ciy": "Bern"}, read.today())
+    with pytest.raises(RelandError, match="the data describe no users"):
+        read.by_profile({"city": "Bern"}, read.today())
