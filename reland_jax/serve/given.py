@@ -40,7 +40,7 @@ def with_data(config: Config, workdir: Path, interactions: Given, items: Given, 
         RelandError: something is neither a path nor a table, or its columns are of different lengths.
     """
     given = {"name": interactions, "item_table": items, "user_table": users}
-    paths = {
+    paths: dict[str, Any] = {
         setting: _path(value, workdir / FOLDER / f"{setting}.parquet", setting)
         for setting, value in given.items()
         if value is not None
