@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-GROUND = {"types", "files", "strings", "plain", "fields", "records", "variants"}
+GROUND = {"types", "files", "strings", "plain", "hashes", "fields", "records", "variants"}
 CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plain": {"strings"},
     "fields": {"types", "files"},
     "records": set(),
+    "hashes": set(),
     "variants": {"types", "fields"},
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},

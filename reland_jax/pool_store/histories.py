@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from reland_jax.hashes import mixed
 from reland_jax.strings import as_strings, packed
 from reland_jax.types import Ragged
 
@@ -29,7 +30,7 @@ def history_codes(train: Ragged, item_ids: np.ndarray, lengths: np.ndarray) -> n
     """
     place = np.arange(len(train.items)) - np.repeat(train.indptr[:-1], train.lengths())
     with np.errstate(over="ignore"):
-        terms = _mixed(_codes(item_ids)[train.items] + _PLACES * (place + 1).astype(np.uint64))
+        terms = mixed(_codes(item_ids)[train.items] + _PLACES * (place + 1).astype(np.uint64))
         total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
         ends = train.indptr[:-1] + np.minimum(lengths, train.lengths())
         return total[ends] - total[train.indptr[:-1]]
@@ -44,11 +45,4 @@ def _codes(texts: np.ndarray) -> np.ndarray:
     letters = np.where(content == 0, np.uint64(256), content.astype(np.uint64))
     terms = letters * powers[np.arange(len(content)) - np.repeat(starts[:-1], lengths)]
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-    return _mixed(total[starts[1:]] - total[starts[:-1]])
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: every bit of the result depends on every bit of the argument."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mixed(total[starts[1:]] - total[starts[:-1]])
