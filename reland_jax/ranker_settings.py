@@ -1,9 +1,12 @@
-"""Settings of a ranker of impressions: its network, its tasks and its embeddings."""
+"""Settings of rankers of impressions: network, tasks and embeddings, training, and a comparison of arms."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+from reland_jax.fields import build, check
 from reland_jax.fields import setting as _setting
 
 NETWORKS = ("logistic", "dnn", "dcn_v2", "din", "masknet_serial", "masknet_parallel")
@@ -11,6 +14,15 @@ NETWORKS = ("logistic", "dnn", "dcn_v2", "din", "masknet_serial", "masknet_paral
 
 TASKS = ("single", "shared_bottom", "esmm", "mmoe", "ple", "aitm")
 """How the labels of a funnel (a click, a conversion after it) share what is learned."""
+
+ROW_OPTIMIZERS = ("lazy_adam", "row_wise_adagrad")
+"""Optimisers of the embeddings."""
+
+MAX_SEED = 2**30 - 1
+"""Largest training seed: every seed has keys for two purposes."""
+
+MONITORS = ("logloss", "auc")
+"""What a validation may be judged by, each the mean over the labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +66,76 @@ class RankerConfig:
         0.0, "weight of the mean over rows of the squared embeddings that a row reads", low=0
     )
     text_l2: float = _setting(1e-4, "weight of the squared projections of texts", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerTrainConfig:
+    """How a ranker is trained."""
+
+    batch_size: int = _setting(1024, "impressions of a step", low=1)
+    learning_rate: float = _setting(1e-3, "of Adam, for all but the embeddings", above=0)
+    table_optimizer: str = _setting(
+        "lazy_adam", "optimiser of the embeddings; each touches the rows of a step", choices=ROW_OPTIMIZERS
+    )
+    table_learning_rate: float = _setting(1e-3, "of the embeddings", above=0)
+    weight_decay: float = _setting(0.0, "decoupled, of matrices beside the embeddings", low=0)
+    max_epochs: int = _setting(20, "epochs at the most", low=1)
+    validations: int = _setting(
+        1, "validations in an epoch; rankers often are best within their first ones", low=1
+    )
+    patience: int = _setting(2, "validations without a better one until training stops", low=1)
+    monitor: str = _setting("logloss", "what a validation is judged by", choices=MONITORS)
+    checkpoint_seconds: float = _setting(
+        300.0, "seconds between checkpoints; one is written at the end anyway", low=0, machine=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """Which log of impressions, and its parts."""
+
+    name: str = _setting(
+        "shop", "shop (generated), kuairand-pure, ml-1m-full, or the path of a log with a schema", path=True
+    )
+    root: str = _setting("", "folder of the data sets; empty: $RELAND_DATA, else ../shared/data", path=True)
+    schema: str = _setting("", "JSON file that declares the columns of a log given by its path", path=True)
+    min_count: int = _setting(2, "training rows that a value needs for an embedding of its own", low=1)
+    longest: int = _setting(50, "values of a list that are kept", low=1)
+    valid_days: int = _setting(1, "last days before those of testing, where the data have no split", low=1)
+    test_days: int = _setting(2, "last days", low=1)
+    without: tuple[str, ...] = _setting((), "features that are not read", names=True)
+    shop_users: int = _setting(2000, "shop: users", low=10)
+    shop_rows: int = _setting(120_000, "shop: impressions", low=100)
+    shop_strength: float = _setting(1.5, "shop: what the rationales are worth; 0 is nothing", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerJob:
+    """A comparison of arms of one ranker on one log."""
+
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    ranker: RankerConfig = dataclasses.field(default_factory=RankerConfig)
+    train: RankerTrainConfig = dataclasses.field(default_factory=RankerTrainConfig)
+    arms: tuple[str, ...] = _setting(
+        ("id",), "arms to train, the first is the baseline; all: every arm that the data allow",
+        filled=True, names=True,
+    )  # fmt: skip
+    baselines: tuple[str, ...] = _setting(
+        ("id", "f_item", "seed_id"), "arms that each later one is compared with", names=True
+    )
+    seeds_of_training: tuple[int, ...] = _setting(
+        (0,), "each arm is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
+    )
+    draws: int = _setting(1000, "draws of users of a bootstrap", low=1)
+    keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RankerJob:
+        """Builds and validates a job from nested dictionaries.
+
+        Raises:
+            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
+        """
+        job: RankerJob = build(cls(), values, "config")
+        check(job)
+        return job

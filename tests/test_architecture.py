@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": SHARED | {"data", "eval", "artefacts"},
     "pool_store": CONTRACTS | {"pool", "retrieval"},
     "scale": SHARED | {"retrieval"},
-    "rankers": SHARED | {"models", "text"},
+    "rankers": SHARED | {"models", "text", "train"},
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
     "results": CONTRACTS | {"device", "storage", "pool", "eval"},

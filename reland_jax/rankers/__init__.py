@@ -45,6 +45,15 @@ from reland_jax.rankers.step import (
     warm_started,
 )
 from reland_jax.rankers.text_fields import Texts
+from reland_jax.rankers.training import (
+    Program,
+    RankerData,
+    ReadBatch,
+    TrainedRanker,
+    fresh_state,
+    predict_rows,
+    train_ranker,
+)
 
 __all__ = [
     "ARMS",
@@ -54,19 +63,24 @@ __all__ = [
     "Batch",
     "Field",
     "Parameters",
+    "Program",
     "Ranker",
     "RankerConfig",
+    "RankerData",
     "RankerState",
+    "ReadBatch",
     "RowOptimizer",
     "RowState",
     "FieldSchema",
     "Scores",
     "Texts",
+    "TrainedRanker",
     "arm_texts",
     "check_batch",
     "create_ranker",
     "field_schema",
     "find_arm",
+    "fresh_state",
     "init_params",
     "init_state",
     "lazy_adam",
@@ -74,10 +88,12 @@ __all__ = [
     "named_columns",
     "parameter_counts",
     "predict",
+    "predict_rows",
     "reached_labels",
     "row_wise_adagrad",
     "scores",
     "table_index",
+    "train_ranker",
     "train_step",
     "warm_started",
 ]

@@ -1,16 +1,18 @@
 """Training: device-resident data, many steps per dispatch, early stopping, exact resume."""
 
-from reland_jax.train.checkpoint import load_params, save_params
+from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint, load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
 from reland_jax.train.loop import Evaluator, FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, create_task, history_encoder
 
 __all__ = [
+    "Checkpoints",
     "ClosedForm",
     "Evaluator",
     "FitResult",
     "Task",
+    "TrainingCheckpoint",
     "check_users",
     "create_task",
     "fit",

@@ -1,0 +1,364 @@
+"""The training of a ranker: many steps per dispatch, early stopping, exact resume.
+
+A training is a function of a state: it begins with a fresh one, or goes on from an earlier one with new rows,
+such as those of a new day. Which rows a step has, and its key, depend on the seed and the step alone, so that
+a training that was killed and goes on from its checkpoint ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from reland_jax.device import random_key
+from reland_jax.mesh import of_first_process
+from reland_jax.ranker_settings import RankerTrainConfig
+from reland_jax.rankers.from_events import named_columns
+from reland_jax.rankers.ranker import Ranker
+from reland_jax.rankers.row_optimizers import RowOptimizer, lazy_adam, row_wise_adagrad
+from reland_jax.rankers.schema import Batch, FieldSchema
+from reland_jax.rankers.scores import Scores
+from reland_jax.rankers.step import Parameters, RankerState, init_params, init_state, predict, train_step
+from reland_jax.rankers.text_fields import Texts
+from reland_jax.train import Checkpoints, TrainingCheckpoint
+from reland_jax.types import RelandError
+
+_STEPS_AT_A_TIME = 64
+"""Steps of a dispatch at the most; the program is the same for fewer."""
+
+_PARAMETERS, _STEPS = 0, 1
+"""Purposes of keys."""
+
+
+class Order(Protocol):
+    """Which rows each step has, as `events.Batches` says it."""
+
+    @property
+    def size(self) -> int:
+        """Rows of a step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every row was there once."""
+
+    def at(self, step: int) -> Any:
+        """Rows of the log ``<int64>[B]`` and their weights ``<float32>[B]`` of a step, from 0 on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadBatch:
+    """How a batch is read from a log on the devices; part of a compiled program.
+
+    Attributes:
+        gather: (log, rows ``<int32>[B]``, weights ``<float32>[B]``) -> a batch, as `events.gather`.
+        schema: names and kinds of its columns.
+    """
+
+    gather: Callable[[Any, Any, Any], Any]
+    schema: FieldSchema
+
+    def __call__(self, log: Any, rows: Any, weight: Any) -> Batch:
+        """The columns of some rows, by name."""
+        return named_columns(self.schema, self.gather(log, rows, weight))
+
+
+class Program(NamedTuple):
+    """What a compiled training depends on besides shapes; the same for all seeds and all days.
+
+    Attributes:
+        ranker: the module.
+        config: how to optimise.
+        read: how a batch is read.
+    """
+
+    ranker: Ranker
+    config: RankerTrainConfig
+    read: ReadBatch
+
+
+class RankerData(NamedTuple):
+    """What a ranker reads: arrays, on the host or on a device.
+
+    Attributes:
+        log: the encoded log, a tree of arrays.
+        texts: what the arm reads.
+    """
+
+    log: Any
+    texts: Texts
+
+
+class TrainedRanker(NamedTuple):
+    """A trained ranker and how it got there.
+
+    Attributes:
+        params: of the best validation; without validations the last ones.
+        state: after the last step, from which a later training goes on.
+        history: an entry per validation: "epoch" (with its fraction), "step", "loss", "seconds", and what the
+            validation found.
+        best: place in `history` of `params`; the last one without validations.
+        rows_per_second: trained on, without compilation and validation.
+    """
+
+    params: Parameters
+    state: RankerState
+    history: list[dict[str, float]]
+    best: int
+    rows_per_second: float
+
+
+Validate = Callable[[Parameters], Mapping[str, float]]
+"""Parameters -> metrics, among them the one that `RankerTrainConfig.monitor` names."""
+
+
+def optimizers(config: RankerTrainConfig) -> tuple[RowOptimizer, optax.GradientTransformation]:
+    """The optimisers of the embeddings and of everything else."""
+    make = lazy_adam if config.table_optimizer == "lazy_adam" else row_wise_adagrad
+    rows = make(config.table_learning_rate)
+    if not config.weight_decay:
+        return rows, optax.adam(config.learning_rate)
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    return rows, optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=matrices)
+
+
+def fresh_state(
+    program: Program, data: RankerData, seed: int, params: Parameters | None = None
+) -> RankerState:
+    """The state before the first step.
+
+    Args:
+        program: what is trained.
+        data: for its shapes.
+        seed: of the parameters.
+        params: to begin at; None for fresh ones.
+    """
+    if params is None:
+        rows, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
+        key = random_key(2 * seed + _PARAMETERS)
+        params = _fresh_params(program, data, rows, weight, key)
+    return init_state(jax.tree.map(jnp.array, params), *optimizers(program.config))
+
+
+@partial(jax.jit, static_argnums=0)
+def _fresh_params(
+    program: Program, data: RankerData, rows: jax.Array, weight: jax.Array, key: jax.Array
+) -> Parameters:
+    return init_params(program.ranker, key, program.read(data.log, rows, weight), data.texts)
+
+
+def train_ranker(
+    program: Program,
+    data: RankerData,
+    order: Order,
+    seed: int = 0,
+    *,
+    state: RankerState | None = None,
+    validate: Validate | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    run: Mapping[str, Any] | None = None,
+    label: str = "ranker",
+) -> TrainedRanker:
+    """Trains until validations have not become better for `patience` of them, or `max_epochs` are over.
+
+    Args:
+        program: what is trained, and how.
+        data: the log and the texts.
+        order: the rows of each step.
+        seed: of the parameters and of dropout.
+        state: to go on from, such as that of the day before; None for a fresh one. It is not changed.
+        validate: measures parameters; None trains for all of `max_epochs`.
+        folder: of checkpoints, from which a killed training goes on; None for none.
+        run: plain values that identify the training to its checkpoints.
+        label: name on the progress bar.
+
+    Raises:
+        RelandError: a loss is not finite, or a checkpoint is of another training.
+    """
+    begun = fresh_state(program, data, seed) if state is None else jax.tree.map(jnp.array, state)
+    fresh = TrainingCheckpoint(begun, _copied(begun.params), {"sections": 0, "history": [], "best": -1})
+    training = _Training(program, data, order, seed, validate)
+    if not folder:
+        return _trained(training, fresh, None, label)
+    identity = {"seed": seed, "rows_of_step": order.size, "steps": order.steps_per_epoch, **(run or {})}
+    with contextlib.closing(Checkpoints(folder, identity)) as checkpoints:
+        return _trained(training, checkpoints.restore(fresh) or fresh, checkpoints, label)
+
+
+class _Training(NamedTuple):
+    """The arguments of `train_ranker` that do not change."""
+
+    program: Program
+    data: RankerData
+    order: Order
+    seed: int
+    validate: Validate | None
+
+    def ends(self) -> list[int]:
+        """The step at which each section ends; an epoch has as many as it has validations, or steps."""
+        config, steps = self.program.config, self.order.steps_per_epoch
+        parts = min(config.validations, steps)
+        within = [round(steps * (part + 1) / parts) for part in range(parts)]
+        return [epoch * steps + end for epoch in range(config.max_epochs) for end in within]
+
+    def finished(self, progress: Mapping[str, Any]) -> bool:
+        """Whether the sections are over, or none of the last ones was better."""
+        done, best = progress["sections"], progress["best"]
+        waited = done - 1 - best
+        return done >= len(self.ends()) or (done > 0 and waited >= self.program.config.patience)
+
+
+def _trained(
+    training: _Training, saved: TrainingCheckpoint, checkpoints: Checkpoints | None, label: str
+) -> TrainedRanker:
+    """The loop of `train_ranker`: a section of steps, a validation, a checkpoint."""
+    last_saved, size = time.monotonic(), training.order.size
+    total = training.ends()[-1] * size
+    hidden = jax.process_index() > 0
+    with tqdm(total=total, desc=label, unit="row", unit_scale=True, disable=hidden, mininterval=1.0) as bar:
+        while not training.finished(saved.progress):
+            saved = _section(training, saved, bar)
+            if checkpoints and (training.finished(saved.progress) or _is_due(training, last_saved)):
+                checkpoints.save(saved.progress["sections"], saved)
+                last_saved = time.monotonic()
+    history = saved.progress["history"]
+    seconds = sum(entry["seconds"] for entry in history)
+    rate = history[-1]["step"] * size / max(seconds, 1e-9)
+    return TrainedRanker(saved.best, saved.state, history, saved.progress["best"], rate)
+
+
+def _is_due(training: _Training, last_saved: float) -> bool:
+    """Whether a checkpoint is; a save is a collective, and clocks differ, so process 0 decides."""
+    due = time.monotonic() - last_saved >= training.program.config.checkpoint_seconds
+    return bool(of_first_process(due))
+
+
+def _section(training: _Training, saved: TrainingCheckpoint, bar: Any) -> TrainingCheckpoint:
+    """Steps up to the next validation, and that; donates the arrays of the state."""
+    progress, ends, size = saved.progress, training.ends(), training.order.size
+    done = progress["sections"]
+    first, end = ends[done - 1] if done else 0, ends[done]
+    bar.update(first * size - bar.n)
+    start = time.perf_counter()
+    state, loss = _steps(training, saved.state, range(first, end), bar)
+    entry = {"epoch": end / training.order.steps_per_epoch, "step": end, "loss": loss}
+    entry["seconds"] = time.perf_counter() - start
+    found = _validated(training, state.params, end)
+    history = [*progress["history"], entry | found]
+    before, monitor = progress["best"], training.program.config.monitor
+    better = not found or before < 0 or _is_better(monitor, found, history[before])
+    progress = {"sections": done + 1, "history": history, "best": done if better else before}
+    bar.set_postfix({name: f"{found[name]:.4f}" for name in ("logloss", "auc") if name in found})
+    return TrainingCheckpoint(state, _copied(state.params) if better else saved.best, progress)
+
+
+def _validated(training: _Training, params: Parameters, step: int) -> dict[str, float]:
+    """What the validation finds; empty without one."""
+    if training.validate is None:
+        return {}
+    found, monitor = dict(training.validate(params)), training.program.config.monitor
+    if not math.isfinite(found[monitor]):
+        raise RelandError(f"validation after step {step}: {monitor} is {found[monitor]}")
+    return found
+
+
+def _is_better(monitor: str, entry: Mapping[str, float], best: Mapping[str, float]) -> bool:
+    sign = 1 if monitor == "auc" else -1
+    return sign * entry[monitor] > sign * best[monitor]
+
+
+def _steps(training: _Training, state: RankerState, steps: range, bar: Any) -> tuple[RankerState, float]:
+    """Takes steps, and returns their mean loss."""
+    losses, size = [], training.order.size
+    key = random_key(2 * training.seed + _STEPS)
+    for first in steps[::_STEPS_AT_A_TIME]:
+        count = min(_STEPS_AT_A_TIME, steps.stop - first)
+        rows = np.zeros((_STEPS_AT_A_TIME, size), np.int32)
+        weight = np.zeros((_STEPS_AT_A_TIME, size), np.float32)
+        for place in range(count):
+            rows[place], weight[place] = training.order.at(first + place)
+        state, found = _dispatch(training.program, state, training.data, rows, weight, np.int32(count), key)
+        losses.append(_finite(np.asarray(found)[:count], first))
+        bar.update(count * size)
+    return state, float(np.concatenate(losses).mean())
+
+
+def _finite(losses: np.ndarray, first: int) -> np.ndarray:
+    """The losses, if all are finite."""
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        raise RelandError(
+            f"step {first + wrong[0]}: the loss is {losses[wrong[0]]}; choose smaller learning rates "
+            "(config.train.learning_rate, config.train.table_learning_rate)"
+        )
+    return losses
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _dispatch(
+    program: Program,
+    state: RankerState,
+    data: RankerData,
+    rows: jax.Array,
+    weight: jax.Array,
+    count: jax.Array,
+    key: jax.Array,
+) -> tuple[RankerState, jax.Array]:
+    """The first `count` of the steps of ``[S, B]`` rows, and the losses ``<float32>[S]``."""
+    of_table, of_dense = optimizers(program.config)
+
+    def step(at: jax.Array, carried: tuple[RankerState, jax.Array]) -> tuple[RankerState, jax.Array]:
+        state, losses = carried
+        batch = program.read(data.log, rows[at], weight[at])
+        own = jax.random.fold_in(key, state.rows.step)
+        state, loss = train_step(program.ranker, of_table, of_dense, state, batch, data.texts, own)
+        return state, losses.at[at].set(loss)
+
+    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(len(rows))))
+
+
+def predict_rows(
+    program: Program, params: Parameters, data: RankerData, rows: np.ndarray, size: int = 4096
+) -> Scores:
+    """Probabilities of rows of a log, on the host.
+
+    Args:
+        program: of the ranker.
+        params: what it has learned.
+        data: the log and the texts.
+        rows: ``<int64>[n]``.
+        size: rows at a time.
+
+    Returns:
+        ``<float32>[n, T]`` twice.
+    """
+    whole = np.resize(rows, (-(-len(rows) // size), size)).astype(np.int32)
+    parts = [jax.device_get(_predict(program, params, data, part)) for part in whole]
+    empty: Any = np.zeros((0, len(program.ranker.config.labels)), np.float32)
+    whole_log = jax.tree.map(lambda *each: np.concatenate(each)[: len(rows)], Scores(empty, empty), *parts)
+    return Scores(*whole_log)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(program: Program, params: Parameters, data: RankerData, rows: jax.Array) -> Scores:
+    batch = program.read(data.log, rows, jnp.ones(rows.shape[0], jnp.float32))
+    return predict(program.ranker, params, batch, data.texts)
+
+
+def _copied(params: Parameters) -> Parameters:
+    """A copy that outlives the next step, which is given the memory of the first."""
+    return jax.tree.map(jnp.copy, params)
