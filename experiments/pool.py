@@ -85,7 +85,7 @@ _CONFIG = (
         None,
         lock_config=True,
         sys_argv=_ARGUMENTS,
-        help_string="Settings, as experiments.run takes them; :DATASET,BACKBONE follows the file.",
+        help_string="Settings, as experiments.run takes them: DATASET,BACKBONE.",
     ),
     partial(define_path, "workdir", None, "Folder of the stages before the pool."),
 )

@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.harness import command_line
+from experiments.harness.logs import log_to_console
 from experiments.harness.programs import keep_programs_of
 from experiments.harness.written import check_own
 from reland_jax.config import Config
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    "experiments/configs/reland.py:demo,sasrec",
-    "Settings; :DATASET,BACKBONE follows the file.",
+    command_line.config_file("demo,sasrec"),
+    "Settings: DATASET,BACKBONE, or a file with these after a colon.",
     lock_config=True,
 )
 _WORKDIR = command_line.required_path("workdir", "Folder of artefacts and results.")
@@ -44,7 +45,7 @@ _SEED = flags.DEFINE_integer("seed", None, "Training seed; short for --config.se
 
 def main() -> None:
     """Runs the pipeline and prints the comparison of the variants."""
-    _log_to_console()
+    log_to_console()
     values = _CONFIG.value.to_dict()
     if _SEED.value is not None:
         values["seeds_of_training"] = (_SEED.value,)
@@ -119,16 +120,6 @@ def _report(made: Made, runs: Runs) -> dict[str, object]:
     print(comparison_table(results))
     print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")
     return plain
-
-
-def _log_to_console() -> None:
-    """Lines of this package on stderr, with the time."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    ours = logging.getLogger("reland_jax")
-    ours.setLevel(logging.INFO)
-    ours.addHandler(handler)
-    ours.propagate = False
 
 
 if __name__ == "__main__":

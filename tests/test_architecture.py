@@ -104,6 +104,7 @@ FAMILIES: dict[str, set[str]] = {
     "grid": set(),
     "pool_commands": set(),
     "seed_counts": set(),
+    "serving": set(),
     "scaling": set(),
     "speed": {"scaling"},
 }

@@ -22,7 +22,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from experiments.harness.asides import Asides
-from experiments.harness.failures import one_line
+from experiments.harness.failures import REPOSITORY, one_line
 from reland_jax.files import expanded
 from reland_jax.types import RelandError
 
@@ -38,7 +38,9 @@ _VIRTUAL = "--xla_force_host_platform_device_count"
 _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
 
 _BROKEN_PIPE = 141
-_CONFIG_FILE = re.compile(r"(--?config=)(~.*)", re.DOTALL)
+_CONFIG_FILE = re.compile(r"(--?config=)(.+)", re.DOTALL)
+_PYTHON_FILE = re.compile(r".*\.py(:|$)", re.DOTALL)
+_PRESETS = "experiments/configs/reland.py"
 _MISSING = re.compile(r"Flag (--\w+) must have a value other than None")
 _paths: list[tuple[flags.FlagValues, str]] = []
 
@@ -200,8 +202,20 @@ def parsed(values: flags.FlagValues, arguments: Sequence[str], hint: str = "") -
 
 
 def config_word(word: str) -> str:
-    """A word of the command line, with ``~`` replaced where it names the file of settings."""
-    return _CONFIG_FILE.sub(lambda found: found[1] + expanded(found[2]), word)
+    """A word of the command line, made whole where it is the value of --config (`config_file`)."""
+    return _CONFIG_FILE.sub(lambda found: found[1] + config_file(expanded(found[2])), word)
+
+
+def config_file(value: str) -> str:
+    """FILE.py:ARGUMENT as ml_collections reads it.
+
+    DATASET,BACKBONE alone is the argument of the presets. Where the working folder is not the repository,
+    their file is the one that is installed.
+    """
+    value = value if _PYTHON_FILE.match(value) else f"{_PRESETS}:{value}"
+    if value.startswith(_PRESETS) and not os.path.exists(_PRESETS):
+        return str(REPOSITORY / value)
+    return value
 
 
 def describe_mistake(mistake: Exception) -> str:

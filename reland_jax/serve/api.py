@@ -295,6 +295,16 @@ class Reland:
         users, items = np.asarray(self._today.users), np.asarray(self._today.items)
         return ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
 
+    @property
+    def user_ids(self) -> list[str]:
+        """External ids of all users, in the order of the rows."""
+        return self._fitted().interactions.ids.users.tolist()
+
+    @property
+    def origin(self) -> str:
+        """A hash of the settings and data that the recommender was made from."""
+        return self._fitted().origin
+
     def _hold(self, bundle: Bundle, folder: Path | None = None) -> None:
         """Makes ready what the lists are made from; parameters come from the bundle or its folder."""
         made = made_of(bundle)

@@ -44,6 +44,30 @@ def test_every_command_goes_through_the_harness(name: str) -> None:
     assert "app.UsageError" not in text and "unexpected arguments" not in text
 
 
+@pytest.mark.parametrize(
+    ("given", "file"),
+    [
+        ("demo,sasrec", "experiments/configs/reland.py:demo,sasrec"),
+        (
+            "tfds:movielens/100k-ratings,ease",
+            "experiments/configs/reland.py:tfds:movielens/100k-ratings,ease",
+        ),
+        ("experiments/configs/reland.py:demo,sasrec", "experiments/configs/reland.py:demo,sasrec"),
+        ("mine.py", "mine.py"),
+        ("../mine.py:a", "../mine.py:a"),
+    ],
+)
+def test_settings_are_a_file_or_the_argument_of_the_presets(
+    given: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a folder that has no presets: an installed package brings its own."""
+    monkeypatch.chdir(REPOSITORY)
+    assert command_line.config_word(f"--config={given}") == f"--config={file}"
+    monkeypatch.chdir(tmp_path)
+    elsewhere = str(REPOSITORY / file) if file.startswith("experiments") else file
+    assert command_line.config_word(f"--config={given}") == f"--config={elsewhere}"
+
+
 RUN_ALL = """
 import contextlib, io, json, os, runpy, sys, tempfile
 import jax, jax.numpy, flax, optax
