@@ -375,7 +375,7 @@ def define_flags() -> None:
     flags.DEFINE_string("dataset", "ml-1m", "Data set: a known name or a path.")
     flags.DEFINE_list("backbones", ["lightgcn", "sasrec"], "Backbones.")
     flags.DEFINE_list(
-        "variants", [F_ITEM.name, RELAND.name], "Variants, and the ablations permuted and noise."
+        "variants", [F_ITEM.name, RELAND.name], "Variants, and ablations of reland."
     )
     flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
@@ -398,6 +398,8 @@ def main() -> None:
     setup = Setup(tuple(map(_factor, given.mismatches)), given.share, given.seed)
     configs = plan(given.dataset, given.backbones, given.set)
     keep_programs_of(configs.values(), Path(given.workdir))
+    variants = tuple(given.variants)
+    configs = {name: dataclasses.replace(one, variants=variants) for name, one in configs.items()}
     found = run(configs, given.variants, setup, Path(given.workdir))
     print(table(found))
     write_json(Path(given.out), found)

@@ -32,6 +32,7 @@ than the median. They need not add up: "rest" is what is left, and may be negati
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -187,6 +188,7 @@ def _random_parts(drawing: Sequence[tuple[JaxprEqn, int]], key: jax.Array, befor
 def prepare(config: Config, variant: str, workdir: Path) -> Task:
     """The recommender with its data; for a variant other than `id` after the stages before training."""
     if variant != ID.name:
+        config = dataclasses.replace(config, variants=(variant,))
         task = recommender_of(flow.run(FLOW, config, workdir / "prepared"), variant)
     else:
         task = id_task(config, split(load_interactions(config.data), config.data.protocol))

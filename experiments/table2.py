@@ -80,7 +80,7 @@ def define_flags() -> None:
     """Registers the flags; not at import, since the main job has some of the same names."""
     flags.DEFINE_list("datasets", ["amazon-beauty"], "Data sets: known names or paths.")
     flags.DEFINE_list("backbones", list(BACKBONES), "Backbones.")
-    flags.DEFINE_list("variants", list(VARIANTS), "Variants, and the ablations permuted and noise.")
+    flags.DEFINE_list("variants", list(VARIANTS), "Variants, and ablations of reland.")
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
     required_path("workdir", "Folder of artefacts and tables.")
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")

@@ -61,6 +61,7 @@ class Stage(Generic[T]):
             it.
         together: whether all processes of a job compute it; otherwise only the first one does.
         repeats: whether naming the stage recomputes a finished artefact.
+        wanted: whether a flow with these settings has the stage.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Stage(Generic[T]):
     on_damage: Callable[[Job, str], None] = lambda job, why: None
     together: bool = False
     repeats: bool = True
+    wanted: Callable[[Config], bool] = lambda config: True
 
     @property
     def family(self) -> str:
@@ -105,7 +107,7 @@ class Flow:
         return not asked or bool(set(asked) & set(self.names[self.names.index(name) :]))
 
     def selected(
-        self, until: str | None, asked: Sequence[str], replace: Mapping[str, Stage[Any]]
+        self, config: Config, until: str | None, asked: Sequence[str], replace: Mapping[str, Stage[Any]]
     ) -> list[Stage[Any]]:
         """The stages to run: up to a family, and up to the last one asked for, some of them replaced."""
         assert all(any(name == stage.name for stage in self.stages) for name in replace)
@@ -113,6 +115,7 @@ class Flow:
         return [
             replace.get(stage.name, stage) for stage in self.stages
             if self.names.index(stage.family) <= last and self.reaches(asked, stage.family)
+            and stage.wanted(config)
         ]  # fmt: skip
 
     def check(self, asked: Sequence[str]) -> None:
@@ -159,7 +162,7 @@ def run(
         RelandError: an unknown stage, bad data or settings, or a missing artefact of a stage not asked for.
     """
     flow.check(asked)
-    stages = flow.selected(until, asked, replace or {})
+    stages = flow.selected(config, until, asked, replace or {})
     made = Made(
         config, Path(workdir), tuple(asked), ask_again and jax.process_count() == 1, dict(shared or {}),
         frozenset(stage.family for stage in stages if not asked or stage.family in asked), known,

@@ -17,7 +17,7 @@ class Variant:
         name: as it is called in settings, on the command line and in results.
         reads_texts: whether items are represented by their texts too.
         reads_rationales: whether users are given the rationales of their seed users.
-        ablation: what takes the place of the rationales (`text.ABLATED`); "" where nothing does.
+        ablation: what takes the place of the rationales; "" where nothing does.
     """
 
     name: str
@@ -41,14 +41,22 @@ PERMUTED = dataclasses.replace(RELAND, name="permuted", ablation="permuted")
 NOISE = dataclasses.replace(RELAND, name="noise", ablation="noise")
 """`RELAND` with random vectors for rationales."""
 
-BY_NAME = {each.name: each for each in (ID, F_ITEM, RELAND, PERMUTED, NOISE)}
+SEED_ID = dataclasses.replace(RELAND, name="seed_id", ablation="seed_id")
+"""`RELAND` with a learned vector for each seed user, of the width of a rationale.
+
+A match with a seed user is also a cluster of users; this is what it is worth without any words."""
+
+HEURISTIC = dataclasses.replace(RELAND, name="heuristic", ablation="heuristic")
+"""`RELAND` with what counts over the histories of the same seed users say, and no LLM."""
+
+BY_NAME = {each.name: each for each in (ID, F_ITEM, RELAND, PERMUTED, NOISE, SEED_ID, HEURISTIC)}
 """All variants by name, in the order of tables."""
 
 VARIANTS = tuple(each.name for each in BY_NAME.values() if not each.ablation)
 """The three models of the paper's Table 2, from the plain backbone to the whole method."""
 
 ABLATIONS = tuple(each.name for each in BY_NAME.values() if each.ablation)
-"""`RELAND` with something without information in the place of the rationales."""
+"""`RELAND` with something that no LLM has written in the place of the rationales."""
 
 
 class Pair(NamedTuple):

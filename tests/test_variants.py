@@ -6,11 +6,13 @@ import pytest
 
 from reland_jax.text.ablations import ABLATED
 from reland_jax.types import RelandError
-from reland_jax.variants import ABLATIONS, BY_NAME, EXPECTED, PAIRS, RELAND, VARIANTS, find_variant
+from reland_jax.variants import ABLATIONS, BY_NAME, EXPECTED, HEURISTIC, PAIRS, RELAND, VARIANTS, find_variant
 
 
 def test_names_are_those_of_settings_and_stay() -> None:
-    assert VARIANTS == ("id", "f_item", "reland") and ABLATIONS == ("permuted", "noise")
+    assert VARIANTS == ("id", "f_item", "reland") and ABLATIONS == (
+        "permuted", "noise", "seed_id", "heuristic",
+    )  # fmt: skip
     assert tuple(BY_NAME) == VARIANTS + ABLATIONS
     assert [(one.reads_texts, one.reads_rationales) for one in map(find_variant, VARIANTS)] == [
         (False, False), (True, False), (True, True),
@@ -19,7 +21,8 @@ def test_names_are_those_of_settings_and_stay() -> None:
 
 def test_an_ablation_reads_what_the_method_reads_and_is_compared_with_it() -> None:
     for one in map(find_variant, ABLATIONS):
-        assert (one.reads_texts, one.reads_rationales) == (True, True) and one.ablation in ABLATED
+        assert (one.reads_texts, one.reads_rationales) == (True, True)
+    assert {one.ablation for one in map(find_variant, ABLATIONS)} == {*ABLATED, HEURISTIC.ablation}
     assert {pair.base for pair in PAIRS[len(EXPECTED) :]} == set(ABLATIONS)
     assert [pair.name for pair in EXPECTED] == ["reland>id", "reland>f_item", "f_item>id"]
     assert not RELAND.ablation

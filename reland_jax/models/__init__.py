@@ -38,7 +38,7 @@ from reland_jax.models.recommender import (
 )
 from reland_jax.models.sasrec import SASRec
 from reland_jax.types import Ragged, RelandError
-from reland_jax.variants import Variant
+from reland_jax.variants import SEED_ID, Variant
 
 __all__ = [
     "MODELS",
@@ -151,7 +151,8 @@ def create_recommender(
         assert entry.linear is not None
         return entry.linear(linear, model.dim, num_items, *reads)
     width = entry.embeddings * model.dim
-    parts = (width, fusion, entry.build(model, max_length), num_users, num_items, *reads)
+    backbone, seed_ids = entry.build(model, max_length), variant.ablation == SEED_ID.ablation
+    parts = (width, fusion, backbone, num_users, num_items, *reads, seed_ids)
     if entry.sequential:
         return SequentialRecommender(*parts, contrastive=entry.contrastive, attention=entry.attention)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

@@ -126,6 +126,7 @@ class Recommender(nn.Module):
         num_items: I.
         texts: whether items are represented by their texts too.
         rationales: k, how many rationales a user is given; 0 where none are read.
+        seed_ids: whether a learned vector of the seed user's number takes the place of its rationale.
     """
 
     width: int
@@ -135,6 +136,7 @@ class Recommender(nn.Module):
     num_items: int
     texts: bool
     rationales: int
+    seed_ids: bool = False
 
     init_scale = 0.02
 
@@ -143,7 +145,7 @@ class Recommender(nn.Module):
         scale = self.fusion.item_scale
         text_init = nn.linear.default_kernel_init if scale is None else identity(scale)
         self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
-        self.fuse = RationaleFusion(self.fusion)
+        self.fuse = RationaleFusion(self.fusion, self.seed_ids)
 
     def fuse_rationales(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool

@@ -121,9 +121,14 @@ class RationaleFusion(nn.Module):
     Two choices make a learned fusion start as the plain backbone: the learned part of the Linear starts at
     zero, and the result is multiplied by two, the number of its parts, so that equal attention leaves the
     user's representation unchanged. A common factor does not change any ranking.
+
+    Attributes:
+        config: settings.
+        learned: whether the vectors in the place of rationales are parameters, which start as those given.
     """
 
     config: FusionConfig
+    learned: bool = False
 
     @nn.compact
     def __call__(
@@ -150,6 +155,9 @@ class RationaleFusion(nn.Module):
         """
         dim = user.shape[-1]
         dropout = Dropout(self.config.dropout)
+        if self.learned:
+            start = rationales
+            rationales = self.param("rationale", lambda key: start)
         # Without dropout a rationale is projected once, rather than once for each of its users.
         project_first = not train and seed.size > len(rationales)
         if not project_first:

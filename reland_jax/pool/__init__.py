@@ -9,6 +9,7 @@ from reland_jax.pool.build import (
     pool_provenance,
     pool_state,
     refuse_to_pay_again,
+    written_by_counts,
 )
 from reland_jax.pool.contract import Problem, Provider, ProviderResult, RationaleRequest, Unanswered
 from reland_jax.pool.folder import PoolSummary, load_pool, pool_summary, read_manifest, save_pool
@@ -49,4 +50,5 @@ __all__ = [
     "refuse_to_pay_again",
     "save_pool",
     "missing_answers_note",
+    "written_by_counts",
 ]

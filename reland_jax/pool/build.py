@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import ledger
 from reland_jax.pool.asking.records import journal_path
-from reland_jax.pool.contract import Problem, Provider, SeedRationales
+from reland_jax.pool.contract import HEURISTIC, Problem, Provider, SeedRationales
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
 from reland_jax.pool.providers import WITH_JOURNAL, make_provider
 from reland_jax.pool.sources import files_state, is_source, source_of
 from reland_jax.pool.templates import PROMPT_VERSION
-from reland_jax.types import Interactions, ReasoningPool, RelandError, SeedSet, Splits
+from reland_jax.types import Interactions, Ragged, ReasoningPool, RelandError, SeedSet, Splits
 
 
 def build_pool(
@@ -78,6 +79,31 @@ def written(made: PoolRequests, provider: Provider, config: PoolConfig) -> SeedR
     result = provider.rationales(made.requests)
     problems = [*_step0_remark(provider, config), *made.problems, *result.problems]
     return SeedRationales(made.seeds, result.rationales, problems, len(made.problems))
+
+
+def written_by_counts(
+    seeds: SeedSet, train: Ragged, interactions: Interactions, config: PoolConfig, data: DataConfig
+) -> list[str]:
+    """Step 2 as the offline writer has it for these seed users, whoever wrote their rationales.
+
+    Args:
+        seeds: the seed users.
+        train: training items; only these are read.
+        interactions: external ids and the text fields of the items.
+        config: length of the history, and what is scrubbed.
+        data: `text_fields` and `domain`.
+
+    Returns:
+        One for each seed user, in their order; "" where no item of the history has a text.
+
+    Raises:
+        RelandError: items without text fields.
+    """
+    offline = dataclasses.replace(config, provider=HEURISTIC, cleaning="rule", prompt_tokens=None)
+    made = pool_requests(seeds, train, interactions, offline, data)
+    said = make_provider(offline, LLMConfig(), "").rationales(made.requests).rationales
+    found = dict(zip(made.seeds.user.tolist(), said, strict=True))
+    return [one.step2 if (one := found.get(user)) else "" for user in seeds.user.tolist()]
 
 
 def pool_of(found: SeedRationales, behaviour: np.ndarray, config: PoolConfig) -> ReasoningPool:

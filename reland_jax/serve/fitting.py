@@ -21,12 +21,13 @@ from reland_jax.stages import (
     FLOW,
     ITEMS,
     LOAD,
-    RATIONALES,
     SPLIT,
+    rationale_stage,
     trained_recommender,
     training,
 )
 from reland_jax.storage import BuiltPool
+from reland_jax.variants import find_variant
 
 
 def fitted(config: Config, variant: str, seed: int, workdir: Path) -> Bundle:
@@ -48,8 +49,9 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path) -> Bundle:
     trained = trained._replace(params=trained_recommender(made, variant, seed)[1])
     pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
     return Bundle(
-        config, variant, seed, made[LOAD], made[SPLIT], _found(made, ITEMS), _found(made, RATIONALES), pool,
-        _found(made, ASSIGN), _matching(made), trained, made.origin(stage),
+        config, variant, seed, made[LOAD], made[SPLIT], _found(made, ITEMS),
+        _found(made, rationale_stage(find_variant(variant))), pool, _found(made, ASSIGN), _matching(made),
+        trained, made.origin(stage),
     )  # fmt: skip
 
 
@@ -59,8 +61,9 @@ def made_of(bundle: Bundle) -> Made:
     Only `stages.recommender_of` is asked of it; it has no workdir, and nothing is stored.
     """
     built = None if bundle.pool is None else BuiltPool(bundle.pool, [], {})
+    rationales = rationale_stage(find_variant(bundle.variant))
     values: dict[Stage[Any], Any] = {
-        LOAD: bundle.interactions, SPLIT: bundle.splits, ITEMS: bundle.items, RATIONALES: bundle.rationales,
+        LOAD: bundle.interactions, SPLIT: bundle.splits, ITEMS: bundle.items, rationales: bundle.rationales,
         BUILD_POOL: built, ASSIGN: bundle.assignment,
     }  # fmt: skip
     made = Made(bundle.config, Path())

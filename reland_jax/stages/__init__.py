@@ -15,7 +15,7 @@ from reland_jax.stages.pool import BUILD_POOL
 from reland_jax.stages.recommender import id_task
 from reland_jax.stages.seeds import SAMPLE_SEEDS
 from reland_jax.stages.split import SPLIT
-from reland_jax.stages.texts import ITEMS, RATIONALES
+from reland_jax.stages.texts import BY_COUNTS, ITEMS, RATIONALES, rationale_stage
 from reland_jax.stages.train import (
     lists_to_show,
     recommender_of,
@@ -27,6 +27,7 @@ from reland_jax.storage import Inputs, Seeding, Texts, seed_set
 
 __all__ = [
     "ASSIGN",
+    "BY_COUNTS",
     "BUILD_POOL",
     "ENCODE_USERS",
     "FLOW",
@@ -38,6 +39,7 @@ __all__ = [
     "id_task",
     "inputs_of",
     "lists_to_show",
+    "rationale_stage",
     "recommender_of",
     "seeding_of",
     "trained_recommender",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 FLOW = Flow(
-    (LOAD, SPLIT, ENCODE_USERS, SAMPLE_SEEDS, BUILD_POOL, ITEMS, RATIONALES, ASSIGN),
+    (LOAD, SPLIT, ENCODE_USERS, SAMPLE_SEEDS, BUILD_POOL, ITEMS, RATIONALES, BY_COUNTS, ASSIGN),
     after=("train", "report"),
 )
 """The stages from raw interactions to the inputs of training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from reland_jax.config import Config, TextConfig
 from reland_jax.data import item_texts
 from reland_jax.text import check_texts, encode_texts, encoder_state, whiten
-from reland_jax.types import Interactions, ReasoningPool
+from reland_jax.types import Interactions
 from reland_jax.variants import find_variant
 
 ITEM_TEXTS, RATIONALES = "item texts", "rationales"
@@ -38,14 +39,22 @@ def encode_items(interactions: Interactions, config: Config, cache: Path) -> np.
 
 
 def encode_rationales(
-    interactions: Interactions, pool: ReasoningPool, config: Config, cache: Path
+    interactions: Interactions, written: Sequence[str], config: Config, cache: Path
 ) -> np.ndarray:
-    """The vectors of step 2 of all rationales, ``<float32>[S, T]``, whitened where the settings say so.
+    """The vectors of what was written about each seed user, whitened where the settings say so.
+
+    Args:
+        interactions: of the items whose texts give the directions.
+        written: step 2 of all S rationales.
+        config: all settings.
+        cache: folder of the vectors of texts.
+
+    Returns:
+        ``<float32>[S, T]``.
 
     Raises:
         RelandError: see `text.encode_texts`.
     """
-    written = [rationale.step2 for rationale in pool.rationales]
     rationales = encode_texts(written, _text_config(config), cache, RATIONALES)
     # Tastes differ along the principal directions of the items. Raw rationales share one large component,
     # whose projection is a bias towards popular items.

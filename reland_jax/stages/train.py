@@ -26,7 +26,7 @@ from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
 from reland_jax.stages.recommender import graph_of, has_entities, linear_settings, model_of
 from reland_jax.stages.split import SPLIT
-from reland_jax.stages.texts import ITEMS, RATIONALES
+from reland_jax.stages.texts import ITEMS, RATIONALES, rationale_stage
 from reland_jax.storage import (
     Lists,
     Metrics,
@@ -39,7 +39,7 @@ from reland_jax.storage import (
 from reland_jax.text import ablated
 from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit_together, param_shapes
 from reland_jax.types import PARTS, Splits, TargetRanks
-from reland_jax.variants import Variant, find_variant
+from reland_jax.variants import SEED_ID, Variant, find_variant
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -68,7 +68,7 @@ def training(
         SPLIT: True,
         LOAD: has_entities(made.config.model) or cold,
         ITEMS: variant.reads_texts,
-        RATIONALES: variant.reads_rationales,
+        rationale_stage(variant): variant.reads_rationales,
         BUILD_POOL: cold,
         ASSIGN: variant.reads_rationales or cold,
     }
@@ -155,7 +155,7 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     if variant.reads_rationales:
         each = given(job[ASSIGN], config).seed.shape[1]
         seed, cosine = drawn_among(job[ASSIGN], config)
-        rationales = ablated(job[RATIONALES], variant.ablation)
+        rationales = _rationales(job, variant)
         tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
     model = model_of(config, splits, variant, each)
     task = create_task(model, tables, splits, config.train, config.data.max_length)
@@ -163,6 +163,13 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
         return task
     cold = _cold_users(job)
     return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
+
+
+def _rationales(job: Job, variant: Variant) -> np.ndarray:
+    """The rationales ``<float32>[S, T]``, or what a variant has in their place."""
+    if variant == SEED_ID and job.config.model.backbone in LINEAR:  # which learns a weight for each
+        return np.eye(len(job[RATIONALES]), dtype=np.float32)
+    return ablated(job[rationale_stage(variant)], variant.ablation)
 
 
 def _cold_users(job: Job) -> ColdUserWeights:

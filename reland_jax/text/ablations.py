@@ -1,4 +1,4 @@
-"""Vectors without information in the place of the rationales, with which a gain of `reland` is compared.
+"""Vectors without words in the place of the rationales, with which a gain of `reland` is compared.
 
 A gain that remains with one of these is not due to the LLM.
 """
@@ -28,10 +28,11 @@ def noise(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (mean + drawn @ directions.T).astype(np.float32)
 
 
-ABLATED = {"permuted": permuted, "noise": noise}
-"""By the `ablation` of a variant: rationales and a generator -> what takes their place."""
+ABLATED = {"permuted": permuted, "noise": noise, "seed_id": noise}
+"""By the `ablation` of a variant: rationales and a generator -> what takes their place; of `seed_id` what is
+learned starts there."""
 
 
 def ablated(rationales: np.ndarray, ablation: str, seed: int = 0) -> np.ndarray:
-    """What takes the place of the rationales, ``<float32>[S, T]``; with the ablation "" they stay."""
-    return ABLATED[ablation](rationales, np.random.default_rng(seed)) if ablation else rationales
+    """What takes the place of the rationales, ``<float32>[S, T]``; they stay where `ABLATED` has no entry."""
+    return ABLATED[ablation](rationales, np.random.default_rng(seed)) if ablation in ABLATED else rationales

@@ -92,6 +92,20 @@ def test_training_starts_at_the_plain_backbone() -> None:
     assert float(jnp.abs(found - USER).max()) < 0.05 * np.abs(USER).max()
 
 
+def test_what_is_learned_in_the_place_of_rationales_starts_as_given(fusion_params: Any) -> None:
+    """Then it is read in their place, whatever is given, and has gradients where a user has the seed."""
+    module, given = RationaleFusion(FusionConfig(), learned=True), RATIONALE + 1
+    learned = module.init(jax.random.key(0), USER, *ONE, False)["params"]["rationale"]
+    np.testing.assert_array_equal(learned, RATIONALE)
+    params = {"params": fusion_params["params"] | {"rationale": given}}
+    found = module.apply(params, USER, *ONE, False)
+    expected = RationaleFusion(FusionConfig()).apply(fusion_params, USER, given, *ONE[1:], False)
+    np.testing.assert_array_equal(found, expected)
+    two = (USER[:2], RATIONALE, *(side[:2] for side in ONE[1:]))
+    moved = jax.grad(lambda p: module.apply(p, *two, False).sum())(params)["params"]["rationale"]
+    assert (np.abs(moved).sum(1) > 0).tolist() == [True, True, False, False, False]
+
+
 def test_dropout_works_on_the_rationale_in_training_only(fusion_params: Any) -> None:
     """At evaluation no random key is needed; with everything dropped the user is left beside a zero."""
     module = RationaleFusion(FusionConfig(dropout=0.5))

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from reland_jax.config import DataConfig, PoolConfig
-from reland_jax.pool import AwaitingResponses, build_pool, load_pool, pool_provenance, pool_summary, save_pool
+from reland_jax.pool import (
+    AwaitingResponses,
+    build_pool,
+    load_pool,
+    pool_provenance,
+    pool_summary,
+    save_pool,
+    written_by_counts,
+)
 from reland_jax.pool.pool_file import UNKNOWN_CLUSTER
 from reland_jax.types import IMPORTANT, IdMap, Interactions, Ragged, RelandError, SeedSet, Splits
 
@@ -72,6 +80,15 @@ def test_heuristic_pool(tmp_path: Path) -> None:
     assert pool.behaviour.dtype == np.float32
     assert "Title8; Title7; Title6; Title5; Title4" in pool.rationales[0].step2
     assert problems == [] and pool_summary(pool).llm_inferences == 0
+
+
+def test_what_counts_say_of_the_seed_users_of_any_pool(tmp_path: Path) -> None:
+    """The same text as in a pool of the heuristic, whoever wrote; "" for user 5, whose items have no text."""
+    interactions, splits, _ = world()
+    config = PoolConfig(provider="openai", cleaning="llm", prompt_tokens=1)
+    found = written_by_counts(seeds_of(5, 3, 0), splits.train, interactions, config, PRODUCTS)
+    pool, _ = build(seeds_of(3, 0), tmp_path)
+    assert found == ["", *(each.step2 for each in pool.rationales)]
 
 
 @pytest.mark.parametrize("provider", ["heuristic", "batch"])

@@ -44,7 +44,8 @@ def rationales(tmp_path: Path, users: tuple[int, ...], directions: int | None) -
     inputs = inputs_of(REPEATS, users)
     text = dataclasses.replace(settings().text, whiten_rationales=directions)
     config = settings(text=text)
-    return encoding.encode_rationales(inputs.interactions, inputs.built.pool, config, tmp_path)
+    written = [rationale.step2 for rationale in inputs.built.pool.rationales]
+    return encoding.encode_rationales(inputs.interactions, written, config, tmp_path)
 
 
 def test_rationales_are_whitened_on_the_items(items: np.ndarray, tmp_path: Path) -> None:

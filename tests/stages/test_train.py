@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reland_jax.config import Config, FusionConfig, RetrievalConfig
+from reland_jax.config import Config, FusionConfig, ModelConfig, RetrievalConfig
 from reland_jax.flow import Made
-from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, recommender_of, training
+from reland_jax.stages import (
+    ASSIGN,
+    BUILD_POOL,
+    BY_COUNTS,
+    ITEMS,
+    LOAD,
+    RATIONALES,
+    SPLIT,
+    recommender_of,
+    training,
+)
 from reland_jax.stages.train import seeds_beside
 from reland_jax.storage import Trained
-from reland_jax.train import Evaluator, Task
+from reland_jax.train import ClosedForm, Evaluator, Task
 from reland_jax.types import PARTS, Splits
 from reland_jax.variants import ABLATIONS, BY_NAME
 from tests.stages.toys import REPEATS, made_of, settings
@@ -30,7 +40,8 @@ def world(
     inputs = inputs_of(splits, seed_users)
     return made_of(config, folder, {
         LOAD: inputs.interactions, SPLIT: splits, BUILD_POOL: inputs.built, ITEMS: inputs.texts.items,
-        RATIONALES: inputs.texts.rationales, ASSIGN: inputs.assignment,
+        RATIONALES: inputs.texts.rationales, BY_COUNTS: -inputs.texts.rationales,
+        ASSIGN: inputs.assignment,
     })  # fmt: skip
 
 
@@ -51,6 +62,8 @@ def test_a_user_is_given_as_many_rationales_as_there_are(seed_users: tuple[int, 
         ("f_item", {SPLIT, ITEMS}),
         ("reland", {SPLIT, ITEMS, RATIONALES, ASSIGN}),
         ("noise", {SPLIT, ITEMS, RATIONALES, ASSIGN}),
+        ("seed_id", {SPLIT, ITEMS, RATIONALES, ASSIGN}),
+        ("heuristic", {SPLIT, ITEMS, BY_COUNTS, ASSIGN}),
     ],
 )
 def test_a_variant_reads_what_it_says_and_no_more(name: str, reads: set[object], tmp_path: Path) -> None:
@@ -70,7 +83,8 @@ def test_an_ablation_has_other_rationales_and_all_else_of_the_method(name: str, 
     assert isinstance(task, Task) and task.tables.rationale is not None
     same = np.asarray(task.tables.rationale) == made[RATIONALES]
     assert same.all() if name == "reland" else not same.all(axis=1).any()
-    assert task.model == recommender_of(made, "reland").model, "one compiled program serves both"
+    same_program = task.model == recommender_of(made, "reland").model
+    assert same_program == (name != "seed_id"), "what is learned in the place of rationales is a parameter"
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +189,18 @@ def test_groups_are_fixed_by_the_settings() -> None:
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, together=2))
     assert [seeds_beside(config, seed) for seed in (3, 1, 5, 9, 7)] == [(3, 1), (3, 1), (4, 5), (9,), (7,)]
     assert seeds_beside(settings(seeds_of_training=(3, 1)), 1) == (1,)
+
+
+def test_seed_ids_are_one_hot_for_a_linear_model_and_learned_by_a_deep_one(tmp_path: Path) -> None:
+    """The deep one starts at random vectors, as wide as a rationale, and training moves them."""
+    linear = settings(
+        model=ModelConfig(backbone="ease"), train=dataclasses.replace(Config().train, objective="closed_form")
+    )
+    task = recommender_of(world(linear, tmp_path / "linear", (0, 1, 2)), "seed_id")
+    assert isinstance(task, ClosedForm)
+    made = world(settings(), tmp_path / "deep", (0, 1, 2))
+    trained = made.make(training(made, "seed_id", 0))
+    start = recommender_of(made, "noise").tables.rationale  # type: ignore[union-attr]
+    learned = trained.params["params"]["fuse"]["rationale"]
+    assert learned.shape == made[RATIONALES].shape
+    assert (np.asarray(learned) != np.asarray(start)).any()

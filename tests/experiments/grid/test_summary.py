@@ -21,7 +21,10 @@ from reland_jax.types import RelandError, TargetRanks
 from reland_jax.variants import ABLATIONS, VARIANTS
 
 USERS = 400
-MEANS = {"id": 0.20, "f_item": 0.24, "reland": 0.30, "permuted": 0.24, "noise": 0.22}
+MEANS = {
+    "id": 0.20, "f_item": 0.24, "reland": 0.30, "permuted": 0.24, "noise": 0.22, "seed_id": 0.23,
+    "heuristic": 0.25,
+}  # fmt: skip
 ENVIRONMENT = {"jax": "0.0.1", "device": "cpu"}
 
 

@@ -76,7 +76,7 @@ def test_levels_seeds_epochs_and_tests_are_listed(whole: GridSummary) -> None:
     assert row["s/epoch"] == "2.25"
     values = whole.groups[0].cells["id"].per_seed.valid["hr@10"]
     assert _row(per_seed, "SASRec id")["valid HR@10"] == " ".join(f"{value:.4f}" for value in values)
-    assert len(significance.rows) == 2 * 5 * 2
+    assert len(significance.rows) == 2 * 7 * 2
     assert _row(significance, "SASRec reland>id NDCG@10")["p after Holm"] == "< 0.0001"
 
 
@@ -95,7 +95,7 @@ def test_no_paper_columns_without_the_papers_figures() -> None:
 
 def test_notes_say_seeds_and_failures(whole: GridSummary) -> None:
     told = " ".join(tables.notes(whole))
-    assert "fewer than 5 training seeds (the least is 0)" in told and "over all 20 comparisons" in told
+    assert "fewer than 5 training seeds (the least is 0)" in told and "over all 28 comparisons" in told
     assert "amazon-beauty, DuoRec, id, seed 1 failed: step 3" in told
     enough = " ".join(tables.notes(summed(make_group(seeds=(0, 1, 2, 3, 4)))))
     assert "preliminary" not in enough and "Training seeds 0, 1, 2, 3, 4" in enough
