@@ -78,6 +78,13 @@ def test_joiners_are_shown_and_terminals_not_steered() -> None:
     assert visible("\x1b[2J\u202eevil\0") == "\ufffd[2J\ufffdevil\ufffd"
 
 
+def test_two_sorted_runs_are_sorted() -> None:
+    """On these, NumPy's quicksort of texts ends the process."""
+    texts = [f"U{n:06d}" for first in (0, 5) for n in range(first, 1990 + first)]
+    names, code = distinct(as_strings(texts))
+    assert names.tolist() == sorted(set(texts)) and names[code].tolist() == texts
+
+
 def test_numbers_are_no_texts() -> None:
     with pytest.raises(TypeError, match="1.5 is a float, where a text is needed"):
         as_strings(np.array([1.5]))

@@ -8,7 +8,7 @@ embeddings of a feature so has a row for each.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,36 +141,128 @@ class Batch(NamedTuple):
     weight: Any
 
 
+class Moments(NamedTuple):
+    """What is counted of a number.
+
+    Attributes:
+        rows: those that have a value.
+        mean: of these, after the logarithm where there is one.
+        squares: sum of the squared distances from it.
+    """
+
+    rows: float
+    mean: float
+    squares: float
+
+    def joined(self, other: Moments) -> Moments:
+        """Those of the rows of both."""
+        rows = self.rows + other.rows
+        if not self.rows or not other.rows:
+            return self if self.rows else other
+        apart = other.mean - self.mean
+        squares = self.squares + other.squares + apart**2 * self.rows * other.rows / rows
+        return Moments(rows, self.mean + apart * other.rows / rows, squares)
+
+    def scale(self, log: bool) -> Scale:
+        """How the number is scaled."""
+        if not self.rows:
+            return Scale(0.0, 1.0, log)
+        deviation = float(np.sqrt(self.squares / self.rows))
+        return Scale(self.mean, deviation if deviation > 1e-12 * max(1.0, abs(self.mean)) else 1.0, log)
+
+
+class Seen(NamedTuple):
+    """What is counted of training rows; that of two parts of a log is joined to that of both.
+
+    Attributes:
+        schema: of the log.
+        counts: vocabulary -> its values ``<str>[m]``, and in how many rows each is ``<float64>[m]``.
+        moments: numeric feature -> its moments.
+        lengths: multi-valued feature -> values of the longest list.
+    """
+
+    schema: Schema
+    counts: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    moments: Mapping[str, Moments]
+    lengths: Mapping[str, int]
+
+    def joined(self, other: Seen) -> Seen:
+        """What is seen in the rows of both.
+
+        Raises:
+            RelandError: they are of different schemas.
+        """
+        if self.schema != other.schema:
+            raise RelandError("parts of one log have different schemas")
+        return Seen(
+            self.schema,
+            {name: _summed([mine, other.counts[name]]) for name, mine in self.counts.items()},
+            {name: mine.joined(other.moments[name]) for name, mine in self.moments.items()},
+            {name: max(mine, other.lengths[name]) for name, mine in self.lengths.items()},
+        )
+
+    def encoding(self, *, min_count: int = 2, longest: int = 50) -> Encoding:
+        """Vocabularies, scales and lengths.
+
+        Args:
+            min_count: training rows that a value needs for a code of its own. From 2 on the rare ones train
+                the row of `UNSEEN`; at 1 nothing does, and it keeps what it was initialised with.
+            longest: values of a list that are kept at most.
+
+        Raises:
+            RelandError: a number is too small.
+        """
+        if min_count < 1 or longest < 1:
+            raise RelandError(f"min_count={min_count}, longest={longest}: each must be >= 1")
+        logs = {each.name: each.log for each in self.schema.features}
+        return Encoding(
+            self.schema,
+            {name: names[total >= min_count] for name, (names, total) in self.counts.items()},
+            {name: moments.scale(logs[name]) for name, moments in self.moments.items()},
+            {name: max(1, min(longest, length)) for name, length in self.lengths.items()},
+        )
+
+
+def seen(events: Events, rows: np.ndarray) -> Seen:
+    """Counts training rows.
+
+    Args:
+        events: the log.
+        rows: ``<int64>[n]``, the training rows; nothing else of the log is looked at.
+
+    Raises:
+        RelandError: there are none.
+    """
+    if not len(rows):
+        raise RelandError("0 training rows: there must be some")
+    times_of = {side: _times_seen(side, events, rows) for side in SIDES}
+    counts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    moments, lengths = {}, {}
+    for name, (feature, values) in all_features(events).items():
+        times = times_of[feature.side]
+        if isinstance(values, np.ndarray):
+            moments[name] = _moments(values, times, feature.log)
+            continue
+        if isinstance(values, Multi):
+            lengths[name] = int(values.rows.lengths()[times > 0].max(initial=0))
+        counts.setdefault(feature.shares or name, []).append(_counted(values, times))
+    summed = {name: _summed(of_value) for name, of_value in counts.items()}
+    return Seen(events.schema, summed, moments, lengths)
+
+
 def fit(events: Events, rows: np.ndarray, *, min_count: int = 2, longest: int = 50) -> Encoding:
     """Vocabularies, scales and lengths of the training rows.
 
     Args:
         events: the log.
-        rows: ``<int64>[n]``, the training rows; nothing else of the log is looked at.
-        min_count: training rows that a value needs for a code of its own. From 2 on the rare ones train the
-            row of `UNSEEN`; at 1 nothing does, and it keeps what it was initialised with.
-        longest: values of a list that are kept at most.
+        rows: ``<int64>[n]``, the training rows.
+        min_count: see `Seen.encoding`.
+        longest: see `Seen.encoding`.
 
     Raises:
         RelandError: there are no training rows, or a number is too small.
     """
-    if not len(rows) or min_count < 1 or longest < 1:
-        given = f"{len(rows):,} training rows, min_count={min_count}, longest={longest}"
-        raise RelandError(f"{given}: each must be >= 1")
-    features = all_features(events)
-    seen = {side: _times_seen(side, events, rows) for side in SIDES}
-    counts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    scales, lengths = {}, {}
-    for name, (feature, values) in features.items():
-        times = seen[feature.side]
-        if isinstance(values, np.ndarray):
-            scales[name] = _scale(values, times, feature.log)
-            continue
-        if isinstance(values, Multi):
-            lengths[name] = max(1, min(longest, int(values.rows.lengths()[times > 0].max(initial=0))))
-        counts.setdefault(feature.shares or name, []).append(_counted(values, times))
-    known = {name: _known(of_value, min_count) for name, of_value in counts.items()}
-    return Encoding(events.schema, known, scales, lengths)
+    return seen(events, rows).encoding(min_count=min_count, longest=longest)
 
 
 def encode(encoding: Encoding, events: Events) -> Encoded:
@@ -247,15 +339,14 @@ def _logged(value: np.ndarray, log: bool) -> np.ndarray:
     return np.sign(value) * np.log1p(np.abs(value)) if log else value
 
 
-def _scale(value: np.ndarray, times: np.ndarray, log: bool) -> Scale:
+def _moments(value: np.ndarray, times: np.ndarray, log: bool) -> Moments:
     weight = np.where(np.isnan(value), 0, times)
     total = weight.sum()
-    number = np.nan_to_num(_logged(value, log), nan=0.0)
     if not total:
-        return Scale(0.0, 1.0, log)
+        return Moments(0.0, 0.0, 0.0)
+    number = np.nan_to_num(_logged(value, log), nan=0.0)
     mean = float((weight * number).sum() / total)
-    deviation = float(np.sqrt((weight * (number - mean) ** 2).sum() / total))
-    return Scale(mean, deviation if deviation > 1e-12 * max(1.0, abs(mean)) else 1.0, log)
+    return Moments(float(total), mean, float((weight * (number - mean) ** 2).sum()))
 
 
 def _counted(values: Tokens | Multi, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -267,11 +358,12 @@ def _counted(values: Tokens | Multi, times: np.ndarray) -> tuple[np.ndarray, np.
     return as_strings(values.name), np.bincount(code, weight, minlength=len(values.name))
 
 
-def _known(counted: list[tuple[np.ndarray, np.ndarray]], min_count: int) -> np.ndarray:
-    """The values that training has often enough, over all columns of a vocabulary, in order."""
+def _summed(counted: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The values of several columns of one vocabulary that are there, in order, and how often each is."""
     names, code = distinct(np.concatenate([name for name, _ in counted]))
-    total = np.bincount(code, np.concatenate([count for _, count in counted]), minlength=len(names))
-    return names[total >= min_count]
+    total = np.bincount(code, np.concatenate([times for _, times in counted]), minlength=len(names))
+    is_there = total > 0
+    return names[is_there], total[is_there]
 
 
 def _side(encoding: Encoding, features: dict[str, tuple[Feature, Values]], side: str, rows: int) -> Side:

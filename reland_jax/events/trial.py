@@ -125,8 +125,11 @@ def show(slates: Slates, scores: np.ndarray, count: int) -> Shown:
         raise RelandError(f"scores {scores.shape} of candidates {slates.item.shape}: one finite number each")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     item = np.take_along_axis(slates.item, best, 1)
-    whole = (np.repeat(each, count) for each in (slates.user, slates.day, slates.visit, slates.scenario))
-    return Shown(*whole, item.ravel(), np.tile(np.arange(count), len(item)))
+    rows = np.repeat(np.arange(len(item)), count)
+    return Shown(
+        slates.user[rows], slates.day[rows], slates.visit[rows], slates.scenario[rows],
+        item.ravel(), np.tile(np.arange(count), len(item)),
+    )  # fmt: skip
 
 
 def true_scores(world: World, slates: Slates) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_a_device_gathers_what_the_host_does() -> None:
 def test_nothing_to_fit_is_refused() -> None:
     events = shop.generate(shop.ShopSettings(rows=5)).events
     for rows, count, longest in ((np.arange(0), 1, 1), (np.arange(5), 0, 1), (np.arange(5), 1, 0)):
-        with pytest.raises(RelandError, match="each must be >= 1"):
+        with pytest.raises(RelandError, match="each must be >= 1" if len(rows) else "must be some"):
             fit(events, rows, min_count=count, longest=longest)
 
 
