@@ -28,6 +28,7 @@ from reland_jax.models.ease import Gram, item_weights
 from reland_jax.models.graph import propagate
 from reland_jax.models.ials import factorise, weights_of
 from reland_jax.models.losses import catalogue_cross_entropy
+from reland_jax.models.sharded_ease import score_by_columns, sharded_table
 from reland_jax.models.sparse_ease import SparseGram, sparse_score, sparse_weights
 from reland_jax.retrieval import cold as assign_cold
 from reland_jax.retrieval import exact
@@ -453,6 +454,18 @@ def test_the_closed_form(platform: str) -> None:
     assert_calls_only(SOLVERS[platform], found)
     table = partial(closed_form._table, num_items=6)
     assert_stays_on_the_device(operations(table, platform, jnp.ones((9, 6)), jnp.ones((4, 3))))
+
+
+def test_the_sharded_closed_form(platform: str) -> None:
+    """Products and sums over the devices, and no kernel of a vendor."""
+    at, text = jnp.arange(6), jnp.ones((6, 3))
+    gram = Gram(at, at, jnp.ones(6), text, text, jnp.eye(3))
+    with use_mesh(MeshConfig(data=1, model=8)):
+        arguments = gram, jnp.float32(1), jnp.ones((4, 3))
+        found = lowered(sharded_table.trace(*arguments, num_items=6), platform)
+        found += operations(score_by_columns, platform, jnp.ones(3), jnp.ones((4, 3)), jnp.ones((8, 11)))
+    assert_calls_only(set(), found)
+    assert "all_reduce" in {each.name for each in found}
 
 
 def test_the_sparse_closed_form(platform: str) -> None:

@@ -15,21 +15,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 from scipy import sparse
 
 from reland_jax.config import EaseConfig
 from reland_jax.eval import Vectors
-from reland_jax.mesh import MODEL, constrain, device_put_rows
+from reland_jax.mesh import MODEL, axis_size, constrain, device_put_rows
 from reland_jax.models import AnyTables, Linear
 from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
+from reland_jax.models.sharded_ease import rows_of_device, score_by_columns, sharded_table
 from reland_jax.train.placement import replicated
 from reland_jax.types import Ragged, RelandError, Splits
 
 _log = logging.getLogger(__name__)
 
-COPIES = 5
-"""Arrays of the size of the matrix that are alive at a time, at most, while it is inverted."""
+COPIES, SHARDED_COPIES = 5, 3
+"""Arrays of the size of the matrix that are alive at a time, at most, while it is inverted: on one device,
+and, each device with its share, where the matrix is shared out."""
 
 
 class ClosedForm(NamedTuple):
@@ -65,11 +67,12 @@ def closed_form(model: Ease, tables: AnyTables, splits: Splits, lists: dict[str,
     """
     rationales = tables.rationale if model.rationales else None
     rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
-    shape = jax.ShapeDtypeStruct((rows, splits.num_items + 1), np.float32)
+    columns = rows_of_device(splits.num_items)[0] * axis_size(MODEL) if _sharded() else splits.num_items + 1
+    shape = jax.ShapeDtypeStruct((rows, columns), np.float32, sharding=_columns() if _sharded() else None)
     return ClosedForm(
         model, {"weights": shape}, len(splits.train.items),
         partial(_count, model, tables, splits.train),
-        partial(_program, splits.num_items), partial(_solve, model, tables),
+        partial(_program, model, tables), partial(_solve, model, tables),
         partial(_vectors, model, lists),
     )  # fmt: skip
 
@@ -94,13 +97,27 @@ def check_memory(num_items: int, extra: int, config: EaseConfig) -> None:
     Raises:
         RelandError: there is not so much memory.
     """
-    size = np.dtype(config.precision).itemsize
-    shown = f"invert {num_items + extra:,} x {num_items + extra:,} in {config.precision}"
-    single = "config.ease.precision=float32, or " if size == 8 else ""
-    refuse_what_does_not_fit(
-        shown, COPIES * size * (num_items + extra) ** 2,
-        f"take config.ease.form=sparse, {single}fewer items (data.min_interactions)",
-    )  # fmt: skip
+    size, devices = np.dtype(config.precision).itemsize, axis_size(MODEL)
+    single = "config.ease.precision=float32, " if size == 8 else ""
+    advice = f"take config.ease.form=sparse, {single}more devices (config.mesh.model)"
+    advice += ", or fewer items (data.min_interactions)"
+    if not _sharded():
+        shown = f"invert {num_items + extra:,} x {num_items + extra:,} in {config.precision}"
+        refuse_what_does_not_fit(shown, COPIES * size * (num_items + extra) ** 2, advice)
+        return
+    rows = rows_of_device(num_items)[0]
+    shown = f"invert {num_items:,} x {num_items:,} in {config.precision}, {rows:,} rows on each of {devices} "
+    refuse_what_does_not_fit(shown + "devices", SHARDED_COPIES * size * rows**2 * devices, advice)
+
+
+def _sharded() -> bool:
+    """Whether the matrix of items by items is shared out."""
+    return axis_size(MODEL) > 1
+
+
+def _columns() -> NamedSharding:
+    """Of a table with a column for each item."""
+    return NamedSharding(jax.sharding.get_mesh(), PartitionSpec(None, MODEL))
 
 
 def refuse_what_does_not_fit(what: str, needed: int, advice: str) -> None:
@@ -108,7 +125,7 @@ def refuse_what_does_not_fit(what: str, needed: int, advice: str) -> None:
 
     Args:
         what: that is done, after "to".
-        needed: bytes, at most.
+        needed: bytes, at most, on each device.
         advice: what to do instead.
 
     Raises:
@@ -132,7 +149,8 @@ def _free_memory() -> int | None:
     if device.platform != "cpu" or not told.is_file():
         return None
     fields = dict(line.split(":", 1) for line in told.read_text(encoding="ascii").splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    # The devices that a process makes of a CPU share its memory.
+    return int(fields["MemAvailable"].split()[0]) * 1024 // jax.local_device_count()
 
 
 # --- what is solved ------------------------------------------------------------------------------
@@ -208,29 +226,30 @@ def rationale_vectors(model: Ease, tables: AnyTables) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _compiled(shapes: Any, num_items: int, where: NamedSharding | None) -> jax.stages.Compiled:
+def _compiled(shapes: Any, num_items: int, where: NamedSharding | None, sharded: bool) -> jax.stages.Compiled:
     leaves, structure = shapes
     placed = partial(jax.ShapeDtypeStruct, sharding=where)
-    gram = jax.tree.unflatten(structure, [placed(*leaf) for leaf in leaves])
+    arguments = jax.tree.unflatten(structure, [placed(*leaf) for leaf in leaves])
     with jax.enable_x64(True):
-        scalar = placed((), gram.users.dtype)
-        return item_weights.lower(gram, scalar, num_items).compile()
+        return (sharded_table if sharded else _whole_table).lower(*arguments, num_items).compile()
 
 
-def _program(num_items: int, gram: Gram) -> jax.stages.Compiled:
-    leaves, structure = jax.tree.flatten(gram)
+def _program(model: Ease, tables: AnyTables, gram: Gram) -> jax.stages.Compiled:
+    leaves, structure = jax.tree.flatten(_arguments(model, tables, gram))
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves), structure
-    return _compiled(shapes, num_items, replicated())
+    return _compiled(shapes, model.num_items, replicated(), _sharded())
+
+
+def _arguments(model: Ease, tables: AnyTables, gram: Gram) -> tuple[Gram, np.ndarray, np.ndarray | None]:
+    regularisation = np.asarray(model.config.regularisation, gram.users.dtype)
+    return gram, regularisation, rationale_vectors(model, tables) if model.rationales else None
 
 
 def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
     del seed
-    program, config = _program(model.num_items, gram), model.config
+    program, config = _program(model, tables, gram), model.config
     with jax.enable_x64(True):
-        regularisation = device_put_rows(np.asarray(config.regularisation, gram.users.dtype))
-        weights = program(jax.tree.map(device_put_rows, gram), regularisation)
-        rationales = jnp.asarray(rationale_vectors(model, tables)) if model.rationales else None
-        table = _table(weights, rationales, model.num_items)
+        table = program(*jax.tree.map(device_put_rows, _arguments(model, tables, gram)))
     if not bool(jnp.isfinite(table).all()):
         raise RelandError(
             f"config.ease.regularisation={config.regularisation}: the linear model has no finite solution in "
@@ -240,6 +259,13 @@ def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
 
 
 @partial(jax.jit, static_argnames="num_items")
+def _whole_table(
+    gram: Gram, regularisation: jax.Array, rationales: jax.Array | None, num_items: int
+) -> jax.Array:
+    """`_table` of the solution; whole on every device of a mesh."""
+    return _table(item_weights(gram, regularisation, num_items), rationales, num_items)
+
+
 def _table(weights: jax.Array, rationales: jax.Array | None, num_items: int) -> jax.Array:
     """What `score` reads, ``<float32>[1 + I + S, I + 1]``: padding, items, and a row for each rationale."""
     rows = [jnp.pad(weights[:num_items].astype(jnp.float32), ((1, 0), (1, 0)))]
@@ -299,6 +325,11 @@ def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
 
 
 def _vectors(model: Ease, lists: dict[str, Lists], params: Any, part: str) -> Vectors:
+    if _sharded():
+        by_item = jax.jit(lambda table: constrain(table.T, MODEL))(params["weights"])
+        return Vectors(
+            lists[part].users, by_item, jax.tree_util.Partial(score_by_columns, lists[part].weight)
+        )
     scored = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
     return Vectors(lists[part].users, numbers_of_items(model.num_items), scored)
 

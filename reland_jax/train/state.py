@@ -183,7 +183,9 @@ def param_shapes(task: Task | ClosedForm, config: TrainConfig) -> Any:
     """Shapes, dtypes and placement of the model's parameters, without computing them."""
     if isinstance(task, ClosedForm):
         where = replicated()
-        return jax.tree.map(lambda leaf: leaf.update(sharding=where) if where else leaf, task.shapes)
+        return jax.tree.map(
+            lambda leaf: leaf.update(sharding=leaf.sharding or where) if where else leaf, task.shapes
+        )
     init = partial(_init, program_of(task, config))
     shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed))
     if (placed := shardings(shapes)) is None:

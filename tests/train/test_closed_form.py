@@ -129,10 +129,17 @@ def test_nothing_in_it_is_random_and_another_seed_compiles_nothing() -> None:
 def test_eight_devices_equal_one() -> None:
     alone, evaluator = fitted(task_of("reland", "ease_recency"))
     expected = evaluator.ranks(alone.params, "test")
-    with use_mesh(MeshConfig(data=2, model=4)):
-        together, evaluator = fitted(task_of("reland", "ease_recency"))
-        np.testing.assert_allclose(together.params["weights"], alone.params["weights"], atol=1e-6)
-        np.testing.assert_array_equal(evaluator.ranks(together.params, "test").rank, expected.rank)
+    for mesh in (MeshConfig(data=2, model=4), MeshConfig(data=8, model=1)):
+        with use_mesh(mesh):
+            task = task_of("reland", "ease_recency")
+            together, evaluator = fitted(task)
+            weights = together.params["weights"]
+            np.testing.assert_allclose(weights[:, : ITEMS + 1], alone.params["weights"], atol=1e-6)
+            np.testing.assert_array_equal(evaluator.ranks(together.params, "test").rank, expected.rank)
+            assert jax.typeof(weights).shape == param_shapes(task, CONFIG)["weights"].shape
+            assert weights.sharding == param_shapes(task, CONFIG)["weights"].sharding
+            (share,) = {shard.data.shape for shard in weights.addressable_shards}
+            assert share == (len(weights), weights.shape[1] // mesh.model)
 
 
 def test_an_item_is_counted_once_a_user() -> None:
