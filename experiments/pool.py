@@ -11,9 +11,10 @@ r"""The reasoning pool under control: its versions, and what may be done to them
     unblock   take patterns off the moderation list
     readmit   take users off the removal list
     cap       keep the seed users who stand for the most users (--seeds, --tokens)
+    rollback  make an earlier version the current one again (--version)
     show      versions, seed users, and what a user gets (--user)
     stats     figures of a version, as JSON
-    diff      what is different between two versions: diff A B
+    diff      what is different between two versions, with the texts: diff A B
     export    write a version as a pool file
     verify    check every version, the lists and the audit log
     seal      accept the present lists and audit log after a permanent loss
@@ -35,7 +36,14 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from experiments.harness.command_line import config_word, define_path, leave, parsed, status_of
+from experiments.harness.command_line import (
+    config_word,
+    define_path,
+    leave,
+    parsed,
+    status_of,
+)
+from experiments.harness.logs import log_to_console
 from experiments.harness.settings import settings_help
 from experiments.pool_commands import asking, changes, views
 from experiments.pool_commands.changes import ChangeRequest
@@ -134,7 +142,10 @@ _TOKENS = partial(flags.DEFINE_integer, "tokens", None, "Most tokens of prompts 
 _VERSION = partial(flags.DEFINE_integer, "version", None, "Another version than the current one.", 1)
 _SHOWN_USER = partial(flags.DEFINE_multi_string, "user", [], "Show what this user gets; can be repeated.")
 _LIMIT = partial(flags.DEFINE_integer, "limit", 10, "Most seed users to list.", 0)
+_DIFFERENT = partial(flags.DEFINE_integer, "limit", 20, "Most seed users of a kind to show texts of.", 0)
+_EARLIER = partial(flags.DEFINE_integer, "version", None, "The version to go back to.", 1)
 _WRITTEN = partial(define_path, "file", None, "Where to write it (.jsonl).")
+_OVERWRITE = partial(flags.DEFINE_bool, "overwrite", False, "Replace a file that is there.")
 
 
 def _asking(run: Callable[..., int], *names: str) -> Callable[[ChangeRequest, Flags], int]:
@@ -165,10 +176,15 @@ COMMANDS: Mapping[str, Command] = {
     "unblock": Command(_with(changes.unblock, "pattern"), (_BLOCKED,), True, (("pattern",),)),
     "readmit": Command(_with(changes.readmit, "user"), (_USER,), True, (("user",),)),
     "cap": Command(_with(changes.cap, "seeds", "tokens"), (_SEEDS, _TOKENS), True, (("seeds", "tokens"),)),
+    "rollback": Command(_with(changes.rollback, "version"), (_EARLIER,), True, (("version",),)),
     "show": Command(_with(views.show, "version", "user", "limit"), (_VERSION, _SHOWN_USER, _LIMIT)),
     "stats": Command(_with(views.show_stats, "version"), (_VERSION,)),
-    "diff": Command(_with(views.show_difference), operands=("A", "B")),
-    "export": Command(_with(views.export, "version", "file"), (_VERSION, _WRITTEN), needs=(("file",),)),
+    "diff": Command(_with(views.show_difference, "limit"), (_DIFFERENT,), operands=("A", "B")),
+    "export": Command(
+        _with(views.export, "version", "file", "overwrite"),
+        (_VERSION, _WRITTEN, _OVERWRITE),
+        needs=(("file",),),
+    ),
     "verify": Command(_with(views.show_problems)),
     "seal": Command(_with(changes.seal), changes=True),
 }
@@ -240,4 +256,5 @@ def _help(name: str, command: Command, values: Flags) -> str:
 
 
 if __name__ == "__main__":
+    log_to_console()
     leave(main(sys.argv))

@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
-GROUND = {"types", "files", "strings", "plain", "hashes", "fields", "records", "variants"}
+GROUND = {"types", "files", "strings", "plain", "hashes", "fields", "records", "progress", "variants"}
 CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fields": {"types", "files"},
     "records": set(),
     "hashes": set(),
+    "progress": set(),
     "variants": {"types", "fields"},
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},
@@ -77,7 +78,8 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "prompting": {"contract", "templates", "answer_format", "reading"},
         "asking": {"contract", "answer_format", "prompting", "reading"},
         "providers": {"contract", "answer_format", "prompting", "reading", "asking"},
-        "pool_file": {"contract", "reading"},
+        "histories": set(),
+        "pool_file": {"contract", "histories", "reading"},
         "sources": {"contract", "prompting", "pool_file"},
         "build": {"contract", "templates", "prompting", "asking", "providers", "sources"},
         "ready": {"prompting", "asking", "providers", "sources"},

@@ -17,7 +17,7 @@ from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.config import DataConfig
 from reland_jax.data import data_fingerprint, item_entities, item_texts, split
 from reland_jax.data import load_interactions as read_interactions
-from reland_jax.pool_store.histories import history_codes
+from reland_jax.pool.histories import history_codes
 from reland_jax.storage import (
     Lists,
     Trained,

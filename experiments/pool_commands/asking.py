@@ -8,7 +8,7 @@ that a purge finds them. Who is on the removal list is not asked about: nothing 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from reland_jax.config import Config
 from reland_jax.pool.asking.journal import Journal
 from reland_jax.pool.asking.money import Estimate, estimate
 from reland_jax.pool.asking.records import journal_path, request_key
-from reland_jax.pool.build import pool_of, pool_provenance, written
+from reland_jax.pool.build import pool_ledger, pool_of, pool_provenance, written
 from reland_jax.pool.contract import AnswersPrompts, Problem, Provider, RationaleRequest, SeedRationales
 from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
@@ -80,7 +80,11 @@ def build(request: ChangeRequest, settings: Mapping[str, Any], workdir: str) -> 
         after = _content(store, config, seeding, pool)
         return NextVersion(after, _arguments(config), problems=found.problems, always=before is None)
 
-    return apply_change(request, plan, current_if_any)
+    status = apply_change(request, plan, current_if_any)
+    missing = [each is None for each in found.rationales]
+    ids = as_strings(seeding.interactions.ids.users)[found.seeds.user[np.asarray(missing, bool)]].tolist()
+    _tell_asked(config, store, set(ids), found.problems)
+    return status
 
 
 def refresh(request: ChangeRequest, settings: Mapping[str, Any], workdir: str, older_than: str | None) -> int:
@@ -117,7 +121,9 @@ def refresh(request: ChangeRequest, settings: Mapping[str, Any], workdir: str, o
         arguments = _arguments(config) | {"older_than": older_than, "asked": len(again.requests)}
         return NextVersion(after, arguments, problems=problems + kept)
 
-    return apply_change(request, plan, current)
+    status = apply_change(request, plan, current)
+    _tell_asked(config, store, {each.user_id for each in again.requests} - set(fresh), problems)
+    return status
 
 
 def _found(store: PoolStore, config: Config, seeding: Seeding) -> SeedRationales:
@@ -236,6 +242,33 @@ def _tell_missing(problems: Iterable[Problem]) -> None:
     missing = len({problem.user_id for problem in problems if problem.again})
     if missing:
         print(f"incomplete: {missing} seed users have no answer; the same command asks about them again")
+
+
+def _tell_asked(
+    config: Config, store: PoolStore, without: Collection[str], problems: Iterable[Problem]
+) -> None:
+    """Prints what asking has cost so far, and how many answers could not be read.
+
+    Args:
+        config: all settings.
+        store: whose journal counts.
+        without: external ids of seed users without a usable rationale.
+        problems: of this command.
+    """
+    paid = pool_ledger(config.pool, config.llm, store.folder / ASKING_FOLDER)
+    if not paid:
+        print(f"provider {config.pool.provider!r} asked no LLM: 0 tokens, price 0")
+        return
+    money = "no price for this model in config.llm.prices"
+    if paid["cost"] is not None:
+        money = f"{paid['cost']:.4f} {paid['currency']}"
+    waiting = {problem.user_id for problem in problems if problem.again}
+    print(
+        f"paid in this store so far: {paid['requests']:,} answered requests, {paid['prompt_tokens']:,} "
+        f"tokens read, {paid['response_tokens']:,} tokens written; price: {money}\n"
+        f"seed users whose answer could not be read or used: {len(set(without) - waiting):,}; still without "
+        f"an answer: {len(waiting):,}"
+    )
 
 
 def _tell_refresh(again: PoolRequests, before: Content) -> None:

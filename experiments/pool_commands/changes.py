@@ -14,7 +14,7 @@ import numpy as np
 
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem
-from reland_jax.pool.pool_file import read_pool_file
+from reland_jax.pool.pool_file import FileRationale, read_pool_file
 from reland_jax.pool_store import (
     Content,
     PoolStore,
@@ -183,7 +183,7 @@ def add(request: ChangeRequest, file: str, held_out: int) -> int:
         population = before.population
         ids = as_strings(population.user_ids).tolist()
         dense = {user: row for row, user in enumerate(ids)}
-        refused = _refused(request.store, entries, dense, population, held_out)
+        refused = _refused(request.store, entries, dense, before, held_out)
         pool, problems = edits.add_entries(before.pool, entries, dense, population.behaviour, refused)
         arguments = {"file": Path(file).name, "lines": len(entries), "held_out": held_out}
         return NextVersion(with_pool(before, pool), arguments, problems=problems)
@@ -284,6 +284,16 @@ def cap(request: ChangeRequest, seeds: int | None, tokens: int | None) -> int:
     return apply_change(request, plan, current)
 
 
+def rollback(request: ChangeRequest, number: int) -> int:
+    """Publishes an earlier version again; the lists of the store hold for it as for every other."""
+
+    def plan(before: Content) -> NextVersion:
+        del before
+        return NextVersion(read_version(request.store, number), {"version": number})
+
+    return apply_change(request, plan, current)
+
+
 def _served_and_asked(store: PoolStore, before: Content, users: Sequence[str]) -> tuple[list[str], list[str]]:
     """Users that the version serves, and others that were asked about; those removed before are neither."""
     served = set(as_strings(before.population.user_ids).tolist())
@@ -294,29 +304,48 @@ def _served_and_asked(store: PoolStore, before: Content, users: Sequence[str]) -
 
 
 def _refused(
-    store: PoolStore, entries: Sequence[Any], dense: Mapping[str, int], population: Population, left_out: int
+    store: PoolStore,
+    entries: Sequence[FileRationale],
+    dense: Mapping[str, int],
+    before: Content,
+    left_out: int,
 ) -> dict[str, str]:
     """External id -> why a line of a file must not be used."""
     ids = [entry.user_id for entry in entries]
     removals, patterns = read_removals(store.folder), read_patterns(store.folder)
     barred = removals.barred(ids)
     refused = {user: "removed before" for user in np.asarray(ids, object)[barred].tolist()}
-    readable = [entry for entry in entries if entry.rationale is not None]
-    rationales = [entry.rationale for entry in readable]
-    fine = allowed(rationales, [entry.user_id for entry in readable], removals, patterns)
-    for entry, good in zip(readable, fine.tolist(), strict=True):
+    readable = {entry.user_id: entry.rationale for entry in entries if entry.rationale is not None}
+    fine = allowed(list(readable.values()), list(readable), removals, patterns)
+    for user, good in zip(readable, fine.tolist(), strict=True):
         if not good:
-            refused.setdefault(entry.user_id, "a blocked pattern is in its text")
-    for user in (entry.user_id for entry in entries if entry.user_id in dense):
-        if not population.seen[dense[user]]:
-            refused.setdefault(user, "no training items, so users cannot be compared with this one")
-        hidden = int(population.held_out[dense[user]])
-        if hidden > left_out:
-            refused.setdefault(
-                user,
-                f"held-out items were shown to its writer: {hidden} are held out, --held_out={left_out}",
-            )
+            refused.setdefault(user, "a blocked pattern is in its text")
+    origins = dict(zip(before.pool.seeds.user.tolist(), zip(*before.origin, strict=True), strict=True))
+    for entry in entries:
+        row = dense.get(entry.user_id)
+        why = "" if row is None else _leak(entry, before.population, row, origins.get(row), left_out)
+        if why:
+            refused.setdefault(entry.user_id, why)
     return refused
+
+
+def _leak(
+    entry: FileRationale, population: Population, row: int, origin: tuple[int, int] | None, left_out: int
+) -> str:
+    """Why a line may show what is held out, or cannot be compared; "" if neither."""
+    if not population.seen[row]:
+        return "no training items, so users cannot be compared with this one"
+    if entry.shown is None:
+        hidden = int(population.held_out[row])
+        told = f"held-out items were shown to its writer: {hidden} are held out, --held_out={left_out}"
+        return told if hidden > left_out else ""
+    # An exported line says what it was written from: what the store has now, or had when it was written.
+    if tuple(entry.shown) in ((population.seen[row], population.history[row]), origin):
+        return ""
+    return (
+        f"it was written from {entry.shown.items} interactions of this user, which are not the "
+        f"{population.seen[row]} training interactions of this store: held-out items may have been shown"
+    )
 
 
 def _tell(request: ChangeRequest, before: Content | None, plan: NextVersion) -> bool:

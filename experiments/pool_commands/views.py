@@ -25,8 +25,6 @@ from reland_jax.pool_store import (
 from reland_jax.strings import as_strings, visible
 from reland_jax.types import HOW_NAMES, Rationale, RelandError
 
-_SHOWN = 20
-
 
 def show(store: PoolStore, number: int | None, users: Sequence[str], limit: int) -> int:
     """Prints what users get, or the versions and the seed users who stand for the most users."""
@@ -47,25 +45,34 @@ def show_stats(store: PoolStore, number: int | None) -> int:
     return 0
 
 
-def show_difference(store: PoolStore, first: str, second: str) -> int:
-    """Prints what is different between two versions."""
+def show_difference(store: PoolStore, limit: int, first: str, second: str) -> int:
+    """Prints what is different between two versions: how many seed users, and the texts of the first."""
     a, b = (read_version(store, _number(text)) for text in (first, second))
-    found = difference(a, b)
+    found, before, after = difference(a, b), _texts(a), _texts(b)
     for name, users in (("removed", found.removed), ("added", found.added), ("changed", found.changed)):
-        listed = ", ".join(users[:_SHOWN]) + (", ..." if len(users) > _SHOWN else "")
-        print(f"seed users {name}: {len(users)}" + (f" ({listed})" if users else ""))
+        print(f"seed users {name}: {len(users)}")
+        for user in users[:limit]:
+            print(visible(f"  {user}"))
+            _print_steps("-", before.get(user), after.get(user))
+            _print_steps("+", after.get(user), before.get(user))
+        if len(users) > limit:
+            print(f"  ... {len(users) - limit} more; see --limit")
     print(f"users affected: {found.users}")
     return 0
 
 
-def export(store: PoolStore, number: int | None, file: str) -> int:
+def export(store: PoolStore, number: int | None, file: str, overwrite: bool) -> int:
     """Writes a version as a pool file, which provider "file" and `add` read; only its owner may read it."""
     content, path = read_version(store, number), Path(file)
-    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
-    seeds = content.pool.seeds
+    if path.exists() and not overwrite:
+        raise RelandError(
+            f"--file={file}: it exists already; name another file, or replace it with --overwrite"
+        )
+    seeds, origin = content.pool.seeds, content.origin
+    rows = zip(seeds.how.tolist(), seeds.cluster.tolist(), zip(*origin, strict=True), strict=True)
     lines = [
-        json.dumps(_line(*row), ensure_ascii=False)
-        for row in zip(ids, seeds.how.tolist(), seeds.cluster.tolist(), content.pool.rationales, strict=True)
+        json.dumps(_line(user, rationale, *row), ensure_ascii=False)
+        for (user, rationale), row in zip(_texts(content).items(), rows, strict=True)
     ]
     write_text(path, "\n".join(lines) + "\n", private=True)
     print(f"{len(lines)} rationales: {path}")
@@ -86,10 +93,28 @@ def show_problems(store: PoolStore) -> int:
     return int(bool(problems))
 
 
-def _line(user: str, how: int, cluster: int, rationale: Rationale) -> dict[str, object]:
+def _texts(content: Content) -> dict[str, Rationale]:
+    """External id -> rationale of every seed user, in the order of the pool."""
+    ids = as_strings(content.population.user_ids)[content.pool.seeds.user].tolist()
+    return dict(zip(ids, content.pool.rationales, strict=True))
+
+
+def _print_steps(sign: str, rationale: Rationale | None, other: Rationale | None) -> None:
+    """Prints the steps of a rationale in which it differs from another one."""
+    for name in ("step1", "step2"):
+        text = getattr(rationale, name, None)
+        if text is not None and text != getattr(other, name, None):
+            print(visible(f"    {sign} {name}: {text}"))
+
+
+def _line(
+    user: str, rationale: Rationale, how: int, cluster: int, origin: tuple[int, int]
+) -> dict[str, object]:
     line: dict[str, object] = {"user_id": user, "sampled_by": HOW_NAMES[how]}
     if cluster >= 0:
         line["cluster"] = cluster
+    seen, code = origin
+    line |= {"shown": int(seen), "shown_code": f"{int(code):016x}"}
     # A raw answer is read before the steps, so it is written only where it gives the same ones.
     parsed = parse_response(rationale.response)
     same = (parsed.step1, parsed.step2) == (rationale.step1, rationale.step2)

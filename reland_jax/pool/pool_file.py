@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from reland_jax.config import nearest_name
 from reland_jax.pool.contract import Problem, SeedRationales
+from reland_jax.pool.histories import history_codes
 from reland_jax.pool.reading.answers import flaw_of, in_latin
 from reland_jax.pool.reading.objects import objects_in, read_whole
 from reland_jax.pool.reading.parser import (
@@ -22,8 +24,22 @@ from reland_jax.pool.reading.parser import (
 )
 from reland_jax.types import HOW_NAMES, REPRESENTATIVE, IdMap, Rationale, RelandError, SeedSet, Splits
 
+_CODE = re.compile(r"[0-9a-f]{16}")
+
 UNKNOWN_CLUSTER = -1
 """Cluster of a seed user from a file if it is unknown."""
+
+
+class Shown(NamedTuple):
+    """The interactions that the writer of a rationale may have seen.
+
+    Attributes:
+        items: number of first training interactions.
+        code: of them, see `histories.history_codes`.
+    """
+
+    items: int
+    code: int
 
 
 class FileRationale(NamedTuple):
@@ -36,6 +52,7 @@ class FileRationale(NamedTuple):
         rationale: None if the text is not readable: the seed is quarantined.
         problems: why it is not readable, or remarks on how it was read; () for a clean line.
         line: line number in the file, from 1.
+        shown: from "shown" and "shown_code", which an export has; None if it is not given.
     """
 
     user_id: str
@@ -44,6 +61,7 @@ class FileRationale(NamedTuple):
     rationale: Rationale | None
     problems: tuple[str, ...]
     line: int
+    shown: Shown | None = None
 
 
 def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRationale]:
@@ -53,7 +71,9 @@ def read_pool_file(path: str | Path, any_script: bool = False) -> list[FileRatio
     optional "step1" (taken as they are), or "text" (free text: it becomes step 2, its first sentence
     step 1). The first of these that is not empty is used. It is parsed like any answer of an LLM: thoughts,
     other turns of a chat, markup and empty phrases are removed. Optional: "sampled_by", "cluster", "model",
-    "prompt_hash", "prompt_tokens", "response_tokens", "created", "finish_reason", "refusal".
+    "prompt_hash", "prompt_tokens", "response_tokens", "created", "finish_reason", "refusal". A line with
+    "shown" and "shown_code" comes from an export: if its steps are not those of its "response", they were
+    corrected by hand and count.
 
     Args:
         path: the file.
@@ -109,11 +129,11 @@ class PoolFile:
         own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in self.entries]
         clusters = np.asarray(own, np.int32) if cluster is None else np.asarray(cluster, np.int32)[user]
         seeds = SeedSet(user, clusters, np.asarray([entry.how for entry in self.entries], np.int8))
-        held_out = (splits.valid.lengths() + splits.test.lengths())[user]
-        leaked = held_out > self._left_out
+        leaks = self._leaks(user, ids, splits)
+        leaked = np.asarray([bool(why) for why in leaks])
         rows = np.flatnonzero(~leaked)
         kept = [self.entries[row] for row in rows.tolist()]
-        problems = [self._leak(row, held_out[row]) for row in np.flatnonzero(leaked).tolist()]
+        problems = [self._leak(row, leaks[row]) for row in np.flatnonzero(leaked).tolist()]
         problems += [problem for entry in kept for problem in self._remarks(entry)]
         rationales = [entry.rationale for entry in kept]
         return SeedRationales(seeds.rows(rows), rationales, problems, int(leaked.sum()))
@@ -130,13 +150,37 @@ class PoolFile:
             )
         return np.asarray([dense[entry.user_id] for entry in self.entries], np.int32)
 
-    def _leak(self, row: int, held_out: int) -> Problem:
+    def _leaks(self, user: np.ndarray, ids: IdMap, splits: Splits) -> list[str]:
+        """Why a line shows what is held out now; "" if it does not.
+
+        What an exported line was written from is known. Of another it is assumed that its writer was shown
+        all but the last items.
+        """
+        held_out = (splits.valid.lengths() + splits.test.lengths())[user].tolist()
+        shown = [entry.shown for entry in self.entries]
+        lengths = np.zeros(splits.num_users, np.int64)
+        lengths[user] = [0 if each is None else each.items for each in shown]
+        codes = history_codes(splits.train, ids.items, lengths)[user].tolist()
+        now = splits.train.lengths()[user].tolist()
+        why = []
+        for each, code, length, hidden in zip(shown, codes, now, held_out, strict=True):
+            if each is None and hidden > self._left_out:
+                why.append(
+                    f"{hidden} items are held out, config.pool.held_out={self._left_out} were left out"
+                )
+            elif each is not None and (each.items > length or each.code != code):
+                why.append(
+                    f"it was written from {each.items} interactions, and the {length} training interactions "
+                    "do not start with these: some are held out now, or the data changed"
+                )
+            else:
+                why.append("")
+        return why
+
+    def _leak(self, row: int, why: str) -> Problem:
         entry = self.entries[row]
-        return Problem(
-            entry.user_id,
-            f"{self.path}:{entry.line}: held-out items were shown to the writer: {held_out} items are held "
-            f"out, config.pool.held_out={self._left_out} were left out",
-        )
+        where = f"{self.path}:{entry.line}"
+        return Problem(entry.user_id, f"{where}: held-out items were shown to the writer: {why}")
 
     def _remarks(self, entry: FileRationale) -> list[Problem]:
         where = f"{self.path}:{entry.line}: {'' if entry.rationale is None else 'used, but '}"
@@ -171,7 +215,8 @@ def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) 
     cluster = values.get("cluster")
     if cluster is not None and not _is_count(cluster):
         raise RelandError(f"{where}: cluster={cluster!r} must be a number from 0")
-    parsed, raw = _parsed(values, where)
+    shown = _shown(values, where)
+    parsed, raw = _parsed(_corrected(values) if shown else values, where)
     if not any_script and parsed != in_latin(parsed):
         why = f"{in_latin(parsed).problems[-1]}; set config.pool.any_script=True to use it"
         parsed = ParsedRationale("", "", (why,))
@@ -179,7 +224,31 @@ def _entry(values: Mapping[str, Any], path: Path, where: str, any_script: bool) 
     if parsed.step2:
         rationale = Rationale(parsed.step1, parsed.step2, raw, **_origin(values, path, where))
     line = int(where.rpartition(":")[2])
-    return FileRationale(str(user_id), HOW_NAMES.index(how), cluster, rationale, parsed.problems, line)
+    return FileRationale(str(user_id), HOW_NAMES.index(how), cluster, rationale, parsed.problems, line, shown)
+
+
+def _shown(values: Mapping[str, Any], where: str) -> Shown | None:
+    """What the writer of an exported line was shown; None if the line does not say it."""
+    items: Any = values.get("shown")
+    code = values.get("shown_code")
+    if items is None and code is None:
+        return None
+    if not _is_count(items) or not isinstance(code, str) or not _CODE.fullmatch(code):
+        raise RelandError(
+            f"{where}: shown={items!r} and shown_code={code!r} must be a number and 16 hexadecimal digits, "
+            "as an export writes them; remove both from a line of another origin"
+        )
+    return Shown(items, int(code, 16))
+
+
+def _corrected(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An exported line without its raw answer if its steps are not those of the answer any more."""
+    response, steps = values.get("response"), [values.get(field) or "" for field in ("step1", "step2")]
+    if not isinstance(response, str) or not all(isinstance(step, str) for step in steps) or not steps[1]:
+        return values
+    parsed = parse_response(plain_text(response))
+    same = [parsed.step1, parsed.step2] == steps
+    return values if same else {name: value for name, value in values.items() if name != "response"}
 
 
 def _parsed(values: Mapping[str, Any], where: str) -> tuple[ParsedRationale, str]:

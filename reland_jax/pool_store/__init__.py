@@ -4,11 +4,11 @@ This module exports its public names. The method does not import it; `register` 
 pools (`config.pool.provider` "store").
 """
 
+from reland_jax.pool.histories import history_codes
 from reland_jax.pool_store import edits
 from reland_jax.pool_store.asked import ASKING_FOLDER, note_requests, read_asked
 from reland_jax.pool_store.asking_lock import Guard, asking, asking_stopped
 from reland_jax.pool_store.audit import read_log
-from reland_jax.pool_store.histories import history_codes
 from reland_jax.pool_store.lists import allowed, lists_as_they_lie, read_lists, read_patterns, read_removals
 from reland_jax.pool_store.patterns import check_patterns
 from reland_jax.pool_store.purging import Purged, is_current_clean, not_purged, purge, to_purge, verify

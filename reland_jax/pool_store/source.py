@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from reland_jax.pool.contract import Problem, SeedRationales
+from reland_jax.pool.histories import history_codes
 from reland_jax.pool.sources import Source, register_source
-from reland_jax.pool_store.histories import history_codes
 from reland_jax.pool_store.lists import allowed, read_patterns, read_removals
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.strings import as_strings

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from reland_jax.config import TextConfig
 from reland_jax.device import sizes
+from reland_jax.progress import Progress
 from reland_jax.strings import encodable
 from reland_jax.text.bert import Bert, BertConfig
 from reland_jax.text.cache import add_rows, open_cache, text_key
@@ -123,12 +123,12 @@ def run_encoder(encoder: TextEncoder, token_ids: Sequence[Sequence[int]], batch_
     vectors = np.zeros((count, encoder.config.hidden_size), np.float32)
     tokens = batch_size * sizes().text_tokens
     batches = plan_batches([len(ids) for ids in token_ids], encoder.max_tokens, tokens)
-    with tqdm(total=count, desc="encode texts", unit="text", disable=None) as progress:
+    with Progress("encode texts", count, "text") as progress:
         for batch in batches:
             ids, lengths = _padded([token_ids[row] for row in batch.rows], batch.shape)
             encoded = embed(encoder.config, encoder.pooling, encoder.params, ids, lengths)
             vectors[batch.rows] = np.asarray(encoded)[: len(batch.rows)]
-            progress.update(len(batch.rows))
+            progress.advance(len(batch.rows))
     seconds = max(time.monotonic() - started, 1e-9)
     _log.info("encoded %d texts in %.1f s (%.0f texts/s)", count, seconds, count / seconds)
     if not np.isfinite(vectors).all():

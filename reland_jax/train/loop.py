@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.device import set_aside, sizes, taken_back
 from reland_jax.device.aside import DEVICE
 from reland_jax.eval import Vectors, check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.mesh import active_mesh, of_first_process
+from reland_jax.progress import Progress
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.state import (
@@ -194,10 +194,10 @@ def _trained(
     saved = _initial_checkpoint(task, config, seeds, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
     last_saved = time.monotonic()
-    with tqdm(
-        total=config.max_epochs, initial=_epochs(saved.progress), desc=label, unit="epoch",
-        disable=jax.process_index() > 0,
-    ) as bar:  # fmt: skip
+    with Progress(
+        label, config.max_epochs, "epoch", done=_epochs(saved.progress), every=0.0,
+        quiet=jax.process_index() > 0,
+    ) as shown:  # fmt: skip
         while not _all_finished(saved.progress, config):
             try:
                 saved = _one_epoch(evaluator, config, epoch_fn, saved)
@@ -205,12 +205,13 @@ def _trained(
                 del saved
                 again = _initial_checkpoint(task, config, seeds, checkpoints)
                 raise epoch_fn.diagnose(fault, again, seeds) from None
-            _tell(saved.progress, seeds, task.targets, bar, on_epoch)
+            _tell(saved.progress, seeds, task.targets, shown, on_epoch)
             # A checkpoint is a collective, and the clocks of processes differ, so process 0 decides.
             due = of_first_process(time.monotonic() - last_saved >= config.checkpoint_seconds)
             if checkpoints and (due or _all_finished(saved.progress, config)):
                 checkpoints.save(_epochs(saved.progress), saved)
                 last_saved = time.monotonic()
+        shown.stop(_why_stopped(saved.progress, config))
     return _results(saved.progress, saved.best, epoch_fn.compile_seconds)
 
 
@@ -218,10 +219,10 @@ def _tell(
     progress: Mapping[str, Any],
     seeds: Sequence[int],
     targets: int,
-    bar: Any,
+    shown: Progress,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> None:
-    """Passes the newest entries on, and shows their mean on the progress bar."""
+    """Passes the newest entries on, and shows their mean."""
     histories, epoch = [each["history"] for each in progress["seeds"]], _epochs(progress)
     newest = {
         seed: history[-1] for seed, history in zip(seeds, histories, strict=True) if len(history) == epoch
@@ -229,13 +230,13 @@ def _tell(
     for seed, entry in newest.items():
         on_epoch(seed, entry)
     entries = list(newest.values())
-    means = {
-        name: f"{sum(entry[name] for entry in entries) / len(entries):.4f}"
-        for name in ("loss", MONITOR)
+    told = [
+        f"{label} {sum(entry[name] for entry in entries) / len(entries):.4f}"
+        for name, label in (("loss", "loss"), (MONITOR, f"validation {MONITOR.upper()}"))
         if name in entries[0]
-    }
-    bar.set_postfix(means | {"targets/s": f"{len(seeds) * targets / entries[0]['seconds']:.0f}"})
-    bar.update()
+    ]
+    told.append(f"{len(seeds) * targets / entries[0]['seconds']:,.0f} targets/s")
+    shown.advance(1, ", ".join(told))
 
 
 def _results(progress: Mapping[str, Any], best: Any, compile_seconds: float) -> list[FitResult]:
@@ -291,6 +292,17 @@ def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
     epochs = len(progress["history"])
     waited = (epochs - progress["best_epoch"]) // config.eval_every
     return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
+
+
+def _why_stopped(progress: Mapping[str, Any], config: TrainConfig) -> str:
+    """Why a training ends, for people; of several seeds, why each does."""
+    told = []
+    for each in progress["seeds"]:
+        epochs, best = len(each["history"]), each["best_epoch"]
+        waited = (epochs - best) // config.eval_every >= config.patience
+        why = f"no better for {config.patience} validations" if waited else f"all {epochs} epochs are trained"
+        told.append(f"stopped: {why}, the best epoch is {best}")
+    return "; ".join(told)
 
 
 def _one_epoch(

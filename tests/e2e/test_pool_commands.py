@@ -434,19 +434,69 @@ def test_looking(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked.run("stats") == 0
     assert json.loads(capsys.readouterr().out)["seeds"] == 5
     assert asked.run("diff", "1", "2") == 0
-    assert "seed users removed: 1 (" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    (gone,) = asked.seeds(1).keys() - asked.seeds(2).keys()
+    assert f"seed users removed: 1\n  {gone}\n    - step1: {asked.seeds(1)[gone]}\n" in said
+    assert asked.run("diff", "2", "1", "--limit=0") == 0
+    assert "seed users added: 1\n  ... 1 more; see --limit" in capsys.readouterr().out
 
 
-def test_an_export_is_a_pool_file(asked: Asked) -> None:
+def test_a_rollback_is_a_version_of_its_own(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    user = next(iter(asked.seeds()))
+    assert asked.run("cap", "--seeds=3", "--why=smaller") == 0
+    assert asked.run("rollback", "--version=1", "--why=too small", "--dry_run") == 0
+    assert "3 added" in capsys.readouterr().out and asked.store.current() == 2
+    assert asked.run("rollback", "--version=1", "--why=too small") == 0
+    assert asked.store.current() == 3
+    assert same(asked.store.read_as_written(3), asked.store.read_as_written(1))
+    assert asked.store.audit()[-1]["arguments"] == {"version": 1}
+    assert asked.run("rollback", "--version=9", "--why=x") == 1
+    assert "version 9 does not exist; existing versions: 1, 2, 3" in capsys.readouterr().err
+    assert asked.run("remove", f"--user={user}", "--why=request 12") == 0
+    assert asked.run("rollback", "--version=1", "--why=again") == 0
+    assert user not in asked.seeds(), "the removal list holds for it too"
+
+
+def test_what_asking_took_is_told_at_the_end(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked.run("build", "--why=again") == 0
+    said = capsys.readouterr().out
+    assert "6 answered requests, 300 tokens read, 60 tokens written; price: 0.0002 USD" in said
+    assert said.endswith("could not be read or used: 0; still without an answer: 0\n")
+
+
+def test_an_export_is_a_pool_file(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
     file = asked.folder / "out.jsonl"
     assert asked.run("export", f"--file={file}") == 0
+    assert asked.run("export", f"--file={file}") == 1 and "--overwrite" in capsys.readouterr().err
+    assert asked.run("export", f"--file={file}", "--overwrite") == 0
     before = asked.store.read_as_written()
     assert asked.run("cap", "--seeds=1", "--why=to one") == 0
-    assert asked.run("add", f"--file={file}", "--held_out=99", "--why=back") == 0
+    # The lines say what their writers were shown, so nothing has to be said of what was left out.
+    assert asked.run("add", f"--file={file}", "--held_out=0", "--why=back") == 0
     users = sorted(asked.seeds(1))
     assert sorted(asked.seeds()) == users
     texts = {each.response: each for each in asked.store.read_as_written().pool.rationales}
     assert all(texts[each.response] == each for each in before.pool.rationales)
+
+
+def test_an_exported_text_may_be_corrected_but_not_what_was_shown(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = asked.folder / "out.jsonl"
+    assert asked.run("export", f"--file={file}") == 0
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[0]["step2"] = "corrected by hand"
+    lines[1] |= {"step2": "of other data", "shown_code": "0" * 16}
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert asked.run("add", f"--file={file}", "--held_out=99", "--why=corrected") == 0
+    assert "which are not the" in capsys.readouterr().out
+    found = asked.store.read_as_written()
+    texts = [each.step2 for each in found.pool.rationales]
+    assert texts[0] == "corrected by hand" and "Recommend First" in texts[1]
+    lines[0]["shown_code"] = "x"
+    file.write_text(json.dumps(lines[0]))
+    assert asked.run("add", f"--file={file}", "--why=x") == 1
+    assert "must be a number and 16 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_verify_finds_what_is_wrong(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool import build_pool, pool_provenance, pool_state
+from reland_jax.pool.histories import history_codes
 from reland_jax.pool.ready import check_ready
-from reland_jax.pool_store.histories import history_codes
 from reland_jax.pool_store.source import register
 from reland_jax.pool_store.store import PoolStore
 from reland_jax.pool_store.version_files import Origin

@@ -13,8 +13,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from reland_jax.config import LLMConfig, PoolConfig
 from reland_jax.pool.answer_format import format_messages
 from reland_jax.pool.asking.chat import Chat, ChatError, Trouble
@@ -42,6 +40,7 @@ from reland_jax.pool.asking.replies import (
 )
 from reland_jax.pool.asking.reserve import BYTES_PER_REQUEST
 from reland_jax.pool.prompting.tokens import TokenCounter, chat_bound, chat_tokens, token_counter
+from reland_jax.progress import Progress
 from reland_jax.types import RelandError
 
 _log = logging.getLogger(__name__)
@@ -172,9 +171,7 @@ class _Job:
             await asyncio.to_thread(self._journal.hold_room, room)
         workers = min(_OPEN_PER_SLOT * self._llm.concurrency, len(to_ask))
         left, done = iter(to_ask), len(requests) - len(to_ask)
-        with tqdm(
-            total=len(requests), initial=done, desc="ask", unit="prompt", disable=None
-        ) as self._progress:
+        with Progress("ask", len(requests), "prompt", done=done) as self._progress:
             try:
                 await _together([self._work(left) for _ in range(workers)], self._watch())
             finally:
@@ -195,8 +192,8 @@ class _Job:
         self._asked.problems.update(asked.problems)
         self._asked = self._asked._replace(closed=self._asked.closed | asked.closed)
         money = "" if self._budget.spent is None else f", {self._budget.spent:.4f} {self._llm.currency}"
-        self._progress.set_postfix_str(f"{self._budget.spent_tokens} tokens{money}", refresh=False)
-        self._progress.update(len(asked.answers) + len(asked.problems))
+        settled = len(asked.answers) + len(asked.problems)
+        self._progress.advance(settled, f"{self._budget.spent_tokens:,} tokens{money}")
 
     async def _pause(self, seconds: float) -> None:
         """Waits, at most until the job is stopped."""

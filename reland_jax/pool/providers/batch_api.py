@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tqdm import tqdm
-
 from reland_jax.config import LLMConfig
 from reland_jax.pool.asking.chat import PASSING
 from reland_jax.pool.asking.secrets import without_secrets
@@ -24,6 +22,7 @@ from reland_jax.pool.providers.batch_work import BatchWork
 from reland_jax.pool.providers.openai_chat import async_client, redirected
 from reland_jax.pool.reading.answers import short
 from reland_jax.pool.reading.objects import LONGEST, MOST_BYTES
+from reland_jax.progress import Progress as ShownProgress
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -218,9 +217,7 @@ def _collect(
 ) -> int:
     """Waits for every open batch and receives its answers; returns the number of prompts answered."""
     received = finished = missed = 0
-    with tqdm(
-        total=sum(part.requests for part in state.open), desc="batches", unit="prompt", disable=None
-    ) as bar:
+    with ShownProgress("batches", sum(part.requests for part in state.open), "prompt") as shown:
         while state.open:
             try:
                 looks = [(part, service.progress(part.batch_id)) for part in state.open]
@@ -235,8 +232,8 @@ def _collect(
                 ended = looks = []
             finished += sum(part.requests for part, _ in ended)
             if looks:
-                bar.n = finished + sum(look.done for _, look in looks if not look.ended)
-                bar.set_postfix({"batches open": len(state.open)})
+                now = finished + sum(look.done for _, look in looks if not look.ended)
+                shown.advance(now - shown.done, f"{len(state.open)} batches open")
             if state.open:
                 sleep(llm.poll_seconds)
     return received

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reland_jax.pool_store.histories import history_codes
+from reland_jax.pool.histories import history_codes
 from reland_jax.strings import as_strings
 from reland_jax.types import Ragged
 from tests.toys import ragged
