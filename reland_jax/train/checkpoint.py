@@ -198,8 +198,21 @@ def save_params(params: Any, folder: str | os.PathLike[str]) -> None:
         options = ocp.options.MultiprocessingOptions(
             primary_host=this, active_processes={this}, barrier_sync_key_prefix="params"
         )
-    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
-        checkpointer.save(os.path.abspath(folder), params)
+
+    class OfOneProcess(ocp.Checkpointer):
+        """Writes without counting a common operation.
+
+        Processes tell each other by the number of the operation how far a checkpoint is. If one process
+        counted alone, it would answer to another number from then on, and the next checkpoint that all
+        write together would fail or never end.
+        """
+
+        def synchronize_next_awaitable_signal_operation_id(self) -> None:
+            pass
+
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    with OfOneProcess(handler, multiprocessing_options=options) as checkpointer:
+        checkpointer.save(os.path.abspath(folder), args=ocp.args.StandardSave(params))
 
 
 def load_params(folder: str | os.PathLike[str], like: Any) -> Any:

@@ -170,3 +170,12 @@ def test_parameters_alone(tmp_path: Path) -> None:
     found = load_params(tmp_path / "params", shapes)
     assert_same_tree(found, params)
     assert found["params"]["a"].dtype == np.float32
+
+
+def test_parameters_of_one_process_are_no_common_operation(tmp_path: Path) -> None:
+    """Several processes number the checkpoints that they write together; none may count alone."""
+    from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator
+
+    before = OperationIdGenerator.get_current_operation_id()
+    save_params(saved(1.5).best, tmp_path / "params")
+    assert OperationIdGenerator.get_current_operation_id() == before
