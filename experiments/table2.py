@@ -247,6 +247,7 @@ class Tables:
         """
         import jax
 
+        from experiments.grid.pooled import pooled_tests
         from experiments.grid.summary import summarise_grid, summarise_group
         from experiments.grid.tables import write_grid
         from reland_jax.records import to_plain
@@ -255,7 +256,8 @@ class Tables:
         self._summaries |= {key: summarise_group(self._groups[key]) for key in self.outdated}
         self.outdated.clear()
         config = next(iter(self._groups.values())).config
-        table = summarise_grid([self._summaries[key] for key in self._groups], config, environment())
+        summaries = [self._summaries[key] for key in self._groups]
+        table = summarise_grid(summaries, config, environment(), pooled_tests(self._groups.values()))
         if jax.process_index() == 0:
             write_json(self._workdir / "table2.json", to_plain(table))
             write_grid(self._workdir, table)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments.grid.pooled import PooledTests
 from experiments.grid.scores import Group, GroupPool, Scores
 from reland_jax.config import Config
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison, stars
@@ -198,6 +199,7 @@ class GridSummary:
         enough_seeds: with fewer, stars are preliminary.
         comparisons: how many Holm's correction runs over.
         datasets: by name.
+        pooled: the tests over all backbones of a data set.
         groups: in the order in which they are shown.
         environment: versions and device.
     """
@@ -208,6 +210,7 @@ class GridSummary:
     enough_seeds: int
     comparisons: int
     datasets: Mapping[str, DatasetSummary]
+    pooled: PooledTests
     groups: Sequence[JudgedGroup]
     environment: Mapping[str, object]
 
@@ -257,7 +260,7 @@ def summarise_group(group: Group) -> GroupSummary:
 
 
 def summarise_grid(
-    groups: Sequence[GroupSummary], config: Config, environment: Mapping[str, object]
+    groups: Sequence[GroupSummary], config: Config, environment: Mapping[str, object], pooled: PooledTests
 ) -> GridSummary:
     """All groups, with Holm's correction over all their comparisons.
 
@@ -265,6 +268,7 @@ def summarise_grid(
         groups: in the order in which they are shown.
         config: of any of them: they share variants and training seeds.
         environment: versions and device.
+        pooled: see `experiments.grid.pooled`; a test of its own beside Holm's family of the groups.
     """
     judged = _judged(groups)
     names = dict.fromkeys(group.dataset for group in judged)
@@ -275,6 +279,7 @@ def summarise_grid(
         enough_seeds=ENOUGH_SEEDS,
         comparisons=sum(len(metrics) for group in judged for metrics in group.comparisons.values()),
         datasets={name: _dataset([group for group in judged if group.dataset == name]) for name in names},
+        pooled=pooled,
         groups=judged,
         environment=environment,
     )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.grid.pooled import Pooled
 from experiments.grid.summary import Attribution, CellFigures, GridSummary, Judged, JudgedGroup, MeanGain
 from reland_jax.files import write_text
 from reland_jax.records import to_plain
@@ -25,6 +26,12 @@ _LEVEL_RULE = (
     "Test NDCG@10, mean over training seeds, of users by number of training interactions, L1 the fewest: "
     "a user's level says how many of the three quartiles its number exceeds. Equal numbers are on one level, "
     "so levels differ in size. The paper's Table 5 is of an online test: no figure of it compares with these."
+)
+
+_POOLED = (
+    "What rationales are worth, over all backbones at once: a paired t test over users, where the value of a "
+    "user is the mean over backbones of the difference, each variant averaged over the training seeds that "
+    "both have. Holm's correction over this table."
 )
 
 
@@ -145,7 +152,10 @@ def dataset_tables(table: GridSummary, dataset: str) -> list[Table]:
     if RELAND.name in variants:
         made.append(_levels(groups))
     made += [_trainings(groups, variants), _per_seed(groups, variants)]
-    return made + ([_significance(groups)] if any(group.comparisons for group in groups) else [])
+    if any(group.comparisons for group in groups):
+        made.append(_significance(groups))
+    tests = table.pooled.get(dataset)
+    return made + ([_pooled(tests)] if tests else [])
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -241,6 +251,19 @@ def _significance(groups: Sequence[JudgedGroup]) -> Table:
                 rows.append((name, str(len(test.seeds)), *figures, *p_values))
     caption = "Differences over test users, first variant minus second: positive means the first is better."
     return Table(caption, ("comparison", "seeds", "difference", "95% interval", "p", "p after Holm"), rows)
+
+
+def _pooled(tests: Mapping[str, Mapping[str, Pooled]]) -> Table:
+    rows = []
+    for pair, metrics in tests.items():
+        for metric, test in metrics.items():
+            counts = (str(len(test.backbones)), _listed(test.seeds, "d"), f"{test.users:,}")
+            figures = (_figure(test.difference, "+.4f"), _percent(test.relative))
+            interval = f"{_figure(test.low, '+.4f')} to {_figure(test.high, '+.4f')}"
+            p_values = (p_value(test.p_value), p_value(test.p_holm))
+            rows.append((f"{pair} {metric.upper()}", *counts, *figures, interval, *p_values))
+    header = ("comparison", "backbones", "seeds", "users", "difference", "relative", "95% interval", "p")
+    return Table(_POOLED, (*header, "p after Holm"), rows)
 
 
 def _environment(table: GridSummary) -> Table:

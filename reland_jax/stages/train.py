@@ -250,7 +250,7 @@ def _fitted(
                 scalar_writer(job.workdir / "tensorboard" / stage.name.replace("/", "-"))
             )
             for seed, stage in stages.items()
-            if job.kept
+            if job.kept and jax.process_index() == 0  # the numbers of all processes are the same
         }
 
         def tell(seed: int, entry: dict[str, float]) -> None:

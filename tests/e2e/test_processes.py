@@ -76,6 +76,9 @@ def test_two_processes_train_to_the_numbers_of_one(
         assert ours["test"]["ndcg@10"] == pytest.approx(theirs["test"]["ndcg@10"], abs=0.02)
     assert before == found["variants"]["id"]["history"][: len(before)]
     assert (workdir / "report.html").is_file()
+    # The first process alone writes events: of `id` in both starts, of `reland` in the second.
+    events = workdir / "tensorboard"
+    assert [len(list((events / f"train-{name}-seed0").iterdir())) for name in ("id", "reland")] == [2, 1]
 
 
 @pytest.mark.slow

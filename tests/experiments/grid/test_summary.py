@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.grid.pooled import pooled_tests
 from experiments.grid.scores import CellSummary, Group, GroupPool, Scores, score
 from experiments.grid.summary import GridSummary, activity_levels, summarise_grid, summarise_group
 from reland_jax.config import Config
@@ -58,7 +59,8 @@ def make_group(
 def summed(*groups: Group) -> GridSummary:
     """The grid of some groups."""
     config = groups[0].config if groups else Config()
-    return summarise_grid([summarise_group(group) for group in groups], config, ENVIRONMENT)
+    summaries = [summarise_group(group) for group in groups]
+    return summarise_grid(summaries, config, ENVIRONMENT, pooled_tests(groups))
 
 
 def test_a_cell_holds_means_seeds_and_the_papers_figure() -> None:

@@ -65,7 +65,7 @@ def test_gains_stand_beside_the_papers(whole: GridSummary) -> None:
 
 
 def test_levels_seeds_epochs_and_tests_are_listed(whole: GridSummary) -> None:
-    levels, trainings, per_seed, significance = _tables(whole)[4:]
+    levels, trainings, per_seed, significance, _ = _tables(whole)[4:]
     first = _row(levels, "SASRec L1")
     assert (first["users"], first["interactions"]) == ("100", "3")
     value = whole.groups[0].levels[0].gains["reland>f_item"]
@@ -78,6 +78,15 @@ def test_levels_seeds_epochs_and_tests_are_listed(whole: GridSummary) -> None:
     assert _row(per_seed, "SASRec id")["valid HR@10"] == " ".join(f"{value:.4f}" for value in values)
     assert len(significance.rows) == 2 * 7 * 2
     assert _row(significance, "SASRec reland>id NDCG@10")["p after Holm"] == "< 0.0001"
+
+
+def test_the_test_over_backbones_stands_last(whole: GridSummary) -> None:
+    pooled = _tables(whole)[-1]
+    one = whole.pooled["amazon-beauty"]["reland>f_item"]["ndcg@10"]
+    row = _row(pooled, "reland>f_item NDCG@10")
+    assert (row["backbones"], row["seeds"], row["users"]) == ("2", "2 2", "400")
+    assert row["difference"] == f"{one.difference:+.4f}" and "mean over backbones" in pooled.caption
+    assert "f_item>id NDCG@10" not in [each[0] for each in pooled.rows]
 
 
 def test_missing_cells_are_dashes(whole: GridSummary) -> None:
@@ -126,7 +135,7 @@ def test_files_are_whole_and_self_contained(whole: GridSummary, tmp_path: Path) 
     parsed = _Page(html)
     assert len(parsed.ids) == len(set(parsed.ids))
     assert all(reference.removeprefix("#") in parsed.ids for reference in parsed.references)
-    assert "script" not in parsed.tags and parsed.tags.count("table") == 9
+    assert "script" not in parsed.tags and parsed.tags.count("table") == 10
     markdown = (tmp_path / "table2.md").read_text(encoding="utf-8")
     for table in _tables(whole):
         for row in table.rows:
