@@ -47,12 +47,19 @@ class ModelVectors(NamedTuple):
         users: ``<float32>[U, E]``, as of today.
         item_ids: ``<str>[I]``.
         items: ``<float32>[I, E]``.
+        seed_ids: ``<str>[S]``, seed users from whose history the rationales were written; None, as the two
+            below, for a variant without rationales.
+        rationales: ``<float32>[S, T]``, vectors of their texts.
+        nearest: ``<int32>[U]``, the row of every user's nearest rationale.
     """
 
     user_ids: np.ndarray
     users: np.ndarray
     item_ids: np.ndarray
     items: np.ndarray
+    seed_ids: np.ndarray | None = None
+    rationales: np.ndarray | None = None
+    nearest: np.ndarray | None = None
 
 
 class Reland:
@@ -285,15 +292,19 @@ class Reland:
         return {"valid": dict(summary.valid), "test": dict(summary.test)}
 
     def vectors(self) -> ModelVectors:
-        """The vectors of all users, as of today, and items.
+        """The vectors of all users, as of today, of items and of rationales.
 
         Raises:
             RelandError: the backbone has none, as the linear models of items.
         """
-        ids = self._fitted().interactions.ids
+        bundle, ids = self._fitted(), self._fitted().interactions.ids
         check_vectors(self._reader)
         users, items = np.asarray(self._today.users), np.asarray(self._today.items)
-        return ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
+        found = ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
+        if self._pool is None or bundle.assignment is None:
+            return found
+        seeds, nearest = ids.users[self._pool.seeds.user], bundle.assignment.seed[:, 0]
+        return found._replace(seed_ids=seeds, rationales=bundle.rationales, nearest=nearest)
 
     @property
     def user_ids(self) -> list[str]:
