@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bundle": CONTRACTS | {"artefacts", "storage", "pool", "retrieval"},
     "serve": SHARED
     | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
-    | {"data", "retrieval", "models", "train", "eval", "report"},
+    | {"data", "text", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
 

@@ -453,17 +453,40 @@ def _soundness(users: jax.Array, items: jax.Array) -> tuple[Any, ...]:
 
 
 @partial(jax.jit, static_argnames=("count", "num_items"))
-def _top(
-    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int, num_items: int
+def best(
+    vectors: Vectors,
+    users: jax.Array,
+    masked: jax.Array,
+    allowed: jax.Array | None,
+    count: int,
+    num_items: int,
 ) -> tuple[jax.Array, jax.Array]:
+    """The best items of some users, as a pure function; arguments and results as `recommend`.
+
+    Args:
+        vectors: of all users and items.
+        users: ``<int32>[B]``.
+        masked: ``<int32>[B, M]``.
+        allowed: ``<bool>[I + 1]``, items that lists are made of; None takes all.
+        count: K, at most I.
+        num_items: I.
+    """
     scores = _scores(vectors, users, num_items)
+    if allowed is not None:
+        filled_up = jnp.pad(allowed, (0, scores.shape[1] - len(allowed)))
+        scores = jnp.where(filled_up, scores, -jnp.inf)
     scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
     best, found = jax.lax.top_k(scores, count)
-    return constrain(best), constrain(found)
+    return constrain(jnp.where(jnp.isneginf(best), PADDING_ITEM, found)), constrain(best)
 
 
 def recommend(
-    vectors: Vectors, users: jax.Array, masked: jax.Array, count: int, num_items: int
+    vectors: Vectors,
+    users: jax.Array,
+    masked: jax.Array,
+    count: int,
+    num_items: int,
+    allowed: jax.Array | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best items of a few users, for people to look at: never a masked item, nor the padding item.
 
@@ -473,10 +496,11 @@ def recommend(
         masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
         count: length of a list, K; there are never more than I items in one.
         num_items: I.
+        allowed: ``<bool>[I + 1]``, items that lists are made of; None takes all.
 
     Returns:
         Items ``<int32>[B, min(K, I)]``, best first, and their scores ``<float32>``. Where fewer items are
         left for a user, its list ends with `PADDING_ITEM` and scores of minus infinity.
     """
-    scores, found = map(np.asarray, _top(vectors, users, masked, min(count, num_items), num_items))
-    return np.where(np.isneginf(scores), PADDING_ITEM, found), scores
+    item, score = best(vectors, users, masked, allowed, min(count, num_items), num_items)
+    return np.asarray(item), np.asarray(score)

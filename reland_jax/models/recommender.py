@@ -212,7 +212,11 @@ class SequentialRecommender(Recommender):
 
     def user_vectors(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """Users at the given places of their sequences, ``<float32>[B, D]``."""
-        hidden = self._hidden(self.items(tables.item_text), batch, train=False)
+        return self.users_after(self.items(tables.item_text), tables, batch)
+
+    def users_after(self, items: jax.Array, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
+        """The same where the `item_vectors` are at hand."""
+        hidden = self._hidden(items, batch, train=False)
         return self.fuse_rationales(tables, batch.user, hidden[batch.place], train=False)
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:

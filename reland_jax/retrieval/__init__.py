@@ -6,9 +6,9 @@ and `assign_with_cold` also those without training items.
 
 from reland_jax.retrieval.assign import assign
 from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weights, profiles
-from reland_jax.retrieval.exact import exact_top_k
+from reland_jax.retrieval.exact import exact_top_k, nearest
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
-from reland_jax.retrieval.inductive import FoldIn, fold_in, learn_fold_in, learn_matching
+from reland_jax.retrieval.inductive import FoldIn, distinct, fold_in, learn_fold_in, learn_matching
 from reland_jax.retrieval.scann import scann_top_k
 
 __all__ = [
@@ -16,11 +16,13 @@ __all__ = [
     "FoldIn",
     "assign",
     "assign_with_cold",
+    "distinct",
     "exact_top_k",
     "fold_in",
     "learn_fold_in",
     "learn_matching",
     "most_voted",
+    "nearest",
     "profile_weights",
     "profiles",
     "recall_at_k",

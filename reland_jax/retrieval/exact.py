@@ -106,19 +106,21 @@ def _top_k(queries: jax.Array, keys: jax.Array, *, k: int, tile: int) -> tuple[j
     num_queries, width = queries.shape
     keys = unit_rows(keys)
 
-    def one_tile(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # HIGHEST: the default on an accelerator rounds the factors to fewer bits, which reorders seeds.
-        cosine = jnp.dot(unit_rows(rows), keys.T, precision=lax.Precision.HIGHEST)
-        # `top_k` puts 0.0 before -0.0, and a zero vector must tie with everything.
-        cosine = jnp.clip(jnp.where(cosine == 0.0, 0.0, cosine), -1.0, 1.0)
-        if k == 1:
-            return jnp.argmax(cosine, axis=1)[:, None].astype(jnp.int32), cosine.max(axis=1, keepdims=True)
-        best, index = lax.top_k(cosine, k)
-        return index, best
-
     padded = jnp.pad(queries, ((0, -num_queries % tile), (0, 0)))
-    index, cosine = lax.map(one_tile, padded.reshape(-1, tile, width))
+    index, cosine = lax.map(lambda rows: nearest(rows, keys, k), padded.reshape(-1, tile, width))
     return index.reshape(-1, k)[:num_queries], cosine.reshape(-1, k)[:num_queries]
+
+
+def nearest(rows: jax.Array, keys: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`exact_top_k` as a pure function of rows ``<float32>[q, D]`` and keys ``[S, D]`` of length 1."""
+    # HIGHEST: the default on an accelerator rounds the factors to fewer bits, which reorders seeds.
+    cosine = jnp.dot(unit_rows(rows), keys.T, precision=lax.Precision.HIGHEST)
+    # `top_k` puts 0.0 before -0.0, and a zero vector must tie with everything.
+    cosine = jnp.clip(jnp.where(cosine == 0.0, 0.0, cosine), -1.0, 1.0)
+    if k == 1:
+        return jnp.argmax(cosine, axis=1)[:, None].astype(jnp.int32), cosine.max(axis=1, keepdims=True)
+    best, index = lax.top_k(cosine, k)
+    return index, best
 
 
 def _key_tiles(keys: jax.Array) -> jax.Array:

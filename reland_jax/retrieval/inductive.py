@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from reland_jax.types import Ragged, RelandError
+from reland_jax.types import PADDING_ITEM, Ragged, RelandError
 
 RIDGE = 1e-3
 """Regularisation of each predictor, relative to its own mean square, so that none is judged by its scale."""
+_EXACT = jax.lax.Precision.HIGHEST
 _LEAST = 1e-6
 """The same relative to the mean of all predictors, for those that are always zero."""
 
@@ -54,7 +57,8 @@ def learn_fold_in(
     Raises:
         RelandError: no user has training items.
     """
-    had, items = _had(train, len(items)), np.asarray(items, np.float32)
+    had, items = _had(train, len(items)), np.array(items, np.float32)
+    items[PADDING_ITEM] = 0.0
     scale = _scale(had)
     return FoldIn(items, scale, _solved(_features(had, items, scale, beside), users, had))
 
@@ -86,16 +90,32 @@ def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> Fold
     return FoldIn(items, scale, _solved(np.concatenate(features, axis=1), behaviour, had))
 
 
-def fold_in(known: FoldIn, history: Ragged, beside: np.ndarray | None = None) -> np.ndarray:
-    """Vectors of users by what they had, ``<float32>[n, D]``.
+def fold_in(known: FoldIn, history: jax.Array, beside: jax.Array | None = None) -> jax.Array:
+    """Vectors of users by what they had, ``<float32>[n, D]``, as a pure function of arrays.
 
     Args:
         known: the regression.
-        history: items of n users; an item counts once, and a user without any gets what the constant says.
+        history: ``<int32>[n, W]``, items of n users, each once (`distinct`), 0 where unused; a user without
+            any gets what the constant says.
         beside: ``<float32>[n, B]``, as in the learning.
     """
-    had = _had(history, len(known.items))
-    return _features(had, known.items, known.scale, beside) @ known.weights
+    length = jnp.maximum((history > 0).sum(1, keepdims=True), 1).astype(jnp.float32)
+    rows = jnp.asarray(known.items)[history]
+    weighed = jnp.einsum("nw,nwe->ne", jnp.asarray(known.scale)[history], rows, precision=_EXACT)
+    parts = [rows.sum(1) / length, weighed / jnp.sqrt(length), *([] if beside is None else [beside])]
+    features = jnp.concatenate([*parts, jnp.ones_like(length)], axis=1)
+    return jnp.matmul(features, jnp.asarray(known.weights), precision=_EXACT)
+
+
+def distinct(history: jax.Array) -> jax.Array:
+    """Histories ``<int32>[n, W]`` in which an item that stands more than once stays at its first place alone.
+
+    The other places become 0, which is no item.
+    """
+    order = jnp.argsort(history, axis=1, stable=True)
+    found = jnp.take_along_axis(history, order, axis=1)
+    again = jnp.pad(found[:, 1:] == found[:, :-1], ((0, 0), (1, 0)))
+    return jnp.put_along_axis(history, order, jnp.where(again, 0, found), axis=1, inplace=False)
 
 
 def _had(history: Ragged, columns: int) -> sparse.csr_array:

@@ -1,9 +1,24 @@
 """Recommendations that people use: a Python API over the stages, and its bundle.
 
 A wing: the method does without it. `reland_jax.Reland` is its door, too.
+
+A server or a command that asks for batches takes `Reland.load(folder).predictor`, a `Predictor`: rows of users
+or histories of item numbers in, item numbers and scores out, by programs of a few batch sizes (`BATCH_SIZES`)
+that `warm` compiles; afterwards nothing is compiled.
 """
 
 from reland_jax.serve.api import ModelVectors, Reland
 from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed
+from reland_jax.serve.listing import BATCH_SIZES, Ranked
+from reland_jax.serve.predicting import Predictor
 
-__all__ = ["Explanation", "ItemEvidence", "MatchedSeed", "ModelVectors", "Reland"]
+__all__ = [
+    "BATCH_SIZES",
+    "Explanation",
+    "ItemEvidence",
+    "MatchedSeed",
+    "ModelVectors",
+    "Predictor",
+    "Ranked",
+    "Reland",
+]

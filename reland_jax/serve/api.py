@@ -28,7 +28,8 @@ from reland_jax.serve.choosing import Numbers, allowed_items, listed_histories, 
 from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed, nearest_in, shared_words
 from reland_jax.serve.fitting import fitted, made_of
 from reland_jax.serve.given import Given, with_data
-from reland_jax.serve.listing import Ranked, best_of, nothing, rows_of
+from reland_jax.serve.listing import Ranked, nothing, rows_of
+from reland_jax.serve.predicting import Predictor
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
 from reland_jax.train import param_shapes
@@ -202,7 +203,7 @@ class Reland:
         seen = splits.train.joined(splits.valid) if as_measured else self._everything
         vectors = self._reader.measured() if as_measured else self._today
         masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
-        ranked = self._ranked(vectors, rows, masked, k, items, filter)
+        ranked = self.predictor.ranked(vectors, rows, masked, k, self._allowed(items, filter))
         names = bundle.interactions.ids.users[rows].tolist()
         nearest = None if bundle.assignment is None else bundle.assignment.seed[rows, 0]
         return table_of(names, ranked, self._labels, self._sentences(nearest, len(rows)))
@@ -236,15 +237,14 @@ class Reland:
         self._fitted()
         given = listed_histories(history)
         names = list(given)
+        allowed = self._allowed(items, filter)
         if profile is not None and not any(given.values()):
-            read, names = nothing(1), names[:1] or [""]
+            names = names[:1] or [""]
             vectors, matched = self._reader.by_profile(profile, self._today)
+            ranked = self.predictor.ranked(vectors, np.zeros(1, np.int64), nothing(1), k, allowed)
         else:
             read = self._numbers.histories(given)
-            matched = self._reader.match(read)
-            vectors = self._reader.after(read, matched)
-        rows, masked = np.arange(len(names)), read if exclude_seen else nothing(len(names))
-        ranked = self._ranked(vectors, rows, masked, k, items, filter)
+            ranked, matched = self.predictor.histories(read, k, exclude_seen=exclude_seen, allowed=allowed)
         nearest = None if matched is None else matched.seed[:, 0]
         return table_of(names, ranked, self._labels, self._sentences(nearest, len(names)))
 
@@ -281,7 +281,7 @@ class Reland:
         """
         bundle, rows = self._fitted(), self._numbers.users(user)
         history = rows_of(self._everything, rows)
-        ranked = self._ranked(self._today, rows, history, k, None, None)
+        ranked = self.predictor.users(rows, k)
         seeds = self._seeds(int(rows[0]), bundle.assignment)
         evidence = self._evidence(np.unique(history.items), ranked, self._rationale_rows(rows))
         return Explanation(str(user), tuple(self._labels.all(history.items)), seeds, evidence)
@@ -322,7 +322,7 @@ class Reland:
         task, params = recommender_of(made, bundle.variant), bundle.trained.params
         if folder is not None:
             params = read_params(folder, param_shapes(task, bundle.config.train))
-        for name in ("_today", "_everything"):
+        for name in ("predictor", "_today", "_everything"):
             self.__dict__.pop(name, None)
         self._bundle, self._reader = bundle, Reader(bundle, made, task, params)
         self._numbers, self._labels = Numbers(bundle.interactions), Labels(bundle.interactions)
@@ -340,6 +340,18 @@ class Reland:
         return bundle.pool if find_variant(bundle.variant).reads_rationales else None
 
     @cached_property
+    def predictor(self) -> Predictor:
+        """The same lists as numbers, for a server or a command that asks for batches (`serve.predicting`).
+
+        It is made at first use; `predictor.warm()` compiles its programs.
+
+        Raises:
+            RelandError: nothing is fitted.
+        """
+        self._fitted()
+        return self._reader.predictor(self._today)
+
+    @cached_property
     def _today(self) -> Vectors:
         return self._reader.today()
 
@@ -347,19 +359,11 @@ class Reland:
     def _everything(self) -> Ragged:
         return everything(self._fitted().splits)
 
-    def _ranked(
-        self,
-        vectors: Vectors,
-        rows: np.ndarray,
-        masked: Ragged,
-        k: int,
-        items: Iterable[str] | None,
-        wanted: Mapping[str, str | Sequence[str]] | None,
-    ) -> Ranked:
-        interactions = self._fitted().interactions
+    def _allowed(
+        self, items: Iterable[str] | None, wanted: Mapping[str, str | Sequence[str]] | None
+    ) -> np.ndarray | None:
         chosen = None if items is None else self._numbers.items(items)
-        allowed = allowed_items(interactions, chosen, wanted)
-        return best_of(vectors, rows, masked, _checked(k), interactions.num_items, allowed)
+        return allowed_items(self._fitted().interactions, chosen, wanted)
 
     def _sentences(self, nearest: np.ndarray | None, count: int) -> list[str]:
         """Step 1 of the nearest seed user of each of n users; "" where there are no rationales."""

@@ -75,7 +75,7 @@ class Numbers:
 def allowed_items(
     interactions: Interactions, chosen: np.ndarray | None, wanted: Mapping[str, str | Sequence[str]] | None
 ) -> np.ndarray | None:
-    """The items that lists are made of, ``<int32>[m]`` in ascending order; None for all.
+    """The items that lists are made of, ``<bool>[I + 1]``; None for all.
 
     Args:
         interactions: for the features of the items.
@@ -96,7 +96,7 @@ def allowed_items(
         left &= np.isin(plain_column(known[field]).texts, as_strings(_listed(values)))
     if not left.any():
         raise RelandError("items, filter: no item is left to recommend")
-    return np.flatnonzero(left).astype(np.int32)
+    return left
 
 
 def table_of(

@@ -1,17 +1,16 @@
-"""Lists of any number of users, in batches of one shape, from all items or from some of them."""
+"""Batches of few static shapes: histories and lists that a program compiled before can take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.device import sizes
-from reland_jax.eval import Vectors
-from reland_jax.eval.ranks import recommend
-from reland_jax.mesh import pad_to_axis
 from reland_jax.types import Ragged
+
+BATCH_SIZES = (1, 8, 64, 512)
+"""Users that a compiled program takes. A batch between two of them is filled up to the larger one."""
 
 
 class Ranked(NamedTuple):
@@ -26,74 +25,54 @@ class Ranked(NamedTuple):
     score: np.ndarray
 
 
-def best_of(
-    vectors: Vectors,
-    users: np.ndarray,
-    masked: Ragged,
-    count: int,
-    num_items: int,
-    allowed: np.ndarray | None = None,
-) -> Ranked:
-    """The best items of users.
+class Batch(NamedTuple):
+    """Some users in the place of a static number of them.
+
+    Attributes:
+        begin: number of the first of them.
+        used: how many there are.
+        size: how many the program takes.
+    """
+
+    begin: int
+    used: int
+    size: int
+
+
+def batches(count: int, largest: int) -> Iterator[Batch]:
+    """Divides users among batches of `BATCH_SIZES`, the largest first.
 
     Args:
-        vectors: of all users and items.
-        users: ``<int>[n]``, rows of `vectors.users`.
-        masked: n rows of items that are left out of each list.
-        count: length of a list, K.
-        num_items: I.
-        allowed: ``<int32>[m]``, distinct items in ascending order that lists are made of; None takes all.
+        count: users.
+        largest: that there is memory for; at least one user is taken at a time.
     """
-    numbers = np.arange(num_items + 1) if allowed is None else np.concatenate([[0], allowed])
-    if not len(users) or len(numbers) == 1:
-        return Ranked(np.zeros((len(users), 0), np.int32), np.zeros((len(users), 0), np.float32))
-    if allowed is not None:
-        vectors, masked = _restricted(vectors, masked, numbers, num_items)
-    rows, width = _batch(len(users), len(numbers)), _width(masked)
-    found = [
-        recommend(vectors, *_padded(users, masked, begin, rows, width), count, len(numbers) - 1)
-        for begin in range(0, len(users), rows)
-    ]
-    places, scores = (np.concatenate(each)[: len(users)] for each in zip(*found, strict=True))
-    return Ranked(numbers[places].astype(np.int32), scores)
+    usable = [size for size in BATCH_SIZES if size <= largest] or [1]
+    for begin in range(0, count, usable[-1]):
+        used = min(count - begin, usable[-1])
+        yield Batch(begin, used, next(size for size in usable if size >= used))
 
 
-def _restricted(
-    vectors: Vectors, masked: Ragged, numbers: np.ndarray, num_items: int
-) -> tuple[Vectors, Ragged]:
-    """The same with the items of `numbers` alone, numbered anew."""
-    items = vectors.items[jnp.asarray(numbers)]
-    items = jnp.pad(items, ((0, pad_to_axis(len(items)) - len(items)), (0, 0)))
-    place = np.zeros(num_items + 1, np.int32)
-    place[numbers] = np.arange(len(numbers))
-    return vectors._replace(items=items), masked._replace(items=place[masked.items])
+def power_of_two(number: int) -> int:
+    """The least power of two that is not below a number."""
+    return 1 << max(number - 1, 0).bit_length()
 
 
-def _batch(users: int, columns: int) -> int:
-    """Users at a time: as many as fit into a tile of scores, in a power of two."""
-    fitting = max(sizes().score_bytes // (2 * 4 * columns), 1)
-    return 1 << min(int(fitting).bit_length() - 1, (users - 1).bit_length())
+def in_rows(lists: Ragged, batch: Batch, width: int) -> np.ndarray:
+    """The lists of a batch, ``<int32>[size, width]``, 0 where unused; of longer ones the end.
 
-
-def _width(masked: Ragged) -> int:
-    """Masked items of a row of a batch, in a power of two, so that few programs are compiled."""
-    return 1 << max(int(masked.lengths().max(initial=0)) - 1, 0).bit_length()
-
-
-def _padded(
-    users: np.ndarray, masked: Ragged, begin: int, rows: int, width: int
-) -> tuple[jnp.ndarray, jnp.ndarray]:
-    """Users ``<int32>[rows]`` and masked items ``<int32>[rows, width]`` of one batch, 0 where unused."""
-    some = np.zeros(rows, np.int32)
-    here = users[begin : begin + rows]
-    some[: len(here)] = here
-    out = np.zeros((rows, width), np.int32)
-    lengths = masked.lengths()[begin : begin + rows]
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    first, last = masked.indptr[begin], masked.indptr[begin + len(lengths)]
-    column = np.arange(last - first) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    out[row, column] = masked.items[first:last]
-    return jnp.asarray(some), jnp.asarray(out)
+    Args:
+        lists: of all users.
+        batch: which of them.
+        width: W.
+    """
+    out = np.zeros((batch.size, width), np.int32)
+    bounds = lists.indptr[batch.begin : batch.begin + batch.used + 1]
+    first = np.maximum(bounds[:-1], bounds[1:] - width)
+    lengths = bounds[1:] - first
+    row = np.repeat(np.arange(batch.used), lengths)
+    column = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    out[row, column] = lists.items[np.repeat(first, lengths) + column]
+    return out
 
 
 def rows_of(lists: Ragged, rows: np.ndarray) -> Ragged:

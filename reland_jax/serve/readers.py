@@ -20,18 +20,21 @@ from reland_jax.bundle import Bundle
 from reland_jax.config import nearest_name
 from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
 from reland_jax.flow import Made
-from reland_jax.mesh import device_put_rows
-from reland_jax.models import SequentialRecommender
+from reland_jax.models import Ials, SequentialRecommender
 from reland_jax.models.scores import dot_product
-from reland_jax.retrieval import FoldIn, fold_in, learn_fold_in, most_voted, profile_weights, profiles
+from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weights, profiles
 from reland_jax.retrieval.cold import ProfileWeights
-from reland_jax.retrieval.index import search
 from reland_jax.serve.listing import nothing
-from reland_jax.stages import ASSIGN, SPLIT, recommender_of
+from reland_jax.serve.predicting import Predictor
+from reland_jax.serve.programs import Form, Known
+from reland_jax.stages import SPLIT, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
+from reland_jax.text import ablated
 from reland_jax.train import ClosedForm, Task, history_encoder
+from reland_jax.train.closed_form import unit_rows
 from reland_jax.types import Assignment, Ragged, RelandError, Splits
+from reland_jax.variants import find_variant
 
 
 class Reader:
@@ -56,34 +59,40 @@ class Reader:
 
         A collaborative backbone keeps the vectors that it has trained.
         """
-        if self._is_set:
-            return self.measured()
-        return self.after(everything(self._bundle.splits), self._given())
+        model, history = self.task.model, everything(self._bundle.splits)
+        if isinstance(self.task, ClosedForm):
+            return self._solved_after(history)
+        if isinstance(model, SequentialRecommender):
+            return self._encoded_after(model, history)
+        return self.measured()
 
-    def after(self, history: Ragged, matched: Assignment | None) -> Vectors:
-        """Users who had given items, in the place of the trained ones, and all items.
+    def predictor(self, today: Vectors) -> Predictor:
+        """What answers batches of users and histories.
 
         Args:
-            history: items of n users, oldest first; none of them is empty.
-            matched: their seed users, for a variant that reads rationales.
+            today: see `today`.
         """
-        if isinstance(self.task, ClosedForm):
-            return self._solved_after(history, matched)
-        if isinstance(self.task.model, SequentialRecommender):
-            return self._encoded_after(self.task.model, history, matched)
-        return self._folded_in(history, matched)
+        bundle, model = self._bundle, self.task.model
+        neighbours = 0 if bundle.assignment is None else given(bundle.assignment, bundle.config).seed.shape[1]
+        form = Form(model, bundle.splits.num_items, neighbours)
+        length = bundle.config.data.max_length
+        reads_newest = self._is_sequential or getattr(model, "recency", False)
+        known = self._known(today)
+        return Predictor(form, known, today, everything(bundle.splits), length if reads_newest else None)
 
-    def match(self, history: Ragged) -> Assignment | None:
-        """The seed users of new users, by their items alone; None where the variant reads no rationales."""
-        bundle = self._bundle
-        if bundle.pool is None or bundle.matching is None:
-            return None
-        behaviour = fold_in(bundle.matching, history)
-        # As in the assignment, seed users without training items are nobody's.
-        rows = np.flatnonzero(bundle.splits.train.lengths()[bundle.pool.seeds.user])
-        count = min(bundle.config.retrieval.neighbours, len(rows))
-        seed, cosine = search(behaviour, bundle.pool.behaviour[rows], count, bundle.config.retrieval)
-        return Assignment(rows[seed].astype(np.int32), cosine)
+    def _known(self, today: Vectors) -> Known:
+        """What new users are read with, on the device."""
+        bundle, rationales, seeds, rows = self._bundle, self._rationales, None, None
+        if isinstance(self.task.model, Ials) and rationales is not None:
+            rationales = unit_rows(rationales)
+        if bundle.pool is not None and bundle.matching is not None:
+            # As in the assignment, seed users without training items are nobody's.
+            rows = np.flatnonzero(bundle.splits.train.lengths()[bundle.pool.seeds.user]).astype(np.int32)
+            seeds = unit_rows(bundle.pool.behaviour[rows])
+        is_set = not (isinstance(self.task, ClosedForm) or self._is_sequential)
+        folding = self._folding(today) if is_set else None
+        arrays = rationales, today.items, today.score, bundle.matching, seeds, rows, folding
+        return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
 
     def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:
         """One new user of whom a profile alone is known, and its seed users, by the rule for cold users.
@@ -131,52 +140,38 @@ class Reader:
         return self.task.vectors(self.params, "test")
 
     @property
-    def _is_set(self) -> bool:
-        sequential = isinstance(self.task.model, SequentialRecommender)
-        return not (isinstance(self.task, ClosedForm) or sequential)
+    def _is_sequential(self) -> bool:
+        return isinstance(self.task.model, SequentialRecommender)
 
     def _given(self) -> Assignment | None:
         found = self._bundle.assignment
         return None if found is None else given(found, self._bundle.config)
 
-    def _encoded_after(
-        self, model: SequentialRecommender, history: Ragged, matched: Assignment | None
-    ) -> Vectors:
+    def _encoded_after(self, model: SequentialRecommender, history: Ragged) -> Vectors:
         assert isinstance(self.task, Task)
-        tables = self.task.tables
-        if model.rationales:
-            assert matched is not None
-            several = matched.seed.shape[1] > 1
-            cosine = device_put_rows(matched.cosine) if several else None
-            tables = tables._replace(seed=device_put_rows(matched.seed), cosine=cosine)
         encode = history_encoder(model, history, self._bundle.config.data.max_length)
-        users, items = encode(self.params, tables)
+        users, items = encode(self.params, self.task.tables)
         return Vectors(users, items, jax.tree_util.Partial(dot_product))
 
-    def _solved_after(self, history: Ragged, matched: Assignment | None) -> Vectors:
+    def _solved_after(self, history: Ragged) -> Vectors:
         none, splits = nothing(history.num_rows), self._bundle.splits
         made = self._made.instead(SPLIT, Splits(history, none, none, splits.num_items, splits.protocol))
-        if matched is not None:
-            made = made.instead(ASSIGN, matched)
         return recommender_of(made, self._bundle.variant).vectors(self.params, "test")
 
-    def _folded_in(self, history: Ragged, matched: Assignment | None) -> Vectors:
-        known, learned = self._folding
-        folded = fold_in(learned, history, self._rationales(matched))
-        return known._replace(users=jnp.asarray(folded))
-
-    @cached_property
-    def _folding(self) -> tuple[Vectors, FoldIn]:
-        """All users and items, and how a user is made of items."""
-        splits, known = self._bundle.splits, self.measured()
+    def _folding(self, known: Vectors) -> FoldIn:
+        """How a user is made of items."""
+        splits, given, beside = self._bundle.splits, self._given(), self._rationales
         users = np.asarray(known.users)[: splits.num_users]
         items = np.asarray(known.items)[: splits.num_items + 1]
-        return known, learn_fold_in(users, splits.train, items, self._rationales(self._given()))
+        if beside is not None and given is not None:
+            beside = beside[given.seed].mean(axis=1)
+        return learn_fold_in(users, splits.train, items, beside)
 
-    def _rationales(self, matched: Assignment | None) -> np.ndarray | None:
-        """The mean vector of the rationales that each user is given, ``<float32>[n, T]``."""
+    @property
+    def _rationales(self) -> np.ndarray | None:
+        """The vectors of the rationales as the variant reads them, ``<float32>[S, T]``."""
         vectors = self._bundle.rationales
-        return None if vectors is None or matched is None else vectors[matched.seed].mean(axis=1)
+        return None if vectors is None else ablated(vectors, find_variant(self._bundle.variant).ablation)
 
 
 def everything(splits: Splits) -> Ragged:

@@ -91,6 +91,26 @@ def _given(model: Ials, tables: AnyTables) -> np.ndarray:
     return mean * np.float32(model.config.rationale_weight**0.5)
 
 
+def users_after(model: Ials, params: Any, history: jax.Array, rationale: jax.Array | None) -> jax.Array:
+    """The factors of users by what they had, ``<float32>[n, D]``, as a pure function of arrays.
+
+    Args:
+        model: settings.
+        params: the solution.
+        history: ``<int32>[n, W]``, items of n users, each once, 0 where unused.
+        rationale: ``<float32>[n, T]``, mean of the rationales of length 1 that each user is given, or None.
+    """
+    factors, (users, _) = Factors(**params), history.shape
+    entry = jnp.where(history > 0, history - 1, len(factors.items))
+    length = jnp.maximum((history > 0).sum(1), 1).astype(jnp.float32)
+    rows = Rows(jnp.arange(users)[None], entry[None], length[None])
+    beside = None
+    if rationale is not None and factors.rationale_loadings is not None:
+        beside = Dense(rationale * model.config.rationale_weight**0.5, factors.rationale_loadings)
+    start = jnp.zeros((users, factors.items.shape[1]))
+    return solve_rows((rows,), factors.items, start, beside, weights_of(model.config), FOLD_IN_STEPS)
+
+
 def tiles(matrix: sparse.csr_array) -> tuple[Rows, ...]:
     """The rows of a matrix that have entries, by length, in tiles of equal shapes.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.retrieval import fold_in, learn_fold_in, learn_matching
+from reland_jax.retrieval import distinct, fold_in, learn_fold_in, learn_matching
 from reland_jax.retrieval.inductive import RIDGE
 from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
@@ -13,6 +14,7 @@ from tests.toys import ragged, random_ragged
 NUM_ITEMS = 9
 TRAIN = random_ragged([3, 1, 5, 2, 4, 6, 3, 2], NUM_ITEMS, seed=1)
 REPEATED = ragged([[2, 5, 2], [7]])
+IN_ROWS = jnp.array([[2, 5, 2, 0], [7, 0, 0, 0]])
 
 
 def vectors(rows: int, width: int, seed: int) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_new_users_are_what_the_regression_says(width: int) -> None:
         for u in range(2)
     ]
     np.testing.assert_allclose(
-        fold_in(learned, REPEATED, new_beside), np.array(new) @ weights, rtol=2e-3, atol=2e-4
+        fold_in(learned, distinct(IN_ROWS), new_beside), np.array(new) @ weights, rtol=2e-3, atol=2e-4
     )
 
 
@@ -100,9 +102,15 @@ def test_a_user_is_left_out_of_what_its_own_behaviour_is_predicted_from() -> Non
 def test_histories_are_left_as_they_are() -> None:
     """Repeats are summed in a copy: a list of newest items last is still one afterwards."""
     before = REPEATED.items.copy()
-    learned = learn_fold_in(vectors(2, 4, 1), REPEATED, vectors(NUM_ITEMS + 1, 3, 0))
-    fold_in(learned, REPEATED)
+    learn_fold_in(vectors(2, 4, 1), REPEATED, vectors(NUM_ITEMS + 1, 3, 0))
     np.testing.assert_array_equal(REPEATED.items, before)
+
+
+def test_an_item_stays_at_its_first_place_alone() -> None:
+    rows = np.random.default_rng(3).integers(0, 5, (20, 9))
+    found = np.asarray(distinct(jnp.asarray(rows)))
+    for row, kept in zip(rows.tolist(), found.tolist(), strict=True):
+        assert kept == [item if item not in row[:place] else 0 for place, item in enumerate(row)]
 
 
 def test_nothing_is_learned_of_nobody() -> None:

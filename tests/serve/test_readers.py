@@ -10,10 +10,12 @@ import pytest
 
 from reland_jax.bundle import Bundle
 from reland_jax.serve.fitting import made_of
+from reland_jax.serve.listing import Batch, in_rows
+from reland_jax.serve.programs import Form, Known, Matched, answer, match, users_of
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
 from reland_jax.strings import as_strings
-from reland_jax.types import RelandError
+from reland_jax.types import Assignment, RelandError
 from tests.serve.toys import toy_bundle
 from tests.stages.toys import REPEATS
 from tests.toys import quick_programs, ragged
@@ -45,26 +47,26 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
     return get
 
 
+def programs_of(read: Reader) -> tuple[Form, Known]:
+    """What programs for new users are made of."""
+    predictor = read.predictor(read.today())
+    return predictor._form, predictor._known
+
+
 @pytest.mark.parametrize("variant", ["id", "reland"])
 def test_a_sequence_is_read_as_that_of_a_trained_user(reader: Callable, variant: str) -> None:
-    """Exactly, where all are read together; alone to the rounding of another batch."""
+    """To the rounding of another batch, in which each has a row of its own."""
     bundle, read = reader("sasrec", variant)
-    measured = read.measured()
-    again = read.after(HISTORY, bundle.assignment)
-    np.testing.assert_array_equal(np.asarray(again.users), np.asarray(measured.users))
-    np.testing.assert_array_equal(np.asarray(again.items), np.asarray(measured.items))
-    for user in range(4):
-        matched = bundle.assignment
-        own = None if matched is None else type(matched)(matched.seed[[user]], matched.cosine[[user]])
-        alone = read.after(ragged([HISTORY.row(user).tolist()]), own)
-        np.testing.assert_allclose(
-            np.asarray(alone.users)[0], np.asarray(measured.users)[user], rtol=1e-4, atol=1e-5
-        )
+    measured, (form, known) = read.measured(), programs_of(read)
+    own = None if bundle.assignment is None else Matched(*bundle.assignment)
+    again = users_of(form, known, in_rows(HISTORY, Batch(0, 4, 4), 6), own)
+    np.testing.assert_allclose(np.asarray(again), np.asarray(measured.users)[:4], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(known.items), np.asarray(measured.items))
 
 
 def test_a_history_of_one_item_is_enough(reader: Callable) -> None:
     _, read = reader("sasrec", "id")
-    users = np.asarray(read.after(ragged([[3], [5]]), None).users)
+    users = np.asarray(users_of(*programs_of(read), np.array([[3, 0, 0], [5, 0, 0]], np.int32), None))
     assert np.isfinite(users).all() and np.abs(users[0] - users[1]).max() > 1e-3
 
 
@@ -72,8 +74,9 @@ def test_today_a_sequence_has_all_interactions(reader: Callable) -> None:
     bundle, read = reader("sasrec", "reland")
     today, measured = np.asarray(read.today().users), np.asarray(read.measured().users)
     assert (np.abs(today - measured).max(axis=1) > 1e-4).all()
-    whole = read.after(everything(REPEATS), bundle.assignment)
-    np.testing.assert_array_equal(today, np.asarray(whole.users))
+    rows = in_rows(everything(REPEATS), Batch(0, 4, 4), 6)
+    whole = users_of(*programs_of(read), rows, Matched(*bundle.assignment))
+    np.testing.assert_allclose(today[:4], np.asarray(whole), rtol=1e-4, atol=1e-5)
     assert everything(REPEATS).row(0).tolist() == [1, 2, 3, 1, 2, 1]
 
 
@@ -81,10 +84,13 @@ def test_a_linear_model_adds_up_the_rows_of_new_histories(reader: Callable) -> N
     """An item that somebody had twice counts once."""
     bundle, read = reader("ease", "reland")
     weights = np.asarray(bundle.trained.params["weights"], np.float64)
-    histories, matched = [[4, 2, 4], [6]], read.match(ragged([[4, 2, 4], [6]]))
-    assert matched is not None and matched.seed.shape == (2, 2)
-    vectors = read.after(ragged(histories), matched)
-    scores = np.asarray(vectors.score(vectors.users[:2], vectors.items))
+    histories, (form, known) = [[4, 2, 4], [6]], programs_of(read)
+    rows = in_rows(ragged(histories), Batch(0, 2, 2), 4)
+    found = answer(form, known, rows, np.zeros((2, 1), np.int32), np.arange(7) > 0, 6)
+    assert found.matched is not None and found.matched.seed.shape == (2, 2)
+    matched = Assignment(*map(np.asarray, found.matched))
+    scores = np.zeros((2, 7), np.float32)
+    np.put_along_axis(scores, np.asarray(found.item), np.asarray(found.score), axis=1)
     for row, history in enumerate(histories):
         expected = np.zeros(7)
         for item in set(history):
@@ -96,15 +102,17 @@ def test_a_linear_model_adds_up_the_rows_of_new_histories(reader: Callable) -> N
 
 def test_a_factorisation_folds_in_as_it_folds_in_its_own_users(reader: Callable) -> None:
     bundle, read = reader("ials", "id")
-    measured, again = read.measured(), read.after(REPEATS.train, None)
-    np.testing.assert_allclose(np.asarray(again.users), np.asarray(measured.users), rtol=1e-4, atol=1e-5)
+    measured = read.measured()
+    again = users_of(*programs_of(read), in_rows(REPEATS.train, Batch(0, 4, 4), 8), None)
+    np.testing.assert_allclose(np.asarray(again), np.asarray(measured.users), rtol=1e-4, atol=1e-5)
 
 
 def test_a_set_is_folded_in_by_its_items(reader: Callable) -> None:
     """With more predictors than users the regression gives back what it has learned, but for the ridge."""
     bundle, read = reader("lightgcn", "reland")
     trained = np.asarray(read.measured().users)[:4]
-    folded = np.asarray(read.after(REPEATS.train, bundle.assignment).users)
+    rows = in_rows(REPEATS.train, Batch(0, 4, 4), 8)
+    folded = np.asarray(users_of(*programs_of(read), rows, Matched(*bundle.assignment)))
     assert np.abs(folded - trained).max() < 0.1 * np.abs(trained).max()
     np.testing.assert_array_equal(np.asarray(read.today().users)[:4], trained)
 
@@ -112,7 +120,7 @@ def test_a_set_is_folded_in_by_its_items(reader: Callable) -> None:
 def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Callable) -> None:
     bundle, read = reader("lightgcn", "reland")
     history = ragged([[1, 2], [6, 5, 3], REPEATS.train.row(3).tolist()])
-    found = read.match(history)
+    found = match(*programs_of(read), in_rows(history, Batch(0, 3, 3), 5))
     assert found is not None
     learned, seeds = bundle.matching, bundle.pool.behaviour
     for row in range(3):
@@ -128,7 +136,7 @@ def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Calla
 
 @pytest.mark.parametrize("variant", ["id", "f_item"])
 def test_without_rationales_nobody_is_matched(reader: Callable, variant: str) -> None:
-    assert reader("ease", variant)[1].match(ragged([[1]])) is None
+    assert match(*programs_of(reader("ease", variant)[1]), np.ones((1, 1), np.int32)) is None
 
 
 def test_items_are_alike_by_their_vectors(reader: Callable) -> None:
