@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec
 from reland_jax.device import sizes
 from reland_jax.eval.targets import distinct_targets, had_before
 from reland_jax.mesh import DATA, MODEL, active_mesh, constrain, device_put_rows, pad_to_axis
-from reland_jax.types import PADDING_ITEM, Ragged, RelandError, TargetRanks
+from reland_jax.types import Ragged, RelandError, TargetRanks
 
 FREQUENT = 16
 """One item in so many is scored first. Of the users of Amazon Beauty 13% (NGCF), 11% (LightGCN) and 8%
@@ -397,14 +397,6 @@ def _rank_open(
     return jax.lax.fori_loop(0, groups, some_users, jnp.full(len(in_order), cutoff))
 
 
-def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
-    """``<float32>[B, rows]``; rows that are no item have the lowest score. A mesh shards both sides."""
-    users, items = constrain(vectors.users[user], DATA), constrain(vectors.items, MODEL)
-    scores = constrain(vectors.score(users, items), DATA, MODEL).at[:, 0].set(-jnp.inf)
-    filled_up = scores.shape[1] > num_items + 1
-    return scores.at[:, num_items + 1 :].set(-jnp.inf) if filled_up else scores
-
-
 def rank_targets(plan: RankingPlan, vectors: Vectors, cutoff: int | None = None) -> TargetRanks:
     """Ranks every target of `plan` by the score of its user and item vectors.
 
@@ -450,57 +442,3 @@ def _soundness(users: jax.Array, items: jax.Array) -> tuple[Any, ...]:
         [jnp.argmax(size) for size in sizes],
         jnp.isfinite(users.shape[1] * sizes[0].max() * sizes[1].max()),
     )
-
-
-@partial(jax.jit, static_argnames=("count", "num_items"))
-def best(
-    vectors: Vectors,
-    users: jax.Array,
-    masked: jax.Array,
-    allowed: jax.Array | None,
-    count: int,
-    num_items: int,
-) -> tuple[jax.Array, jax.Array]:
-    """The best items of some users, as a pure function; arguments and results as `recommend`.
-
-    Args:
-        vectors: of all users and items.
-        users: ``<int32>[B]``.
-        masked: ``<int32>[B, M]``.
-        allowed: ``<bool>[I + 1]``, items that lists are made of; None takes all.
-        count: K, at most I.
-        num_items: I.
-    """
-    scores = _scores(vectors, users, num_items)
-    if allowed is not None:
-        filled_up = jnp.pad(allowed, (0, scores.shape[1] - len(allowed)))
-        scores = jnp.where(filled_up, scores, -jnp.inf)
-    scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
-    best, found = jax.lax.top_k(scores, count)
-    return constrain(jnp.where(jnp.isneginf(best), PADDING_ITEM, found)), constrain(best)
-
-
-def recommend(
-    vectors: Vectors,
-    users: jax.Array,
-    masked: jax.Array,
-    count: int,
-    num_items: int,
-    allowed: jax.Array | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best items of a few users, for people to look at: never a masked item, nor the padding item.
-
-    Args:
-        vectors: of all users and items.
-        users: ``<int32>[B]``.
-        masked: ``<int32>[B, M]``, items to leave out of each list, 0 where unused.
-        count: length of a list, K; there are never more than I items in one.
-        num_items: I.
-        allowed: ``<bool>[I + 1]``, items that lists are made of; None takes all.
-
-    Returns:
-        Items ``<int32>[B, min(K, I)]``, best first, and their scores ``<float32>``. Where fewer items are
-        left for a user, its list ends with `PADDING_ITEM` and scores of minus infinity.
-    """
-    item, score = best(vectors, users, masked, allowed, min(count, num_items), num_items)
-    return np.asarray(item), np.asarray(score)

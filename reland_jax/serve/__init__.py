@@ -2,8 +2,8 @@
 
 A wing: the method does without it. `reland_jax.Reland` is its door, too.
 
-A server or a command that asks for batches takes `Reland.load(folder).predictor`, a `Predictor`: rows of users
-or histories of item numbers in, item numbers and scores out, by programs of a few batch sizes (`BATCH_SIZES`)
+A server or a command that asks for batches takes `Reland.load(folder).predictor`, a `Predictor`: rows of
+users or histories of item numbers in, item numbers and scores out, by programs of a few `BATCH_SIZES` users
 that `warm` compiles; afterwards nothing is compiled.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from reland_jax.device import sizes
 from reland_jax.eval import Vectors
-from reland_jax.eval.ranks import best
+from reland_jax.eval.lists import best
 from reland_jax.serve.listing import (
     BATCH_SIZES,
     Batch,

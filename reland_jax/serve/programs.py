@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from reland_jax.eval import Vectors
-from reland_jax.eval.ranks import best
+from reland_jax.eval.lists import best
 from reland_jax.models import Ease, Ials, Linear, Recommender, SequenceBatch, SequentialRecommender, Tables
 from reland_jax.models.ease import age_weights
 from reland_jax.models.recommender import applied

@@ -12,7 +12,8 @@ import pytest
 
 from reland_jax.config import MeshConfig
 from reland_jax.device import sizes, use_sizes
-from reland_jax.eval.ranks import FREQUENT, Vectors, plan_ranking, rank_targets, recommend
+from reland_jax.eval.lists import recommend
+from reland_jax.eval.ranks import FREQUENT, Vectors, plan_ranking, rank_targets
 from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.types import Ragged, RelandError
 from tests.toys import ragged, random_ragged
