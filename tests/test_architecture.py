@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "hashes", "fields", "records", "progress", "variants"}
-CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings"}
+CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings", "scenario_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},
     "ranker_settings": {"types", "fields"},
+    "scenario_settings": {"types", "fields"},
     "config": GROUND | {"linear", "pool_settings"},
     "presets": CONTRACTS,
     "mesh": CONTRACTS,

@@ -31,6 +31,9 @@ from reland_jax.rankers.arms import ARMS, Arm, arm_texts, find_arm
 from reland_jax.rankers.from_events import field_schema, named_columns
 from reland_jax.rankers.ranker import NETWORKS, TASKS, Ranker, create_ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState, lazy_adam, row_wise_adagrad
+from reland_jax.rankers.scenarios.controls import CONTROLS, Control, controlled, find_control, standardised
+from reland_jax.rankers.scenarios.meta import meta_bytes
+from reland_jax.rankers.scenarios.ranker import BACKBONES, ScenarioRanker, create_scenario_ranker
 from reland_jax.rankers.schema import Batch, Field, FieldSchema, check_batch
 from reland_jax.rankers.scores import Scores, reached_labels, scores
 from reland_jax.rankers.step import (
@@ -57,10 +60,13 @@ from reland_jax.rankers.training import (
 
 __all__ = [
     "ARMS",
+    "BACKBONES",
+    "CONTROLS",
     "NETWORKS",
     "TASKS",
     "Arm",
     "Batch",
+    "Control",
     "Field",
     "Parameters",
     "Program",
@@ -71,20 +77,25 @@ __all__ = [
     "ReadBatch",
     "RowOptimizer",
     "RowState",
+    "ScenarioRanker",
     "FieldSchema",
     "Scores",
     "Texts",
     "TrainedRanker",
     "arm_texts",
     "check_batch",
+    "controlled",
     "create_ranker",
+    "create_scenario_ranker",
     "field_schema",
     "find_arm",
+    "find_control",
     "fresh_state",
     "init_params",
     "init_state",
     "lazy_adam",
     "loss_of",
+    "meta_bytes",
     "named_columns",
     "parameter_counts",
     "predict",
@@ -92,6 +103,7 @@ __all__ = [
     "reached_labels",
     "row_wise_adagrad",
     "scores",
+    "standardised",
     "table_index",
     "train_ranker",
     "train_step",

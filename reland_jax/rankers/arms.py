@@ -92,7 +92,7 @@ def arm_texts(arm: Arm, texts: Texts, own: np.ndarray | None = None, seed: int =
         return Texts(items, None, found, cosine)
     rationales = _there(arm, texts.rationales, "rationales")
     if arm.source == PERMUTED:
-        found = _shuffled(found, seed)
+        found = shuffled(found, seed)
     if arm.source == NOISE:
         rationales = ablated(rationales, NOISE, seed)
     return Texts(items, rationales, found, cosine)
@@ -104,7 +104,7 @@ def _there(arm: Arm, array: object, what: str) -> np.ndarray:
     return np.asarray(array)
 
 
-def _shuffled(seeds: np.ndarray, seed: int) -> np.ndarray:
+def shuffled(seeds: np.ndarray, seed: int) -> np.ndarray:
     """The seed users of the users who have one, dealt to them anew ``<int32>[U]``; each keeps its cosine."""
     users = np.flatnonzero(seeds >= 0)
     out = seeds.copy()

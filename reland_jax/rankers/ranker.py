@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import optax
 
 from reland_jax.fields import check, nearest_name
 from reland_jax.ranker_settings import RankerConfig
@@ -138,7 +139,16 @@ class Ranker(nn.Module):
             self.schema, self.arm, self.width, config.embedding_scale,
             config.attention_layers if attends else (), self.seed_users,
         )  # fmt: skip
-        self.task = TASKS[config.task](config, partial(_named_network, config, self.arm.fields))
+        self.task = TASKS[config.task](config, self.network)
+
+    def adapted(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The optimiser of all parameters beside the table, where some have a learning rate of their own."""
+        return optimizer
+
+    @property
+    def network(self) -> NetworkFactory:
+        """Makes networks of the config."""
+        return partial(_named_network, self.config, self.arm.fields)
 
     @property
     def width(self) -> int:
@@ -177,6 +187,12 @@ def create_ranker(config: RankerConfig, schema: FieldSchema, arm: Arm, seed_user
     Raises:
         RelandError: parts that do not go together.
     """
+    check_parts(config, schema, arm, seed_users)
+    return Ranker(config, schema, arm, seed_users if arm.reads_seed_ids else 0)
+
+
+def check_parts(config: RankerConfig, schema: FieldSchema, arm: Arm, seed_users: int) -> None:
+    """Checks that the parts of a ranker go together; see `create_ranker`."""
     check(config, "ranker")
     for label in (*config.labels, *filter(None, [config.trained_on])):
         if label not in schema.labels:
@@ -186,7 +202,6 @@ def create_ranker(config: RankerConfig, schema: FieldSchema, arm: Arm, seed_user
         raise RelandError(f"network {config.network!r} reads a sequence, and the schema declares none")
     if arm.reads_seed_ids and seed_users < 1:
         raise RelandError(f"arm {arm.name!r} embeds seed users: say how many there are")
-    return Ranker(config, schema, arm, seed_users if arm.reads_seed_ids else 0)
 
 
 def _check_task(config: RankerConfig) -> None:

@@ -14,6 +14,7 @@ from reland_jax.models import applied
 from reland_jax.rankers.embedding import OUTSIDE, init_table, look_up
 from reland_jax.rankers.ranker import Ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState
+from reland_jax.rankers.scenarios.star import MOVING
 from reland_jax.rankers.schema import Batch
 from reland_jax.rankers.scores import (
     Scores,
@@ -33,7 +34,7 @@ class Parameters(NamedTuple):
 
     Attributes:
         table: ``<float32>[R, k]``, the embeddings.
-        dense: all other parameters, as Flax has them.
+        dense: all other parameters, as Flax has them; also moving statistics (`MOVING`), where it has some.
     """
 
     table: jax.Array
@@ -73,7 +74,7 @@ def init_params(ranker: Ranker, key: jax.Array, batch: Batch, texts: Texts) -> P
 
 def parameter_counts(params: Parameters) -> dict[str, int]:
     """Numbers that are learned, in the table and elsewhere, so that arms can state theirs."""
-    dense = sum(int(leaf.size) for leaf in jax.tree.leaves(params.dense))
+    dense = sum(int(leaf.size) for leaf in jax.tree.leaves(params.dense["params"]))
     return {"table": int(params.table.size), "dense": dense}
 
 
@@ -98,15 +99,24 @@ def loss_of(
     Returns:
         ``<float32>[]``.
     """
+    return _loss_and_moved(ranker, dense, looked_up, batch, texts, key)[0]
+
+
+def _loss_and_moved(
+    ranker: Ranker, dense: Any, looked_up: jax.Array, batch: Batch, texts: Texts, key: jax.Array | None
+) -> tuple[jax.Array, dict[str, Any]]:
+    """`loss_of`, and the moving statistics after the batch, if there are any."""
     config, rngs = ranker.config, None if key is None else {"dropout": key}
-    logits = applied(ranker, dense, looked_up, batch, texts, key is not None, rngs=rngs)
+    options: dict[str, Any] = {"rngs": rngs, "mutable": [MOVING]}
+    found: Any = applied(ranker, dense, looked_up, batch, texts, key is not None, **options)
+    logits, moved = found
     weight = row_weights(batch, config.trained_on)
     loss = funnel_loss(logits, reached_labels(batch, config.labels), weight)
     if config.task == "aitm" and config.calibration:
         loss += config.calibration * excess(logits, weight)
     if config.embedding_l2:
         loss += config.embedding_l2 * weighted_mean(jnp.sum(looked_up**2, (1, 2)), weight)
-    return loss + config.text_l2 * _squared_projections(dense)
+    return loss + config.text_l2 * _squared_projections(dense), moved
 
 
 def _squared_projections(dense: Any) -> jax.Array:
@@ -148,8 +158,8 @@ def train_step(
     batch = {name: constrain(jnp.asarray(column), DATA) for name, column in batch.items()}
     table, others = state.params
     index = table_index(ranker, batch, texts)
-    gradient = jax.value_and_grad(loss_of, argnums=(1, 2))
-    loss, (of_dense, of_rows) = gradient(ranker, others, look_up(table, index), batch, texts, key)
+    gradient = jax.value_and_grad(_loss_and_moved, argnums=(1, 2), has_aux=True)
+    (loss, moved), (of_dense, of_rows) = gradient(ranker, others, look_up(table, index), batch, texts, key)
     # Rows that do not count have no gradient; they must not make moments decay either.
     counts = row_weights(batch, ranker.config.trained_on) > 0
     index = jnp.where(counts[:, None], index, OUTSIDE)
@@ -158,7 +168,8 @@ def train_step(
     table, row_state = jax.tree.map(
         lambda leaf: constrain(leaf, MODEL) if leaf.ndim else leaf, (table, row_state)
     )
-    params = Parameters(table, optax.apply_updates(others, updates))
+    # Moving statistics have no gradient: they are what the batch made of them.
+    params = Parameters(table, {**optax.apply_updates(others, updates), **moved})
     return RankerState(params, row_state, dense_state), loss
 
 

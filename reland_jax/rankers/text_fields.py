@@ -24,22 +24,24 @@ class Texts(NamedTuple):
         rationales: ``<float32>[S, T]``, the encoded pool.
         seed: ``<int32>[U]``, each user's seed user as a row of `rationales`, -1 for none.
         cosine: ``<float32>[U]``, of the user with it (Eq. 3).
+        scenarios: ``<float32>[S, T]``, what is known of every scenario; read by meta layers alone.
     """
 
     items: AnyArray | None = None
     rationales: AnyArray | None = None
     seed: AnyArray | None = None
     cosine: AnyArray | None = None
+    scenarios: AnyArray | None = None
 
 
 def seed_of(texts: Texts, user_row: jax.Array) -> jax.Array:
     """The seed users of some users: ``<int32>[B]`` of -1 for none -> ``<int32>[B]``, -1 for none."""
     assert texts.seed is not None
-    return _entries(texts.seed, user_row, -1)
+    return entries(texts.seed, user_row, -1)
 
 
-def _entries(table: AnyArray, row: jax.Array, absent: float) -> jax.Array:
-    """Rows of a table ``[n, ...]``; what is `absent` for -1, and for what came after it was made."""
+def entries(table: AnyArray, row: jax.Array, absent: float) -> jax.Array:
+    """Rows ``<int32>[B]`` of a table ``[n, ...]``; `absent` for -1, and for what came after it was made."""
     outside = jnp.where(row >= 0, row, len(table))
     return jnp.asarray(table).at[outside].get(mode="fill", fill_value=absent)
 
@@ -59,7 +61,7 @@ class TextField(nn.Module):
     def __call__(self, table: AnyArray, row: jax.Array) -> jax.Array:
         """Texts ``<float32>[n, T]`` (zero: none), rows ``<int32>[B]`` (-1: none) -> ``<float32>[B, k]``."""
         zeros = nn.initializers.zeros
-        text = _entries(table, row, 0.0)
+        text = entries(table, row, 0.0)
         is_there = jnp.any(text != 0, -1, keepdims=True)
         projected = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name=PROJECTION)(text)
         return projected + jnp.where(is_there, 0.0, self.param("absent", zeros, (self.width,)))
@@ -77,5 +79,5 @@ class CosineField(nn.Module):
     @nn.compact
     def __call__(self, cosine: AnyArray, row: jax.Array) -> jax.Array:
         """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as 0) -> ``<float32>[B, k]``."""
-        number = _entries(cosine, row, 0.0)
+        number = entries(cosine, row, 0.0)
         return number[:, None] * self.param("vector", nn.initializers.zeros, (self.width,))

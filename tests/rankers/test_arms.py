@@ -23,7 +23,7 @@ MANY = Texts(
 def test_the_plain_arms_read_no_rationale() -> None:
     assert arm_texts(ARMS["id"], MANY) == Texts()
     found = arm_texts(ARMS["f_item"], MANY)
-    assert found.items is MANY.items and found[1:] == (None, None, None)
+    assert found.items is MANY.items and found[1:] == (None,) * 4
 
 
 def test_reland_reads_all_as_it_is() -> None:
