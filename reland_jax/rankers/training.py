@@ -123,17 +123,18 @@ Validate = Callable[[Parameters], Mapping[str, float]]
 """Parameters -> metrics, among them the one that `RankerTrainConfig.monitor` names."""
 
 
-def optimizers(config: RankerTrainConfig) -> tuple[RowOptimizer, optax.GradientTransformation]:
+def optimizers(program: Program) -> tuple[RowOptimizer, optax.GradientTransformation]:
     """The optimisers of the embeddings and of everything else."""
+    config, adapted = program.config, program.ranker.adapted
     make = lazy_adam if config.table_optimizer == "lazy_adam" else row_wise_adagrad
     rows = make(config.table_learning_rate)
     if not config.weight_decay:
-        return rows, optax.adam(config.learning_rate)
+        return rows, adapted(optax.adam(config.learning_rate))
 
     def matrices(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return rows, optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=matrices)
+    return rows, adapted(optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=matrices))
 
 
 def fresh_state(
@@ -151,7 +152,7 @@ def fresh_state(
         rows, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
         key = random_key(2 * seed + _PARAMETERS)
         params = _fresh_params(program, data, rows, weight, key)
-    return init_state(jax.tree.map(jnp.array, params), *optimizers(program.config))
+    return init_state(jax.tree.map(jnp.array, params), *optimizers(program))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -319,7 +320,7 @@ def _dispatch(
     key: jax.Array,
 ) -> tuple[RankerState, jax.Array]:
     """The first `count` of the steps of ``[S, B]`` rows, and the losses ``<float32>[S]``."""
-    of_table, of_dense = optimizers(program.config)
+    of_table, of_dense = optimizers(program)
 
     def step(at: jax.Array, carried: tuple[RankerState, jax.Array]) -> tuple[RankerState, jax.Array]:
         state, losses = carried
