@@ -23,7 +23,7 @@ from reland_jax.types import RelandError
 from reland_jax.variants import BY_NAME, VARIANTS
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
-OBJECTIVES = ("bpr", "prefix", "shifted", "closed_form")
+OBJECTIVES = ("bpr", "softmax", "prefix", "shifted", "closed_form")
 BACKBONES = ("neumf", "ngcf", "lightgcn", "gru4rec", "sasrec", "duorec")
 """The backbones of the paper's Table 2."""
 ENCODERS = (*BACKBONES, "gat")
@@ -104,7 +104,8 @@ class TrainConfig:
     """How one recommender is optimised."""
 
     objective: str = _setting(
-        "bpr", "loss: pairs (bpr), all items (prefix, shifted), or linear models", choices=OBJECTIVES
+        "bpr", "loss: of sets pairs (bpr) or all items (softmax), of sequences all items (prefix, shifted), "
+        "or linear models (closed_form)", choices=OBJECTIVES
     )
     learning_rate: float = _setting(1e-3, "Adam's step size", above=0, high=10)
     projection_learning_rate: float | None = _setting(
@@ -121,6 +122,9 @@ class TrainConfig:
     patience: int = _setting(10, "validations without a better NDCG@10 before stopping", low=1)
     eval_every: int = _setting(1, "epochs between validations", low=1)
     negatives: int = _setting(1, "BPR: negatives drawn per positive", low=1)
+    candidates: int | None = _setting(
+        None, "softmax: items drawn in every step to stand for the catalogue", low=1, added=True, none="all"
+    )
     view_length: int = _setting(20, "DuoRec: items read of a sequence with the same target", low=1)
     seed: int = _setting(
         0, "encoder: seed of initialisation, shuffling, negatives and dropout", low=0, high=MAX_SEED
@@ -349,6 +353,14 @@ class Config:
             _check_backbone(where, model, self.mesh)
             if model.dim % model.heads:
                 raise RelandError(f"config.{where}.dim={model.dim} is not a multiple of heads={model.heads}")
+        for where, model, train in (
+            ("encoder.", self.encoder.model, self.encoder.train), ("", self.model, self.train),
+        ):  # fmt: skip
+            if model.fanout and train.objective == "softmax":
+                raise RelandError(
+                    f"config.{where}train.objective='softmax' reads all items, config.{where}model.fanout="
+                    f"{model.fanout} only some of them: set fanout to (), or take bpr"
+                )
         check_linear(self.encoder.model.backbone, self.model.backbone, self.train.objective)
         _check_fusion(self.fusion, self.text)
         if self.pool.provider == "batch" and self.pool.path:

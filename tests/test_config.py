@@ -140,6 +140,7 @@ def test_an_unknown_key_that_is_like_none_lists_them_all() -> None:
         ("train.checkpoint_seconds", -1, "at least 0"),
         ("train.weight_decay", -0.1, "at least 0"),
         ("train.seed", 2**70, "at most"),
+        ("train.candidates", 0, "at least 1, or None, which means: all"),
         ("encoder.train.together", 2, "the behaviour encoder is trained with one seed"),
         ("encoder.train.learning_rate", 1e6, "at most 10"),
         ("encoder.text_directions", 0, "at least 1, or None, which means: all"),

@@ -61,6 +61,73 @@ def catalogue_cross_entropy(
     return _forward(users, items, target, weight, num_items, dtype)[0]
 
 
+def scored_cross_entropy(
+    score: Callable[[jax.Array, jax.Array], jax.Array],
+    users: jax.Array,
+    items: jax.Array,
+    target: jax.Array,
+    weight: jax.Array,
+    num_items: int,
+) -> jax.Array:
+    """`catalogue_cross_entropy` for a score that is no dot product.
+
+    The scores of a tile of users are computed again for the gradients, so that the ``[B, I]`` matrix never
+    exists.
+
+    Args:
+        score: users ``<float32>[n, E]``, `items` -> ``<float32>[n, rows]``.
+        users: ``<float32>[B, E]``.
+        items: ``<float32>[rows, E]``; row 0, the padding item, and rows above I take no part.
+        target: ``<int32>[B]`` in 1 .. I.
+        weight: ``<float32>[B]``, at least 0, with a positive sum.
+        num_items: I.
+
+    Returns:
+        A float32 scalar.
+    """
+
+    @jax.checkpoint
+    def tile(total: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        tile_users, tile_target, tile_scale = inputs
+        scores = score(tile_users, items)[:, 1 : num_items + 1]
+        chosen = jnp.take_along_axis(scores, jnp.maximum(tile_target - 1, 0)[:, None], 1)[:, 0]
+        return total + tile_scale @ (jax.nn.logsumexp(scores, axis=1) - chosen), None
+
+    tiles, size = tiling(len(users))
+    split = tuple(_divided(each, tiles, size) for each in (users, target, weight / jnp.sum(weight)))
+    return jax.lax.scan(tile, jnp.zeros(()), split)[0]
+
+
+def sampled_cross_entropy(
+    positive: jax.Array,
+    scores: jax.Array,
+    target: jax.Array,
+    candidates: jax.Array,
+    weight: jax.Array,
+    num_items: int,
+) -> jax.Array:
+    """Cross-entropy over the catalogue, whose other items are estimated from uniformly drawn ones.
+
+    The sum of the exponentials over all other items is that over the drawn ones times as many as each stands
+    for (Bengio and Senecal, 2008), so a sample of all items gives the loss over the catalogue.
+
+    Args:
+        positive: ``<float32>[B, 1]``, scores of the targets.
+        scores: ``<float32>[B, n]``, scores of the candidates.
+        target: ``<int32>[B]``.
+        candidates: ``<int32>[n]``, the same for all users; one that is the target of a user is left out.
+        weight: ``<float32>[B]``, at least 0, with a positive sum.
+        num_items: I.
+
+    Returns:
+        A float32 scalar.
+    """
+    others = candidates[None] != target[:, None]
+    each = jnp.log((num_items - 1) / jnp.maximum(others.sum(1, keepdims=True), 1))
+    logits = jnp.concatenate([positive, jnp.where(others, scores + each, -jnp.inf)], 1)
+    return jnp.sum(weight * (jax.nn.logsumexp(logits, axis=1) - positive[:, 0])) / jnp.sum(weight)
+
+
 def tiling(count: int) -> tuple[int, int]:
     """How many equal tiles hold `count` targets, and how many targets each has room for."""
     tiles = max(-(-count // sizes().loss_targets), 1)

@@ -30,6 +30,7 @@ class NeuMF(DotProduct):
     """
 
     config: ModelConfig
+    multiplies = False
 
     def setup(self) -> None:
         """Declares the tower."""

@@ -18,7 +18,12 @@ from reland_jax.config import FusionConfig
 from reland_jax.device import layer_products
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.graph import Graph, Propagation
-from reland_jax.models.losses import bpr_loss, catalogue_cross_entropy
+from reland_jax.models.losses import (
+    bpr_loss,
+    catalogue_cross_entropy,
+    sampled_cross_entropy,
+    scored_cross_entropy,
+)
 from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
 from reland_jax.models.sampling import sample_tree
 from reland_jax.models.scores import Layers, dot_product
@@ -96,13 +101,14 @@ class PairBatch(NamedTuple):
     Attributes:
         user: ``<int32>[B]``.
         positive: ``<int32>[B]``.
-        negative: ``<int32>[B, n]``.
+        negative: what a pair is compared with: items of its own ``<int32>[B, n]`` (BPR), items that stand for
+            the catalogue ``<int32>[n]``, or None for the whole catalogue (both softmax).
         weight: ``<float32>[B]``, 1, or 0 for an unused entry.
     """
 
     user: jax.Array
     positive: jax.Array
-    negative: jax.Array
+    negative: jax.Array | None
     weight: jax.Array
 
 
@@ -255,7 +261,7 @@ class SequentialRecommender(Recommender):
 
 
 class CollaborativeRecommender(Recommender):
-    """Recommends from the set of a user's items; trained with BPR."""
+    """Recommends from the set of a user's items; trained with BPR, or with cross-entropy over all items."""
 
     embedding_l2: float = 0.0
     init_scale = 0.1
@@ -283,18 +289,40 @@ class CollaborativeRecommender(Recommender):
         return self.backbone.score(users, items)
 
     def loss(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
-        """BPR plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
+        """BPR or cross-entropy, plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
+        if batch.negative is None or batch.negative.ndim == 1:
+            return self._cross_entropy(tables, batch)
         chosen = jnp.concatenate([batch.positive[:, None], batch.negative], 1)
         ids = self.users[batch.user], self.items.ids[chosen]
         users, items = self._batch_rows(tables, batch.user, chosen, ids)
         users = self.fuse_rationales(tables, batch.user, users, train=True)
         sides = self.backbone.user_side(users), self.backbone.item_side(items)
         scores = self.backbone.score(*sides, train=True)
+        return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + self._penalty(ids, batch.weight)
+
+    def _cross_entropy(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
+        """The loss over the catalogue, or over the items that stand for it."""
+        of_users, of_items = self._layers(tables, train=True)
+        users = self.fuse_rationales(tables, batch.user, self._rows(of_users, batch.user), train=True)
+        users = self.backbone.user_side(users)
+        items = self.backbone.item_side(self.backbone.readout(of_items, train=True))
+        rest = batch.positive, batch.weight, self.num_items
+        if batch.negative is not None:
+            positive = self.backbone.score(users, items[batch.positive][:, None])
+            scores = self.backbone.score(users, items[batch.negative])
+            loss = sampled_cross_entropy(positive, scores, rest[0], batch.negative, *rest[1:])
+        elif self.backbone.multiplies:
+            loss = catalogue_cross_entropy(users, items, *rest, self.backbone.config.activations)
+        else:
+            loss = scored_cross_entropy(self.backbone.score, users, items, *rest)
+        ids = self.users[batch.user], self.items.ids[batch.positive][:, None]
+        return loss + self._penalty(ids, batch.weight)
+
+    def _penalty(self, ids: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
         # Of the id embeddings, not of what enters the backbone: that penalty would make the embeddings
         # cancel the texts.
         squares = jnp.square(ids[0]).sum(-1) + jnp.square(ids[1]).sum((1, 2))
-        penalty = 0.5 * self.embedding_l2 * (batch.weight @ squares) / batch.weight.sum()
-        return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + penalty
+        return 0.5 * self.embedding_l2 * (weight @ squares) / weight.sum()
 
     def _batch_rows(
         self, tables: Tables[jax.Array], user: jax.Array, item: jax.Array, ids: tuple[jax.Array, jax.Array]

@@ -23,6 +23,9 @@ class DotProduct(nn.Module):
     A backbone with another score overrides the last three methods; see `reland_jax.models.neumf`.
     """
 
+    multiplies = True
+    """Whether the score is the dot product."""
+
     def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The representations ``<float32>[..., E]`` of users or items, from rows of all their arrays."""
         del train

@@ -41,7 +41,6 @@ from reland_jax.models import (
     AnyTables,
     CollaborativeRecommender,
     Linear,
-    PairBatch,
     Recommender,
     SequenceBatch,
     SequentialRecommender,
@@ -51,6 +50,7 @@ from reland_jax.models import (
 )
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.linear import linear_task
+from reland_jax.train.pairs import CatalogueBatcher, PairBatcher, PairOrder, pair_data
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -100,8 +100,8 @@ def create_task(
     if isinstance(model, Linear):
         return linear_task(model, tables, splits, max_length)
     sequential = isinstance(model, SequentialRecommender)
-    if sequential == (config.objective == "bpr"):
-        fitting = "prefix or shifted" if sequential else "bpr"
+    if sequential == (config.objective in ("bpr", "softmax")):
+        fitting = "prefix or shifted" if sequential else "bpr or softmax"
         raise RelandError(
             f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}"
         )
@@ -362,104 +362,6 @@ def _encode(
 # --- pairs ---------------------------------------------------------------------------------------
 
 
-class PairData(NamedTuple):
-    """Observed pairs on the device.
-
-    Attributes:
-        user: ``<int32>[n]``.
-        item: ``<int32>[n]``.
-        indptr: ``<int32>[U + 1]``, rows of `distinct`.
-        distinct: ``<int32>[m]``, every user's items in ascending order, each once.
-    """
-
-    user: jax.Array
-    item: jax.Array
-    indptr: jax.Array
-    distinct: jax.Array
-
-
-def _pair_data(train: Ragged) -> PairData:
-    user = np.repeat(np.arange(train.num_rows, dtype=np.int32), train.lengths())
-    width = int(train.items.max(initial=0)) + 1
-    owner, distinct = np.divmod(np.unique(user.astype(np.int64) * width + train.items), width)
-    indptr, distinct = np.searchsorted(owner, np.arange(train.num_rows + 1)), distinct.astype(np.int32)
-    arrays = {"user": user, "item": train.items, "indptr": indptr.astype(np.int32), "distinct": distinct}
-    return PairData(**distribute(arrays))
-
-
-def sample_negatives(
-    data: PairData, user: jax.Array, count: int, num_items: int, longest: int, key: jax.Array
-) -> jax.Array:
-    """Items drawn uniformly from those a user has not interacted with in training.
-
-    A number r below I - n is drawn, for the r-th item that is not among the user's n. Below the j-th of
-    the user's items (from 0, in ascending order) lie ``item - 1 - j`` others, so a binary search for r in
-    these numbers tells how many of the user's items to skip. A user who has all items gets any of them.
-
-    Args:
-        data: see `PairData`.
-        user: ``<int32>[B]``.
-        count: negatives per user.
-        num_items: I.
-        longest: the largest number of distinct items of a user.
-        key: PRNG key.
-
-    Returns:
-        ``<int32>[B, count]`` in 1 .. I.
-    """
-    begin, end = (bound[:, None] for bound in (data.indptr[user], data.indptr[user + 1]))
-    left = num_items - (end - begin)
-    drawn = jax.random.randint(key, (len(user), count), 0, jnp.where(left > 0, left, num_items))
-    low, high = jnp.broadcast_to(begin, drawn.shape), jnp.broadcast_to(end, drawn.shape)
-    for _ in range(longest.bit_length()):
-        middle = (low + high) // 2
-        others = data.distinct[jnp.minimum(middle, len(data.distinct) - 1)] - 1 - (middle - begin)
-        right = (low < high) & (others <= drawn)
-        low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
-    return drawn + 1 + jnp.where(left > 0, low - begin, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _PairOrder:
-    """Shuffles pairs into ``[steps, size]``, `targets` where a slot stays empty."""
-
-    targets: int
-    steps: int
-    size: int
-
-    def __call__(self, data: PairData, key: jax.Array) -> jax.Array:
-        del data
-        targets, steps, size = self.targets, self.steps, self.size
-        order = jax.random.permutation(key, targets)
-        order = jnp.pad(order, (0, steps * size - targets), constant_values=targets).reshape(steps, size)
-        return jnp.pad(order, ((0, 0), (0, pad_to_axis(size, DATA) - size)), constant_values=targets)
-
-
-@dataclasses.dataclass(frozen=True)
-class _PairBatcher:
-    """Cuts batches of pairs with their negatives.
-
-    Attributes:
-        targets: all pairs.
-        negatives: drawn per pair.
-        num_items: I.
-        longest: the largest number of distinct items of a user.
-    """
-
-    targets: int
-    negatives: int
-    num_items: int
-    longest: int
-
-    def __call__(self, data: PairData, order: jax.Array, step: jax.Array, key: jax.Array) -> PairBatch:
-        chosen = order[step]
-        used = chosen < self.targets
-        row = jnp.where(used, chosen, 0)
-        user = data.user[row]
-        negative = sample_negatives(data, user, self.negatives, self.num_items, self.longest, key)
-        return PairBatch(user, data.item[row], negative, used.astype(jnp.float32))
-
-
 @partial(jax.jit, static_argnums=0)
 def _sides(
     model: CollaborativeRecommender, params: Any, tables: Tables[jax.Array]
@@ -474,11 +376,13 @@ def _pair_task(
 ) -> Task:
     targets = len(splits.train.items)
     steps = _whole_dispatches(targets, config)
-    pairs = _pair_data(splits.train)
+    pairs = pair_data(splits.train)
     longest = int(jnp.diff(pairs.indptr).max())
+    batch: PairBatcher | CatalogueBatcher = PairBatcher(targets, config.negatives, splits.num_items, longest)
+    if config.objective == "softmax":
+        batch = CatalogueBatcher(targets, config.candidates, splits.num_items)
     return Task(
         model, tables, pairs, steps, targets,
-        _PairOrder(targets, steps, -(-targets // steps)),
-        _PairBatcher(targets, config.negatives, splits.num_items, longest),
+        PairOrder(targets, steps, -(-targets // steps)), batch,
         _vectors(model, lambda params, tables, part: _sides(model, params, tables), tables),
     )  # fmt: skip

@@ -288,6 +288,26 @@ def test_collaborative_loss_is_bpr_with_a_penalty(backbone: str) -> None:
     assert float(found) == pytest.approx(np.mean((each + 0.5 * 0.3 * squares)[:3]), rel=1e-4)
 
 
+@pytest.mark.parametrize("backbone", SETS)
+@pytest.mark.parametrize("drawn", [None, list(range(1, NUM_ITEMS + 1)), [5, 2, 2, 9]])
+def test_collaborative_cross_entropy_is_over_the_catalogue(backbone: str, drawn: list[int] | None) -> None:
+    """Log softmax of the scores that rank; a sample of all items is the catalogue, another stands for it."""
+    model = recommender(backbone, "reland")
+    params = random_params(model, PAIRS)
+    batch = PAIRS._replace(negative=None if drawn is None else jnp.asarray(drawn, jnp.int32))
+    users, items = (apply(model, params, method=f"{kind}_vectors") for kind in ("user", "item"))
+    scores = score(model, params, users, items)[np.asarray(PAIRS.user)]
+    own = scores[np.arange(4), PAIRS.positive]
+    sums = []
+    for row, target in zip(scores, np.asarray(PAIRS.positive).tolist(), strict=True):
+        others = [item for item in drawn or range(1, NUM_ITEMS + 1) if item != target]
+        sums.append(np.exp(row[target]) + np.exp(row[others]).sum() * (NUM_ITEMS - 1) / len(others))
+    squares = (np.asarray(params["params"]["user_embedding"])[PAIRS.user] ** 2).sum(1)
+    squares += (np.asarray(params["params"]["items"]["id_embedding"])[PAIRS.positive] ** 2).sum(1)
+    expected = (np.log(sums) - own + 0.5 * 0.3 * squares)[:3].mean()
+    assert float(apply(model, params, batch, method="loss")) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("backbone", ["lightgcn", "ngcf", "gat"])
 def test_a_dot_product_is_the_score_where_the_backbone_has_no_other(backbone: str) -> None:
     """Users are fused after propagation, items are as the backbone leaves them."""

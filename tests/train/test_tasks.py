@@ -15,8 +15,8 @@ from reland_jax.config import FusionConfig, ModelConfig, TrainConfig
 from reland_jax.eval import plan_ranking, rank_targets
 from reland_jax.models import SequenceBatch, Tables, create_recommender
 from reland_jax.train import Task, create_task
+from reland_jax.train.pairs import sample_negatives
 from reland_jax.train.state import init_state
-from reland_jax.train.tasks import sample_negatives
 from reland_jax.types import Ragged, RelandError, Splits
 from reland_jax.variants import ID
 from tests.toys import ragged, random_ragged
@@ -29,7 +29,7 @@ CONFIG = TrainConfig(objective="shifted", batch_size=13, steps_per_dispatch=2)
 
 
 def make_task(config: TrainConfig, splits: Splits = SPLITS, backbone: str = "") -> Task:
-    backbone = backbone or ("lightgcn" if config.objective == "bpr" else "sasrec")
+    backbone = backbone or ("lightgcn" if config.objective in ("bpr", "softmax") else "sasrec")
     model = create_recommender(
         ModelConfig(backbone=backbone, dim=4, layers=1, heads=1, inner=4), FusionConfig(), ID,
         num_users=splits.num_users, num_items=splits.num_items, max_length=MAX_LENGTH, embedding_l2=0.0,
@@ -106,6 +106,24 @@ def test_an_epoch_has_every_pair_once() -> None:
 def test_steps_fill_whole_dispatches(per_dispatch: int, steps: int) -> None:
     """47 targets in batches of 13 take 4 steps; 3 a dispatch are two dispatches of 2."""
     assert make_task(dataclasses.replace(CONFIG, steps_per_dispatch=per_dispatch)).steps == steps
+
+
+@pytest.mark.parametrize("candidates", [None, 500])
+def test_softmax_compares_every_pair_once_with_the_catalogue_or_a_sample(candidates: int | None) -> None:
+    """The sample is the same for a batch, another one in every step, and uniform over all items."""
+    config = dataclasses.replace(CONFIG, objective="softmax", candidates=candidates)
+    batches = epoch_of(make_task(config), 0)
+    used = np.concatenate([each.weight for each in batches]) > 0
+    pairs = np.concatenate([np.stack([each.user, each.positive], 1) for each in batches])[used]
+    owner = np.repeat(np.arange(TRAIN.num_rows), TRAIN.lengths())
+    assert sorted(map(tuple, pairs.tolist())) == sorted(zip(owner.tolist(), TRAIN.items.tolist(), strict=True))
+    drawn = [each.negative for each in batches]
+    if candidates is None:
+        assert drawn == [None] * len(batches)
+        return
+    assert all(each.shape == (candidates,) for each in drawn) and (drawn[0] != drawn[1]).any()
+    counts = np.bincount(np.concatenate(drawn), minlength=NUM_ITEMS + 1)
+    assert counts[0] == 0 and len(counts) == NUM_ITEMS + 1 and counts[1:].min() > 0.5 * counts[1:].mean()
 
 
 @pytest.mark.parametrize(("objective", "fitting"), [("bpr", "prefix or shifted"), ("shifted", "bpr")])
