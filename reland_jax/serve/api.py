@@ -203,10 +203,10 @@ class Reland:
         seen = splits.train.joined(splits.valid) if as_measured else self._everything
         vectors = self._reader.measured() if as_measured else self._today
         masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
-        ranked = self.predictor.ranked(vectors, rows, masked, k, self._allowed(items, filter))
+        ranked = self.predictor.ranked(vectors, rows, masked, k, self.allowed(items, filter))
         names = bundle.interactions.ids.users[rows].tolist()
-        nearest = None if bundle.assignment is None else bundle.assignment.seed[rows, 0]
-        return table_of(names, ranked, self._labels, self._sentences(nearest, len(rows)))
+        nearest = None if self.nearest is None else self.nearest[rows]
+        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(rows)))
 
     def recommend_from_history(
         self,
@@ -237,7 +237,7 @@ class Reland:
         self._fitted()
         given = listed_histories(history)
         names = list(given)
-        allowed = self._allowed(items, filter)
+        allowed = self.allowed(items, filter)
         if profile is not None and not any(given.values()):
             names = names[:1] or [""]
             vectors, matched = self._reader.by_profile(profile, self._today)
@@ -246,7 +246,7 @@ class Reland:
             read = self._numbers.histories(given)
             ranked, matched = self.predictor.histories(read, k, exclude_seen=exclude_seen, allowed=allowed)
         nearest = None if matched is None else matched.seed[:, 0]
-        return table_of(names, ranked, self._labels, self._sentences(nearest, len(names)))
+        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(names)))
 
     def similar_items(self, items: str | Iterable[str], k: int = 10) -> pyarrow.Table:
         """The items most like others to the model: columns item, rank (from 1), similar, score, title.
@@ -279,12 +279,27 @@ class Reland:
         Raises:
             RelandError: an unknown user, or k below 1.
         """
-        bundle, rows = self._fitted(), self._numbers.users(user)
-        history = rows_of(self._everything, rows)
-        ranked = self.predictor.users(rows, k)
-        seeds = self._seeds(int(rows[0]), bundle.assignment)
-        evidence = self._evidence(np.unique(history.items), ranked, self._rationale_rows(rows))
-        return Explanation(str(user), tuple(self._labels.all(history.items)), seeds, evidence)
+        found, rows = self._fitted().assignment, self._numbers.users(user)
+        history, matched = rows_of(self._everything, rows), None
+        if found is not None:
+            given = self._fitted().config.retrieval.neighbours
+            matched = Assignment(found.seed[rows, :given], found.cosine[rows, :given])
+        return self._explained(str(user), int(rows[0]), history, self.predictor.users(rows, k), matched)
+
+    def explain_history(self, history: Iterable[str], k: int = 10) -> Explanation:
+        """The same for a new user, by what it had.
+
+        Args:
+            history: item ids, oldest first; unknown ones are told and passed over.
+            k: how many recommendations, of what is not in the history.
+
+        Raises:
+            RelandError: no item of the history is known, or k below 1.
+        """
+        self._fitted()
+        read = self._numbers.histories(listed_histories(history))
+        ranked, matched = self.predictor.histories(read, k)
+        return self._explained("", None, read, ranked, matched)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """The metrics of the training, by part ("valid", "test"): full ranking of every held-out item."""
@@ -301,15 +316,31 @@ class Reland:
         check_vectors(self._reader)
         users, items = np.asarray(self._today.users), np.asarray(self._today.items)
         found = ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
-        if self._pool is None or bundle.assignment is None:
+        if self._pool is None:
             return found
-        seeds, nearest = ids.users[self._pool.seeds.user], bundle.assignment.seed[:, 0]
-        return found._replace(seed_ids=seeds, rationales=bundle.rationales, nearest=nearest)
+        seeds = ids.users[self._pool.seeds.user]
+        return found._replace(seed_ids=seeds, rationales=bundle.rationales, nearest=self.nearest)
 
     @property
     def user_ids(self) -> list[str]:
         """External ids of all users, in the order of the rows."""
         return self._fitted().interactions.ids.users.tolist()
+
+    @property
+    def item_ids(self) -> list[str]:
+        """External ids of the items; item n of a `Predictor` is at n - 1."""
+        return self._labels_of_fitted().ids[1:].tolist()
+
+    @property
+    def item_titles(self) -> list[str]:
+        """Titles of the items in the same order, "" where there is none."""
+        return self._labels_of_fitted().titles[1:].tolist()
+
+    @property
+    def nearest(self) -> np.ndarray | None:
+        """``<int32>[U]``, the row of every user's nearest rationale; None without rationales."""
+        found = self._fitted().assignment
+        return None if found is None else found.seed[:, 0]
 
     @property
     def origin(self) -> str:
@@ -327,6 +358,10 @@ class Reland:
         self._bundle, self._reader = bundle, Reader(bundle, made, task, params)
         self._numbers, self._labels = Numbers(bundle.interactions), Labels(bundle.interactions)
         self._texts = item_texts(bundle.interactions, bundle.config.data.text_fields)
+
+    def _labels_of_fitted(self) -> Labels:
+        self._fitted()
+        return self._labels
 
     def _fitted(self) -> Bundle:
         if self._bundle is None:
@@ -359,33 +394,55 @@ class Reland:
     def _everything(self) -> Ragged:
         return everything(self._fitted().splits)
 
-    def _allowed(
-        self, items: Iterable[str] | None, wanted: Mapping[str, str | Sequence[str]] | None
+    def allowed(
+        self,
+        items: Iterable[str] | None = None,
+        filter: Mapping[str, str | Sequence[str]] | None = None,
     ) -> np.ndarray | None:
-        chosen = None if items is None else self._numbers.items(items)
-        return allowed_items(self._fitted().interactions, chosen, wanted)
+        """The items that lists are made of, as `Predictor` takes them: ``<bool>[I + 1]``; None for all.
 
-    def _sentences(self, nearest: np.ndarray | None, count: int) -> list[str]:
-        """Step 1 of the nearest seed user of each of n users; "" where there are no rationales."""
+        Args:
+            items: see `recommend`.
+            filter: see `recommend`.
+
+        Raises:
+            RelandError: an unknown id or field, or no item is left.
+        """
+        chosen = None if items is None else self._numbers.items(items)
+        return allowed_items(self._fitted().interactions, chosen, filter)
+
+    def first_steps(self, nearest: np.ndarray | None, count: int) -> list[str]:
+        """What the rationales of n users say first, the user's preferences in one sentence.
+
+        Args:
+            nearest: ``<int>[n]``, rows of rationales; None without any.
+            count: n.
+
+        Returns:
+            n sentences, "" where there are no rationales.
+        """
         if nearest is None or self._pool is None:
             return [""] * count
         return [self._pool.rationales[row].step1 for row in nearest.tolist()]
 
-    def _rationale_rows(self, users: np.ndarray) -> list[int]:
-        bundle = self._fitted()
-        if bundle.assignment is None:
-            return []
-        return bundle.assignment.seed[users[0], : bundle.config.retrieval.neighbours].tolist()
+    def _explained(
+        self, name: str, user: int | None, history: Ragged, ranked: Ranked, matched: Assignment | None
+    ) -> Explanation:
+        """Of one user: `user` is its row, None for a new one."""
+        seeds = self._seeds(user, matched)
+        rows = [] if matched is None else matched.seed[0].tolist()
+        evidence = self._evidence(np.unique(history.items), ranked, rows)
+        return Explanation(name, tuple(self._labels.all(history.items)), seeds, evidence)
 
-    def _seeds(self, user: int, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
+    def _seeds(self, user: int | None, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
         pool, ids = self._pool, self._fitted().interactions.ids.users
         if pool is None or matched is None:
             return ()
         found = []
-        for row, weight in zip(self._rationale_rows(np.array([user])), matched.cosine[user], strict=False):
+        for row, weight in zip(matched.seed[0].tolist(), matched.cosine[0].tolist(), strict=True):
             seed, said = int(pool.seeds.user[row]), pool.rationales[row]
             found.append(
-                MatchedSeed(str(ids[seed]), float(weight), seed == user, said.step1, said.step2, said.model)
+                MatchedSeed(str(ids[seed]), weight, seed == user, said.step1, said.step2, said.model)
             )
         return tuple(found)
 

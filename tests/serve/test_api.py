@@ -210,3 +210,31 @@ def test_a_user_of_whom_a_profile_alone_is_known(tmp_path: Path) -> None:
     assert {row["explanation"] for row in rows} == {"Likes 3."}
     with pytest.raises(RelandError, match="none of its 0 items"):
         found.recommend_from_history([])
+
+
+@pytest.mark.parametrize("backbone", ["sasrec", "ease"])
+def test_a_new_user_is_explained_like_an_old_one_of_the_same_history(backbone: str, tmp_path: Path) -> None:
+    model = model_of(toy_bundle(tmp_path, backbone))
+    old = model.explain(model.user_ids[0])
+    new = model.explain_history([label.item_id for label in old.history])
+    assert new.history == old.history and new.user_id == ""
+    assert {seed.user_id for seed in new.seeds} == {seed.user_id for seed in old.seeds}
+    assert not any(seed.is_own for seed in new.seeds)
+    listed = model.recommend_from_history([label.item_id for label in old.history])
+    assert [each.item.item_id for each in new.items] == listed["item"].to_pylist()
+    assert listed["explanation"].to_pylist()[0] == new.seeds[0].step1
+
+
+def test_what_a_server_looks_up(tmp_path: Path) -> None:
+    model = model_of(toy_bundle(tmp_path, "ease"))
+    table = model.recommend(k=6, exclude_seen=False).to_pydict()
+    titles = dict(zip(model.item_ids, model.item_titles, strict=True))
+    assert all(titles[item] == title for item, title in zip(table["item"], table["title"], strict=True))
+    assert model.first_steps(model.nearest, 4) == [
+        model.explain(user).seeds[0].step1 for user in model.user_ids
+    ]
+    allowed = model.allowed(filter={"brand": "Quellin"})
+    assert [titles[model.item_ids[number - 1]] for number in np.flatnonzero(allowed)] == [
+        "Rose cream",
+        "Rose soap",
+    ]
