@@ -104,9 +104,27 @@ class LogConfig:
     valid_days: int = _setting(1, "last days before those of testing, where the data have no split", low=1)
     test_days: int = _setting(2, "last days", low=1)
     without: tuple[str, ...] = _setting((), "features that are not read", names=True)
-    shop_users: int = _setting(2000, "shop: users", low=10)
-    shop_rows: int = _setting(120_000, "shop: impressions", low=100)
+    texts: tuple[str, ...] = _setting(
+        (), "features of items that are their text, and no feature; empty: those that the data set has",
+        names=True,
+    )  # fmt: skip
+    shop_users: int = _setting(500, "shop: users", low=10)
+    shop_rows: int = _setting(200_000, "shop: impressions", low=100)
     shop_strength: float = _setting(1.5, "shop: what the rationales are worth; 0 is nothing", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerTextsConfig:
+    """Where the rationales that arms read come from: seed users, their texts, and who is given which."""
+
+    fraction: float = _setting(0.1, "seed users as a share of all users", above=0, high=1)
+    encoder_epochs: int = _setting(20, "epochs of the behaviour encoder (LightGCN) on training clicks", low=1)
+    text_encoder: str = _setting("minilm", "see config.text.encoder of the main job", path=True)
+    max_tokens: int = _setting(128, "tokens of a text that are read", low=3)
+    directions: int | None = _setting(
+        128, "principal directions of the item texts that texts are whitened in", low=1, none="raw vectors"
+    )
+    seed: int = _setting(0, "seed of K-means, of sampling, and of what permuted and noise draw", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +134,11 @@ class RankerJob:
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
     ranker: RankerConfig = dataclasses.field(default_factory=RankerConfig)
     train: RankerTrainConfig = dataclasses.field(default_factory=RankerTrainConfig)
+    texts: RankerTextsConfig = dataclasses.field(default_factory=RankerTextsConfig)
     arms: tuple[str, ...] = _setting(
-        ("id",), "arms to train, the first is the baseline; all: every arm that the data allow",
+        ("id",), "arms to train; all: every arm that the data allow",
         filled=True, names=True,
     )  # fmt: skip
-    baselines: tuple[str, ...] = _setting(
-        ("id", "f_item", "seed_id"), "arms that each later one is compared with", names=True
-    )
     seeds_of_training: tuple[int, ...] = _setting(
         (0,), "each arm is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )

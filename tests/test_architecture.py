@@ -105,6 +105,7 @@ WINGS = ("pool_store", "rankers", "scale", "serve")
 
 FAMILIES: dict[str, set[str]] = {
     "grid": set(),
+    "ranking": set(),
     "pool_commands": set(),
     "seed_counts": set(),
     "serving": set(),

@@ -46,7 +46,7 @@ for _kind, _registered in _OF_FLAGS.items():
     config_flags.register_flag_parser_for_type(_registered, _NumberOrNone(_kind))
 
 
-def for_flags(config: Config) -> ml_collections.ConfigDict:
+def for_flags(config: Any) -> ml_collections.ConfigDict:
     """The settings as config_flags takes them, open to ``--config.section.key=value``."""
     return ml_collections.ConfigDict(_for_flags(config))
 

@@ -16,6 +16,9 @@ MARKS = {
     "seeds_growth.json": b'{\n "setup": ',
     "report.html": b"<title>ReLand: ",
     "table2.html": b"<title>ReLand: ",
+    "ranker.json": b'{\n "log": ',
+    "ranker.html": b"<title>ReLand: ",
+    "ranker.md": b"# Ranker on ",
     "table2.md": b"# Backbones and variants beside",
 }
 """What every such file has near its beginning, by its name."""

@@ -6,7 +6,7 @@ from reland_jax.events import kuairand, shop
 from reland_jax.events.batches import Batches, Rows
 from reland_jax.events.bootstrap import compare
 from reland_jax.events.build import Tables, build
-from reland_jax.events.contract import Events, Feature, Label, Multi, Schema, refuse_later
+from reland_jax.events.contract import Events, Feature, Label, Multi, Schema, refuse_later, without
 from reland_jax.events.days import Days, DaySplit, last_days, split_days
 from reland_jax.events.encoding import (
     Batch,
@@ -22,6 +22,7 @@ from reland_jax.events.leaks import Judged, refuse_leaks
 from reland_jax.events.levels import Levels, activity_levels
 from reland_jax.events.quality import Predictions, Quality, evaluate
 from reland_jax.events.reading import FUNNEL, read, schema_of_atomic
+from reland_jax.events.storing import read_schema
 
 __all__ = [
     "FUNNEL",
@@ -53,10 +54,12 @@ __all__ = [
     "kuairand",
     "last_days",
     "read",
+    "read_schema",
     "refuse_later",
     "refuse_leaks",
     "schema_of_atomic",
     "shop",
     "split_days",
     "unseen_shares",
+    "without",
 ]

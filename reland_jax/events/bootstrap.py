@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from reland_jax.eval.significance import Comparison
-from reland_jax.events.metrics import checked, grouped_auc, in_order, row_losses, weighted_auc
+from reland_jax.events.metrics import checked, grouped_auc, in_order, ordered_auc, row_losses
 from reland_jax.types import RelandError
 
 AUC, LOGLOSS, GAUC_WEIGHTED, GAUC_MEAN = "auc", "logloss", "gauc_weighted", "gauc_mean"
@@ -109,8 +109,11 @@ def _statistic(metric: str, group: np.ndarray, label: np.ndarray, score: np.ndar
         raise RelandError(f"{len(group):,} users for {len(label):,} rows; one each is needed")
     users = int(group.max(initial=-1)) + 1
     if metric == AUC:
-        ranked = in_order(score) if len(score) else None
-        return lambda counts: weighted_auc(ranked, label, counts[group]) if ranked else None
+        if not len(score):
+            return lambda counts: None
+        order, starts = in_order(score)
+        of_user, of_label = group[order], label[order]
+        return lambda counts: ordered_auc(starts, of_label, counts[of_user])
     if metric == LOGLOSS:
         losses = np.bincount(group, row_losses(label, score), minlength=users)
         return _ratio(losses, np.bincount(group, minlength=users))

@@ -7,7 +7,7 @@ columns are outcomes (such as the seconds watched), and one that were taken for 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -212,6 +212,23 @@ class Events(NamedTuple):
     def before(self, time: int) -> Events:
         """The log as it was at a time: rows earlier than ``time``, in milliseconds since 1970 in UTC."""
         return self.take(np.arange(np.searchsorted(self.time, time, side="left")))
+
+
+def without(events: Events, names: Collection[str]) -> Events:
+    """The log without some of its features.
+
+    Raises:
+        RelandError: there is no feature of a name.
+    """
+    declared = [each.name for each in events.schema.features]
+    for name in names:
+        if name not in declared:
+            raise RelandError(f"feature {name!r} is not declared; {nearest_name(name, declared)}")
+    left = tuple(each for each in events.schema.features if each.name not in names)
+    return events._replace(
+        schema=dataclasses.replace(events.schema, features=left),
+        features={each.name: events.features[each.name] for each in left},
+    )
 
 
 def refuse_later(events: Events, until: int, purpose: str) -> None:

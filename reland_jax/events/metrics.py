@@ -100,8 +100,13 @@ def weighted_auc(ranked: Sorted, label: np.ndarray, weight: np.ndarray) -> float
         label: ``<float64>[n]`` of 0 and 1.
         weight: ``<float64>[n]``, not negative.
     """
-    positive = np.add.reduceat((weight * label)[ranked.order], ranked.starts)
-    negative = np.add.reduceat((weight * (1 - label))[ranked.order], ranked.starts)
+    return ordered_auc(ranked.starts, label[ranked.order], weight[ranked.order])
+
+
+def ordered_auc(starts: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float | None:
+    """The same of rows in the order of their scores; `starts` as of `Sorted`."""
+    positive = np.add.reduceat(weight * label, starts)
+    negative = np.add.reduceat(weight * (1 - label), starts)
     pairs = positive.sum() * negative.sum()
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / pairs) if pairs else None

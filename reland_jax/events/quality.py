@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -128,8 +128,22 @@ def evaluate(
     Raises:
         RelandError: see `tasks` and `metrics.checked`.
     """
+    return evaluate_tasks(events, tasks(events, rows, predictions), levels)
+
+
+def evaluate_tasks(events: Events, judged: Sequence[Task], levels: Levels | None = None) -> list[Quality]:
+    """The same of tasks that are at hand.
+
+    Args:
+        events: the log.
+        judged: what is judged against what.
+        levels: of the users.
+
+    Raises:
+        RelandError: see `metrics.checked`.
+    """
     found = []
-    for task in tasks(events, rows, predictions):
+    for task in judged:
         for segment, mask in _segments(events, task.rows, levels):
             user = events.user[task.rows[mask]]
             found.append(measure(task.name, segment, user, task.label[mask], task.score[mask]))

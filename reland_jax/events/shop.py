@@ -206,9 +206,26 @@ def rationale_vectors(world: World, width: int = 32, noise: float = 0.1, seed: i
         seed: of the directions of the categories and of the noise.
     """
     rng = np.random.default_rng(seed)
-    directions = rng.normal(0.0, np.sqrt(1 / _FAVOURITES), (len(CATEGORIES), width))
-    said = directions[world.favourites].sum(1)
+    said = _directions(rng, width)[world.favourites].sum(1)
     return (said + noise * rng.standard_normal(said.shape)).astype(np.float32)
+
+
+def item_vectors(world: World, width: int = 32, seed: int = 0) -> np.ndarray:
+    """Vectors of every item's category, as the rationales say it, ``<float32>[I + 1, width]``.
+
+    Args:
+        world: see `World`.
+        width: of a vector.
+        seed: of the directions of the categories, as of `rationale_vectors`.
+    """
+    vectors = _directions(np.random.default_rng(seed), width)[world.category].astype(np.float32)
+    vectors[0] = 0.0
+    return vectors
+
+
+def _directions(rng: np.random.Generator, width: int) -> np.ndarray:
+    """One direction for each category, ``<float64>[categories, width]``."""
+    return rng.normal(0.0, np.sqrt(1 / _FAVOURITES), (len(CATEGORIES), width))
 
 
 def schema_of_shop() -> Schema:

@@ -14,7 +14,7 @@ from reland_jax.data.sources.raw import Tokens
 from reland_jax.events.contract import SIDES, Events, Feature, Label, Multi, Schema, Values
 from reland_jax.events.encoding import Encoded, Encoding, Scale, Side
 from reland_jax.files import read_json, write_json
-from reland_jax.types import IdMap, Ragged
+from reland_jax.types import IdMap, Ragged, RelandError
 
 _LOG, _ENCODING = "events.json", "encoding.json"
 
@@ -89,6 +89,23 @@ def load_encoded(folder: Path) -> tuple[Encoding, Encoded]:
         for name, count in zip(SIDES, plain["multi"], strict=True)
     )  # fmt: skip
     return encoding, Encoded(arrays["user"], arrays["item"], arrays["labels"], (first, second, third))
+
+
+def read_schema(path: Path) -> Schema:
+    """Reads a schema from a JSON file: its fields by name, with `labels` and `features` as lists of theirs.
+
+    Raises:
+        RelandError: it cannot be read, has a field that there is not, or declares what cannot be.
+    """
+    try:
+        return _schema(read_json(path))
+    except (TypeError, KeyError, AttributeError) as error:
+        wrong = f"no {error}" if isinstance(error, KeyError) else str(error).replace(".__init__()", "")
+        raise RelandError(
+            f"{path}: not a schema ({wrong}); docs/events.md shows one"
+        ) from None
+    except RelandError as error:
+        raise RelandError(f"{path}: {error}") from error
 
 
 def _arrays_of(name: str, values: Values) -> dict[str, np.ndarray]:

@@ -109,7 +109,7 @@ class TrainedRanker(NamedTuple):
         history: an entry per validation: "epoch" (with its fraction), "step", "loss", "seconds", and what the
             validation found.
         best: place in `history` of `params`; the last one without validations.
-        rows_per_second: trained on, without compilation and validation.
+        rows_per_second: trained on, without validation; the median over `history`.
     """
 
     params: Parameters
@@ -237,8 +237,9 @@ def _trained(
                 checkpoints.save(saved.progress["sections"], saved)
                 last_saved = time.monotonic()
     history = saved.progress["history"]
-    seconds = sum(entry["seconds"] for entry in history)
-    rate = history[-1]["step"] * size / max(seconds, 1e-9)
+    steps = np.diff([0, *(entry["step"] for entry in history)])
+    # The median, since the first section has the compilation in it.
+    rate = float(np.median(steps * size / [entry["seconds"] for entry in history]))
     return TrainedRanker(saved.best, saved.state, history, saved.progress["best"], rate)
 
 

@@ -1,0 +1,114 @@
+r"""Rankers of impressions: what texts are worth as features of a click and conversion model.
+
+    python -m experiments.ranker --config=experiments/configs/ranker.py:DATASET,NETWORK[,TASK] --workdir=DIR \
+        [--config.arms="('all',)"] [--config.seeds_of_training="(0,1,2)"] [--config.section.key=value ...]
+
+Trains every arm (id, f_item, reland, seed_id, permuted, noise, own) with every seed, and writes
+DIR/ranker.json, DIR/ranker.md and DIR/ranker.html: metrics of clicks and conversions, per scenario and per
+activity level, and paired differences with intervals. Given again after a stop it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_collections import config_flags
+
+from experiments.harness import command_line
+from experiments.harness.written import check_own
+from reland_jax.files import write_json, write_text
+from reland_jax.ranker_settings import RankerJob
+
+if TYPE_CHECKING:
+    from experiments.ranking.arms import ArmRun, Prepared
+    from experiments.ranking.judged import RankerResults
+
+_WRITTEN = ("ranker.json", "ranker.md", "ranker.html")
+
+
+def run(job: RankerJob, workdir: Path) -> RankerResults:
+    """Trains the arms and judges them.
+
+    Args:
+        job: all settings.
+        workdir: folder of artefacts and results.
+
+    Raises:
+        RelandError: bad data or settings.
+    """
+    from experiments.ranking.arms import arms_to_train, prepare, train_arm
+    from experiments.ranking.view import markdown, page
+    from reland_jax.device import PROGRAMS, keep_programs
+    from reland_jax.records import to_plain
+
+    check_own(workdir, *_WRITTEN)
+    if job.keep_programs:
+        keep_programs(workdir / PROGRAMS)
+    prepared = prepare(job, workdir)
+    names = arms_to_train(job, prepared.texts)
+    runs: dict[str, dict[int, ArmRun]] = {name: {} for name in names}
+    # Seed by seed, so that what a stopped job leaves behind compares all arms.
+    for seed in job.seeds_of_training:
+        for name in names:
+            runs[name][seed] = train_arm(prepared, job, name, seed, workdir)
+    results = _judged(job, prepared, runs)
+    write_json(workdir / "ranker.json", to_plain(results))
+    write_text(workdir / "ranker.md", markdown(results))
+    write_text(workdir / "ranker.html", page(results))
+    return results
+
+
+def _judged(job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun]]) -> RankerResults:
+    import dataclasses
+
+    from experiments.ranking.judged import (
+        RankerResults,
+        about,
+        about_levels,
+        arm_results,
+        differences,
+        differences_by_level,
+        judge_of,
+        truth_of,
+    )
+    from reland_jax.results import environment
+
+    judge = judge_of(prepared.log, job.ranker)
+    return RankerResults(
+        job.log.name, about(prepared.log), about_levels(judge),
+        {name: arm_results(judge, of_seeds) for name, of_seeds in runs.items()},
+        truth_of(judge), differences(judge, job, runs), differences_by_level(judge, job, runs),
+        prepared.texts.writer,
+        dataclasses.asdict(job), environment(),
+    )  # fmt: skip
+
+
+def define_flags() -> None:
+    """Registers the flags."""
+    config_flags.DEFINE_config_file(
+        "config",
+        "experiments/configs/ranker.py:shop,masknet_parallel",
+        "Settings; :DATASET,NETWORK[,TASK] follows the file.",
+        lock_config=True,
+    )
+    command_line.required_path("workdir", "Folder of artefacts and results.")
+
+
+def main() -> None:
+    """Runs the command and prints the tables."""
+    from absl import flags
+
+    from experiments.ranking.view import markdown
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    given = flags.FLAGS
+    workdir = Path(given.workdir)
+    print(markdown(run(RankerJob.from_dict(given.config.to_dict()), workdir)))
+    print(f"\nresults: {workdir / 'ranker.json'}\nreport:  {workdir / 'ranker.html'}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)

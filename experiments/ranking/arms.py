@@ -1,0 +1,195 @@
+"""Training of the arms of a comparison on one log, each an artefact of the workdir."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.ranking.logs import Log, read_log
+from experiments.ranking.texts import NONE, LogTexts, arms_of, make_texts
+from reland_jax import artefacts, events
+from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
+from reland_jax.events import Batches, Encoded, Encoding, metrics
+from reland_jax.files import read_json, remove, write_json
+from reland_jax.ranker_settings import RankerConfig, RankerJob
+from reland_jax.rankers import (
+    Arm,
+    FieldSchema,
+    Parameters,
+    Program,
+    RankerData,
+    ReadBatch,
+    arm_texts,
+    create_ranker,
+    field_schema,
+    find_arm,
+    parameter_counts,
+    predict_rows,
+    train_ranker,
+)
+from reland_jax.train import save_params
+from reland_jax.types import RelandError
+
+_ALL = "all"
+_VERSION = 1
+"""Of the code of a training: increased when equal inputs give other results."""
+
+
+class Prepared(NamedTuple):
+    """A log as rankers read it.
+
+    Attributes:
+        log: with its split.
+        encoding: learned from its training rows.
+        encoded: the log as arrays of the host.
+        schema: the fields.
+        texts: what arms read.
+        identity: hash of all of it.
+    """
+
+    log: Log
+    encoding: Encoding
+    encoded: Encoded
+    schema: FieldSchema
+    texts: LogTexts
+    identity: str
+
+
+class ArmRun(NamedTuple):
+    """One arm, trained with one seed.
+
+    Attributes:
+        reached: ``<float32>[n, T]``, of test rows: the probability of each label and all before it.
+        given: ``<float32>[n, T]``, of each label given those before it.
+        summary: "history", "best" (place in it), "rows_per_second", "seconds", "parameters".
+        params: what was learned; None where the run was read back, whose folder has them.
+    """
+
+    reached: np.ndarray
+    given: np.ndarray
+    summary: Mapping[str, Any]
+    params: Parameters | None = None
+
+
+def prepare(job: RankerJob, workdir: Path) -> Prepared:
+    """Reads a log, refuses leaks, fits the encoding, and makes the texts that the arms need.
+
+    Raises:
+        RelandError: see `read_log`, `events.refuse_leaks` and `make_texts`.
+    """
+    log = read_log(job.log)
+    events.refuse_leaks(log.events, log.parts.train)
+    encoding = events.fit(log.events, log.parts.train, min_count=job.log.min_count, longest=job.log.longest)
+    encoded = events.encode(encoding, log.events)
+    labels = [each.name for each in log.events.schema.labels]
+    texts = NONE if set(job.arms) == {"id"} else make_texts(log, job.texts, workdir / "texts")
+    arrays = [*jax.tree.leaves(encoded), *log.parts[:3]]
+    return Prepared(log, encoding, encoded, field_schema(encoding, labels), texts, fingerprint(*arrays))
+
+
+def arms_to_train(job: RankerJob, texts: LogTexts) -> list[str]:
+    """The arms of a job.
+
+    Raises:
+        RelandError: one that is not known, or that the data do not allow.
+    """
+    allowed = arms_of(texts)
+    wanted = [arm for name in job.arms for arm in (allowed if name == _ALL else [find_arm(name).name])]
+    for name in wanted:
+        if name not in allowed:
+            raise RelandError(
+                f"config.arms: {name!r} reads texts that this log does not have; it allows "
+                f"{', '.join(allowed)}"
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def train_arm(prepared: Prepared, job: RankerJob, name: str, seed: int, workdir: Path) -> ArmRun:
+    """Trains an arm with a seed, or reads what an earlier call left.
+
+    Raises:
+        RelandError: network, task or arm do not go together, or see `train_ranker`.
+    """
+    arm = find_arm(name)
+    data = data_of(prepared, arm, job.texts.seed)
+    of_texts = [np.asarray(each) for each in data.texts if each is not None]
+    stamp = fingerprint("ranker", _VERSION, prepared.identity, *of_texts, job.ranker, job.train, name, seed)
+    checkpoints = workdir / "checkpoints" / f"{name}-seed{seed}-{stamp}"
+    made = artefacts.make(
+        workdir / "arms" / f"{name}-seed{seed}", stamp,
+        compute=partial(_trained, prepared, job, arm, seed, data, checkpoints),
+        save=_save, load=_load,
+    )  # fmt: skip
+    remove(checkpoints)
+    run: ArmRun = made.value
+    return run
+
+
+def program_of(prepared: Prepared, job: RankerJob, arm: Arm) -> Program:
+    """What is compiled for an arm."""
+    ranker = create_ranker(job.ranker, prepared.schema, arm, prepared.texts.seed_users)
+    return Program(ranker, job.train, ReadBatch(events.gather, prepared.schema))
+
+
+def data_of(prepared: Prepared, arm: Arm, seed: int) -> RankerData:
+    """What an arm reads."""
+    texts = arm_texts(arm, prepared.texts.texts, prepared.texts.own, seed)
+    return RankerData(prepared.encoded, texts)
+
+
+def _trained(
+    prepared: Prepared, job: RankerJob, arm: Arm, seed: int, data: RankerData, checkpoints: Path
+) -> ArmRun:
+    start = time.perf_counter()
+    program, parts = program_of(prepared, job, arm), prepared.log.parts
+    data = jax.device_put(data)
+    trained = train_ranker(
+        program, data, Batches(parts.train, job.train.batch_size, seed), seed,
+        validate=partial(_validated, prepared, program, data), folder=checkpoints,
+        run={"made_from": checkpoints.name}, label=f"{arm.name}, seed {seed}",
+    )  # fmt: skip
+    found = predict_rows(program, trained.params, data, parts.test)
+    summary = {
+        "history": trained.history, "best": trained.best, "rows_per_second": trained.rows_per_second,
+        "seconds": time.perf_counter() - start, "parameters": parameter_counts(trained.params),
+    }  # fmt: skip
+    return ArmRun(np.asarray(found.reached), np.asarray(found.given), summary, trained.params)
+
+
+def _validated(
+    prepared: Prepared, program: Program, data: RankerData, params: Parameters
+) -> dict[str, float]:
+    """Mean logloss and AUC over the labels that are learned, on validation rows."""
+    rows, config = _judged_rows(prepared, program.ranker.config), program.ranker.config
+    reached = np.asarray(predict_rows(program, params, data, rows).reached, np.float64)
+    labels = prepared.log.events.labels
+    pairs = [(labels[name][rows], reached[:, at]) for at, name in enumerate(config.labels)]
+    aucs = [metrics.auc(label, score) for label, score in pairs]
+    if None in aucs:
+        raise RelandError("the validation rows are of one class only; choose other days for validation")
+    losses = [metrics.row_losses(label, score).mean() for label, score in pairs]
+    return {"logloss": float(np.mean(losses)), "auc": float(np.mean(np.array(aucs, np.float64)))}
+
+
+def _judged_rows(prepared: Prepared, config: RankerConfig) -> np.ndarray:
+    """Validation rows, of those that are like the ones trained on."""
+    rows = prepared.log.parts.valid
+    return rows[prepared.log.events.labels[config.trained_on][rows] == 1] if config.trained_on else rows
+
+
+def _save(run: ArmRun, folder: Path) -> None:
+    assert run.params is not None
+    save_arrays({"reached": run.reached, "given": run.given}, folder)
+    write_json(folder / "summary.json", run.summary)
+    save_params(jax.device_get(run.params._asdict()), folder / "params")
+
+
+def _load(folder: Path) -> ArmRun:
+    arrays = load_arrays(folder)
+    return ArmRun(arrays["reached"], arrays["given"], read_json(folder / "summary.json"))

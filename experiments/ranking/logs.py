@@ -1,0 +1,175 @@
+"""The logs that rankers are compared on, each with its split into training, validation and testing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from reland_jax import events
+from reland_jax.config import DataConfig
+from reland_jax.data.sources.raw import Tokens
+from reland_jax.events import Events, Feature, Multi, Schema
+from reland_jax.files import resolve
+from reland_jax.ranker_settings import LogConfig
+from reland_jax.strings import as_strings
+from reland_jax.types import RelandError
+
+KUAIRAND, MOVIES, SHOP = "kuairand-pure", "ml-1m-full", "shop"
+
+_ALL = Tokens(np.zeros(0, np.int32), as_strings(["all"]))
+
+
+class Parts(NamedTuple):
+    """Rows of a log, increasing.
+
+    Attributes:
+        train: ``<int64>[n]``.
+        valid: ``<int64>[n]``; early stopping looks at these.
+        test: ``<int64>[n]``; what results are of.
+        about: how they were divided, in words.
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    about: str
+
+
+class Log(NamedTuple):
+    """A log of impressions, ready for rankers.
+
+    Attributes:
+        events: the log; texts are no features of it.
+        parts: its split.
+        item_texts: field -> ``<str>[I + 1]``, what is said of the items; empty where nothing is.
+        shop: the generated world with its truth, for the shop alone.
+        profiles: JSON lines with a text of every user, where there are any.
+    """
+
+    events: Events
+    parts: Parts
+    item_texts: Mapping[str, np.ndarray]
+    shop: events.shop.Shop | None = None
+    profiles: Path | None = None
+
+
+def read_log(config: LogConfig) -> Log:
+    """Reads or generates a log, and divides it.
+
+    Raises:
+        RelandError: it is not there, cannot be read, or a part of it has no rows.
+    """
+    named = {SHOP: _shop, KUAIRAND: _kuairand, MOVIES: _movies}
+    log = named.get(config.name, _declared)(config)
+    if config.without:
+        log = log._replace(events=events.without(log.events, config.without))
+    return log
+
+
+def _shop(config: LogConfig) -> Log:
+    settings = events.shop.ShopSettings(
+        users=config.shop_users, rows=config.shop_rows, strength=config.shop_strength
+    )
+    shop = events.shop.generate(settings)
+    return Log(shop.events, _by_days(shop.events, _last(shop.events, config)), {}, shop)
+
+
+def _kuairand(config: LogConfig) -> Log:
+    log = events.kuairand.read(_place(config))
+    # There are no words in this data set: the numbers of its tags show the mechanics alone.
+    tags = log.features["tag"]
+    assert isinstance(tags, Multi)
+    return Log(log, _by_days(log, events.kuairand.DAYS), {"categories": _listed(tags)})
+
+
+def _movies(config: LogConfig) -> Log:
+    place, split = _place(config), "profile_split"
+    people = ("gender", "age", "occupation", "zip_code")
+    texts = config.texts or ("title", "genres", "llm_description")
+    spoken = [name for name in texts if name != "genres"]
+    schema = Schema(
+        "user_id", "item_id", "timestamp", events.FUNNEL,
+        (
+            *(Feature(name, "categorical", "user") for name in people),
+            Feature("genres", "multi", "item"),
+            *(Feature(name, "categorical", "item") for name in spoken),
+        ),
+        split, "seconds",
+    )  # fmt: skip
+    found = events.read(DataConfig(name=str(place)), schema)
+    said = {name: _texts(found, name) for name in texts}
+    parts = _by_profile(found.scenario)
+    one = _ALL._replace(code=np.zeros(found.num_rows, np.int32))
+    log = events.without(found, spoken)._replace(scenario=one)
+    log = log._replace(schema=replace(log.schema, scenario=""))
+    return Log(log, parts, said, profiles=place / f"{MOVIES}.profiles.jsonl")
+
+
+def _declared(config: LogConfig) -> Log:
+    if not config.schema:
+        raise RelandError(
+            f"config.log.name={config.name!r} is none of {SHOP}, {KUAIRAND}, {MOVIES}; for a log of your own "
+            "give its path, and in config.log.schema the JSON file that declares its columns (docs/events.md)"
+        )
+    schema = events.read_schema(resolve(config.schema))
+    found = events.read(DataConfig(name=config.name, root=config.root or None), schema)
+    said = {name: _texts(found, name) for name in config.texts}
+    log = events.without(found, config.texts)
+    return Log(log, _by_days(log, _last(log, config)), said)
+
+
+def _place(config: LogConfig) -> Path:
+    root = resolve(config.root or os.environ.get("RELAND_DATA") or "../shared/data")
+    if not (root / config.name).is_dir():
+        raise RelandError(
+            f"{root / config.name}: not there; put the data set into this folder, or set config.log.root or "
+            "$RELAND_DATA to the one that holds it"
+        )
+    return root / config.name
+
+
+def _last(log: Events, config: LogConfig) -> events.Days:
+    return events.last_days(log, config.valid_days, config.test_days)
+
+
+def _by_days(log: Events, days: events.Days) -> Parts:
+    split = events.split_days(log, days)
+    about = "; ".join(f"{name}: {first or 'first'} to {last or 'last'} day" for name, (first, last) in
+                      days._asdict().items())  # fmt: skip
+    return Parts(split.train, split.valid, split.test, about)
+
+
+def _by_profile(part: Tokens) -> Parts:
+    """Training rows are those that the writer of the texts has seen; no other row was seen by it."""
+    seen = part.name[part.code] == "train"
+    unseen = np.flatnonzero(~seen)
+    is_valid = np.random.default_rng(0).random(len(unseen)) < 0.25
+    about = (
+        "training: the ratings that the texts were written from; of the others a quarter, drawn at random, "
+        "is for validation and the rest for testing"
+    )
+    return Parts(np.flatnonzero(seen), unseen[is_valid], unseen[~is_valid], about)
+
+
+def _texts(log: Events, name: str) -> np.ndarray:
+    """A feature of items as text, ``<str>[I + 1]``."""
+    if name not in log.features or not any(each.name == name for each in log.schema.of_side("item")):
+        raise RelandError(f"config.log.texts: {name!r} is no declared feature of items")
+    values = log.features[name]
+    if isinstance(values, Multi):
+        return _listed(values)
+    if isinstance(values, Tokens):
+        return as_strings(values.name.tolist())[values.code]
+    raise RelandError(f"config.log.texts: {name!r} is a number; a text is needed")
+
+
+def _listed(values: Multi) -> np.ndarray:
+    """Lists as text, ``<str>[r]``, their values with commas between them."""
+    names = np.asarray(values.name, object)[values.rows.items]
+    ends = values.rows.indptr
+    return as_strings([", ".join(names[ends[row] : ends[row + 1]]) for row in range(values.rows.num_rows)])

@@ -1,0 +1,173 @@
+"""The comparison of arms: from settings to files, what is judged, and texts of training rows alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.configs.ranker import get_config
+from experiments.ranker import run
+from experiments.ranking import judged
+from experiments.ranking.arms import ArmRun, arms_to_train
+from experiments.ranking.logs import Log, Parts, read_log
+from experiments.ranking.texts import NONE, make_texts, read_profiles, training_clicks
+from reland_jax.events import metrics
+from reland_jax.ranker_settings import LogConfig, RankerConfig, RankerJob, RankerTextsConfig
+from reland_jax.types import RelandError
+
+SMALL_LOG = LogConfig(shop_users=80, shop_rows=4000)
+
+
+@pytest.fixture(scope="module", name="log")
+def small_log() -> Log:
+    """A small shop."""
+    return read_log(SMALL_LOG)
+
+
+def job(**changed: object) -> RankerJob:
+    """Settings that train in seconds."""
+    values = get_config("shop,dnn,esmm").to_dict()
+    values["log"] |= dataclasses.asdict(SMALL_LOG)
+    values["ranker"] |= {"layers": (8,), "width": 4}
+    values["train"] |= {"max_epochs": 1, "batch_size": 256}
+    return RankerJob.from_dict(values | {"draws": 20} | changed)
+
+
+def constant_runs(log: Log, **scores: np.ndarray) -> dict[str, dict[int, ArmRun]]:
+    """Arms that predict given clicks."""
+    summary = {
+        "history": [{"epoch": 1.0, "logloss": 0.5, "auc": 0.6}], "best": 0, "rows_per_second": 1.0,
+        "seconds": 1.0, "parameters": {"table": 1, "dense": 2},
+    }  # fmt: skip
+    test = log.parts.test
+    return {
+        name: {seed: ArmRun(each[test][:, None], each[test][:, None], summary) for seed in (0, 1)}
+        for name, each in scores.items()
+    }
+
+
+def test_words_in_the_place_of_a_setting_are_told() -> None:
+    with pytest.raises(RelandError, match="expected DATASET,NETWORK"):
+        get_config("shop")
+    with pytest.raises(RelandError, match="did you mean 'dnn'"):
+        get_config("shop,dn")
+    assert get_config("kuairand-pure,din,mmoe").ranker.labels == ("click", "long_view")
+
+
+def test_log_of_ones_own_needs_a_schema(tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match=r"config\.log\.schema the JSON file"):
+        read_log(LogConfig(name=str(tmp_path / "log.csv")))
+
+
+def test_log_of_ones_own_with_texts(tmp_path: Path) -> None:
+    rows = [f"u{n % 3},i{n % 2},{1_704_067_200 + 86_400 * (n // 3)},{n % 2},red {n % 2}" for n in range(12)]
+    (tmp_path / "log.csv").write_text("\n".join(["u,i,t,hit,words", *rows]) + "\n")
+    (tmp_path / "items.csv").write_text("i,about\ni0,a tea\ni1,a soap\n")
+    schema = {"user": "u", "item": "i", "time": "t", "labels": [{"name": "click", "column": "hit"}]}
+    schema["features"] = [{"name": "words", "kind": "categorical", "side": "context"}]
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    config = LogConfig(name=str(tmp_path / "log.csv"), schema=str(tmp_path / "schema.json"), test_days=1)
+    log = read_log(config)
+    assert [len(part) for part in log.parts[:3]] == [6, 3, 3]
+    (tmp_path / "schema.json").write_text(json.dumps(schema | {"lables": []}))
+    with pytest.raises(RelandError, match=r"schema\.json: not a schema .*lables"):
+        read_log(config)
+
+
+def test_clicks_of_training_rows_alone_make_the_texts(log: Log) -> None:
+    clicks = training_clicks(log)
+    events, train = log.events, log.parts.train
+    hit = train[events.labels["click"][train] == 1]
+    assert len(clicks.user) == len(hit)
+    assert (np.diff(clicks.user) >= 0).all()
+    latest = events.time[train].max()
+    assert clicks.time.max() <= latest < events.time[log.parts.valid].min()
+    assert sorted(zip(clicks.user, clicks.item, strict=True)) == sorted(
+        zip(events.user[hit], events.item[hit], strict=True)
+    )
+
+
+def test_texts_of_the_shop_say_the_favourites_of_the_seed_user(log: Log, tmp_path: Path) -> None:
+    found = make_texts(log, RankerTextsConfig(), tmp_path)
+    assert found.texts.rationales is not None and found.texts.seed is not None and found.own is not None
+    np.testing.assert_array_equal(found.texts.rationales[found.texts.seed[0]], found.own[_seed_of(found, 0)])
+    again = make_texts(log, RankerTextsConfig(), tmp_path)
+    np.testing.assert_array_equal(found.texts.seed, again.texts.seed)
+
+
+def _seed_of(found: object, user: int) -> int:
+    """The user whose text a user is given."""
+    texts = found.texts  # type: ignore[attr-defined]  # a LogTexts
+    given = texts.rationales[texts.seed[user]]
+    return int(np.flatnonzero((found.own == given).all(1))[0])  # type: ignore[attr-defined]  # as above
+
+
+def test_arm_without_its_texts_is_an_error() -> None:
+    with pytest.raises(RelandError, match="'own' reads texts that this log does not have; it allows id"):
+        arms_to_train(job(arms=("id", "own")), NONE)
+    assert arms_to_train(job(arms=("all",)), NONE) == ["id"]
+
+
+def test_a_single_label_is_judged_on_the_rows_that_it_is_of(log: Log) -> None:
+    events, test = log.events, log.parts.test
+    score = np.linspace(0.1, 0.9, len(test))[:, None]
+    on_all = judged.judge_of(log, RankerConfig(labels=("conversion",))).tasks(score, score)
+    assert [each.name for each in on_all] == ["ctcvr"] and len(on_all[0].rows) == len(test)
+    config = RankerConfig(labels=("conversion",), trained_on="click")
+    clicked = judged.judge_of(log, config).tasks(score, score)
+    assert [each.name for each in clicked] == ["cvr"]
+    np.testing.assert_array_equal(clicked[0].rows, test[events.labels["click"][test] == 1])
+
+
+def test_metrics_are_means_over_seeds_and_differences_are_of_them(log: Log) -> None:
+    assert log.shop is not None
+    rng = np.random.default_rng(0)
+    truth, guess = log.shop.truth.click, rng.random(log.events.num_rows)
+    runs = constant_runs(log, id=guess, f_item=truth)
+    judge = judged.judge_of(log, RankerConfig())
+    found = judged.arm_results(judge, runs["f_item"])
+    label = log.events.labels["click"][log.parts.test]
+    expected = metrics.auc(label, truth[log.parts.test])
+    assert found.quality[0].auc == expected
+    assert found.auc_deviation == {"ctr": 0.0}
+    truths = judged.truth_of(judge)
+    assert truths is not None and truths[0].auc == expected
+    (difference,) = judged.differences(judge, job(), runs)
+    assert (difference.arm, difference.baseline, difference.segment) == ("f_item", "id", "all")
+    assert difference.auc.low > 0
+
+
+def test_profiles_that_are_none_are_told_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"user_id": 1, "profile": "likes tea"}\n{"user_id": 2}\n')
+    with pytest.raises(RelandError, match=r"p\.jsonl:2: not a text of a user"):
+        read_profiles(path)
+
+
+def test_writes_tables_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = job(arms=("id", "seed_id"), keep_programs=False)
+    first = run(settings, tmp_path)
+    written = json.loads((tmp_path / "ranker.json").read_text())
+    assert set(written["arms"]) == {"id", "seed_id"}
+    tasks = [each["task"] for each in written["arms"]["id"]["quality"] if each["segment"] == "all"]
+    assert tasks == ["ctr", "cvr", "ctcvr"]
+    assert "<title>ReLand: shop, dnn</title>" in (tmp_path / "ranker.html").read_text()
+    assert (tmp_path / "ranker.md").read_text().startswith("# Ranker on shop: dnn, esmm")
+    monkeypatch.setattr("experiments.ranking.arms.train_ranker", None)  # nothing is trained again
+    assert run(settings, tmp_path).arms == first.arms
+
+
+def test_split_by_profile_is_of_rows_that_no_text_has_seen() -> None:
+    from experiments.ranking.logs import _by_profile
+    from reland_jax.data.sources.raw import Tokens
+
+    code = (np.arange(1000) % 5 == 0).astype(np.int32)
+    parts: Parts = _by_profile(Tokens(code, np.array(["train", "test"])))
+    assert (code[parts.train] == 0).all() and len(parts.train) == 800
+    unseen = np.concatenate([parts.valid, parts.test])
+    assert (code[unseen] == 1).all() and len(np.unique(unseen)) == 200
+    assert 30 < len(parts.valid) < 70
