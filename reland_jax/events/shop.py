@@ -22,7 +22,9 @@ CATEGORIES = (
     "Teas", "Candles", "Soaps", "Lipsticks", "Shampoos", "Serums",
     "Spreads", "Sweets", "Diffusers", "Scrubs", "Masks", "Nail Polish",
 )  # fmt: skip
-_SCENARIOS = ("home", "search", "cart")
+_SCENARIOS = ("home", "search", "cart", "gifts", "outlet", "news", "video", "deals")
+_ALIKE = 3
+_STYLES = 2
 _TAGS = ("new", "offer", "refill", "gift", "organic", "travel")
 _AGES, _CITIES, _BRANDS, _POSITIONS = 6, 10, 24, 10
 _FAVOURITES = 2
@@ -40,6 +42,9 @@ class ShopSettings:
         days: days of the log, from 1 January 2024 in UTC.
         rows: impressions.
         strength: what a favourite category adds to the logit of a click; 0.7 times that to the conversion's.
+        shares: of the impressions, one for each scenario, which may be tiny; empty: three scenarios alike.
+        specific: how much scenarios differ, as the standard deviation of what a category adds to the logit of
+            a click in scenarios of a style. Every second scenario is of the same style.
         seed: of everything.
     """
 
@@ -48,6 +53,8 @@ class ShopSettings:
     days: int = 14
     rows: int = 20_000
     strength: float = 1.5
+    shares: tuple[float, ...] = ()
+    specific: float = 0.0
     seed: int = 20240914
 
     def __post_init__(self) -> None:
@@ -55,6 +62,13 @@ class ShopSettings:
         for name in ("users", "items", "days", "rows"):
             if getattr(self, name) < 1:
                 raise RelandError(f"{name}={getattr(self, name)} must be at least 1")
+        if len(self.shares) > len(_SCENARIOS) or min(self.shares, default=1.0) <= 0:
+            raise RelandError(f"shares={self.shares} must be at most {len(_SCENARIOS)} numbers above 0")
+
+    @property
+    def scenarios(self) -> int:
+        """Number of scenarios."""
+        return len(self.shares) or _ALIKE
 
 
 class World(NamedTuple):
@@ -75,6 +89,8 @@ class World(NamedTuple):
         by_scenario: ``<float64>[scenarios, 2]`` of the logit of a click, for cheap and for dear items.
         by_city: ``<float64>[cities, brands]`` of the logit of a conversion.
         strength: of the favourites.
+        by_style: ``<float64>[scenarios, categories]`` of the logit of a click; nearly the same in scenarios
+            of one style.
     """
 
     age: np.ndarray
@@ -91,6 +107,7 @@ class World(NamedTuple):
     by_scenario: np.ndarray
     by_city: np.ndarray
     strength: float
+    by_style: np.ndarray
 
 
 class Truth(NamedTuple):
@@ -127,17 +144,14 @@ def generate(settings: ShopSettings) -> Shop:
     user = rng.choice(settings.users, n, p=world.activity).astype(np.int32)
     weight = np.exp(0.5 * world.appeal[1:])
     item = (1 + rng.choice(settings.items, n, p=weight / weight.sum())).astype(np.int32)
-    at_home = rng.random(n) < 0.6
-    scenario = np.where(at_home, user % len(_SCENARIOS), rng.integers(len(_SCENARIOS), size=n)).astype(
-        np.int32
-    )
+    scenario = _scenarios(settings, user, rng)
     position = rng.integers(_POSITIONS, size=n)
     time = _START_MS + np.sort(rng.integers(settings.days * DAY_MS, size=n))
     truth = true_probabilities(world, user, item, scenario, position)
     click = rng.random(n) < truth.click
     conversion = click & (rng.random(n) < truth.conversion)
     events = Events(
-        schema_of_shop(), user, item, time, Tokens(scenario, as_strings(_SCENARIOS)),
+        schema_of_shop(), user, item, time, Tokens(scenario, as_strings(_SCENARIOS[: settings.scenarios])),
         {"click": click.astype(np.int8), "conversion": conversion.astype(np.int8)},
         _features(world, position), _ids(settings),
     )  # fmt: skip
@@ -162,10 +176,29 @@ def make_world(settings: ShopSettings, rng: np.random.Generator) -> World:
         appeal=rng.normal(0.0, 0.5, rows),
         tags=Ragged(np.concatenate(([0], np.cumsum(tags.sum(1)))), np.nonzero(tags)[1].astype(np.int32)),
         by_age=rng.normal(0.0, 1.0, (_AGES, len(CATEGORIES))),
-        by_scenario=rng.normal(0.0, 0.6, (len(_SCENARIOS), 2)),
+        by_scenario=rng.normal(0.0, 0.6, (settings.scenarios, 2)),
         by_city=rng.normal(0.0, 0.6, (_CITIES, _BRANDS)),
         strength=settings.strength,
+        by_style=_by_style(settings),
     )
+
+
+def _scenarios(settings: ShopSettings, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The scenario of every impression ``<int32>[n]``: mostly the user's own, otherwise any."""
+    at_home = rng.random(len(user)) < 0.6
+    if not settings.shares:
+        return np.where(at_home, user % _ALIKE, rng.integers(_ALIKE, size=len(user))).astype(np.int32)
+    shares = np.array(settings.shares) / sum(settings.shares)
+    home = rng.choice(len(shares), settings.users, p=shares)
+    return np.where(at_home, home[user], rng.choice(len(shares), len(user), p=shares)).astype(np.int32)
+
+
+def _by_style(settings: ShopSettings) -> np.ndarray:
+    """What categories add in every scenario; drawn apart, so that it changes nothing else of the shop."""
+    rng = np.random.default_rng([settings.seed, 1])
+    style = rng.normal(0.0, settings.specific, (_STYLES, len(CATEGORIES)))
+    own = rng.normal(0.0, 0.2 * settings.specific, (settings.scenarios, len(CATEGORIES)))
+    return style[np.arange(settings.scenarios) % _STYLES] + own
 
 
 def true_probabilities(
@@ -185,6 +218,7 @@ def true_probabilities(
     dear = (world.price[item] > np.exp(2.5)).astype(np.int64)
     click = -0.8 - 0.08 * position + world.appeal[item] + world.by_age[world.age[user], category]
     click = click + world.by_scenario[scenario, dear] + world.strength * favourite
+    click = click + world.by_style[scenario, category]
     conversion = -0.4 - 0.6 * (np.log(world.price[item]) - 2.5) + 0.7 * world.strength * favourite
     conversion = conversion + world.by_city[world.city[user], world.brand[item]]
     return Truth(_logistic(click), _logistic(conversion))
@@ -226,6 +260,20 @@ def item_vectors(world: World, width: int = 32, seed: int = 0) -> np.ndarray:
 def _directions(rng: np.random.Generator, width: int) -> np.ndarray:
     """One direction for each category, ``<float64>[categories, width]``."""
     return rng.normal(0.0, np.sqrt(1 / _FAVOURITES), (len(CATEGORIES), width))
+
+
+def scenario_vectors(world: World, width: int = 8, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Vectors that say of which style every scenario is, ``<float32>[scenarios, width]``.
+
+    Args:
+        world: see `World`.
+        width: of a vector.
+        noise: standard deviation of what is added to each number; the numbers' own is 1.
+        seed: of the directions of the styles and of the noise.
+    """
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(_STYLES, width))[np.arange(len(world.by_style)) % _STYLES]
+    return (said + noise * rng.standard_normal(said.shape)).astype(np.float32)
 
 
 def schema_of_shop() -> Schema:

@@ -95,3 +95,22 @@ def test_rationales_name_the_favourites_in_words_and_vectors() -> None:
 def test_a_shop_of_nothing_is_refused() -> None:
     with pytest.raises(RelandError, match="rows=0 must be at least 1"):
         shop.ShopSettings(rows=0)
+
+
+def test_scenarios_of_unequal_size_share_styles() -> None:
+    settings = shop.ShopSettings(users=300, rows=8000, shares=(0.5, 0.3, 0.15, 0.04, 0.01), specific=1.0)
+    made = shop.generate(settings)
+    counts = np.bincount(made.events.scenario.code, minlength=5) / 8000
+    assert counts[4] < 0.04 < 0.3 < counts[0] and made.events.scenario.name[4] == "outlet"
+    effects = np.corrcoef(made.world.by_style)
+    assert effects[0, 4] > 0.8 and abs(effects[0, 1]) < 0.8
+    said = np.corrcoef(shop.scenario_vectors(made.world))
+    assert said[0, 4] > 0.9 > 0.8 > abs(said[0, 1])
+
+
+def test_what_scenarios_say_changes_nothing_else() -> None:
+    """The default shop is what it was before scenarios had styles."""
+    plain, styled = (shop.generate(shop.ShopSettings(users=50, rows=500, specific=x)) for x in (0.0, 1.0))
+    np.testing.assert_array_equal(plain.events.user, styled.events.user)
+    np.testing.assert_array_equal(plain.world.by_age, styled.world.by_age)
+    assert not plain.world.by_style.any() and (plain.truth.click != styled.truth.click).any()
