@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eval": SHARED,
     "train": SHARED | {"models", "data", "eval"},
     "events": SHARED | {"data", "eval", "artefacts"},
+    "knowledge": CONTRACTS | {"data", "events", "pool"},
     "pool_store": CONTRACTS | {"pool", "retrieval"},
     "scale": SHARED | {"retrieval"},
     "rankers": SHARED | {"models", "text", "train"},
