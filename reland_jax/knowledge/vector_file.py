@@ -31,7 +31,7 @@ class VectorFile(NamedTuple):
 
 
 def read_vectors(path: str | Path, events: Events, names: np.ndarray) -> VectorFile:
-    """Reads a ``.npz`` file: ``scenario <float>[S, T]`` with ``scenario_id <str>[S]``, or users' alike, or both.
+    """Reads a ``.npz`` file: ``scenario <float>[S, T]`` with ``scenario_id <str>[S]``, or users' so.
 
     Args:
         path: of the file.
