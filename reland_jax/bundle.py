@@ -19,6 +19,7 @@ import numpy as np
 
 from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.config import Config, DataConfig, LLMConfig, MeshConfig
+from reland_jax.data import NOTHING_HELD_OUT
 from reland_jax.files import first_damage, inventory, read_sealed, write_sealed, written_aside
 from reland_jax.pool import load_pool, save_pool
 from reland_jax.retrieval import FoldIn
@@ -61,6 +62,8 @@ class Bundle(NamedTuple):
         assignment: every user's seed users; None likewise.
         matching: how a new user is matched to seed users; None likewise.
         trained: parameters and figures. Read back it has no parameters: `read_params` has them.
+        metrics: by part, "valid" and "test", of the measured model: this one, or the one whose epochs a
+            refitted one was trained for.
         origin: a hash of the settings and data it was made from, the same on every machine.
         licence: under which it may be used, in words.
         provenance: further remarks on where it comes from.
@@ -77,9 +80,15 @@ class Bundle(NamedTuple):
     assignment: Assignment | None
     matching: FoldIn | None
     trained: Trained
+    metrics: Mapping[str, Mapping[str, float]] = {}
     origin: str = ""
     licence: str = ""
     provenance: Mapping[str, str] = {}
+
+    @property
+    def refitted(self) -> bool:
+        """Whether it was trained on everything, and so is not the model that was measured."""
+        return self.splits.protocol == NOTHING_HELD_OUT
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -196,12 +205,12 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
         Config.from_dict(manifest["settings"]), manifest["variant"], manifest["seed"], interactions, splits,
         part("items", load_array), part("rationales", load_array), pool, assignment,
         None if matching is None else FoldIn(**matching), load_trained(folder / "trained"),
-        manifest["origin"], manifest["licence"], manifest["provenance"],
+        manifest["metrics"], manifest["origin"], manifest["licence"], manifest["provenance"],
     )  # fmt: skip
 
 
 def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
-    summary = bundle.trained.summary
+    of_split = f"the training part of the protocol {bundle.splits.protocol}"
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -212,8 +221,10 @@ def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
         "users": bundle.interactions.num_users,
         "items": bundle.interactions.num_items,
         "interactions": len(bundle.interactions.item),
-        "trained_on": f"the training part of the protocol {bundle.splits.protocol}",
-        "metrics": {"valid": dict(summary.valid), "test": dict(summary.test)},
+        "model": "refitted" if bundle.refitted else "measured",
+        "trained_on": "all interactions" if bundle.refitted else of_split,
+        "metrics": {part: dict(found) for part, found in bundle.metrics.items()},
+        "metrics_of": "the measured model" + (", not of this one" if bundle.refitted else ""),
         "licence": bundle.licence or "not stated",
         "personal_data": "ids and histories of all users, and what an LLM wrote about seed users",
         "origin": bundle.origin,

@@ -351,6 +351,7 @@ def load_trained(folder: Path) -> Trained:
     ranks = {
         p: TargetRanks(a[f"{p}.user"], a[f"{p}.item"], a[f"{p}.rank"], a.get(f"{p}.had_before"))
         for p in PARTS
+        if f"{p}.rank" in a
     }
     summary = TrainingSummary(**json.loads((folder / "summary.json").read_text()))
     return Trained(None, summary, ranks, Lists(a["lists.user"], a["lists.item"]))

@@ -63,10 +63,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": SHARED
     | {"artefacts", "storage", "flow"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
-    "bundle": CONTRACTS | {"artefacts", "storage", "pool", "retrieval"},
+    "bundle": CONTRACTS | {"artefacts", "storage", "data", "pool", "retrieval"},
     "serve": SHARED
     | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
-    | {"data", "text", "retrieval", "models", "train", "eval", "report"},
+    | {"data", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
 

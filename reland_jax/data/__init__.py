@@ -7,9 +7,10 @@ from reland_jax.data.describe import data_fingerprint, item_texts, statistics, t
 from reland_jax.data.entities import item_entities
 from reland_jax.data.finding import raw_state
 from reland_jax.data.loading import load_interactions
-from reland_jax.data.splits import split
+from reland_jax.data.splits import NOTHING_HELD_OUT, split, unsplit
 
 __all__ = [
+    "NOTHING_HELD_OUT",
     "data_fingerprint",
     "item_entities",
     "item_texts",
@@ -21,4 +22,5 @@ __all__ = [
     "split",
     "statistics",
     "text_coverage",
+    "unsplit",
 ]

@@ -10,6 +10,9 @@ from reland_jax.types import Interactions, Ragged, RelandError, Splits
 _TRAIN, _VALID, _TEST = 0, 1, 2
 _HOLD_OUT_SEED = 0
 
+NOTHING_HELD_OUT = "nothing held out"
+"""The protocol of a model that is used and not measured."""
+
 
 def split(interactions: Interactions, protocol: str) -> Splits:
     """Divides every user's interactions.
@@ -38,6 +41,13 @@ def split(interactions: Interactions, protocol: str) -> Splits:
         raise RelandError(f"protocol {protocol!r} is not known; {nearest_name(protocol, PROTOCOLS)}")
     rows = [_rows_of(interactions, part == which) for which in (_TRAIN, _VALID, _TEST)]
     return Splits(rows[0], rows[1], rows[2], interactions.num_items, protocol)
+
+
+def unsplit(interactions: Interactions) -> Splits:
+    """All interactions for training, and nothing held out, under the protocol `NOTHING_HELD_OUT`."""
+    everything = _rows_of(interactions, np.ones(len(interactions.user), bool))
+    none = Ragged(np.zeros(interactions.num_users + 1, np.int64), np.zeros(0, np.int32))
+    return Splits(everything, none, none, interactions.num_items, NOTHING_HELD_OUT)
 
 
 def ratio_counts(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

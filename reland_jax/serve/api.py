@@ -68,7 +68,7 @@ class Reland:
 
     Lists are made from the newest history that needs no training: all interactions of the data, held-out ones
     too, for sequential and linear backbones, and trained vectors for the others. The model itself is the
-    measured one, trained on the training part of the split.
+    measured one, trained on the training part of the split, unless it is refitted.
     """
 
     def __init__(
@@ -101,7 +101,9 @@ class Reland:
         self._workdir = None if workdir is None else resolve(workdir)
         self._bundle: Bundle | None = None
 
-    def fit(self, interactions: Given = None, *, items: Given = None, users: Given = None) -> Reland:
+    def fit(
+        self, interactions: Given = None, *, items: Given = None, users: Given = None, refit: bool = False
+    ) -> Reland:
         """Trains; stages that are up to date in the workdir are reused.
 
         Args:
@@ -110,6 +112,9 @@ class Reland:
                 others). None takes the data set of the settings.
             items: what describes the items, a row for each id, as a path or table.
             users: the same of the users.
+            refit: whether the model is trained once more, on all interactions, for as many epochs as the
+                measured one was best after: the model to ship. `evaluate` has the metrics of the measured
+                one. The workdir keeps both.
 
         Returns:
             Itself.
@@ -118,14 +123,14 @@ class Reland:
             RelandError: bad data or settings.
         """
         if self._workdir is not None:
-            return self._fitted_in(self._workdir, interactions, items, users)
+            return self._fitted_in(self._workdir, (interactions, items, users), refit)
         # What was read from it stays mapped into memory when the folder goes.
         with tempfile.TemporaryDirectory(prefix="reland-") as folder:
-            return self._fitted_in(Path(folder), interactions, items, users)
+            return self._fitted_in(Path(folder), (interactions, items, users), refit)
 
-    def _fitted_in(self, workdir: Path, interactions: Given, items: Given, users: Given) -> Reland:
-        config = with_data(self._config, workdir, interactions, items, users)
-        self._hold(fitted(config, self._variant, self._seed, workdir))
+    def _fitted_in(self, workdir: Path, tables: tuple[Given, Given, Given], refit: bool) -> Reland:
+        config = with_data(self._config, workdir, *tables)
+        self._hold(fitted(config, self._variant, self._seed, workdir, refit))
         return self
 
     def save(
@@ -200,6 +205,11 @@ class Reland:
         """
         bundle, rows = self._fitted(), self._numbers.users(users)
         splits = bundle.splits
+        if as_measured and bundle.refitted:
+            raise RelandError(
+                "as_measured: this model was refitted on all interactions, the test items too, and its lists "
+                "have no metrics; fit(refit=False) has those of the measured one"
+            )
         seen = splits.train.joined(splits.valid) if as_measured else self._everything
         vectors = self._reader.measured() if as_measured else self._today
         masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
@@ -302,9 +312,11 @@ class Reland:
         return self._explained("", None, read, ranked, matched)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """The metrics of the training, by part ("valid", "test"): full ranking of every held-out item."""
-        summary = self._fitted().trained.summary
-        return {"valid": dict(summary.valid), "test": dict(summary.test)}
+        """The metrics of the measured model, by part ("valid", "test"): full ranking of every held-out item.
+
+        A refitted model has none of its own: nothing was held out of its training.
+        """
+        return {part: dict(found) for part, found in self._fitted().metrics.items()}
 
     def vectors(self) -> ModelVectors:
         """The vectors of all users, as of today, of items and of rationales.

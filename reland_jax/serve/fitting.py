@@ -11,7 +11,7 @@ from reland_jax import flow
 from reland_jax.artefacts import Artefact
 from reland_jax.bundle import Bundle
 from reland_jax.config import Config
-from reland_jax.flow import Flow, Made, Stage
+from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
 from reland_jax.retrieval import FoldIn, learn_matching
 from reland_jax.stages import (
@@ -22,18 +22,31 @@ from reland_jax.stages import (
     ITEMS,
     LOAD,
     SPLIT,
+    WHOLE,
     rationale_stage,
-    trained_recommender,
+    recommender_of,
+    trained_params,
     training,
 )
 from reland_jax.storage import BuiltPool
 from reland_jax.variants import find_variant
 
+REFIT = "refit"
+"""Folder of the workdir that a refitted model is kept in, apart from the measured one."""
 
-def fitted(config: Config, variant: str, seed: int, workdir: Path) -> Bundle:
+
+def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool = False) -> Bundle:
     """Trains one variant with one seed, or reads back what is up to date in the workdir.
 
     Stages that the variant does not read are not run: `id` asks no LLM and encodes no text.
+
+    Args:
+        config: settings.
+        variant: its name.
+        seed: of the training.
+        workdir: where artefacts live.
+        refit: whether the model is trained once more, on everything, for as many epochs as the measured one
+            was best after. Seed users, pool and texts stay.
 
     Raises:
         RelandError: bad data or settings, see `reland_jax.flow.run`.
@@ -44,15 +57,38 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path) -> Bundle:
         begun = flow.run(FLOW, config, workdir, until=SPLIT.name)
         made = flow.run(_flow_of(training(begun, variant, seed)), config, workdir, known=begun)
         stage = training(made, variant, seed)
-        trained = made.make(stage)
+        measured = trained = made.make(stage)
+        whole = made
+        if refit:
+            whole = unsplit_run(made)
+            stage = training(whole, variant, seed, epochs=measured.summary.best_epoch)
+            trained = whole.make(stage)
     # Read back as one device has them: on a mesh their rows may be filled up.
-    trained = trained._replace(params=trained_recommender(made, variant, seed)[1])
+    trained = trained._replace(params=trained_params(whole, stage, recommender_of(whole, variant)))
     pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
+    metrics = {"valid": measured.summary.valid, "test": measured.summary.test}
     return Bundle(
-        config, variant, seed, made[LOAD], made[SPLIT], _found(made, ITEMS),
+        config, variant, seed, made[LOAD], whole[SPLIT], _found(made, ITEMS),
         _found(made, rationale_stage(find_variant(variant))), pool, _found(made, ASSIGN), _matching(made),
-        trained, made.origin(stage),
+        trained, metrics, whole.origin(stage),
     )  # fmt: skip
+
+
+def unsplit_run(made: Made) -> Made:
+    """A run as far as `made` with a split in which nothing is held out, in a workdir within the other one."""
+    others = set(made.artefacts) - {SPLIT.name} | {TEXT_CACHE}
+    whole = dataclasses.replace(
+        made,
+        workdir=made.workdir / REFIT,
+        shared={name: made.shared.get(name, made.workdir) for name in others},
+        artefacts=dict(made.artefacts),
+        stamps=dict(made.stamps),
+        stages=dict(made.stages),
+        stated={},
+        seconds=dict(made.seconds),
+    )
+    whole.artefacts[SPLIT.name] = whole.artefact(WHOLE)
+    return whole
 
 
 def made_of(bundle: Bundle) -> Made:

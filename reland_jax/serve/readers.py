@@ -27,10 +27,9 @@ from reland_jax.retrieval.cold import ProfileWeights
 from reland_jax.serve.listing import nothing
 from reland_jax.serve.predicting import Predictor
 from reland_jax.serve.programs import Form, Known
-from reland_jax.stages import SPLIT, recommender_of
+from reland_jax.stages import SPLIT, rationales_of, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
-from reland_jax.text import ablated
 from reland_jax.train import ClosedForm, Task, history_encoder
 from reland_jax.train.closed_form import unit_rows
 from reland_jax.types import Assignment, Ragged, RelandError, Splits
@@ -170,8 +169,8 @@ class Reader:
     @property
     def _rationales(self) -> np.ndarray | None:
         """The vectors of the rationales as the variant reads them, ``<float32>[S, T]``."""
-        vectors = self._bundle.rationales
-        return None if vectors is None else ablated(vectors, find_variant(self._bundle.variant).ablation)
+        variant = find_variant(self._bundle.variant)
+        return rationales_of(self._made, variant) if variant.reads_rationales else None
 
 
 def everything(splits: Splits) -> Ragged:

@@ -14,11 +14,13 @@ from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
 from reland_jax.stages.recommender import id_task
 from reland_jax.stages.seeds import SAMPLE_SEEDS
-from reland_jax.stages.split import SPLIT
+from reland_jax.stages.split import SPLIT, WHOLE
 from reland_jax.stages.texts import BY_COUNTS, ITEMS, RATIONALES, rationale_stage
 from reland_jax.stages.train import (
     lists_to_show,
+    rationales_of,
     recommender_of,
+    trained_params,
     trained_recommender,
     training,
     users_to_show,
@@ -36,12 +38,15 @@ __all__ = [
     "RATIONALES",
     "SAMPLE_SEEDS",
     "SPLIT",
+    "WHOLE",
     "id_task",
     "inputs_of",
     "lists_to_show",
     "rationale_stage",
+    "rationales_of",
     "recommender_of",
     "seeding_of",
+    "trained_params",
     "trained_recommender",
     "training",
     "users_to_show",

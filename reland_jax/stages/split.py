@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 from reland_jax.artefacts import Artefact
 from reland_jax.config import LINEAR
-from reland_jax.data import split
+from reland_jax.data import NOTHING_HELD_OUT, split, unsplit
 from reland_jax.eval import evaluation_notes, held_out
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.stages.load import LOAD
@@ -36,3 +37,11 @@ SPLIT: Stage[Splits] = Stage(
     codec=lambda job: Codec(save_splits, load_splits),
     check=_check,
 )
+
+WHOLE: Stage[Splits] = dataclasses.replace(
+    SPLIT,
+    settings=lambda config: [NOTHING_HELD_OUT],
+    run=lambda job: unsplit(job[LOAD]),
+    check=lambda job, made: None,
+)
+"""In the place of `SPLIT`: everything for training, to refit a model whose epochs are known."""

@@ -37,7 +37,16 @@ from reland_jax.storage import (
     save_trained,
 )
 from reland_jax.text import ablated
-from reland_jax.train import ClosedForm, Evaluator, FitResult, Task, create_task, fit_together, param_shapes
+from reland_jax.train import (
+    ClosedForm,
+    Evaluator,
+    FitResult,
+    FixedEpochs,
+    Task,
+    create_task,
+    fit_together,
+    param_shapes,
+)
 from reland_jax.types import PARTS, Splits, TargetRanks
 from reland_jax.variants import SEED_ID, Variant, find_variant
 
@@ -51,6 +60,7 @@ def training(
     folder: str = "train",
     *,
     parts: Sequence[str] = PARTS,
+    epochs: int | None = None,
     on_epoch: OnEpoch = lambda entry: None,
 ) -> Stage[Trained]:
     """The stage that trains a variant with a seed.
@@ -61,6 +71,8 @@ def training(
         seed: training seed.
         folder: folder of the trained variants, so that several backbones can share a workdir.
         parts: parts of the split that are evaluated at the end.
+        epochs: so many are trained, and nothing is validated, as where nothing is held out; None stops by the
+            validations.
         on_epoch: called with every new entry of the history; may raise an error to stop the training.
     """
     variant, cold = find_variant(name), _has_cold_users(made[SPLIT])
@@ -75,14 +87,14 @@ def training(
 
     def stages(job: Job) -> dict[int, Stage[Trained]]:
         """The stages of the seeds that are trained together, by seed."""
-        seeds = seeds_beside(job.config, seed) if job.kept else (seed,)
+        seeds = seeds_beside(job.config, seed) if job.kept and epochs is None else (seed,)
         return {each: job.stage if each == seed else training(made, name, each, folder) for each in seeds}
 
     return Stage(
         f"{folder}/{name}-seed{seed}",
         reads=tuple(stage for stage, read in reads.items() if read),
-        settings=lambda config: _settings(config, variant, seed, cold),
-        run=lambda job: _train(job, variant, stages(job), parts, on_epoch),
+        settings=lambda config: _settings(config, variant, seed, cold, epochs),
+        run=lambda job: _train(job, variant, stages(job), parts, epochs, on_epoch),
         codec=lambda job: Codec(save_trained, load_trained),
         together=True,
         # It may take days at scale, so naming it continues it and never repeats it.
@@ -106,13 +118,23 @@ def trained_recommender(
         seed: of the training.
         folder: of the trained variants.
     """
-    task = recommender_of(made, name)
+    task, stage = recommender_of(made, name), training(made, name, seed, folder)
+    return task, trained_params(made, stage, task)
+
+
+def trained_params(made: Made, stage: Stage[Trained], task: Task | ClosedForm) -> Any:
+    """The parameters of a finished training.
+
+    Args:
+        made: with the training.
+        stage: of the training.
+        task: the recommender of its variant.
+    """
     shapes = param_shapes(task, made.config.train)
-    stage = training(made, name, seed, folder)
-    return task, made.read(stage, partial(load_trained_params, shapes))
+    return made.read(stage, partial(load_trained_params, shapes))
 
 
-def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[Any]:
+def _settings(config: Config, variant: Variant, seed: int, cold: bool, epochs: int | None) -> list[Any]:
     train = dataclasses.replace(config.train, seed=seed)
     found: list[Any] = [variant.ablation, config.model, train, config.eval, config.data.max_length]
     if len(group := seeds_beside(config, seed)) > 1:  # the size of the group changes the order of sums
@@ -125,6 +147,8 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool) -> list[A
         found += [config.retrieval.cold_mismatch]
     if (linear := linear_settings(config)) is not None:
         found += [linear]
+    if epochs is not None:
+        found += [{"epochs": epochs}]
     return found
 
 
@@ -155,7 +179,7 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     if variant.reads_rationales:
         each = given(job[ASSIGN], config).seed.shape[1]
         seed, cosine = drawn_among(job[ASSIGN], config)
-        rationales = _rationales(job, variant)
+        rationales = rationales_of(job, variant)
         tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
     model = model_of(config, splits, variant, each)
     task = create_task(model, tables, splits, config.train, config.data.max_length)
@@ -165,7 +189,7 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
 
 
-def _rationales(job: Job, variant: Variant) -> np.ndarray:
+def rationales_of(job: Job | Made, variant: Variant) -> np.ndarray:
     """The rationales ``<float32>[S, T]``, or what a variant has in their place."""
     if variant == SEED_ID and job.config.model.backbone in LINEAR:  # which learns a weight for each
         return np.eye(len(job[RATIONALES]), dtype=np.float32)
@@ -215,6 +239,7 @@ def _train(
     variant: Variant,
     stages: Mapping[int, Stage[Trained]],
     parts: Sequence[str],
+    epochs: int | None,
     on_epoch: OnEpoch,
 ) -> Trained:
     """Trains all seeds of `stages`, including the job's; stores the artefacts of the others first.
@@ -222,7 +247,7 @@ def _train(
     So if the artefact of a seed is complete, those of its group exist too.
     """
     task = _task(job, variant)
-    evaluator, trained = Evaluator(task, job[SPLIT], job.config.eval), {}
+    evaluator, trained = _evaluator(job, task, epochs), dict[int, Trained]()
     results = _fitted(job, task, evaluator, stages, on_epoch)
     for seed, result in zip(stages, results, strict=True):
         trained[seed] = _measured(job, task, evaluator, result, parts, len(stages))
@@ -230,6 +255,12 @@ def _train(
     for seed in stages.keys() - {own}:
         job.made.make(dataclasses.replace(stages[seed], run=partial(_measured_already, trained[seed])))
     return trained[own]
+
+
+def _evaluator(job: Job, task: Task | ClosedForm, epochs: int | None) -> Evaluator | FixedEpochs:
+    if epochs is not None:
+        return FixedEpochs(epochs)
+    return Evaluator(task, job[SPLIT], job.config.eval)
 
 
 def _measured_already(trained: Trained, job: Job) -> Trained:
@@ -240,7 +271,7 @@ def _measured_already(trained: Trained, job: Job) -> Trained:
 def _fitted(
     job: Job,
     task: Task | ClosedForm,
-    evaluator: Evaluator,
+    evaluator: Evaluator | FixedEpochs,
     stages: Mapping[int, Stage[Trained]],
     on_epoch: OnEpoch,
 ) -> list[FitResult]:
@@ -274,7 +305,7 @@ def _fitted(
 def _measured(
     job: Job,
     task: Task | ClosedForm,
-    evaluator: Evaluator,
+    evaluator: Evaluator | FixedEpochs,
     result: FitResult,
     parts: Sequence[str],
     together: int,
@@ -282,6 +313,8 @@ def _measured(
     ranks: dict[str, TargetRanks] = {}
     lists, cutoffs = Lists(), job.config.eval.cutoffs
     for part in parts:
+        if isinstance(evaluator, FixedEpochs):
+            break
         vectors = task.vectors(result.params, part)
         ranks[part] = evaluator.rank(part, vectors)
         if part == "test":  # while all users are encoded
@@ -306,6 +339,6 @@ def _summary(
         seconds_per_epoch=result.seconds_per_epoch,
         compile_seconds=result.compile_seconds,
         examples_per_second=targets / result.seconds_per_epoch,
-        evaluation_seconds=float(np.median(evaluations)),
+        evaluation_seconds=float(np.median(evaluations)) if evaluations else 0.0,
         history=result.history,
     )

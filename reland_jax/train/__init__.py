@@ -2,7 +2,8 @@
 
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint, load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
-from reland_jax.train.loop import Evaluator, FitResult, fit, fit_together
+from reland_jax.train.evaluator import Evaluator, FixedEpochs
+from reland_jax.train.loop import FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, create_task, history_encoder
 
@@ -11,6 +12,7 @@ __all__ = [
     "ClosedForm",
     "Evaluator",
     "FitResult",
+    "FixedEpochs",
     "Task",
     "TrainingCheckpoint",
     "check_users",

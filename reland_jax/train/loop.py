@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import EvalConfig, TrainConfig
+from reland_jax.config import TrainConfig
 from reland_jax.device import set_aside, sizes, taken_back
 from reland_jax.device.aside import DEVICE
-from reland_jax.eval import Vectors, check_targets, mean_metrics, per_user_metrics, plan_ranking, rank_targets
 from reland_jax.mesh import active_mesh, of_first_process
 from reland_jax.progress import Progress
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint
 from reland_jax.train.closed_form import ClosedForm
+from reland_jax.train.evaluator import Evaluator, FixedEpochs
 from reland_jax.train.state import (
     Program,
     TrainState,
@@ -35,7 +35,7 @@ from reland_jax.train.state import (
     step_key,
 )
 from reland_jax.train.tasks import Task
-from reland_jax.types import NDCG, PARTS, RelandError, Splits, TargetRanks
+from reland_jax.types import NDCG, RelandError
 
 MONITOR = NDCG
 
@@ -59,53 +59,9 @@ class FitResult(NamedTuple):
     seconds_per_epoch: float
 
 
-class Evaluator:
-    """Ranks the held-out targets of a split for any parameters of a task."""
-
-    def __init__(self, task: Task | ClosedForm, splits: Splits, config: EvalConfig) -> None:
-        """Plans the full ranking of both parts of the split.
-
-        Raises:
-            RelandError: a part of the split holds no item of anyone.
-        """
-        check_targets(splits)
-        self._task, self._cutoffs = task, config.cutoffs
-        masked = {"valid": splits.train, "test": splits.train.joined(splits.valid)}
-        self._plans = {
-            part: plan_ranking(
-                getattr(splits, part),
-                masked[part] if config.mask_history else None,
-                splits.num_items,
-                config.tile_bytes,
-                splits.train,
-            )
-            for part in PARTS
-        }
-
-    @property
-    def users_per_tile(self) -> int:
-        """Users ranked at a time."""
-        return self._plans["test"].users_at_a_time
-
-    def ranks(self, params: Any, part: str, cutoff: int | None = None) -> TargetRanks:
-        """Ranks of the distinct targets of `part`, "valid" or "test"; exact below the cutoff, None for all.
-
-        A target in a masked history is ranked as if it alone were not masked.
-        """
-        return self.rank(part, self._task.vectors(params, part), cutoff)
-
-    def rank(self, part: str, vectors: Vectors, cutoff: int | None = None) -> TargetRanks:
-        """The same where the vectors of this part are at hand."""
-        return rank_targets(self._plans[part], vectors, cutoff)
-
-    def metrics(self, params: Any, part: str) -> dict[str, float]:
-        """Mean HR, NDCG and MRR at every cutoff."""
-        return mean_metrics(per_user_metrics(self.ranks(params, part, max(self._cutoffs)), self._cutoffs))
-
-
 def fit(
     task: Task | ClosedForm,
-    evaluator: Evaluator,
+    evaluator: Evaluator | FixedEpochs,
     config: TrainConfig,
     folder: str | os.PathLike[str] | None = None,
     *,
@@ -117,7 +73,7 @@ def fit(
 
     Args:
         task: recommender and data.
-        evaluator: ranks the validation targets.
+        evaluator: ranks the validation targets; or how many epochs are trained without any.
         config: how to optimise.
         folder: where checkpoints go and from where a killed run continues, or None for neither.
         run: plain values that identify the run to its checkpoints.
@@ -137,7 +93,7 @@ def fit(
 
 def fit_together(
     task: Task | ClosedForm,
-    evaluator: Evaluator,
+    evaluator: Evaluator | FixedEpochs,
     config: TrainConfig,
     seeds: Sequence[int],
     folder: str | os.PathLike[str] | None = None,
@@ -154,7 +110,7 @@ def fit_together(
 
     Args:
         task: as of `fit`, like what is not described here.
-        evaluator: ranks the validation targets, for one seed after the other.
+        evaluator: ranks the validation targets, for one seed after the other; see `fit`.
         config: how to optimise; its own seed does not count.
         seeds: the training seeds.
         folder: of the checkpoints of all of them.
@@ -183,7 +139,7 @@ def fit_together(
 
 def _trained(
     task: Task,
-    evaluator: Evaluator,
+    evaluator: Evaluator | FixedEpochs,
     config: TrainConfig,
     seeds: Sequence[int],
     checkpoints: Checkpoints | None,
@@ -193,12 +149,12 @@ def _trained(
     """The loop of `fit_together`."""
     saved = _initial_checkpoint(task, config, seeds, checkpoints)
     epoch_fn = _Epoch(task, config, saved.state)
-    last_saved = time.monotonic()
+    last_saved, upto = time.monotonic(), _most_epochs(evaluator, config)
     with Progress(
-        label, config.max_epochs, "epoch", done=_epochs(saved.progress), every=0.0,
+        label, upto, "epoch", done=_epochs(saved.progress), every=0.0,
         quiet=jax.process_index() > 0,
     ) as shown:  # fmt: skip
-        while not _all_finished(saved.progress, config):
+        while not _all_finished(saved.progress, config, upto):
             try:
                 saved = _one_epoch(evaluator, config, epoch_fn, saved)
             except _NotFinite as fault:
@@ -208,7 +164,7 @@ def _trained(
             _tell(saved.progress, seeds, task.targets, shown, on_epoch)
             # A checkpoint is a collective, and the clocks of processes differ, so process 0 decides.
             due = of_first_process(time.monotonic() - last_saved >= config.checkpoint_seconds)
-            if checkpoints and (due or _all_finished(saved.progress, config)):
+            if checkpoints and (due or _all_finished(saved.progress, config, upto)):
                 checkpoints.save(_epochs(saved.progress), saved)
                 last_saved = time.monotonic()
         shown.stop(_why_stopped(saved.progress, config))
@@ -249,7 +205,10 @@ def _results(progress: Mapping[str, Any], best: Any, compile_seconds: float) -> 
 
 
 def _solved(
-    task: ClosedForm, evaluator: Evaluator, seed: int, on_epoch: Callable[[dict[str, float]], None]
+    task: ClosedForm,
+    evaluator: Evaluator | FixedEpochs,
+    seed: int,
+    on_epoch: Callable[[dict[str, float]], None],
 ) -> FitResult:
     """One epoch that solves for the parameters, and its validation."""
     start = time.perf_counter()
@@ -259,9 +218,11 @@ def _solved(
     compile_seconds = time.perf_counter() - counted
     params = jax.block_until_ready(task.solve(equations, seed))
     seconds = time.perf_counter() - start - compile_seconds
-    start = time.perf_counter()
-    entry = {"epoch": 1, "seconds": seconds, **evaluator.metrics(params, "valid")}
-    entry["evaluation_seconds"] = time.perf_counter() - start
+    entry = {"epoch": 1, "seconds": seconds}
+    if not isinstance(evaluator, FixedEpochs):
+        start = time.perf_counter()
+        entry |= evaluator.metrics(params, "valid")
+        entry["evaluation_seconds"] = time.perf_counter() - start
     on_epoch(entry)
     return FitResult(params, [entry], 1, compile_seconds, seconds)
 
@@ -283,15 +244,19 @@ def _epochs(progress: Mapping[str, Any]) -> int:
     return max(len(each["history"]) for each in progress["seeds"])
 
 
-def _all_finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
-    return all(_finished(each, config) for each in progress["seeds"])
+def _most_epochs(evaluator: Evaluator | FixedEpochs, config: TrainConfig) -> int:
+    return evaluator.epochs if isinstance(evaluator, FixedEpochs) else config.max_epochs
 
 
-def _finished(progress: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Whether one seed has stopped."""
-    epochs = len(progress["history"])
+def _all_finished(progress: Mapping[str, Any], config: TrainConfig, upto: int) -> bool:
+    return all(_finished(each, config, upto) for each in progress["seeds"])
+
+
+def _finished(progress: Mapping[str, Any], config: TrainConfig, upto: int) -> bool:
+    """Whether one seed has stopped: it is not better for long, or has so many epochs."""
+    epochs, validated = len(progress["history"]), progress["best_epoch"] > 0
     waited = (epochs - progress["best_epoch"]) // config.eval_every
-    return epochs >= config.max_epochs or (epochs > 0 and waited >= config.patience)
+    return epochs >= upto or (validated and waited >= config.patience)
 
 
 def _why_stopped(progress: Mapping[str, Any], config: TrainConfig) -> str:
@@ -306,26 +271,29 @@ def _why_stopped(progress: Mapping[str, Any], config: TrainConfig) -> str:
 
 
 def _one_epoch(
-    evaluator: Evaluator, config: TrainConfig, epoch_fn: _Epoch, saved: TrainingCheckpoint
+    evaluator: Evaluator | FixedEpochs, config: TrainConfig, epoch_fn: _Epoch, saved: TrainingCheckpoint
 ) -> TrainingCheckpoint:
     """Trains all seeds for an epoch and validates those that have not stopped; donates `saved`'s arrays."""
     progress, epoch = list(saved.progress["seeds"]), _epochs(saved.progress) + 1
-    running = [index for index, each in enumerate(progress) if not _finished(each, config)]
+    upto = _most_epochs(evaluator, config)
+    running = [index for index, each in enumerate(progress) if not _finished(each, config, upto)]
     start = time.perf_counter()
     state, losses = epoch_fn(saved.state, epoch, running)
     seconds = time.perf_counter() - start
-    validated = epoch % config.eval_every == 0 or epoch == config.max_epochs
+    validated = epoch % config.eval_every == 0 or epoch == upto
     better = np.zeros(len(progress), bool)
     for index in running:
         entry = {"epoch": epoch, "loss": float(losses[index]), "seconds": seconds}
-        if validated:
+        if isinstance(evaluator, FixedEpochs):
+            better[index] = epoch == upto
+        elif validated:
             start = time.perf_counter()
             entry |= _validate(evaluator, state, index)
             entry["evaluation_seconds"] = time.perf_counter() - start
             better[index] = entry[MONITOR] > progress[index]["best"]
         progress[index] = progress[index] | {"history": [*progress[index]["history"], entry]}
         if better[index]:
-            progress[index] |= {"best_epoch": epoch, "best": entry[MONITOR]}
+            progress[index] |= {"best_epoch": epoch, "best": entry.get(MONITOR, 0.0)}
     best = _better(saved.best, state.params, better) if better.any() else saved.best
     return TrainingCheckpoint(state, best, {"seeds": progress})
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from reland_jax import Reland, RelandError
+from reland_jax.bundle import read_manifest
 from reland_jax.config import Config
 from reland_jax.storage import load_trained
 from tests.e2e.conftest import Finished, merged
@@ -86,3 +87,47 @@ def test_what_was_trained_on_a_mesh_is_served_by_one_device(
     assert interactions.num_users % 4 or (interactions.num_items + 1) % 4
     model.save(tmp_path / "bundle")
     assert Reland.load(tmp_path / "bundle").recommend() == model.recommend()
+
+
+def test_a_refitted_model_has_learned_from_everything(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its weights are those of all interactions by NumPy; what was measured stays, and is told as such."""
+    config = Config.from_dict(merged(Reland("demo", backbone="ease")._config.to_dict(), settings()))
+    measured = Reland(config, variant="id", workdir=tmp_path / "work").fit()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("stamp.json")}
+    refitted = Reland(config, variant="id", workdir=tmp_path / "work").fit(refit=True)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    found = refitted._fitted().interactions
+    had = np.zeros((found.num_users, found.num_items))
+    had[found.user, found.item - 1] = 1
+    inverse = np.linalg.inv(had.T @ had + config.ease.regularisation * np.eye(found.num_items))
+    expected = np.eye(found.num_items) - inverse / np.diag(inverse)
+    weights = np.asarray(refitted._fitted().trained.params["weights"])[1:, 1:]
+    np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+    assert refitted.evaluate() == measured.evaluate() and measured.evaluate()["test"]
+    refitted.save(tmp_path / "bundle")
+    told = read_manifest(tmp_path / "bundle")
+    assert (told["model"], told["trained_on"]) == ("refitted", "all interactions")
+    assert told["metrics"] == measured.evaluate() and "not of this one" in told["metrics_of"]
+    loaded = Reland.load(tmp_path / "bundle")
+    assert loaded.evaluate() == measured.evaluate() and loaded.recommend() == refitted.recommend()
+    with pytest.raises(RelandError, match=r"refitted on all interactions.*fit\(refit=False\)"):
+        loaded.recommend(as_measured=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["sasrec", "lightgcn"])
+def test_a_refit_takes_the_epochs_of_the_measured_model(
+    finished: Callable[[str], Finished], backbone: str
+) -> None:
+    done = finished(backbone)
+    best = load_trained(done.workdir / "train" / "reland-seed0").summary.best_epoch
+    model = Reland(done.config, workdir=done.workdir).fit(refit=True)
+    assert model._fitted().trained.summary.epochs == best
+    assert (
+        model._fitted().splits.train.lengths().tolist()
+        == np.bincount(model._fitted().interactions.user).tolist()
+    )
+    assert model.evaluate()["test"] == done.results["variants"]["reland"]["test"]
+    assert len(model.recommend(k=3)) == 3 * model._fitted().interactions.num_users

@@ -50,7 +50,8 @@ def toy_bundle(folder: Path, backbone: str, variant: str = "reland") -> Bundle:
     behaviour[pool.seeds.user] = pool.behaviour
     whole = Bundle(
         config, variant, 0, interactions, REPEATS, inputs.texts.items, inputs.texts.rationales, pool,
-        inputs.assignment, learn_matching(behaviour, REPEATS.train, 6), trained, "origin",
+        inputs.assignment, learn_matching(behaviour, REPEATS.train, 6), trained,
+        {"valid": trained.summary.valid, "test": trained.summary.test}, "origin",
     )  # fmt: skip
     if not find_variant(variant).reads_rationales:
         whole = whole._replace(rationales=None, pool=None, assignment=None, matching=None)

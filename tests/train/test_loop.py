@@ -15,7 +15,7 @@ import pytest
 
 from reland_jax.config import EvalConfig, TrainConfig
 from reland_jax.models import Tables
-from reland_jax.train import Evaluator, FitResult, Task, fit
+from reland_jax.train import Evaluator, FitResult, FixedEpochs, Task, fit
 from reland_jax.types import RelandError, Splits
 from tests.toys import planted_splits, ragged
 from tests.train.toys import (
@@ -65,6 +65,17 @@ def test_it_learns_what_was_planted(trained: FitResult) -> None:
     best = max(entry["ndcg@10"] for entry in trained.history)
     assert best > 1.5 * constant_splits_ndcg(planted_splits())
     assert trained.history[trained.best_epoch - 1]["ndcg@10"] == best
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_so_many_epochs_without_validation_lead_where_they_led_with_it(toy: Toy, schedule: str) -> None:
+    """Neither patience nor a validation ends it, and the schedule refers to `max_epochs` as before."""
+    config = dataclasses.replace(SEQUENTIAL, schedule=schedule, max_epochs=4, patience=1)
+    validated = fit(*toy, dataclasses.replace(config, patience=9))
+    fixed = fit(toy[0], FixedEpochs(validated.best_epoch), config)
+    assert fixed.best_epoch == validated.best_epoch > 1
+    assert_same_tree(fixed.params, validated.params)
+    assert {name for entry in fixed.history for name in entry} == {"epoch", "loss", "seconds"}
 
 
 def test_collaborative_recommenders_learn_too_and_differently_with_another_seed() -> None:
