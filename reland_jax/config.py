@@ -272,6 +272,20 @@ class FusionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScoreConfig:
+    """What is added to the score of a backbone; by default nothing, as in the paper."""
+
+    text_kernel: float | None = _setting(
+        None, "f_item, reland: a learned metric between the texts of a user's items and of an item is added, "
+        "which starts as this multiple of the identity", above=0, added=True, none="there is none",
+    )  # fmt: skip
+    half_life: float = _setting(
+        1.0, "of sequences: newer items after which an item weighs half as much", above=0, added=True
+    )
+    recent: int = _setting(10, "of sequences: newest items that are read", low=1, added=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """The device mesh. No setting here changes a result by more than rounding."""
 
@@ -310,6 +324,7 @@ class Config:
     ease: EaseConfig = dataclasses.field(default_factory=EaseConfig)
     ials: IalsConfig = dataclasses.field(default_factory=IalsConfig)
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
+    score: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata={"machine": True})

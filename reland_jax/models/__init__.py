@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from reland_jax.config import FusionConfig, ModelConfig, nearest_name
+from reland_jax.config import FusionConfig, ModelConfig, ScoreConfig, nearest_name
 from reland_jax.linear import EaseConfig, IalsConfig
 from reland_jax.models.duorec import DuoRec
 from reland_jax.models.ease import Ease
@@ -124,6 +124,7 @@ def create_recommender(
     embedding_l2: float,
     rationales: int = 1,
     linear: EaseConfig | IalsConfig | None = None,
+    beside: ScoreConfig | None = None,
 ) -> Recommender | Linear:
     """Puts a backbone and its variant together.
 
@@ -137,6 +138,7 @@ def create_recommender(
         embedding_l2: BPR's penalty, for collaborative backbones.
         rationales: k, how many rationales a user is given, by a variant that reads any.
         linear: settings of a linear model.
+        beside: what is added to the score of a backbone; nothing where None.
 
     Raises:
         RelandError: unknown backbone.
@@ -152,7 +154,7 @@ def create_recommender(
         return entry.linear(linear, model.dim, num_items, *reads)
     width = entry.embeddings * model.dim
     backbone, seed_ids = entry.build(model, max_length), variant.ablation == SEED_ID.ablation
-    parts = (width, fusion, backbone, num_users, num_items, *reads, seed_ids)
+    parts = (width, fusion, backbone, num_users, num_items, *reads, seed_ids, beside or ScoreConfig())
     if entry.sequential:
         return SequentialRecommender(*parts, contrastive=entry.contrastive, attention=entry.attention)
     return CollaborativeRecommender(*parts, embedding_l2=embedding_l2)

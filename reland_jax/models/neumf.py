@@ -32,6 +32,11 @@ class NeuMF(DotProduct):
     config: ModelConfig
     multiplies = False
 
+    @property
+    def scored_width(self) -> int:
+        """Columns of what `score` reads, D + H."""
+        return self.config.dim + self.config.tower[0]
+
     def setup(self) -> None:
         """Declares the tower."""
         self.tower = Tower(self.config)

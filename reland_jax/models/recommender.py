@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import FusionConfig
+from reland_jax.config import FusionConfig, ScoreConfig
 from reland_jax.device import layer_products
 from reland_jax.mesh import DATA, MODEL, constrain
+from reland_jax.models.beside import TextKernel, recent_items, unit_texts
 from reland_jax.models.graph import Graph, Propagation
 from reland_jax.models.losses import (
     bpr_loss,
@@ -40,6 +41,9 @@ class Tables(NamedTuple, Generic[Array]):
         cosine: ``<float32>[U, n]``, their cosines; None if a user gets one rationale.
         propagation: the training graph, for backbones that use one; a `Graph` for attention, and where
             training samples neighbours.
+        profile: ``<float32>[U, T]``, for the text kernel of a backbone of sets: the sum of the unit texts of
+            every user's training items.
+        activity: ``<int32>[U]``, how many these are.
     """
 
     item_text: Array | None = None
@@ -47,6 +51,8 @@ class Tables(NamedTuple, Generic[Array]):
     seed: Array | None = None
     cosine: Array | None = None
     propagation: Propagation | Graph | None = None
+    profile: Array | None = None
+    activity: Array | None = None
 
 
 AnyTables: TypeAlias = Tables[np.ndarray] | Tables[jax.Array]
@@ -133,6 +139,7 @@ class Recommender(nn.Module):
         texts: whether items are represented by their texts too.
         rationales: k, how many rationales a user is given; 0 where none are read.
         seed_ids: whether a learned vector of the seed user's number takes the place of its rationale.
+        beside: what is added to the backbone's score.
     """
 
     width: int
@@ -143,6 +150,7 @@ class Recommender(nn.Module):
     texts: bool
     rationales: int
     seed_ids: bool = False
+    beside: ScoreConfig = ScoreConfig()
 
     init_scale = 0.02
 
@@ -152,6 +160,28 @@ class Recommender(nn.Module):
         text_init = nn.linear.default_kernel_init if scale is None else identity(scale)
         self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
         self.fuse = RationaleFusion(self.fusion, self.seed_ids)
+        if self.reads_kernel:
+            assert self.beside.text_kernel is not None
+            self.kernel = TextKernel(self.beside.text_kernel)
+
+    @property
+    def reads_kernel(self) -> bool:
+        """Whether a text kernel is added to the score."""
+        return self.texts and self.beside.text_kernel is not None
+
+    def with_texts(self, tables: Tables[jax.Array], items: jax.Array, index: jax.Array | None) -> jax.Array:
+        """Vectors of items ``<float32>[..., E]``, after what the text kernel multiplies, if there is one.
+
+        Args:
+            tables: see `Tables`.
+            items: of the backbone.
+            index: ``<int32>[...]``, which items they are; None for all in order.
+        """
+        if not self.reads_kernel:
+            return items
+        assert tables.item_text is not None
+        texts = unit_texts(tables.item_text if index is None else tables.item_text[index])
+        return jnp.concatenate([texts, items], -1)
 
     def fuse_rationales(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
@@ -217,17 +247,29 @@ class SequentialRecommender(Recommender):
     attention: bool = False
 
     def user_vectors(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
-        """Users at the given places of their sequences, ``<float32>[B, D]``."""
+        """Users at the given places of their sequences, ``<float32>[B, E]``."""
         return self.users_after(self.items(tables.item_text), tables, batch)
 
     def users_after(self, items: jax.Array, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """The same where the `item_vectors` are at hand."""
-        hidden = self._hidden(items, batch, train=False)
-        return self.fuse_rationales(tables, batch.user, hidden[batch.place], train=False)
+        hidden = self._hidden(items[:, -self.width :], batch, train=False)
+        users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=False)
+        return self._with_history(tables, batch, users)
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
-        """Items as they are scored, ``<float32>[I + 1, D]``."""
-        return self.items(tables.item_text)
+        """Items as they are scored, ``<float32>[I + 1, E]``."""
+        return self.with_texts(tables, self.items(tables.item_text), None)
+
+    def _with_history(self, tables: Tables[jax.Array], batch: SequenceBatch, users: jax.Array) -> jax.Array:
+        """Users ``<float32>[B, D]``, after what the text kernel says of their newest items."""
+        if not self.reads_kernel:
+            return users
+        assert tables.item_text is not None
+        recent, weight = recent_items(
+            batch.items, batch.position, batch.place, self.beside.half_life, self.beside.recent
+        )
+        mean = jnp.einsum("bn,bnt->bt", weight, unit_texts(tables.item_text[recent]))
+        return jnp.concatenate([self.kernel(mean), users], -1)
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """Scores ``<float32>[B, n]`` of users ``[B, D]`` with items ``[n, D]`` or ``[B, n, D]``."""
@@ -241,8 +283,9 @@ class SequentialRecommender(Recommender):
         items = self.items(tables.item_text)
         hidden = self._hidden(items, batch, train=True)
         users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=True)
+        users, scored = self._with_history(tables, batch, users), self.with_texts(tables, items, None)
         dtype = self.backbone.config.activations
-        loss = catalogue_cross_entropy(users, items, batch.target, batch.weight, self.num_items, dtype)
+        loss = catalogue_cross_entropy(users, scored, batch.target, batch.weight, self.num_items, dtype)
         if self.contrastive:
             loss += self._contrast(items, hidden, batch)
         return loss
@@ -277,16 +320,39 @@ class CollaborativeRecommender(Recommender):
         users, _ = self._layers(tables, train=False)
         everyone = constrain(jnp.arange(self.users.shape[0]), MODEL)
         fused = self.fuse_rationales(tables, everyone, self.backbone.readout(users), train=False)
-        return self.backbone.user_side(fused)
+        return self._with_history(tables, everyone, None, self.backbone.user_side(fused))
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, E]``."""
         _, items = self._layers(tables, train=False)
-        return self.backbone.item_side(self.backbone.readout(items))
+        return self.with_texts(tables, self.backbone.item_side(self.backbone.readout(items)), None)
 
-    def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
+    def score(self, users: jax.Array, items: jax.Array, train: bool = False) -> jax.Array:
         """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
-        return self.backbone.score(users, items)
+        if not self.reads_kernel or self.backbone.multiplies:
+            return self.backbone.score(users, items, train)
+        width = self.backbone.scored_width
+        texts = dot_product(users[..., :-width], items[..., :-width])
+        return texts + self.backbone.score(users[..., -width:], items[..., -width:], train)
+
+    def _with_history(
+        self, tables: Tables[jax.Array], user: jax.Array, target: jax.Array | None, users: jax.Array
+    ) -> jax.Array:
+        """Vectors of users, after what the text kernel says of what they had, if there is one.
+
+        Args:
+            tables: see `Tables`.
+            user: ``<int32>[B]``.
+            target: ``<int32>[B]``, an item of each that it is to be told from the others; None in a ranking.
+            users: ``<float32>[B, E]``, of the backbone.
+        """
+        if not self.reads_kernel:
+            return users
+        assert tables.profile is not None and tables.activity is not None and tables.item_text is not None
+        total, count = tables.profile[user], tables.activity[user]
+        if target is not None:
+            total, count = total - unit_texts(tables.item_text[target]), count - 1
+        return jnp.concatenate([self.kernel(total / jnp.maximum(count, 1)[:, None]), users], -1)
 
     def loss(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
         """BPR or cross-entropy, plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
@@ -296,25 +362,27 @@ class CollaborativeRecommender(Recommender):
         ids = self.users[batch.user], self.items.ids[chosen]
         users, items = self._batch_rows(tables, batch.user, chosen, ids)
         users = self.fuse_rationales(tables, batch.user, users, train=True)
-        sides = self.backbone.user_side(users), self.backbone.item_side(items)
-        scores = self.backbone.score(*sides, train=True)
+        users = self._with_history(tables, batch.user, batch.positive, self.backbone.user_side(users))
+        items = self.with_texts(tables, self.backbone.item_side(items), chosen)
+        scores = self.score(users, items, train=True)
         return bpr_loss(scores[:, :1], scores[:, 1:], batch.weight) + self._penalty(ids, batch.weight)
 
     def _cross_entropy(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
         """The loss over the catalogue, or over the items that stand for it."""
         of_users, of_items = self._layers(tables, train=True)
         users = self.fuse_rationales(tables, batch.user, self._rows(of_users, batch.user), train=True)
-        users = self.backbone.user_side(users)
+        users = self._with_history(tables, batch.user, batch.positive, self.backbone.user_side(users))
         items = self.backbone.item_side(self.backbone.readout(of_items, train=True))
+        items = self.with_texts(tables, items, None)
         rest = batch.positive, batch.weight, self.num_items
         if batch.negative is not None:
-            positive = self.backbone.score(users, items[batch.positive][:, None])
-            scores = self.backbone.score(users, items[batch.negative])
+            positive = self.score(users, items[batch.positive][:, None])
+            scores = self.score(users, items[batch.negative])
             loss = sampled_cross_entropy(positive, scores, rest[0], batch.negative, *rest[1:])
         elif self.backbone.multiplies:
             loss = catalogue_cross_entropy(users, items, *rest, self.backbone.config.activations)
         else:
-            loss = scored_cross_entropy(self.backbone.score, users, items, *rest)
+            loss = scored_cross_entropy(self.score, users, items, *rest)
         ids = self.users[batch.user], self.items.ids[batch.positive][:, None]
         return loss + self._penalty(ids, batch.weight)
 

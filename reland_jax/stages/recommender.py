@@ -44,6 +44,7 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
         embedding_l2=config.train.embedding_l2,
         rationales=rationales,
         linear=linear_settings(config),
+        beside=config.score,
     )
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reland_jax.config import LINEAR, Config, EvalConfig
+from reland_jax.config import LINEAR, Config, EvalConfig, ScoreConfig
 from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
@@ -145,6 +145,8 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool, epochs: i
         found += [config.fusion, config.retrieval.neighbours]
     if cold:
         found += [config.retrieval.cold_mismatch]
+    if config.score != ScoreConfig() and config.model.backbone not in LINEAR:
+        found += [config.score]
     if (linear := linear_settings(config)) is not None:
         found += [linear]
     if epochs is not None:

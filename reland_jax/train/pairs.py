@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from reland_jax.mesh import DATA, pad_to_axis
-from reland_jax.models import PairBatch
+from reland_jax.models import AnyTables, PairBatch, Tables
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged
 
@@ -39,6 +40,18 @@ def pair_data(train: Ragged) -> PairData:
     indptr, distinct = np.searchsorted(owner, np.arange(train.num_rows + 1)), distinct.astype(np.int32)
     arrays = {"user": user, "item": train.items, "indptr": indptr.astype(np.int32), "distinct": distinct}
     return PairData(**distribute(arrays))
+
+
+def with_profiles(tables: AnyTables, train: Ragged) -> AnyTables:
+    """The tables with `profile` and `activity`, the unit texts of every user's training items."""
+    assert tables.item_text is not None
+    texts = np.asarray(tables.item_text)
+    texts = texts / np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), 1e-9)
+    had = sparse.csr_array(
+        (np.ones(len(train.items), np.float32), train.items, train.indptr), (train.num_rows, len(texts))
+    )
+    profile, activity = np.asarray(had @ texts, np.float32), train.lengths().astype(np.int32)
+    return Tables(**(tables._asdict() | {"profile": profile, "activity": activity}))
 
 
 def sample_negatives(

@@ -21,6 +21,8 @@ ROWS = {
     "item_text": MODEL,
     "rationale": MODEL,
     "seed": MODEL,
+    "profile": MODEL,
+    "activity": MODEL,
     "cosine": MODEL,
     "to_users": MODEL,
     "to_items": MODEL,

@@ -50,7 +50,7 @@ from reland_jax.models import (
 )
 from reland_jax.train.closed_form import ClosedForm
 from reland_jax.train.linear import linear_task
-from reland_jax.train.pairs import CatalogueBatcher, PairBatcher, PairOrder, pair_data
+from reland_jax.train.pairs import CatalogueBatcher, PairBatcher, PairOrder, pair_data, with_profiles
 from reland_jax.train.placement import distribute
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -105,6 +105,8 @@ def create_task(
         raise RelandError(
             f"config.train.objective={config.objective!r}: this backbone is trained with {fitting}"
         )
+    if model.reads_kernel and not sequential:
+        tables = with_profiles(tables, splits.train)
     placed: Tables[jax.Array] = distribute(tables)
     if isinstance(model, SequentialRecommender):
         return _sequence_task(model, placed, splits, config, max_length)

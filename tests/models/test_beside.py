@@ -1,0 +1,117 @@
+"""What is added to the score of a backbone, against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reland_jax.config import ScoreConfig
+from reland_jax.models import Recommender
+from reland_jax.models.beside import recent_items
+from reland_jax.train.pairs import with_profiles
+from tests.models.test_recommender import (
+    DIM,
+    NUM_ITEMS,
+    NUM_USERS,
+    PAIRS,
+    SEQUENCES,
+    TABLES,
+    TEXT,
+    TRAIN,
+    apply,
+    batch_for,
+    random_params,
+    recommender,
+    score,
+    tables_of,
+)
+
+TEXTS = np.asarray(TABLES.item_text) / np.linalg.norm(np.asarray(TABLES.item_text), axis=1, keepdims=True)
+KNOWN = with_profiles(TABLES, TRAIN)
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def with_kernel(backbone: str, variant: str = "f_item") -> Recommender:
+    return recommender(backbone, variant).clone(beside=ScoreConfig(text_kernel=2.0, recent=2))
+
+
+def means(left_out: np.ndarray | None = None) -> np.ndarray:
+    """The mean unit text of every user's training items, or of those but one; zero where there are no others."""
+    rows = []
+    for user in range(NUM_USERS):
+        items = TRAIN.row(user).tolist()
+        if left_out is not None:
+            items.remove(left_out[user])
+        rows.append(TEXTS[items].mean(0) if items else np.zeros(TEXT))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("backbone", ["lightgcn", "ngcf", "neumf"])
+def test_a_kernel_of_texts_is_added_to_the_score_of_sets(backbone: str) -> None:
+    """In a ranking by all items of a user, in training by those that are not the target."""
+    model, plain = with_kernel(backbone), recommender(backbone, "f_item")
+    first = np.array([TRAIN.row(user)[0] for user in range(NUM_USERS)])
+    user = np.flatnonzero(TRAIN.lengths() > 1)[:4]
+    batch = PAIRS._replace(user=jnp.asarray(user), positive=jnp.asarray(first[user]), weight=jnp.ones(4))
+    whole = batch._replace(negative=None)
+    params = random_params(model.clone(beside=ScoreConfig()), batch)
+    metric = np.random.default_rng(3).normal(size=(TEXT, TEXT)).astype(np.float32)
+    kept = params["params"] | {"kernel": {"text_metric": jnp.asarray(metric)}}
+    tables = tables_of(model, KNOWN)
+
+    def scores(model: Recommender, params: Any) -> np.ndarray:
+        users, items = (
+            np.asarray(model.apply(params, tables, method=f"{kind}_vectors")) for kind in ("user", "item")
+        )
+        return score(model, params, users, items)
+
+    added = scores(model, {"params": kept}) - scores(plain, params)
+    np.testing.assert_allclose(added[:, 1:], (means() @ metric @ TEXTS.T)[:, 1:], **CLOSE)
+    rest = scores(plain, params)[user] + means(first)[user] @ metric @ TEXTS.T
+    squares = (np.asarray(params["params"]["user_embedding"])[user] ** 2).sum(1)
+    ids = np.asarray(params["params"]["items"]["id_embedding"])
+    of_all = np.log(np.exp(rest[:, 1:]).sum(1)) - rest[np.arange(4), first[user]]
+    expected = (of_all + 0.5 * 0.3 * (squares + (ids[first[user]] ** 2).sum(1))).mean()
+    found = model.apply({"params": kept}, tables, whole, method="loss", rngs=None)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    negative = np.asarray(batch.negative)
+    pairs = np.log1p(np.exp(np.take_along_axis(rest, negative, 1) - rest[np.arange(4), first[user]][:, None]))
+    squares += (ids[np.concatenate([first[user][:, None], negative], 1)] ** 2).sum((1, 2))
+    expected = (pairs.mean(1) + 0.5 * 0.3 * squares).mean()
+    assert float(model.apply({"params": kept}, tables, batch, method="loss")) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_kernel_reads_the_newest_items_of_a_sequence() -> None:
+    """Two of them here; each weighs half as much as the one after it."""
+    model, plain = with_kernel("sasrec"), recommender("sasrec", "f_item")
+    params = random_params(model, SEQUENCES)
+    metric = np.asarray(params["params"]["kernel"]["text_metric"])
+    items = apply(model, params, method="item_vectors")
+    assert items.shape == (NUM_ITEMS + 1, TEXT + DIM)
+    users = apply(model, params, SEQUENCES, method="user_vectors")
+    newest = [(4, 1), (2, 7), (8, 9)]
+    mean = np.stack([(2 * TEXTS[one] + TEXTS[other]) / 3 for one, other in newest])
+    np.testing.assert_allclose(users[:3, :TEXT], mean @ metric, **CLOSE)
+    own = apply(plain, params, SEQUENCES, method="user_vectors")
+    np.testing.assert_allclose(users[:, TEXT:], own, **CLOSE)
+    scores = (users @ items.T)[:, 1:]
+    losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(4), np.asarray(SEQUENCES.target) - 1]
+    assert float(apply(model, params, SEQUENCES, method="loss")) == pytest.approx(losses[:3].mean(), rel=1e-4)
+
+
+def test_the_items_of_one_sequence_are_not_read_for_another() -> None:
+    items, position = jnp.array([[3, 1, 4, 7, 2]]), jnp.array([[0, 1, 2, 0, 1]])
+    found, weight = recent_items(items, position, jnp.array([2, 3, 4]), 2.0, 4)
+    np.testing.assert_array_equal(found, [[4, 1, 3, 0], [7, 0, 0, 0], [2, 7, 0, 0]])
+    half = 0.5**0.5
+    total = 1 + half + 0.5
+    np.testing.assert_allclose(weight[0], [1 / total, half / total, 0.5 / total, 0], rtol=1e-6)
+    np.testing.assert_allclose(weight.sum(1), 1, rtol=1e-6)
+
+
+def test_id_has_no_kernel() -> None:
+    model = with_kernel("sasrec", "id")
+    assert "kernel" not in random_params(model, batch_for("sasrec"))["params"]
