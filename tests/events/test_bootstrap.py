@@ -80,18 +80,45 @@ def test_training_seeds_are_averaged() -> None:
     assert found.mean_ours == pytest.approx(np.mean(both), abs=1e-12)
 
 
+def _drawn_users(trial: int, users: int, rows: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
+    """Users, and the taste of the user of each row: rows of a user depend on each other."""
+    rng = np.random.default_rng(trial)
+    user = rng.integers(users, size=rows)
+    return rng, user, rng.normal(0, 1, users)[user]
+
+
+def _clicked(rng: np.random.Generator, taste: np.ndarray) -> np.ndarray:
+    return (rng.random(len(taste)) < 1 / (1 + np.exp(-taste))).astype(np.int8)
+
+
 @pytest.mark.slow
-def test_two_equal_rankers_differ_in_about_five_of_a_hundred() -> None:
-    rejected, trials = 0, 200
+def test_two_equal_rankers_differ_in_five_of_a_hundred() -> None:
+    rejected, trials, rows = 0, 1000, 600
     for trial in range(trials):
-        rng = np.random.default_rng(trial)
-        user = rng.integers(80, size=500)
-        taste = rng.normal(0, 1, 80)[user]  # rows of a user depend on each other
-        label = (rng.random(500) < 1 / (1 + np.exp(-taste))).astype(np.int8)
-        ours, baseline = (taste + rng.normal(0, 1, 500) for _ in range(2))
+        rng, user, taste = _drawn_users(trial, 120, rows)
+        label = _clicked(rng, taste)
+        ours, baseline = (taste + rng.normal(0, 1, rows) for _ in range(2))
         rejected += compare("auc", user, label, [ours], [baseline], draws=200, seed=trial).p_value < 0.05
-    # 5% of 200 is 10, with a standard deviation of 3.1.
-    assert 2 <= rejected <= 20
+    # 1.4 points are two standard deviations of a share of 5% in 1,000 runs.
+    assert abs(rejected / trials - 0.05) <= 0.014, rejected
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_true_difference_in_ninety_five_of_a_hundred() -> None:
+    def difference(rng: np.random.Generator, taste: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (_clicked(rng, taste), *(taste + rng.normal(0, spread, len(taste)) for spread in (0.5, 1)))
+
+    rng, _, taste = _drawn_users(10**6, 10**6, 10**6)
+    label, ours, baseline = difference(rng, taste)
+    true = float(metrics.auc(label, ours) or 0) - float(metrics.auc(label, baseline) or 0)
+    held, trials = 0, 600
+    for trial in range(trials):
+        rng, user, taste = _drawn_users(trial, 200, 800)
+        label, ours, baseline = difference(rng, taste)
+        found = compare("auc", user, label, [ours], [baseline], draws=200, seed=trial)
+        held += found.low <= true <= found.high
+    # A share of 95% in 600 runs has a standard deviation of 0.9 points; 200 draws blur the ends a little.
+    assert abs(held / trials - 0.95) <= 0.025, held
 
 
 @pytest.mark.parametrize(
