@@ -19,8 +19,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.harness import command_line
+from experiments.harness.about import about
 from experiments.harness.logs import log_to_console
 from experiments.harness.programs import keep_programs_of
+from experiments.harness.remaining import Remaining
 from experiments.harness.written import check_own
 from reland_jax.config import Config
 from reland_jax.files import write_json
@@ -92,9 +94,11 @@ def _train(made: Made) -> dict[str, dict[int, Trained]]:
 
     config = made.config
     runs: dict[str, dict[int, Trained]] = {variant: {} for variant in config.variants}
+    remaining = Remaining(config)
     for seed in config.seeds_of_training:
         for variant in config.variants:
-            runs[variant][seed] = made.make(training(made, variant, seed))
+            runs[variant][seed] = made.make(training(made, variant, seed, on_epoch=remaining.epoch))
+            remaining.trained()
     return runs
 
 
@@ -103,12 +107,12 @@ def _report(made: Made, runs: Runs) -> dict[str, object]:
     import jax
 
     from reland_jax.records import to_plain
-    from reland_jax.report import comparison_table, report_content, write_report
+    from reland_jax.report import console_report, report_content, write_report
     from reland_jax.results import summarise
     from reland_jax.stages import inputs_of, lists_to_show, users_to_show
 
     config, workdir, inputs = made.config, made.workdir, inputs_of(made)
-    results = summarise(config, inputs, runs, made.seconds)
+    results = summarise(config, inputs, runs, made.seconds, about(workdir))
     plain = to_plain(results)
     users, seed = users_to_show(made), config.seeds_of_training[0]
     lists = {name: lists_to_show(made, trained[seed], name, seed, users) for name, trained in runs.items()}
@@ -117,7 +121,7 @@ def _report(made: Made, runs: Runs) -> dict[str, object]:
         return plain
     write_json(workdir / "results.json", plain, private=True)  # its settings may name users
     write_report(workdir / "report.html", content)
-    print(comparison_table(results))
+    print(console_report(results))
     print(f"\nresults: {workdir / 'results.json'}\nreport:  {workdir / 'report.html'}")
     return plain
 

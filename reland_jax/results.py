@@ -16,9 +16,10 @@ from reland_jax.config import Config
 from reland_jax.device import drawn_rate, matmul_precision, sizes
 from reland_jax.eval import HeldOut, evaluation_notes, held_out, per_user_metrics
 from reland_jax.eval.significance import Corrected, corrected, paired_comparison
+from reland_jax.overview import Overview, overview
 from reland_jax.pool import PoolSummary, pool_summary
 from reland_jax.storage import Inputs, Trained, TrainingSummary
-from reland_jax.types import COMPARED, PARTS, LoadReport
+from reland_jax.types import COMPARED, NDCG, PARTS, LoadReport
 from reland_jax.variants import PAIRS, find_variant
 
 Runs = Mapping[str, Mapping[int, Trained]]
@@ -102,6 +103,8 @@ class RunResults:
         pool: the reasoning pool.
         stage_seconds: of every stage.
         environment: see `environment`, and under "config" all settings.
+        overview: what the figures are read beside.
+        about: "command", "finished" (time, UTC) and "commit" of the code, "" where one is not known.
     """
 
     dataset: str
@@ -116,12 +119,30 @@ class RunResults:
     pool: PoolFigures
     stage_seconds: Mapping[str, float]
     environment: Mapping[str, object]
+    overview: Overview
+    about: Mapping[str, str]
 
 
-def summarise(config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping[str, float]) -> RunResults:
-    """Sums up the trainings of a run."""
+def summarise(
+    config: Config,
+    inputs: Inputs,
+    runs: Runs,
+    stage_seconds: Mapping[str, float],
+    about: Mapping[str, str] | None = None,
+) -> RunResults:
+    """Sums up the trainings of a run.
+
+    Args:
+        config: all settings.
+        inputs: artefacts of the stages before training.
+        runs: the trainings.
+        stage_seconds: of every stage.
+        about: see `RunResults`.
+    """
     held = held_out(inputs.splits, config.eval)
     pool = _pool(config, inputs)
+    per_user = _per_user(runs)
+    lists = {name: trained[min(trained)].lists for name, trained in runs.items()}
     return RunResults(
         dataset=os.path.basename(config.data.name.rstrip("/")),
         backbone=config.model.backbone,
@@ -130,11 +151,13 @@ def summarise(config: Config, inputs: Inputs, runs: Runs, stage_seconds: Mapping
         held_out=held,
         notes=_notes(config, inputs, held),
         variants={name: _variant(name, trained, pool) for name, trained in runs.items()},
-        significance=_significance(runs),
+        significance=_significance(per_user),
         data=inputs.interactions.report,
         pool=pool,
         stage_seconds=stage_seconds,
         environment=environment() | _dropped(config) | {"config": config.to_keep()},
+        overview=overview(config, inputs, lists, {name: found[NDCG] for name, found in per_user.items()}),
+        about=about or {},
     )
 
 
@@ -204,18 +227,22 @@ def _variant(variant: str, trained: Mapping[int, Trained], pool: PoolSummary) ->
     return VariantResults(**values, per_seed=AllPerSeed(**per_seed))
 
 
-def _significance(runs: Runs) -> dict[str, dict[str, Corrected]]:
-    """Paired comparisons over users of the per-user test metrics averaged over seeds, Holm-corrected.
-
-    There are none where a single user is tested.
-    """
-    means = {
+def _per_user(runs: Runs) -> dict[str, dict[str, np.ndarray]]:
+    """Variant -> metric -> ``<float64>[tested users]``, per-user test metrics averaged over seeds."""
+    return {
         variant: {
             name: np.mean([per_user_metrics(t.ranks["test"], (10,))[name] for t in trained.values()], axis=0)
             for name in COMPARED
         }
         for variant, trained in runs.items()
     }
+
+
+def _significance(means: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, Corrected]]:
+    """Paired comparisons over users of what `_per_user` gives, Holm-corrected.
+
+    There are none where a single user is tested.
+    """
     users = min((len(values) for metrics in means.values() for values in metrics.values()), default=0)
     pairs = PAIRS if users >= FEWEST_USERS else ()
     cells = [(pair, name) for pair in pairs for name in COMPARED if means.keys() >= {*pair}]

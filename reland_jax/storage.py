@@ -145,7 +145,7 @@ class TrainingSummary:
 
 
 class Lists(NamedTuple):
-    """The best items of a few users after their validation items, for people to look at.
+    """The best items of some users after their validation items.
 
     Attributes:
         user: ``<int64>[n]``.
@@ -169,7 +169,7 @@ class Trained(NamedTuple):
         params: its parameters; None if it was read back (`load_trained_params`).
         summary: its figures.
         ranks: by part of the split, ranks of every target.
-        lists: of the users that the report was to show.
+        lists: of the users that the report was to show, and of others drawn at random.
     """
 
     params: Any

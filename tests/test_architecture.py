@@ -57,8 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rankers": SHARED | {"models", "text", "train"},
     "artefacts": GROUND,
     "storage": CONTRACTS | {"artefacts", "data", "pool", "train"},
-    "results": CONTRACTS | {"device", "storage", "pool", "eval"},
-    "report": CONTRACTS | {"results", "storage", "data", "pool"},
+    "overview": CONTRACTS | {"mesh", "storage", "pool", "eval"},
+    "results": CONTRACTS | {"device", "storage", "overview", "pool", "eval"},
+    "report": CONTRACTS | {"results", "overview", "storage", "data", "pool"},
     "flow": CONTRACTS | {"mesh", "artefacts"},
     "stages": SHARED
     | {"artefacts", "storage", "flow"}

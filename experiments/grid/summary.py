@@ -17,17 +17,13 @@ from experiments.grid.pooled import PooledTests
 from experiments.grid.scores import Group, GroupPool, Scores
 from reland_jax.config import Config
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison, stars
-from reland_jax.records import stored
+from reland_jax.overview import Figures, Level, levels_of, mean_or_none, relative
 from reland_jax.report import TABLE_2
 from reland_jax.results import PerSeed
 from reland_jax.types import COMPARED, NDCG, PARTS
 from reland_jax.variants import ABLATIONS, EXPECTED, F_ITEM, ID, PAIRS, RELAND, VARIANTS, Pair
 
-LEVELS = ("L1", "L2", "L3", "L4")
 ENOUGH_SEEDS = 5
-
-Figures = Mapping[str, float | None]
-"""Metric, variant or pair -> figure; None where there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,25 +77,6 @@ class Judged(Contrast):
     p_holm: float
     stars: str
     significant_gain: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Level:
-    """Users of one level of activity.
-
-    Attributes:
-        level: of `LEVELS`.
-        users: how many.
-        interactions: the fewest and the most of them; None where nobody is on the level.
-        ndcg: variant -> mean test NDCG@10.
-        gains: pair -> relative gain.
-    """
-
-    level: str
-    users: int
-    interactions: tuple[int, int] | None
-    ndcg: Figures = dataclasses.field(metadata=stored(NDCG))
-    gains: Figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,25 +192,6 @@ class GridSummary:
     environment: Mapping[str, object]
 
 
-def activity_levels(activity: np.ndarray) -> np.ndarray:
-    """The quartile of each user by number of interactions (paper, Table 5).
-
-    A user's level is the number of quartiles (the smallest numbers that 25%, 50% and 75% of the users
-    do not exceed) that its number exceeds. Users with the same number are on the same level, so levels
-    differ in size and one may be empty.
-
-    Args:
-        activity: ``<int64>[n]``, number of interactions of every user; may be empty.
-
-    Returns:
-        ``<int64>[n]`` from 0, the least active, to 3.
-    """
-    if not len(activity):
-        return np.zeros(0, np.int64)
-    quartiles = np.quantile(activity, [0.25, 0.5, 0.75], method="inverted_cdf")
-    return np.searchsorted(quartiles, activity, side="left")
-
-
 def summarise_group(group: Group) -> GroupSummary:
     """Cells, comparisons before correction, and activity levels of a group.
 
@@ -302,8 +260,8 @@ def _cell(
         difference = {name: float(np.mean(test[name])) - paper[name] for name in COMPARED}
     return CellFigures(
         seeds=seeds,
-        valid={name: _mean(values) for name, values in valid.items()},
-        test={name: _mean(values) for name, values in test.items()},
+        valid={name: mean_or_none(values) for name, values in valid.items()},
+        test={name: mean_or_none(values) for name, values in test.items()},
         seconds_per_epoch=float(np.median(seconds)) if seeds else None,
         per_seed=PerSeed(
             valid, test, [each.epochs for each in summaries], [each.best_epoch for each in summaries], seconds
@@ -336,27 +294,16 @@ def _levels(group: Group) -> list[Level]:
     if not seeds:
         return []
     activity = group.activity[group.runs[variants[0]][seeds[0]].users]
-    level = activity_levels(activity)
-    per_user = {variant: _over_seeds(group.runs[variant], seeds, NDCG) for variant in variants}
-    return [
-        _level(name, activity[level == place], {v: per_user[v][level == place] for v in variants})
-        for place, name in enumerate(LEVELS)
-    ]
-
-
-def _level(name: str, activity: np.ndarray, per_user: Mapping[str, np.ndarray]) -> Level:
-    means = {variant: _mean(values) for variant, values in per_user.items()}
-    pairs = [pair for pair in EXPECTED if pair.ours == RELAND.name and means.keys() >= {*pair}]
-    gains = {pair.name: _relative(means[pair.ours], means[pair.base]) for pair in pairs}
-    span = (int(activity.min()), int(activity.max())) if len(activity) else None
-    return Level(name, len(activity), span, means, gains)
+    return levels_of(
+        activity, {variant: _over_seeds(group.runs[variant], seeds, NDCG) for variant in variants}
+    )
 
 
 def _relative_of(runs: Mapping[str, Mapping[int, Scores]], pair: Pair) -> float | None:
     seeds = _shared_seeds(runs, pair)
     if not seeds:
         return None
-    return _relative(*(_mean(_over_seeds(runs[variant], seeds, NDCG)) for variant in pair))
+    return relative(*(mean_or_none(_over_seeds(runs[variant], seeds, NDCG)) for variant in pair))
 
 
 def _shared_seeds(runs: Mapping[str, Mapping[int, Scores]], variants: Sequence[str]) -> list[int]:
@@ -434,12 +381,4 @@ def _mean_gain(found: Sequence[Judged]) -> MeanGain:
 def _mean_of_all(values: Sequence[float | None]) -> float | None:
     """The mean, unless one is missing."""
     known = [value for value in values if value is not None]
-    return _mean(known) if len(known) == len(values) else None
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float | None:
-    return float(np.mean(values)) if len(values) else None
-
-
-def _relative(value: float | None, base: float | None) -> float | None:
-    return None if value is None or not base else value / base - 1
+    return mean_or_none(known) if len(known) == len(values) else None

@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from reland_jax.device import sizes
 from reland_jax.eval.ranks import Vectors
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.types import PADDING_ITEM, Splits
+
+_MOST_AT_A_TIME = 256
 
 
 @partial(jax.jit, static_argnames=("count", "num_items"))
@@ -74,11 +77,10 @@ def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
     filled_up = scores.shape[1] > num_items + 1
     return scores.at[:, num_items + 1 :].set(-jnp.inf) if filled_up else scores
 
-
 def best_items(
     vectors: Vectors, splits: Splits, users: np.ndarray, count: int, mask_history: bool
 ) -> np.ndarray:
-    """The best items of users after their validation items.
+    """The best items of users after their validation items, some users at a time.
 
     Args:
         vectors: of all users and items, for the test part.
@@ -91,7 +93,14 @@ def best_items(
         ``<int32>[B, min(K, I)]``, best first; where fewer are left a list ends with `PADDING_ITEM`.
     """
     masked = _history(splits, users) if mask_history else np.zeros((len(users), 1), np.int32)
-    return recommend(vectors, jnp.asarray(users), jnp.asarray(masked), count, splits.num_items)[0]
+    most = int(np.clip(sizes().score_bytes // (8 * (splits.num_items + 1)), 1, _MOST_AT_A_TIME))
+    tiles = max(1, -(-len(users) // most))
+    rows = np.arange(tiles * -(-len(users) // tiles)).reshape(tiles, -1) % max(len(users), 1)
+    found = [
+        recommend(vectors, jnp.asarray(users[at]), jnp.asarray(masked[at]), count, splits.num_items)[0]
+        for at in rows
+    ]
+    return np.concatenate(found)[: len(users)]
 
 
 def _history(splits: Splits, users: np.ndarray) -> np.ndarray:

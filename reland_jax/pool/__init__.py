@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reland_jax.pool.build import (
     build_pool,
+    expected_cost,
     missing_answers_note,
     pool_ledger,
     pool_provenance,
@@ -37,6 +38,7 @@ __all__ = [
     "build_pool",
     "build_prompt",
     "clean_title",
+    "expected_cost",
     "load_pool",
     "make_provider",
     "parse_response",

@@ -10,7 +10,7 @@ import numpy as np
 
 from reland_jax.config import DataConfig, LLMConfig, PoolConfig
 from reland_jax.pool.asking.journal import Journal
-from reland_jax.pool.asking.money import ledger
+from reland_jax.pool.asking.money import Estimate, estimate, ledger
 from reland_jax.pool.asking.records import journal_path
 from reland_jax.pool.contract import HEURISTIC, Problem, Provider, SeedRationales
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
@@ -155,6 +155,28 @@ def pool_ledger(config: PoolConfig, llm: LLMConfig, folder: str | Path) -> dict[
         return {}
     with Journal(path) as journal:
         return ledger(journal.usage(), llm)
+
+
+def expected_cost(
+    seeds: SeedSet,
+    train: Ragged,
+    interactions: Interactions,
+    config: PoolConfig,
+    data: DataConfig,
+    llm: LLMConfig,
+) -> Estimate:
+    """What asking an LLM about seed users would take, whoever wrote about them; nothing is sent.
+
+    Args:
+        seeds: the seed users.
+        train: training items; only these would be shown.
+        interactions: external ids and the text fields of the items.
+        config: model, history, kind of prompt.
+        data: `text_fields` and `domain`.
+        llm: prices.
+    """
+    made = pool_requests(seeds, train, interactions, config, data)
+    return estimate(made.requests, config, llm, (), made.step0)
 
 
 def refuse_to_pay_again(config: PoolConfig, llm: LLMConfig, workdir: Path, damage: str) -> None:

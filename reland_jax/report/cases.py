@@ -9,7 +9,7 @@ import numpy as np
 from reland_jax.config import Config
 from reland_jax.data import report_lines
 from reland_jax.plain import text_columns
-from reland_jax.report.content import Case, ItemLabel, ReportContent
+from reland_jax.report.content import Case, GivenRationale, ItemLabel, ReportContent
 from reland_jax.results import RunResults
 from reland_jax.storage import Inputs
 from reland_jax.strings import as_strings
@@ -42,7 +42,7 @@ def report_content(
         cluster_sizes=np.bincount(inputs.clusters[inputs.clusters >= 0]),
         assignment=inputs.assignment,
         cases=[
-            _case(inputs, label, user, {variant: found[row] for variant, found in lists.items()})
+            _case(config, inputs, label, user, {variant: found[row] for variant, found in lists.items()})
             for row, user in enumerate(users.tolist())
         ],
         problems=inputs.built.problems,
@@ -50,25 +50,50 @@ def report_content(
     )
 
 
-def _case(inputs: Inputs, label: Labels, user: int, found: Mapping[str, np.ndarray]) -> Case:
-    seed = int(inputs.assignment.seed[user, 0])
-    pool, splits = inputs.built.pool, inputs.splits
-    rationale, ids = pool.rationales[seed], inputs.interactions.ids.users
+def _case(config: Config, inputs: Inputs, label: Labels, user: int, found: Mapping[str, np.ndarray]) -> Case:
+    splits = inputs.splits
     targets = list(dict.fromkeys(splits.test.row(user).tolist()))
-    had = {*splits.train.row(user).tolist(), *splits.valid.row(user).tolist()}
+    history = [*splits.train.row(user).tolist(), *splits.valid.row(user).tolist()]
+    had, valid = {*history}, len(splits.valid.row(user))
     return Case(
-        user_id=str(ids[user]),
-        history=label.all(splits.train.row(user)),
-        seed_user_id=str(ids[pool.seeds.user[seed]]),
-        cosine=float(inputs.assignment.cosine[user, 0]),
-        step1=rationale.step1,
-        step2=rationale.step2,
+        user_id=str(inputs.interactions.ids.users[user]),
+        history=label.all(history),
+        held_for_validation=valid,
+        was_read=_was_read(config, len(history), valid),
+        rationales=_given(inputs, user),
         recommendations={
             variant: label.all(items[items != PADDING_ITEM]) for variant, items in found.items()
         },
         targets=label.all(targets),
         had_before=[one.item_id for one in label.all([item for item in targets if item in had])],
     )
+
+
+def _given(inputs: Inputs, user: int) -> list[GivenRationale]:
+    """The rationales of a user's seed users, nearest first."""
+    pool, ids = inputs.built.pool, inputs.interactions.ids.users
+    nearest = zip(inputs.assignment.seed[user], inputs.assignment.cosine[user], strict=True)
+    return [
+        GivenRationale(
+            str(ids[pool.seeds.user[row]]),
+            float(cosine),
+            pool.rationales[row].step1,
+            pool.rationales[row].step2,
+        )
+        for row, cosine in nearest
+    ]
+
+
+def _was_read(config: Config, items: int, valid: int) -> str:
+    """What of a user's items the model read for its test lists; see `train.tasks` and `train.linear`."""
+    if config.train.objective == "bpr":
+        return (
+            f"The user's vector was trained on the first {items - valid} of these items. Those marked as "
+            "validation were not read; the choice of the best epoch looked at them."
+        )
+    read = min(items, config.data.max_length) if config.train.objective in ("prefix", "shifted") else items
+    which = f"all {items} items" if read == items else f"the last {read} of these {items} items"
+    return f"For these lists the models read {which}, those marked as validation too."
 
 
 class Labels:

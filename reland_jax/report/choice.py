@@ -9,6 +9,9 @@ import numpy as np
 from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
+CASES = 6
+"""Users that a report shows in full."""
+
 _MOST_COMPARED = 20_000
 """Of more ids the nearest to a wrong one is not looked for."""
 
@@ -34,7 +37,7 @@ def users_to_show(wanted: Sequence[str], users: np.ndarray) -> np.ndarray:
     return np.array(list(dict.fromkeys(found)), np.int64)
 
 
-def cases_to_show(wanted: Sequence[str], users: np.ndarray, tested: np.ndarray, count: int = 6) -> np.ndarray:
+def cases_to_show(wanted: Sequence[str], users: np.ndarray, tested: np.ndarray, count: int) -> np.ndarray:
     """Users to show: all that were asked for, then users drawn at random who have a test target.
 
     They are drawn without looking at any recommendation, so that the page shows no selected successes.

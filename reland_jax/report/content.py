@@ -24,16 +24,32 @@ class ItemLabel(NamedTuple):
     title: str = ""
 
 
+class GivenRationale(NamedTuple):
+    """A rationale that a user is given.
+
+    Attributes:
+        seed_user_id: external id of the seed user from whose history it was written; the user's own id for a
+            seed user.
+        weight: cosine of the two users, in [-1, 1], which its share of the attention is multiplied by.
+        step1: its first step, shown as the explanation.
+        step2: its second step, the text that is encoded.
+    """
+
+    seed_user_id: str
+    weight: float
+    step1: str
+    step2: str
+
+
 class Case(NamedTuple):
     """One user's recommendations and what they rest on (paper, Fig. 8).
 
     Attributes:
         user_id: external id of the user.
-        history: training items, oldest first.
-        seed_user_id: external id of the matched seed user; equal to `user_id` for a seed user.
-        cosine: similarity of the two, in [-1, 1].
-        step1: the rationale's first step, shown as the explanation.
-        step2: the rationale's second step, the text that is encoded.
+        history: training items and then validation items, oldest first.
+        held_for_validation: how many of the last ones are validation items.
+        was_read: what of them the model read for the lists, in a sentence.
+        rationales: of the matched seed users, nearest first.
         recommendations: variant -> items, best first; fewer than usual where no more are left for the user.
         targets: the held-out test items (one under leave-one-out), each once.
         had_before: ids of the targets that the user has had before.
@@ -41,10 +57,9 @@ class Case(NamedTuple):
 
     user_id: str
     history: Sequence[ItemLabel]
-    seed_user_id: str
-    cosine: float
-    step1: str
-    step2: str
+    held_for_validation: int
+    was_read: str
+    rationales: Sequence[GivenRationale]
     recommendations: Mapping[str, Sequence[ItemLabel]]
     targets: Sequence[ItemLabel]
     had_before: Sequence[str] = ()

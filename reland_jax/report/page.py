@@ -12,14 +12,14 @@ from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
 from reland_jax.report.render import render
 from reland_jax.report.tables import Table
+from reland_jax.results import RunResults
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 SECTIONS = (
     ("results", "Results"),
-    ("data", "Data"),
-    ("validation", "Validation"),
+    ("data", "Run and data"),
     ("seeds", "Seed users"),
     ("assignment", "Matching"),
     ("cases", "Cases"),
@@ -58,11 +58,14 @@ def _values(content: ReportContent) -> dict[str, object]:
         "dataset": results.dataset,
         "backbone": BACKBONE_NAMES.get(results.backbone, results.backbone),
         "headline": words.headline(results),
-        "warning": words.writer_warning(results.pool.provider),
+        "warnings": words.warnings(results),
         "sections": SECTIONS,
         "tables": tables.result_tables(results),
         "notes": results.notes,
         "masked": content.masked,
+        "run": tables.of_the_run(results),
+        # A flag on a line, as a shell takes it too.
+        "command": results.about.get("command", "").replace(" --", " \\\n  --"),
         "data": Table("What was read, taken away and left.", ("what", "value"), content.data),
         "plots": _plots(content),
         "seeds_words": words.seeds_words(content),
@@ -71,7 +74,8 @@ def _values(content: ReportContent) -> dict[str, object]:
         "shown_history": _SHOWN_HISTORY,
         "provider": results.pool.provider,
         "models": results.pool.models,
-        "cost": words.cost_table(results.pool, len(content.activity)),
+        "cost": words.cost_of(results, len(content.activity)),
+        "stages": tables.of_stages(results),
         "environment": _settings("What the run ran on.", results.environment),
         "config": _settings("Every setting of the run.", content.config),
         "problems": content.problems,
@@ -84,11 +88,22 @@ def _plots(content: ReportContent) -> dict[str, Markup]:
 
     # The drawings are ours and matplotlib escapes the texts in them; all else on the page is escaped here.
     return {
+        "gains": Markup(plots.gain_intervals(_gain_bars(content.results))),
         "validation": Markup(plots.validation_curves(tables.histories(content.results))),
         "activity": Markup(plots.activity_histogram(content.activity, content.seeds)),
         "clusters": Markup(plots.cluster_scatter(content.cluster_sizes, content.seeds)),
         "cosines": Markup(plots.cosine_histogram(content.assignment, content.seeds)),
     }
+
+
+def _gain_bars(results: RunResults) -> list[plots.GainBar]:
+    return [
+        plots.GainBar(f"{pair} {metric.upper()}", *shares, test.is_gain)
+        for pair, metrics in results.significance.items()
+        for metric, test in metrics.items()
+        if (base := test.mean_baseline)
+        for shares in [(test.low / base, test.difference / base, test.high / base)]
+    ]
 
 
 def _settings(caption: str, values: Mapping[str, object]) -> Table:

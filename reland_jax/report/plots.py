@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,53 @@ _VARIANT_STYLES = {
     F_ITEM.name: (_ORANGE, "--", "^"),
     RELAND.name: (_BLUE, "-", "o"),
 }
+_BACKGROUND = "background: var(--paper, #ffffff)"
+_NAMESPACE = "http://www.w3.org/2000/svg"
 _HOW_STYLES = {REPRESENTATIVE: (_BLUE, "-"), IMPORTANT: (_ORANGE, "--")}
 _BINS = 40
+_INCHES, _POINTS = (5.2, 3.7), 11
+"""Size of a drawing and of the text in it: about 370 units wide, so that it can be read on a phone."""
+
+
+class GainBar(NamedTuple):
+    """A gain with its interval.
+
+    Attributes:
+        name: what is compared.
+        low: lower end, as a share of the baseline; 0.01 is one percent.
+        gain: in the same unit.
+        high: upper end.
+        is_gain: whether it is a gain with significance.
+    """
+
+    name: str
+    low: float
+    gain: float
+    high: float
+    is_gain: bool
+
+
+def gain_intervals(bars: Sequence[GainBar], name: str = "gains") -> str:
+    """Relative gains with their 95% intervals, one row each.
+
+    Args:
+        bars: from top to bottom.
+        name: of the drawing, for several on one page.
+    """
+    figure, axes = _new_figure("gain on test, with 95% interval", "", max(2.2, 1.3 + 0.36 * len(bars)))
+    for place, bar in enumerate(bars):
+        colour = _BLUE if bar.is_gain else _GREY
+        axes.plot([100 * bar.low, 100 * bar.high], [-place, -place], color=colour, linewidth=2.4)
+        axes.plot([100 * bar.gain], [-place], "o", color=colour, markersize=7)
+    if bars:
+        axes.axvline(0, color=_INK, linewidth=0.9)
+        axes.set_yticks([-place for place in range(len(bars))], [bar.name for bar in bars])
+        axes.set_ylim(0.6 - len(bars), 0.6)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:+g}%" if share else "0%")
+        axes.locator_params(axis="x", nbins=6)
+        for colour, label in ((_BLUE, "p < 0.05 after Holm"), (_GREY, "not significant, or a loss")):
+            axes.plot([], [], "o-", color=colour, label=label)
+    return _finish(figure, axes, bool(bars), name, "Relative gains on test with 95% intervals")
 
 
 def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -136,15 +181,15 @@ def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
     return _finish(figure, axes, drawn, "clusters", label)
 
 
-def _new_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def _new_figure(x_label: str, y_label: str, height: float = _INCHES[1]) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     # A Figure of its own, not pyplot's: no global state and no display needed.
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(_INCHES[0], height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel(y_label, color=_INK)
-    axes.tick_params(colors=_INK, which="both")
+    axes.set_xlabel(x_label, color=_INK, fontsize=_POINTS)
+    axes.set_ylabel(y_label, color=_INK, fontsize=_POINTS)
+    axes.tick_params(colors=_INK, which="both", labelsize=_POINTS)
     axes.grid(color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -156,7 +201,11 @@ def _new_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 def _finish(figure: Figure, axes: Axes, drawn: bool, name: str, label: str) -> str:
     if drawn:
-        axes.legend(labelcolor=_INK, frameon=False, fontsize=9)
+        # Above the axes, where it covers nothing.
+        axes.legend(
+            labelcolor=_INK, frameon=False, fontsize=_POINTS, loc="lower left", bbox_to_anchor=(0, 1),
+            borderaxespad=0.2,
+        )  # fmt: skip
     else:
         axes.text(0.5, 0.5, "nothing was recorded", color=_INK, ha="center", transform=axes.transAxes)
     return _to_svg(figure, name, label)
@@ -188,7 +237,8 @@ def _to_svg(figure: Figure, name: str, label: str) -> str:
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
     # Without width and height the drawing takes the width of the page.
-    opening = rf'<svg \1 role="img" aria-label="{label}">'
+    # With its namespace it is a file of its own, too, which notebooks and browsers show.
+    opening = rf'<svg xmlns="{_NAMESPACE}" \1 role="img" aria-label="{label}" style="{_BACKGROUND}">'
     return re.sub(r'<svg[^>]*(viewBox="[^"]+")[^>]*>', opening, svg, count=1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,10 @@ from reland_jax.types import COMPARED, MRR, NDCG
 from reland_jax.variants import BY_NAME, ID, Pair
 
 METRICS = (*COMPARED, MRR)
+POPULARITY = "(popularity)"
+ABOUT = {"finished": "finished", "code": "commit"}
+"""Name for people -> key of `RunResults.about`."""
+
 MISSING = "–"
 
 
@@ -41,30 +45,92 @@ def histories(results: RunResults) -> dict[str, Sequence[Mapping[str, float]]]:
 
 
 def comparison(results: RunResults) -> Table:
-    """Every variant's NDCG, HR and MRR at 10 on test and validation, and its seconds per epoch.
+    """NDCG, HR and MRR at 10 on test: of a list by popularity, then of every variant.
 
-    A test figure is followed by its gain over `id`, and by a star where it is above `id`'s with
+    A figure of a variant is followed by its gain over `id`, and by a star where it is above `id`'s with
     p < 0.05 after Holm (docs/method.md, "Significance").
     """
+    rows = [(POPULARITY, *(_number(results.overview.popularity[metric]) for metric in METRICS))]
+    rows += [(name, *(_test_cell(results, name, metric) for metric in METRICS)) for name in in_order(results)]
+    star = " * = above id, p < 0.05 after Holm." if results.significance else ""
+    caption = (
+        f"Test, full ranking over all items; in brackets the gain over id.{star} By popularity everybody "
+        "gets the items with the most training interactions."
+    )
+    return Table(caption, ("variant", *(f"test {metric.upper()}" for metric in METRICS)), rows)
+
+
+def trainings(results: RunResults) -> Table:
+    """Every variant's metrics on validation, its epochs and its seconds per epoch."""
     rows = []
     for name, one in in_order(results).items():
-        test = [_test_cell(results, name, metric) for metric in METRICS]
         valid = [_number(one.valid[metric]) for metric in METRICS]
-        effort = (_seconds(one.seconds_per_epoch), str(one.best_epoch), str(one.epochs))
-        rows.append((name, *test, *valid, *effort))
-    star = " * = above id, p < 0.05 after Holm." if results.significance else ""
-    return Table(
-        f"Full ranking over all items; in brackets the gain over id.{star}",
-        (
-            "variant",
-            *(f"test {metric.upper()}" for metric in METRICS),
-            *(f"valid {metric.upper()}" for metric in METRICS),
-            "s/epoch",
-            "best epoch",
-            "epochs",
-        ),
-        rows,
+        rows.append((name, *valid, str(one.best_epoch), str(one.epochs), _seconds(one.seconds_per_epoch)))
+    header = (
+        "variant",
+        *(f"valid {metric.upper()}" for metric in METRICS),
+        "best epoch",
+        "epochs",
+        "s/epoch",
     )
+    return Table("Validation and training.", header, rows)
+
+
+def by_activity(results: RunResults) -> Table:
+    """NDCG@10 and the gains of `reland` by how many training interactions a user has."""
+    levels, names = results.overview.levels, list(in_order(results))
+    pairs = list(levels[0].gains) if levels else []
+    rows = []
+    for level in levels:
+        low, high = level.interactions or (0, 0)
+        span = f"{low}" if low == high else f"{low} to {high}"
+        ndcg = [_or_missing(level.ndcg.get(name), _number) for name in names]
+        gains = [_or_missing(level.gains.get(pair), "{:+.1%}".format) for pair in pairs]
+        rows.append((level.level, f"{level.users:,}", span if level.users else MISSING, *ndcg, *gains))
+    caption = (
+        "Test NDCG@10 by activity: L1 has the users with the fewest training interactions. Users with the "
+        "same number are on one level, so levels differ in size."
+    )
+    return Table(caption, ("level", "users", "interactions", *names, *pairs), rows)
+
+
+def of_lists(results: RunResults) -> Table | None:
+    """Coverage and novelty of the lists; None where too few lists are known."""
+    found = results.overview.lists
+    if not found:
+        return None
+    rows = [
+        (name, f"{found[name].users:,}", f"{found[name].coverage:.1%}", f"{found[name].novelty:.2f} bits")
+        for name in in_order(results)
+        if name in found
+    ]
+    caption = (
+        "Lists of ten of test users drawn at random. Coverage: share of all items that are in a list. "
+        "Novelty: mean of log2(users / users who have had the item); the higher, the less popular."
+    )
+    return Table(caption, ("variant", "lists", "coverage", "novelty"), rows)
+
+
+def of_the_run(results: RunResults) -> Table:
+    """What the run is: data, size, and the time and code that made it."""
+    size, about = results.overview.size, results.about
+    rows = [
+        ("data set", f"{results.dataset}, split {results.protocol}"),
+        ("users", f"{size.users:,}"),
+        ("items", f"{size.items:,}"),
+        ("interactions", f"{size.interactions:,}, of which {size.training:,} for training"),
+        ("training seeds", ", ".join(map(str, results.training_seeds))),
+        ("rationales", _writer(results)),
+        *((name, about[key]) for name, key in ABOUT.items() if about.get(key)),
+    ]
+    return Table("What this run is.", ("what", "value"), rows)
+
+
+def of_stages(results: RunResults) -> Table:
+    """Seconds of every stage, those of an earlier run where an artefact was up to date."""
+    rows = [(name, _seconds(seconds)) for name, seconds in results.stage_seconds.items()]
+    rows.append(("together", _seconds(sum(results.stage_seconds.values()))))
+    return Table("Seconds per stage; where it was up to date, those of its own run.", ("stage", "s"), rows)
 
 
 def against_paper(results: RunResults) -> Table | None:
@@ -129,10 +195,11 @@ def evaluated(results: RunResults) -> Table:
 
 
 def result_tables(results: RunResults) -> list[Table]:
-    """The comparison, whichever of the paper's, the seeds' and the significance table there are, and who is
-    evaluated."""
-    optional = (against_paper(results), over_training_seeds(results), significance(results))
-    return [comparison(results), *(table for table in optional if table is not None), evaluated(results)]
+    """All tables of results; of some there are none without a paper's figure, several seeds or a test."""
+    optional = (significance(results), against_paper(results), over_training_seeds(results))
+    others = (of_lists(results), evaluated(results))
+    made = (comparison(results), trainings(results), *optional, by_activity(results), *others)
+    return [table for table in made if table is not None]
 
 
 def to_markdown(table: Table) -> str:
@@ -142,13 +209,6 @@ def to_markdown(table: Table) -> str:
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     body = [_line(table.header, widths), _line(rule, widths), *(_line(row, widths) for row in table.rows)]
     return f"{table.caption}\n\n" + "\n".join(body)
-
-
-def comparison_table(results: RunResults) -> str:
-    """All result tables of a run as Markdown, and what to know about them, for the terminal."""
-    tables = [to_markdown(table) for table in result_tables(results)]
-    notes = "\n".join(f"Note: {note}" for note in results.notes)
-    return "\n\n".join([*tables, notes] if notes else tables)
 
 
 def gain(value: float, base: float) -> str:
@@ -168,6 +228,18 @@ def _test_cell(results: RunResults, name: str, metric: str) -> str:
     star = "*" if is_significant_gain(results, Pair(name, ID.name), metric) else ""
     relative = "" if name == ID.name else gain(value, base)
     return _number(value) + star + (f" ({relative})" if relative else "")
+
+
+def _or_missing(value: float | None, shown: Callable[[float], str]) -> str:
+    return MISSING if value is None else shown(value)
+
+
+def _writer(results: RunResults) -> str:
+    pool = results.pool
+    writers = "the offline heuristic, no LLM" if pool.provider == "heuristic" else ", ".join(pool.models)
+    return (
+        f"{pool.seeds:,} by {writers or 'a writer that is not named'}, {pool.rationales_each} for each user"
+    )
 
 
 def _paper_caption(results: RunResults) -> str:

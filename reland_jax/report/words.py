@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from reland_jax.overview import ExpectedBill
 from reland_jax.report.content import ReportContent
 from reland_jax.report.paper import BACKBONE_NAMES
 from reland_jax.report.tables import MISSING, Table, gain, in_order, is_significant_gain
@@ -34,6 +37,33 @@ def writer_warning(provider: str) -> str:
     return (
         "No LLM was used: the rationales of this run were put together from each seed user's own history by "
         "the offline heuristic. These numbers say nothing about what an LLM's rationales would add."
+    )
+
+
+def warnings(results: RunResults) -> list[str]:
+    """What a reader must know before any number."""
+    return [text for text in (writer_warning(results.pool.provider), last_epoch_warning(results)) if text]
+
+
+def last_epoch_warning(results: RunResults) -> str:
+    """The warning if the best epoch of a training was its last one; otherwise ""."""
+    cut = [
+        name
+        for name, one in in_order(results).items()
+        if may_improve(one.per_seed.epochs, one.per_seed.best_epoch)
+    ]
+    if not cut:
+        return ""
+    return (
+        f"The best epoch of {' and '.join(cut)} was the last one that was trained: with more epochs "
+        "(config.train.max_epochs) it might be better, and a comparison with the others is not fair yet."
+    )
+
+
+def may_improve(epochs: Sequence[float | None], best_epoch: Sequence[float | None]) -> bool:
+    """Whether the best epoch of a training was the last of several, for any training seed."""
+    return any(
+        last is not None and last > 1 and last == best for last, best in zip(epochs, best_epoch, strict=True)
     )
 
 
@@ -78,6 +108,32 @@ def assignment_words(assignment: Assignment, seeds: SeedSet) -> str:
         f"more it is about someone else. {len(used):,} of {len(seeds.user):,} rationales are in use, each by "
         f"{sharing.mean():.1f} users on average and by {sharing.max():,} at most."
     )
+
+
+def cost_of(results: RunResults, num_users: int) -> Table:
+    """What the LLM was asked, or what it would be; and what asking about each of `num_users` would take."""
+    bill = results.overview.expected
+    if bill is None or results.pool.llm_inferences:
+        return cost_table(results.pool, num_users)
+    return expected_table(bill, results.pool.seeds, num_users)
+
+
+def expected_table(bill: ExpectedBill, seeds: int, num_users: int) -> Table:
+    """What an LLM would cost that writes about the seed users, and about each of `num_users`."""
+    share = num_users / max(seeds, 1)
+    rows = [
+        ("prompts", f"{bill.prompts:,}", f"{bill.prompts * share:,.0f}"),
+        ("tokens read", f"{bill.prompt_tokens:,}", f"{bill.prompt_tokens * share:,.0f}"),
+        ("tokens written, at most", f"{bill.response_tokens:,}", f"{bill.response_tokens * share:,.0f}"),
+    ]
+    if bill.price is not None:
+        price, everyone = (f"{value:.4f} {bill.currency}" for value in (bill.price, bill.price * share))
+        rows.append(("price, at most", price, everyone))
+    caption = (
+        f"No LLM was asked. What asking {bill.model} (config.pool.model, prices of config.llm.prices) would "
+        f"take, at the same prompts: for the {seeds:,} seed users, and for every one of {num_users:,} users."
+    )
+    return Table(caption, ("expected", "seed users", "every user"), rows)
 
 
 def cost_table(pool: PoolFigures, num_users: int) -> Table:

@@ -18,7 +18,7 @@ from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
 from reland_jax.mesh import on_host
 from reland_jax.models import Tables
-from reland_jax.report import LIST_LENGTH, cases_to_show
+from reland_jax.report import CASES, LIST_LENGTH, cases_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.stages.assign import ASSIGN, drawn_among, given
@@ -49,6 +49,9 @@ from reland_jax.train import (
 )
 from reland_jax.types import PARTS, Splits, TargetRanks
 from reland_jax.variants import SEED_ID, Variant, find_variant
+
+LISTED = 1000
+"""Users whose lists are kept, for the report's coverage and novelty."""
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -208,10 +211,15 @@ def _cold_users(job: Job) -> ColdUserWeights:
     return ColdUserWeights(*map(jnp.asarray, arrays))
 
 
-def users_to_show(made: Made) -> np.ndarray:
-    """The users that the report shows in full, ``<int64>[n]``; training does not depend on them."""
+def users_to_show(made: Made, count: int = CASES) -> np.ndarray:
+    """The users that the report shows in full, ``<int64>[n]``; training does not depend on them.
+
+    Args:
+        made: with the split.
+        count: how many, if so many are tested; the first ones are the same for every count.
+    """
     tested = np.flatnonzero(made[SPLIT].test.lengths())
-    return cases_to_show(made.config.report_users, made[LOAD].ids.users, tested)
+    return cases_to_show(made.config.report_users, made[LOAD].ids.users, tested, count)
 
 
 def lists_to_show(made: Made, trained: Trained, name: str, seed: int, users: np.ndarray) -> np.ndarray:
@@ -320,7 +328,7 @@ def _measured(
         vectors = task.vectors(result.params, part)
         ranks[part] = evaluator.rank(part, vectors)
         if part == "test":  # while all users are encoded
-            users = users_to_show(job.made)
+            users = users_to_show(job.made, LISTED)
             lists = Lists(users, _lists(vectors, job[SPLIT], users, job.config.eval))
     means = {part: mean_metrics(per_user_metrics(rank, cutoffs)) for part, rank in ranks.items()}
     params = on_host(result.params) if jax.process_count() > 1 else result.params

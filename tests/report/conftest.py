@@ -11,8 +11,9 @@ import pytest
 from reland_jax.config import Config
 from reland_jax.eval import HeldOut
 from reland_jax.eval.significance import Corrected
+from reland_jax.overview import DataSize, ExpectedBill, Level, ListFigures, Overview
 from reland_jax.pool import Problem
-from reland_jax.report import Case, ItemLabel, ReportContent
+from reland_jax.report import Case, GivenRationale, ItemLabel, ReportContent
 from reland_jax.results import AllPerSeed, PoolFigures, RunResults, VariantResults
 from reland_jax.types import Assignment, SeedSet
 
@@ -52,6 +53,19 @@ UNSURE = Corrected(0.0431, 0.0420, 0.0011, 0.026, 0.04, -0.0001, 0.0023, p_holm=
 _COUNTS = HeldOut(users=1200, users_without=34, targets=1500, repeated=2, had_before=7, short_lists={})
 
 
+OVERVIEW = Overview(
+    DataSize(2000, 5000, 21_000, 17_000),
+    {"ndcg@10": 0.0123, "hr@10": 0.0234, "mrr@10": 0.0111},
+    [
+        Level("L1", 900, (3, 4), {"id": 0.04, "f_item": 0.041, "reland": 0.05}, {"reland>id": 0.25}),
+        Level("L2", 0, None, {"id": None, "f_item": None, "reland": None}, {"reland>id": None}),
+    ],
+    {"id": ListFigures(1000, 0.125, 6.5)},
+    None,
+)
+BILL = ExpectedBill("gpt-3.5-turbo", 200, 100_000, 80_000, 0.17, "USD")
+
+
 def _results() -> RunResults:
     rng = np.random.default_rng(0)
     return RunResults(
@@ -69,8 +83,10 @@ def _results() -> RunResults:
             prompt_tokens=100_000, response_tokens=20_000, tokens_known=True, models={"some-llm-1": 200},
             provider="file", remarks=0, ledger={}, rationales_each=1, rationales_in_use=200,
         ),
-        stage_seconds={},
+        stage_seconds={"load": 1.5, "assign": 200.0},
         environment={"jax": "0.10.2", "device": "cpu", "packages": {"numpy": "2.0"}},
+        overview=OVERVIEW,
+        about={"command": "python -m experiments.run --workdir=x", "finished": "today", "commit": "abc"},
     )  # fmt: skip
 
 
@@ -80,10 +96,12 @@ def _case(user_id: str, seed_user_id: str) -> Case:
     return Case(
         user_id=user_id,
         history=names[:14],
-        seed_user_id=seed_user_id,
-        cosine=0.874,
-        step1="Prefers gentle products " + HOSTILE,
-        step2="Recommended categories: A; B.",
+        held_for_validation=1,
+        was_read="The model read " + HOSTILE,
+        rationales=[
+            GivenRationale(seed_user_id, 0.874, "Prefers gentle products " + HOSTILE, "Recommended: A; B."),
+            GivenRationale("user-11", 0.5, "Another taste.", "Recommended: C."),
+        ],
         recommendations={
             "id": names[20:25],
             "f_item": [*names[20:23], ItemLabel("B0100", HOSTILE)],
@@ -129,4 +147,5 @@ def heuristic_results(results: RunResults) -> RunResults:
         results.pool, provider="heuristic", models={"heuristic": 200}, llm_inferences=0, tokens_known=False
     )
     variants = {name: variant_results(test) for name, test in _TEST.items()}
-    return replace(results, pool=pool, significance={}, variants=variants)
+    expected = replace(results.overview, expected=BILL)
+    return replace(results, pool=pool, significance={}, variants=variants, overview=expected)

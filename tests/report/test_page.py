@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -65,7 +66,7 @@ def html(sample: ReportContent, tmp_path_factory: pytest.TempPathFactory) -> str
 @pytest.fixture
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the plots out, which take most of the time of a page."""
-    names = ("validation", "activity", "clusters", "cosines")
+    names = ("gains", "validation", "activity", "clusters", "cosines")
     monkeypatch.setattr(page, "_plots", lambda _: dict.fromkeys(names, ""))
 
 
@@ -73,8 +74,10 @@ def test_the_page_is_balanced_and_has_every_section(html: str) -> None:
     parsed = _Page(html)
     assert len(parsed.ids) == len(set(parsed.ids))
     assert {name for name, _ in page.SECTIONS} <= set(parsed.ids)
-    assert parsed.tags.count("svg") == 4
-    assert parsed.tags.count("table") == parsed.tags.count("caption") == 9
+    assert parsed.tags.count("svg") == 5 and html.index("<svg") < html.index("<table")
+    assert parsed.tags.count("table") == 14
+    assert re.findall(r'<div class="scroll"[^>]*>\s*<(\w+)', html) == ["table"] * 14
+    assert "<caption" not in html, "captions stand outside of what scrolls"
 
 
 def test_nothing_is_fetched_or_run(html: str) -> None:
@@ -82,20 +85,29 @@ def test_nothing_is_fetched_or_run(html: str) -> None:
     assert not {"script", "link", "img", "iframe", "object"} & set(parsed.tags)
     assert all(reference.startswith("#") for reference in parsed.references)
     assert {reference[1:] for reference in parsed.references} <= set(parsed.ids)
-    assert "http:" not in html and "https:" not in html and "@import" not in html
+    # A namespace is a name, not an address.
+    assert not re.findall(r'https?:(?!//www\.w3\.org/2000/svg")', html) and "@import" not in html
     assert "prefers-color-scheme: dark" in html
 
 
 def test_hostile_texts_are_shown_not_run(html: str) -> None:
     assert "<script" not in html
-    # Two cases: title in two lists and as the target, and step 1; the second case's user id twice. The data.
-    assert html.count("&lt;script&gt;alert") == 2 * 4 + 2 + 1 + 2
+    # Two cases: title in two lists and as the target, step 1, what was read; the second case's user id twice.
+    # The data.
+    assert html.count("&lt;script&gt;alert") == 2 * 5 + 2 + 1 + 2
 
 
 def test_cases_show_match_target_and_recommendations(html: str) -> None:
     texts = _Page(html).texts
-    assert "Matched seed user user-9, cosine 0.874." in texts["p"]
+    assert "Written from the history of seed user user-9. Weight 0.874, the cosine of the two." in texts["p"]
+    assert (
+        texts["p"].count(
+            "Written from the history of seed user user-11. Weight 0.500, the cosine of the two."
+        )
+        == 2
+    )
     assert any(text.startswith("A seed user") for text in texts["p"])
+    assert texts["h4"].count("The 2 rationales, by weight") == 2
     marked = texts["mark"]
     assert len(marked) == 4 and sum(text.endswith("(target)") for text in marked) == 2
     headings = texts["h4"]
@@ -103,12 +115,14 @@ def test_cases_show_match_target_and_recommendations(html: str) -> None:
     assert headings.count("id: target not among these 5") == 2
     assert headings.count("f_item: target not among these 4") == 2
     assert headings.count("reland") == 2
-    assert "4 earlier items" in texts["summary"] and "Item number 13" in texts["li"]
+    assert "4 earlier items" in texts["summary"]
+    assert "Item number 13 (validation)" in texts["li"] and "Item number 12" in texts["li"]
 
 
 def test_numbers_of_the_tables_are_on_the_page(html: str) -> None:
     cells = _Page(html).texts["td"]
-    for cell in ("0.0462* (+10.0%)", "0.0440", "+0.0022", "10.0 times", "leave_one_out", "2.0"):
+    for cell in ("0.0462* (+10.0%)", "0.0440", "+0.0022", "10.0 times", "leave_one_out", "2.0", "+25.0%",
+                 "12.5%", "21,000, of which 17,000 for training", "abc", "0.0123", "202"):  # fmt: skip
         assert cell in cells, cell
 
 
@@ -168,6 +182,8 @@ def test_the_heuristic_is_named_visibly(sample: ReportContent, heuristic_results
     html = page.render_report(sample._replace(results=heuristic_results))
     assert 'class="warning"' in html and html.count("No LLM was used") == 2
     assert "Rationales written by" not in html
+    # What an LLM would cost: 2,000 users are ten times the 200 seed users.
+    assert "0.1700 USD" in html and "1.7000 USD" in html and "1,000,000" in html
     assert 'class="warning"' not in page.render_report(sample)
 
 
@@ -217,7 +233,8 @@ def test_only_its_owner_may_read_it(sample: ReportContent, tmp_path: Path) -> No
 def test_texts_are_shown_as_they_are_and_turn_nothing(sample: ReportContent, without_plots: None) -> None:
     """Bidirectional overrides would turn what stands around them, and NULs end the page for some readers."""
     odd = "\u202eevil\u2069 \0 \x1b[2J \u2028 \ud800 می\u200cخواهم"
-    case = sample.cases[0]._replace(user_id=odd, step2=odd)
+    case = sample.cases[0]
+    case = case._replace(user_id=odd, rationales=[case.rationales[0]._replace(step2=odd)])
     problem = sample.problems[0]._replace(why=odd)
     shown = page.render_report(sample._replace(cases=[case], problems=[problem]))
     assert not set(shown) & set("\u202e\u2069\0\x1b\u2028\ud800")

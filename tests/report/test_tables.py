@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reland_jax.report import comparison_table, tables
+from reland_jax.report import console_report, tables
+from reland_jax.report.console import CONSOLE, to_text
 from reland_jax.results import RunResults
 from tests.report.conftest import SURE
 
@@ -19,14 +20,16 @@ def _row(table: tables.Table, name: str) -> dict[str, str]:
 
 def test_comparison_shows_the_numbers_gains_and_stars(results: RunResults) -> None:
     table = tables.comparison(results)
-    assert [row[0] for row in table.rows] == ["id", "f_item", "reland"]
+    assert [row[0] for row in table.rows] == ["(popularity)", "id", "f_item", "reland"]
+    assert _row(table, "(popularity)")["test HR@10"] == "0.0234"
     assert _row(table, "id")["test NDCG@10"] == "0.0420"
     reland = _row(table, "reland")
     assert reland["test NDCG@10"] == "0.0462* (+10.0%)"  # 0.0462 / 0.0420 = 1.1
     assert reland["test HR@10"] == "0.0882 (+5.0%)"  # 0.0882 / 0.0840 = 1.05, p_holm 0.08
+    assert _row(table, "f_item")["test HR@10"] == "0.0835 (-0.6%)"
+    reland = _row(tables.trainings(results), "reland")
     assert reland["valid MRR@10"] == "0.0410"
     assert (reland["s/epoch"], reland["best epoch"], reland["epochs"]) == ("8.25", "20", "30")
-    assert _row(table, "f_item")["test HR@10"] == "0.0835 (-0.6%)"
 
 
 def test_a_significant_loss_gets_no_star(results: RunResults) -> None:
@@ -82,13 +85,15 @@ def test_who_is_evaluated_is_a_table_and_notes_follow_the_tables(results: RunRes
     results = replace(results, notes=["one thing.", "another."])
     table = tables.evaluated(results)
     assert table.rows == [("valid", "1,200", "34", "1,500", "7"), ("test", "1,200", "34", "1,500", "0")]
-    text = comparison_table(results)
-    assert tables.to_markdown(table) in text and text.endswith("\n\nNote: one thing.\nNote: another.")
+    text = console_report(results)
+    assert to_text(table) in text and text.endswith("\n\nNote: one thing.\nNote: another.")
 
 
 def test_optional_tables_are_left_out(heuristic_results: RunResults) -> None:
     plain = replace(heuristic_results, dataset="demo")
-    assert tables.result_tables(plain) == [tables.comparison(plain), tables.evaluated(plain)]
+    plain = replace(plain, overview=replace(plain.overview, lists={}))
+    made = (tables.comparison, tables.trainings, tables.by_activity, tables.evaluated)
+    assert tables.result_tables(plain) == [each(plain) for each in made]
 
 
 def test_without_id_there_is_no_gain_to_show(results: RunResults) -> None:
@@ -97,10 +102,34 @@ def test_without_id_there_is_no_gain_to_show(results: RunResults) -> None:
 
 
 def test_markdown_is_aligned_and_complete(results: RunResults) -> None:
-    text = comparison_table(results)
-    blocks = [[line for line in block.splitlines() if line] for block in text.split("\n\n")]
-    grids = [block for block in blocks if block[0].startswith("|")]
-    assert len(grids) == 5
+    grids = [
+        tables.to_markdown(table).split("\n\n")[1].splitlines() for table in tables.result_tables(results)
+    ]
+    assert len(grids) == 8
     for grid in grids:
         assert len({len(line) for line in grid}) == 1 and len({line.count("|") for line in grid}) == 1
         assert set(grid[1]) <= set("| -:")
+
+
+def test_levels_without_users_have_no_figures(results: RunResults) -> None:
+    table = tables.by_activity(results)
+    assert table.header == ("level", "users", "interactions", "id", "f_item", "reland", "reland>id")
+    assert _row(table, "L1")["reland>id"] == "+25.0%" and _row(table, "L1")["interactions"] == "3 to 4"
+    assert table.rows[1] == ("L2", "0", *["–"] * 5)
+
+
+def test_everything_fits_the_console(results: RunResults) -> None:
+    """The headline first, and every cell of every table in lines of at most 100 columns."""
+    text = console_report(results)
+    assert text.startswith("On amazon-beauty with SASRec") and "WARNING" not in text
+    assert max(map(len, text.splitlines())) <= CONSOLE
+    for table in tables.result_tables(results):
+        assert all(cell in text for row in table.rows for cell in row)
+
+
+def test_columns_that_do_not_fit_follow_below() -> None:
+    header = ("name", *(f"a long name of column {place}" for place in range(12)))
+    table = tables.Table("caption", header, [(f"row {r}", *(f"{r}.{c:09}" for c in range(12))) for r in "12"])
+    text = to_text(table, 60)
+    assert max(map(len, text.splitlines())) <= 60 and text.count("row 1") == 3
+    assert all(cell in text for row in table.rows for cell in row)

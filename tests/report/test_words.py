@@ -77,3 +77,13 @@ def test_unknown_tokens_are_said_to_be_unknown(results: RunResults) -> None:
 def test_the_heuristic_costs_no_inference(heuristic_results: RunResults) -> None:
     table = words.cost_table(heuristic_results.pool, 2000)
     assert table.rows[0][1] == "0" and "would be asked for 200 users of 2,000" in table.caption
+
+
+def test_a_best_epoch_that_was_the_last_is_a_warning(results: RunResults) -> None:
+    assert words.warnings(results) == []
+    one = results.variants["reland"]
+    cut = replace(one, per_seed=replace(one.per_seed, best_epoch=[20, 30, 20]))
+    (said,) = words.warnings(replace(results, variants={**results.variants, "reland": cut}))
+    assert said.startswith("The best epoch of reland was the last one")
+    assert not words.may_improve([1], [1]), "what is solved at once has one epoch"
+    assert not words.may_improve([None, 3], [None, 2])

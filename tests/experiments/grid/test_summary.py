@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from experiments.grid.pooled import pooled_tests
 from experiments.grid.scores import CellSummary, Group, GroupPool, Scores, score
-from experiments.grid.summary import GridSummary, activity_levels, summarise_grid, summarise_group
+from experiments.grid.summary import GridSummary, summarise_grid, summarise_group
 from reland_jax.config import Config
 from reland_jax.eval.significance import holm, paired_comparison
+from reland_jax.overview import activity_levels
 from reland_jax.records import to_plain
 from reland_jax.storage import Trained, TrainingSummary
 from reland_jax.types import RelandError, TargetRanks
