@@ -111,6 +111,11 @@ class LogConfig:
     shop_users: int = _setting(500, "shop: users", low=10)
     shop_rows: int = _setting(200_000, "shop: impressions", low=100)
     shop_strength: float = _setting(1.5, "shop: what the rationales are worth; 0 is nothing", low=0)
+    shop_shares: tuple[float, ...] = _setting(
+        (), "shop: share of the impressions of each scenario; empty: three alike", above=0
+    )
+    shop_specific: float = _setting(0.0, "shop: how much scenarios of another style differ", low=0)
+    scenarios: tuple[str, ...] = _setting((), "scenarios that are read; empty: all", names=True)
 
 
 @dataclasses.dataclass(frozen=True)

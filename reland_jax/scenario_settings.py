@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+from reland_jax.fields import build, check
 from reland_jax.fields import setting as _setting
+from reland_jax.pool_settings import LLMConfig, PoolConfig
+from reland_jax.ranker_settings import MAX_SEED, LogConfig, RankerConfig, RankerTextsConfig, RankerTrainConfig
 
 BACKBONES = ("one", "shared_bottom", "mmoe", "ple", "star", "epnet", "ppnet", "pepnet")
 """Ways in which scenarios share what is learned, from the plainest on."""
+
+ALONE, CHAIN = "alone", "aitm"
+"""Beside the backbones: a model for each scenario, and the chain of both labels over all scenarios."""
 
 LEVELS = ("user", "scenario")
 """Levels of knowledge that meta layers are made of."""
@@ -45,3 +53,65 @@ class ScenarioConfig:
     user_vectors: str = _setting(GIVEN, "knowledge of users, or learned vectors", choices=VECTORS)
     scenario_vectors: str = _setting(GIVEN, "knowledge of scenarios, or learned vectors", choices=VECTORS)
     vector_width: int = _setting(16, "trainable: numbers of a learned vector", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeConfig:
+    """Where the vectors of scenarios and of users come from."""
+
+    source: str = _setting(
+        "texts", "texts (by config.pool.provider, encoded), file, or truth (of the generated shop)",
+        choices=("texts", "file", "truth"),
+    )  # fmt: skip
+    path: str | None = _setting(None, "file: .npz of vectors", path=True, none="none")
+    users: str = _setting(
+        "seed", "whose knowledge a user is given: that of the matched seed user, or the own one",
+        choices=("seed", "own"),
+    )  # fmt: skip
+    words: str = _setting("category", "texts: the feature of items that is told")
+    history: int = _setting(5, "texts: last clicks that are told per scenario", low=1)
+    descriptions: tuple[str, ...] = _setting((), "texts: SCENARIO=what it is, for some scenarios", names=True)
+    directions: int | None = _setting(
+        32, "texts: principal directions kept of the vectors of users", low=1, none="raw vectors"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenarioJob:
+    """Backbones, alone and with meta layers, beside their controls, on one log."""
+
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    ranker: RankerConfig = dataclasses.field(default_factory=RankerConfig)
+    scenarios: ScenarioConfig = dataclasses.field(default_factory=ScenarioConfig)
+    knowledge: KnowledgeConfig = dataclasses.field(default_factory=KnowledgeConfig)
+    train: RankerTrainConfig = dataclasses.field(default_factory=RankerTrainConfig)
+    texts: RankerTextsConfig = dataclasses.field(default_factory=RankerTextsConfig)
+    pool: PoolConfig = dataclasses.field(default_factory=PoolConfig)
+    llm: LLMConfig = dataclasses.field(default_factory=LLMConfig)
+    backbones: tuple[str, ...] = _setting(
+        BACKBONES, f"backbones, and {ALONE} (a model for each scenario) or {CHAIN} (both labels as a chain)",
+        choices=(*BACKBONES, ALONE, CHAIN), filled=True, names=True,
+    )  # fmt: skip
+    controls: tuple[str, ...] = _setting(
+        ("backbone",), "what the meta layers of each backbone are made of; all: every control",
+        filled=True, names=True,
+    )  # fmt: skip
+    baseline: str = _setting(
+        "shared_bottom", "backbone that the others are compared with", choices=(*BACKBONES, ALONE, CHAIN)
+    )
+    seeds_of_training: tuple[int, ...] = _setting(
+        (0,), "each cell is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
+    )
+    draws: int = _setting(300, "draws of users of a bootstrap", low=1)
+    keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScenarioJob:
+        """Builds and validates a job from nested dictionaries.
+
+        Raises:
+            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
+        """
+        job: ScenarioJob = build(cls(), values, "config")
+        check(job)
+        return job

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "linear": {"types", "fields"},
     "pool_settings": {"types", "fields"},
     "ranker_settings": {"types", "fields"},
-    "scenario_settings": {"types", "fields"},
+    "scenario_settings": {"types", "fields", "ranker_settings", "pool_settings"},
     "config": GROUND | {"linear", "pool_settings"},
     "presets": CONTRACTS,
     "mesh": CONTRACTS,
@@ -108,6 +108,7 @@ WINGS = ("pool_store", "rankers", "scale", "serve")
 FAMILIES: dict[str, set[str]] = {
     "grid": set(),
     "ranking": set(),
+    "scenario_grid": {"ranking"},
     "pool_commands": set(),
     "seed_counts": set(),
     "serving": set(),

@@ -17,7 +17,7 @@ from reland_jax import artefacts, events
 from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
 from reland_jax.events import Batches, Encoded, Encoding, metrics
 from reland_jax.files import read_json, remove, write_json
-from reland_jax.ranker_settings import RankerConfig, RankerJob
+from reland_jax.ranker_settings import LogConfig, RankerConfig, RankerJob
 from reland_jax.rankers import (
     Arm,
     FieldSchema,
@@ -84,11 +84,20 @@ def prepare(job: RankerJob, workdir: Path) -> Prepared:
         RelandError: see `read_log`, `events.refuse_leaks` and `make_texts`.
     """
     log = read_log(job.log)
+    texts = NONE if set(job.arms) == {"id"} else make_texts(log, job.texts, workdir / "texts")
+    return encoded_log(log, job.log, texts)
+
+
+def encoded_log(log: Log, config: LogConfig, texts: LogTexts = NONE) -> Prepared:
+    """The encoding of a log, fitted to its training rows, once leaks are refused.
+
+    Raises:
+        RelandError: see `events.refuse_leaks`.
+    """
     events.refuse_leaks(log.events, log.parts.train)
-    encoding = events.fit(log.events, log.parts.train, min_count=job.log.min_count, longest=job.log.longest)
+    encoding = events.fit(log.events, log.parts.train, min_count=config.min_count, longest=config.longest)
     encoded = events.encode(encoding, log.events)
     labels = [each.name for each in log.events.schema.labels]
-    texts = NONE if set(job.arms) == {"id"} else make_texts(log, job.texts, workdir / "texts")
     arrays = [*jax.tree.leaves(encoded), *log.parts[:3]]
     return Prepared(log, encoding, encoded, field_schema(encoding, labels), texts, fingerprint(*arrays))
 
@@ -117,13 +126,33 @@ def train_arm(prepared: Prepared, job: RankerJob, name: str, seed: int, workdir:
         RelandError: network, task or arm do not go together, or see `train_ranker`.
     """
     arm = find_arm(name)
-    data = data_of(prepared, arm, job.texts.seed)
+    data, program = data_of(prepared, arm, job.texts.seed), program_of(prepared, job, arm)
     of_texts = [np.asarray(each) for each in data.texts if each is not None]
     stamp = fingerprint("ranker", _VERSION, prepared.identity, *of_texts, job.ranker, job.train, name, seed)
-    checkpoints = workdir / "checkpoints" / f"{name}-seed{seed}-{stamp}"
+    return train_kept(prepared, program, data, seed, f"{name}-seed{seed}", stamp, workdir)
+
+
+def train_kept(
+    prepared: Prepared, program: Program, data: RankerData, seed: int, name: str, stamp: str, workdir: Path
+) -> ArmRun:
+    """Trains a ranker with a seed on the training rows of a log, or reads what an earlier call left.
+
+    Args:
+        prepared: the log, with its parts.
+        program: what is trained.
+        data: what it reads, on the host.
+        seed: of the training.
+        name: of the folder and of the progress bar.
+        stamp: of everything that the result depends on.
+        workdir: of artefacts.
+
+    Raises:
+        RelandError: see `train_ranker`.
+    """
+    checkpoints = workdir / "checkpoints" / f"{name}-{stamp}"
     made = artefacts.make(
-        workdir / "arms" / f"{name}-seed{seed}", stamp,
-        compute=partial(_trained, prepared, job, arm, seed, data, checkpoints),
+        workdir / "arms" / name, stamp,
+        compute=partial(_trained, prepared, program, data, seed, checkpoints, name),
         save=_save, load=_load,
     )  # fmt: skip
     remove(checkpoints)
@@ -144,15 +173,14 @@ def data_of(prepared: Prepared, arm: Arm, seed: int) -> RankerData:
 
 
 def _trained(
-    prepared: Prepared, job: RankerJob, arm: Arm, seed: int, data: RankerData, checkpoints: Path
+    prepared: Prepared, program: Program, data: RankerData, seed: int, checkpoints: Path, name: str
 ) -> ArmRun:
     start = time.perf_counter()
-    program, parts = program_of(prepared, job, arm), prepared.log.parts
-    data = jax.device_put(data)
+    parts, data = prepared.log.parts, jax.device_put(data)
     trained = train_ranker(
-        program, data, Batches(parts.train, job.train.batch_size, seed), seed,
+        program, data, Batches(parts.train, program.config.batch_size, seed), seed,
         validate=partial(_validated, prepared, program, data), folder=checkpoints,
-        run={"made_from": checkpoints.name}, label=f"{arm.name}, seed {seed}",
+        run={"made_from": checkpoints.name}, label=name,
     )  # fmt: skip
     found = predict_rows(program, trained.params, data, parts.test)
     summary = {

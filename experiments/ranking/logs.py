@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from reland_jax import events
 from reland_jax.config import DataConfig
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.events import Events, Feature, Multi, Schema
+from reland_jax.fields import nearest_name
 from reland_jax.files import resolve
 from reland_jax.ranker_settings import LogConfig
 from reland_jax.strings import as_strings
@@ -68,12 +69,30 @@ def read_log(config: LogConfig) -> Log:
     log = named.get(config.name, _declared)(config)
     if config.without:
         log = log._replace(events=events.without(log.events, config.without))
-    return log
+    return _of_scenarios(log, config.scenarios) if config.scenarios else log
+
+
+def _of_scenarios(log: Log, names: Sequence[str]) -> Log:
+    """The rows of some scenarios alone."""
+    found, known = log.events.scenario, log.events.scenario.name.tolist()
+    for name in names:
+        if name not in known:
+            raise RelandError(f"config.log.scenarios: {name!r} is not there; {nearest_name(name, known)}")
+    wanted = np.array([name in names for name in known])[found.code]
+    rows, parts = np.flatnonzero(wanted), log.parts
+    train, valid, test = (np.searchsorted(rows, part[wanted[part]]) for part in parts[:3])
+    for name, part in (("training", train), ("validation", valid), ("testing", test)):
+        if not len(part):
+            raise RelandError(f"config.log.scenarios={','.join(names)}: no rows for {name}")
+    shop = log.shop and log.shop._replace(truth=type(log.shop.truth)(*(p[rows] for p in log.shop.truth)))
+    left = Parts(train, valid, test, parts.about)
+    return log._replace(events=log.events.take(rows), parts=left, shop=shop)
 
 
 def _shop(config: LogConfig) -> Log:
     settings = events.shop.ShopSettings(
-        users=config.shop_users, rows=config.shop_rows, strength=config.shop_strength
+        users=config.shop_users, rows=config.shop_rows, strength=config.shop_strength,
+        shares=config.shop_shares, specific=config.shop_specific,
     )
     shop = events.shop.generate(settings)
     return Log(shop.events, _by_days(shop.events, _last(shop.events, config)), {}, shop)

@@ -100,6 +100,34 @@ def make_texts(log: Log, config: RankerTextsConfig, workdir: Path) -> LogTexts:
     return LogTexts(Texts(made[ITEMS], made[RATIONALES], seed, cosine), None, "the heuristic, no LLM")
 
 
+class Matched(NamedTuple):
+    """Seed users of a log.
+
+    Attributes:
+        seeds: ``<int>[S]``, users.
+        row: ``<int32>[U]``, each user's seed user as a place among them.
+        cosine: ``<float32>[U]``.
+    """
+
+    seeds: np.ndarray
+    row: np.ndarray
+    cosine: np.ndarray
+
+
+def matched_users(log: Log, config: RankerTextsConfig, workdir: Path) -> Matched:
+    """Chooses seed users by behaviour in training rows and matches every user with one; no texts.
+
+    Args:
+        log: with its parts.
+        config: how.
+        workdir: of the stages.
+    """
+    clicks = training_clicks(log)
+    settings, replaced = _settings(log, config), _replaced(log, clicks)
+    made = flow.run(FLOW, settings, workdir, until="sample_seeds", replace=replaced)
+    return Matched(*_assigned(made, clicks))
+
+
 def _replaced(log: Log, clicks: Interactions) -> dict[str, Stage[Any]]:
     """The stages that hand on what is at hand."""
     splits = _all_for_training(clicks)

@@ -1,0 +1,130 @@
+r"""Rankers of several scenarios: backbones, and meta layers of what is known of scenarios and users.
+
+    python -m experiments.scenarios --config=experiments/configs/scenarios.py:DATASET --workdir=DIR \
+        [--config.controls="('all',)"] [--config.seeds_of_training="(0,1,2)"] [--config.section.key=value ...]
+
+Trains every backbone, alone and with each control's meta layers, with every seed, and writes
+DIR/scenarios.json, DIR/scenarios.md and DIR/scenarios.html: AUC and logloss per scenario, for users of
+several scenarios and in all, paired differences with intervals, parameters, rows per second, calls and
+tokens. The files are written after every training seed; given again after a stop the grid goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_collections import config_flags
+
+from experiments.harness import command_line
+from experiments.harness.written import check_own
+from reland_jax.files import write_json, write_text
+from reland_jax.scenario_settings import ScenarioJob
+
+if TYPE_CHECKING:
+    from experiments.ranking.arms import ArmRun, Prepared
+    from experiments.scenario_grid.cells import Cell
+    from experiments.scenario_grid.judged import ScenarioResults
+    from experiments.scenario_grid.known import Known
+
+_WRITTEN = ("scenarios.json", "scenarios.md", "scenarios.html")
+_log = logging.getLogger("reland_jax.scenarios")
+
+
+def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
+    """Trains the cells and judges them.
+
+    Args:
+        job: all settings.
+        workdir: folder of artefacts and results.
+
+    Raises:
+        RelandError: bad data or settings.
+    """
+    from experiments.ranking.arms import encoded_log
+    from experiments.ranking.logs import read_log
+    from experiments.scenario_grid.cells import cells_of, memory_of, needs_knowledge, train_cell
+    from experiments.scenario_grid.known import NOTHING, make_known
+    from reland_jax.device import PROGRAMS, keep_programs
+
+    check_own(workdir, *_WRITTEN)
+    cells = cells_of(job)
+    if job.keep_programs:
+        keep_programs(workdir / PROGRAMS)
+    prepared = encoded_log(read_log(job.log), job.log)
+    known = make_known(prepared, job, workdir) if needs_knowledge(cells) else NOTHING
+    memory = {cell: memory_of(prepared, job, cell) for cell in cells}
+    for cell, size in memory.items():
+        if size:
+            _log.info("%s: %.1f MB of meta layers in a step", cell.name, size / 1e6)
+    runs: dict[Cell, dict[int, ArmRun]] = {cell: {} for cell in cells}
+    results: ScenarioResults | None = None
+    for seed in job.seeds_of_training:
+        for cell in cells:
+            runs[cell][seed] = train_cell(prepared, known, job, cell, seed, workdir)
+        results = _judged(job, prepared, known, runs, memory)
+        _write(results, workdir)
+    assert results is not None  # there is a seed
+    return results
+
+
+def _judged(
+    job: ScenarioJob,
+    prepared: Prepared,
+    known: Known,
+    runs: Mapping[Cell, dict[int, ArmRun]],
+    memory: Mapping[Cell, int],
+) -> ScenarioResults:
+    from experiments.ranking.judged import about
+    from experiments.scenario_grid import judged
+    from reland_jax.results import environment
+
+    judge = judged.judge_of(prepared.log, job.ranker.labels[0])
+    told = {name: value for name, value in known._asdict().items() if name != "texts"}
+    return judged.ScenarioResults(
+        job.log.name, about(prepared.log),
+        [judged.cell_results(judge, cell, of_seeds, memory[cell]) for cell, of_seeds in runs.items()],
+        judged.truth_of(prepared.log, judge), judged.differences(judge, job, runs), told,
+        dataclasses.asdict(job), environment(),
+    )  # fmt: skip
+
+
+def _write(results: ScenarioResults, workdir: Path) -> None:
+    from experiments.scenario_grid.view import markdown, page
+    from reland_jax.records import to_plain
+
+    write_json(workdir / "scenarios.json", to_plain(results))
+    write_text(workdir / "scenarios.md", markdown(results))
+    write_text(workdir / "scenarios.html", page(results))
+
+
+def define_flags() -> None:
+    """Registers the flags."""
+    config_flags.DEFINE_config_file(
+        "config",
+        "experiments/configs/scenarios.py:shop",
+        "Settings; :DATASET follows the file.",
+        lock_config=True,
+    )
+    command_line.required_path("workdir", "Folder of artefacts and results.")
+
+
+def main() -> None:
+    """Runs the command and prints the tables."""
+    from absl import flags
+
+    from experiments.scenario_grid.view import markdown
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    given = flags.FLAGS
+    workdir = Path(given.workdir)
+    print(markdown(run(ScenarioJob.from_dict(given.config.to_dict()), workdir)))
+    print(f"\nresults: {workdir / 'scenarios.json'}\nreport:  {workdir / 'scenarios.html'}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)

@@ -1,0 +1,164 @@
+"""The grid of scenarios: from settings to files, what is judged, and a stop in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.configs.scenarios import get_config
+from experiments.ranking.arms import ArmRun, encoded_log
+from experiments.ranking.logs import Log, read_log
+from experiments.scenario_grid import judged
+from experiments.scenario_grid.cells import Cell, cells_of, train_cell
+from experiments.scenario_grid.known import NOTHING, make_known
+from experiments.scenarios import run
+from reland_jax.events import metrics
+from reland_jax.scenario_settings import ScenarioJob
+from reland_jax.types import RelandError
+
+LOG = {"shop_users": 60, "shop_rows": 3000, "shop_shares": (0.5, 0.45, 0.05), "test_days": 4}
+
+
+def job(**changed: Any) -> ScenarioJob:
+    """Settings that train in seconds."""
+    values = get_config("shop").to_dict()
+    values["log"] |= LOG
+    values["ranker"] |= {"layers": (8,), "width": 4, "tower": (4,)}
+    values["scenarios"] |= {"meta_hidden": 4, "meta_rank": 2}
+    values["train"] |= {"max_epochs": 1, "batch_size": 256}
+    values |= {"draws": 20, "backbones": ("shared_bottom",), "keep_programs": False}
+    for name, value in changed.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    return ScenarioJob.from_dict(values)
+
+
+@pytest.fixture(scope="module", name="log")
+def small_log() -> Log:
+    """A small shop."""
+    return read_log(job().log)
+
+
+def runs_of(log: Log, **scores: np.ndarray) -> dict[Cell, dict[int, ArmRun]]:
+    """Runs whose probabilities are known, by backbone."""
+    summary = {"history": [], "best": -1, "rows_per_second": 1.0, "seconds": 1.0, "parameters": {"dense": 1}}
+    test = log.parts.test
+    return {
+        Cell(name, "backbone"): {0: ArmRun(score[test][:, None], score[test][:, None], summary)}
+        for name, score in scores.items()
+    }
+
+
+def test_segments_and_means_are_those_of_their_rows(log: Log) -> None:
+    assert log.shop is not None
+    judge, truth = judged.judge_of(log, "click"), log.shop.truth.click
+    runs = runs_of(log, star=truth)
+    found = judged.cell_results(judge, *next(iter(runs.items())), 0)
+    test, events = log.parts.test, log.events
+    aucs = []
+    for code, name in enumerate(events.scenario.name.tolist()):
+        own = test[events.scenario.code[test] == code]
+        aucs.append(metrics.auc(events.labels["click"][own], truth[own]))
+        assert found.segments[name].auc == aucs[-1] and found.segments[name].rows == len(own)
+    assert found.macro_auc == pytest.approx(np.mean(aucs))
+    of_train = zip(events.user[log.parts.train].tolist(), events.scenario.code[log.parts.train], strict=True)
+    visits: dict[int, set[int]] = {}
+    for user, code in of_train:
+        visits.setdefault(user, set()).add(int(code))
+    crosses = [len(visits.get(user, ())) > 1 for user in events.user[test].tolist()]
+    assert found.segments[judged.CROSSING].rows == sum(crosses)
+    assert found.segments[judged.STAYING].rows == len(test) - sum(crosses)
+    assert judged.truth_of(log, judge) == found.segments
+
+
+def test_what_is_compared_with_what(log: Log) -> None:
+    assert log.shop is not None
+    guess = np.random.default_rng(0).random(log.events.num_rows)
+    runs = runs_of(log, shared_bottom=guess, star=log.shop.truth.click)
+    judge = judged.judge_of(log, "click")
+    found = judged.differences(judge, job(backbones=("shared_bottom", "star")), runs)
+    assert {(each.ours, each.baseline) for each in found} == {("star", "shared_bottom")}
+    whole = next(each for each in found if each.segment == "all").auc
+    assert whole.low > 0.1 and whole.difference > 0.2
+    names = [Cell("star", name) for name in ("backbone", "knowledge", "noise")]
+    assert [(one.name, other.name, every) for one, other, every in judged.pairs(names, "star")] == [
+        ("star + knowledge", "star", True), ("star + noise", "star", True),
+        ("star + knowledge", "star + noise", False),
+    ]  # fmt: skip
+
+
+def test_cells_of_a_job() -> None:
+    made = cells_of(job(backbones=("star", "alone"), controls=("backbone", "noise"), baseline="star"))
+    assert [each.name for each in made] == ["star", "star + noise", "alone"]
+    assert len(cells_of(job(controls=("all",)))) == 11
+    with pytest.raises(RelandError, match="baseline='star' is not among config.backbones"):
+        cells_of(job(baseline="star"))
+    with pytest.raises(RelandError, match="did you mean 'noise'"):
+        cells_of(job(controls=("nois",)))
+
+
+def test_knowledge_of_seed_users_and_of_every_user(log: Log, tmp_path: Path) -> None:
+    prepared = encoded_log(log, job().log)
+    of_seeds = make_known(prepared, job(), tmp_path)
+    own = make_known(prepared, job(knowledge={"users": "own"}), tmp_path)
+    assert of_seeds.texts.rationales is not None and own.texts.rationales is not None
+    assert (len(of_seeds.texts.rationales), len(own.texts.rationales)) == (6, 60)
+    assert (of_seeds.asked, own.asked) == (9, 63)
+    np.testing.assert_array_equal(own.texts.seed, np.arange(60))
+    assert of_seeds.texts.scenarios is not None and len(of_seeds.texts.scenarios) == 3
+
+
+def test_scenarios_that_are_read() -> None:
+    values = dataclasses.replace(job().log, scenarios=("home", "cart"))
+    whole, part = read_log(job().log), read_log(values)
+    assert set(part.events.scenario.code.tolist()) == {0, 2}
+    kept = whole.events.scenario.code != 1
+    assert part.events.num_rows == kept.sum() and part.shop is not None and whole.shop is not None
+    np.testing.assert_array_equal(part.shop.truth.click, whole.shop.truth.click[kept])
+    np.testing.assert_array_equal(
+        part.events.time[part.parts.test], whole.events.time[whole.parts.test[kept[whole.parts.test]]]
+    )
+    with pytest.raises(RelandError, match="did you mean 'home'"):
+        read_log(dataclasses.replace(values, scenarios=("hom",)))
+
+
+@pytest.mark.slow
+def test_the_command_leaves_its_files_and_goes_on(tmp_path: Path) -> None:
+    """A cell that was lost is trained again to the same numbers; the others are read back."""
+    asked = job(backbones=("shared_bottom", "star", "alone", "aitm"), controls=("backbone", "knowledge"))
+    first = run(asked, tmp_path)
+    stored = json.loads((tmp_path / "scenarios.json").read_text())
+    assert [each["backbone"] for each in stored["cells"]] == [
+        "shared_bottom", "shared_bottom", "star", "star", "alone", "aitm",
+    ]  # fmt: skip
+    page = (tmp_path / "scenarios.html").read_text()
+    assert "star + knowledge over star" in page and "mean of scenarios" in page
+    kept = (tmp_path / "arms" / "aitm-backbone-seed0" / "stamp.json").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "arms" / "star-knowledge-seed0")
+    again = run(asked, tmp_path)
+    for one, other in zip(first.cells, again.cells, strict=True):
+        assert one.segments == other.segments
+    assert (tmp_path / "arms" / "aitm-backbone-seed0" / "stamp.json").stat().st_mtime_ns == kept
+
+
+@pytest.mark.slow
+def test_a_model_alone_sees_the_rows_of_its_scenario(log: Log, tmp_path: Path) -> None:
+    """Labels of other scenarios may be anything."""
+    asked = job(backbones=("alone",), baseline="alone")
+    found = train_cell(
+        encoded_log(log, asked.log), NOTHING, asked, Cell("alone", "backbone"), 0, tmp_path / "a"
+    )
+    other = (log.events.scenario.code != 1).nonzero()[0]
+    click = log.events.labels["click"].copy()
+    click[other] = 1 - click[other]
+    changed = log._replace(events=log.events._replace(labels={**log.events.labels, "click": click}))
+    prepared = encoded_log(changed, asked.log)
+    again = train_cell(prepared, NOTHING, asked, cell, 0, tmp_path / "b")
+    own = log.events.scenario.code[log.parts.test] == 1
+    np.testing.assert_array_equal(found.reached[own], again.reached[own])
+    assert (found.reached[~own] != again.reached[~own]).any()
