@@ -149,10 +149,8 @@ def test_the_command_leaves_its_files_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_model_alone_sees_the_rows_of_its_scenario(log: Log, tmp_path: Path) -> None:
     """Labels of other scenarios may be anything."""
-    asked = job(backbones=("alone",), baseline="alone")
-    found = train_cell(
-        encoded_log(log, asked.log), NOTHING, asked, Cell("alone", "backbone"), 0, tmp_path / "a"
-    )
+    asked, cell = job(backbones=("alone",), baseline="alone"), Cell("alone", "backbone")
+    found = train_cell(encoded_log(log, asked.log), NOTHING, asked, cell, 0, tmp_path / "a")
     other = (log.events.scenario.code != 1).nonzero()[0]
     click = log.events.labels["click"].copy()
     click[other] = 1 - click[other]
