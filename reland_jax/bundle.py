@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reland_jax.artefacts import load_arrays, save_arrays
-from reland_jax.config import Config, DataConfig, LLMConfig, MeshConfig
-from reland_jax.data import NOTHING_HELD_OUT
+from reland_jax.config import PROTOCOLS, Config, DataConfig, LLMConfig, MeshConfig
 from reland_jax.files import first_damage, inventory, read_sealed, write_sealed, written_aside
 from reland_jax.pool import load_pool, save_pool
 from reland_jax.retrieval import FoldIn
@@ -67,6 +66,7 @@ class Bundle(NamedTuple):
         origin: a hash of the settings and data it was made from, the same on every machine.
         licence: under which it may be used, in words.
         provenance: further remarks on where it comes from.
+        refitted: whether it was trained on everything, and so is not the model that was measured.
     """
 
     config: Config
@@ -84,11 +84,12 @@ class Bundle(NamedTuple):
     origin: str = ""
     licence: str = ""
     provenance: Mapping[str, str] = {}
+    refitted: bool = False
 
     @property
-    def refitted(self) -> bool:
-        """Whether it was trained on everything, and so is not the model that was measured."""
-        return self.splits.protocol == NOTHING_HELD_OUT
+    def as_split(self) -> bool:
+        """Whether its histories are still parted as they were when the metrics were measured."""
+        return self.splits.protocol in PROTOCOLS
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -206,11 +207,12 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
         part("items", load_array), part("rationales", load_array), pool, assignment,
         None if matching is None else FoldIn(**matching), load_trained(folder / "trained"),
         manifest["metrics"], manifest["origin"], manifest["licence"], manifest["provenance"],
+        manifest["model"] == "refitted",
     )  # fmt: skip
 
 
 def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
-    of_split = f"the training part of the protocol {bundle.splits.protocol}"
+    of_split = f"the training part of the protocol {bundle.config.data.protocol}"
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -223,6 +225,7 @@ def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
         "interactions": len(bundle.interactions.item),
         "model": "refitted" if bundle.refitted else "measured",
         "trained_on": "all interactions" if bundle.refitted else of_split,
+        "histories": bundle.splits.protocol,
         "metrics": {part: dict(found) for part, found in bundle.metrics.items()},
         "metrics_of": "the measured model" + (", not of this one" if bundle.refitted else ""),
         "licence": bundle.licence or "not stated",

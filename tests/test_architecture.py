@@ -64,10 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": SHARED
     | {"artefacts", "storage", "flow"}
     | {"data", "text", "seeds", "pool", "retrieval", "models", "train", "eval", "report"},
-    "bundle": CONTRACTS | {"artefacts", "storage", "data", "pool", "retrieval"},
+    "bundle": CONTRACTS | {"artefacts", "storage", "pool", "retrieval"},
     "serve": SHARED
     | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
-    | {"data", "retrieval", "models", "train", "eval", "report"},
+    | {"data", "pool_store", "retrieval", "models", "train", "eval", "report"},
     "__init__": CONTRACTS,
 }
 

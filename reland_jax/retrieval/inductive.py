@@ -34,7 +34,8 @@ class FoldIn(NamedTuple):
 
     Attributes:
         items: ``<float32>[I + 1, E]``, a vector for every item; row 0 is zero.
-        scale: ``<float32>[I + 1]``, one by the square root of the number of users of each item; 0 for none.
+        scale: ``<float32>[I + 1]``, one by the square root of the number of users of each item; 0 for an item
+            of which nothing is known, which counts as if the user had not had it.
         weights: ``<float32>[2 E + B + 1, D]``, of the two sums, the vector beside them, and the constant.
     """
 
@@ -59,7 +60,9 @@ def learn_fold_in(
     """
     had, items = _had(train, len(items)), np.array(items, np.float32)
     items[PADDING_ITEM] = 0.0
-    scale = _scale(had)
+    # An item that nobody had has a vector all the same, by its text, and counts as one that few had.
+    scale = np.where(np.arange(len(items)) == PADDING_ITEM, 0.0, 1 / np.sqrt(np.maximum(_count(had), 1)))
+    scale = scale.astype(np.float32)
     return FoldIn(items, scale, _solved(_features(had, items, scale, beside), users, had))
 
 
@@ -99,10 +102,11 @@ def fold_in(known: FoldIn, history: jax.Array, beside: jax.Array | None = None) 
             any gets what the constant says.
         beside: ``<float32>[n, B]``, as in the learning.
     """
-    length = jnp.maximum((history > 0).sum(1, keepdims=True), 1).astype(jnp.float32)
-    rows = jnp.asarray(known.items)[history]
-    weighed = jnp.einsum("nw,nwe->ne", jnp.asarray(known.scale)[history], rows, precision=_EXACT)
-    parts = [rows.sum(1) / length, weighed / jnp.sqrt(length), *([] if beside is None else [beside])]
+    scale, rows = jnp.asarray(known.scale)[history], jnp.asarray(known.items)[history]
+    length = jnp.maximum((scale > 0).sum(1, keepdims=True), 1).astype(jnp.float32)
+    mean = jnp.where((scale > 0)[..., None], rows, 0.0).sum(1) / length
+    weighed = jnp.einsum("nw,nwe->ne", scale, rows, precision=_EXACT)
+    parts = [mean, weighed / jnp.sqrt(length), *([] if beside is None else [beside])]
     features = jnp.concatenate([*parts, jnp.ones_like(length)], axis=1)
     return jnp.matmul(features, jnp.asarray(known.weights), precision=_EXACT)
 

@@ -7,9 +7,10 @@ users or histories of item numbers in, item numbers and scores out, by programs 
 that `warm` compiles; afterwards nothing is compiled.
 """
 
-from reland_jax.serve.api import ModelVectors, Reland
+from reland_jax.serve.api import Reland
 from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed
 from reland_jax.serve.listing import BATCH_SIZES, Ranked
+from reland_jax.serve.model import ModelVectors
 from reland_jax.serve.predicting import Predictor
 
 __all__ = [

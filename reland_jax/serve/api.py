@@ -8,62 +8,31 @@ Reland.load("bundle").recommend_from_history(["P00003", "P00010"])
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
-from reland_jax.bundle import Bundle, read_bundle, read_params, write_bundle
+from reland_jax.bundle import Bundle, read_bundle, write_bundle
 from reland_jax.config import Config
-from reland_jax.data import item_texts
-from reland_jax.eval import Vectors
+from reland_jax.data import load_interactions
 from reland_jax.files import resolve
 from reland_jax.presets import preset
-from reland_jax.report.cases import Labels
-from reland_jax.serve.choosing import Numbers, allowed_items, listed_histories, table_of
-from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed, nearest_in, shared_words
-from reland_jax.serve.fitting import fitted, made_of
-from reland_jax.serve.given import Given, with_data
-from reland_jax.serve.listing import Ranked, nothing, rows_of
-from reland_jax.serve.predicting import Predictor
-from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
-from reland_jax.stages import recommender_of
-from reland_jax.train import param_shapes
-from reland_jax.types import PADDING_ITEM, Assignment, Ragged, ReasoningPool, RelandError
+from reland_jax.serve.changing import check_appendable, refreshed, screened, with_described, with_items
+from reland_jax.serve.fitting import fitted
+from reland_jax.serve.given import Given, described_items, with_data
+from reland_jax.serve.model import Model
+from reland_jax.stages.encoding import encode_further_items
+from reland_jax.types import RelandError
 from reland_jax.variants import find_variant
 
-if TYPE_CHECKING:
-    import pyarrow
 
-
-class ModelVectors(NamedTuple):
-    """Vectors whose scores are the model's, for a ranker of one's own.
-
-    Attributes:
-        user_ids: ``<str>[U]``.
-        users: ``<float32>[U, E]``, as of today.
-        item_ids: ``<str>[I]``.
-        items: ``<float32>[I, E]``.
-        seed_ids: ``<str>[S]``, seed users from whose history the rationales were written; None, as the two
-            below, for a variant without rationales.
-        rationales: ``<float32>[S, T]``, vectors of their texts.
-        nearest: ``<int32>[U]``, the row of every user's nearest rationale.
-    """
-
-    user_ids: np.ndarray
-    users: np.ndarray
-    item_ids: np.ndarray
-    items: np.ndarray
-    seed_ids: np.ndarray | None = None
-    rationales: np.ndarray | None = None
-    nearest: np.ndarray | None = None
-
-
-class Reland:
+class Reland(Model):
     """A recommender: one backbone with one variant, trained with one seed.
 
     Lists are made from the newest history that needs no training: all interactions of the data, held-out ones
@@ -99,7 +68,6 @@ class Reland:
         self._config = data if isinstance(data, Config) else preset(data, backbone, settings)
         self._variant, self._seed = find_variant(variant).name, seed
         self._workdir = None if workdir is None else resolve(workdir)
-        self._bundle: Bundle | None = None
 
     def fit(
         self, interactions: Given = None, *, items: Given = None, users: Given = None, refit: bool = False
@@ -155,11 +123,84 @@ class Reland:
         """
         bundle = self._fitted()
         told = dict(bundle.provenance) | dict(provenance or {})
-        trained = bundle.trained._replace(params=self._reader.params)
-        write_bundle(
-            bundle._replace(licence=licence or bundle.licence, provenance=told, trained=trained),
-            resolve(folder),
-        )
+        whole = self._with_params()._replace(licence=licence or bundle.licence, provenance=told)
+        write_bundle(whole, resolve(folder))
+
+    def screen(self, store: str | os.PathLike[str]) -> Reland:
+        """Leaves out what a pool store has removed: users with all that is of them, and blocked texts.
+
+        Users who lose a seed user are matched anew. Parameters have learned from a removed user until the
+        next training.
+
+        Args:
+            store: its folder.
+
+        Returns:
+            Itself; save it to replace a bundle.
+
+        Raises:
+            RelandError: the store cannot be read, or nobody or no rationale would be left.
+        """
+        self._hold(screened(self._with_params(), resolve(store)))
+        return self
+
+    def refresh(
+        self,
+        interactions: Given,
+        *,
+        users: Given = None,
+        store: str | os.PathLike[str] | None = None,
+    ) -> Reland:
+        """Takes the histories of today, all of them; model and pool stay, users are matched anew.
+
+        Unknown items are told and passed over. A collaborative backbone keeps the users that it was trained
+        on, and leaves out others, who are told; a sequential or linear one takes the users as they are now.
+
+        Args:
+            interactions: see `fit`; not filtered by `data.min_interactions`.
+            users: see `fit`.
+            store: folder of a pool store, whose removals up to now are applied, as by `screen`.
+
+        Returns:
+            Itself; save it to replace a bundle.
+
+        Raises:
+            RelandError: bad data, or none of the items is known.
+        """
+        bundle = self._with_params()
+        with tempfile.TemporaryDirectory(prefix="reland-") as folder:
+            config = with_data(bundle.config, Path(folder), interactions, None, users)
+            data = dataclasses.replace(config.data, min_interactions=0, item_table=None)
+            bundle = refreshed(bundle, load_interactions(data))
+        self._hold(bundle if store is None else screened(bundle, resolve(store)))
+        return self
+
+    def append_items(self, items: Given, *, cache: str | os.PathLike[str] | None = None) -> Reland:
+        """Appends new items, known by their texts; nothing is trained.
+
+        They can be recommended, found as similar ones, and named in histories.
+
+        Args:
+            items: a table in memory with the item ids and the fields that the data describe items by.
+            cache: folder of text vectors, such as `text_cache` of the workdir; None encodes all texts again.
+
+        Returns:
+            Itself; save it to replace a bundle.
+
+        Raises:
+            RelandError: the variant reads no texts, a linear model, an id that is known or twice there, or an
+                item without a text.
+        """
+        bundle = self._with_params()
+        check_appendable(bundle)
+        ids, features = described_items(items, bundle)
+        known = bundle.interactions.num_items
+        described = with_described(bundle.interactions, ids, features)
+        with tempfile.TemporaryDirectory(prefix="reland-") as folder:
+            place = Path(folder) if cache is None else resolve(cache)
+            vectors = encode_further_items(described, known, bundle.config, place)
+        self._hold(with_items(bundle, described, vectors))
+        return self
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Reland:
@@ -174,303 +215,8 @@ class Reland:
         model._hold(bundle, place)
         return model
 
-    def recommend(
-        self,
-        users: str | Iterable[str] | None = None,
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        items: Iterable[str] | None = None,
-        filter: Mapping[str, str | Sequence[str]] | None = None,
-        as_measured: bool = False,
-    ) -> pyarrow.Table:
-        """The best items of users.
-
-        Args:
-            users: external ids; None takes all.
-            k: length of a list; shorter where fewer items are left.
-            exclude_seen: leave out what a user had: everything, or with `as_measured` what it had before the
-                test part.
-            items: ids of the items that lists are made of; None takes all.
-            filter: field of the items -> value or values, one of which an item must have.
-            as_measured: users as the test part was ranked, before their test items, to compare with
-                the metrics.
-
-        Returns:
-            Columns user, rank (from 1), item, score, title, explanation. Of equal scores the item whose id is
-            first in sorted order comes first. `to_pandas()` makes a data frame of it.
-
-        Raises:
-            RelandError: an unknown id or field, nothing left to recommend, or k below 1.
-        """
-        bundle, rows = self._fitted(), self._numbers.users(users)
-        splits = bundle.splits
-        if as_measured and bundle.refitted:
-            raise RelandError(
-                "as_measured: this model was refitted on all interactions, the test items too, and its lists "
-                "have no metrics; fit(refit=False) has those of the measured one"
-            )
-        seen = splits.train.joined(splits.valid) if as_measured else self._everything
-        vectors = self._reader.measured() if as_measured else self._today
-        masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
-        ranked = self.predictor.ranked(vectors, rows, masked, k, self.allowed(items, filter))
-        names = bundle.interactions.ids.users[rows].tolist()
-        nearest = None if self.nearest is None else self.nearest[rows]
-        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(rows)))
-
-    def recommend_from_history(
-        self,
-        history: Iterable[str] | Mapping[str, Iterable[str]] = (),
-        k: int = 10,
-        *,
-        profile: Mapping[str, str] | None = None,
-        exclude_seen: bool = True,
-        items: Iterable[str] | None = None,
-        filter: Mapping[str, str | Sequence[str]] | None = None,
-    ) -> pyarrow.Table:
-        """The best items of new users, by what they had; nothing is trained.
-
-        A new user is matched to seed users by an inductive behaviour vector, and is given their rationales.
-
-        Args:
-            history: item ids, oldest first; or a name of one's own for each user -> item ids. Unknown items
-                are told and passed over.
-            profile: field of the users -> value, of one user without any history; otherwise not looked at.
-            k: see `recommend`, as the others.
-            exclude_seen: leave the history out of the lists.
-            items: see `recommend`.
-            filter: see `recommend`.
-
-        Raises:
-            RelandError: no item of a history is known, or see `recommend`.
-        """
-        self._fitted()
-        given = listed_histories(history)
-        names = list(given)
-        allowed = self.allowed(items, filter)
-        if profile is not None and not any(given.values()):
-            names = names[:1] or [""]
-            vectors, matched = self._reader.by_profile(profile, self._today)
-            ranked = self.predictor.ranked(vectors, np.zeros(1, np.int64), nothing(1), k, allowed)
-        else:
-            read = self._numbers.histories(given)
-            ranked, matched = self.predictor.histories(read, k, exclude_seen=exclude_seen, allowed=allowed)
-        nearest = None if matched is None else matched.seed[:, 0]
-        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(names)))
-
-    def similar_items(self, items: str | Iterable[str], k: int = 10) -> pyarrow.Table:
-        """The items most like others to the model: columns item, rank (from 1), similar, score, title.
-
-        Args:
-            items: external ids.
-            k: how many of each, without itself.
-
-        Raises:
-            RelandError: an unknown id, or k below 1.
-        """
-        self._fitted()
-        numbers = self._numbers.items(items)
-        alike = np.array(likeness(self._reader, self._today, numbers)[:, : len(self._labels.ids)])
-        alike[np.arange(len(numbers)), numbers] = alike[:, PADDING_ITEM] = -np.inf
-        order = np.argsort(-alike, axis=1, kind="stable")[:, : _checked(k)]
-        score = np.take_along_axis(alike, order, axis=1)
-        ranked = Ranked(np.where(np.isneginf(score), PADDING_ITEM, order), score)
-        names = self._labels.ids[numbers].tolist()
-        table = table_of(names, ranked, self._labels, [""] * len(names)).drop_columns("explanation")
-        return table.rename_columns({"user": "item", "item": "similar"})
-
-    def explain(self, user: str, k: int = 10) -> Explanation:
-        """What a user's recommendations rest on.
-
-        Args:
-            user: external id.
-            k: how many recommendations, of what the user has not had.
-
-        Raises:
-            RelandError: an unknown user, or k below 1.
-        """
-        found, rows = self._fitted().assignment, self._numbers.users(user)
-        history, matched = rows_of(self._everything, rows), None
-        if found is not None:
-            given = self._fitted().config.retrieval.neighbours
-            matched = Assignment(found.seed[rows, :given], found.cosine[rows, :given])
-        return self._explained(str(user), int(rows[0]), history, self.predictor.users(rows, k), matched)
-
-    def explain_history(self, history: Iterable[str], k: int = 10) -> Explanation:
-        """The same for a new user, by what it had.
-
-        Args:
-            history: item ids, oldest first; unknown ones are told and passed over.
-            k: how many recommendations, of what is not in the history.
-
-        Raises:
-            RelandError: no item of the history is known, or k below 1.
-        """
-        self._fitted()
-        read = self._numbers.histories(listed_histories(history))
-        ranked, matched = self.predictor.histories(read, k)
-        return self._explained("", None, read, ranked, matched)
-
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """The metrics of the measured model, by part ("valid", "test"): full ranking of every held-out item.
-
-        A refitted model has none of its own: nothing was held out of its training.
-        """
-        return {part: dict(found) for part, found in self._fitted().metrics.items()}
-
-    def vectors(self) -> ModelVectors:
-        """The vectors of all users, as of today, of items and of rationales.
-
-        Raises:
-            RelandError: the backbone has none, as the linear models of items.
-        """
-        bundle, ids = self._fitted(), self._fitted().interactions.ids
-        check_vectors(self._reader)
-        users, items = np.asarray(self._today.users), np.asarray(self._today.items)
-        found = ModelVectors(ids.users, users[: len(ids.users)], ids.items[1:], items[1 : len(ids.items)])
-        if self._pool is None:
-            return found
-        seeds = ids.users[self._pool.seeds.user]
-        return found._replace(seed_ids=seeds, rationales=bundle.rationales, nearest=self.nearest)
-
-    @property
-    def user_ids(self) -> list[str]:
-        """External ids of all users, in the order of the rows."""
-        return self._fitted().interactions.ids.users.tolist()
-
-    @property
-    def item_ids(self) -> list[str]:
-        """External ids of the items; item n of a `Predictor` is at n - 1."""
-        return self._labels_of_fitted().ids[1:].tolist()
-
-    @property
-    def item_titles(self) -> list[str]:
-        """Titles of the items in the same order, "" where there is none."""
-        return self._labels_of_fitted().titles[1:].tolist()
-
-    @property
-    def nearest(self) -> np.ndarray | None:
-        """``<int32>[U]``, the row of every user's nearest rationale; None without rationales."""
-        found = self._fitted().assignment
-        return None if found is None else found.seed[:, 0]
-
-    @property
-    def origin(self) -> str:
-        """A hash of the settings and data that the recommender was made from."""
-        return self._fitted().origin
-
-    def _hold(self, bundle: Bundle, folder: Path | None = None) -> None:
-        """Makes ready what the lists are made from; parameters come from the bundle or its folder."""
-        made = made_of(bundle)
-        task, params = recommender_of(made, bundle.variant), bundle.trained.params
-        if folder is not None:
-            params = read_params(folder, param_shapes(task, bundle.config.train))
-        for name in ("predictor", "_today", "_everything"):
-            self.__dict__.pop(name, None)
-        self._bundle, self._reader = bundle, Reader(bundle, made, task, params)
-        self._numbers, self._labels = Numbers(bundle.interactions), Labels(bundle.interactions)
-        self._texts = item_texts(bundle.interactions, bundle.config.data.text_fields)
-
-    def _labels_of_fitted(self) -> Labels:
-        self._fitted()
-        return self._labels
-
-    def _fitted(self) -> Bundle:
-        if self._bundle is None:
-            raise RelandError("nothing is fitted yet: call fit() first, or Reland.load(folder)")
-        return self._bundle
-
-    @property
-    def _pool(self) -> ReasoningPool | None:
-        """The pool, where the model reads it and it explains something; cold users may need it besides."""
+    def _with_params(self) -> Bundle:
+        """The bundle with its parameters, on the host."""
         bundle = self._fitted()
-        return bundle.pool if find_variant(bundle.variant).reads_rationales else None
-
-    @cached_property
-    def predictor(self) -> Predictor:
-        """The same lists as numbers, for a server or a command that asks for batches (`serve.predicting`).
-
-        It is made at first use; `predictor.warm()` compiles its programs.
-
-        Raises:
-            RelandError: nothing is fitted.
-        """
-        self._fitted()
-        return self._reader.predictor(self._today)
-
-    @cached_property
-    def _today(self) -> Vectors:
-        return self._reader.today()
-
-    @cached_property
-    def _everything(self) -> Ragged:
-        return everything(self._fitted().splits)
-
-    def allowed(
-        self,
-        items: Iterable[str] | None = None,
-        filter: Mapping[str, str | Sequence[str]] | None = None,
-    ) -> np.ndarray | None:
-        """The items that lists are made of, as `Predictor` takes them: ``<bool>[I + 1]``; None for all.
-
-        Args:
-            items: see `recommend`.
-            filter: see `recommend`.
-
-        Raises:
-            RelandError: an unknown id or field, or no item is left.
-        """
-        chosen = None if items is None else self._numbers.items(items)
-        return allowed_items(self._fitted().interactions, chosen, filter)
-
-    def first_steps(self, nearest: np.ndarray | None, count: int) -> list[str]:
-        """What the rationales of n users say first, the user's preferences in one sentence.
-
-        Args:
-            nearest: ``<int>[n]``, rows of rationales; None without any.
-            count: n.
-
-        Returns:
-            n sentences, "" where there are no rationales.
-        """
-        if nearest is None or self._pool is None:
-            return [""] * count
-        return [self._pool.rationales[row].step1 for row in nearest.tolist()]
-
-    def _explained(
-        self, name: str, user: int | None, history: Ragged, ranked: Ranked, matched: Assignment | None
-    ) -> Explanation:
-        """Of one user: `user` is its row, None for a new one."""
-        seeds = self._seeds(user, matched)
-        rows = [] if matched is None else matched.seed[0].tolist()
-        evidence = self._evidence(np.unique(history.items), ranked, rows)
-        return Explanation(name, tuple(self._labels.all(history.items)), seeds, evidence)
-
-    def _seeds(self, user: int | None, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
-        pool, ids = self._pool, self._fitted().interactions.ids.users
-        if pool is None or matched is None:
-            return ()
-        found = []
-        for row, weight in zip(matched.seed[0].tolist(), matched.cosine[0].tolist(), strict=True):
-            seed, said = int(pool.seeds.user[row]), pool.rationales[row]
-            found.append(
-                MatchedSeed(str(ids[seed]), weight, seed == user, said.step1, said.step2, said.model)
-            )
-        return tuple(found)
-
-    def _evidence(self, history: np.ndarray, ranked: Ranked, seeds: list[int]) -> tuple[ItemEvidence, ...]:
-        said = [] if self._pool is None else [self._pool.rationales[row] for row in seeds]
-        alike = likeness(self._reader, self._today, history)
-        found = []
-        for item, score in zip(ranked.item[0].tolist(), ranked.score[0].tolist(), strict=True):
-            if item != PADDING_ITEM:
-                near = tuple(self._labels.all(nearest_in(history, alike, item)))
-                words = shared_words(self._texts[item], said)
-                found.append(ItemEvidence(self._labels.all([item])[0], score, words, near))
-        return tuple(found)
-
-
-def _checked(k: int) -> int:
-    if k < 1:
-        raise RelandError(f"k={k}: a list has at least one item")
-    return k
+        params = jax.tree.map(np.asarray, self._reader.params)
+        return bundle._replace(trained=bundle.trained._replace(params=params))

@@ -13,7 +13,9 @@ from reland_jax.bundle import Bundle
 from reland_jax.config import Config
 from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
+from reland_jax.pool_store import register
 from reland_jax.retrieval import FoldIn, learn_matching
+from reland_jax.serve.changing import screened
 from reland_jax.stages import (
     ASSIGN,
     BUILD_POOL,
@@ -48,11 +50,17 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
         refit: whether the model is trained once more, on everything, for as many epochs as the measured one
             was best after. Seed users, pool and texts stay.
 
+    Returns:
+        The bundle; with a pool of a store without the users that it removed and the texts that it blocks.
+
     Raises:
         RelandError: bad data or settings, see `reland_jax.flow.run`.
     """
     config = dataclasses.replace(config, variants=(variant,), seeds_of_training=(seed,))
     config.validate()
+    stored = config.pool.provider == "store"
+    if stored:
+        register()
     with use_mesh(config.mesh):
         begun = flow.run(FLOW, config, workdir, until=SPLIT.name)
         made = flow.run(_flow_of(training(begun, variant, seed)), config, workdir, known=begun)
@@ -67,11 +75,12 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
     trained = trained._replace(params=trained_params(whole, stage, recommender_of(whole, variant)))
     pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
     metrics = {"valid": measured.summary.valid, "test": measured.summary.test}
-    return Bundle(
+    bundle = Bundle(
         config, variant, seed, made[LOAD], whole[SPLIT], _found(made, ITEMS),
         _found(made, rationale_stage(find_variant(variant))), pool, _found(made, ASSIGN), _matching(made),
-        trained, metrics, whole.origin(stage),
+        trained, metrics, whole.origin(stage), refitted=refit,
     )  # fmt: skip
+    return screened(bundle, Path(config.pool.path_to_read())) if stored else bundle
 
 
 def unsplit_run(made: Made) -> Made:

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from reland_jax.bundle import Bundle
 from reland_jax.config import Config
 from reland_jax.files import write_bytes
+from reland_jax.strings import visible
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
@@ -46,6 +48,35 @@ def with_data(config: Config, workdir: Path, interactions: Given, items: Given, 
         if value is not None
     }
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+
+
+def described_items(items: Given, bundle: Bundle) -> tuple[list[str], dict[str, list[str]]]:
+    """Ids of further items, and what describes them, by the fields that the bundle knows.
+
+    Args:
+        items: a table in memory, with a row for each item.
+        bundle: for the names of columns, and the ids that are there.
+
+    Raises:
+        RelandError: it lacks the column of the ids, or an id is known, twice there or empty.
+    """
+    table, field = _table(items, "item_table"), bundle.config.data.item_field or "item_id"
+    if field not in table.column_names:
+        raise RelandError(f"items: there is no column {field!r}; there are {', '.join(table.column_names)}")
+    ids = [str(each) for each in table[field].to_pylist()]
+    taken = set(bundle.interactions.ids.items.tolist()) | {""}
+    for name in ids:
+        if name in taken:
+            raise RelandError(
+                f"items: {visible(name)!r} is empty, twice there, or known to the model already"
+            )
+        taken.add(name)
+    features = {
+        name: ["" if each is None else str(each) for each in table[name].to_pylist()]
+        for name in bundle.interactions.item_features
+        if name in table.column_names
+    }
+    return ids, features
 
 
 def _path(value: Given, place: Path, setting: str) -> str:

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from reland_jax.bundle import Bundle
 from reland_jax.eval import Vectors
 from reland_jax.eval.lists import best
 from reland_jax.models import Ease, Ials, Linear, Recommender, SequenceBatch, SequentialRecommender, Tables
 from reland_jax.models.ease import age_weights
 from reland_jax.models.recommender import applied
 from reland_jax.retrieval import FoldIn, distinct, fold_in, nearest
+from reland_jax.train.closed_form import unit_rows
 from reland_jax.train.ials import users_after
 
 
@@ -51,14 +54,14 @@ class Known(NamedTuple):
         folding: how a history becomes a user's vector.
     """
 
-    params: Any
-    rationales: jax.Array | None
-    items: jax.Array
-    score: Any
-    matching: FoldIn | None
-    seeds: jax.Array | None
-    seed_row: jax.Array | None
-    folding: FoldIn | None
+    params: Any = None
+    rationales: Any = None
+    items: Any = None
+    score: Any = None
+    matching: FoldIn | None = None
+    seeds: Any = None
+    seed_row: Any = None
+    folding: FoldIn | None = None
 
 
 class Matched(NamedTuple):
@@ -101,20 +104,31 @@ def answer(
         allowed: ``<bool>[I + 1]``, items that lists are made of.
         count: K, at most I.
     """
-    matched = match(form, known, history)
+    matched = match(known, history, form.neighbours)
     users = users_of(form, known, history, matched)
     vectors = Vectors(users, known.items, _score(form, known, history.shape[1]))
     item, score = best(vectors, jnp.arange(len(users)), masked, allowed, count, form.num_items)
     return Answer(item, score, matched)
 
 
-def match(form: Form, known: Known, history: jax.Array) -> Matched | None:
-    """The seed users of new users, by their items alone; None where the variant reads no rationales."""
+def match(known: Known, history: jax.Array, count: int) -> Matched | None:
+    """The `count` seed users of new users, by their items alone; None where no rationales are read."""
     if known.matching is None or known.seeds is None or known.seed_row is None:
         return None
     behaviour = fold_in(known.matching, distinct(history))
-    place, cosine = nearest(behaviour, known.seeds, form.neighbours)
+    place, cosine = nearest(behaviour, known.seeds, count)
     return Matched(known.seed_row[place], cosine)
+
+
+def seed_keys(bundle: Bundle) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The fields `seeds` and `seed_row` of `Known`.
+
+    As in the assignment, seed users without training items are nobody's.
+    """
+    if bundle.pool is None or bundle.matching is None:
+        return None, None
+    rows = np.flatnonzero(bundle.splits.train.lengths()[bundle.pool.seeds.user]).astype(np.int32)
+    return unit_rows(bundle.pool.behaviour[rows]), rows
 
 
 def users_of(form: Form, known: Known, history: jax.Array, matched: Matched | None) -> jax.Array:

@@ -26,7 +26,7 @@ from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weig
 from reland_jax.retrieval.cold import ProfileWeights
 from reland_jax.serve.listing import nothing
 from reland_jax.serve.predicting import Predictor
-from reland_jax.serve.programs import Form, Known
+from reland_jax.serve.programs import Form, Known, seed_keys
 from reland_jax.stages import SPLIT, rationales_of, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
@@ -81,16 +81,12 @@ class Reader:
 
     def _known(self, today: Vectors) -> Known:
         """What new users are read with, on the device."""
-        bundle, rationales, seeds, rows = self._bundle, self._rationales, None, None
+        bundle, rationales = self._bundle, self._rationales
         if isinstance(self.task.model, Ials) and rationales is not None:
             rationales = unit_rows(rationales)
-        if bundle.pool is not None and bundle.matching is not None:
-            # As in the assignment, seed users without training items are nobody's.
-            rows = np.flatnonzero(bundle.splits.train.lengths()[bundle.pool.seeds.user]).astype(np.int32)
-            seeds = unit_rows(bundle.pool.behaviour[rows])
         is_set = not (isinstance(self.task, ClosedForm) or self._is_sequential)
         folding = self._folding(today) if is_set else None
-        arrays = rationales, today.items, today.score, bundle.matching, seeds, rows, folding
+        arrays = rationales, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
 
     def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from reland_jax.config import Config, TextConfig
 from reland_jax.data import item_texts
+from reland_jax.strings import visible
 from reland_jax.text import check_texts, encode_texts, encoder_state, whiten
-from reland_jax.types import Interactions
+from reland_jax.types import Interactions, RelandError
 from reland_jax.variants import find_variant
 
 ITEM_TEXTS, RATIONALES = "item texts", "rationales"
@@ -36,6 +37,32 @@ def encode_items(interactions: Interactions, config: Config, cache: Path) -> np.
     """
     texts = item_texts(interactions, config.data.text_fields)
     return encode_texts(texts, _text_config(config), cache, ITEM_TEXTS)
+
+
+def encode_further_items(described: Interactions, known: int, config: Config, cache: Path) -> np.ndarray:
+    """The vectors of items that a model does not know yet, as the stage makes them; ``<float32>[n, T]``.
+
+    Args:
+        described: of the items that it knows, and n more after them.
+        known: I, items that it knows.
+        config: all settings. Where vectors are whitened, it is by the texts of the known items, which are
+            encoded again.
+        cache: folder of vectors by text.
+
+    Raises:
+        RelandError: an item without a text, or see `text.encode_texts`.
+    """
+    texts, whiten_items = item_texts(described, config.data.text_fields), config.text.whiten_items
+    for number in range(known + 1, len(texts)):
+        if not texts[number].strip():
+            raise RelandError(
+                f"item {visible(str(described.ids.items[number]))!r} has no text: one of the columns "
+                f"{', '.join(described.item_features)} must say what it is"
+            )
+    if whiten_items is None:
+        return encode_texts(texts[known + 1 :], _text_config(config), cache, ITEM_TEXTS)
+    vectors = encode_texts(texts, _text_config(config), cache, ITEM_TEXTS)
+    return whitened(vectors[known + 1 :], vectors[: known + 1], whiten_items)
 
 
 def encode_rationales(

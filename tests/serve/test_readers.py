@@ -120,7 +120,7 @@ def test_a_set_is_folded_in_by_its_items(reader: Callable) -> None:
 def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Callable) -> None:
     bundle, read = reader("lightgcn", "reland")
     history = ragged([[1, 2], [6, 5, 3], REPEATS.train.row(3).tolist()])
-    found = match(*programs_of(read), in_rows(history, Batch(0, 3, 3), 5))
+    found = match(programs_of(read)[1], in_rows(history, Batch(0, 3, 3), 5), 2)
     assert found is not None
     learned, seeds = bundle.matching, bundle.pool.behaviour
     for row in range(3):
@@ -136,7 +136,7 @@ def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Calla
 
 @pytest.mark.parametrize("variant", ["id", "f_item"])
 def test_without_rationales_nobody_is_matched(reader: Callable, variant: str) -> None:
-    assert match(*programs_of(reader("ease", variant)[1]), np.ones((1, 1), np.int32)) is None
+    assert match(programs_of(reader("ease", variant)[1])[1], np.ones((1, 1), np.int32), 1) is None
 
 
 def test_items_are_alike_by_their_vectors(reader: Callable) -> None:
