@@ -17,6 +17,9 @@ from reland_jax.models.scores import DotProduct, Layers
 UNROLLED = 4096
 """Weights after the tower's first layer up to which `Tower.all_pairs` is compiled product by product."""
 
+USERS_AT_A_TIME = 64
+"""Of a block of pairs in training."""
+
 
 class NeuMF(DotProduct):
     """Generalised matrix factorisation in parallel with a multi-layer perceptron (Eq. 12).
@@ -63,7 +66,8 @@ class NeuMF(DotProduct):
         Args:
             users: ``<float32>[B, D + H]``.
             items: ``<float32>[n, D + H]``, the same for all users, or ``[B, n, D + H]``.
-            train: whether dropout is on (needs the rng "dropout").
+            train: whether there are gradients; and for items of each user, whether dropout is on (needs the
+                rng "dropout").
 
         Returns:
             ``<float32>[B, n]``.
@@ -74,7 +78,8 @@ class NeuMF(DotProduct):
         if items.ndim == 3:
             tower = self.tower(user_mlp[:, None] + item_mlp, train)
         else:
-            tower = self.tower.all_pairs(user_mlp, item_mlp)
+            of_all = self.tower.blocks if train else self.tower.all_pairs
+            tower = of_all(user_mlp, item_mlp)
         return super().score(user_gmf, item_gmf) + tower
 
 
@@ -110,6 +115,11 @@ class Tower(nn.Module):
             mixed = nn.relu(hidden @ kernel.astype(dtype) + bias.astype(dtype))
             hidden = self.dropout(mixed, not train)
         return jnp.dot(hidden, self.kernels[-1].astype(dtype), preferred_element_type=jnp.float32)[..., 0]
+
+    def blocks(self, users: jax.Array, items: jax.Array) -> jax.Array:
+        """`all_pairs` as products of matrices, whose gradients need no unit of any pair to be kept."""
+        one = jax.checkpoint(lambda user: self(user + items))
+        return jax.lax.map(one, users, batch_size=min(USERS_AT_A_TIME, len(users)))
 
     def all_pairs(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """The same for all sums of ``<float32>[B, H]`` and ``[n, H]`` -> ``<float32>[B, n]``.

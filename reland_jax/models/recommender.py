@@ -7,6 +7,7 @@ works on its output, so a new backbone needs no code for `id`, `f_item` or `rela
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
@@ -377,12 +378,12 @@ class CollaborativeRecommender(Recommender):
         rest = batch.positive, batch.weight, self.num_items
         if batch.negative is not None:
             positive = self.score(users, items[batch.positive][:, None])
-            scores = self.score(users, items[batch.negative])
+            scores = self.score(users, items[batch.negative], train=True)
             loss = sampled_cross_entropy(positive, scores, rest[0], batch.negative, *rest[1:])
         elif self.backbone.multiplies:
             loss = catalogue_cross_entropy(users, items, *rest, self.backbone.config.activations)
         else:
-            loss = scored_cross_entropy(self.score, users, items, *rest)
+            loss = scored_cross_entropy(partial(self.score, train=True), users, items, *rest)
         ids = self.users[batch.user], self.items.ids[batch.positive][:, None]
         return loss + self._penalty(ids, batch.weight)
 

@@ -39,7 +39,7 @@ def with_kernel(backbone: str, variant: str = "f_item") -> Recommender:
 
 
 def means(left_out: np.ndarray | None = None) -> np.ndarray:
-    """The mean unit text of every user's training items, or of those but one; zero where there are no others."""
+    """The mean unit text of every user's training items, or of those but one; zero without others."""
     rows = []
     for user in range(NUM_USERS):
         items = TRAIN.row(user).tolist()
@@ -81,7 +81,8 @@ def test_a_kernel_of_texts_is_added_to_the_score_of_sets(backbone: str) -> None:
     pairs = np.log1p(np.exp(np.take_along_axis(rest, negative, 1) - rest[np.arange(4), first[user]][:, None]))
     squares += (ids[np.concatenate([first[user][:, None], negative], 1)] ** 2).sum((1, 2))
     expected = (pairs.mean(1) + 0.5 * 0.3 * squares).mean()
-    assert float(model.apply({"params": kept}, tables, batch, method="loss")) == pytest.approx(expected, rel=1e-4)
+    found = model.apply({"params": kept}, tables, batch, method="loss")
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_kernel_reads_the_newest_items_of_a_sequence() -> None:
