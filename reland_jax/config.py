@@ -279,6 +279,14 @@ class ScoreConfig:
         None, "f_item, reland: a learned metric between the texts of a user's items and of an item is added, "
         "which starts as this multiple of the identity", above=0, added=True, none="there is none",
     )  # fmt: skip
+    linear: float | None = _setting(
+        None, "the scores of a linear model are added (config.ease in its sparse form), at first times this",
+        above=0, added=True, none="they are not",
+    )  # fmt: skip
+    votes: int = _setting(64, "linear: items that an item of a history speaks for", low=1, added=True)
+    listed: int = _setting(
+        256, "linear, of sets: items of a user with a score of the linear model", low=1, added=True
+    )
     half_life: float = _setting(
         1.0, "of sequences: newer items after which an item weighs half as much", above=0, added=True
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from reland_jax.config import FusionConfig, ModelConfig, ScoreConfig, nearest_name
 from reland_jax.linear import EaseConfig, IalsConfig
+from reland_jax.models.beside import LinearScores
 from reland_jax.models.duorec import DuoRec
 from reland_jax.models.ease import Ease
 from reland_jax.models.entity_graph import build_graph
@@ -48,6 +49,7 @@ __all__ = [
     "Graph",
     "Ials",
     "Linear",
+    "LinearScores",
     "PairBatch",
     "Propagation",
     "Recommender",

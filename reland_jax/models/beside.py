@@ -1,17 +1,25 @@
-"""What is added to the score of a backbone: a text kernel at full width.
+"""What is added to the score of a backbone: a text kernel at full width, and the scores of a linear model.
 
 The kernel is to a deep model what ``beta F F'`` is to EASE: the likeness of an item's text and the mean text
 of what the user had, in all directions of the texts and not through the few numbers of an embedding. It is a
 product of a vector of the user and one of the item, which stand beside those of the backbone.
+
+A linear model (EASE in its sparse form) is solved first and frozen. A user has a short list of items with a
+score by it, whose entries stand before the user's vector; the backbone learns what these scores lack. In
+training, a user's list is that of its other items, and what it had beside the target is masked.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from reland_jax.models.representation import identity
+from reland_jax.types import Array
 
 
 class TextKernel(nn.Module):
@@ -49,10 +57,90 @@ def recent_items(
 
     Returns:
         Items ``<int32>[B, N]``, newest first, 0 where a sequence has no more; and weights
-        ``<float32>[B, N]``, of which those in use sum to 1.
+        ``<float32>[B, N]``, 1 for the newest item and 0 where there is none.
     """
     age = jnp.arange(count)
     there = age <= position.reshape(-1)[place][:, None]
     found = jnp.where(there, items.reshape(-1)[jnp.maximum(place[:, None] - age, 0)], 0)
-    weight = jnp.where(there, 0.5 ** (age / half_life), 0.0)
-    return found, weight / weight.sum(1, keepdims=True)
+    return found, jnp.where(there, 0.5 ** (age / half_life), 0.0)
+
+
+MASKED = -30.0
+"""What is added, in training, to the score of what a user had beside the target: a ranking leaves it out."""
+
+
+class LinearScores(NamedTuple, Generic[Array]):
+    """A linear model of items by items, frozen.
+
+    Attributes:
+        item: ``<int32>[I + 1, k]``, the items that a row speaks for, 0 where unused.
+        value: ``<float32>[I + 1, k]``, what it adds to their scores.
+        listed: ``<int32>[U, M]``, of sets: the items of a user with the highest scores by all of its
+            items; None for sequences.
+        score: ``<float32>[U, M]``, these scores.
+        had: ``<int32>[U, L]``, the items of a user, each once, 0 where unused.
+    """
+
+    item: Array
+    value: Array
+    listed: Array | None = None
+    score: Array | None = None
+    had: Array | None = None
+
+
+def entries_of_pairs(
+    linear: LinearScores[jax.Array], user: jax.Array, target: jax.Array | None, scale: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The items with an additional score, and these scores, ``<float32>[B, n]`` each.
+
+    Args:
+        linear: see `LinearScores`.
+        user: ``<int32>[B]``.
+        target: ``<int32>[B]``: what it says of others is taken away, and the other items that the user had
+            are masked; None in a ranking, which masks by itself.
+        scale: multiplies the scores of the linear model.
+    """
+    assert linear.listed is not None and linear.score is not None and linear.had is not None
+    items, values = linear.listed[user], scale * linear.score[user]
+    if target is None:
+        return items.astype(jnp.float32), values
+    had = linear.had[user]
+    masked = jnp.where((had > 0) & (had != target[:, None]), MASKED, 0.0)
+    items = jnp.concatenate([items, linear.item[target], had], 1)
+    values = jnp.concatenate([values, -scale * linear.value[target], masked], 1)
+    return items.astype(jnp.float32), values
+
+
+def beside_numbers(items: jax.Array, index: jax.Array | None) -> jax.Array:
+    """Vectors of items ``<float32>[..., E]`` after their numbers, by which `scored_entries` finds them.
+
+    Numbers travel as float32, as all vectors do in a ranking: exact up to 16,777,216.
+    """
+    number = jnp.arange(len(items)) if index is None else index
+    return jnp.concatenate([number[..., None].astype(jnp.float32), items], -1)
+
+
+def scored_entries(
+    score: Callable[[jax.Array, jax.Array], jax.Array], users: jax.Array, items: jax.Array, num_items: int
+) -> jax.Array:
+    """Scores of vectors, and of the entries that stand before them.
+
+    Args:
+        score: of vectors, ``[B, E]`` with ``[n, E]`` or ``[B, n, E]``.
+        users: ``<float32>[B, 2 m + E]``: m numbers of items, what is added to their scores, and a vector.
+        items: ``<float32>[n, 1 + E]`` or ``[B, n, 1 + E]``: the number of an item, and its vector.
+        num_items: I.
+
+    Returns:
+        ``<float32>[B, n]``.
+    """
+    width = items.shape[-1] - 1
+    count = (users.shape[-1] - width) // 2
+    entry, number = users[:, :count].astype(jnp.int32), items[..., 0].astype(jnp.int32)
+    own = score(users[:, 2 * count :], items[..., 1:])
+    if items.ndim == 3:
+        same = entry[:, None, :] == number[:, :, None]
+        return own + jnp.einsum("bm,bnm->bn", users[:, count : 2 * count], same.astype(jnp.float32))
+    added = jnp.zeros((len(users), num_items + 1), jnp.float32)
+    added = added.at[jnp.arange(len(users))[:, None], entry].add(users[:, count : 2 * count])
+    return own + added.at[:, number].get(mode="fill", fill_value=0.0)

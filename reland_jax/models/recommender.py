@@ -18,7 +18,15 @@ import numpy as np
 from reland_jax.config import FusionConfig, ScoreConfig
 from reland_jax.device import layer_products
 from reland_jax.mesh import DATA, MODEL, constrain
-from reland_jax.models.beside import TextKernel, recent_items, unit_texts
+from reland_jax.models.beside import (
+    LinearScores,
+    TextKernel,
+    beside_numbers,
+    entries_of_pairs,
+    recent_items,
+    scored_entries,
+    unit_texts,
+)
 from reland_jax.models.graph import Graph, Propagation
 from reland_jax.models.losses import (
     bpr_loss,
@@ -45,6 +53,7 @@ class Tables(NamedTuple, Generic[Array]):
         profile: ``<float32>[U, T]``, for the text kernel of a backbone of sets: the sum of the unit texts of
             every user's training items.
         activity: ``<int32>[U]``, how many these are.
+        linear: a linear model, whose scores are added.
     """
 
     item_text: Array | None = None
@@ -54,6 +63,7 @@ class Tables(NamedTuple, Generic[Array]):
     propagation: Propagation | Graph | None = None
     profile: Array | None = None
     activity: Array | None = None
+    linear: LinearScores[Array] | None = None
 
 
 AnyTables: TypeAlias = Tables[np.ndarray] | Tables[jax.Array]
@@ -164,6 +174,19 @@ class Recommender(nn.Module):
         if self.reads_kernel:
             assert self.beside.text_kernel is not None
             self.kernel = TextKernel(self.beside.text_kernel)
+        if self.beside.linear is not None:
+            start = nn.initializers.constant(self.beside.linear)
+            self.linear_scale = self.param("linear_scale", start, ())
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the score is the dot product of a user and an item."""
+        return self.beside.linear is None
+
+    def user_columns(self, of_items: int) -> int:
+        """Columns of a user's vector, where those of an item's are given."""
+        each = self.beside.recent * self.beside.votes
+        return of_items if self.multiplies else of_items - 1 + 2 * each
 
     @property
     def reads_kernel(self) -> bool:
@@ -171,18 +194,18 @@ class Recommender(nn.Module):
         return self.texts and self.beside.text_kernel is not None
 
     def with_texts(self, tables: Tables[jax.Array], items: jax.Array, index: jax.Array | None) -> jax.Array:
-        """Vectors of items ``<float32>[..., E]``, after what the text kernel multiplies, if there is one.
+        """Vectors of items ``<float32>[..., E]``, after their numbers and what the text kernel multiplies.
 
         Args:
             tables: see `Tables`.
             items: of the backbone.
             index: ``<int32>[...]``, which items they are; None for all in order.
         """
-        if not self.reads_kernel:
-            return items
-        assert tables.item_text is not None
-        texts = unit_texts(tables.item_text if index is None else tables.item_text[index])
-        return jnp.concatenate([texts, items], -1)
+        if self.reads_kernel:
+            assert tables.item_text is not None
+            texts = unit_texts(tables.item_text if index is None else tables.item_text[index])
+            items = jnp.concatenate([texts, items], -1)
+        return items if self.multiplies else beside_numbers(items, index)
 
     def fuse_rationales(
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
@@ -262,19 +285,29 @@ class SequentialRecommender(Recommender):
         return self.with_texts(tables, self.items(tables.item_text), None)
 
     def _with_history(self, tables: Tables[jax.Array], batch: SequenceBatch, users: jax.Array) -> jax.Array:
-        """Users ``<float32>[B, D]``, after what the text kernel says of their newest items."""
-        if not self.reads_kernel:
+        """Users ``<float32>[B, D]``, after what is read of their newest items beside the backbone."""
+        if self.multiplies and not self.reads_kernel:
             return users
-        assert tables.item_text is not None
         recent, weight = recent_items(
             batch.items, batch.position, batch.place, self.beside.half_life, self.beside.recent
         )
-        mean = jnp.einsum("bn,bnt->bt", weight, unit_texts(tables.item_text[recent]))
-        return jnp.concatenate([self.kernel(mean), users], -1)
+        if self.reads_kernel:
+            assert tables.item_text is not None
+            shares = weight / weight.sum(1, keepdims=True)
+            mean = jnp.einsum("bn,bnt->bt", shares, unit_texts(tables.item_text[recent]))
+            users = jnp.concatenate([self.kernel(mean), users], -1)
+        if self.multiplies:
+            return users
+        assert tables.linear is not None
+        item, value = tables.linear.item[recent], tables.linear.value[recent] * weight[..., None]
+        found = item.reshape(len(users), -1), self.linear_scale * value.reshape(len(users), -1)
+        return jnp.concatenate([*found, users], -1)
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
-        """Scores ``<float32>[B, n]`` of users ``[B, D]`` with items ``[n, D]`` or ``[B, n, D]``."""
-        return dot_product(users, items)
+        """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
+        if self.multiplies:
+            return dot_product(users, items)
+        return scored_entries(dot_product, users, items, self.num_items)
 
     def loss(self, tables: Tables[jax.Array], batch: SequenceBatch) -> jax.Array:
         """Mean cross-entropy of the next item over the whole catalogue, a float32 scalar.
@@ -286,7 +319,11 @@ class SequentialRecommender(Recommender):
         users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=True)
         users, scored = self._with_history(tables, batch, users), self.with_texts(tables, items, None)
         dtype = self.backbone.config.activations
-        loss = catalogue_cross_entropy(users, scored, batch.target, batch.weight, self.num_items, dtype)
+        rest = batch.target, batch.weight, self.num_items
+        if self.multiplies:
+            loss = catalogue_cross_entropy(users, scored, *rest, dtype)
+        else:
+            loss = scored_cross_entropy(self.score, users, scored, *rest)
         if self.contrastive:
             loss += self._contrast(items, hidden, batch)
         return loss
@@ -330,6 +367,13 @@ class CollaborativeRecommender(Recommender):
 
     def score(self, users: jax.Array, items: jax.Array, train: bool = False) -> jax.Array:
         """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
+        own = partial(self._own_score, train=train)
+        if self.multiplies:
+            return own(users, items)
+        return scored_entries(own, users, items, self.num_items)
+
+    def _own_score(self, users: jax.Array, items: jax.Array, train: bool) -> jax.Array:
+        """The score of the backbone and of the text kernel."""
         if not self.reads_kernel or self.backbone.multiplies:
             return self.backbone.score(users, items, train)
         width = self.backbone.scored_width
@@ -339,7 +383,7 @@ class CollaborativeRecommender(Recommender):
     def _with_history(
         self, tables: Tables[jax.Array], user: jax.Array, target: jax.Array | None, users: jax.Array
     ) -> jax.Array:
-        """Vectors of users, after what the text kernel says of what they had, if there is one.
+        """Vectors of users, after what is read of what they had beside the backbone.
 
         Args:
             tables: see `Tables`.
@@ -347,13 +391,16 @@ class CollaborativeRecommender(Recommender):
             target: ``<int32>[B]``, an item of each that it is to be told from the others; None in a ranking.
             users: ``<float32>[B, E]``, of the backbone.
         """
-        if not self.reads_kernel:
+        if self.reads_kernel:
+            assert tables.profile is not None and tables.activity is not None and tables.item_text is not None
+            total, count = tables.profile[user], tables.activity[user]
+            if target is not None:
+                total, count = total - unit_texts(tables.item_text[target]), count - 1
+            users = jnp.concatenate([self.kernel(total / jnp.maximum(count, 1)[:, None]), users], -1)
+        if self.multiplies:
             return users
-        assert tables.profile is not None and tables.activity is not None and tables.item_text is not None
-        total, count = tables.profile[user], tables.activity[user]
-        if target is not None:
-            total, count = total - unit_texts(tables.item_text[target]), count - 1
-        return jnp.concatenate([self.kernel(total / jnp.maximum(count, 1)[:, None]), users], -1)
+        assert tables.linear is not None
+        return jnp.concatenate([*entries_of_pairs(tables.linear, user, target, self.linear_scale), users], -1)
 
     def loss(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
         """BPR or cross-entropy, plus an L2 penalty on the embeddings of the batch, a float32 scalar."""
@@ -380,7 +427,7 @@ class CollaborativeRecommender(Recommender):
             positive = self.score(users, items[batch.positive][:, None])
             scores = self.score(users, items[batch.negative], train=True)
             loss = sampled_cross_entropy(positive, scores, rest[0], batch.negative, *rest[1:])
-        elif self.backbone.multiplies:
+        elif self.multiplies and self.backbone.multiplies:
             loss = catalogue_cross_entropy(users, items, *rest, self.backbone.config.activations)
         else:
             loss = scored_cross_entropy(partial(self.score, train=True), users, items, *rest)

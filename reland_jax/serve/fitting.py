@@ -31,6 +31,7 @@ from reland_jax.stages import (
     training,
 )
 from reland_jax.storage import BuiltPool
+from reland_jax.types import RelandError
 from reland_jax.variants import find_variant
 
 REFIT = "refit"
@@ -58,6 +59,11 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
     """
     config = dataclasses.replace(config, variants=(variant,), seeds_of_training=(seed,))
     config.validate()
+    if config.score.linear is not None:
+        raise RelandError(
+            f"config.score.linear={config.score.linear}: a backbone upon a linear model is trained and "
+            "measured by the commands, and not served yet; leave it None, or serve ease or ease_recency"
+        )
     stored = config.pool.provider == "store"
     if stored:
         register()

@@ -17,7 +17,7 @@ from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
 from reland_jax.mesh import on_host
-from reland_jax.models import Tables
+from reland_jax.models import Recommender, Tables
 from reland_jax.report import CASES, LIST_LENGTH, cases_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import profile_weights, profiles
@@ -46,6 +46,7 @@ from reland_jax.train import (
     create_task,
     fit_together,
     param_shapes,
+    with_linear_scores,
 )
 from reland_jax.types import PARTS, Splits, TargetRanks
 from reland_jax.variants import SEED_ID, Variant, find_variant
@@ -149,7 +150,7 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool, epochs: i
     if cold:
         found += [config.retrieval.cold_mismatch]
     if config.score != ScoreConfig() and config.model.backbone not in LINEAR:
-        found += [config.score]
+        found += [config.score] + ([config.ease] if config.score.linear is not None else [])
     if (linear := linear_settings(config)) is not None:
         found += [linear]
     if epochs is not None:
@@ -187,6 +188,8 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
         rationales = rationales_of(job, variant)
         tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
     model = model_of(config, splits, variant, each)
+    if isinstance(model, Recommender):
+        tables = with_linear_scores(model, tables, splits, config.ease)
     task = create_task(model, tables, splits, config.train, config.data.max_length)
     if not _has_cold_users(splits):
         return task

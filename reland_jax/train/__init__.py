@@ -6,6 +6,7 @@ from reland_jax.train.evaluator import Evaluator, FixedEpochs
 from reland_jax.train.loop import FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, create_task, history_encoder
+from reland_jax.train.upon_linear import with_linear_scores
 
 __all__ = [
     "Checkpoints",
@@ -23,4 +24,5 @@ __all__ = [
     "load_params",
     "param_shapes",
     "save_params",
+    "with_linear_scores",
 ]

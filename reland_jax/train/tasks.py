@@ -356,7 +356,8 @@ def _encode(
         vectors = applied(model, params, tables, batch, method="user_vectors")
         return constrain(users.at[row].set(vectors, mode="drop"), MODEL), None
 
-    users = constrain(jnp.zeros((pad_to_axis(num_users), items.shape[1]), jnp.float32), MODEL)
+    width = model.user_columns(items.shape[1])
+    users = constrain(jnp.zeros((pad_to_axis(num_users), width), jnp.float32), MODEL)
     users, _ = jax.lax.scan(one, users, batches)
     return users, constrain(items, MODEL)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.config import ScoreConfig
-from reland_jax.models import Recommender
-from reland_jax.models.beside import recent_items
+from reland_jax.config import EaseConfig, ScoreConfig
+from reland_jax.models import Ease, Recommender
+from reland_jax.models.beside import beside_numbers, recent_items, scored_entries
+from reland_jax.models.scores import dot_product
+from reland_jax.train import with_linear_scores
+from reland_jax.train.linear import linear_task
 from reland_jax.train.pairs import with_profiles
+from reland_jax.train.upon_linear import weights_of
+from reland_jax.types import Splits
 from tests.models.test_recommender import (
     DIM,
     NUM_ITEMS,
@@ -107,12 +114,94 @@ def test_the_items_of_one_sequence_are_not_read_for_another() -> None:
     items, position = jnp.array([[3, 1, 4, 7, 2]]), jnp.array([[0, 1, 2, 0, 1]])
     found, weight = recent_items(items, position, jnp.array([2, 3, 4]), 2.0, 4)
     np.testing.assert_array_equal(found, [[4, 1, 3, 0], [7, 0, 0, 0], [2, 7, 0, 0]])
-    half = 0.5**0.5
-    total = 1 + half + 0.5
-    np.testing.assert_allclose(weight[0], [1 / total, half / total, 0.5 / total, 0], rtol=1e-6)
-    np.testing.assert_allclose(weight.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(weight[0], [1, 0.5**0.5, 0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(weight[1:], [[1, 0, 0, 0], [1, 0.5**0.5, 0, 0]], rtol=1e-6)
 
 
 def test_id_has_no_kernel() -> None:
     model = with_kernel("sasrec", "id")
     assert "kernel" not in random_params(model, batch_for("sasrec"))["params"]
+
+
+def test_entries_before_vectors_are_added_to_the_scores_of_their_items() -> None:
+    """An item named twice gets both, whichever way the items are asked for."""
+    rng = np.random.default_rng(0)
+    entry = rng.integers(0, NUM_ITEMS + 1, (NUM_USERS, 7))
+    value, users = rng.normal(size=(NUM_USERS, 7)), rng.normal(size=(NUM_USERS, DIM))
+    items = rng.normal(size=(NUM_ITEMS + 1, DIM))
+    expected = users @ items.T
+    for row in range(NUM_USERS):
+        np.add.at(expected[row], entry[row], value[row])
+    sides = jnp.asarray(np.concatenate([entry, value, users], 1)), beside_numbers(jnp.asarray(items), None)
+    scored = jax.jit(partial(scored_entries, dot_product, num_items=NUM_ITEMS))
+    np.testing.assert_allclose(scored(*sides), expected, **CLOSE)
+    some = np.array([3, 3, 8])
+    np.testing.assert_allclose(scored(sides[0], sides[1][some]), expected[:, some], **CLOSE)
+    own = rng.integers(0, NUM_ITEMS + 1, (NUM_USERS, 2))
+    np.testing.assert_allclose(
+        scored(sides[0], sides[1][own]), np.take_along_axis(expected, own, 1), **CLOSE
+    )
+
+
+def linear_scores(model: Recommender) -> tuple[Any, np.ndarray]:
+    """Tables with the scores of a linear model, and its weights, which it has solved for."""
+    config = EaseConfig(regularisation=1.0, neighbours=NUM_ITEMS - 1, form="sparse")
+    splits = Splits(TRAIN, TRAIN, TRAIN, NUM_ITEMS, "ratio")
+    tables = with_linear_scores(model, jax.tree.map(np.asarray, KNOWN), splits, config)
+    ease = Ease(config, NUM_ITEMS, model.texts, 0, False)
+    return tables, weights_of(linear_task(ease, KNOWN, splits, 1)).toarray()
+
+
+@pytest.mark.parametrize("backbone", ["lightgcn", "neumf"])
+def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
+    """A ranking adds X B; in training the target is not in X, and the other items of the user are masked."""
+    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, listed=NUM_ITEMS)
+    plain = recommender(backbone, "f_item")
+    model = plain.clone(beside=beside)
+    tables, weights = linear_scores(model)
+    tables = tables_of(model, tables)
+    user = np.flatnonzero(TRAIN.lengths() > 1)[:4]
+    target = np.array([TRAIN.row(each)[0] for each in user])
+    batch = PAIRS._replace(
+        user=jnp.asarray(user), positive=jnp.asarray(target), negative=None, weight=jnp.ones(4)
+    )
+    params = random_params(plain, batch)
+    both = {"params": params["params"] | {"linear_scale": jnp.float32(2.0)}}
+    users, items = (np.asarray(plain.apply(params, tables, method=f"{s}_vectors")) for s in ("user", "item"))
+    own = score(plain, params, users, items)
+    had = np.zeros((NUM_USERS, NUM_ITEMS + 1))
+    for each in range(NUM_USERS):
+        had[each, TRAIN.row(each)] = 1
+    sides = [np.asarray(model.apply(both, tables, method=f"{s}_vectors")) for s in ("user", "item")]
+    found = score(model, both, *sides)
+    np.testing.assert_allclose(found[:, 1:], (own + 2 * had @ weights)[:, 1:], rtol=1e-3, atol=1e-4)
+    others = had[user]
+    others[np.arange(4), target] = 0
+    rest = (own[user] + 2 * others @ weights - 30 * others)[:, 1:]
+    squares = (np.asarray(params["params"]["user_embedding"])[user] ** 2).sum(1)
+    squares += (np.asarray(params["params"]["items"]["id_embedding"])[target] ** 2).sum(1)
+    expected = (np.log(np.exp(rest).sum(1)) - rest[np.arange(4), target - 1] + 0.15 * squares).mean()
+    assert float(model.apply(both, tables, batch, method="loss")) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_backbone_of_sequences_upon_a_linear_model() -> None:
+    """Each of the newest items speaks with the weight of its age."""
+    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, recent=2)
+    plain = recommender("sasrec", "f_item")
+    model = plain.clone(beside=beside)
+    tables, weights = linear_scores(model)
+    params = random_params(plain, SEQUENCES)
+    both = {"params": params["params"] | {"linear_scale": jnp.float32(2.0)}}
+    of_users = apply(plain, params, SEQUENCES, method="user_vectors")
+    own = of_users @ apply(plain, params, method="item_vectors").T
+    newest = [(4, 1), (2, 7), (8, 9)]
+    voted = np.stack([weights[one] + 0.5 * weights[other] for one, other in newest])
+    users = np.asarray(model.apply(both, tables, SEQUENCES, method="user_vectors"))
+    items = np.asarray(model.apply(both, tables, method="item_vectors"))
+    assert users.shape[1] == model.user_columns(items.shape[1])
+    found = score(model, both, users, items)
+    scores = (own[:3] + 2 * voted)[:, 1:]
+    np.testing.assert_allclose(found[:3, 1:], scores, rtol=1e-3, atol=1e-4)
+    losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(3), np.asarray(SEQUENCES.target)[:3] - 1]
+    loss = model.apply(both, tables, SEQUENCES, method="loss")
+    assert float(loss) == pytest.approx(losses.mean(), rel=1e-3)
