@@ -23,6 +23,7 @@ PACKAGE = "reland_jax"
 
 GROUND = {"types", "files", "strings", "plain", "hashes", "fields", "records", "progress", "variants"}
 CONTRACTS = GROUND | {"config", "linear", "pool_settings", "ranker_settings", "scenario_settings"}
+CONTRACTS |= {"deploy_settings"}
 SHARED = CONTRACTS | {"mesh", "device"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool_settings": {"types", "fields"},
     "ranker_settings": {"types", "fields"},
     "scenario_settings": {"types", "fields", "ranker_settings", "pool_settings"},
+    "deploy_settings": {"types", "fields", "ranker_settings"},
     "config": GROUND | {"linear", "pool_settings"},
     "presets": CONTRACTS,
     "mesh": CONTRACTS,
@@ -109,6 +111,7 @@ FAMILIES: dict[str, set[str]] = {
     "grid": set(),
     "ranking": set(),
     "scenario_grid": {"ranking"},
+    "deployment": {"ranking"},
     "pool_commands": set(),
     "seed_counts": set(),
     "serving": set(),

@@ -16,6 +16,8 @@ MARKS = {
     "seeds_growth.json": b'{\n "setup": ',
     "report.html": b"<title>ReLand: ",
     "table2.html": b"<title>ReLand: ",
+    "deploy.json": b'{\n "deployment": ',
+    "deploy.html": b"<title>ReLand: ",
     "ranker.json": b'{\n "log": ',
     "scenarios.json": b'{\n "log": ',
     "scenarios.html": b"<title>ReLand: ",

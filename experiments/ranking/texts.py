@@ -85,7 +85,7 @@ def make_texts(log: Log, config: RankerTextsConfig, workdir: Path) -> LogTexts:
     if log.shop is None and not log.item_texts:
         return NONE
     clicks = training_clicks(log)
-    settings, replaced = _settings(log, config), _replaced(log, clicks)
+    settings, replaced = settings_of(log, config), _replaced(log, clicks)
     until = "assign" if log.shop is None and log.profiles is None else "sample_seeds"
     made = flow.run(FLOW, settings, workdir, until=until, replace=replaced)
     if log.shop is not None:
@@ -130,17 +130,17 @@ def matched_users(log: Log, config: RankerTextsConfig, workdir: Path) -> Matched
 
 def _replaced(log: Log, clicks: Interactions) -> dict[str, Stage[Any]]:
     """The stages that hand on what is at hand."""
-    splits = _all_for_training(clicks)
+    splits = all_for_training(clicks)
     loaded = Codec(save_interactions, load_interactions)
     given = [
-        _given(LOAD.name, clicks, loaded, clicks.user, clicks.item),
-        _given(SPLIT.name, splits, Codec(save_splits, load_splits), "all"),
+        given_stage(LOAD.name, clicks, loaded, clicks.user, clicks.item),
+        given_stage(SPLIT.name, splits, Codec(save_splits, load_splits), "all"),
     ]
     if log.shop is not None:
         # What a user clicks is told well enough by the mean of its items, without an encoder to train.
         none = np.zeros((clicks.num_users, 1), np.float32)
         vectors = add_texts(none, splits.train, shop.item_vectors(log.shop.world), 1.0)
-        given.append(_given(ENCODE_USERS.name, vectors, Codec(save_array, load_array), vectors))
+        given.append(given_stage(ENCODE_USERS.name, vectors, Codec(save_array, load_array), vectors))
     return {stage.name: stage for stage in given}
 
 
@@ -166,7 +166,7 @@ def _named(values: Any) -> np.ndarray:
     return as_strings(values.name.tolist())[values.code]
 
 
-def _given(name: str, value: Any, codec: Codec[Any], *identity: Any) -> Stage[Any]:
+def given_stage(name: str, value: Any, codec: Codec[Any], *identity: Any) -> Stage[Any]:
     """A stage that hands on what is in memory already."""
     return Stage(
         name,
@@ -177,7 +177,7 @@ def _given(name: str, value: Any, codec: Codec[Any], *identity: Any) -> Stage[An
     )
 
 
-def _all_for_training(clicks: Interactions) -> Splits:
+def all_for_training(clicks: Interactions) -> Splits:
     """All clicks for training; the last one of each user is ranked too, so that progress is seen."""
     lengths = np.bincount(clicks.user, minlength=clicks.num_users)
     train = Ragged(np.concatenate(([0], np.cumsum(lengths))), clicks.item)
@@ -186,7 +186,7 @@ def _all_for_training(clicks: Interactions) -> Splits:
     return Splits(train, shown, shown, clicks.num_items, "fixed")
 
 
-def _settings(log: Log, config: RankerTextsConfig) -> Config:
+def settings_of(log: Log, config: RankerTextsConfig) -> Config:
     """The settings of the stages."""
     # The last epoch counts: there is nothing held out by which to stop earlier.
     train = {"max_epochs": config.encoder_epochs, "eval_every": config.encoder_epochs}

@@ -23,11 +23,11 @@ def save_events(events: Events, folder: Path) -> None:
     """Writes a log into a folder, which is there."""
     arrays = {"user": events.user, "item": events.item, "time": events.time}
     arrays |= {"users": events.ids.users, "items": events.ids.items}
-    arrays |= _arrays_of("scenario", events.scenario)
+    arrays |= arrays_of("scenario", events.scenario)
     for place, label in enumerate(events.schema.labels):
         arrays[f"label{place}"] = events.labels[label.name]
     for place, feature in enumerate(events.schema.features):
-        arrays |= _arrays_of(f"feature{place}", events.features[feature.name])
+        arrays |= arrays_of(f"feature{place}", events.features[feature.name])
     save_arrays(arrays, folder)
     write_json(folder / _LOG, {"schema": dataclasses.asdict(events.schema), "notes": events.notes})
 
@@ -40,10 +40,11 @@ def load_events(folder: Path) -> Events:
     """
     plain, arrays = read_json(folder / _LOG), load_arrays(folder)
     schema = _schema(plain["schema"])
-    scenario = _values("scenario", "categorical", arrays)
+    scenario = values_of("scenario", "categorical", arrays)
     assert isinstance(scenario, Tokens)
     features = {
-        each.name: _values(f"feature{place}", each.kind, arrays) for place, each in enumerate(schema.features)
+        each.name: values_of(f"feature{place}", each.kind, arrays)
+        for place, each in enumerate(schema.features)
     }
     return Events(
         schema, arrays["user"], arrays["item"], arrays["time"], scenario,
@@ -108,7 +109,7 @@ def read_schema(path: Path) -> Schema:
         raise RelandError(f"{path}: {error}") from error
 
 
-def _arrays_of(name: str, values: Values) -> dict[str, np.ndarray]:
+def arrays_of(name: str, values: Values) -> dict[str, np.ndarray]:
     """The arrays of a column, by the names that they are stored under."""
     if isinstance(values, Tokens):
         return {f"{name}_code": values.code, f"{name}_name": values.name}
@@ -118,8 +119,8 @@ def _arrays_of(name: str, values: Values) -> dict[str, np.ndarray]:
     return {f"{name}_value": values}
 
 
-def _values(name: str, kind: str, arrays: Mapping[str, np.ndarray]) -> Values:
-    """The column that `_arrays_of` was given."""
+def values_of(name: str, kind: str, arrays: Mapping[str, np.ndarray]) -> Values:
+    """The column that `arrays_of` was given."""
     if kind == "numeric":
         return arrays[f"{name}_value"]
     code, names = arrays[f"{name}_code"], arrays[f"{name}_name"]

@@ -47,6 +47,22 @@ def _encode_users(job: Job) -> np.ndarray:
 
 def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> np.ndarray:
     """The vectors of all users by a lightweight backbone."""
+    task, params = train_encoder(job, interactions, splits)
+    # "valid" vectors depend on the training history only.
+    return on_host(task.vectors(params, "valid").users)[: splits.num_users]
+
+
+def train_encoder(job: Job, interactions: Interactions, splits: Splits) -> tuple[Any, Any]:
+    """Trains the behaviour encoder of the settings.
+
+    Args:
+        job: its settings, and where its checkpoints are.
+        interactions: for the entities of a heterogeneous graph.
+        splits: `train` is learned, `valid` is what early stopping looks at.
+
+    Returns:
+        The task and its parameters.
+    """
     config, encoder = job.config, job.config.encoder
     task = id_task(
         dataclasses.replace(config, model=encoder.model, train=encoder.train), splits, interactions
@@ -60,8 +76,7 @@ def _encode_behaviour(job: Job, interactions: Interactions, splits: Splits) -> n
         run={"made_from": job.stamp},
         label="behaviour encoder",
     )
-    # "valid" vectors depend on the training history only.
-    return on_host(task.vectors(result.params, "valid").users)[: splits.num_users]
+    return task, result.params
 
 
 ENCODE_USERS: Stage[np.ndarray] = Stage(

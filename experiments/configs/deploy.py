@@ -1,0 +1,31 @@
+"""A deployment on a log of impressions, day by day.
+
+    python -m experiments.deploy --config=experiments/configs/deploy.py:shop --workdir=DIR
+
+The argument after the colon is the log: shop (generated, offline), kuairand-pure, or the path of a log whose
+schema `--config.log.schema` names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_collections
+
+from experiments.configs.ranker import SECOND_LABEL, SMALL
+from experiments.harness.settings import for_flags
+from reland_jax.deploy_settings import DeployJob
+
+OF_LOG: dict[str, dict[str, dict[str, Any]]] = {
+    "shop": {"log": {"shop_users": 2000}},
+    "kuairand-pure": {"log": {"longest": 20}, "rhythm": {"warm_days": 6}, "texts": {"fraction": 0.05}},
+}
+
+
+def get_config(argument: str = "shop") -> ml_collections.ConfigDict:
+    """The settings for a log, open to ``--config.section.key=value``."""
+    values = {name: dict(section) for name, section in OF_LOG.get(argument, {}).items()}
+    values.setdefault("log", {})["name"] = argument
+    labels = ("click", SECOND_LABEL.get(argument, "conversion"))
+    values["ranker"] = SMALL | {"task": "esmm", "labels": labels}
+    return for_flags(DeployJob.from_dict(values))

@@ -1,0 +1,85 @@
+r"""A deployment, day by day (paper, Figure 4): pool, vectors, tables, rankers, and what they are worth.
+
+    python -m experiments.deploy --config=experiments/configs/deploy.py:shop --workdir=DIR --days=5-14
+
+For every day, from behaviour before it alone: each week seed users and their rationales, each day the
+vectors of all users, their seed users and the table that rankers read; each day the rankers of all arms are
+trained further on the day that is over and judged on the new one. Writes DIR/deploy.json and DIR/deploy.html,
+and the artefacts of every day; run again, it does only what is missing, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.harness import command_line
+from experiments.harness.written import check_own
+from reland_jax.deploy_settings import DeployJob
+from reland_jax.types import RelandError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "experiments/configs/deploy.py:shop", "Settings; :LOG follows the file.", lock_config=True
+)
+_WORKDIR = command_line.required_path("workdir", "Folder of artefacts and results.")
+_DAYS = flags.DEFINE_string("days", "", "Days that are judged, such as 8-14, counted from 1; all if empty.")
+
+
+def main() -> None:
+    """Plays the days through and prints what came of them."""
+    run(DeployJob.from_dict(_CONFIG.value.to_dict()), Path(_WORKDIR.value), days_asked(_DAYS.value))
+
+
+def days_asked(text: str) -> tuple[int, int] | None:
+    """First and last day of ``8-14`` or ``8``; None for "".
+
+    Raises:
+        RelandError: it is neither.
+    """
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and (last or first).isdigit()):
+        raise RelandError(f"--days={text!r}: expected two numbers such as 8-14, or one")
+    return int(first), int(last or first)
+
+
+def run(job: DeployJob, workdir: Path, days: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Plays the days through.
+
+    Args:
+        job: all settings.
+        workdir: folder of artefacts and results.
+        days: first and last day that is judged, from 1; None for all.
+
+    Returns:
+        The content of deploy.json.
+
+    Raises:
+        RelandError: bad data, settings or days.
+    """
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from experiments.deployment.features import stage_settings
+    from experiments.deployment.plan import plan_of
+    from experiments.deployment.summary import summarise
+    from experiments.deployment.view import write_view
+    from reland_jax import flow
+    from reland_jax.device import PROGRAMS, keep_programs
+
+    check_own(workdir, "deploy.json", "deploy.html")
+    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    config = stage_settings(job)
+    if job.keep_programs:
+        keep_programs(workdir / PROGRAMS)
+    plan = plan_of(job, days)
+    made = flow.run(plan.flow, config, workdir)
+    results = summarise(job, plan, made)
+    return write_view(workdir, results)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
