@@ -11,6 +11,7 @@ and the artefacts of every day; run again, it does only what is missing, with th
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def days_asked(text: str) -> tuple[int, int] | None:
     """
     if not text:
         return None
-    first, _, last = text.partition("-")
-    if not (first.isdigit() and (last or first).isdigit()):
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not found:
         raise RelandError(f"--days={text!r}: expected two numbers such as 8-14, or one")
-    return int(first), int(last or first)
+    return int(found[1]), int(found[2] or found[1])
 
 
 def run(job: DeployJob, workdir: Path, days: tuple[int, int] | None = None) -> dict[str, Any]:

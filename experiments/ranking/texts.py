@@ -123,7 +123,7 @@ def matched_users(log: Log, config: RankerTextsConfig, workdir: Path) -> Matched
         workdir: of the stages.
     """
     clicks = training_clicks(log)
-    settings, replaced = _settings(log, config), _replaced(log, clicks)
+    settings, replaced = settings_of(log, config), _replaced(log, clicks)
     made = flow.run(FLOW, settings, workdir, until="sample_seeds", replace=replaced)
     return Matched(*_assigned(made, clicks))
 

@@ -62,7 +62,7 @@ def test_settings_of_each_log() -> None:
     for name, second in (("shop", "conversion"), ("kuairand-pure", "long_view")):
         found = DeployJob.from_dict(get_config(name).to_dict())
         assert found.log.name == name and found.ranker.labels == ("click", second)
-    with pytest.raises(RelandError, match="rhythm"):
+    with pytest.raises(RelandError, match="did you mean .rhythm"):
         DeployJob.from_dict({"rythm": {"warm_days": 2}})
 
 
