@@ -26,6 +26,16 @@ class EaseConfig:
     rationale_weight: float = _setting(
         0.3, "reland: weight of a user's rationales relative to its items; 0 reads none", low=0
     )
+    reading: str = _setting(
+        "columns",
+        "reland: how a user's rationales are read. columns: the mean of their vectors as more columns of X; "
+        "phrases: by the likeness of each item to the items that they name",
+        choices=("columns", "phrases"), added=True,
+    )  # fmt: skip
+    phrase_weight: float = _setting(
+        0.01, "reading=phrases: weight of the likeness of an item to the phrase that is most alike", low=0,
+        added=True,
+    )  # fmt: skip
     half_life: float = _setting(
         1.0, "ease_recency: number of newer items after which a history item weighs half as much", above=0
     )

@@ -463,7 +463,7 @@ def test_the_sharded_closed_form(platform: str) -> None:
     with use_mesh(MeshConfig(data=1, model=8)):
         arguments = gram, jnp.float32(1), jnp.ones((4, 3))
         found = lowered(sharded_table.trace(*arguments, num_items=6), platform)
-        found += operations(score_by_columns, platform, jnp.ones(3), jnp.ones((4, 3)), jnp.ones((8, 11)))
+        found += operations(score_by_columns, platform, jnp.ones(3), jnp.ones((4, 3)), jnp.ones((8, 12)))
     assert_calls_only(set(), found)
     assert "all_reduce" in {each.name for each in found}
 

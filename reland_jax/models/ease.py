@@ -50,6 +50,16 @@ class Ease:
     rationales: int
     recency: bool
 
+    @property
+    def reads_phrases(self) -> bool:
+        """Whether rationales are read as phrases, and not as columns of X."""
+        return bool(self.rationales) and self.config.reading == "phrases"
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether rationales are columns of X."""
+        return bool(self.rationales) and not self.reads_phrases
+
 
 class Gram(NamedTuple):
     """What the normal equations are made of; None where a variant has no such part.

@@ -159,12 +159,13 @@ def score_by_columns(weight: jax.Array, users: jax.Array, items: jax.Array) -> j
     Args:
         weight: ``<float32>[E]``, of each entry of a list.
         users: ``<float32>[B, E]``, rows of the table, 0 where unused.
-        items: ``<float32>[n, R]``, columns of the table, the same for all users, or ``[B, n, R]``.
+        items: ``<float32>[n, R + 1]``, columns of the table and the number of the item, the same for all
+            users, or ``[B, n, R + 1]``.
 
     Returns:
         ``<float32>[B, n]``.
     """
-    entries = users.astype(jnp.int32)
+    entries, items = users.astype(jnp.int32), items[..., :-1]
     if items.ndim == 3:
         found = jnp.take_along_axis(items, entries[:, None, :], axis=2)
         return jnp.einsum("e,bne->bn", weight, found, precision=_EXACT)

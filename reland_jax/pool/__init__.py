@@ -20,6 +20,7 @@ from reland_jax.pool.prompting.prompts import build_prompt, prompt_hash
 from reland_jax.pool.providers import PROVIDERS, make_provider
 from reland_jax.pool.providers.batch import AwaitingResponses
 from reland_jax.pool.reading.parser import ParsedRationale, parse_response
+from reland_jax.pool.reading.phrases import phrases_of
 from reland_jax.pool.templates import DOMAINS, PROMPT_VERSION
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "load_pool",
     "make_provider",
     "parse_response",
+    "phrases_of",
     "pool_ledger",
     "pool_provenance",
     "pool_state",

@@ -80,11 +80,11 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
     # Read back as one device has them: on a mesh their rows may be filled up.
     trained = trained._replace(params=trained_params(whole, stage, recommender_of(whole, variant)))
     pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
+    rationales = _found(made, rationale_stage(find_variant(variant), config))
     metrics = {"valid": measured.summary.valid, "test": measured.summary.test}
     bundle = Bundle(
-        config, variant, seed, made[LOAD], whole[SPLIT], _found(made, ITEMS),
-        _found(made, rationale_stage(find_variant(variant))), pool, _found(made, ASSIGN), _matching(made),
-        trained, metrics, whole.origin(stage), refitted=refit,
+        config, variant, seed, made[LOAD], whole[SPLIT], _found(made, ITEMS), rationales, pool,
+        _found(made, ASSIGN), _matching(made), trained, metrics, whole.origin(stage), refitted=refit,
     )  # fmt: skip
     return screened(bundle, Path(config.pool.path_to_read())) if stored else bundle
 
@@ -112,7 +112,7 @@ def made_of(bundle: Bundle) -> Made:
     Only `stages.recommender_of` is asked of it; it has no workdir, and nothing is stored.
     """
     built = None if bundle.pool is None else BuiltPool(bundle.pool, [], {})
-    rationales = rationale_stage(find_variant(bundle.variant))
+    rationales = rationale_stage(find_variant(bundle.variant), bundle.config)
     values: dict[Stage[Any], Any] = {
         LOAD: bundle.interactions, SPLIT: bundle.splits, ITEMS: bundle.items, rationales: bundle.rationales,
         BUILD_POOL: built, ASSIGN: bundle.assignment,

@@ -15,7 +15,14 @@ from reland_jax.stages.pool import BUILD_POOL
 from reland_jax.stages.recommender import id_task
 from reland_jax.stages.seeds import SAMPLE_SEEDS
 from reland_jax.stages.split import SPLIT, WHOLE
-from reland_jax.stages.texts import BY_COUNTS, ITEMS, RATIONALES, rationale_stage
+from reland_jax.stages.texts import (
+    BY_COUNTS,
+    ITEMS,
+    PHRASES,
+    PHRASES_BY_COUNTS,
+    RATIONALES,
+    rationale_stage,
+)
 from reland_jax.stages.train import (
     lists_to_show,
     rationales_of,
@@ -53,7 +60,19 @@ __all__ = [
 ]
 
 FLOW = Flow(
-    (LOAD, SPLIT, ENCODE_USERS, SAMPLE_SEEDS, BUILD_POOL, ITEMS, RATIONALES, BY_COUNTS, ASSIGN),
+    (
+        LOAD,
+        SPLIT,
+        ENCODE_USERS,
+        SAMPLE_SEEDS,
+        BUILD_POOL,
+        ITEMS,
+        RATIONALES,
+        BY_COUNTS,
+        PHRASES,
+        PHRASES_BY_COUNTS,
+        ASSIGN,
+    ),
     after=("train", "report"),
 )
 """The stages from raw interactions to the inputs of training."""

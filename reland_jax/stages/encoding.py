@@ -11,12 +11,13 @@ import numpy as np
 
 from reland_jax.config import Config, TextConfig
 from reland_jax.data import item_texts
+from reland_jax.pool import phrases_of
 from reland_jax.strings import visible
 from reland_jax.text import check_texts, encode_texts, encoder_state, whiten
 from reland_jax.types import Interactions, RelandError
 from reland_jax.variants import find_variant
 
-ITEM_TEXTS, RATIONALES = "item texts", "rationales"
+ITEM_TEXTS, RATIONALES, PHRASES = "item texts", "rationales", "phrases of rationales"
 """Names of the texts in messages."""
 
 
@@ -87,6 +88,31 @@ def encode_rationales(
     # whose projection is a bias towards popular items.
     items = encode_items(interactions, config, cache)
     return whitened(rationales, items, config.text.whiten_rationales)
+
+
+def encode_phrases(
+    interactions: Interactions, written: Sequence[str], config: Config, cache: Path
+) -> np.ndarray:
+    """The vectors of the phrases of each rationale, each encoded by itself as item texts are.
+
+    Args:
+        interactions: see `encode_rationales`, like the other arguments.
+        written: step 2 of all S rationales.
+        config: all settings.
+        cache: folder of the vectors of texts.
+
+    Returns:
+        ``<float32>[S, P, T]``, P the most phrases of a rationale; rows of zeros where there are fewer.
+    """
+    phrases = [phrases_of(step2) for step2 in written]
+    used = np.arange(max(map(len, phrases), default=1) or 1) < np.array([[len(each)] for each in phrases])
+    flat = [phrase for each in phrases for phrase in each]
+    items = encode_items(interactions, config, cache)
+    vectors = encode_texts(flat, dataclasses.replace(_text_config(config), allow_alike=True), cache, PHRASES)
+    found = np.zeros((*used.shape, vectors.shape[1]), np.float32)
+    found[used] = vectors
+    wide = whitened(found.reshape(-1, found.shape[2]), items, config.text.whiten_items)
+    return np.where(used[..., None], wide.reshape(*used.shape, -1), 0).astype(np.float32)
 
 
 def whitened(texts: np.ndarray, items: np.ndarray, directions: int | None) -> np.ndarray:

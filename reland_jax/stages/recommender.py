@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from reland_jax.config import Config, ModelConfig
@@ -10,7 +11,7 @@ from reland_jax.linear import SECTIONS
 from reland_jax.models import MODELS, Linear, Recommender, Tables, create_recommender, training_graph
 from reland_jax.train import ClosedForm, Task, create_task
 from reland_jax.types import Interactions, Splits
-from reland_jax.variants import ID, Variant
+from reland_jax.variants import ID, SEED_ID, Variant
 
 
 def id_task(config: Config, splits: Splits, interactions: Interactions | None = None) -> Task | ClosedForm:
@@ -43,9 +44,22 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
         max_length=config.data.max_length,
         embedding_l2=config.train.embedding_l2,
         rationales=rationales,
-        linear=linear_settings(config),
+        linear=_linear_of(config, variant),
         beside=config.score,
     )
+
+
+def _linear_of(config: Config, variant: Variant) -> Any:
+    """The settings of a linear backbone for a variant: what has no words is read as columns."""
+    linear = linear_settings(config)
+    if variant == SEED_ID and reads_phrases(config):
+        return dataclasses.replace(linear, reading="columns")
+    return linear
+
+
+def reads_phrases(config: Config) -> bool:
+    """Whether the backbone reads a rationale as the phrases of its step 2."""
+    return getattr(linear_settings(config), "reading", "") == "phrases"
 
 
 def linear_settings(config: Config) -> Any:

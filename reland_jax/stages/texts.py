@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from reland_jax.artefacts import fingerprint
+from reland_jax.config import Config
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.pool import written_by_counts
-from reland_jax.stages.encoding import encode_items, encode_rationales, texts_state, whitened
+from reland_jax.stages.encoding import (
+    encode_items,
+    encode_phrases,
+    encode_rationales,
+    texts_state,
+    whitened,
+)
 from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
+from reland_jax.stages.recommender import reads_phrases
 from reland_jax.stages.split import SPLIT
 from reland_jax.storage import load_array, save_array
-from reland_jax.variants import HEURISTIC, Variant
+from reland_jax.variants import HEURISTIC, SEED_ID, Variant
 
 
 def _items(job: Job) -> np.ndarray:
@@ -31,9 +41,12 @@ ITEMS: Stage[np.ndarray] = Stage(
 """``<float32>[I + 1, T]``, item attributes; row 0 is zero."""
 
 
+def _written(job: Job) -> list[str]:
+    return [rationale.step2 for rationale in job[BUILD_POOL].pool.rationales]
+
+
 def _rationales(job: Job) -> np.ndarray:
-    written = [rationale.step2 for rationale in job[BUILD_POOL].pool.rationales]
-    return encode_rationales(job[LOAD], written, job.config, job.cache)
+    return encode_rationales(job[LOAD], _written(job), job.config, job.cache)
 
 
 RATIONALES: Stage[np.ndarray] = Stage(
@@ -46,27 +59,56 @@ RATIONALES: Stage[np.ndarray] = Stage(
 """``<float32>[S, T]``, step 2 of every rationale of the pool."""
 
 
-def _by_counts(job: Job) -> np.ndarray:
+def _written_by_counts(job: Job) -> list[str]:
     config, seeds = job.config, job[BUILD_POOL].pool.seeds
-    written = written_by_counts(seeds, job[SPLIT].train, job[LOAD], config.pool, config.data)
-    return encode_rationales(job[LOAD], written, config, job.cache)
+    return written_by_counts(seeds, job[SPLIT].train, job[LOAD], config.pool, config.data)
+
+
+def _by_counts(job: Job) -> np.ndarray:
+    return encode_rationales(job[LOAD], _written_by_counts(job), job.config, job.cache)
+
+
+def _of_counts(config: Config) -> list[Any]:
+    pool = config.pool
+    return [*texts_state(config), pool.history, pool.scrub, pool.names, config.data.domain]
 
 
 BY_COUNTS: Stage[np.ndarray] = Stage(
     "encode_text/by_counts",
     reads=(LOAD, SPLIT, BUILD_POOL),
-    settings=lambda config: [
-        *texts_state(config), config.text.whiten_rationales,
-        config.pool.history, config.pool.scrub, config.pool.names, config.data.domain,
-    ],
+    settings=lambda config: [*_of_counts(config), config.text.whiten_rationales],
     run=_by_counts,
     codec=lambda job: Codec(save_array, load_array),
     wanted=lambda config: HEURISTIC.name in config.variants,
-)  # fmt: skip
+)
 """``<float32>[S, T]``, what the offline writer, which counts, writes of the same seed users; zero where their
 histories have no text."""
 
 
-def rationale_stage(variant: Variant) -> Stage[np.ndarray]:
+PHRASES: Stage[np.ndarray] = Stage(
+    "encode_text/phrases",
+    reads=(LOAD, BUILD_POOL),
+    settings=lambda config: [*texts_state(config), config.text.whiten_items],
+    run=lambda job: encode_phrases(job[LOAD], _written(job), job.config, job.cache),
+    codec=lambda job: Codec(save_array, load_array),
+    wanted=reads_phrases,
+)
+"""``<float32>[S, P, T]``, the items that step 2 of every rationale names; rows of zeros where there are
+fewer."""
+
+PHRASES_BY_COUNTS: Stage[np.ndarray] = Stage(
+    "encode_text/phrases_by_counts",
+    reads=(LOAD, SPLIT, BUILD_POOL),
+    settings=lambda config: [*_of_counts(config), config.text.whiten_items],
+    run=lambda job: encode_phrases(job[LOAD], _written_by_counts(job), job.config, job.cache),
+    codec=lambda job: Codec(save_array, load_array),
+    wanted=lambda config: reads_phrases(config) and HEURISTIC.name in config.variants,
+)
+"""The same of what the offline writer writes."""
+
+
+def rationale_stage(variant: Variant, config: Config) -> Stage[np.ndarray]:
     """The vectors that a variant reads in the place of rationales, or starts from."""
+    if reads_phrases(config) and variant != SEED_ID:
+        return PHRASES_BY_COUNTS if variant == HEURISTIC else PHRASES
     return BY_COUNTS if variant == HEURISTIC else RATIONALES

@@ -84,7 +84,7 @@ def training(
         SPLIT: True,
         LOAD: has_entities(made.config.model) or cold,
         ITEMS: variant.reads_texts,
-        rationale_stage(variant): variant.reads_rationales,
+        rationale_stage(variant, made.config): variant.reads_rationales,
         BUILD_POOL: cold,
         ASSIGN: variant.reads_rationales or cold,
     }
@@ -201,7 +201,7 @@ def rationales_of(job: Job | Made, variant: Variant) -> np.ndarray:
     """The rationales ``<float32>[S, T]``, or what a variant has in their place."""
     if variant == SEED_ID and job.config.model.backbone in LINEAR:  # which learns a weight for each
         return np.eye(len(job[RATIONALES]), dtype=np.float32)
-    return ablated(job[rationale_stage(variant)], variant.ablation)
+    return ablated(job[rationale_stage(variant, job.config)], variant.ablation)
 
 
 def _cold_users(job: Job) -> ColdUserWeights:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def permuted(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every seed user gets the rationale of another one, ``<float32>[S, T]``.
+    """Every seed user gets the rationale of another one, ``<float32>[S, T]``, or its phrases.
 
     The rows are shifted along a random cycle, so that none stays where it was (S above 1).
     """
@@ -20,7 +20,14 @@ def permuted(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(rationales: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian vectors with the mean and the covariance of the rationales, ``<float32>[S, T]``."""
+    """Gaussian vectors with the mean and the covariance of the rationales, ``<float32>[S, T]``.
+
+    Of phrases ``<float32>[S, P, T]``, those that are not rows of zeros are replaced.
+    """
+    if rationales.ndim == 3:
+        used, out = rationales.any(2), np.zeros_like(rationales)
+        out[used] = noise(rationales[used], rng)
+        return out
     mean = rationales.mean(axis=0, dtype=np.float64)
     covariance = np.cov(rationales, rowvar=False).reshape(rationales.shape[1], -1)
     variance, directions = np.linalg.eigh(covariance)
@@ -34,5 +41,5 @@ learned starts there."""
 
 
 def ablated(rationales: np.ndarray, ablation: str, seed: int = 0) -> np.ndarray:
-    """What takes the place of the rationales, ``<float32>[S, T]``; they stay where `ABLATED` has no entry."""
+    """What takes the place of the rationales, of their shape; they stay where `ABLATED` has no entry."""
     return ABLATED[ablation](rationales, np.random.default_rng(seed)) if ablation in ABLATED else rationales

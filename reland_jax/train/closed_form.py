@@ -23,6 +23,7 @@ from reland_jax.eval import Vectors
 from reland_jax.mesh import MODEL, axis_size, constrain, device_put_rows
 from reland_jax.models import AnyTables, Linear
 from reland_jax.models.ease import Ease, Gram, age_weights, item_weights, score
+from reland_jax.models.phrases import phrase_table, score_with_phrases
 from reland_jax.models.sharded_ease import rows_of_device, score_by_columns, sharded_table
 from reland_jax.train.placement import replicated
 from reland_jax.types import Ragged, RelandError, Splits
@@ -65,12 +66,12 @@ def closed_form(model: Ease, tables: AnyTables, splits: Splits, lists: dict[str,
         splits: training part.
         lists: "valid" and "test" -> the users as lists of what may be read before that part of the split.
     """
-    rationales = tables.rationale if model.rationales else None
+    rationales = tables.rationale if model.reads_columns else None
     rows = splits.num_items + 1 + (0 if rationales is None else len(rationales))
     columns = rows_of_device(splits.num_items)[0] * axis_size(MODEL) if _sharded() else splits.num_items + 1
     shape = jax.ShapeDtypeStruct((rows, columns), np.float32, sharding=_columns() if _sharded() else None)
     return ClosedForm(
-        model, {"weights": shape}, len(splits.train.items),
+        model, shapes_with_phrases(model, tables, {"weights": shape}), len(splits.train.items),
         partial(_count, model, tables, splits.train),
         partial(_program, model, tables), partial(_solve, model, tables),
         partial(_vectors, model, lists),
@@ -157,7 +158,7 @@ def _free_memory() -> int | None:
 
 
 def _count(model: Ease, tables: AnyTables, train: Ragged) -> Gram:
-    rationales = tables.rationale if model.rationales else None
+    rationales = tables.rationale if model.reads_columns else None
     check_memory(model.num_items, 0 if rationales is None else rationales.shape[1], model.config)
     return normal_equations(model, tables, train, model.num_items)
 
@@ -178,7 +179,7 @@ def normal_equations(model: Ease, tables: AnyTables, train: Ragged, num_items: i
     had = who_had_what(train, num_items, dtype)
     both = (had.T @ had).tocoo()
     gram = Gram(both.row.astype(np.int32), both.col.astype(np.int32), both.data, item_vectors(model, tables))
-    if model.rationales:
+    if model.reads_columns:
         gram = gram._replace(**rationale_sums(model, tables, had))
     return gram
 
@@ -225,6 +226,31 @@ def rationale_vectors(model: Ease, tables: AnyTables) -> np.ndarray:
     return unit_rows(np.asarray(tables.rationale, np.float32)) * weight
 
 
+def with_phrases(model: Ease, tables: AnyTables, params: Any) -> Any:
+    """The parameters, and the table of what each rationale adds where the model reads phrases."""
+    if not model.reads_phrases:
+        return params
+    phrases, texts = np.asarray(tables.rationale, np.float32), np.asarray(tables.item_text, np.float32)
+    seed = np.asarray(tables.seed)[:, : model.rationales].astype(np.int32)
+    arguments = jax.tree.map(device_put_rows, (phrases, texts, seed, np.float32(model.config.phrase_weight)))
+    return params | {"phrases": phrase_table(*arguments)}
+
+
+def shapes_with_phrases(model: Ease, tables: AnyTables, shapes: dict[str, Any]) -> dict[str, Any]:
+    """The shapes of `with_phrases`."""
+    if not model.reads_phrases:
+        return shapes
+    size = len(np.asarray(tables.rationale)) + 1, model.num_items + 1
+    return shapes | {"phrases": jax.ShapeDtypeStruct(size, np.float32)}
+
+
+def scored_with_phrases(params: Any, base: jax.tree_util.Partial) -> jax.tree_util.Partial:
+    """The score that reads the table of `with_phrases`, where there is one."""
+    if "phrases" not in params:
+        return base
+    return jax.tree_util.Partial(score_with_phrases, base.args[0], base, params["phrases"])
+
+
 @lru_cache(maxsize=4)
 def _compiled(shapes: Any, num_items: int, where: NamedSharding | None, sharded: bool) -> jax.stages.Compiled:
     leaves, structure = shapes
@@ -242,7 +268,7 @@ def _program(model: Ease, tables: AnyTables, gram: Gram) -> jax.stages.Compiled:
 
 def _arguments(model: Ease, tables: AnyTables, gram: Gram) -> tuple[Gram, np.ndarray, np.ndarray | None]:
     regularisation = np.asarray(model.config.regularisation, gram.users.dtype)
-    return gram, regularisation, rationale_vectors(model, tables) if model.rationales else None
+    return gram, regularisation, rationale_vectors(model, tables) if model.reads_columns else None
 
 
 def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
@@ -255,7 +281,7 @@ def _solve(model: Ease, tables: AnyTables, gram: Gram, seed: int) -> Any:
             f"config.ease.regularisation={config.regularisation}: the linear model has no finite solution in "
             f"{config.precision}; raise it"
         )
-    return {"weights": table}
+    return with_phrases(model, tables, {"weights": table})
 
 
 @partial(jax.jit, static_argnames="num_items")
@@ -326,12 +352,19 @@ def newest_first(history: Ragged, longest: int | None) -> np.ndarray:
 
 def _vectors(model: Ease, lists: dict[str, Lists], params: Any, part: str) -> Vectors:
     if _sharded():
-        by_item = jax.jit(lambda table: constrain(table.T, MODEL))(params["weights"])
+        base = jax.tree_util.Partial(score_by_columns, lists[part].weight)
         return Vectors(
-            lists[part].users, by_item, jax.tree_util.Partial(score_by_columns, lists[part].weight)
+            lists[part].users, _columns_of_items(params["weights"]), scored_with_phrases(params, base)
         )
-    scored = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
-    return Vectors(lists[part].users, numbers_of_items(model.num_items), scored)
+    base = jax.tree_util.Partial(score, lists[part].weight, params["weights"])
+    return Vectors(lists[part].users, numbers_of_items(model.num_items), scored_with_phrases(params, base))
+
+
+@jax.jit
+def _columns_of_items(table: jax.Array) -> jax.Array:
+    """The column of each item and its number, ``<float32>[columns, R + 1]``."""
+    number = jnp.arange(table.shape[1], dtype=jnp.float32)[:, None]
+    return constrain(jnp.concatenate([table.T, number], axis=1), MODEL)
 
 
 def numbers_of_items(num_items: int) -> jax.Array:

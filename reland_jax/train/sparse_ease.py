@@ -24,7 +24,10 @@ from reland_jax.train.closed_form import (
     rationale_sums,
     rationale_vectors,
     refuse_what_does_not_fit,
+    scored_with_phrases,
+    shapes_with_phrases,
     who_had_what,
+    with_phrases,
 )
 from reland_jax.types import Ragged, RelandError, Splits
 
@@ -59,13 +62,13 @@ def sparse_form(model: Ease, tables: AnyTables, splits: Splits, lists: dict[str,
         "weight": jax.ShapeDtypeStruct((rows, neighbours), np.float32),
         "rationale_weights": None,
     }
-    if model.rationales:
+    if model.reads_columns:
         width = np.asarray(tables.rationale).shape[1]
         shapes["rationale_weights"] = jax.ShapeDtypeStruct((width, rows), np.float32)
     return ClosedForm(
-        model, shapes, len(splits.train.items),
-        partial(_count, model, tables, splits.train), partial(_compile, model), partial(_solve, model),
-        partial(_vectors, model, tables, lists),
+        model, shapes_with_phrases(model, tables, shapes), len(splits.train.items),
+        partial(_count, model, tables, splits.train), partial(_compile, model),
+        partial(_solve, model, tables), partial(_vectors, model, tables, lists),
     )  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def _neighbours(model: Ease) -> int:
 def _count(model: Ease, tables: AnyTables, train: Ragged) -> Equations:
     dtype = np.dtype(model.config.precision)
     widths = [np.asarray(tables.item_text).shape[1]] if model.texts and model.config.text_weight else []
-    widths += [np.asarray(tables.rationale).shape[1]] if model.rationales else []
+    widths += [np.asarray(tables.rationale).shape[1]] if model.reads_columns else []
     had = who_had_what(train, model.num_items, dtype)
     pairs = min(int((np.diff(had.indptr).astype(np.int64) ** 2).sum()), model.num_items**2)
     _check_memory(model, pairs, sum(widths))
@@ -88,7 +91,7 @@ def _count(model: Ease, tables: AnyTables, train: Ragged) -> Equations:
     parts, signs, factor = [np.zeros((model.num_items, 0), dtype)], [np.zeros(0, dtype)], None
     if (texts := item_vectors(model, tables)) is not None:
         parts, signs = [*parts, texts], [*signs, np.ones(texts.shape[1], dtype)]
-    if model.rationales:
+    if model.reads_columns:
         sums = rationale_sums(model, tables, had)
         own = sums["rationales"] + model.config.regularisation * np.eye(len(sums["rationales"]), dtype=dtype)
         factor = cholesky(own, lower=True)
@@ -150,20 +153,20 @@ def _compile(model: Ease, equations: Equations) -> jax.stages.Compiled:
         return _call(sparse_weights.lower, model, equations).compile()
 
 
-def _solve(model: Ease, equations: Equations, seed: int) -> dict[str, jax.Array | None]:
+def _solve(model: Ease, tables: AnyTables, equations: Equations, seed: int) -> dict[str, jax.Array | None]:
     del seed
     with jax.enable_x64(True):
         found = _call(sparse_weights, model, equations)
         error = float(found.error)
         factor = None if equations.factor is None else device_put_rows(equations.factor)
-        tables = _tables(found, factor)
+        solved = _tables(found, factor)
     if not error <= LARGEST_ERROR:
         raise RelandError(
             f"config.ease.regularisation={model.config.regularisation}: the equations of an item are solved "
             f"to a relative error of {error:.2g} only, in {model.config.precision}; raise it, or lower "
             "config.ease.text_weight"
         )
-    return tables
+    return with_phrases(model, tables, solved)
 
 
 @jax.jit
@@ -186,6 +189,7 @@ def _tables(found: SparseWeights, factor: jax.Array | None) -> dict[str, jax.Arr
 
 
 def _vectors(model: Ease, tables: AnyTables, lists: dict[str, Lists], params: Any, part: str) -> Vectors:
-    rationales = device_put_rows(rationale_vectors(model, tables)) if model.rationales else None
-    scored = jax.tree_util.Partial(sparse_score, lists[part].weight, rationales, params)
-    return Vectors(lists[part].users, numbers_of_items(model.num_items), scored)
+    rationales = device_put_rows(rationale_vectors(model, tables)) if model.reads_columns else None
+    solved = {name: table for name, table in params.items() if name != "phrases"}
+    base = jax.tree_util.Partial(sparse_score, lists[part].weight, rationales, solved)
+    return Vectors(lists[part].users, numbers_of_items(model.num_items), scored_with_phrases(params, base))

@@ -33,14 +33,15 @@ CONFIG = TrainConfig(objective="closed_form")
 
 
 def task_of(
-    variant: str, backbone: str = "ease", splits: Splits = SPLITS, ease: EaseConfig = EASE, length: int = 50
+    variant: str, backbone: str = "ease", splits: Splits = SPLITS, ease: EaseConfig = EASE, length: int = 50,
+    tables: Tables[np.ndarray] = TABLES,
 ) -> ClosedForm:
     """A linear model on random data."""
     model = create_recommender(
         ModelConfig(backbone=backbone), FusionConfig(), find_variant(variant), num_users=splits.num_users,
         num_items=splits.num_items, max_length=length, embedding_l2=0.0, rationales=GIVEN, linear=ease,
     )  # fmt: skip
-    return create_task(model, TABLES, splits, CONFIG, length)
+    return create_task(model, tables, splits, CONFIG, length)
 
 
 def fitted(task: ClosedForm, masked: bool = True) -> tuple[FitResult, Evaluator]:
@@ -101,6 +102,39 @@ def test_ranks_equal_brute_force(variant: str, backbone: str, masked: bool) -> N
     assert result.best_epoch == len(result.history) == 1
     shapes = jax.tree.map(lambda leaf: leaf.shape, param_shapes(task, CONFIG))
     assert shapes == jax.tree.map(np.shape, result.params)
+
+
+PHRASES = RNG.normal(size=(SEEDS, 3, TEXT)).astype(np.float32)
+PHRASES[2, 1:] = PHRASES[5] = 0
+
+
+def phrase_scores_by_numpy(weight: float) -> np.ndarray:
+    """``[U, I]``: the largest cosine with a phrase of a user's rationales, without its mean over users."""
+    texts, cosine = unit(np.float64(TABLES.item_text[1:])), np.zeros((USERS, ITEMS))
+    for user, given in enumerate(TABLES.seed[:, :GIVEN]):
+        phrases = PHRASES[given].reshape(-1, TEXT)
+        if len(used := phrases[phrases.any(1)]):
+            cosine[user] = (unit(np.float64(used)) @ texts.T).max(0)
+    return np.where(cosine.any(1)[:, None], weight * (cosine - cosine.mean(0)), 0)
+
+
+@pytest.mark.parametrize("form", ["exact", "sparse"])
+def test_phrases_add_their_likeness_to_the_scores(form: str) -> None:
+    """On one device, and with the exact weights shared out on eight."""
+    ease = dataclasses.replace(
+        EASE, reading="phrases", phrase_weight=0.7, form=form, neighbours=ITEMS - 1, half_life=1.0
+    )
+    base = scores_by_numpy("f_item", SPLITS.train, False)
+    for mesh in (MeshConfig(), MeshConfig(data=2, model=4)):
+        with use_mesh(mesh):
+            task = task_of("reland", ease=ease, tables=TABLES._replace(rationale=PHRASES))
+            result, evaluator = fitted(task)
+            ranks = evaluator.ranks(result.params, "valid")
+            assert_ranked_by(ranks, base + phrase_scores_by_numpy(0.7), SPLITS.train)
+            shapes = jax.tree.map(lambda leaf: leaf.shape, param_shapes(task, CONFIG))
+            assert shapes == jax.tree.map(np.shape, result.params)
+    with pytest.raises(AssertionError):
+        assert_ranked_by(ranks, base, SPLITS.train)
 
 
 def test_no_text_weight_is_no_texts() -> None:
