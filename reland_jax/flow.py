@@ -11,6 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -55,6 +56,8 @@ class Stage(Generic[T]):
         identify: hash of the content of an artefact, on which later stages depend; None: they depend on its
             stamp.
         exact: whether `identify` gives the same hash on every machine.
+        ready: called before this stage or one before it computes anything; refuses settings with which it
+            cannot run, such as a missing file, key or package.
         check: called with every artefact, new or read back; logs a summary, or refuses it.
         complete: whether an artefact needs no more work.
         on_damage: called before a damaged or incomplete artefact is recomputed; may raise an error to prevent
@@ -72,6 +75,7 @@ class Stage(Generic[T]):
     version: int = 1
     identify: Callable[[T], str] | None = None
     exact: bool = False
+    ready: Callable[[Config, Path], object] = lambda config, workdir: None
     check: Callable[[Job, Artefact], None] = lambda job, made: None
     complete: Callable[[T], bool] = lambda value: True
     on_damage: Callable[[Job, str], None] = lambda job, why: None
@@ -164,16 +168,16 @@ def run(
     flow.check(asked)
     stages = flow.selected(config, until, asked, replace or {})
     made = Made(
-        config, Path(workdir), tuple(asked), ask_again and jax.process_count() == 1, dict(shared or {}),
-        frozenset(stage.family for stage in stages if not asked or stage.family in asked), known,
+        config, Path(workdir), tuple(asked), ask_again and jax.process_count() == 1, dict(shared or {}), known
     )  # fmt: skip
     made.workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:  # partial files of killed runs
         for folder in (made.workdir, made.folder(TEXT_CACHE)):
             sweep_folder(folder)
+    made.to_come = tuple(stages)
     for stage in stages:
         made.artefacts[stage.name] = made.artefact(stage)
-    return dataclasses.replace(made, known=None)  # a chain of runs does not keep all artefacts
+    return dataclasses.replace(made, known=None, to_come=())  # a chain of runs does not keep all artefacts
 
 
 @dataclasses.dataclass
@@ -186,8 +190,8 @@ class Made:
         asked: requested families.
         ask_again: whether an incomplete artefact is completed.
         shared: see `run`.
-        due: families that the flow was to run.
         known: see `run`.
+        to_come: the stages of a run, until `ready` was called.
         artefacts: artefacts by the name of the stage.
         stamps: stamps by the name of the stage.
         stages: the stages that made them, for `origin`.
@@ -200,8 +204,8 @@ class Made:
     asked: tuple[str, ...] = ()
     ask_again: bool = True
     shared: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-    due: frozenset[str] = frozenset()
     known: Made | None = None
+    to_come: tuple[Stage[Any], ...] = ()
     artefacts: dict[str, Artefact] = dataclasses.field(default_factory=dict)
     stamps: dict[str, str] = dataclasses.field(default_factory=dict)
     stages: dict[str, Stage[Any]] = dataclasses.field(default_factory=dict)
@@ -282,6 +286,14 @@ class Made:
         usable = job.stage.complete(found.value) or not self.ask_again
         return found._replace(fresh=False) if usable and known.folder(name) == self.folder(name) else None
 
+    def _computed(self, stage: Stage[T], job: Job) -> T:
+        """The artefact of a stage; before the first one of a run is computed, all to come must be ready."""
+        for each in dropwhile(lambda each: each is not stage, self.to_come):
+            if jax.process_index() == 0 and (not self.asked or each.family in self.asked):
+                each.ready(self.config, self.workdir)
+        self.to_come = ()
+        return stage.run(job)
+
     def _make_or_read(self, job: Job) -> Artefact:
         stage, folder, first = job.stage, self.folder(job.stage.name), jax.process_index() == 0
         codec, due = stage.codec(job), job.asked
@@ -295,8 +307,8 @@ class Made:
             if first:
                 sweep_folder(folder.parent)
             artefact = artefacts.make(
-                folder, job.stamp, compute=partial(stage.run, job), save=codec.save, load=codec.load,
-                identify=stage.identify, force=job.forced, write=first, together=together,
+                folder, job.stamp, compute=partial(self._computed, stage, job), save=codec.save,
+                load=codec.load, identify=stage.identify, force=job.forced, write=first, together=together,
                 on_damage=partial(stage.on_damage, job),
                 complete=lambda value: not self.ask_again or stage.complete(value),
             )  # fmt: skip
@@ -355,7 +367,3 @@ class Job:
     def checkpoints(self) -> Path | None:
         """Folder of a training's checkpoints; changed settings use another one, and the old one remains."""
         return self.workdir / "checkpoints" / f"{self.stage.name}-{self.stamp}" if self.kept else None
-
-    def follows(self, family: str) -> bool:
-        """Whether a later family will run too."""
-        return family in self.made.due

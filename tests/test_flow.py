@@ -219,11 +219,24 @@ def test_an_origin_is_of_settings_and_data(tmp_path: Path) -> None:
     assert run(tmp_path, config(clusters=2)).origin(FIRST) == one.origin(FIRST)
 
 
-def test_later_stages_know_what_follows(tmp_path: Path) -> None:
-    seen: list[tuple[bool, bool]] = []
-    watched = dataclasses.replace(
-        FIRST, run=lambda job: seen.append((job.follows("second"), job.follows("both"))) or 1
-    )
-    run(tmp_path / "all", replace={"first": watched})
-    run(tmp_path / "some", replace={"first": watched}, until="second")
-    assert seen == [(True, True), (True, False)]
+def test_stages_to_come_are_asked_before_the_first_is_computed(tmp_path: Path) -> None:
+    """Not those that are not to run, and nobody where all is up to date."""
+    asked: list[str] = []
+
+    def watched(one: Stage[int]) -> Stage[int]:
+        return dataclasses.replace(one, ready=lambda config, workdir: asked.append(one.name))
+
+    replace = {one.name: watched(one) for one in (FIRST, SECOND, THIRD)}
+    run(tmp_path, replace=replace, until="second")
+    assert asked == ["first", "second"]
+    asked.clear()
+    run(tmp_path, replace=replace, until="second")
+    assert asked == []
+    refused = dataclasses.replace(THIRD, ready=lambda config, workdir: _refuse())
+    with pytest.raises(RelandError, match="no key"):
+        run(tmp_path / "new", replace={"both/third": refused})
+    assert not (tmp_path / "new" / "first").exists()
+
+
+def _refuse() -> None:
+    raise RelandError("no key")

@@ -6,17 +6,22 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.grid.pooled import Pooled
 from experiments.grid.summary import Attribution, CellFigures, GridSummary, Judged, JudgedGroup, MeanGain
 from reland_jax.files import write_text
 from reland_jax.records import to_plain
 from reland_jax.report.paper import BACKBONE_NAMES, NOTES
+from reland_jax.report.plots import GainBar, gain_intervals, score_dots
 from reland_jax.report.render import render
 from reland_jax.report.tables import MISSING, Table, p_value, to_markdown
-from reland_jax.report.words import writer_warning
+from reland_jax.report.words import may_improve, writer_warning
 from reland_jax.types import COMPARED, NDCG
 from reland_jax.variants import ABLATIONS, BY_NAME, F_ITEM, ID, RELAND, VARIANTS, Pair
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _TITLE = "Backbones and variants beside the paper's Table 2"
 _TEMPLATE = "tables.html.j2"
@@ -48,7 +53,7 @@ def write_grid(folder: Path, table: GridSummary) -> None:
 
 def grid_markdown(table: GridSummary) -> str:
     """Everything but the settings, as Markdown."""
-    blocks = [f"# {_TITLE}", *notes(table)]
+    blocks = [f"# {_TITLE}", *(f"**Warning:** {text}" for text in warnings(table)), *notes(table)]
     for dataset in table.datasets:
         blocks += [f"## {dataset}", *dataset_words(table, dataset)]
         blocks += [to_markdown(one) for one in dataset_tables(table, dataset)]
@@ -58,8 +63,13 @@ def grid_markdown(table: GridSummary) -> str:
 def grid_page(table: GridSummary) -> str:
     """The self-contained HTML page: no script, no network, every text escaped."""
     sections = [
-        {"name": name, "words": dataset_words(table, name), "tables": dataset_tables(table, name)}
-        for name in table.datasets
+        {
+            "name": name,
+            "words": dataset_words(table, name),
+            "tables": dataset_tables(table, name),
+            "plots": _plots(table, name, place),
+        }
+        for place, name in enumerate(table.datasets)
     ]
     settings = {
         f"{group.dataset}, {_backbone(group)}": json.dumps(
@@ -72,6 +82,7 @@ def grid_page(table: GridSummary) -> str:
         "dataset": "Table 2",
         "backbone": ", ".join(table.datasets),
         "notes": notes(table),
+        "warnings": warnings(table),
         "sections": sections,
         "environment": _environment(table),
         "settings": settings,
@@ -98,6 +109,46 @@ def notes(table: GridSummary) -> list[str]:
             for seed, why in cell.failed.items():
                 told.append(f"{group.dataset}, {_backbone(group)}, {variant}, seed {seed} failed: {why}")
     return told
+
+
+def warnings(table: GridSummary) -> list[str]:
+    """What a reader must know before any number: trainings that might have gone on to improve."""
+    cut = [
+        f"{group.dataset} {_backbone(group)} {variant}"
+        for group in table.groups
+        for variant, cell in group.cells.items()
+        if may_improve(cell.per_seed.epochs, cell.per_seed.best_epoch)
+    ]
+    if not cut:
+        return []
+    return [
+        f"The best epoch was the last one that was trained of: {'; '.join(cut)}. With more epochs "
+        "(--set=train.max_epochs=N) they might be better, and comparisons with them are not fair yet."
+    ]
+
+
+def _plots(table: GridSummary, dataset: str, place: int) -> list[Markup]:
+    """The drawings of a data set; the gains with intervals first."""
+    from markupsafe import Markup
+
+    groups = _groups(table, dataset)
+    bars = [
+        GainBar(f"{_backbone(group)} {pair}", *shares, test.significant_gain)
+        for group in groups
+        for pair in (_OVER_ID, _OVER_F_ITEM)
+        if (test := _test(group, pair, NDCG)) is not None and (base := test.mean_baseline)
+        for shares in [(test.low / base, test.difference / base, test.high / base)]
+    ]
+    scores = {
+        _backbone(group): {
+            name: score
+            for name in VARIANTS
+            if name in group.cells and (score := group.cells[name].test[NDCG]) is not None
+        }
+        for group in groups
+    }
+    drawn = (gain_intervals(bars, f"gains-{place}"), score_dots(scores, f"scores-{place}"))
+    return [Markup(drawing) for drawing in drawn]
 
 
 def dataset_words(table: GridSummary, dataset: str) -> list[str]:

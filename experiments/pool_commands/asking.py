@@ -32,6 +32,7 @@ from reland_jax.pool.prompting.prompts import prompt_hash
 from reland_jax.pool.prompting.requests import PoolRequests, pool_requests
 from reland_jax.pool.providers import WITH_JOURNAL, make_provider
 from reland_jax.pool.providers.batch import RESPONSE_FILE
+from reland_jax.pool.ready import check_ready
 from reland_jax.pool.sources import is_source, source_of
 from reland_jax.pool_store import (
     ASKING_FOLDER,
@@ -65,6 +66,8 @@ def build(request: ChangeRequest, settings: Mapping[str, Any], workdir: str) -> 
         workdir: folder of the stages before the pool.
     """
     config, store = _config(settings, "build"), request.store
+    if not request.dry_run:
+        check_ready(config.pool, config.llm, store.folder / ASKING_FOLDER)
     seeding = _seeding(config, workdir)
     if request.dry_run:
         seeds = _not_removed(store, seeding.seeds, seeding)
@@ -101,6 +104,8 @@ def refresh(request: ChangeRequest, settings: Mapping[str, Any], workdir: str, o
         )
     before = read_version(store)
     bound = edits.time_bound(older_than, datetime.now(UTC)) if older_than else None
+    if not request.dry_run:
+        check_ready(config.pool, config.llm, store.folder / ASKING_FOLDER)
     seeding = _seeding(config, workdir)
     stale = _Stale(config, seeding, before, bound)
     if request.dry_run:

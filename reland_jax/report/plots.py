@@ -87,6 +87,25 @@ def gain_intervals(bars: Sequence[GainBar], name: str = "gains") -> str:
     return _finish(figure, axes, bool(bars), name, "Relative gains on test with 95% intervals")
 
 
+def score_dots(scores: Mapping[str, Mapping[str, float]], name: str = "scores") -> str:
+    """Test NDCG@10 of variants, one row for each backbone.
+
+    Args:
+        scores: backbone -> variant -> NDCG@10.
+        name: of the drawing, for several on one page.
+    """
+    figure, axes = _new_figure("test NDCG@10", "", max(2.2, 1.5 + 0.36 * len(scores)))
+    variants = list(dict.fromkeys(variant for row in scores.values() for variant in row))
+    for variant in variants:
+        colour, _, marker = _VARIANT_STYLES.get(variant, (_INK, "", "d"))
+        found = [(row[variant], -place) for place, row in enumerate(scores.values()) if variant in row]
+        axes.plot(*zip(*found, strict=True), marker, color=colour, markersize=7, label=variant)
+    axes.set_yticks([-place for place in range(len(scores))], list(scores))
+    axes.set_ylim(0.6 - max(len(scores), 1), 0.6)
+    axes.locator_params(axis="x", nbins=6)
+    return _finish(figure, axes, bool(variants), name, "Test NDCG at 10 of the variants by backbone")
+
+
 def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Validation NDCG@10 per epoch of every variant, the best epoch marked (paper, Fig. 7).
 

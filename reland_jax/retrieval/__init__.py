@@ -9,7 +9,7 @@ from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weig
 from reland_jax.retrieval.exact import exact_top_k, nearest
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
 from reland_jax.retrieval.inductive import FoldIn, distinct, fold_in, learn_fold_in, learn_matching
-from reland_jax.retrieval.scann import scann_top_k
+from reland_jax.retrieval.scann import import_scann, scann_top_k
 
 __all__ = [
     "ENGINES",
@@ -19,6 +19,7 @@ __all__ = [
     "distinct",
     "exact_top_k",
     "fold_in",
+    "import_scann",
     "learn_fold_in",
     "learn_matching",
     "most_voted",

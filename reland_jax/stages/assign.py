@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from reland_jax.config import Config, RetrievalConfig
 from reland_jax.flow import Codec, Job, Stage
-from reland_jax.retrieval import assign_with_cold, profiles
+from reland_jax.retrieval import assign_with_cold, import_scann, profiles
 from reland_jax.stages.behaviour import ENCODE_USERS
 from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
@@ -64,6 +65,12 @@ def _assign(job: Job) -> Assignment:
     return found._replace(seed=rows[found.seed].astype(np.int32))
 
 
+def _ready(config: Config, workdir: Path) -> None:
+    del workdir
+    if config.retrieval.engine == "scann":
+        import_scann()  # tells what to install
+
+
 def _codec(job: Job) -> Codec[Assignment]:
     users, seeds = job[SPLIT].num_users, len(job[BUILD_POOL].pool.rationales)
     return Codec(save_assignment, partial(load_assignment, users, seeds))
@@ -75,4 +82,5 @@ ASSIGN: Stage[Assignment] = Stage(
     settings=lambda config: [_retrieval(config)],
     run=_assign,
     codec=_codec,
+    ready=_ready,
 )

@@ -11,7 +11,6 @@ import numpy as np
 from reland_jax.config import Config
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.mesh import on_host, use_mesh_together
-from reland_jax.pool.ready import check_ready
 from reland_jax.seeds import add_texts
 from reland_jax.stages.encoding import check_item_texts, encode_items, texts_state, whitened
 from reland_jax.stages.load import LOAD
@@ -31,8 +30,6 @@ def _encode_users(job: Job) -> np.ndarray:
     """M of Eq. 1 from training interactions only, with the item texts appended."""
     config, interactions, splits = job.config, job[LOAD], job[SPLIT]
     first = jax.process_index() == 0
-    if first and job.follows("build_pool"):
-        check_ready(config.pool, config.llm, job.workdir)
     if first and config.encoder.text_weight:
         check_item_texts(interactions, config)
     with use_mesh_together(config.mesh):

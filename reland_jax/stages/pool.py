@@ -11,6 +11,7 @@ from reland_jax.artefacts import Artefact
 from reland_jax.config import Config
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.pool import build_pool, missing_answers_note, pool_ledger, pool_state, refuse_to_pay_again
+from reland_jax.pool.ready import check_ready
 from reland_jax.stages.behaviour import ENCODE_USERS
 from reland_jax.stages.encoding import check_item_texts
 from reland_jax.stages.load import LOAD
@@ -69,6 +70,7 @@ BUILD_POOL: Stage[BuiltPool] = Stage(
     settings=_settings,
     run=_build_pool,
     codec=_codec,
+    ready=lambda config, workdir: check_ready(config.pool, config.llm, workdir),
     # Rebuilt from the same answers it is unchanged for later stages; with more answers it is not.
     identify=pool_identity,
     complete=lambda built: not built.unanswered(),

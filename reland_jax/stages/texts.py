@@ -22,6 +22,7 @@ from reland_jax.stages.pool import BUILD_POOL
 from reland_jax.stages.recommender import reads_phrases
 from reland_jax.stages.split import SPLIT
 from reland_jax.storage import load_array, save_array
+from reland_jax.text import find_checkpoint
 from reland_jax.variants import HEURISTIC, SEED_ID, Variant
 
 
@@ -36,6 +37,7 @@ ITEMS: Stage[np.ndarray] = Stage(
     settings=lambda config: [*texts_state(config), config.text.whiten_items],
     run=_items,
     codec=lambda job: Codec(save_array, load_array),
+    ready=lambda config, workdir: find_checkpoint(config.text.encoder),
     identify=fingerprint,
 )
 """``<float32>[I + 1, T]``, item attributes; row 0 is zero."""

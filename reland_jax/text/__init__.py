@@ -1,7 +1,7 @@
 """Text: a frozen BERT in linen, its weights from safetensors, vectors of texts with a cache, whitening."""
 
 from reland_jax.text.ablations import ablated
-from reland_jax.text.checkpoint import encoder_state
+from reland_jax.text.checkpoint import encoder_state, find_checkpoint
 from reland_jax.text.encode import TextEncoder, check_texts, encode_texts, load_encoder
 from reland_jax.text.whiten import whiten
 
@@ -11,6 +11,7 @@ __all__ = [
     "ablated",
     "encode_texts",
     "encoder_state",
+    "find_checkpoint",
     "load_encoder",
     "whiten",
 ]

@@ -141,3 +141,22 @@ def test_files_are_whole_and_self_contained(whole: GridSummary, tmp_path: Path) 
         for row in table.rows:
             assert all(cell in markdown for cell in row)
             assert all(cell in parsed.texts["td"] for cell in row[1:])
+
+
+def test_a_best_epoch_that_was_the_last_is_a_warning(whole: GridSummary) -> None:
+    assert tables.warnings(whole) == []
+    group = whole.groups[0]
+    cell = group.cells["reland"]
+    cells = {**group.cells, "reland": replace(cell, per_seed=replace(cell.per_seed, best_epoch=[10, 21]))}
+    cut = replace(whole, groups=[replace(group, cells=cells), *whole.groups[1:]])
+    (said,) = tables.warnings(cut)
+    assert "of: amazon-beauty SASRec reland. With more epochs" in said
+    assert f"**Warning:** {said}" in tables.grid_markdown(cut)
+    assert 'class="warning"' in tables.grid_page(cut)
+
+
+def test_a_page_draws_the_gains_and_the_scores_of_every_data_set(whole: GridSummary) -> None:
+    html = tables.grid_page(whole)
+    assert html.count("<svg") == 2 * len(whole.datasets) and html.index("<svg") < html.index("<table")
+    for text in ("SASRec reland&gt;id", "NeuMF reland&gt;f_item", "test NDCG@10"):
+        assert text in html, text
