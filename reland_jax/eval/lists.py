@@ -39,7 +39,7 @@ def best(
     if allowed is not None:
         filled_up = jnp.pad(allowed, (0, scores.shape[1] - len(allowed)))
         scores = jnp.where(filled_up, scores, -jnp.inf)
-    scores = scores.at[jnp.arange(len(users))[:, None], masked].set(-jnp.inf)
+    scores = scores.at[jnp.arange(users.shape[0])[:, None], masked].set(-jnp.inf)
     best, found = jax.lax.top_k(scores, count)
     return constrain(jnp.where(jnp.isneginf(best), PADDING_ITEM, found)), constrain(best)
 

@@ -173,8 +173,9 @@ def score(weight: jax.Array, table: jax.Array, users: jax.Array, items: jax.Arra
 
 
 def _multiplied(weight: jax.Array, table: jax.Array, entries: jax.Array, columns: jax.Array) -> jax.Array:
-    mine = jnp.zeros((len(entries), len(table)), table.dtype)
-    mine = mine.at[jnp.arange(len(entries))[:, None], entries].add(weight)
+    users = entries.shape[0]
+    mine = jnp.zeros((users, len(table)), table.dtype)
+    mine = mine.at[jnp.arange(users)[:, None], entries].add(weight)
     return jnp.matmul(mine, table if _is_whole(table, columns) else table[:, columns], precision=_EXACT)
 
 

@@ -237,7 +237,7 @@ class Recommender(nn.Module):
         """`fuse_rationales` for users with rationales."""
         assert tables.seed is not None and tables.rationale is not None
         seeds, k = tables.seed[user], self.rationales
-        column = jnp.broadcast_to(jnp.arange(k), (len(user), k))
+        column = jnp.broadcast_to(jnp.arange(k), (user.shape[0], k))
         if train and seeds.shape[1] > k:
             # One of every k-th part of them, so that the k are different.
             part = seeds.shape[1] // k

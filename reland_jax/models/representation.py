@@ -159,7 +159,8 @@ class RationaleFusion(nn.Module):
             start = rationales
             rationales = self.param("rationale", lambda key: start)
         # Without dropout a rationale is projected once, rather than once for each of its users.
-        project_first = not train and seed.size > len(rationales)
+        # The number of users may be symbolic, in a function that is exported for any.
+        project_first = not train and isinstance(seed.size, int) and seed.size > len(rationales)
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         if self.config.projection == "shared":

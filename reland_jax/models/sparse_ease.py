@@ -231,8 +231,9 @@ def sparse_score(
     nearest, weights = tables["nearest"], tables["weight"]
     assert nearest is not None and weights is not None
     size = len(nearest) + (0 if rationales is None else len(rationales))
-    mine = jnp.zeros((len(entries), size), weight.dtype)
-    mine = mine.at[jnp.arange(len(entries))[:, None], entries].add(jnp.where(entries > 0, weight, 0.0))
+    count = entries.shape[0]
+    mine = jnp.zeros((count, size), weight.dtype)
+    mine = mine.at[jnp.arange(count)[:, None], entries].add(jnp.where(entries > 0, weight, 0.0))
     if items.ndim == 3:
         had = jnp.take_along_axis(mine, nearest[columns].reshape(len(mine), -1), axis=1)
         scores = (had.reshape(*columns.shape, -1) * weights[columns]).sum(-1)

@@ -119,7 +119,7 @@ def distinct(history: jax.Array) -> jax.Array:
     order = jnp.argsort(history, axis=1, stable=True)
     found = jnp.take_along_axis(history, order, axis=1)
     again = jnp.pad(found[:, 1:] == found[:, :-1], ((0, 0), (1, 0)))
-    return jnp.put_along_axis(history, order, jnp.where(again, 0, found), axis=1, inplace=False)
+    return jnp.take_along_axis(jnp.where(again, 0, found), jnp.argsort(order, axis=1), axis=1)
 
 
 def _had(history: Ragged, columns: int) -> sparse.csr_array:

@@ -12,14 +12,17 @@ from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed
 from reland_jax.serve.listing import BATCH_SIZES, Ranked
 from reland_jax.serve.model import ModelVectors
 from reland_jax.serve.predicting import Predictor
+from reland_jax.serve.stablehlo import Exported, read_exported
 
 __all__ = [
     "BATCH_SIZES",
     "Explanation",
+    "Exported",
     "ItemEvidence",
     "MatchedSeed",
     "ModelVectors",
     "Predictor",
     "Ranked",
     "Reland",
+    "read_exported",
 ]

@@ -27,6 +27,7 @@ from reland_jax.serve.changing import check_appendable, refreshed, screened, wit
 from reland_jax.serve.fitting import fitted
 from reland_jax.serve.given import Given, described_items, with_data
 from reland_jax.serve.model import Model
+from reland_jax.serve.stablehlo import export_functions
 from reland_jax.stages.encoding import encode_further_items
 from reland_jax.types import RelandError
 from reland_jax.variants import find_variant
@@ -201,6 +202,23 @@ class Reland(Model):
             vectors = encode_further_items(described, known, bundle.config, place)
         self._hold(with_items(bundle, described, vectors))
         return self
+
+    def export(self, folder: str | os.PathLike[str], k: int = 100) -> None:
+        """Writes functions, arrays and ids that JAX alone can load and call (`serve.stablehlo`).
+
+        An exported folder that is there is replaced as a whole. Only its owner may read it.
+
+        Args:
+            folder: the folder.
+            k: length of the lists; shorter ones are their beginning.
+
+        Raises:
+            RelandError: nothing is fitted, k below 1, the folder holds something else, or flatbuffers is
+                missing.
+        """
+        if k < 1:
+            raise RelandError(f"k={k}: a list has at least one item")
+        export_functions(self.predictor.parts(), self._fitted(), resolve(folder), k)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Reland:

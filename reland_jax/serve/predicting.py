@@ -27,6 +27,7 @@ from reland_jax.serve.listing import (
     rows_of,
 )
 from reland_jax.serve.programs import Answer, Form, Known, answer
+from reland_jax.serve.stablehlo import Parts
 from reland_jax.types import Assignment, Ragged, RelandError
 
 SHORTEST_LIST = 16
@@ -129,6 +130,10 @@ class Predictor:
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         matched = None if whole.matched is None else Assignment(*whole.matched)
         return _cut(Ranked(whole.item, whole.score), k), matched
+
+    def parts(self) -> Parts:
+        """What is exported of it."""
+        return Parts(self._form, self._known, self._today, self._seen, self.history)
 
     def ranked(
         self, vectors: Vectors, rows: np.ndarray, masked: Ragged, k: int, allowed: np.ndarray | None = None

@@ -107,7 +107,7 @@ def answer(
     matched = match(known, history, form.neighbours)
     users = users_of(form, known, history, matched)
     vectors = Vectors(users, known.items, _score(form, known, history.shape[1]))
-    item, score = best(vectors, jnp.arange(len(users)), masked, allowed, count, form.num_items)
+    item, score = best(vectors, jnp.arange(users.shape[0]), masked, allowed, count, form.num_items)
     return Answer(item, score, matched)
 
 
