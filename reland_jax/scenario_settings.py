@@ -102,7 +102,7 @@ class ScenarioJob:
     seeds_of_training: tuple[int, ...] = _setting(
         (0,), "each cell is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
-    draws: int = _setting(300, "draws of users of a bootstrap", low=1)
+    draws: int = _setting(1000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
 
     @classmethod
