@@ -374,9 +374,7 @@ def define_flags() -> None:
     """Registers the flags; not at import, since other jobs have some of the same names."""
     flags.DEFINE_string("dataset", "ml-1m", "Data set: a known name or a path.")
     flags.DEFINE_list("backbones", ["lightgcn", "sasrec"], "Backbones.")
-    flags.DEFINE_list(
-        "variants", [F_ITEM.name, RELAND.name], "Variants, and ablations of reland."
-    )
+    flags.DEFINE_list("variants", [F_ITEM.name, RELAND.name], "Variants, and ablations of reland.")
     flags.DEFINE_list("mismatches", ["0.02", "0.05", "0.1", "0.2"], "Factors per differing field to try.")
     flags.DEFINE_float("share", 0.1, "Share of the users that is held out.", 0.0, 0.9)
     flags.DEFINE_integer("seed", 0, "Of everything drawn, and the training seed.", lower_bound=0)

@@ -5,7 +5,7 @@
 #
 # core      what the main job needs (requirements.txt and the MiniLM weights); the default
 # dev       that, and what the tests need (requirements-dev.txt, requirements-llm.txt)
-# optional  that, and what the tests of optional parts need (requirements-scann.txt, requirements-ray.txt)
+# optional  that, and what the tests of optional parts need (requirements-scann.txt, -ray, -serve)
 # docs      what the documentation site is built with (requirements-docs.txt)
 #
 # The environment is $RELAND_VENV, else .venv in the repository. Nothing is installed when the
@@ -113,7 +113,7 @@ setup_environment() {
   case "$1" in
     core) ;;
     dev) names+=(requirements-dev requirements-llm) ;;
-    optional) names+=(requirements-dev requirements-llm requirements-scann requirements-ray) ;;
+    optional) names+=(requirements-dev requirements-llm requirements-scann requirements-ray requirements-serve) ;;
     docs) names=(requirements-docs) ;;
     *) fail "unknown set of requirements '$1'; known are core, dev, optional, docs" ;;
   esac

@@ -79,7 +79,8 @@ def why_skipped(item: pytest.Item, without_packages: bool) -> str:
     optional = item.get_closest_marker("optional")
     missing = [name for name in (optional.args if optional else ()) if find_spec(name) is None]
     if missing and without_packages:
-        return f"needs {missing[0]}: pip install -r requirements-{missing[0]}.txt"
+        given = optional.kwargs.get("requirements", missing[0]) if optional else ""
+        return f"needs {missing[0]}: pip install -r requirements-{given}.txt"
     return ""
 
 

@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": SHARED
     | {"presets", "artefacts", "storage", "bundle", "flow", "stages"}
     | {"data", "pool_store", "retrieval", "models", "train", "eval", "report"},
+    "server": CONTRACTS | {"serve", "bundle"},
     "__init__": CONTRACTS,
 }
 
@@ -104,7 +105,7 @@ WITHIN: dict[str, dict[str, set[str]]] = {
 }
 """The same between the parts of a room; its `__init__.py` may name any of them."""
 
-WINGS = ("pool_store", "rankers", "scale", "serve")
+WINGS = ("pool_store", "rankers", "scale", "serve", "server")
 """Rooms that the method does without. From outside only what their `__init__.py` names is imported."""
 
 FAMILIES: dict[str, set[str]] = {

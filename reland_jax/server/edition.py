@@ -1,0 +1,228 @@
+"""A loaded bundle as the server asks it: numbers of users and items, questions in batches, plain answers."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reland_jax.bundle import MANIFEST_FILE, read_manifest
+from reland_jax.files import checksum
+from reland_jax.serve import BATCH_SIZES, Explanation, Ranked, Reland
+from reland_jax.server.limits import Limits
+from reland_jax.server.refusals import Refusal
+from reland_jax.types import PADDING_ITEM, Ragged, RelandError
+
+SHORT_LIST = 10
+"""Lists of up to so many items have programs of their own; the others are as long as allowed."""
+LONG_BATCHES = tuple(size for size in BATCH_SIZES if size <= 8)
+"""Batches of histories that are longer than those of the data, which are rare."""
+_FILTERS = 64
+"""Filters whose items are kept, so that they are looked for once."""
+
+Filter = tuple[tuple[str, tuple[str, ...]], ...]
+"""Fields with the values that an item may have."""
+
+
+class Reader(NamedTuple):
+    """Whose list is asked for.
+
+    Attributes:
+        row: of a user; None for a new one.
+        history: numbers of the items that a new user had, oldest first.
+        unknown: ids of the request that are no item's.
+    """
+
+    row: int | None
+    history: tuple[int, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class Kind(NamedTuple):
+    """Questions that are answered by one program.
+
+    Attributes:
+        known: of users of the data, or of new ones.
+        width: power of two above the length of a history; 0 for usual ones.
+        length: of the lists that are computed.
+        exclude_seen: whether what a user had is left out.
+        filter: which items lists are made of.
+    """
+
+    known: bool
+    width: int
+    length: int
+    exclude_seen: bool
+    filter: Filter
+
+
+class Listed(NamedTuple):
+    """The answer to one question.
+
+    Attributes:
+        items: numbers, best first.
+        scores: of the model.
+        explanation: first step of the nearest rationale, or "".
+    """
+
+    items: list[int]
+    scores: list[float]
+    explanation: str
+
+
+class Edition:
+    """One recommender of one bundle; another bundle of the same name is another edition.
+
+    Attributes:
+        name: of the recommender.
+        version: tells this bundle from others.
+        variant: name of the variant.
+        backbone: name of the backbone.
+        model: the recommender.
+        item_ids: external ids; item n is at n - 1.
+        titles: their titles; the id where there is none.
+    """
+
+    def __init__(self, name: str, folder: Path, limits: Limits) -> None:
+        """Reads a bundle; `warm` compiles its programs.
+
+        Raises:
+            RelandError: there is none, or it is damaged.
+        """
+        self.version, manifest = checksum(folder / MANIFEST_FILE)[:12], read_manifest(folder)
+        self.name, self.variant, self.backbone = name, str(manifest["variant"]), str(manifest["backbone"])
+        self.model, self._limits = Reland.load(folder), limits
+        self.item_ids = self.model.item_ids
+        titles = zip(self.item_ids, self.model.item_titles, strict=True)
+        self.titles = [title or item for item, title in titles]
+        self._user_ids = self.model.user_ids
+        self._user = {user: row for row, user in enumerate(self._user_ids)}
+        self._item = {item: number for number, item in enumerate(self.item_ids, 1)}
+        both = zip(self.titles, self.item_ids, strict=True)
+        self._searched = [f"{title}\n{item}".casefold() for title, item in both]
+        self._allowed = lru_cache(_FILTERS)(self._allowed_by)
+
+    def warm(self) -> None:
+        """Compiles the programs that questions within the limits need."""
+        sizes = [size for size in BATCH_SIZES if size < self._limits.batch]
+        sizes.append(next((size for size in BATCH_SIZES if size >= self._limits.batch), BATCH_SIZES[-1]))
+        predictor = self.model.predictor
+        for count in {self._count(SHORT_LIST), self._count(self._limits.k)}:
+            predictor.warm(sizes, count)
+            for width in self._long_widths():
+                for size in LONG_BATCHES:
+                    history = np.ones(size * width, np.int32)
+                    predictor.histories(Ragged(np.arange(size + 1) * width, history), count)
+        self.model.explain(self.model.user_ids[0], 1)
+        gc.collect()
+
+    def reader(self, user: str | None, items: Sequence[str] | None) -> Reader:
+        """The user, or the history, of a request.
+
+        Raises:
+            Refusal: the user is unknown, or all items are, or there are too many of them.
+        """
+        if user is not None:
+            if user not in self._user:
+                raise Refusal(404, "this user is not known", "user", "check the id, or give items instead")
+            return Reader(self._user[user])
+        items = items or ()
+        if len(items) > (most := self._limits.history):
+            raise Refusal(422, f"more than {most} items", "items", f"give the newest {most}")
+        numbers = [self._item.get(item) for item in items]
+        known = tuple(number for number in numbers if number is not None)
+        if not known:
+            raise Refusal(404, "none of these items is known", "items", "look for ids of items at /items")
+        unknown = (item for item, number in zip(items, numbers, strict=True) if number is None)
+        return Reader(None, known, tuple(dict.fromkeys(unknown)))
+
+    def numbers(self, items: Sequence[str]) -> list[int]:
+        """Numbers of items.
+
+        Raises:
+            Refusal: one is unknown.
+        """
+        for place, item in enumerate(items):
+            if item not in self._item:
+                raise Refusal(404, "this item is not known", f"items[{place}]", "look for ids at /items")
+        return [self._item[item] for item in items]
+
+    def kind(self, reader: Reader, k: int, exclude_seen: bool, wanted: Filter) -> Kind:
+        """The kind of a question."""
+        usual = len(reader.history) <= self.model.predictor.history
+        width = 0 if usual else _power_of_two(len(reader.history))
+        short = k <= SHORT_LIST
+        count = self._count(SHORT_LIST if short else self._limits.k)
+        return Kind(reader.row is not None, width, count, exclude_seen, wanted)
+
+    def lists(self, kind: Kind, readers: Sequence[Reader]) -> list[Listed]:
+        """Lists of several users or histories of one kind.
+
+        Raises:
+            Refusal: the filter names no field of the items, or leaves nothing.
+        """
+        try:
+            allowed = self._allowed(kind.filter) if kind.filter else None
+        except RelandError as error:
+            raise Refusal(422, str(error), "filter", "name fields and values that items have") from error
+        predictor = self.model.predictor
+        if kind.known:
+            rows = np.array([reader.row for reader in readers], np.int64)
+            ranked = predictor.users(rows, kind.length, exclude_seen=kind.exclude_seen, allowed=allowed)
+            nearest = None if self.model.nearest is None else self.model.nearest[rows]
+        else:
+            ranked, matched = predictor.histories(
+                _ragged(readers), kind.length, exclude_seen=kind.exclude_seen, allowed=allowed
+            )
+            nearest = None if matched is None else matched.seed[:, 0]
+        return _listed(ranked, self.model.first_steps(nearest, len(readers)))
+
+    def explained(self, reader: Reader, k: int) -> Explanation:
+        """Why one user's list is as it is."""
+        if reader.row is not None:
+            return self.model.explain(self._user_ids[reader.row], k)
+        return self.model.explain_history([self.item_ids[number - 1] for number in reader.history], k)
+
+    def similar(self, items: Sequence[str], k: int) -> list[dict[str, Any]]:
+        """The items most like each of some: rank, similar, score, by the item's id."""
+        return self.model.similar_items(items, k).to_pylist()
+
+    def search(self, words: str, most: int) -> list[int]:
+        """Numbers of items whose title or id has all words, the shortest titles first."""
+        wanted = words.casefold().split()
+        found = [row for row, text in enumerate(self._searched) if all(word in text for word in wanted)]
+        return [row + 1 for row in sorted(found, key=lambda row: (len(self.titles[row]), row))[:most]]
+
+    def _allowed_by(self, wanted: Filter) -> np.ndarray | None:
+        return self.model.allowed(filter={field: list(values) for field, values in wanted})
+
+    def _count(self, k: int) -> int:
+        return min(k, len(self.item_ids))
+
+    def _long_widths(self) -> list[int]:
+        width, most = self.model.predictor.history, self._limits.history
+        found = []
+        while width < most:
+            width = _power_of_two(width + 1)
+            found.append(width)
+        return found
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(number - 1, 0).bit_length()
+
+
+def _ragged(readers: Sequence[Reader]) -> Ragged:
+    lengths = [len(reader.history) for reader in readers]
+    items = [number for reader in readers for number in reader.history]
+    return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.array(items, np.int32))
+
+
+def _listed(ranked: Ranked, sentences: Sequence[str]) -> list[Listed]:
+    used = (ranked.item != PADDING_ITEM).sum(axis=1).tolist()
+    rows = zip(used, ranked.item.tolist(), ranked.score.tolist(), sentences, strict=True)
+    return [Listed(items[:count], scores[:count], said) for count, items, scores, said in rows]
