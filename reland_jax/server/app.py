@@ -102,7 +102,7 @@ class Server:
         self._worker.start()
         self.watcher.start()
         yield
-        self.watcher.stop()
+        await asyncio.to_thread(self.watcher.stop)
         await asyncio.to_thread(self._worker.stop)
 
     async def _recommend(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,8 +20,8 @@ from reland_jax.types import PADDING_ITEM, Ragged, RelandError
 
 SHORT_LIST = 10
 """Lists of up to so many items have programs of their own; the others are as long as allowed."""
-LONG_BATCHES = tuple(size for size in BATCH_SIZES if size <= 8)
-"""Batches of histories that are longer than those of the data, which are rare."""
+_RARE = BATCH_SIZES[1]
+"""Batches of rare questions, of long lists or histories, are of this size: fewer programs to compile."""
 _FILTERS = 64
 """Filters whose items are kept, so that they are looked for once."""
 
@@ -47,17 +48,22 @@ class Kind(NamedTuple):
 
     Attributes:
         known: of users of the data, or of new ones.
-        width: power of two above the length of a history; 0 for usual ones.
-        length: of the lists that are computed.
+        long_list: whether the list has more than `SHORT_LIST` items.
+        long_history: whether a history is longer than those of the data.
         exclude_seen: whether what a user had is left out.
         filter: which items lists are made of.
     """
 
     known: bool
-    width: int
-    length: int
+    long_list: bool
+    long_history: bool
     exclude_seen: bool
     filter: Filter
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether it is answered by the programs of `_RARE` questions."""
+        return self.long_list or self.long_history
 
 
 class Listed(NamedTuple):
@@ -110,13 +116,13 @@ class Edition:
         """Compiles the programs that questions within the limits need."""
         sizes = [size for size in BATCH_SIZES if size < self._limits.batch]
         sizes.append(next((size for size in BATCH_SIZES if size >= self._limits.batch), BATCH_SIZES[-1]))
-        predictor = self.model.predictor
-        for count in {self._count(SHORT_LIST), self._count(self._limits.k)}:
-            predictor.warm(sizes, count)
-            for width in self._long_widths():
-                for size in LONG_BATCHES:
-                    history = np.ones(size * width, np.int32)
-                    predictor.histories(Ragged(np.arange(size + 1) * width, history), count)
+        self.model.predictor.warm(sizes, self._count(SHORT_LIST))
+        one = Reader(None, (1,))
+        for kind in (
+            Kind(True, True, False, True, ()), Kind(False, True, False, True, ()),
+            Kind(False, True, True, True, ()),
+        ):  # fmt: skip
+            self.lists(kind, [Reader(0) if kind.known else one])
         self.model.explain(self.model.user_ids[0], 1)
         gc.collect()
 
@@ -153,11 +159,8 @@ class Edition:
 
     def kind(self, reader: Reader, k: int, exclude_seen: bool, wanted: Filter) -> Kind:
         """The kind of a question."""
-        usual = len(reader.history) <= self.model.predictor.history
-        width = 0 if usual else _power_of_two(len(reader.history))
-        short = k <= SHORT_LIST
-        count = self._count(SHORT_LIST if short else self._limits.k)
-        return Kind(reader.row is not None, width, count, exclude_seen, wanted)
+        long_history = len(reader.history) > self.model.predictor.history
+        return Kind(reader.row is not None, k > SHORT_LIST, long_history, exclude_seen, wanted)
 
     def lists(self, kind: Kind, readers: Sequence[Reader]) -> list[Listed]:
         """Lists of several users or histories of one kind.
@@ -169,23 +172,47 @@ class Edition:
             allowed = self._allowed(kind.filter) if kind.filter else None
         except RelandError as error:
             raise Refusal(422, str(error), "filter", "name fields and values that items have") from error
+        if not kind.is_rare:
+            return self._lists(kind, readers, allowed, self._count(SHORT_LIST))
+        # One more makes all batches of one size, and histories of one width.
+        filling = (
+            Reader(0) if kind.known else Reader(None, (1,) * (self._longest if kind.long_history else 1))
+        )
+        found, step = list[Listed](), _RARE - 1
+        for begin in range(0, len(readers), step):
+            some = readers[begin : begin + step]
+            found += self._lists(kind, [*some, filling], allowed, self._count(self._limits.k))[:-1]
+        return found
+
+    def _lists(
+        self, kind: Kind, readers: Sequence[Reader], allowed: np.ndarray | None, count: int
+    ) -> list[Listed]:
         predictor = self.model.predictor
         if kind.known:
             rows = np.array([reader.row for reader in readers], np.int64)
-            ranked = predictor.users(rows, kind.length, exclude_seen=kind.exclude_seen, allowed=allowed)
+            ranked = predictor.users(rows, count, exclude_seen=kind.exclude_seen, allowed=allowed)
             nearest = None if self.model.nearest is None else self.model.nearest[rows]
         else:
             ranked, matched = predictor.histories(
-                _ragged(readers), kind.length, exclude_seen=kind.exclude_seen, allowed=allowed
+                _ragged(readers), count, exclude_seen=kind.exclude_seen, allowed=allowed
             )
             nearest = None if matched is None else matched.seed[:, 0]
         return _listed(ranked, self.model.first_steps(nearest, len(readers)))
 
+    @property
+    def _longest(self) -> int:
+        """The longest history that is taken, longer than those of the data."""
+        return max(self._limits.history, self.model.predictor.history + 1)
+
     def explained(self, reader: Reader, k: int) -> Explanation:
         """Why one user's list is as it is."""
+        count = self._count(SHORT_LIST if k <= SHORT_LIST else self._limits.k)
         if reader.row is not None:
-            return self.model.explain(self._user_ids[reader.row], k)
-        return self.model.explain_history([self.item_ids[number - 1] for number in reader.history], k)
+            found = self.model.explain(self._user_ids[reader.row], count)
+        else:
+            history = [self.item_ids[number - 1] for number in reader.history]
+            found = self.model.explain_history(history, count)
+        return dataclasses.replace(found, items=found.items[:k])
 
     def similar(self, items: Sequence[str], k: int) -> list[dict[str, Any]]:
         """The items most like each of some: rank, similar, score, by the item's id."""
@@ -202,18 +229,6 @@ class Edition:
 
     def _count(self, k: int) -> int:
         return min(k, len(self.item_ids))
-
-    def _long_widths(self) -> list[int]:
-        width, most = self.model.predictor.history, self._limits.history
-        found = []
-        while width < most:
-            width = _power_of_two(width + 1)
-            found.append(width)
-        return found
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << max(number - 1, 0).bit_length()
 
 
 def _ragged(readers: Sequence[Reader]) -> Ragged:

@@ -68,11 +68,17 @@ class _Process(uvicorn.Server):
                 _log.info("listening on http://%s:%d", *socket.getsockname()[:2])
 
     def handle_exit(self, number: int, frame: types.FrameType | None) -> None:
-        if self._server.is_draining or not self._grace:  # a second signal does not wait
-            super().handle_exit(number, frame)
-            return
-        self._server.is_draining = True
-        asyncio.get_running_loop().call_later(self._grace, super().handle_exit, number, frame)
+        """SIGTERM or Ctrl-C; a second one does not wait for the grace, a third one for nothing."""
+        if self.should_exit:
+            self.force_exit = True
+        elif self._server.is_draining or not self._grace:
+            self._server.is_draining = self.should_exit = True
+        else:
+            self._server.is_draining = True
+            asyncio.get_running_loop().call_later(self._grace, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
 
 
 def serve(server: Server, address: Address, *, grace: float = 0.0, patience: float = 30.0) -> None:
@@ -85,7 +91,7 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
         patience: seconds that requests in progress are given to finish.
 
     Raises:
-        OSError: the port is taken.
+        RelandError: the port is taken, or the address is not of this machine.
     """
     config = uvicorn.Config(
         server.app, host=address.host, port=address.port, log_config=None, access_log=False,
@@ -93,6 +99,10 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
         timeout_graceful_shutdown=max(round(patience), 1), lifespan="on",
     )  # fmt: skip
     process = _Process(config, server, grace)
-    process.run()
-    if not process.started:
-        raise RelandError(f"--port={address.port}: another program has it, or {address.host} is not here")
+    try:
+        process.run()
+    except SystemExit:  # uvicorn's word for a port that it cannot have, which it logs
+        raise RelandError(
+            f"--port={address.port}: another program has this port, or {address.host} is no address of this "
+            "machine; choose another one"
+        ) from None

@@ -147,9 +147,11 @@ class Watcher:
         self._now.set()
 
     def stop(self) -> None:
-        """Ends the thread; a bundle that is being read is left."""
+        """Ends the thread, once it has read and compiled what it is at: a thread of JAX cannot be left."""
         self._stopping = True
         self._now.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _work(self) -> None:
         self._shelf.warm()

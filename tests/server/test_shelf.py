@@ -14,6 +14,7 @@ from reland_jax.server.limits import Limits
 from reland_jax.server.refusals import Refusal
 from reland_jax.server.shelf import Shelf, names_of
 from reland_jax.types import RelandError
+from tests.compiles import counted
 
 LIMITS = Limits(batch=8, k=5, history=20)
 
@@ -110,3 +111,23 @@ def test_what_is_not_known_is_refused_without_a_word_of_others(bundles: dict[str
     with pytest.raises(Refusal) as refused:
         edition.numbers(["i1", "x"])
     assert refused.value.where == "items[1]"
+
+
+def test_after_the_start_nothing_is_compiled(bundles: dict[str, Path]) -> None:
+    """Whatever is asked within the limits."""
+    limits = Limits(batch=8, k=6, history=20)
+    edition = Edition("a", bundles["reland"], limits)
+    edition.warm()
+    wanted = (("brand", ("Quellin",)),)
+    long = edition.reader(None, ["i1", "i2", "i3", "i4"] * 5)
+    short, known = edition.reader(None, ["i1", "i2"]), edition.reader("u1", None)
+    with counted() as programs:
+        for reader in (long, short, known):
+            for k in (1, 6):
+                for count in (1, 2, 8):
+                    kind = edition.kind(reader, k, count == 2, wanted if count == 8 else ())
+                    assert len(edition.lists(kind, [reader] * count)) == count
+        again = Edition("a", bundles["reland"], limits)
+        again.warm()
+    assert not programs.total(), programs
+    assert len(edition.lists(edition.kind(long, 1, True, ()), [long] * 30)) == 30
