@@ -308,6 +308,12 @@ class EvalConfig:
     """Full ranking."""
 
     mask_history: bool = _setting(False, "leave the user's own history out of the ranking")
+    history: str = _setting(
+        "train",
+        "what the linear models of sets read of a user for the test part: the training items alone, which is "
+        "RecBole's rule, or the validation items too (known), as models of sequences always do",
+        choices=("train", "known"), added=True,
+    )  # fmt: skip
     cutoffs: tuple[int, ...] = _setting(
         (5, 10, 20), "K of HR@K, NDCG@K and MRR@K", low=1, filled=True, distinct=True
     )
@@ -384,7 +390,9 @@ class Config:
                     f"config.{where}train.objective='softmax' reads all items, config.{where}model.fanout="
                     f"{model.fanout} only some of them: set fanout to (), or take bpr"
                 )
-        check_linear(self.encoder.model.backbone, self.model.backbone, self.train.objective)
+        check_linear(
+            self.encoder.model.backbone, self.model.backbone, self.train.objective, self.eval.history
+        )
         _check_fusion(self.fusion, self.text)
         if self.pool.provider == "batch" and self.pool.path:
             raise RelandError(

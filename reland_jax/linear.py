@@ -73,14 +73,22 @@ class IalsConfig:
     )
 
 
-def check_linear(encoder: str, backbone: str, objective: str) -> None:
+def check_linear(encoder: str, backbone: str, objective: str, history: str = "train") -> None:
     """Raises `RelandError` where a linear model is put to what it cannot do.
 
     Args:
         encoder: backbone of the behaviour encoder.
         backbone: of the recommender.
         objective: by which the recommender is trained.
+        history: what is read for the test part, see `EvalConfig`.
     """
+    if history == "known" and backbone not in LINEAR:
+        raise RelandError(
+            f"config.eval.history='known' does not fit config.model.backbone={backbone!r}: only "
+            f"{', '.join(LINEAR)} read a history anew for the test part; models of sequences read the "
+            "validation items anyway, and a backbone of sets has learned a vector for each user; leave it at "
+            "'train'"
+        )
     if encoder in LINEAR:
         raise RelandError(
             f"config.encoder.model.backbone={encoder!r}: a linear model is no encoder; take lightgcn"

@@ -197,6 +197,11 @@ def _pool(config: Config, inputs: Inputs) -> PoolFigures:
 
 def _notes(config: Config, inputs: Inputs, held: Mapping[str, HeldOut]) -> list[str]:
     notes = evaluation_notes(held, inputs.splits.protocol, config.eval.mask_history)
+    if config.eval.history == "known":
+        notes.append(
+            "For the test part the validation items were read, too (config.eval.history=known); by RecBole's "
+            "rule, and so in the tables of the paper, models of sets read the training items alone."
+        )
     wanted, given = config.retrieval.neighbours, inputs.rationales_each(config)
     if given < wanted:
         notes.append(

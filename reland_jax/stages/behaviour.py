@@ -23,7 +23,8 @@ from reland_jax.types import Interactions, Splits
 
 def _settings(config: Config) -> list[Any]:
     texts = texts_state(config) if config.encoder.text_weight else []
-    return [config.encoder, config.eval, config.data.max_length, *texts]
+    evaluated = dataclasses.replace(config.eval, history="train")
+    return [config.encoder, evaluated, config.data.max_length, *texts]
 
 
 def _encode_users(job: Job) -> np.ndarray:

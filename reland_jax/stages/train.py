@@ -190,7 +190,9 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     model = model_of(config, splits, variant, each)
     if isinstance(model, Recommender):
         tables = with_linear_scores(model, tables, splits, config.ease)
-    task = create_task(model, tables, splits, config.train, config.data.max_length)
+    task = create_task(
+        model, tables, splits, config.train, config.data.max_length, config.eval.history
+    )
     if not _has_cold_users(splits):
         return task
     cold = _cold_users(job)

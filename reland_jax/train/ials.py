@@ -17,7 +17,7 @@ from reland_jax.models import AnyTables
 from reland_jax.models.ials import Dense, Factors, Ials, Rows, Weights, factorise, solve_rows, weights_of
 from reland_jax.models.scores import dot_product
 from reland_jax.train.closed_form import ClosedForm, unit_rows, who_had_what
-from reland_jax.types import Splits
+from reland_jax.types import Ragged, Splits
 
 NARROWEST = 4
 """Least width of a tile."""
@@ -41,14 +41,14 @@ class Problem(NamedTuple):
     texts: jax.Array | None
 
 
-def factorisation(model: Ials, tables: AnyTables, splits: Splits) -> ClosedForm:
+def factorisation(model: Ials, tables: AnyTables, splits: Splits, known: Ragged) -> ClosedForm:
     """The factorisation with its data.
 
     Args:
         model: settings and sizes.
         tables: of the host: item texts, rationales and seed users, where the variant reads them.
-        splits: training part, from which users are solved for in both parts of an evaluation too, as for
-            other backbones of sets.
+        splits: training part, from which users are solved for in both parts of an evaluation.
+        known: the histories from which they are solved for in the test part.
     """
     items = jax.ShapeDtypeStruct((splits.num_items, model.dim), np.float32)
     shapes, given = {"items": items, "rationale_loadings": None}, None
@@ -57,13 +57,14 @@ def factorisation(model: Ials, tables: AnyTables, splits: Splits) -> ClosedForm:
         shapes["rationale_loadings"] = jax.ShapeDtypeStruct((given.shape[1], model.dim), np.float32)
     had = who_had_what(splits.train, splits.num_items)
     users = tiles(had)
+    after = users if known is splits.train else tiles(who_had_what(known, splits.num_items))
     call = partial(_call, model, splits)
     return ClosedForm(
         model, shapes, len(splits.train.items),
         partial(_problem, model, tables, had, users, given),
         lambda problem: call(problem, factorise.lower, 0).compile(),
         lambda problem, seed: call(problem, factorise, seed)._asdict(),
-        partial(_vectors, model, splits.num_users, users, given),
+        partial(_vectors, model, splits.num_users, {"valid": users, "test": after}, given),
     )  # fmt: skip
 
 
@@ -164,11 +165,10 @@ def _table(rows: jax.Array) -> jax.Array:
 def _vectors(
     model: Ials,
     num_users: int,
-    rows: tuple[Rows, ...],
+    rows: dict[str, tuple[Rows, ...]],
     given: jax.Array | None,
     params: Any,
     part: str,
 ) -> Vectors:
-    del part  # both parts of an evaluation read the training part
-    users, items = _fold_in(rows, Factors(**params), given, weights_of(model.config), num_users)
+    users, items = _fold_in(rows[part], Factors(**params), given, weights_of(model.config), num_users)
     return Vectors(users, items, jax.tree_util.Partial(dot_product))

@@ -10,7 +10,9 @@ from reland_jax.train.sparse_ease import sparse_form
 from reland_jax.types import Splits
 
 
-def linear_task(model: Linear, tables: AnyTables, splits: Splits, max_length: int) -> ClosedForm:
+def linear_task(
+    model: Linear, tables: AnyTables, splits: Splits, max_length: int, history: str = "train"
+) -> ClosedForm:
     """What `fit` solves for.
 
     Args:
@@ -18,16 +20,18 @@ def linear_task(model: Linear, tables: AnyTables, splits: Splits, max_length: in
         tables: of the host: item texts, rationales and seed users, where the variant reads them.
         splits: training part and histories.
         max_length: newest items of a history that are read, where they are weighed by their age.
+        history: what models of sets read for the test part, see `EvalConfig`.
 
     Raises:
         RelandError: a user without training items.
     """
     check_users(splits.train)
+    known = splits.train.joined(splits.valid)
     if not isinstance(model, Ease):
-        return factorisation(model, tables, splits)
+        return factorisation(model, tables, splits, known if history == "known" else splits.train)
     before = lists_of(model, tables, splits.train, max_length)
     lists = {"valid": before, "test": before}
-    if model.recency:  # Histories of sets end at the training part, as for other backbones of sets.
-        lists["test"] = lists_of(model, tables, splits.train.joined(splits.valid), max_length)
+    if model.recency or history == "known":
+        lists["test"] = lists_of(model, tables, known, max_length)
     solved = sparse_form if model.config.form == "sparse" else closed_form
     return solved(model, tables, splits, lists)

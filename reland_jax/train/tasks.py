@@ -83,8 +83,9 @@ class Task(NamedTuple):
 
 
 def create_task(
-    model: Recommender | Linear, tables: AnyTables, splits: Splits, config: TrainConfig, max_length: int
-) -> Task | ClosedForm:
+    model: Recommender | Linear, tables: AnyTables, splits: Splits, config: TrainConfig, max_length: int,
+    history: str = "train",
+) -> Task | ClosedForm:  # fmt: skip
     """The task for a recommender's family and the config's objective, its arrays on the devices.
 
     Args:
@@ -93,12 +94,13 @@ def create_task(
         splits: training part and histories.
         config: how to optimise.
         max_length: L, for sequential backbones.
+        history: what linear models of sets read for the test part, see `EvalConfig`.
 
     Raises:
         RelandError: objective and family do not fit, or there is nothing to train on.
     """
     if isinstance(model, Linear):
-        return linear_task(model, tables, splits, max_length)
+        return linear_task(model, tables, splits, max_length, history)
     sequential = isinstance(model, SequentialRecommender)
     if sequential == (config.objective in ("bpr", "softmax")):
         fitting = "prefix or shifted" if sequential else "bpr or softmax"

@@ -176,6 +176,19 @@ def test_eight_devices_equal_one() -> None:
             assert share == (len(weights), weights.shape[1] // mesh.model)
 
 
+@pytest.mark.parametrize("form", ["exact", "sparse"])
+def test_validation_items_are_read_for_the_test_part_where_asked(form: str) -> None:
+    ease = dataclasses.replace(EASE, form=form, neighbours=ITEMS - 1)
+    model, known = task_of("f_item", ease=ease).model, SPLITS.train.joined(SPLITS.valid)
+    task = create_task(model, TABLES, SPLITS, CONFIG, 50, "known")
+    result, evaluator = fitted(task)
+    for part, read in (("valid", SPLITS.train), ("test", known)):
+        ranks = evaluator.ranks(result.params, part)
+        assert_ranked_by(ranks, scores_by_numpy("f_item", read, False), read)
+    with pytest.raises(AssertionError):
+        assert_ranked_by(ranks, scores_by_numpy("f_item", SPLITS.train, False), known)
+
+
 def test_an_item_is_counted_once_a_user() -> None:
     """Of 3, 1, 3 only the newest 3 is read, and the pair of 1 and 3 is one pair."""
     model = task_of("id").model

@@ -113,3 +113,14 @@ def test_other_settings_and_seeds_compile_nothing() -> None:
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
     assert not compiled
+
+
+def test_validation_items_are_read_for_the_test_part_where_asked() -> None:
+    """As if they were training items of the same factors."""
+    model, known = task_of("id").model, SPLITS.train.joined(SPLITS.valid)
+    task = create_task(model, TABLES, SPLITS, CONFIG, 50, "known")
+    params = fit(task, Evaluator(task, SPLITS, EvalConfig()), CONFIG).params
+    later = create_task(model, TABLES, SPLITS._replace(train=known), CONFIG, 50)
+    users = task.vectors(params, "test").users
+    np.testing.assert_allclose(users, later.vectors(params, "valid").users, atol=1e-5)
+    assert np.abs(users - task.vectors(params, "valid").users).max() > 0.01
