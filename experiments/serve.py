@@ -3,8 +3,8 @@ r"""Serves recommendations over HTTP, with a page to try them.
     python -m experiments.serve --bundle=BUNDLE [--bundle=NAME=BUNDLE ...] [--port=8000]
 
 POST /recommend, /explain, /similar; GET /items, /models, /healthz, /readyz, /metrics, /openapi.json, /docs
-and the page at /. Several bundles are shown side by side there; a request names one of them as "model", the
-first is the usual one. A bundle that is put in the place of one that is served is taken into service without a
+and the page at /. Several bundles are shown side by side there; a request names one as "model", and the first
+is the usual one. A bundle that is put in the place of one that is served is taken into service without a
 dropped request (SIGHUP makes the server look at once); a damaged one is refused, and the old one goes on.
 
 The server listens to this machine alone unless --host says otherwise; then it wants a token, which is read

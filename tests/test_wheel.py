@@ -60,7 +60,7 @@ def test_the_commands_work_from_an_installed_wheel(scripts: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["run", "recommend", "export", "pool"])
+@pytest.mark.parametrize("name", ["run", "recommend", "export", "serve", "pool"])
 def test_every_script_has_its_help(scripts: Path, tmp_path: Path, name: str) -> None:
     done = ran(scripts / f"reland-{name}", "--help", at=tmp_path)
     assert f"experiments.{name}" in done.stdout, done.stderr

@@ -57,6 +57,7 @@ class _Process(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, server: Server, grace: float) -> None:
         super().__init__(config)
+        self.should_exit, self.force_exit = False, False
         self._server, self._grace = server, grace
 
     async def startup(self, sockets: list[object] | None = None) -> None:

@@ -16,17 +16,19 @@ def dockerfile(device: str) -> str:
     return (REPOSITORY / "launch" / "docker" / f"{device}.Dockerfile").read_text()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "tpu"])
-def test_images_are_pinned_and_copy_only_what_is_there(device: str) -> None:
-    text = dockerfile(device)
+@pytest.mark.parametrize("name", ["cpu", "cuda", "tpu", "serve"])
+def test_images_are_pinned_and_copy_only_what_is_there(name: str) -> None:
+    text = dockerfile(name)
     (base,) = re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base)
     copied = [word for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in line.split()]
-    assert all((REPOSITORY / name).exists() for name in copied)
-    assert {"reland_jax", "experiments", "launch"} < set(copied) and "." not in copied
+    assert all((REPOSITORY / each).exists() for each in copied)
+    assert {"reland_jax", "experiments"} < set(copied) and "." not in copied
     installed = re.findall(r"-r (\S+)", text)
-    assert set(installed) == {name for name in copied if name.endswith(".txt")}
-    assert 'ENTRYPOINT ["python", "-m", "launch.worker"]' in text
+    assert set(installed) == {each for each in copied if each.endswith(".txt")}
+    (module,) = re.findall(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"', text, re.MULTILINE)
+    assert module == ("experiments.serve" if name == "serve" else "launch.worker")
+    assert module.partition(".")[0] in copied
 
 
 def test_the_device_is_the_only_difference_of_requirements() -> None:
