@@ -24,7 +24,7 @@ from reland_jax.models import Ials, SequentialRecommender
 from reland_jax.models.scores import dot_product
 from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weights, profiles
 from reland_jax.retrieval.cold import ProfileWeights
-from reland_jax.serve.listing import nothing
+from reland_jax.serve.listing import nothing, power_of_two
 from reland_jax.serve.predicting import Predictor
 from reland_jax.serve.programs import Form, Known, seed_keys
 from reland_jax.stages import SPLIT, rationales_of, recommender_of
@@ -189,9 +189,14 @@ def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
         rows = np.asarray(vectors.items, np.float32)
         unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
         return unit[items] @ unit.T
-    alone = np.zeros((len(items), vectors.users.shape[1]), np.float32)
-    alone[:, getattr(reader.task.model, "rationales", 0)] = items  # the newest place of a history
-    return np.asarray(vectors.score(jnp.asarray(alone), vectors.items))
+    alone = np.zeros((power_of_two(len(items)), vectors.users.shape[1]), np.float32)
+    alone[: len(items), getattr(reader.task.model, "rationales", 0)] = items  # the newest place of a history
+    return np.asarray(_scored(vectors.score, alone, vectors.items))[: len(items)]
+
+
+@jax.jit
+def _scored(score: Any, users: jax.Array, items: jax.Array) -> jax.Array:
+    return jnp.asarray(score(users, items))
 
 
 def check_vectors(reader: Reader) -> None:
