@@ -46,10 +46,10 @@ class Remaining:
         self._seconds, self._epochs_seen = max(self._seconds, took), 0
         if left := self._trainings - self._done:
             _log.info(
-                "%d of %d trainings done, about %s to come",
+                "%d of %d trainings done, %s to come",
                 self._done, self._trainings, _clock(left * self._seconds),
             )  # fmt: skip
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(seconds))) if seconds >= 60 else "less than a minute"

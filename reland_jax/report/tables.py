@@ -213,7 +213,7 @@ def to_markdown(table: Table) -> str:
 
 def gain(value: float, base: float) -> str:
     """The relative gain over `base` as "+7.3%", "" where it cannot be said."""
-    return f"{value / base - 1:+.1%}" if base else ""
+    return f"{round(value / base - 1, 3) + 0.0:+.1%}" if base else ""
 
 
 def is_significant_gain(results: RunResults, pair: Pair, metric: str) -> bool:

@@ -55,7 +55,7 @@ def last_epoch_warning(results: RunResults) -> str:
     if not cut:
         return ""
     return (
-        f"The best epoch of {' and '.join(cut)} was the last one that was trained: with more epochs "
+        f"The best epoch of {', '.join(cut)} was the last one that was trained: with more epochs "
         "(config.train.max_epochs) it might be better, and a comparison with the others is not fair yet."
     )
 

@@ -38,4 +38,4 @@ def test_the_time_to_come_is_told(caplog: pytest.LogCaptureFixture) -> None:
         remaining.trained()
     first, second = caplog.messages
     assert first.startswith("estimate: 0:20:00 at most for 3 trainings of up to 200 epochs, 2 s each")
-    assert second == "2 of 3 trainings done, about 0:00:00 to come"
+    assert second == "2 of 3 trainings done, less than a minute to come"
