@@ -8,7 +8,7 @@ that `warm` compiles; afterwards nothing is compiled.
 """
 
 from reland_jax.serve.api import Reland
-from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed
+from reland_jax.serve.explaining import Contribution, Explanation, ItemEvidence, MatchedSeed
 from reland_jax.serve.listing import BATCH_SIZES, Ranked
 from reland_jax.serve.model import ModelVectors
 from reland_jax.serve.predicting import Predictor
@@ -16,6 +16,7 @@ from reland_jax.serve.stablehlo import Exported, read_exported
 
 __all__ = [
     "BATCH_SIZES",
+    "Contribution",
     "Explanation",
     "Exported",
     "ItemEvidence",

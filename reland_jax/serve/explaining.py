@@ -2,6 +2,7 @@
 
 The evidence is read off what the model has read: words that an item's text shares with the rationales, and
 history items that are most like it to the model. It does not say that the score would be another without.
+For linear models the contributions do: they add up to the score.
 """
 
 from __future__ import annotations
@@ -48,6 +49,19 @@ class MatchedSeed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Contribution:
+    """What a history item adds to a score of a linear model.
+
+    Attributes:
+        item: id and title.
+        score: in the unit of the score; may be below 0.
+    """
+
+    item: ItemLabel
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ItemEvidence:
     """What speaks for a recommended item.
 
@@ -56,12 +70,17 @@ class ItemEvidence:
         score: of the model, comparable within one list.
         words: of the item's text, which the rationales have too.
         history: items of the user that are most like it to the model, the likest first.
+        contributions: of a linear model: what each history item adds to the score, the most first. With
+            `of_rationales` they are the score. Empty for other models, whose scores are no such sum.
+        of_rationales: of a linear model: what the rationales add; 0 without any.
     """
 
     item: ItemLabel
     score: float
     words: tuple[str, ...]
     history: tuple[ItemLabel, ...]
+    contributions: tuple[Contribution, ...] = ()
+    of_rationales: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

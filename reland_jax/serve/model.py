@@ -14,7 +14,15 @@ from reland_jax.data import item_texts
 from reland_jax.eval import Vectors
 from reland_jax.report.cases import Labels
 from reland_jax.serve.choosing import Numbers, allowed_items, listed_histories, table_of
-from reland_jax.serve.explaining import Explanation, ItemEvidence, MatchedSeed, nearest_in, shared_words
+from reland_jax.serve.contributions import Contributions, contributions
+from reland_jax.serve.explaining import (
+    Contribution,
+    Explanation,
+    ItemEvidence,
+    MatchedSeed,
+    nearest_in,
+    shared_words,
+)
 from reland_jax.serve.fitting import made_of
 from reland_jax.serve.listing import Ranked, nothing, rows_of
 from reland_jax.serve.predicting import Predictor
@@ -328,8 +336,7 @@ class Model:
     ) -> Explanation:
         """Of one user: `user` is its row, None for a new one."""
         seeds = self._seeds(user, matched)
-        rows = [] if matched is None else matched.seed[0].tolist()
-        evidence = self._evidence(np.unique(history.items), ranked, rows)
+        evidence = self._evidence(history, ranked, matched)
         return Explanation(name, tuple(self._labels.all(history.items)), seeds, evidence)
 
     def _seeds(self, user: int | None, matched: Assignment | None) -> tuple[MatchedSeed, ...]:
@@ -344,16 +351,31 @@ class Model:
             )
         return tuple(found)
 
-    def _evidence(self, history: np.ndarray, ranked: Ranked, seeds: list[int]) -> tuple[ItemEvidence, ...]:
-        said = [] if self._pool is None else [self._pool.rationales[row] for row in seeds]
-        alike = likeness(self._reader, self._today, history)
+    def _evidence(
+        self, history: Ragged, ranked: Ranked, matched: Assignment | None
+    ) -> tuple[ItemEvidence, ...]:
+        rows = [] if matched is None else matched.seed[0].tolist()
+        said = [] if self._pool is None else [self._pool.rationales[row] for row in rows]
+        had, form, known = np.unique(history.items), *self.predictor.parts()[:2]
+        alike, terms = likeness(self._reader, self._today, had), contributions(form, known, history, matched)
         found = []
         for item, score in zip(ranked.item[0].tolist(), ranked.score[0].tolist(), strict=True):
             if item != PADDING_ITEM:
-                near = tuple(self._labels.all(nearest_in(history, alike, item)))
+                near = tuple(self._labels.all(nearest_in(had, alike, item)))
                 words = shared_words(self._texts[item], said)
-                found.append(ItemEvidence(self._labels.all([item])[0], score, words, near))
+                parts, rest = self._terms_of(item, terms)
+                found.append(ItemEvidence(self._labels.all([item])[0], score, words, near, parts, rest))
         return tuple(found)
+
+    def _terms_of(self, item: int, terms: Contributions | None) -> tuple[tuple[Contribution, ...], float]:
+        """What each history item adds to the score of an item, the most first; and what rationales add."""
+        if terms is None:
+            return (), 0.0
+        order = np.argsort(-terms.items[:, item], kind="stable")
+        labels = self._labels.all(terms.history[order])
+        added = terms.items[order, item].tolist()
+        parts = tuple(Contribution(label, score) for label, score in zip(labels, added, strict=True))
+        return parts, float(terms.rationales[item])
 
 
 def _checked(k: int) -> int:

@@ -46,6 +46,7 @@ class Known(NamedTuple):
     Attributes:
         params: of the model.
         rationales: ``<float32>[S, T]``, as the model reads them.
+        texts: ``<float32>[I + 1, T]``, where a sequential backbone reads them beside its items.
         items: ``<float32>[I + 1, E]``, as they are scored.
         score: of `Vectors`.
         matching: how a history becomes a behaviour vector.
@@ -56,6 +57,7 @@ class Known(NamedTuple):
 
     params: Any = None
     rationales: Any = None
+    texts: Any = None
     items: Any = None
     score: Any = None
     matching: FoldIn | None = None
@@ -106,7 +108,7 @@ def answer(
     """
     matched = match(known, history, form.neighbours)
     users = users_of(form, known, history, matched)
-    vectors = Vectors(users, known.items, _score(form, known, history.shape[1]))
+    vectors = Vectors(users, known.items, score_of(form, known, history.shape[1]))
     item, score = best(vectors, jnp.arange(users.shape[0]), masked, allowed, count, form.num_items)
     return Answer(item, score, matched)
 
@@ -163,7 +165,7 @@ def _encoded(
     batch = SequenceBatch(
         history, position, used.astype(jnp.int32), newest, user, nothing, jnp.ones(rows, jnp.float32)
     )
-    tables = Tables[jax.Array](rationale=known.rationales)
+    tables = Tables[jax.Array](item_text=known.texts, rationale=known.rationales)
     if matched is not None:
         cosine = matched.cosine if model.rationales > 1 else None
         tables = tables._replace(seed=matched.seed, cosine=cosine)
@@ -180,10 +182,10 @@ def _listed(model: Ease, history: jax.Array, matched: Matched | None) -> jax.Arr
     return rows.astype(jnp.float32)
 
 
-def _score(form: Form, known: Known, width: int) -> Any:
+def score_of(form: Form, known: Known, width: int) -> Any:
     """The score of `Vectors`, for histories of this width."""
     model = form.model
     if not isinstance(model, Ease):
         return known.score
     weight = age_weights(model.config, model.recency, model.rationales, width)
-    return jax.tree_util.Partial(known.score.func, weight, *known.score.args[1:])
+    return jax.tree_util.Partial(known.score.func, jnp.asarray(weight), *known.score.args[1:])

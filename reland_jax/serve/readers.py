@@ -86,7 +86,8 @@ class Reader:
             rationales = unit_rows(rationales)
         is_set = not (isinstance(self.task, ClosedForm) or self._is_sequential)
         folding = self._folding(today) if is_set else None
-        arrays = rationales, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
+        texts = self.task.tables.item_text if getattr(self.task.model, "reads_kernel", False) else None  # type: ignore[union-attr]
+        arrays = rationales, texts, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
 
     def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:

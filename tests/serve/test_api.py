@@ -142,6 +142,32 @@ def test_an_explanation_says_what_the_list_rests_on(model: Callable) -> None:
     assert model("sasrec", "id").explain("u1").seeds == ()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "variant"),
+    [
+        ("ease", "reland"),
+        ("ease", "id"),
+        pytest.param("ials", "reland", marks=pytest.mark.slow),
+        pytest.param("ials", "id", marks=pytest.mark.slow),
+    ],
+)
+def test_contributions_of_a_linear_model_add_up_to_the_score(
+    model: Callable, backbone: str, variant: str
+) -> None:
+    """Of old users and of new ones, whose repeats count once."""
+    found = model(backbone, variant)
+    for told in (found.explain("u1", 6), found.explain_history(["i2", "i6", "i2"], 6)):
+        had = {label.item_id for label in told.history}
+        assert told.items
+        for each in told.items:
+            added = [part.score for part in each.contributions]
+            assert added == sorted(added, reverse=True)
+            assert {part.item.item_id for part in each.contributions} == had
+            assert sum(added) + each.of_rationales == pytest.approx(each.score, rel=1e-3, abs=1e-4)
+            assert (each.of_rationales != 0) == (variant == "reland")
+    assert not model("sasrec", "id").explain("u1").items[0].contributions
+
+
 def test_metrics_are_those_of_the_training(model: Callable) -> None:
     found = model("ease", "reland")
     assert found.evaluate()["test"] == dict(found._fitted().trained.summary.test)
