@@ -124,6 +124,7 @@ class RankerTextsConfig:
 
     fraction: float = _setting(0.1, "seed users as a share of all users", above=0, high=1)
     encoder_epochs: int = _setting(20, "epochs of the behaviour encoder (LightGCN) on training clicks", low=1)
+    encoder_batch: int = _setting(4096, "training clicks of a step of it", low=1)
     text_encoder: str = _setting("minilm", "see config.text.encoder of the main job", path=True)
     max_tokens: int = _setting(128, "tokens of a text that are read", low=3)
     directions: int | None = _setting(

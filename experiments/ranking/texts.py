@@ -189,7 +189,10 @@ def all_for_training(clicks: Interactions) -> Splits:
 def settings_of(log: Log, config: RankerTextsConfig) -> Config:
     """The settings of the stages."""
     # The last epoch counts: there is nothing held out by which to stop earlier.
-    train = {"max_epochs": config.encoder_epochs, "eval_every": config.encoder_epochs}
+    train = {
+        "max_epochs": config.encoder_epochs, "eval_every": config.encoder_epochs,
+        "batch_size": config.encoder_batch,
+    }  # fmt: skip
     text = {
         "encoder": config.text_encoder, "max_tokens": config.max_tokens,
         "whiten_items": config.directions, "whiten_rationales": config.directions, "allow_alike": True,
