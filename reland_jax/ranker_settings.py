@@ -148,7 +148,7 @@ class RankerJob:
     seeds_of_training: tuple[int, ...] = _setting(
         (0,), "each arm is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
-    draws: int = _setting(1000, "draws of users of a bootstrap", low=1)
+    draws: int = _setting(2000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,37 +202,33 @@ def _corrected(
     pairs: Sequence[tuple[str, str]],
     segments: Sequence[str],
 ) -> list[Difference]:
+    # Every arm is drawn once, for all pairs that it is in: the draws are the same for all arms.
+    drawn = {name: _drawn(judge, job.draws, runs[name], segments) for name in dict.fromkeys(sum(pairs, ()))}
     found = [
-        ((arm, baseline, task, segment), compared)
+        ((arm, baseline, *place), bootstrap.compared(drawn[arm][place], drawn[baseline][place]))
         for arm, baseline in pairs
-        for task, segment, compared in _compared(judge, job, runs[arm], runs[baseline], segments)
+        for place in drawn[arm]
     ]
     holm = corrected([compared for _, compared in found])
     return [Difference(*place, auc) for (place, _), auc in zip(found, holm, strict=True)]
 
 
-def _compared(
-    judge: Judge,
-    job: RankerJob,
-    ours: Mapping[int, ArmRun],
-    baseline: Mapping[int, ArmRun],
-    segments: Sequence[str],
-) -> Iterator[tuple[str, str, Any]]:
-    """Task, segment and comparison of two arms."""
-    of_ours, of_baseline = (
-        [judge.tasks(run.reached, run.given) for run in runs.values()] for runs in (ours, baseline)
-    )
-    for at, task in enumerate(of_ours[0]):
+def _drawn(
+    judge: Judge, draws: int, runs: Mapping[int, ArmRun], segments: Sequence[str]
+) -> dict[tuple[str, str], bootstrap.Drawn]:
+    """The AUC of an arm by task and segment, as it is and on draws of users."""
+    of_seeds = [judge.tasks(run.reached, run.given) for run in runs.values()]
+    found = {}
+    for at, task in enumerate(of_seeds[0]):
         user = judge.log.events.user[task.rows]
         for segment in segments:
             level = judge.levels.level[user]
             mask = np.ones(len(user), bool) if segment == "all" else level == NAMES.index(segment)
             label = task.label[mask]
-            if min(label.sum(), len(label) - label.sum()) < _LEAST:
-                continue
-            scores = [[one[at].score[mask] for one in arm] for arm in (of_ours, of_baseline)]
-            found = bootstrap.compare("auc", user[mask], label, scores[0], scores[1], draws=job.draws)
-            yield task.name, segment, found
+            if min(label.sum(), len(label) - label.sum()) >= _LEAST:
+                scores = [one[at].score[mask] for one in of_seeds]
+                found[task.name, segment] = bootstrap.drawn("auc", user[mask], label, scores, draws=draws)
+    return found
 
 
 def about(log: Log) -> list[str]:

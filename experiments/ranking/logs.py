@@ -91,8 +91,11 @@ def _of_scenarios(log: Log, names: Sequence[str]) -> Log:
 
 def _shop(config: LogConfig) -> Log:
     settings = events.shop.ShopSettings(
-        users=config.shop_users, rows=config.shop_rows, strength=config.shop_strength,
-        shares=config.shop_shares, specific=config.shop_specific,
+        users=config.shop_users,
+        rows=config.shop_rows,
+        strength=config.shop_strength,
+        shares=config.shop_shares,
+        specific=config.shop_specific,
     )
     shop = events.shop.generate(settings)
     return Log(shop.events, _by_days(shop.events, _last(shop.events, config)), {}, shop)

@@ -6,6 +6,7 @@ Rows of one user are not independent, so users are drawn, each with all rows. Bo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,21 +52,68 @@ def compare(
         RelandError: an unknown metric, no predictions, other than one per row, or a metric that is not
             defined, as where all rows are of one class.
     """
-    if metric not in METRICS or draws < 1 or not ours or not baseline:
-        raise RelandError(
-            f"metric={metric!r} must be one of {', '.join(METRICS)}, draws={draws} at least 1, and both arms "
-            f"({len(ours)} and {len(baseline)} training seeds) need predictions"
-        )
+    if not ours or not baseline:
+        raise RelandError(f"both arms ({len(ours)} and {len(baseline)} training seeds) need predictions")
+    given = {"draws": draws, "seed": seed}
+    return compared(*(drawn(metric, user, label, arm, **given) for arm in (ours, baseline)))
+
+
+class Drawn(NamedTuple):
+    """A metric of one arm, the mean over its training seeds.
+
+    Attributes:
+        whole: on the rows as they are.
+        draws: ``<float64>[draws]``, on each draw of users; NaN where it is not defined.
+    """
+
+    whole: float
+    draws: np.ndarray
+
+
+def drawn(
+    metric: str,
+    user: np.ndarray,
+    label: np.ndarray,
+    arm: Sequence[np.ndarray],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Drawn:
+    """The half of `compare` that is of one arm: with equal draws and seed, arms are paired.
+
+    Args:
+        metric: see `compare`, as all that follows.
+        user: ``<int>[n]``.
+        label: ``<int>[n]``.
+        arm: probabilities ``<float>[n]``, one array for each training seed.
+        draws: at least 1.
+        seed: of the draws.
+
+    Raises:
+        RelandError: see `compare`.
+    """
+    if metric not in METRICS or draws < 1:
+        known = ", ".join(METRICS)
+        raise RelandError(f"metric={metric!r} must be one of {known}, and draws={draws} at least 1")
     group = np.unique(user, return_inverse=True)[1]
     users = int(group.max(initial=-1)) + 1
-    arms = [_mean([_statistic(metric, group, label, each) for each in arm]) for arm in (ours, baseline)]
-    whole = [arm(np.ones(users, np.int64)) for arm in arms]
-    if whole[0] is None or whole[1] is None:
+    of = _mean([_statistic(metric, group, label, each) for each in arm])
+    whole = of(np.ones(users, np.int64))
+    if whole is None:
         raise RelandError(f"{metric} of {len(label):,} rows is not defined: they need both classes")
     rng = np.random.default_rng(seed)
-    drawn = np.array([_difference(arms, np.bincount(rng.integers(users, size=users), minlength=users))
-                      for _ in range(draws)])  # fmt: skip
-    return _comparison(whole[0], whole[1], drawn)
+    counts = (np.bincount(rng.integers(users, size=users), minlength=users) for _ in range(draws))
+    found = [np.nan if (value := of(each)) is None else value for each in counts]
+    return Drawn(whole, np.array(found))
+
+
+def compared(ours: Drawn, baseline: Drawn) -> Comparison:
+    """Ours minus baseline, from arms drawn alike; see `compare`.
+
+    Raises:
+        RelandError: the metric is not defined in most draws.
+    """
+    return _comparison(ours.whole, baseline.whole, ours.draws - baseline.draws)
 
 
 def _comparison(ours: float, baseline: float, drawn: np.ndarray) -> Comparison:
@@ -84,11 +132,6 @@ def _comparison(ours: float, baseline: float, drawn: np.ndarray) -> Comparison:
         relative=difference / baseline if baseline else None,
         p_value=float((1 + as_far.sum()) / (1 + len(defined))), low=float(low), high=float(high),
     )  # fmt: skip
-
-
-def _difference(arms: Sequence[_Statistic], counts: np.ndarray) -> float:
-    ours, baseline = (arm(counts) for arm in arms)
-    return np.nan if ours is None or baseline is None else ours - baseline
 
 
 def _mean(statistics: Sequence[_Statistic]) -> _Statistic:

@@ -102,9 +102,7 @@ def read_schema(path: Path) -> Schema:
         return _schema(read_json(path))
     except (TypeError, KeyError, AttributeError) as error:
         wrong = f"no {error}" if isinstance(error, KeyError) else str(error).replace(".__init__()", "")
-        raise RelandError(
-            f"{path}: not a schema ({wrong}); docs/events.md shows one"
-        ) from None
+        raise RelandError(f"{path}: not a schema ({wrong}); docs/events.md shows one") from None
     except RelandError as error:
         raise RelandError(f"{path}: {error}") from error
 

@@ -125,7 +125,7 @@ def test_intervals_hold_the_true_difference_in_ninety_five_of_a_hundred() -> Non
     ("changes", "message"),
     [
         ({"metric": "mrr"}, "metric='mrr' must be one of auc"),
-        ({"draws": 0}, "draws=0"),
+        ({"draws": 0}, "draws=0 at least 1"),
         ({"ours": []}, r"\(0 and 1 training seeds\)"),
         ({"label": np.zeros(600)}, "auc of 600 rows is not defined"),
         ({"user": np.zeros(5, int)}, "5 users for 600 rows"),
