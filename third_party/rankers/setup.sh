@@ -3,7 +3,7 @@
 #
 #   bash third_party/rankers/setup.sh [FOLDER] [--dry_run]
 #
-# FOLDER is by default third_party/rankers/.venv, where bench.py looks for it. Nothing of it is shared with
+# FOLDER is by default third_party/rankers/.venv, where ranker_bench.py looks for it. Nothing of it is shared with
 # this project's own environment. --dry_run prints the commands instead.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

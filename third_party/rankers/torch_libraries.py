@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from rows import (
+from ranker_rows import (
     CANDIDATES,
     CROSS,
     HIDDEN,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rows import (
+from ranker_rows import (
     CANDIDATES,
     CROSS,
     HIDDEN,

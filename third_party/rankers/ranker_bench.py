@@ -1,7 +1,7 @@
 """DCN-V2 here and in four libraries of PyTorch: training rows per second, and requests of 200 candidates.
 
     bash third_party/rankers/setup.sh                   # the other libraries' own environment, once
-    python third_party/rankers/bench.py --workdir=workdir-bench
+    python third_party/rankers/ranker_bench.py --workdir=workdir-bench
 
 Each measurement is a process of its own. They are started one after the other, all libraries in every round,
 so that neither the order nor a slow minute of the machine favours one of them. Run it on an otherwise idle
@@ -34,7 +34,7 @@ def commands(given: argparse.Namespace) -> dict[str, list[str]]:
     for number in range(given.rounds):
         sizes = [f"--rows={given.rows}", *_common(given)]
         for library in LIBRARIES:
-            side = [theirs, str(HERE / "torch_side.py"), f"--library={library}"]
+            side = [theirs, str(HERE / "torch_libraries.py"), f"--library={library}"]
             found[f"{library}/dcn_v2/{number}"] = [*side, *sizes]
         for case in CASES:
             found[f"reland_jax/{case}/{number}"] = [*_ours(case), *sizes]
@@ -51,7 +51,7 @@ def _common(given: argparse.Namespace) -> list[str]:
 
 
 def _ours(case: str) -> list[str]:
-    return [sys.executable, str(HERE / "reland_side.py"), f"--case={case}"]
+    return [sys.executable, str(HERE / "reland_ranker.py"), f"--case={case}"]
 
 
 def read_records(path: Path) -> dict[str, Record]:
