@@ -2,16 +2,19 @@ r"""Exports a trained recommender.
 
     python -m experiments.export bundle --config=DATASET,BACKBONE --workdir=DIR --out=BUNDLE
     python -m experiments.export vectors --bundle=BUNDLE --out=FOLDER [--format=numpy]
+    python -m experiments.export functions --bundle=BUNDLE --out=FOLDER
     python -m experiments.export behaviour --workdir=DIR --out=FOLDER
 
     bundle     one folder that needs neither the raw data nor the workdir, for `reland_jax.Reland.load`,
                `experiments.recommend` and `experiments.serve`
     vectors    vectors of users, items and rationales, as Parquet or NumPy files, for a ranker of one's own
+    functions  functions in StableHLO that give lists of up to --k items; JAX alone calls them, on CPU, GPU
+               and TPU
     behaviour  behaviour vectors of users and seed users in Parquet shards of --rows users, for
                `experiments.attach`; reads what the stages up to `build_pool` left in the workdir
 
 With --config the recommender is the one that `experiments.run` trained in the workdir; it is trained first if
-it is missing. FOLDER must not exist yet, or be empty; a bundle replaces a bundle.
+it is missing. FOLDER must not exist yet, or be empty; a bundle replaces a bundle, and functions functions.
 """
 
 from __future__ import annotations
@@ -53,6 +56,11 @@ def _vectors(out: Path) -> None:
     print(f"{', '.join(f'{count:,} {name}' for name, count in found.items())} in {out}")
 
 
+def _functions(out: Path) -> None:
+    given_source().model.export(out, flags.FLAGS.k)
+    print(f"functions: {out}")
+
+
 def _behaviour(out: Path) -> None:
     from experiments.serving.behaviour import export_behaviour
 
@@ -63,7 +71,9 @@ def _behaviour(out: Path) -> None:
     print(f"{users:,} users in {out}/users, {seeds:,} seed users in {out}/seeds.parquet")
 
 
-KINDS: dict[str, Callable[[Path], None]] = {"bundle": _bundle, "vectors": _vectors, "behaviour": _behaviour}
+KINDS: dict[str, Callable[[Path], None]] = {
+    "bundle": _bundle, "vectors": _vectors, "functions": _functions, "behaviour": _behaviour,
+}  # fmt: skip
 """What can be exported, and how."""
 
 
@@ -86,6 +96,7 @@ def define_flags() -> None:
     flags.DEFINE_string("licence", "", "bundle: under which data and texts may be used, in words.")
     flags.DEFINE_multi_string("provenance", [], "bundle: NAME=REMARK on where it comes from; repeatable.")
     flags.DEFINE_enum("format", "parquet", FORMATS, "vectors: kind of the files.")
+    flags.DEFINE_integer("k", 100, "functions: length of the lists.", lower_bound=1)
     flags.DEFINE_integer("rows", 1_000_000, "behaviour: users of a shard.", lower_bound=1)
 
 
