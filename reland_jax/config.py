@@ -266,6 +266,16 @@ class FusionConfig:
         None, "a shared projection of rationales is multiplied by this", above=0, none="it is learned"
     )
     neighbours: int = _setting(50, "training draws each user's seed user among this many nearest ones", low=1)
+    reading: str = _setting(
+        "vector", "step 2 as one vector (vector, Eq. 5), or as the set of phrases that it names (set), read "
+        "by the user with attention and by every item by its likeness to the phrase most like it",
+        choices=("vector", "set"), added=True,
+    )  # fmt: skip
+    phrases: int = _setting(10, "reading=set: items named by a rationale that are read", low=1, added=True)
+    late_gain: float = _setting(
+        1.0, "reading=set: what multiplies that likeness at first; it is learned", above=0, added=True
+    )
+    late_items: int = _setting(128, "reading=set: items most like a rationale", low=1, added=True)
     withheld: float = _setting(
         0.0, "share of training targets that are predicted without a rationale", low=0, high=0.99
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from reland_jax.config import FusionConfig, ModelConfig, ScoreConfig, nearest_name
 from reland_jax.linear import EaseConfig, IalsConfig
-from reland_jax.models.beside import LinearScores
+from reland_jax.models.beside import LateScores, LinearScores
 from reland_jax.models.duorec import DuoRec
 from reland_jax.models.ease import Ease
 from reland_jax.models.entity_graph import build_graph
@@ -23,20 +23,11 @@ from reland_jax.models.gat import GAT
 from reland_jax.models.graph import Graph, Propagation, bipartite_graph, build_propagation
 from reland_jax.models.gru4rec import GRU4Rec
 from reland_jax.models.ials import Ials
+from reland_jax.models.inputs import AnyTables, PairBatch, SequenceBatch, Tables, Views, applied
 from reland_jax.models.lightgcn import LightGCN
 from reland_jax.models.neumf import NeuMF
 from reland_jax.models.ngcf import NGCF
-from reland_jax.models.recommender import (
-    AnyTables,
-    CollaborativeRecommender,
-    PairBatch,
-    Recommender,
-    SequenceBatch,
-    SequentialRecommender,
-    Tables,
-    Views,
-    applied,
-)
+from reland_jax.models.recommender import CollaborativeRecommender, Recommender, SequentialRecommender
 from reland_jax.models.sasrec import SASRec
 from reland_jax.types import Ragged, RelandError
 from reland_jax.variants import SEED_ID, Variant
@@ -48,6 +39,7 @@ __all__ = [
     "Ease",
     "Graph",
     "Ials",
+    "LateScores",
     "Linear",
     "LinearScores",
     "PairBatch",

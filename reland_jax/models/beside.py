@@ -91,7 +91,7 @@ class LinearScores(NamedTuple, Generic[Array]):
 def entries_of_pairs(
     linear: LinearScores[jax.Array], user: jax.Array, target: jax.Array | None, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The items with an additional score, and these scores, ``<float32>[B, n]`` each.
+    """The items with an additional score ``<int32>[B, n]``, and these scores ``<float32>[B, n]``.
 
     Args:
         linear: see `LinearScores`.
@@ -103,12 +103,35 @@ def entries_of_pairs(
     assert linear.listed is not None and linear.score is not None and linear.had is not None
     items, values = linear.listed[user], scale * linear.score[user]
     if target is None:
-        return items.astype(jnp.float32), values
+        return items, values
     had = linear.had[user]
     masked = jnp.where((had > 0) & (had != target[:, None]), MASKED, 0.0)
     items = jnp.concatenate([items, linear.item[target], had], 1)
     values = jnp.concatenate([values, -scale * linear.value[target], masked], 1)
-    return items.astype(jnp.float32), values
+    return items, values
+
+
+class LateScores(NamedTuple, Generic[Array]):
+    """What the phrases of each rationale say of single items.
+
+    Attributes:
+        item: ``<int32>[S, N]``, the items that are most like one of its phrases.
+        value: ``<float32>[S, N]``, how much more than to other rationales, and than an item that is left out.
+    """
+
+    item: Array
+    value: Array
+
+
+def with_entries(entries: list[tuple[jax.Array, jax.Array]], users: jax.Array) -> jax.Array:
+    """Vectors of users ``<float32>[B, E]`` after their entries, as `scored_entries` reads them.
+
+    Args:
+        entries: numbers of items ``<int32>[B, n]``, and what is added to their scores ``<float32>[B, n]``.
+        users: ``<float32>[B, E]``.
+    """
+    items, values = [item.astype(jnp.float32) for item, _ in entries], [value for _, value in entries]
+    return jnp.concatenate([*items, *values, users], -1) if entries else users
 
 
 def beside_numbers(items: jax.Array, index: jax.Array | None) -> jax.Array:

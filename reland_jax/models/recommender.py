@@ -8,7 +8,6 @@ works on its output, so a new backbone needs no code for `id`, `f_item` or `rela
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -16,126 +15,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import FusionConfig, ScoreConfig
-from reland_jax.device import layer_products
 from reland_jax.mesh import DATA, MODEL, constrain
 from reland_jax.models.beside import (
-    LinearScores,
     TextKernel,
     beside_numbers,
     entries_of_pairs,
     recent_items,
     scored_entries,
     unit_texts,
+    with_entries,
 )
-from reland_jax.models.graph import Graph, Propagation
+from reland_jax.models.graph import Propagation
+from reland_jax.models.inputs import PairBatch, SequenceBatch, Tables, Views
 from reland_jax.models.losses import (
     bpr_loss,
     catalogue_cross_entropy,
     sampled_cross_entropy,
     scored_cross_entropy,
 )
-from reland_jax.models.representation import ItemRepresentation, RationaleFusion, filled_up, identity
+from reland_jax.models.representation import (
+    LEAST_COSINE,
+    ItemRepresentation,
+    RationaleFusion,
+    SetFusion,
+    filled_up,
+    identity,
+)
 from reland_jax.models.sampling import sample_tree
 from reland_jax.models.scores import Layers, dot_product
-from reland_jax.types import Array
-
-
-class Tables(NamedTuple, Generic[Array]):
-    """Frozen arrays a recommender reads; None where its variant does not use them.
-
-    Attributes:
-        item_text: ``<float32>[I + 1, T]``, encoded item attributes, row 0 zero.
-        rationale: ``<float32>[S, T]``, the encoded reasoning pool: S rows, never U.
-        seed: ``<int32>[U, n]``, every user's nearest seed users as rows of `rationale`.
-        cosine: ``<float32>[U, n]``, their cosines; None if a user gets one rationale.
-        propagation: the training graph, for backbones that use one; a `Graph` for attention, and where
-            training samples neighbours.
-        profile: ``<float32>[U, T]``, for the text kernel of a backbone of sets: the sum of the unit texts of
-            every user's training items.
-        activity: ``<int32>[U]``, how many these are.
-        linear: a linear model, whose scores are added.
-    """
-
-    item_text: Array | None = None
-    rationale: Array | None = None
-    seed: Array | None = None
-    cosine: Array | None = None
-    propagation: Propagation | Graph | None = None
-    profile: Array | None = None
-    activity: Array | None = None
-    linear: LinearScores[Array] | None = None
-
-
-AnyTables: TypeAlias = Tables[np.ndarray] | Tables[jax.Array]
-"""Tables of the host or on devices."""
-
-
-class Views(NamedTuple):
-    """What contrastive learning reads of a batch: some of its sequences, and others with the same target.
-
-    Attributes:
-        place: ``<int32>[N]``, token (of R * W) that represents each sequence.
-        target: ``<int32>[N]``, its next item.
-        weight: ``<float32>[N]``, 1, or 0 for an unused entry.
-        items, position, segment: ``<int32>[R, W]``, another sequence with the same next item for each.
-        last: ``<int32>[N]``, token (of R * W) that represents it.
-    """
-
-    place: jax.Array
-    target: jax.Array
-    weight: jax.Array
-    items: jax.Array
-    position: jax.Array
-    segment: jax.Array
-    last: jax.Array
-
-
-class SequenceBatch(NamedTuple):
-    """Packed sequences and the places whose hidden state predicts something.
-
-    Attributes:
-        items, position, segment: ``<int32>[R, W]``, see `reland_jax.data.packing.Packed`.
-        place: ``<int32>[B]``, token (of R * W) that represents the user at this point.
-        user: ``<int32>[B]``.
-        target: ``<int32>[B]``, the next item; ignored where only vectors are wanted.
-        weight: ``<float32>[B]``, 1, or 0 for an unused entry.
-        views: for contrastive learning; None without.
-    """
-
-    items: jax.Array
-    position: jax.Array
-    segment: jax.Array
-    place: jax.Array
-    user: jax.Array
-    target: jax.Array
-    weight: jax.Array
-    views: Views | None = None
-
-
-class PairBatch(NamedTuple):
-    """Observed pairs with sampled negatives.
-
-    Attributes:
-        user: ``<int32>[B]``.
-        positive: ``<int32>[B]``.
-        negative: what a pair is compared with: items of its own ``<int32>[B, n]`` (BPR), items that stand for
-            the catalogue ``<int32>[n]``, or None for the whole catalogue (both softmax).
-        weight: ``<float32>[B]``, 1, or 0 for an unused entry.
-    """
-
-    user: jax.Array
-    positive: jax.Array
-    negative: jax.Array | None
-    weight: jax.Array
-
-
-def applied(module: nn.Module, params: Any, *arguments: Any, **options: Any) -> jax.Array:
-    """What `module.apply` returns.
-
-    Flax declares a pair with changed variables too, which it returns where some are mutable: none are here.
-    """
-    with layer_products():
-        return cast(jax.Array, module.apply(params, *arguments, **options))
 
 
 class Recommender(nn.Module):
@@ -170,22 +77,34 @@ class Recommender(nn.Module):
         scale = self.fusion.item_scale
         text_init = nn.linear.default_kernel_init if scale is None else identity(scale)
         self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
-        self.fuse = RationaleFusion(self.fusion, self.seed_ids)
+        fusion = SetFusion if self.fusion.reading == "set" else RationaleFusion
+        self.fuse = fusion(self.fusion, self.seed_ids)
+        if self.reads_sets:
+            self.late_gain = self._factor("late_gain", self.fusion.late_gain)
         if self.reads_kernel:
             assert self.beside.text_kernel is not None
             self.kernel = TextKernel(self.beside.text_kernel)
         if self.beside.linear is not None:
-            start = nn.initializers.constant(self.beside.linear)
-            self.linear_scale = self.param("linear_scale", start, ())
+            self.linear_scale = self._factor("linear_scale", self.beside.linear)
+
+    def _factor(self, name: str, start: float) -> jax.Array:
+        """A learned factor above 0; its logarithm is the parameter, so that it moves by shares of itself."""
+        return start * jnp.exp(self.param(name, nn.initializers.zeros, ()))
 
     @property
     def multiplies(self) -> bool:
         """Whether the score is the dot product of a user and an item."""
-        return self.beside.linear is None
+        return self.beside.linear is None and not self.reads_sets
+
+    @property
+    def reads_sets(self) -> bool:
+        """Whether rationales are read as sets of phrases."""
+        return self.rationales > 0 and self.fusion.reading == "set"
 
     def user_columns(self, of_items: int) -> int:
         """Columns of a user's vector, where those of an item's are given."""
-        each = self.beside.recent * self.beside.votes
+        each = 0 if self.beside.linear is None else self.beside.recent * self.beside.votes
+        each += self.rationales * self.fusion.late_items if self.reads_sets else 0
         return of_items if self.multiplies else of_items - 1 + 2 * each
 
     @property
@@ -235,7 +154,28 @@ class Recommender(nn.Module):
         self, tables: Tables[jax.Array], user: jax.Array, vectors: jax.Array, train: bool
     ) -> jax.Array:
         """`fuse_rationales` for users with rationales."""
-        assert tables.seed is not None and tables.rationale is not None
+        assert tables.rationale is not None
+        seed, cosine = self._drawn(tables, user, train)
+        return self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
+
+    def late_entries(
+        self, tables: Tables[jax.Array], user: jax.Array, train: bool
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """Items ``<int32>[B, n]`` that are like what a user's seed users were told, and what that adds."""
+        if not self.reads_sets:
+            return []
+        assert tables.late is not None
+        seed, cosine = self._drawn(tables, user, train)
+        share = jnp.maximum(cosine, LEAST_COSINE)
+        share = self.late_gain * share / share.sum(1, keepdims=True)
+        value = share[..., None] * tables.late.value[seed]
+        return [(tables.late.item[seed].reshape(len(user), -1), value.reshape(len(user), -1))]
+
+    def _drawn(
+        self, tables: Tables[jax.Array], user: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """The k seed users ``<int32>[B, k]`` of users, and their cosines ``<float32>[B, k]``."""
+        assert tables.seed is not None
         seeds, k = tables.seed[user], self.rationales
         column = jnp.broadcast_to(jnp.arange(k), (user.shape[0], k))
         if train and seeds.shape[1] > k:
@@ -246,7 +186,7 @@ class Recommender(nn.Module):
         cosine = jnp.ones(seed.shape)
         if tables.cosine is not None:
             cosine = jnp.take_along_axis(tables.cosine[user], column, 1)
-        return self.fuse(vectors, tables.rationale, seed, cosine, train, self.items.project)
+        return seed, cosine
 
 
 def _evenly_spread(count: int, share: float) -> np.ndarray:
@@ -278,13 +218,15 @@ class SequentialRecommender(Recommender):
         """The same where the `item_vectors` are at hand."""
         hidden = self._hidden(items[:, -self.width :], batch, train=False)
         users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=False)
-        return self._with_history(tables, batch, users)
+        return self._with_history(tables, batch, users, train=False)
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, E]``."""
         return self.with_texts(tables, self.items(tables.item_text), None)
 
-    def _with_history(self, tables: Tables[jax.Array], batch: SequenceBatch, users: jax.Array) -> jax.Array:
+    def _with_history(
+        self, tables: Tables[jax.Array], batch: SequenceBatch, users: jax.Array, train: bool
+    ) -> jax.Array:
         """Users ``<float32>[B, D]``, after what is read of their newest items beside the backbone."""
         if self.multiplies and not self.reads_kernel:
             return users
@@ -296,12 +238,12 @@ class SequentialRecommender(Recommender):
             shares = weight / weight.sum(1, keepdims=True)
             mean = jnp.einsum("bn,bnt->bt", shares, unit_texts(tables.item_text[recent]))
             users = jnp.concatenate([self.kernel(mean), users], -1)
-        if self.multiplies:
-            return users
-        assert tables.linear is not None
-        item, value = tables.linear.item[recent], tables.linear.value[recent] * weight[..., None]
-        found = item.reshape(len(users), -1), self.linear_scale * value.reshape(len(users), -1)
-        return jnp.concatenate([*found, users], -1)
+        entries = self.late_entries(tables, batch.user, train)
+        if self.beside.linear is not None:
+            assert tables.linear is not None
+            item, value = tables.linear.item[recent], tables.linear.value[recent] * weight[..., None]
+            entries.append((item.reshape(len(users), -1), self.linear_scale * value.reshape(len(users), -1)))
+        return with_entries(entries, users)
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:
         """Scores ``<float32>[B, n]`` of users ``[B, E]`` with items ``[n, E]`` or ``[B, n, E]``."""
@@ -317,7 +259,8 @@ class SequentialRecommender(Recommender):
         items = self.items(tables.item_text)
         hidden = self._hidden(items, batch, train=True)
         users = self.fuse_rationales(tables, batch.user, hidden[batch.place], train=True)
-        users, scored = self._with_history(tables, batch, users), self.with_texts(tables, items, None)
+        users = self._with_history(tables, batch, users, train=True)
+        scored = self.with_texts(tables, items, None)
         dtype = self.backbone.config.activations
         rest = batch.target, batch.weight, self.num_items
         if self.multiplies:
@@ -397,10 +340,11 @@ class CollaborativeRecommender(Recommender):
             if target is not None:
                 total, count = total - unit_texts(tables.item_text[target]), count - 1
             users = jnp.concatenate([self.kernel(total / jnp.maximum(count, 1)[:, None]), users], -1)
-        if self.multiplies:
-            return users
-        assert tables.linear is not None
-        return jnp.concatenate([*entries_of_pairs(tables.linear, user, target, self.linear_scale), users], -1)
+        entries = self.late_entries(tables, user, target is not None)
+        if self.beside.linear is not None:
+            assert tables.linear is not None
+            entries.append(entries_of_pairs(tables.linear, user, target, self.linear_scale))
+        return with_entries(entries, users)
 
     def loss(self, tables: Tables[jax.Array], batch: PairBatch) -> jax.Array:
         """BPR or cross-entropy, plus an L2 penalty on the embeddings of the batch, a float32 scalar."""

@@ -163,19 +163,73 @@ class RationaleFusion(nn.Module):
         project_first = not train and isinstance(seed.size, int) and seed.size > len(rationales)
         if not project_first:
             rationales = dropout(rationales[seed], not train)
-        if self.config.projection == "shared":
-            assert project_text is not None
-            given = self.config.gain
-            gain = self.param("gain", nn.initializers.zeros, ()) if given is None else given
-            projected = gain * project_text(rationales)
-            # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.
-            leading = ((0, 0),) * (projected.ndim - 1)
-            projected = jnp.pad(projected, (*leading, (0, dim - projected.shape[-1])))
-        else:
-            projected = nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationales)
+        projected = self._projected(rationales, dim, project_text)
         projected = projected[seed] if project_first else dropout(projected, not train)
         attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
-        shares = jax.nn.softmax(projected @ attention + jnp.log(jnp.maximum(cosine, LEAST_COSINE)))
+        shares = jax.nn.softmax(projected @ attention + _weighed(cosine))
         rationale = jnp.einsum("bk,bkd->bd", shares, projected)
-        weights = jax.nn.softmax(jnp.stack([user @ attention, rationale @ attention], -1))
-        return 2.0 * (weights[..., :1] * user + weights[..., 1:] * rationale)
+        return _beside(user, rationale, attention)
+
+    def _projected(
+        self, rationales: jax.Array, dim: int, project_text: Callable[[jax.Array], jax.Array] | None
+    ) -> jax.Array:
+        """The Linear of Eq. 5: ``<float32>[..., T]`` -> ``[..., D]``."""
+        if self.config.projection != "shared":
+            return nn.Dense(dim, kernel_init=nn.initializers.zeros, name="project")(rationales)
+        assert project_text is not None
+        given = self.config.gain
+        gain = self.param("gain", nn.initializers.zeros, ()) if given is None else given
+        projected = gain * project_text(rationales)
+        # If a backbone appends layers to the embeddings (NGCF), texts are added to the embeddings.
+        leading = ((0, 0),) * (projected.ndim - 1)
+        return jnp.pad(projected, (*leading, (0, dim - projected.shape[-1])))
+
+
+def _weighed(cosine: jax.Array) -> jax.Array:
+    """What is added to a logit, so that its exponential is multiplied by the cosine."""
+    return jnp.log(jnp.maximum(cosine, LEAST_COSINE))
+
+
+def _beside(user: jax.Array, rationale: jax.Array, attention: jax.Array) -> jax.Array:
+    """Both sides of Eq. 5, weighted by their attention."""
+    weights = jax.nn.softmax(jnp.stack([user @ attention, rationale @ attention], -1))
+    return 2.0 * (weights[..., :1] * user + weights[..., 1:] * rationale)
+
+
+class SetFusion(RationaleFusion):
+    """Eq. 5 with rationales that are sets of phrases, of which a user reads those that matter to it.
+
+    The phrases of all seed users of a user are one set. Each is weighed by its product with the user's
+    representation, times the cosine of its seed user, and their mean takes the place of the rationale.
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        user: jax.Array,
+        rationales: jax.Array,
+        seed: jax.Array,
+        cosine: jax.Array,
+        train: bool,
+        project_text: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
+        """Fused representations; arguments as of `RationaleFusion`.
+
+        Rationales are ``<float32>[S, P, T]``, zero where one has fewer phrases.
+        """
+        dim, dropout = user.shape[-1], Dropout(self.config.dropout)
+        there = rationales.any(-1)[seed].reshape(len(user), -1)
+        if self.learned:
+            start = rationales
+            rationales = self.param("rationale", lambda key: start)
+        phrases, project_first = rationales.shape[1], not train and seed.size > len(rationales)
+        if not project_first:
+            rationales = dropout(rationales[seed], not train)
+        projected = self._projected(rationales, dim, project_text)
+        projected = projected[seed] if project_first else dropout(projected, not train)
+        projected = projected.reshape(len(user), -1, dim)
+        logits = jnp.einsum("bd,bqd->bq", user, projected) / dim**0.5
+        logits += jnp.repeat(_weighed(cosine), phrases, 1)
+        shares = jax.nn.softmax(jnp.where(there, logits, -1e30)) * there
+        attention = self.param("attention", nn.initializers.normal(0.02), (dim,))
+        return _beside(user, jnp.einsum("bq,bqd->bd", shares, projected), attention)

@@ -59,6 +59,11 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
     """
     config = dataclasses.replace(config, variants=(variant,), seeds_of_training=(seed,))
     config.validate()
+    if config.fusion.reading == "set" and find_variant(variant).reads_rationales:
+        raise RelandError(
+            "config.fusion.reading='set': a backbone that reads rationales as sets is trained and measured "
+            "by the commands, and not served yet; take 'vector'"
+        )
     if config.score.linear is not None:
         raise RelandError(
             f"config.score.linear={config.score.linear}: a backbone upon a linear model is trained and "

@@ -17,9 +17,17 @@ import numpy as np
 from reland_jax.bundle import Bundle
 from reland_jax.eval import Vectors
 from reland_jax.eval.lists import best
-from reland_jax.models import Ease, Ials, Linear, Recommender, SequenceBatch, SequentialRecommender, Tables
+from reland_jax.models import (
+    Ease,
+    Ials,
+    Linear,
+    Recommender,
+    SequenceBatch,
+    SequentialRecommender,
+    Tables,
+    applied,
+)
 from reland_jax.models.ease import age_weights
-from reland_jax.models.recommender import applied
 from reland_jax.retrieval import FoldIn, distinct, fold_in, nearest
 from reland_jax.train.closed_form import unit_rows
 from reland_jax.train.ials import users_after

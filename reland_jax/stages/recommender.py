@@ -52,14 +52,15 @@ def model_of(config: Config, splits: Splits, variant: Variant, rationales: int =
 def _linear_of(config: Config, variant: Variant) -> Any:
     """The settings of a linear backbone for a variant: what has no words is read as columns."""
     linear = linear_settings(config)
-    if variant == SEED_ID and reads_phrases(config):
+    if linear is not None and variant == SEED_ID and reads_phrases(config):
         return dataclasses.replace(linear, reading="columns")
     return linear
 
 
 def reads_phrases(config: Config) -> bool:
     """Whether the backbone reads a rationale as the phrases of its step 2."""
-    return getattr(linear_settings(config), "reading", "") == "phrases"
+    linear = linear_settings(config)
+    return config.fusion.reading == "set" if linear is None else getattr(linear, "reading", "") == "phrases"
 
 
 def linear_settings(config: Config) -> Any:

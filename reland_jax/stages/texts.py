@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reland_jax.artefacts import fingerprint
-from reland_jax.config import Config
+from reland_jax.config import LINEAR, Config
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.pool import written_by_counts
 from reland_jax.stages.encoding import (
@@ -111,6 +111,6 @@ PHRASES_BY_COUNTS: Stage[np.ndarray] = Stage(
 
 def rationale_stage(variant: Variant, config: Config) -> Stage[np.ndarray]:
     """The vectors that a variant reads in the place of rationales, or starts from."""
-    if reads_phrases(config) and variant != SEED_ID:
+    if reads_phrases(config) and not (variant == SEED_ID and config.model.backbone in LINEAR):
         return PHRASES_BY_COUNTS if variant == HEURISTIC else PHRASES
     return BY_COUNTS if variant == HEURISTIC else RATIONALES

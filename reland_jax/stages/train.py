@@ -24,7 +24,7 @@ from reland_jax.retrieval import profile_weights, profiles
 from reland_jax.stages.assign import ASSIGN, drawn_among, given
 from reland_jax.stages.load import LOAD
 from reland_jax.stages.pool import BUILD_POOL
-from reland_jax.stages.recommender import graph_of, has_entities, linear_settings, model_of
+from reland_jax.stages.recommender import graph_of, has_entities, linear_settings, model_of, reads_phrases
 from reland_jax.stages.split import SPLIT
 from reland_jax.stages.texts import ITEMS, RATIONALES, rationale_stage
 from reland_jax.storage import (
@@ -46,9 +46,10 @@ from reland_jax.train import (
     create_task,
     fit_together,
     param_shapes,
+    with_late_scores,
     with_linear_scores,
 )
-from reland_jax.types import PARTS, Splits, TargetRanks
+from reland_jax.types import PARTS, RelandError, Splits, TargetRanks
 from reland_jax.variants import SEED_ID, Variant, find_variant
 
 LISTED = 1000
@@ -186,15 +187,22 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
         each = given(job[ASSIGN], config).seed.shape[1]
         seed, cosine = drawn_among(job[ASSIGN], config)
         rationales = rationales_of(job, variant)
+        if reads_phrases(config) and config.model.backbone not in LINEAR:
+            rationales = rationales[:, : config.fusion.phrases]
         tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
     model = model_of(config, splits, variant, each)
     if isinstance(model, Recommender):
-        tables = with_linear_scores(model, tables, splits, config.ease)
+        tables = with_late_scores(model, with_linear_scores(model, tables, splits, config.ease))
     task = create_task(
         model, tables, splits, config.train, config.data.max_length, config.eval.history
     )
     if not _has_cold_users(splits):
         return task
+    if isinstance(model, Recommender) and not model.multiplies:
+        raise RelandError(
+            "config.fusion.reading='set' and config.score.linear add scores of single items, of which there "
+            "is no mean for users without training items; take 'vector' and None, or leave these users out"
+        )
     cold = _cold_users(job)
     return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
 

@@ -3,6 +3,7 @@
 from reland_jax.train.checkpoint import Checkpoints, TrainingCheckpoint, load_params, save_params
 from reland_jax.train.closed_form import ClosedForm, check_users
 from reland_jax.train.evaluator import Evaluator, FixedEpochs
+from reland_jax.train.late import with_late_scores
 from reland_jax.train.loop import FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Task, create_task, history_encoder
@@ -24,5 +25,6 @@ __all__ = [
     "load_params",
     "param_shapes",
     "save_params",
+    "with_late_scores",
     "with_linear_scores",
 ]

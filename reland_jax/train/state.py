@@ -66,7 +66,7 @@ def purpose_key(seed: jax.Array | int, purpose: Purpose) -> jax.Array:
     return random_key(len(Purpose) * seed + purpose)
 
 
-SHARED = ("from_id", "from_text", "attention", "tower", "text_metric", "linear_scale")
+SHARED = ("from_id", "from_text", "attention", "tower", "text_metric")
 """Parameters that all items or all users share: their projections, the attention of the fusion and
 of GAT, and NeuMF's tower."""
 

@@ -29,7 +29,7 @@ def with_linear_scores(
     Raises:
         RelandError: as of `linear_task`.
     """
-    if model.multiplies:
+    if model.beside.linear is None:
         return tables
     check_users(splits.train)
     sequential = isinstance(model, SequentialRecommender)

@@ -166,7 +166,7 @@ def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
         user=jnp.asarray(user), positive=jnp.asarray(target), negative=None, weight=jnp.ones(4)
     )
     params = random_params(plain, batch)
-    both = {"params": params["params"] | {"linear_scale": jnp.float32(2.0)}}
+    both = {"params": params["params"] | {"linear_scale": jnp.log(2 / 3)}}
     users, items = (np.asarray(plain.apply(params, tables, method=f"{s}_vectors")) for s in ("user", "item"))
     own = score(plain, params, users, items)
     had = np.zeros((NUM_USERS, NUM_ITEMS + 1))
@@ -191,7 +191,7 @@ def test_a_backbone_of_sequences_upon_a_linear_model() -> None:
     model = plain.clone(beside=beside)
     tables, weights = linear_scores(model)
     params = random_params(plain, SEQUENCES)
-    both = {"params": params["params"] | {"linear_scale": jnp.float32(2.0)}}
+    both = {"params": params["params"] | {"linear_scale": jnp.log(2 / 3)}}
     of_users = apply(plain, params, SEQUENCES, method="user_vectors")
     own = of_users @ apply(plain, params, method="item_vectors").T
     newest = [(4, 1), (2, 7), (8, 9)]
