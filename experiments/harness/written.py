@@ -10,6 +10,7 @@ from reland_jax.types import RelandError
 
 MARKS = {
     "results.json": b'{\n "dataset": ',
+    "choice.json": b'{\n "recommended": ',
     "tune.json": b'{\n "dataset": ',
     "table2.json": b'{\n "training_seeds": ',
     "growth.json": b'{\n "exponents": ',
