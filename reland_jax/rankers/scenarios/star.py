@@ -45,7 +45,7 @@ class PartitionedNorm(nn.Module):
         if train:
             centre, spread, is_there = batch_statistics(x, rows, centre, spread)
             if self.is_mutable_collection(MOVING):
-                share = jnp.where(is_there, jnp.maximum(1 / (steps.value + 1), 1 - self.momentum), 0.0)
+                share = jnp.maximum(1 / (steps.value + 1), 1 - self.momentum)
                 mean.value += share * (centre - mean.value)
                 variance.value += share * (spread - variance.value)
                 steps.value += is_there
