@@ -1,8 +1,6 @@
 """From behaviour before a day to the table of that day: encoder, vectors, pool and assignment, as stages.
 
-The behaviour encoder is trained seldom, and read every day: SASRec encodes any sequence of known items, and
-LightGCN's vectors are predicted from those of the items (`retrieval.inductive`). Neither is trained again for
-a new day or a new user. Items that came after the training of the encoder are left out of histories.
+Items that came after the training of the encoder are left out of histories.
 """
 
 from __future__ import annotations
@@ -11,11 +9,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.deployment.days import as_training, before, beginning, iso, whole_log
+from experiments.deployment.encoders import (
+    Encoder,
+    encoded,
+    encoder_of,
+    laid_out,
+    load_encoder,
+    reader_of,
+    save_encoder,
+)
 from experiments.deployment.tables import Table, load_table, save_table
 from experiments.ranking.texts import all_for_training, given_stage, settings_of, training_clicks
 from reland_jax import flow
@@ -24,15 +29,12 @@ from reland_jax.config import Config, ModelConfig, RetrievalConfig, TrainConfig
 from reland_jax.deploy_settings import DeployJob
 from reland_jax.events import Events, shop
 from reland_jax.flow import Codec, Job, Stage
-from reland_jax.mesh import on_host
-from reland_jax.models import Tables
 from reland_jax.pool.contract import HEURISTIC
-from reland_jax.retrieval import FoldIn, distinct, fold_in, learn_fold_in, search
+from reland_jax.retrieval import search
 from reland_jax.seeds import add_texts
 from reland_jax.stages import BUILD_POOL, ENCODE_USERS, FLOW, LOAD, RATIONALES, SAMPLE_SEEDS, SPLIT
 from reland_jax.stages.behaviour import train_encoder
 from reland_jax.stages.encoding import encode_items, whitened
-from reland_jax.stages.recommender import model_of
 from reland_jax.storage import (
     load_array,
     load_interactions,
@@ -41,15 +43,10 @@ from reland_jax.storage import (
     save_interactions,
     save_splits,
 )
-from reland_jax.train import history_encoder
-from reland_jax.train.closed_form import newest_first
-from reland_jax.types import Interactions, Ragged, Splits
-from reland_jax.variants import ID
+from reland_jax.types import Interactions, Ragged
 
 Arrays = Mapping[str, np.ndarray]
 _ARRAYS: Codec[Arrays] = Codec(lambda arrays, folder: save_arrays(arrays, folder), load_arrays)
-_TILE = 4096
-_PARAMS, _FOLD, _KNOWN = "params/", "fold/", "known"
 
 
 def stage_settings(job: DeployJob) -> Config:
@@ -95,56 +92,19 @@ def clicks_before(
 
 def encoder_stage(
     job: DeployJob, catalogue: Stage[Events], logs: Sequence[Stage[Events]], day: int
-) -> Stage[Arrays]:
+) -> Stage[Encoder]:
     """The behaviour encoder, trained on clicks before a day."""
 
-    def run(made: Job) -> Arrays:
+    def run(made: Job) -> Encoder:
         clicks = clicks_before(made, job, catalogue, logs, day)
         splits = all_for_training(clicks)
-        task, params = train_encoder(made, clicks, splits)
-        known = {_KNOWN: np.bincount(clicks.item, minlength=clicks.num_items + 1) > 0}
-        if job.rhythm.encoder == "sasrec":
-            flat = flatten_dict(jax.tree.map(np.asarray, on_host(params)), sep="/")
-            return known | {_PARAMS + name: array for name, array in flat.items()}
-        found = task.vectors(params, "valid")
-        users, items = on_host(found.users)[: splits.num_users], on_host(found.items)[: splits.num_items + 1]
-        fold = learn_fold_in(users, splits.train, items)._asdict()
-        return known | {_FOLD + name: array for name, array in fold.items()}
+        return encoder_of(*train_encoder(made, clicks, splits), splits, made.config)
 
     return Stage(
         f"encoder/{iso(day)}", (catalogue, *logs),
-        lambda config: [config.encoder, config.eval, config.data.max_length, job.rhythm.encoder],
-        run, lambda made: _ARRAYS,
+        lambda config: [config.encoder, config.eval, config.data.max_length],
+        run, lambda made: Codec(save_encoder, load_encoder),
     )  # fmt: skip
-
-
-def encoded_users(encoder: Arrays, history: Ragged, config: Config) -> np.ndarray:
-    """Vectors of users by what they clicked, ``<float32>[n, D]``; zero without any.
-
-    Args:
-        encoder: of `encoder_stage`.
-        history: of known items (`known_history`), oldest first.
-        config: `stage_settings`.
-    """
-    fold = {name.removeprefix(_FOLD): array for name, array in encoder.items() if name.startswith(_FOLD)}
-    if fold:
-        return _folded(FoldIn(**fold), newest_first(history, config.data.max_length), history.lengths() > 0)
-    params = {name.removeprefix(_PARAMS): each for name, each in encoder.items() if name.startswith(_PARAMS)}
-    none = Ragged(np.zeros(history.num_rows + 1, np.int64), np.zeros(0, np.int32))
-    splits = Splits(history, none, none, len(encoder[_KNOWN]) - 1, "fixed")
-    model: Any = model_of(dataclasses.replace(config, model=config.encoder.model), splits, ID)
-    encode = history_encoder(model, history, config.data.max_length)
-    users, _ = encode(unflatten_dict(params, sep="/"), Tables())
-    return on_host(users)[: history.num_rows]
-
-
-def _folded(fold: FoldIn, newest: np.ndarray, has_any: np.ndarray) -> np.ndarray:
-    """Vectors by the items alone, some users at a time."""
-    read = jax.jit(lambda rows: fold_in(fold, distinct(rows)))
-    tiles = (newest[low : low + _TILE] for low in range(0, len(newest), _TILE))
-    filled = (np.pad(tile, ((0, _TILE - len(tile)), (0, 0))) for tile in tiles)
-    found = np.concatenate([np.asarray(read(tile)) for tile in filled])[: len(newest)]
-    return np.where(has_any[:, None], found, np.float32(0))
 
 
 def known_history(clicks: Interactions, known: np.ndarray, longest: int | None = None) -> Ragged:
@@ -169,7 +129,7 @@ def vectors_stage(
     job: DeployJob,
     catalogue: Stage[Events],
     items: Stage[np.ndarray],
-    encoder: Stage[Arrays],
+    encoder: Stage[Encoder],
     logs: Sequence[Stage[Events]],
     day: int,
 ) -> Stage[np.ndarray]:
@@ -177,8 +137,8 @@ def vectors_stage(
 
     def run(made: Job) -> np.ndarray:
         clicks = clicks_before(made, job, catalogue, logs, day)
-        history = known_history(clicks, made[encoder][_KNOWN])
-        vectors = encoded_users(made[encoder], history, made.config)
+        history = known_history(clicks, made[encoder].known)
+        vectors = encoded(reader_of(made[encoder]), laid_out(history, made[encoder].max_length))
         weight = made.config.encoder.text_weight
         return add_texts(vectors, history, made[items], weight) if weight else vectors
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.deployment import features, rankers
 from experiments.deployment.days import catalogue_stage, days_of, log_stage, whole_log
+from experiments.deployment.encoders import Encoder
 from experiments.deployment.features import Arrays
 from experiments.deployment.rankers import Reads
 from experiments.deployment.tables import Table
@@ -54,7 +55,7 @@ class _Planner:
         self.reads = Reads(catalogue, encoding, items, logs, self.tables)
         self.seeds = features.seeds_of(job, whole_log(job.log).events.num_users)
         self.states: dict[str, Stage[Arrays]] = {}
-        self.encoder: Stage[Arrays] | None = None
+        self.encoder: Stage[Encoder] | None = None
         self.pool: Stage[Arrays] | None = None
         self.pools: dict[int, Stage[Arrays]] = {}
         self.judged: dict[int, Stage[Arrays]] = {}

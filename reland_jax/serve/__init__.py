@@ -12,6 +12,7 @@ from reland_jax.serve.explaining import Contribution, Explanation, ItemEvidence,
 from reland_jax.serve.listing import BATCH_SIZES, Ranked
 from reland_jax.serve.model import ModelVectors
 from reland_jax.serve.predicting import Predictor
+from reland_jax.serve.programs import Form, Known, users_of
 from reland_jax.serve.stablehlo import Exported, read_exported
 
 __all__ = [
@@ -19,11 +20,14 @@ __all__ = [
     "Contribution",
     "Explanation",
     "Exported",
+    "Form",
     "ItemEvidence",
+    "Known",
     "MatchedSeed",
     "ModelVectors",
     "Predictor",
     "Ranked",
     "Reland",
     "read_exported",
+    "users_of",
 ]

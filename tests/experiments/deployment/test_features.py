@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.deployment.features import encoded_users, known_history, nearest
-from reland_jax.config import Config, RetrievalConfig
+from experiments.deployment.encoders import Encoder, encoded, laid_out, reader_of
+from experiments.deployment.features import known_history, nearest
+from reland_jax.config import ModelConfig, RetrievalConfig
 from reland_jax.retrieval import learn_fold_in
 from reland_jax.strings import as_strings
 from reland_jax.types import IdMap, Interactions
@@ -33,12 +34,18 @@ def test_a_user_who_is_new_gets_the_vector_of_its_clicks() -> None:
     items[0] = 0
     users = np.array([items[train.row(user)].mean(0) for user in range(40)], np.float32)
     fold = learn_fold_in(users, train, items)
-    encoder = {f"fold/{name}": array for name, array in fold._asdict().items()} | {"known": np.ones(13, bool)}
-    found = encoded_users(encoder, ragged([[], train.row(3).tolist(), [7]]), Config())
+    arrays = {f"fold/{name}": array for name, array in fold._asdict().items()} | {"known": np.ones(13, bool)}
+    encoder = Encoder(arrays, ModelConfig(backbone="lightgcn"), 8)
+    found = encoded(reader_of(encoder), laid_out(ragged([[], train.row(3).tolist(), [7]]), 8))
     assert not found[0].any()
     np.testing.assert_allclose(found[1], users[3], atol=2e-2)
     by_hand = np.concatenate([items[7], fold.scale[7] * items[7], [1.0]]) @ fold.weights
     np.testing.assert_allclose(found[2], by_hand, atol=1e-5)
+
+
+def test_the_last_items_are_laid_out_oldest_first() -> None:
+    found = laid_out(ragged([[], [4, 2], [1, 2, 3, 4, 5]]), 3)
+    assert found.tolist() == [[0, 0, 0], [4, 2, 0], [3, 4, 5]] and found.dtype == np.int32
 
 
 def test_users_without_a_vector_have_no_seed_user() -> None:
