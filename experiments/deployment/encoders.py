@@ -42,11 +42,13 @@ class Encoder(NamedTuple):
         arrays: what it has learned, and "known" ``<bool>[I + 1]``, items that it was trained on.
         model: the backbone.
         max_length: W, the most recent items of a user that are read.
+        text_weight: of the mean item text of a user, appended to its vector; 0 leaves it out.
     """
 
     arrays: Mapping[str, np.ndarray]
     model: ModelConfig
     max_length: int
+    text_weight: float
 
     @property
     def known(self) -> np.ndarray:
@@ -73,22 +75,21 @@ def encoder_of(task: Task, params: Any, splits: Splits, config: Config) -> Encod
         users = on_host(found.users)[: splits.num_users]
         fold = learn_fold_in(users, splits.train, items)._asdict()
         arrays |= {_FOLD + name: array for name, array in fold.items()}
-    return Encoder(arrays, config.encoder.model, config.data.max_length)
+    return Encoder(arrays, config.encoder.model, config.data.max_length, config.encoder.text_weight)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Writes an encoder into a folder, which is there."""
     save_arrays(encoder.arrays, folder)
-    write_json(
-        folder / _ABOUT, {"model": dataclasses.asdict(encoder.model), "max_length": encoder.max_length}
-    )
+    about = {"max_length": encoder.max_length, "text_weight": encoder.text_weight}
+    write_json(folder / _ABOUT, {"model": dataclasses.asdict(encoder.model), **about})
 
 
 def load_encoder(folder: Path) -> Encoder:
     """Reads an encoder."""
     about = read_json(folder / _ABOUT)
     model: ModelConfig = build(ModelConfig(), about["model"], "encoder.model")
-    return Encoder(load_arrays(folder), model, int(about["max_length"]))
+    return Encoder(load_arrays(folder), model, int(about["max_length"]), float(about["text_weight"]))
 
 
 def reader_of(encoder: Encoder) -> tuple[Form, Known]:
@@ -125,7 +126,7 @@ def encoded(reader: tuple[Form, Known], rows: np.ndarray) -> np.ndarray:
     tiles = [rows[low : low + TILE] for low in range(0, len(rows), TILE)]
     filled = (np.pad(tile, ((0, TILE - len(tile)), (0, 0))) for tile in tiles)
     found = np.concatenate([np.asarray(_read(*reader, tile)) for tile in filled])[: len(rows)]
-    return np.where(rows.any(1)[:, None], found, np.float32(0))
+    return np.where(np.any(rows > 0, axis=1, keepdims=True), found, np.float32(0))
 
 
 def laid_out(history: Ragged, width: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from reland_jax.events import Events, shop
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.pool.contract import HEURISTIC
 from reland_jax.retrieval import search
+from reland_jax.retrieval.assign import own_first
 from reland_jax.seeds import add_texts
 from reland_jax.stages import BUILD_POOL, ENCODE_USERS, FLOW, LOAD, RATIONALES, SAMPLE_SEEDS, SPLIT
 from reland_jax.stages.behaviour import train_encoder
@@ -139,12 +140,12 @@ def vectors_stage(
         clicks = clicks_before(made, job, catalogue, logs, day)
         history = known_history(clicks, made[encoder].known)
         vectors = encoded(reader_of(made[encoder]), laid_out(history, made[encoder].max_length))
-        weight = made.config.encoder.text_weight
+        weight = made[encoder].text_weight
         return add_texts(vectors, history, made[items], weight) if weight else vectors
 
     return Stage(
         f"vectors/{iso(day)}", (catalogue, items, encoder, *logs),
-        lambda config: [config.encoder.text_weight, config.data.max_length], run,
+        lambda config: [], run,
         lambda made: Codec(save_array, load_array),
     )  # fmt: skip
 
@@ -219,7 +220,7 @@ def table_stage(
 
     def run(made: Job) -> Table:
         m, there = made[vectors], made[pool]
-        seed, cosine = nearest(m, there["behaviour"], made.config.retrieval)
+        seed, cosine = nearest(m, there["user"], there["behaviour"], made.config.retrieval)
         size = seeds_of(job, len(m))
         rationales = np.zeros((size, there["rationales"].shape[1]), np.float32)
         rationales[: len(there["user"])] = there["rationales"]
@@ -234,19 +235,26 @@ def table_stage(
     )  # fmt: skip
 
 
-def nearest(vectors: np.ndarray, seeds: np.ndarray, config: RetrievalConfig) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    vectors: np.ndarray, users: np.ndarray, seeds: np.ndarray, config: RetrievalConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Each user's seed user and their cosine (Eq. 3); -1 and 0 for a user whose vector is zero.
+
+    A seed user is its own, with cosine 1.
 
     Args:
         vectors: ``<float32>[U, D]``.
-        seeds: ``<float32>[S, D]``, of the day of the pool.
+        users: ``<int32>[S]``, the seed users.
+        seeds: ``<float32>[S, D]``, their vectors on the day of the pool.
         config: engine and tile.
     """
-    seed, cosine = search(vectors, np.asarray(seeds), 1, config)
-    there = vectors.any(1)
-    return np.where(there, seed[:, 0], -1).astype(np.int32), np.where(there, cosine[:, 0], 0).astype(
-        np.float32
-    )
+    seed, cosine = (each.copy() for each in search(vectors, np.asarray(seeds), 1, config))
+    own = np.full(len(vectors), -1, np.int32)
+    own[users] = np.arange(len(users))
+    own_first(seed, cosine, own)
+    there = np.any(vectors != 0, axis=1) | (own >= 0)
+    matched = np.where(there, seed[:, 0], -1).astype(np.int32)
+    return matched, np.where(there, cosine[:, 0], 0).astype(np.float32)
 
 
 def seeds_of(job: DeployJob, num_users: int) -> int:

@@ -7,7 +7,16 @@ from reland_jax.scale.ivf import IvfIndex
 from reland_jax.scale.outputs import Outputs
 from reland_jax.scale.ray_job import attach_on_ray
 from reland_jax.scale.scann_index import ScannIndex
-from reland_jax.scale.shards import batches, list_shards, write_shard
+from reland_jax.scale.shards import (
+    ShardReader,
+    batches,
+    columns_of,
+    list_shards,
+    name_of,
+    plain_ids,
+    rows_of,
+    write_shard,
+)
 from reland_jax.scale.stream import AttachJob, Progress, StreamAssigner, attach_all, tuning_sample
 from reland_jax.scale.tuning import wanted_share
 
@@ -17,11 +26,16 @@ __all__ = [
     "IvfIndex",
     "Outputs",
     "Progress",
+    "ShardReader",
     "ScannIndex",
     "attach_all",
     "attach_on_ray",
     "batches",
+    "columns_of",
     "list_shards",
+    "name_of",
+    "plain_ids",
+    "rows_of",
     "tuning_sample",
     "wanted_share",
     "write_shard",

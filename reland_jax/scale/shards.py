@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -142,16 +143,11 @@ def batches(path: Path, width: int | None, rows: int) -> Iterator[tuple[pa.Array
         RelandError: a wrong column or width, a missing value or one that is not finite (file, row group
             and row are named), or damage.
     """
-    with _opened(path) as shard:
-        for group in range(shard.metadata.num_row_groups):
-            start = 0
-            for batch in _read(shard, path, group, rows):
-                where = f"{path}: row group {group}"
-                vectors = _vectors(batch.column("vector"), width, where, start)
-                ids = _plain_ids(batch.column("user_id"), where, start)
-                width = vectors.shape[1]
-                yield ids, vectors
-                start += len(batch)
+    for batch, where, start in columns_of(path, ("user_id", "vector"), rows):
+        vectors = _vectors(batch.column("vector"), width, where, start)
+        ids = plain_ids(batch.column("user_id"), where, start)
+        width = vectors.shape[1]
+        yield ids, vectors
 
 
 def ids_of(path: Path) -> Iterator[pa.Array]:
@@ -160,15 +156,11 @@ def ids_of(path: Path) -> Iterator[pa.Array]:
     Raises:
         RelandError: a missing id, or damage.
     """
-    with _opened(path) as shard:
-        for group in range(shard.metadata.num_row_groups):
-            start = 0
-            for batch in _read(shard, path, group, _ROW_GROUP, ["user_id"]):
-                yield _plain_ids(batch.column("user_id"), f"{path}: row group {group}", start)
-                start += len(batch)
+    for batch, where, start in columns_of(path, ("user_id",), _ROW_GROUP):
+        yield plain_ids(batch.column("user_id"), where, start)
 
 
-def _plain_ids(ids: pa.Array, where: str, start: int) -> pa.Array:
+def plain_ids(ids: pa.Array, where: str, start: int) -> pa.Array:
     """Ids without missing ones, integers or strings and no categories of them."""
     import pyarrow as pa
 
@@ -223,7 +215,67 @@ def _row_groups(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]
         held = held.slice(_ROW_GROUP)
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+class ShardReader(Protocol):
+    """How the users of an input shard are read; a frozen dataclass, which workers are sent."""
+
+    def width_of(self, path: Path) -> tuple[int, int | None]:
+        """Users of a shard, and the width of their vectors where that is known before they are read."""
+        ...
+
+    def batches(self, path: Path, width: int | None, rows: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """Ids ``[n]`` and vectors ``<float32>[n, width]`` of at most ``rows`` users at a time."""
+        ...
+
+    def made_from(self) -> dict[str, Any]:
+        """What decides the vectors besides the shards, as plain values."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorShards:
+    """Shards that hold the vectors."""
+
+    def width_of(self, path: Path) -> tuple[int, int | None]:
+        """See `width_of`."""
+        return width_of(path)
+
+    def batches(self, path: Path, width: int | None, rows: int) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """See `batches`."""
+        return batches(path, width, rows)
+
+    def made_from(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+def columns_of(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[pa.RecordBatch, str, int]]:
+    """Some columns of a shard, at most ``rows`` rows of a row group at a time.
+
+    Yields:
+        The rows, words for their row group, and the number of the first of them in it.
+
+    Raises:
+        RelandError: the file cannot be read, or a column is missing.
+    """
+    with _opened(path, names) as shard:
+        for group in range(shard.metadata.num_row_groups):
+            start = 0
+            for batch in _read(shard, path, group, rows, names):
+                yield batch, f"{path}: row group {group}", start
+                start += len(batch)
+
+
+def rows_of(path: Path, names: Sequence[str]) -> int:
+    """Number of rows of a shard that has some columns.
+
+    Raises:
+        RelandError: the file cannot be read, or a column is missing.
+    """
+    with _opened(path, names) as shard:
+        return int(shard.metadata.num_rows)
+
+
+def _opened(path: Path, names: Sequence[str] = ("user_id", "vector")) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -234,31 +286,37 @@ def _opened(path: Path) -> pq.ParquetFile:
     except (pa.ArrowException, OSError) as error:
         raise RelandError(f"{path}: not a readable Parquet file ({error}); write it again") from error
     try:
-        _check_schema(shard.schema_arrow, path)
+        _check_schema(shard.schema_arrow, path, names)
     except RelandError:
         shard.close()
         raise
     return shard
 
 
-def _check_schema(schema: pa.Schema, path: Path) -> None:
+def _check_schema(schema: pa.Schema, path: Path, names: Sequence[str]) -> None:
     import pyarrow as pa
 
-    for name in ("user_id", "vector"):
+    for name in names:
         if name not in schema.names:
             raise RelandError(f"{path}: no column {name!r}; it has {', '.join(schema.names)}")
-    kind = schema.field("vector").type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise RelandError(f"{path}: column 'vector' is {kind}; expected lists of numbers, best of float32")
+    if "vector" in names:
+        _check_vectors(schema.field("vector").type, path)
     kind = schema.field("user_id").type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise RelandError(f"{path}: column 'user_id' is {kind}; expected integers or strings")
 
 
+def _check_vectors(kind: pa.DataType, path: Path) -> None:
+    import pyarrow as pa
+
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise RelandError(f"{path}: column 'vector' is {kind}; expected lists of numbers, best of float32")
+
+
 def _read(
-    shard: pq.ParquetFile, path: Path, group: int, rows: int, columns: Sequence[str] = ("user_id", "vector")
+    shard: pq.ParquetFile, path: Path, group: int, rows: int, columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 

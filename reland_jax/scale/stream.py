@@ -30,12 +30,12 @@ from reland_jax.scale.repeats import find_repeats
 from reland_jax.scale.scann_index import ScannEffort, ScannIndex
 from reland_jax.scale.shards import (
     Seeds,
-    batches,
+    ShardReader,
+    VectorShards,
     left_out,
     list_shards,
     name_of,
     read_seeds,
-    width_of,
     write_shard,
 )
 from reland_jax.types import RelandError
@@ -105,6 +105,7 @@ class AttachJob:
         batch: bound on the users in memory at a time.
         sample: number of users that "ivf" and "scann" are tuned on.
         repeated_users: whether a user may be listed more than once, and then is in the outputs as often.
+        read: how users are read; their vectors may also be made of what their shards hold.
     """
 
     users: Path
@@ -116,6 +117,7 @@ class AttachJob:
     batch: int = 65536
     sample: int = 10_000
     repeated_users: bool = False
+    read: ShardReader = VectorShards()
 
 
 class Progress(NamedTuple):
@@ -199,7 +201,7 @@ class StreamAssigner:
         def tables() -> Iterator[pa.Table]:
             nonlocal count, unmatched
             yield self._table(self.seeds.ids[:0], np.zeros((0, width), np.float32))
-            for ids, vectors in batches(shard, width, self.job.batch):
+            for ids, vectors in self.job.read.batches(shard, width, self.job.batch):
                 count += len(ids)
                 table = self._table(_same_type(ids, self.seeds.ids, shard), vectors)
                 unmatched += int(table["seed_user_id"].is_null().to_numpy()[:: self.job.k].sum())
@@ -322,7 +324,7 @@ def check_shards(job: AttachJob, seeds: Seeds) -> dict[Path, int]:
     if others := left_out(job.users):
         _log.warning("%s: %d files are not *.parquet and left out: %s ...", job.users, len(others), others[0])
     for shard in list_shards(job.users):
-        users[shard], declared = width_of(shard)
+        users[shard], declared = job.read.width_of(shard)
         if declared not in (None, width):
             raise RelandError(f"{shard}: vectors of width {declared}; those of {job.seeds} have {width}")
     return users
@@ -366,6 +368,7 @@ def _check_job(job: AttachJob) -> None:
 def _manifest(job: AttachJob, seeds: Seeds) -> dict[str, Any]:
     """What decides the outputs, besides the shards."""
     made_from = {"engine": job.engine, "k": job.k, "num_seeds": len(seeds.ids), "seeds": seeds.checksum}
+    made_from |= job.read.made_from()
     return made_from if job.engine == "exact" else made_from | {"recall": job.recall}
 
 
@@ -423,7 +426,7 @@ def tuning_sample(job: AttachJob, width: int) -> np.ndarray:
     share = -(-job.sample // len(chosen))
     drawn = []
     for shard in chosen:
-        _, vectors = next(batches(shard, width, job.batch), (None, np.zeros((0, width), np.float32)))
+        _, vectors = next(job.read.batches(shard, width, job.batch), (None, np.zeros((0, width), np.float32)))
         drawn.append(vectors[rng.permutation(len(vectors))[:share]])
     if not sum(map(len, drawn)):
         raise RelandError(f"{job.users}: no users to tune engine {job.engine!r} on")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -153,14 +154,15 @@ def test_memory_is_bounded_by_the_batch(tmp_path: Path, monkeypatch: pytest.Monk
     job, behaviour, _, names = example(tmp_path)
     write(job.users / "part-0.parquet", names[:400], behaviour[:400], group=400)
     seen: list[int] = []
+    read = shards.batches
 
-    def counted(*arguments: object) -> Iterator[tuple]:
-        for ids, vectors in shards.batches(*arguments):
+    def counted(reader: object, *arguments: Any) -> Iterator[tuple]:
+        for ids, vectors in read(*arguments):
             seen.append(len(vectors))
             assert len(ids) == len(vectors) and vectors.base is None or len(vectors) <= 50
             yield ids, vectors
 
-    monkeypatch.setattr(stream, "batches", counted)
+    monkeypatch.setattr(shards.VectorShards, "batches", counted)
     run(changed(job, repeated_users=True))
     assert max(seen) == 50 and sum(seen) == 400 + 9 + 241
 

@@ -35,7 +35,7 @@ def test_a_user_who_is_new_gets_the_vector_of_its_clicks() -> None:
     users = np.array([items[train.row(user)].mean(0) for user in range(40)], np.float32)
     fold = learn_fold_in(users, train, items)
     arrays = {f"fold/{name}": array for name, array in fold._asdict().items()} | {"known": np.ones(13, bool)}
-    encoder = Encoder(arrays, ModelConfig(backbone="lightgcn"), 8)
+    encoder = Encoder(arrays, ModelConfig(backbone="lightgcn"), 8, 0.0)
     found = encoded(reader_of(encoder), laid_out(ragged([[], train.row(3).tolist(), [7]]), 8))
     assert not found[0].any()
     np.testing.assert_allclose(found[1], users[3], atol=2e-2)
@@ -48,8 +48,9 @@ def test_the_last_items_are_laid_out_oldest_first() -> None:
     assert found.tolist() == [[0, 0, 0], [4, 2, 0], [3, 4, 5]] and found.dtype == np.int32
 
 
-def test_users_without_a_vector_have_no_seed_user() -> None:
-    vectors = np.array([[1, 0], [0, 0], [0, 2], [1, 1.1]], np.float32)
-    seed, cosine = nearest(vectors, np.array([[3, 0], [0, 1]], np.float32), RetrievalConfig())
-    assert seed.tolist() == [0, -1, 1, 1]
-    np.testing.assert_allclose(cosine, [1, 0, 1, 1.1 / np.hypot(1, 1.1)], rtol=1e-6)
+def test_users_without_a_vector_have_no_seed_user_and_seed_users_have_themselves() -> None:
+    vectors = np.array([[1, 0], [0, 0], [0, 2], [1, 1.1], [1, 0.1]], np.float32)
+    users, seeds = np.array([4, 2], np.int32), np.array([[0, 1], [1, 0]], np.float32)
+    seed, cosine = nearest(vectors, users, seeds, RetrievalConfig())
+    assert seed.tolist() == [1, -1, 1, 0, 0]
+    np.testing.assert_allclose(cosine, [1, 0, 1, 1.1 / np.hypot(1, 1.1), 1], rtol=1e-6)
