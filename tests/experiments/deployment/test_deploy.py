@@ -153,6 +153,7 @@ run(job(), Path(sys.argv[1]), (4, 7))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> None:
     environment = os.environ | quick_programs_environment(tmp_path / "programs")
     root = str(Path(days_module.__file__).parents[2])
@@ -166,7 +167,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
     while True:
         process = start(tmp_path / "killed")
         before = _finished(tmp_path / "killed")
-        while process.poll() is None and _finished(tmp_path / "killed") < before + 4:
+        while process.poll() is None and _finished(tmp_path / "killed") < before + 9:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.4))
         if process.poll() is not None:
@@ -174,7 +175,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(tmp_path: Path) -> N
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-    assert process.returncode == 0 and kills >= 5
+    assert process.returncode == 0 and kills >= 3
     first, second = (
         json.loads((tmp_path / name / "deploy.json").read_text()) for name in ("whole", "killed")
     )
