@@ -38,7 +38,9 @@ _VARIANT_STYLES = {
     F_ITEM.name: (_ORANGE, "--", "^"),
     RELAND.name: (_BLUE, "-", "o"),
 }
-_BACKGROUND = "background: var(--paper, #ffffff)"
+_STYLE = "background: var(--paper, #ffffff)"
+_PIXELS = 576
+"""Width where nothing else says one, as in a notebook."""
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _HOW_STYLES = {REPRESENTATIVE: (_BLUE, "-"), IMPORTANT: (_ORANGE, "--")}
 _BINS = 40
@@ -255,9 +257,11 @@ def _to_svg(figure: Figure, name: str, label: str) -> str:
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, variable)
-    # Without width and height the drawing takes the width of the page.
+    # Its own size is for where it stands alone; on the page it takes the width that there is.
+    height = round(_PIXELS * figure.get_figheight() / figure.get_figwidth())
+    size = f'width="{_PIXELS}" height="{height}"'
     # With its namespace it is a file of its own, too, which notebooks and browsers show.
-    opening = rf'<svg xmlns="{_NAMESPACE}" \1 role="img" aria-label="{label}" style="{_BACKGROUND}">'
+    opening = rf'<svg xmlns="{_NAMESPACE}" {size} \1 role="img" aria-label="{label}" style="{_STYLE}">'
     return re.sub(r'<svg[^>]*(viewBox="[^"]+")[^>]*>', opening, svg, count=1)
 
 
