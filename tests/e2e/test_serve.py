@@ -133,6 +133,7 @@ def test_a_refit_takes_the_epochs_of_the_measured_model(
     assert len(model.recommend(k=3)) == 3 * model._fitted().interactions.num_users
 
 
+@pytest.mark.slow
 def test_new_items_and_newer_histories_without_training(
     settings: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reland]:
 
 
 @pytest.mark.parametrize(
-    "backbone", ["sasrec", "lightgcn", "ease", pytest.param("ials", marks=pytest.mark.slow)]
+    "backbone", ["sasrec", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lightgcn", "ease", "ials"))]
 )
 def test_nothing_is_compiled_after_warming_up(model: Callable[[str], Reland], backbone: str) -> None:
     """One program for users and one for histories of a batch size, whatever k, filter and lengths are."""

@@ -23,6 +23,7 @@ from tests.test_bundle import cut, flip
 from tests.toys import quick_programs
 
 pytest.importorskip("flatbuffers")
+pytestmark = pytest.mark.slow
 
 ALONE = """
 import json, sys
@@ -76,7 +77,6 @@ def test_a_sequential_backbone_gives_the_same_lists(sasrec: tuple[Reland, Path])
     assert not [name for name in told["arrays"]["histories"] if "id_embedding" in name], "items are enough"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "variant"),
     [("lightgcn", "reland"), ("ease", "reland"), ("ials", "reland"), ("sasrec", "id")],
