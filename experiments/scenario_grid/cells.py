@@ -19,8 +19,10 @@ from reland_jax.rankers import (
     ARMS,
     CONTROLS,
     Program,
+    Ranker,
     RankerData,
     ReadBatch,
+    ScenarioRanker,
     Texts,
     controlled,
     create_ranker,
@@ -105,34 +107,34 @@ def train_cell(
     """
     if cell.backbone == ALONE:
         return _alone(prepared, job, seed, workdir)
-    if cell.backbone == CHAIN:
-        labels = tuple(each.name for each in prepared.log.events.schema.labels)
-        config = dataclasses.replace(job.ranker, task="aitm", labels=labels)
-        ranker = create_ranker(config, prepared.schema, ARMS["id"])
-    else:
-        plan = plan_of(job, cell)
-        ranker = create_scenario_ranker(job.ranker, plan, prepared.schema, ARMS["id"])
+    ranker = _ranker(prepared, job, cell)
     texts = controlled(find_control(cell.control), known.texts, job.texts.seed)
-    program = Program(ranker, job.train, ReadBatch(events.gather, prepared.schema))
     arrays = [np.asarray(each) for each in texts if each is not None]
-    plan_part = plan_of(job, cell) if cell.backbone != CHAIN else ranker.config
+    plan = ranker.plan if isinstance(ranker, ScenarioRanker) else cell.backbone
     stamp = fingerprint(
-        "scenarios", _VERSION, prepared.identity, *arrays, job.ranker, plan_part, job.train, seed
+        "scenarios", _VERSION, prepared.identity, *arrays, ranker.config, plan, job.train, seed
     )
-    data = RankerData(prepared.encoded, texts)
-    name = f"{cell.backbone}-{cell.control}-seed{seed}"
-    return train_kept(prepared, program, data, seed, name, stamp, workdir)
+    name, data = f"{cell.backbone}-{cell.control}-seed{seed}", RankerData(prepared.encoded, texts)
+    return train_kept(prepared, _program(prepared, job, ranker), data, seed, name, stamp, workdir)
+
+
+def _ranker(prepared: Prepared, job: ScenarioJob, cell: Cell) -> Ranker:
+    if cell.backbone != CHAIN:
+        return create_scenario_ranker(job.ranker, plan_of(job, cell), prepared.schema, ARMS["id"])
+    labels = tuple(each.name for each in prepared.log.events.schema.labels)
+    config = dataclasses.replace(job.ranker, task="aitm", labels=labels)
+    return create_ranker(config, prepared.schema, ARMS["id"])
+
+
+def _program(prepared: Prepared, job: ScenarioJob, ranker: Ranker) -> Program:
+    return Program(ranker, job.train, ReadBatch(events.gather, prepared.schema))
 
 
 def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> ArmRun:
-    """A model for each scenario, of its rows alone; where there are too few of a class, their rate."""
-    plan = dataclasses.replace(job.scenarios, backbone="one", meta=())
-    ranker = create_scenario_ranker(job.ranker, plan, prepared.schema, ARMS["id"])
-    program = Program(ranker, job.train, ReadBatch(events.gather, prepared.schema))
-    log, data = (
-        prepared.log,
-        RankerData(prepared.encoded, Texts()),
-    )
+    """A model for each scenario, of its rows alone; the mean of all where one has too few of a class."""
+    ranker = _ranker(prepared, job, Cell("one", BACKBONE))
+    program, log = _program(prepared, job, ranker), prepared.log
+    data = RankerData(prepared.encoded, Texts())
     label = log.events.labels[job.ranker.labels[0]]
     reached = np.full((len(log.parts.test), 1), label[log.parts.train].mean(), np.float32)
     rates, parameters, seconds = [], {"table": 0, "dense": 0}, 0.0
@@ -141,7 +143,7 @@ def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> Ar
         own = log.events.scenario.code[log.parts.test] == code
         if not enough or not own.any():
             continue
-        stamp = fingerprint("alone", _VERSION, prepared.identity, job.ranker, plan, job.train, seed, code)
+        stamp = fingerprint("alone", _VERSION, prepared.identity, job.ranker, job.train, seed, code)
         here = prepared._replace(log=log._replace(parts=parts))
         run = train_kept(here, program, data, seed, f"alone-{code}-seed{seed}", stamp, workdir)
         reached[own] = run.reached
@@ -150,14 +152,8 @@ def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> Ar
         parameters = {name: parameters[name] + count for name, count in run.summary["parameters"].items()}
     rows = sum(count for count, _ in rates)
     rate = rows / max(sum(count / each for count, each in rates), 1e-9)
-    summary = {
-        "history": [],
-        "best": -1,
-        "rows_per_second": rate,
-        "seconds": seconds,
-        "parameters": parameters,
-    }
-    return ArmRun(reached, reached, summary)
+    summary = {"history": [], "best": -1, "rows_per_second": rate, "seconds": seconds}
+    return ArmRun(reached, reached, summary | {"parameters": parameters})
 
 
 def _parts_of_scenarios(prepared: Prepared) -> Iterator[tuple[int, Parts]]:

@@ -81,11 +81,6 @@ def tell(
     return Told(about, texts, f"{pool.model} ({pool.provider})", unanswered, pool_ledger(pool, llm, folder))
 
 
-def calls_of(told: Told) -> int:
-    """LLM calls that the journal has seen."""
-    return int(told.ledger.get("requests", 0))
-
-
 def _text_of(scenario: ScenarioFacts, answer: str | NoAnswer) -> str:
     if isinstance(answer, NoAnswer):
         raise RelandError(f"scenario {scenario.name!r} has no usable answer: {answer.why}")

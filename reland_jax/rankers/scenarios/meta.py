@@ -7,6 +7,8 @@ The low-rank form is that of APG (Yan et al., NeurIPS 2022).
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -35,12 +37,9 @@ class MadeOf(nn.Module):
     @nn.compact
     def __call__(self, knowledge: jax.Array) -> jax.Array:
         """``<float32>[B, T]`` -> ``<float32>[B, *shape]``."""
-        numbers = 1
-        for side in self.shape:
-            numbers *= side
         inner = nn.relu(nn.Dense(self.hidden, name="inner")(knowledge))
         init = nn.initializers.variance_scaling(self.scale, "fan_in", "truncated_normal")
-        made = nn.Dense(numbers, kernel_init=init, name="outer")(inner)
+        made = nn.Dense(math.prod(self.shape), kernel_init=init, name="outer")(inner)
         return made.reshape(len(knowledge), *self.shape)
 
 

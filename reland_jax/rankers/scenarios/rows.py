@@ -7,7 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-KNOWN = 2
+from reland_jax.rankers.schema import UNSEEN
+
+KNOWN = UNSEEN + 1
 """The code of the first known scenario."""
 
 
