@@ -25,7 +25,7 @@ from reland_jax.rankers import Texts
 from reland_jax.retrieval import assign_with_cold, profiles
 from reland_jax.seeds import add_texts
 from reland_jax.stages import ASSIGN, ENCODE_USERS, FLOW, ITEMS, LOAD, RATIONALES, SAMPLE_SEEDS, SPLIT
-from reland_jax.stages.encoding import whitened
+from reland_jax.stages.encoding import encode_items, whitened
 from reland_jax.storage import (
     load_array,
     load_interactions,
@@ -91,8 +91,7 @@ def make_texts(log: Log, config: RankerTextsConfig, workdir: Path) -> LogTexts:
     if log.shop is not None:
         return _of_shop(log.shop, *_assigned(made, clicks))
     if log.profiles is not None:
-        items = made.make(ITEMS)
-        own = _own(log, made, items)
+        items, own = made.make(ITEMS), _own(log, made)
         seeds, user, cosine = _assigned(made, clicks)
         _check_written(own[seeds], log.profiles)
         return LogTexts(Texts(items, own[seeds], user, cosine), own, f"an LLM ({log.profiles.name})")
@@ -223,13 +222,14 @@ def _of_shop(world: shop.Shop, seeds: np.ndarray, user: np.ndarray, cosine: np.n
     return LogTexts(Texts(items, own[seeds], user, cosine), own, "the shop, truthfully")
 
 
-def _own(log: Log, made: flow.Made, items: np.ndarray) -> np.ndarray:
+def _own(log: Log, made: flow.Made) -> np.ndarray:
     """The vector of every user's text, ``<float32>[U, T]``; zero without a text."""
     assert log.profiles is not None
     said = read_profiles(log.profiles)
     texts = [said.get(user, "") for user in log.events.ids.users.tolist()]
-    text = made.config.text
-    vectors = encode_texts(texts, text, made.folder(flow.TEXT_CACHE), "texts of users")
+    text, cache = made.config.text, made.folder(flow.TEXT_CACHE)
+    vectors = encode_texts(texts, text, cache, "texts of users")
+    items = encode_items(made[LOAD], made.config, cache)  # as they were read: directions are those of words
     there = np.array([bool(each) for each in texts])[:, None]
     return np.where(there, whitened(vectors, items, text.whiten_rationales), np.float32(0)).astype(np.float32)
 

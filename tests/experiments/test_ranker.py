@@ -171,3 +171,34 @@ def test_split_by_profile_is_of_rows_that_no_text_has_seen() -> None:
     unseen = np.concatenate([parts.valid, parts.test])
     assert (code[unseen] == 1).all() and len(np.unique(unseen)) == 200
     assert 30 < len(parts.valid) < 70
+
+
+@pytest.mark.slow
+def test_texts_by_the_stages_and_by_profiles(log: Log, tmp_path: Path) -> None:
+    """Words of the heuristic, and those of a file, are vectors of one space; every user is given one."""
+    category = log.events.features["category"]
+    said = {
+        "title": np.asarray(category.name)[category.code],
+        "categories": np.asarray(category.name)[category.code],
+    }
+    plain = log._replace(shop=None, item_texts=said)
+    config = RankerTextsConfig(encoder_epochs=1, fraction=0.2, max_tokens=16, directions=8)
+    heuristic = make_texts(plain, config, tmp_path / "heuristic").texts
+    path = tmp_path / "profiles.jsonl"
+    users = log.events.ids.users.tolist()
+    lines = [
+        json.dumps({"user_id": user, "profile": f"likes {at % 7} teas"}) for at, user in enumerate(users)
+    ]
+    path.write_text("\n".join(lines))
+    found = make_texts(plain._replace(profiles=path), config, tmp_path / "profiles")
+    for texts in (heuristic, found.texts):
+        assert texts.items is not None and texts.rationales is not None and texts.seed is not None
+        assert texts.items.shape[1] == texts.rationales.shape[1] == 8
+        assert len(texts.items) == log.events.num_items + 1
+        assert len(texts.seed) == len(users) and texts.seed.min() >= 0
+        assert texts.seed.max() < len(texts.rationales)
+    assert found.own is not None and found.own.shape == (len(users), 8) and found.own.any(1).all()
+    np.testing.assert_array_equal(found.own[0], found.own[7])
+    assert np.abs(found.own[0] - found.own[1]).max() > 1e-3
+    assert found.texts.rationales is not None and heuristic.rationales is not None
+    assert {tuple(row) for row in found.texts.rationales} <= {tuple(row) for row in found.own}
