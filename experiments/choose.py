@@ -52,18 +52,18 @@ from reland_jax.types import NDCG, RelandError, Splits
 from reland_jax.variants import F_ITEM, ID
 
 TASKS = ("sequences", "sets")
-SPARSE = {"ease.form": "sparse", "ease.neighbours": 64, "ease.text_weight": 10.0, "ease.precision": "float32"}
+EXACT = {"ease.form": "exact", "ease.precision": "float64", "ease.text_weight": 300.0}
 NEIGHBOURS = 100
 CLOSE = 0.99
 """Share of the best validation NDCG@10 that is as good."""
 
 MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "sets": {
-        "ease, sparse": ("ease", SPARSE), "ials": ("ials", {}), "ease": ("ease", {}),
+        "ease": ("ease", {}), "ials": ("ials", {}), "ease, exact": ("ease", EXACT),
         "lightgcn": ("lightgcn", {}), "neumf": ("neumf", {}), "ngcf": ("ngcf", {}),
     },
     "sequences": {
-        "ease_recency, sparse": ("ease_recency", SPARSE), "ease_recency": ("ease_recency", {}),
+        "ease_recency": ("ease_recency", {}), "ease_recency, exact": ("ease_recency", EXACT),
         "gru4rec": ("gru4rec", {}), "sasrec": ("sasrec", {}), "duorec": ("duorec", {}),
     },
 }  # fmt: skip

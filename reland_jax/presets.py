@@ -35,6 +35,11 @@ CLOSED_FORM = {
     "fusion.projection": "own", "fusion.gain": None,
 }  # fmt: skip
 
+SPARSE_FORM = {
+    "ease.form": "sparse", "ease.neighbours": 64, "ease.precision": "float32", "ease.text_weight": 10.0,
+    "ease.reading": "phrases",
+}  # fmt: skip
+
 OF_BACKBONE: dict[str, dict[str, Any]] = {
     "neumf": LARGE_BATCHES | SMALL_TEXTS | {
         "model.dropout": 0.1, "train.embedding_l2": 2e-2, "train.patience": 8,
@@ -49,9 +54,13 @@ OF_BACKBONE: dict[str, dict[str, Any]] = {
         "fusion.item_scale": 0.5, "fusion.projection": "shared",
     },
     "duorec": {"model.contrast": 0.03, "train.learning_rate": 2e-3, "train.max_epochs": 100},
-    "ease": CLOSED_FORM | {"ease.regularisation": 50.0, "ease.text_weight": 300.0},
+    "ease": CLOSED_FORM | SPARSE_FORM | {
+        "ease.regularisation": 50.0, "ease.phrase_weight": 0.01, "retrieval.neighbours": 3,
+    },
     "ials": CLOSED_FORM | {"model.dim": 256, "ials.unobserved": 0.01, "ials.text_weight": 10.0},
-    "ease_recency": CLOSED_FORM | {"ease.regularisation": 100.0, "ease.text_weight": 1000.0},
+    "ease_recency": CLOSED_FORM | SPARSE_FORM | {
+        "ease.regularisation": 100.0, "ease.phrase_weight": 0.015, "retrieval.neighbours": 10,
+    },
 }  # fmt: skip
 """Settings in which a backbone differs from the others of its family, by dotted name."""
 

@@ -127,7 +127,8 @@ def fitted(side: str, had: sparse.csr_matrix, settings: dict[str, Any], split: A
     """Runs a side, by its name."""
     regularised = {"ease.regularisation": settings["regularisation"]}
     if side in ("ease here, float64", "ease here, float32"):
-        return here("ease", regularised | {"ease.precision": side[-7:]}, settings, split)
+        changes = {"ease.form": "exact", "ease.precision": side[-7:]}
+        return here("ease", regularised | changes, settings, split)
     if side == "ease here, sparse":
         changes = {"ease.form": "sparse", "ease.neighbours": 64, "ease.precision": "float32"}
         return here("ease", regularised | changes, settings, split)
