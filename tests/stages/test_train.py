@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reland_jax.artefacts import Artefact
 from reland_jax.config import Config, FusionConfig, ModelConfig, RetrievalConfig
 from reland_jax.flow import Made
 from reland_jax.stages import (
@@ -21,6 +22,7 @@ from reland_jax.stages import (
     recommender_of,
     training,
 )
+from reland_jax.stages.texts import PHRASES, PHRASES_BY_COUNTS
 from reland_jax.stages.train import seeds_beside
 from reland_jax.storage import Trained
 from reland_jax.train import ClosedForm, Evaluator, Task
@@ -204,3 +206,20 @@ def test_seed_ids_are_one_hot_for_a_linear_model_and_learned_by_a_deep_one(tmp_p
     learned = trained.params["params"]["fuse"]["rationale"]
     assert learned.shape == made[RATIONALES].shape
     assert (np.asarray(learned) != np.asarray(start)).any()
+
+
+@pytest.mark.parametrize("name", ["reland", *ABLATIONS])
+def test_a_set_of_phrases_is_read_by_every_variant(name: str, tmp_path: Path) -> None:
+    """As many of the phrases as the settings say; counts have phrases of their own."""
+    phrases = np.random.default_rng(0).normal(size=(3, 5, 6)).astype(np.float32)
+    made = world(settings(fusion=FusionConfig(reading="set", phrases=4)), tmp_path, (0, 1, 2))
+    for stage, value in ((PHRASES, phrases), (PHRASES_BY_COUNTS, -phrases)):
+        made.artefacts[stage.name] = Artefact(value, stage.name, 0.0, fresh=False)
+    read = PHRASES_BY_COUNTS if name == "heuristic" else PHRASES
+    assert set(training(made, name, 0).reads) == {SPLIT, ITEMS, read, ASSIGN}
+    task = recommender_of(made, name)
+    assert isinstance(task, Task) and task.model.reads_sets
+    assert task.tables.rationale is not None and task.tables.late is not None
+    assert task.tables.rationale.shape == (3, 4, 6)
+    own = (np.asarray(task.tables.rationale) == phrases[:, :4]).all((1, 2))
+    assert own.all() if name == "reland" else not own.any()
