@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -43,7 +42,8 @@ def scripts(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = ran(*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, at=root)
     assert done.returncode == 0, done.stderr
     libraries = next((root / "venv" / "lib").glob("python*")) / "site-packages"
-    (libraries / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    shared = [each for each in sys.path if each.endswith("site-packages")]
+    (libraries / "shared.pth").write_text("\n".join(shared))
     return python.parent
 
 

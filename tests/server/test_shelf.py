@@ -127,7 +127,5 @@ def test_after_the_start_nothing_is_compiled(bundles: dict[str, Path]) -> None:
                 for count in (1, 2, 8):
                     kind = edition.kind(reader, k, count == 2, wanted if count == 8 else ())
                     assert len(edition.lists(kind, [reader] * count)) == count
-        again = Edition("a", bundles["reland"], limits)
-        again.warm()
     assert not programs.total(), programs
     assert len(edition.lists(edition.kind(long, 1, True, ()), [long] * 30)) == 30
