@@ -81,7 +81,8 @@ def of_recbole(arguments: argparse.Namespace) -> dict[str, Any]:
 
     del sys.argv[1:]  # RecBole reads them
     values = {
-        "data_path": str(arguments.dataset.parent), "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "data_path": str(arguments.dataset.parent),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "reg_weight": REGULARISATION, "show_progress": False, "use_gpu": False, "state": "ERROR",
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
     }  # fmt: skip
