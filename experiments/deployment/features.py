@@ -187,7 +187,7 @@ def _of_users(clicks: Interactions, chosen: np.ndarray) -> Interactions:
 
 
 def _replaced(clicks: Interactions, vectors: np.ndarray) -> dict[str, Stage[Any]]:
-    """The stages of the house that hand on what is at hand."""
+    """The stages of the main job that hand on what is at hand."""
     loaded, splits = Codec(save_interactions, load_interactions), all_for_training(clicks)
     given: list[Stage[Any]] = [
         given_stage(LOAD.name, clicks, loaded, clicks.user, clicks.item),
