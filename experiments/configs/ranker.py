@@ -29,7 +29,11 @@ SMALL: dict[str, Any] = {
 """Sizes for logs of some hundred thousand rows; `RankerConfig` has those of the MaskNet paper."""
 
 OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
-    "shop": {"train": {"validations": 2, "patience": 3}},
+    "shop": {
+        "log": {"shop_rows": 500_000},
+        "ranker": {"dropout": 0.2},
+        "train": {"batch_size": 2048, "validations": 2, "patience": 3},
+    },
     "kuairand-pure": {
         "log": {"longest": 20},
         "ranker": {"dropout": 0.2},
