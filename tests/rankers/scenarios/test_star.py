@@ -103,7 +103,7 @@ def test_a_scenario_that_a_batch_lacks_gets_no_gradient_and_no_nan() -> None:
         found, _ = MODULE.apply({**given, "params": params}, without(2), train=True, mutable=[MOVING])
         return found.sum()
 
-    gradient = jax.grad(loss)(given["params"])
+    gradient = jax.jit(jax.grad(loss))(given["params"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     for name in ("layer_0", "layer_1", "output"):
         assert not np.any(gradient[name]["own_kernel"][2]) and np.any(gradient[name]["own_kernel"][0])
