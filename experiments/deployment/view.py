@@ -24,6 +24,7 @@ PAPER_LEVELS = {
 }
 """Table 5: L1 (least active) to L4; it has no marks of significance."""
 _NAMES = {"ctr": "clicks (CTR)", "ctcvr": "clicks with a conversion (CTCVR)"}
+_PAPERS = {"ctr": "the paper's CTR", "ctcvr": "the paper's CVR"}
 _TITLE = "Deployment day by day"
 
 
@@ -92,7 +93,9 @@ def _by_day(results: DeployResults, task: str) -> Table:
     labels = [
         paper.get("all" if name == "all days" else str(at + 1), MISSING) for at, name in enumerate(segments)
     ]
-    return _beside(f"AUC of {_NAMES[task]} by day", entries, segments, labels, "paper, day 1 to 5")
+    return _beside(
+        f"AUC of {_NAMES[task]} by day", entries, segments, labels, f"{_PAPERS[task]}, days 1 to 5"
+    )
 
 
 def _by_level(results: DeployResults, task: str) -> Table:
@@ -101,7 +104,7 @@ def _by_level(results: DeployResults, task: str) -> Table:
     segments = list(dict.fromkeys(each.segment for each in entries))
     labels = [paper.get(name, MISSING) for name in segments]
     caption = f"AUC of {_NAMES[task]} by the user's activity before the day, all days; L1 is the least active"
-    return _beside(caption, entries, segments, labels, "paper")
+    return _beside(caption, entries, segments, labels, _PAPERS[task])
 
 
 def _beside(
