@@ -95,7 +95,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
         epoch, seconds = f"{row['best_epoch']:g}", f"{row['seconds']:.1f}"
         lines.append((row["change"] or "as configured", f"{mean:.4f}", gain, epoch, seconds))
     seeds = len(rows[0]["valid"])
-    caption = f"Validation NDCG@10, mean of {seeds} training seeds; each row adds to the settings of the last."
+    caption = f"Validation NDCG@10, mean of {seeds} training seeds; each row adds to the last one's settings."
     return Table(caption, ("step", "NDCG@10", "gain", "best epoch", "s/epoch"), lines)
 
 
