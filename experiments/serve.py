@@ -73,7 +73,11 @@ def define_flags() -> None:
         "grace", 0.0, "Seconds from SIGTERM, when /readyz says no, to the end of listening.", 0.0
     )
     flags.DEFINE_float("patience", 30.0, "Seconds that requests in progress are given to finish.", 1.0)
-    flags.DEFINE_bool("borrowed", True, "Show rationales that were written from another user's history.")
+    flags.DEFINE_enum(
+        "borrowed", "step2", ["step2", "all", "none"],
+        "What is shown of rationales written from another user's history: what they recommend (step2), also "
+        "that user's tastes (all), or nothing.",
+    )  # fmt: skip
     define_path("programs", None, "Folder in which compiled programs are kept for the next start.")
 
 

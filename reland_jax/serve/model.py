@@ -29,7 +29,7 @@ from reland_jax.serve.predicting import Predictor
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
 from reland_jax.train import param_shapes
-from reland_jax.types import PADDING_ITEM, Assignment, Ragged, ReasoningPool, RelandError
+from reland_jax.types import PADDING_ITEM, Assignment, Ragged, Rationale, ReasoningPool, RelandError
 from reland_jax.variants import find_variant
 
 if TYPE_CHECKING:
@@ -329,7 +329,17 @@ class Model:
         """
         if nearest is None or self._pool is None:
             return [""] * count
-        return [self._pool.rationales[row].step1 for row in nearest.tolist()]
+        return [said.step1 for _, said in self.rationales(nearest)]
+
+    def rationales(self, rows: np.ndarray) -> list[tuple[int, Rationale]]:
+        """Rationales of the pool, each with the row of the user from whose history it was written.
+
+        Args:
+            rows: ``<int>[n]``, of the pool.
+        """
+        assert self._pool is not None
+        users, said = self._pool.seeds.user, self._pool.rationales
+        return [(int(users[row]), said[row]) for row in rows.tolist()]
 
     def _explained(
         self, name: str, user: int | None, history: Ragged, ranked: Ranked, matched: Assignment | None
@@ -343,13 +353,11 @@ class Model:
         pool, ids = self._pool, self._fitted().interactions.ids.users
         if pool is None or matched is None:
             return ()
-        found = []
-        for row, weight in zip(matched.seed[0].tolist(), matched.cosine[0].tolist(), strict=True):
-            seed, said = int(pool.seeds.user[row]), pool.rationales[row]
-            found.append(
-                MatchedSeed(str(ids[seed]), weight, seed == user, said.step1, said.step2, said.model)
-            )
-        return tuple(found)
+        matches = zip(self.rationales(matched.seed[0]), matched.cosine[0].tolist(), strict=True)
+        return tuple(
+            MatchedSeed(str(ids[seed]), weight, seed == user, said.step1, said.step2, said.model)
+            for (seed, said), weight in matches
+        )
 
     def _evidence(
         self, history: Ragged, ranked: Ranked, matched: Assignment | None

@@ -15,17 +15,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reland_jax.serve import Explanation
+from reland_jax.serve import Explanation, MatchedSeed
 from reland_jax.server import schemas
 from reland_jax.server.batching import Worker
 from reland_jax.server.description import description
-from reland_jax.server.edition import Edition, Filter, Listed, Reader
+from reland_jax.server.edition import Edition, Filter, Listed
 from reland_jax.server.guard import Guard
 from reland_jax.server.limits import Limits
 from reland_jax.server.metering import Meters
 from reland_jax.server.pages import page
 from reland_jax.server.refusals import Refusal, encoded
 from reland_jax.server.shelf import Shelf, Watcher
+from reland_jax.types import Rationale
 
 MOST_FOUND = 50
 """Items that a search gives."""
@@ -34,6 +35,10 @@ SHOWN_HISTORY = 200
 
 Asked = TypeVar("Asked", bound=schemas.Question)
 Answer = dict[str, Any]
+
+
+BORROWED = ("step2", "all", "none")
+"""What may be shown of a rationale of another user: what it recommends, also that user's tastes, nothing."""
 
 
 class Server:
@@ -54,7 +59,7 @@ class Server:
         token: str = "",
         hosts: Sequence[str] = (),
         watch: float = 2.0,
-        borrowed: bool = True,
+        borrowed: str = "step2",
     ) -> None:
         """Reads the bundles. The lifespan of `app` starts and ends the threads.
 
@@ -64,7 +69,8 @@ class Server:
             token: see `Guard`.
             hosts: see `Guard`.
             watch: seconds between two looks for new bundles; 0 looks only when `watcher` is told to.
-            borrowed: whether explanations show rationales that were written from another user's history.
+            borrowed: what is shown of rationales that were written from another user's history, of
+                `BORROWED`.
 
         Raises:
             RelandError: a bundle cannot be used.
@@ -113,7 +119,7 @@ class Server:
             (id(edition), kind), lambda readers: edition.lists(kind, readers), reader
         )
         items = _ranked(edition, found.items[:k], found.scores)
-        told = {"items": items, "explanation": self._sentence(found, reader), "unknown": list(reader.unknown)}
+        told = {"items": items, "explanation": self._sentence(found), "unknown": list(reader.unknown)}
         return _answer(edition, told)
 
     async def _explain(self, request: Request) -> Response:
@@ -123,9 +129,9 @@ class Server:
         told = {
             "history": [_item(label) for label in found.history[-SHOWN_HISTORY:]],
             "rationales": [
-                {"own": seed.is_own, "weight": seed.weight, "step1": seed.step1, "step2": seed.step2}
+                {"own": seed.is_own, "weight": seed.weight, "step1": steps[0], "step2": steps[1]}
                 for seed in found.seeds
-                if seed.is_own or self._borrowed
+                if any(steps := self._shown(seed, seed.is_own))
             ],
             "items": _reasons(found),
             "unknown": list(reader.unknown),
@@ -208,8 +214,18 @@ class Server:
             found.append((field, values))
         return tuple(found)
 
-    def _sentence(self, found: Listed, reader: Reader) -> str:
-        return found.explanation if self._borrowed else ""
+    def _sentence(self, found: Listed) -> str:
+        """The first step that may be shown of the nearest rationale, or ""."""
+        if found.rationale is None:
+            return ""
+        step1, step2 = self._shown(found.rationale, found.is_own)
+        return step1 or step2
+
+    def _shown(self, said: Rationale | MatchedSeed, is_own: bool) -> tuple[str, str]:
+        """Both steps of a rationale, as far as they may be shown to a user."""
+        if is_own or self._borrowed == "all":
+            return said.step1, said.step2
+        return "", said.step2 if self._borrowed == "step2" else ""
 
     async def _alone(self, work: Any, *arguments: Any) -> Any:
         """What is asked of the device for one request, in its turn."""

@@ -16,7 +16,7 @@ from reland_jax.files import checksum
 from reland_jax.serve import BATCH_SIZES, Explanation, Ranked, Reland
 from reland_jax.server.limits import Limits
 from reland_jax.server.refusals import Refusal
-from reland_jax.types import PADDING_ITEM, Ragged, RelandError
+from reland_jax.types import PADDING_ITEM, Ragged, Rationale, RelandError
 
 SHORT_LIST = 10
 """Lists of up to so many items have programs of their own; the others are as long as allowed."""
@@ -72,12 +72,14 @@ class Listed(NamedTuple):
     Attributes:
         items: numbers, best first.
         scores: of the model.
-        explanation: first step of the nearest rationale, or "".
+        rationale: the nearest one; None where none are read.
+        is_own: whether it was written from this user's own history.
     """
 
     items: list[int]
     scores: list[float]
-    explanation: str
+    rationale: Rationale | None = None
+    is_own: bool = False
 
 
 class Edition:
@@ -197,7 +199,18 @@ class Edition:
                 _ragged(readers), count, exclude_seen=kind.exclude_seen, allowed=allowed
             )
             nearest = None if matched is None else matched.seed[:, 0]
-        return _listed(ranked, self.model.first_steps(nearest, len(readers)))
+        return self._listed(ranked, readers, nearest)
+
+    def _listed(self, ranked: Ranked, readers: Sequence[Reader], nearest: np.ndarray | None) -> list[Listed]:
+        used = (ranked.item != PADDING_ITEM).sum(axis=1).tolist()
+        rows = zip(used, ranked.item.tolist(), ranked.score.tolist(), strict=True)
+        listed = [Listed(items[:count], scores[:count]) for count, items, scores in rows]
+        if nearest is None:
+            return listed
+        found = zip(listed, readers, self.model.rationales(nearest), strict=True)
+        return [
+            each._replace(rationale=said, is_own=seed == reader.row) for each, reader, (seed, said) in found
+        ]
 
     @property
     def _longest(self) -> int:
@@ -235,9 +248,3 @@ def _ragged(readers: Sequence[Reader]) -> Ragged:
     lengths = [len(reader.history) for reader in readers]
     items = [number for reader in readers for number in reader.history]
     return Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.array(items, np.int32))
-
-
-def _listed(ranked: Ranked, sentences: Sequence[str]) -> list[Listed]:
-    used = (ranked.item != PADDING_ITEM).sum(axis=1).tolist()
-    rows = zip(used, ranked.item.tolist(), ranked.score.tolist(), sentences, strict=True)
-    return [Listed(items[:count], scores[:count], said) for count, items, scores, said in rows]

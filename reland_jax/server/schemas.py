@@ -79,7 +79,7 @@ class RecommendAnswer(_Answer):
     """A list, best first."""
 
     items: list[Listed]
-    explanation: str = Field(description="First step of the nearest rationale; empty without rationales.")
+    explanation: str = Field(description="What the nearest rationale says; empty without rationales.")
     unknown: list[str] = Field(description="Items of the request that the model does not know.")
 
 
@@ -88,8 +88,8 @@ class RationaleAnswer(BaseModel):
 
     own: bool = Field(description="Whether it was written from this user's own history.")
     weight: float = Field(description="How like the two users are, at most 1.")
-    step1: str
-    step2: str
+    step1: str = Field(description="Tastes; empty where another user's are not shown.")
+    step2: str = Field(description="What an LLM recommends.")
 
 
 class Reason(Listed):

@@ -64,7 +64,9 @@ def test_it_answers_what_the_api_answers(bundles: dict[str, Path]) -> None:
     rows = known.json()["items"]
     assert [row["item"] for row in rows] == table["item"] and [row["rank"] for row in rows] == table["rank"]
     assert [row["title"] for row in rows] == table["title"]
-    assert known.json()["explanation"] == table["explanation"][0] and known.json()["model"] == "reland"
+    nearest = model.explain("u1").seeds[0]
+    assert table["explanation"][0] == nearest.step1 and not nearest.is_own
+    assert known.json()["explanation"] == nearest.step2 and known.json()["model"] == "reland"
     of_id = Reland.load(bundles["id"]).recommend_from_history(["i1", "i2"], 2, filter=wanted)
     assert [row["item"] for row in new.json()["items"]] == of_id["item"].to_pylist()
     assert (new.json()["unknown"], new.json()["model"]) == (["nothing"], "id")
@@ -244,11 +246,29 @@ def test_another_name_of_this_machine_is_refused(bundles: dict[str, Path]) -> No
     assert using({"a": bundles["id"]}, ask, hosts=hosts) == [200, 200, 200, 200, 421, 421, 421]
 
 
+def test_of_another_user_only_what_is_recommended_is_shown(bundles: dict[str, Path]) -> None:
+    """The second and the fourth user are seed users; the first has borrowed rationales alone."""
+    asked = [("/explain", {"user": "u0"}), ("/explain", {"user": "u1"})]
+    asked += [("/recommend", {"user": "u0"}), ("/recommend", {"user": "u1"})]
+    model = Reland.load(bundles["reland"])
+    other, seed = model.explain("u0").seeds, model.explain("u1").seeds
+    for borrowed in ("step2", "all"):
+        found = answers({"a": bundles["reland"]}, *asked, borrowed=borrowed)
+        of_other, of_seed = (each.json()["rationales"] for each in found[:2])
+        assert [one["step1"] for one in of_other] == [one.step1 * (borrowed == "all") for one in other]
+        assert [one["step2"] for one in of_other] == [one.step2 for one in other]
+        assert [one["step1"] for one in of_seed] == [
+            one.step1 * (one.is_own or borrowed == "all") for one in seed
+        ]
+        nearest = [seeds[0].step1 if borrowed == "all" else seeds[0].step2 for seeds in (other, seed)]
+        assert [each.json()["explanation"] for each in found[2:]] == nearest
+
+
 def test_borrowed_rationales_can_be_kept_back(bundles: dict[str, Path]) -> None:
     """The second and the fourth user are seed users; the first has borrowed ones alone."""
     asked = [("/explain", {"user": f"u{row}"}) for row in range(4)]
     asked += [("/recommend", {"user": "u0"}), ("/recommend", {"user": "u1"})]
-    *found, borrowed, own = answers({"a": bundles["reland"]}, *asked, borrowed=False)
+    *found, borrowed, own = answers({"a": bundles["reland"]}, *asked, borrowed="none")
     assert [[each["own"] for each in answer.json()["rationales"]] for answer in found] == [
         [],
         [True],

@@ -80,7 +80,7 @@ def test_lists_are_those_of_the_api(bundles: dict[str, Path]) -> None:
         table = model.recommend(user, 3).to_pydict()
         assert [edition.item_ids[number - 1] for number in found.items[:3]] == table["item"]
         assert found.scores[:3] == pytest.approx(table["score"], rel=1e-5)
-        assert {found.explanation} == set(table["explanation"])
+        assert {found.rationale.step1} == set(table["explanation"])
     wanted = (("brand", ("Quellin",)),)
     histories = [["i1", "i2"], ["i3", "no such", "i6", "i1"]]
     readers = [edition.reader(None, items) for items in histories]
