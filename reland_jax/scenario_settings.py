@@ -39,7 +39,7 @@ class ScenarioConfig:
     )  # fmt: skip
     gate_width: int = _setting(64, "epnet, ppnet, pepnet: hidden units of a gate", low=1)
     momentum: float = _setting(
-        0.99, "star: share of the moving statistics that a step keeps, once there were enough", low=0, high=1
+        0.9, "star: share of the moving statistics that a step keeps, once there were enough", low=0, high=1
     )
     auxiliary: tuple[int, ...] = _setting((32,), "star: hidden layers of the auxiliary network", low=1)
     meta: tuple[str, ...] = _setting((), "levels with meta layers, of user and scenario; empty: none")
