@@ -110,6 +110,7 @@ WINGS = ("pool_store", "rankers", "scale", "serve", "server")
 
 FAMILIES: dict[str, set[str]] = {
     "grid": set(),
+    "analysis": {"grid"},
     "ranking": set(),
     "scenario_grid": {"ranking"},
     "deployment": {"ranking"},
@@ -120,6 +121,9 @@ FAMILIES: dict[str, set[str]] = {
     "speed": {"scaling"},
 }
 """Folders of experiments/ with what several commands, or one long one, need; others that each may import."""
+
+COMPOSES = {"paper": {"table2", "seed_count"}}
+"""Commands that are made of other commands, and of which."""
 
 ONLY_IN = {"jraph": {"models"}}
 """Outside libraries that are kept behind one room, so that they can be replaced."""
@@ -317,7 +321,8 @@ def _place(name: str) -> str:
 def _below(place: str) -> set[str]:
     if place in ("harness", "configs"):
         return {"harness"}
-    return {"harness", "configs", *(FAMILIES[place] if place in FAMILIES else {"run", *FAMILIES})}
+    commands = {"run", *FAMILIES, *COMPOSES.get(place, ())}
+    return {"harness", "configs", *(FAMILIES[place] if place in FAMILIES else commands)}
 
 
 def outside_imports(root: Path, folder: str) -> Iterator[tuple[Path, Import, str]]:

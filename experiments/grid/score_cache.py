@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.grid.plan import Cell
+from experiments.grid.plan import Cell, Key
 from reland_jax.files import written_aside
 from reland_jax.records import to_plain
 from reland_jax.types import RelandError
@@ -48,14 +48,18 @@ class ScoreCache:
             RelandError: a file that cannot be read.
         """
         path = self._file(cell)
-        if not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(str(arrays["about"]))
-                return _scores(about, dict(arrays)) if about["origin"] == origin else None
-        except _DAMAGE as error:
-            raise RelandError(f"{path}: cannot be read ({error}); remove it to train again") from error
+        return _read(path, origin) if path.is_file() else None
+
+    def as_kept(self, key: Key, variant: str) -> dict[int, Scores]:
+        """Training seed -> the scores that were kept, whatever settings and data they are of.
+
+        Raises:
+            RelandError: a file that cannot be read.
+        """
+        start = f"{Path(key[0]).name}_{key[1]}_{variant}_seed"
+        places = {path.stem.removeprefix(start): path for path in self._folder.glob(f"{start}*.npz")}
+        found = {int(seed): _read(path) for seed, path in places.items() if seed.isdecimal()}
+        return {seed: scores for seed in sorted(found) if (scores := found[seed]) is not None}
 
     def keep(self, cell: Cell, origin: str, scores: Scores) -> None:
         """Writes the scores of a cell aside, then renames them."""
@@ -69,6 +73,18 @@ class ScoreCache:
     def _file(self, cell: Cell) -> Path:
         dataset = Path(cell.dataset).name
         return self._folder / f"{dataset}_{cell.backbone}_{cell.variant}_seed{cell.seed}.npz"
+
+
+def _read(path: Path, origin: str | None = None) -> Scores | None:
+    """The scores in a file; None if they are of another origin than the given one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            if origin is not None and about["origin"] != origin:
+                return None
+            return _scores(about, dict(arrays))
+    except _DAMAGE as error:
+        raise RelandError(f"{path}: cannot be read ({error}); remove it to train again") from error
 
 
 def _scores(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Scores:

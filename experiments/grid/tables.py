@@ -200,7 +200,7 @@ def dataset_tables(table: GridSummary, dataset: str) -> list[Table]:
     made = [_scores(groups, variants, metric) for metric in COMPARED]
     if any(group.comparisons for group in groups):
         made += [_gains(groups, table.datasets[dataset].mean_gains, metric) for metric in COMPARED]
-    if RELAND.name in variants:
+    if any(group.levels for group in groups):
         made.append(_levels(groups))
     made += [_trainings(groups, variants), _per_seed(groups, variants)]
     if any(group.comparisons for group in groups):
@@ -347,7 +347,8 @@ def _star(test: Judged | None) -> str:
 
 def _writers(groups: Sequence[JudgedGroup]) -> str:
     models = list(dict.fromkeys(model for group in groups for model in group.pool.models))
-    return f"The paper's rationales come from ChatGPT-3.5, these from {', '.join(models)}."
+    writers = ", ".join(models) or "unknown writers"
+    return f"The paper's rationales come from ChatGPT-3.5, these from {writers}."
 
 
 def _figure(value: float | None, form: str = ".4f") -> str:

@@ -17,6 +17,8 @@ MARKS = {
     "seeds_growth.json": b'{\n "setup": ',
     "report.html": b"<title>ReLand: ",
     "table2.html": b"<title>ReLand: ",
+    "paper.json": b'{\n "claims": ',
+    "paper.html": b"<title>ReLand: ",
     "deploy.json": b'{\n "deployment": ',
     "deploy.html": b"<title>ReLand: ",
     "ranker.json": b'{\n "log": ',

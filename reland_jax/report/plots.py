@@ -130,6 +130,40 @@ def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) ->
     return _finish(figure, axes, drawn, "curves", "Validation NDCG at 10 per epoch, one line per variant")
 
 
+def share_curves(
+    shares: Sequence[float],
+    values: Sequence[Sequence[float]],
+    flat: Sequence[float],
+    tokens: Sequence[float],
+    name: str = "shares",
+) -> str:
+    """NDCG@10 by the share of users who are seed users (paper, Fig. 6).
+
+    Args:
+        shares: ascending, in (0, 1].
+        values: of each share, NDCG@10 with every training seed.
+        flat: NDCG@10 of `f_item` with every training seed, drawn as a flat line.
+        tokens: of each share, in millions, on an axis of their own.
+        name: of the drawing, for several on one page.
+    """
+    figure, axes = _new_figure("seed users, % of all users", "NDCG@10")
+    percent = [100 * share for share in shares]
+    means = [float(np.mean(each)) for each in values]
+    axes.fill_between(percent, [min(v) for v in values], [max(v) for v in values], color=_BLUE, alpha=0.25)
+    axes.plot(percent, means, "o-", color=_BLUE, markersize=5, label="reland")
+    axes.axhline(float(np.mean(flat)), color=_GREY, linewidth=1.8, label="f_item")
+    axes.set_xscale("log")
+    _plain_log_ticks(axes)
+    other = axes.twinx()
+    other.plot(percent, tokens, ":", color=_ORANGE, linewidth=1.8)
+    other.set_ylabel("million tokens", color=_INK, fontsize=_POINTS)
+    other.tick_params(colors=_INK, labelsize=_POINTS)
+    other.patch.set_visible(False)
+    other.spines[["top", "left", "bottom"]].set_visible(False)
+    axes.plot([], [], ":", color=_ORANGE, label="tokens")
+    return _finish(figure, axes, True, name, "NDCG at 10 and tokens by share of seed users")
+
+
 def cosine_histogram(assignment: Assignment, seeds: SeedSet) -> str:
     """Histogram of users by their cosine to the matched seed; seed users are counted apart."""
     figure, axes = _new_figure("cosine to the matched seed user", "users")

@@ -1,0 +1,285 @@
+r"""The paper's evidence by one command: its tables, figures and claims, each with a verdict by rule.
+
+    python -m experiments.paper --workdir=DIR [--parts=table1,table2,figure6,cost] \
+        [--datasets=amazon-beauty,amazon-sports,ml-1m] [--backbones=...] [--seeds=5] \
+        [--pools=DATASET=PATH,...] [--set=section.key=value ...] [--cells=FOLDER] [--curves=FOLDER] \
+        [--finished_only] [--seconds_per_inference=S]
+
+Parts are those of PARTS, each made of a command that exists: table2 by `experiments.table2`, figure6 by
+`experiments.seed_count`. What is finished is read back, so the same command continues after a stop. With
+--finished_only nothing is trained: Table 2, its pooled tests and the verdicts come from the scores in
+--cells, and Figure 6 from the files seed_count_*.json in --curves, in a minute and without the data. Writes
+DIR/paper.json and DIR/paper.html. docs/paper.md has the plan of comparisons and the rules of the verdicts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from absl import flags
+
+from experiments.harness import command_line
+from experiments.harness.command_line import define_path, required_path
+from experiments.harness.programs import keep_programs_of
+from experiments.harness.written import check_own
+from reland_jax.config import BACKBONES, nearest_name
+from reland_jax.types import RelandError
+from reland_jax.variants import BY_NAME
+
+if TYPE_CHECKING:
+    from experiments.analysis.findings import Part
+    from experiments.grid.scores import GroupPool
+    from experiments.grid.summary import GridSummary
+    from reland_jax.config import Config
+    from reland_jax.report.paper import DataFigures
+
+DATASETS = ("amazon-beauty", "amazon-sports", "ml-1m")
+COMPARED = (*BACKBONES, "ease", "ials")
+"""The paper's backbones, and the linear models that are worth having beside them."""
+OF_FIGURES = ("neumf", "sasrec")
+"""The backbones of the paper's figures, one for each of its two scenarios."""
+
+
+class Asked(NamedTuple):
+    """What the command was asked for.
+
+    Attributes:
+        workdir: folder of artefacts and results.
+        datasets: names or paths.
+        backbones: of Table 2.
+        seeds: training seeds 0, 1, ... up to this many.
+        pools: "DATASET=PATH", files of rationales.
+        changes: "section.key=value", for every training.
+        cells: folder of the scores of finished cells.
+        curves: folder of results of `experiments.seed_count`; None for those in `workdir` alone.
+        finished_only: train nothing.
+        seconds: measured for an inference; None where nothing was measured.
+    """
+
+    workdir: Path
+    datasets: Sequence[str] = DATASETS
+    backbones: Sequence[str] = COMPARED
+    seeds: int = 5
+    pools: Sequence[str] = ()
+    changes: Sequence[str] = ()
+    cells: Path | None = None
+    curves: Path | None = None
+    finished_only: bool = False
+    seconds: float | None = None
+
+    def configs(self, backbones: Sequence[str], variants: Sequence[str]) -> dict[tuple[str, str], Config]:
+        """Settings of trainings, checked."""
+        from experiments.grid.plan import plan
+
+        return plan(self.datasets, backbones, variants, self.seeds, self.pools, self.changes)
+
+
+class Results:
+    """What several parts need, made once."""
+
+    def __init__(self, asked: Asked) -> None:
+        """Nothing is made yet."""
+        self.asked = asked
+        self._grid: GridSummary | None = None
+
+    def grid(self) -> GridSummary:
+        """Table 2: trained, or, with `finished_only`, from kept cells.
+
+        Raises:
+            RelandError: bad data or settings; nothing is kept.
+        """
+        if self._grid is None:
+            self._grid = self._kept() if self.asked.finished_only else self._trained()
+        return self._grid
+
+    def _kept(self) -> GridSummary:
+        from experiments.analysis.kept import kept_groups
+        from experiments.analysis.quality import grid_of
+        from reland_jax.results import environment
+
+        folder = self.cells
+        groups = kept_groups(folder, self.asked.datasets)
+        if not groups:
+            raise RelandError(
+                f"{folder}: there are no scores of {', '.join(self.asked.datasets)}; name their folder by "
+                "--cells, or run without --finished_only"
+            )
+        return grid_of(groups, environment())
+
+    def _trained(self) -> GridSummary:
+        from experiments import table2
+
+        asked = self.asked
+        configs = asked.configs(asked.backbones, list(BY_NAME))
+        keep_programs_of(configs.values(), asked.workdir)
+        return table2.run(configs, asked.workdir / "table2", self.cells)
+
+    @property
+    def cells(self) -> Path:
+        """Folder of the scores of finished cells."""
+        return self.asked.cells or self.asked.workdir / "cells"
+
+    def counts(self) -> dict[str, DataFigures]:
+        """Users, items and interactions of the data sets that are here."""
+        from reland_jax.data import load_interactions, statistics
+        from reland_jax.data.finding import locate
+        from reland_jax.presets import preset
+        from reland_jax.report.paper import DataFigures
+
+        found = {}
+        for name in self.asked.datasets:
+            config = preset(name, "sasrec").data
+            try:
+                locate(config)
+            except RelandError:
+                if self.asked.finished_only:
+                    continue
+                raise
+            figures = statistics(load_interactions(config))
+            found[Path(name).name] = DataFigures(*(int(figures[one]) for one in DataFigures._fields))
+        return found
+
+    def pools(self) -> dict[str, GroupPool]:
+        """Data set -> its pool."""
+        return {group.dataset: group.pool for group in self.grid().groups}
+
+
+def table1(results: Results) -> Part:
+    """The data sets."""
+    from experiments.analysis.datasets import datasets
+
+    return datasets([Path(name).name for name in results.asked.datasets], results.counts())
+
+
+def table2(results: Results) -> Part:
+    """Backbones, variants and what the words are worth."""
+    from experiments.analysis.quality import quality
+
+    grid = results.grid()
+    if not results.asked.finished_only:
+        return quality(grid)
+    return quality(grid, [
+        f"The scores are those kept in {results.cells.name}, taken as they are: they may be of earlier "
+        "settings and of an earlier version of the program; levels of activity need the data."
+    ])  # fmt: skip
+
+
+def figure6(results: Results) -> Part:
+    """How many seed users."""
+    from experiments.analysis.seed_numbers import seed_numbers
+
+    if not results.asked.finished_only:
+        return seed_numbers([_seed_count(results.asked, *key) for key in _figure_keys(results.asked)], {})
+    found, missing = [], {}
+    for name in (Path(one).name for one in results.asked.datasets):
+        curves = _kept_curves(results.asked, name)
+        found += curves
+        if not curves:
+            missing[name] = f"no result of experiments.seed_count --validate for {name} is kept"
+    return seed_numbers(found, missing)
+
+
+def _figure_keys(asked: Asked) -> list[tuple[str, str]]:
+    return [(dataset, backbone) for dataset in asked.datasets for backbone in OF_FIGURES]
+
+
+def _seed_count(asked: Asked, dataset: str, backbone: str) -> dict[str, Any]:
+    from experiments import seed_count
+    from experiments.seed_counts.options import Options
+
+    config = asked.configs([backbone], list(BY_NAME))[dataset, backbone]
+    options = Options(validate=True, test=True, seeds=asked.seeds)
+    return seed_count.run(config, asked.workdir / "figure6" / f"{Path(dataset).name}-{backbone}", options)
+
+
+def _kept_curves(asked: Asked, name: str) -> list[dict[str, Any]]:
+    """Results of `experiments.seed_count` of a data set, with trainings."""
+    from reland_jax.files import read_json
+
+    paths = sorted(asked.workdir.glob(f"figure6/{name}-*/seed_count.json"))
+    if asked.curves:
+        paths += sorted(asked.curves.glob("seed_count_*.json"))
+    found = [read_json(path) for path in paths]
+    return [each for each in found if each["data"] == name and "validation" in each]
+
+
+def cost(results: Results) -> Part:
+    """What an LLM is asked."""
+    from experiments.analysis.cost import cost as ledger_of
+
+    names = [Path(name).name for name in results.asked.datasets]
+    return ledger_of(names, results.counts(), results.pools(), results.asked.seconds)
+
+
+PARTS: Mapping[str, Callable[[Results], Part]] = {
+    "table1": table1,
+    "table2": table2,
+    "figure6": figure6,
+    "cost": cost,
+}
+"""The parts by name, in the order of the page."""
+
+
+def run(asked: Asked, parts: Sequence[str] = tuple(PARTS)) -> dict[str, Any]:
+    """Makes the parts and writes the page.
+
+    Args:
+        asked: what to compare.
+        parts: names of `PARTS`.
+
+    Returns:
+        The content of paper.json.
+
+    Raises:
+        RelandError: an unknown part (the nearest is named), bad data or settings; with `finished_only` also
+            where nothing is kept.
+    """
+    from experiments.analysis.view import write_view
+    from experiments.harness.about import about
+    from reland_jax.results import environment
+
+    for name in parts:
+        if name not in PARTS:
+            raise RelandError(f"--parts: {name!r} is not known; {nearest_name(name, tuple(PARTS))}")
+    check_own(asked.workdir, "paper.json", "paper.html")
+    asked.workdir.mkdir(parents=True, exist_ok=True)
+    results = Results(asked)
+    made = [PARTS[name](results) for name in PARTS if name in parts]
+    return write_view(asked.workdir, made, {**environment(), **about(asked.workdir)})
+
+
+def define_flags() -> None:
+    """Registers the flags; not at import, since other commands have some of the same names."""
+    required_path("workdir", "Folder of artefacts and results.")
+    flags.DEFINE_list("parts", list(PARTS), "Parts to make.")
+    flags.DEFINE_list("datasets", list(DATASETS), "Data sets: known names or paths.")
+    flags.DEFINE_list("backbones", list(COMPARED), "Backbones of Table 2.")
+    flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
+    flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
+    flags.DEFINE_multi_string("set", [], "section.key=value, for every training; can be repeated.")
+    define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
+    define_path("curves", "", "Folder of kept results of experiments.seed_count, seed_count_*.json.")
+    flags.DEFINE_bool("finished_only", False, "Train nothing: the page of what is kept.")
+    flags.DEFINE_float("seconds_per_inference", None, "Measured for an inference of the LLM.", lower_bound=0)
+
+
+def main() -> None:
+    """Runs the command."""
+    given = flags.FLAGS
+    # Imported here, so that a mistake in a flag is reported without waiting for jax.
+    from reland_jax.mesh import join_processes
+
+    join_processes(os.environ)
+    asked = Asked(
+        Path(given.workdir), given.datasets, given.backbones, given.seeds, given.pools, given.set,
+        Path(given.cells) if given.cells else None, Path(given.curves) if given.curves else None,
+        given.finished_only, given.seconds_per_inference,
+    )  # fmt: skip
+    run(asked, given.parts)
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
