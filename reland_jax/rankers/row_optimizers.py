@@ -1,12 +1,14 @@
 """Optimisers of a table of embeddings that touch the rows of a step alone.
 
 A step of Adam on all parameters reads and writes the whole table and two more of its size, for a few thousand
-rows that the batch reads. These functions are given the rows, and the gradient of each lookup.
+rows that the batch reads. These functions are given the rows, and the gradient of each lookup. What they read
+and write never grows beyond the lookups of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +42,10 @@ class RowOptimizer(NamedTuple):
     update: Callable[[jax.Array, RowState, jax.Array, jax.Array], tuple[jax.Array, RowState]]
 
 
+Change = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...]], tuple[jax.Array, tuple[jax.Array, ...]]]
+"""(number of the step, gradients ``<float32>[r, k]``, their moments) -> what is added, new moments."""
+
+
 def row_wise_adagrad(learning_rate: float, epsilon: float = 1e-8, initial: float = 0.0) -> RowOptimizer:
     """Adagrad with one number per row, ``s += mean(g^2)``, ``row -= rate g / (sqrt(s) + epsilon)``.
 
@@ -52,17 +58,14 @@ def row_wise_adagrad(learning_rate: float, epsilon: float = 1e-8, initial: float
     def init(table: jax.Array) -> RowState:
         return RowState(jnp.zeros((), jnp.int32), (jnp.full(len(table), initial, table.dtype),))
 
-    def update(
-        table: jax.Array, state: RowState, index: jax.Array, gradients: jax.Array
-    ) -> tuple[jax.Array, RowState]:
-        rows, summed = summed_by_row(index, gradients, len(table))
-        (squares,) = state.moments
-        grown = squares.at[rows].get(**_OUTSIDE_IS_ZERO) + jnp.mean(summed**2, -1)
-        steps = -learning_rate * summed / (jnp.sqrt(grown) + epsilon)[:, None]
-        kept = RowState(state.step + 1, (squares.at[rows].set(grown, mode="drop"),))
-        return table.at[rows].add(steps, mode="drop"), kept
+    def change(
+        step: jax.Array, gradient: jax.Array, moments: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        del step
+        grown = moments[0] + jnp.mean(gradient**2, -1)
+        return -learning_rate * gradient / (jnp.sqrt(grown) + epsilon)[:, None], (grown,)
 
-    return RowOptimizer(init, update)
+    return RowOptimizer(init, partial(_update, change))
 
 
 def lazy_adam(
@@ -83,20 +86,45 @@ def lazy_adam(
     def init(table: jax.Array) -> RowState:
         return RowState(jnp.zeros((), jnp.int32), (jnp.zeros_like(table), jnp.zeros_like(table)))
 
-    def update(
-        table: jax.Array, state: RowState, index: jax.Array, gradients: jax.Array
-    ) -> tuple[jax.Array, RowState]:
-        rows, summed = summed_by_row(index, gradients, len(table))
-        first, second = (moment.at[rows].get(**_OUTSIDE_IS_ZERO) for moment in state.moments)
-        first, second = b1 * first + (1 - b1) * summed, b2 * second + (1 - b2) * summed**2
-        step = state.step + 1
+    def change(
+        step: jax.Array, gradient: jax.Array, moments: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        first, second = moments
+        first, second = b1 * first + (1 - b1) * gradient, b2 * second + (1 - b2) * gradient**2
         corrected = first / (1 - b1**step), second / (1 - b2**step)
-        steps = -learning_rate * corrected[0] / (jnp.sqrt(corrected[1]) + epsilon)
-        moments = zip(state.moments, (first, second), strict=True)
-        kept = tuple(moment.at[rows].set(new, mode="drop") for moment, new in moments)
-        return table.at[rows].add(steps, mode="drop"), RowState(step, kept)
+        return -learning_rate * corrected[0] / (jnp.sqrt(corrected[1]) + epsilon), (first, second)
 
-    return RowOptimizer(init, update)
+    return RowOptimizer(init, partial(_update, change))
+
+
+def _update(
+    change: Change, table: jax.Array, state: RowState, index: jax.Array, gradients: jax.Array
+) -> tuple[jax.Array, RowState]:
+    """`RowOptimizer.update` by what a step changes of the rows that it reads."""
+    step = state.step + 1
+    # A table with no more rows than the step has lookups is gone through as a whole: finding the distinct
+    # rows, which needs a sort, takes longer. The numbers are the same.
+    if len(table) <= len(index):
+        summed, is_read = _summed_of_all(index, gradients, len(table))
+        added, moments = change(step, summed, state.moments)
+        kept = tuple(_where(is_read, *both) for both in zip(moments, state.moments, strict=True))
+        return table + _where(is_read, added, jnp.zeros_like(table)), RowState(step, kept)
+    rows, summed = summed_by_row(index, gradients, len(table))
+    added, moments = change(step, summed, tuple(m.at[rows].get(**_OUTSIDE_IS_ZERO) for m in state.moments))
+    both = zip(state.moments, moments, strict=True)
+    kept = tuple(moment.at[rows].set(new, mode="drop") for moment, new in both)
+    return table.at[rows].add(added, mode="drop"), RowState(step, kept)
+
+
+def _summed_of_all(index: jax.Array, gradients: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+    """Of every row of the table the sum of its gradients ``<float32>[R, k]``, and whether it is read."""
+    counted = jnp.pad(gradients, ((0, 0), (0, 1)), constant_values=1)
+    summed = jnp.zeros((num_rows, counted.shape[1]), gradients.dtype).at[index].add(counted, mode="drop")
+    return summed[:, :-1], summed[:, -1] > 0
+
+
+def _where(is_read: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(is_read.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def summed_by_row(index: jax.Array, gradients: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:

@@ -52,6 +52,14 @@ def adam_by_loops() -> np.ndarray:
     return table
 
 
+def padded(step: int, lookups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index and gradients of a step, with further lookups that are outside."""
+    index, gradients = np.full(lookups, 2**31 - 1, np.int32), np.ones((lookups, WIDTH))
+    index[:4], gradients[:4] = INDEX[step], GRADIENTS[step]
+    return index, gradients
+
+
+@pytest.mark.parametrize("lookups", [4, ROWS])
 @pytest.mark.parametrize(
     ("optimizer", "by_loops"),
     [
@@ -59,15 +67,28 @@ def adam_by_loops() -> np.ndarray:
         (lazy_adam(RATE, 0.8, 0.9, EPSILON), adam_by_loops),
     ],
 )
-def test_rows_move_as_in_the_loops(optimizer: RowOptimizer, by_loops: Loop) -> None:
+def test_rows_move_as_in_the_loops(optimizer: RowOptimizer, by_loops: Loop, lookups: int) -> None:
     with jax.enable_x64(True):
         update, table = jax.jit(optimizer.update), jnp.asarray(TABLE)
         state = optimizer.init(table)
         for step in range(STEPS):
-            table, state = update(table, state, INDEX[step], GRADIENTS[step])
+            table, state = update(table, state, *padded(step, lookups))
     np.testing.assert_allclose(table, by_loops(), rtol=1e-10, atol=1e-12)
     np.testing.assert_array_equal(np.asarray(table)[[2, 4]], TABLE[[2, 4]])
     assert int(state.step) == STEPS
+
+
+@pytest.mark.parametrize("optimizer", [row_wise_adagrad(RATE), lazy_adam(RATE)])
+def test_a_small_table_gone_through_as_a_whole_has_the_same_bits(optimizer: RowOptimizer) -> None:
+    rng = np.random.default_rng(2)
+    index, gradients = rng.integers(0, 9, 40).astype(np.int32), rng.normal(size=(40, WIDTH))
+    small, found = jnp.asarray(rng.normal(size=(9, WIDTH)), jnp.float32), []
+    for table in (small, jnp.pad(small, ((0, 40), (0, 0)))):
+        state = optimizer.init(table)
+        after, state = jax.jit(optimizer.update)(table, state, index, jnp.asarray(gradients, jnp.float32))
+        found.append([np.asarray(leaf)[:9] for leaf in (after, *state.moments)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_lazy_adam_is_adam_where_every_step_reads_every_row() -> None:
