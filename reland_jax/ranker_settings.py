@@ -115,6 +115,13 @@ class LogConfig:
         (), "shop: share of the impressions of each scenario; empty: three alike", above=0
     )
     shop_specific: float = _setting(0.0, "shop: how much scenarios of another style differ", low=0)
+    shop_tastes: int = _setting(
+        0, "shop: groups of users with the same favourites; 0: every user has its own",
+        low=0, high=66, added=True,
+    )  # fmt: skip
+    shop_alone: float = _setting(
+        0.1, "shop: share of users in no group, with favourites of their own", low=0, high=1, added=True
+    )
     scenarios: tuple[str, ...] = _setting((), "scenarios that are read; empty: all", names=True)
 
 

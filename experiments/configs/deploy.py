@@ -8,6 +8,7 @@ schema `--config.log.schema` names.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import ml_collections
@@ -16,16 +17,22 @@ from experiments.configs.ranker import SECOND_LABEL, SMALL
 from experiments.harness.settings import for_flags
 from reland_jax.deploy_settings import DeployJob
 
-OF_LOG: dict[str, dict[str, dict[str, Any]]] = {
+OF_LOG: dict[str, dict[str, Any]] = {
     # The shop's clicks have no order, from which sasrec could learn.
-    "shop": {"rhythm": {"encoder": "lightgcn"}},
+    # How users, tastes and days were chosen: docs/deploy.md.
+    "shop": {
+        "log": {"shop_users": 1000, "shop_tastes": 6, "shop_strength": 2.5},
+        "rhythm": {"encoder": "lightgcn", "warm_days": 7},
+        "trial": {"visits": 5.0},
+        "arms": ("f_item", "reland", "seed_id", "permuted", "noise", "id", "own"),
+    },
     "kuairand-pure": {"log": {"longest": 20}, "rhythm": {"warm_days": 6}, "texts": {"fraction": 0.05}},
 }
 
 
 def get_config(argument: str = "shop") -> ml_collections.ConfigDict:
     """The settings for a log, open to ``--config.section.key=value``."""
-    values = {name: dict(section) for name, section in OF_LOG.get(argument, {}).items()}
+    values: dict[str, Any] = copy.deepcopy(OF_LOG.get(argument, {}))
     values.setdefault("log", {})["name"] = argument
     labels = ("click", SECOND_LABEL.get(argument, "conversion"))
     values["ranker"] = SMALL | {"task": "esmm", "labels": labels}

@@ -13,6 +13,7 @@ from experiments.deployment.tables import Table
 from experiments.deployment.trial import trial_stage
 from reland_jax.deploy_settings import DeployJob
 from reland_jax.flow import Flow, Stage
+from reland_jax.rankers import OWN, find_arm
 from reland_jax.types import RelandError
 
 TREATED = "reland"
@@ -99,10 +100,14 @@ def plan_of(job: DeployJob, days: tuple[int, int] | None = None) -> Plan:
         days: first and last day that is judged, from 1; None for all from the second day with a pool on.
 
     Raises:
-        RelandError: days that the log does not have, or before the first pool.
+        RelandError: days that the log does not have, or before the first pool; an arm without its texts.
     """
     known = days_of(job.log)
     first, last = _checked(job, len(known), days)
+    if whole_log(job.log).shop is None and any(find_arm(name).source == OWN for name in job.arms):
+        raise RelandError(
+            f"config.arms: {OWN!r} reads a text of every user, which only the generated shop has"
+        )
     known = known[:last]
     planner = _Planner(job, known, known[first - 1])
     # The day after the last one has a table and rankers too: the A/B test is of them.

@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.deployment.days import before, beginning, iso
+from experiments.deployment.days import before, beginning, iso, whole_log
 from experiments.deployment.features import Arrays
 from experiments.deployment.tables import Table, without_texts
 from reland_jax import events
 from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.deploy_settings import DeployJob
 from reland_jax.events import Batches, Encoded, Encoding, Events
+from reland_jax.events.shop import rationale_vectors
 from reland_jax.events.storing import load_encoded, save_encoded
 from reland_jax.files import remove
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.rankers import (
+    OWN,
     Program,
     RankerData,
     RankerState,
@@ -104,13 +106,21 @@ def program_of(job: DeployJob, encoding: Encoding, name: str, num_users: int) ->
 def texts_of(job: DeployJob, name: str, texts: Texts, table: Table) -> Texts:
     """What an arm reads of a table's texts."""
     arm = find_arm(name)
-    found = arm_texts(arm, texts, seed=job.seed)
+    found = arm_texts(arm, texts, own_texts(job, table) if arm.source == OWN else None, job.seed)
     if not arm.reads_seed_ids:
         return found
     # The number of a seed user means another user in the next pool; the user's own number stays.
     assert found.seed is not None
     seed = np.asarray(found.seed)
     return found._replace(seed=np.where(seed >= 0, table.seed_users[seed], -1).astype(np.int32))
+
+
+def own_texts(job: DeployJob, table: Table) -> np.ndarray:
+    """Every user's own text in the shop, ``<float32>[U, T]``; zero before the first pool, as in all arms."""
+    shop = whole_log(job.log).shop
+    assert shop is not None
+    own = rationale_vectors(shop.world)
+    return own if (table.seed_users >= 0).any() else np.zeros_like(own)
 
 
 def table_of(made: Job, job: DeployJob, reads: Reads, day: int, seeds: int) -> Table:

@@ -96,6 +96,8 @@ def _shop(config: LogConfig) -> Log:
         strength=config.shop_strength,
         shares=config.shop_shares,
         specific=config.shop_specific,
+        tastes=config.shop_tastes,
+        alone=config.shop_alone,
     )
     shop = events.shop.generate(settings)
     return Log(shop.events, _by_days(shop.events, _last(shop.events, config)), {}, shop)

@@ -1,9 +1,11 @@
 """A generated shop: impressions, clicks and conversions of which the true probabilities are known.
 
 The logit of a click has products of two fields (age and category, scenario and price), which no logistic
-regression of the fields learns. Every user also has two favourite categories, which no feature shows. What a
-rationale says is these favourites; so how much the words are worth is set by `ShopSettings.strength`, and a
-ranker that reads them and gains nothing has a fault. At strength 0 the words say nothing that matters.
+regression of the fields learns. Every user also has two favourite categories, which no feature shows; groups
+of users can share them (`ShopSettings.tastes`). What a rationale says is these favourites; so how much the
+words are worth is set by `ShopSettings.strength`, and a ranker that reads them and gains nothing has a fault.
+At strength 0 the words say nothing that matters. A seed user's words are worth that only to a user who shares
+its favourites, and so need groups of users that do.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _AGES, _CITIES, _BRANDS, _POSITIONS = 6, 10, 24, 10
 _FAVOURITES = 2
 _START_MS = 1_704_067_200_000  # 1 January 2024
 _SHARE = _FAVOURITES / len(CATEGORIES)
+_PAIRS = len(CATEGORIES) * (len(CATEGORIES) - 1) // 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,9 @@ class ShopSettings:
         specific: how much scenarios differ, as the standard deviation of what a category adds to the logit of
             a click in scenarios of a style. Every second scenario is of the same style.
         seed: of everything.
+        tastes: groups of users with the same two favourite categories; 0: every user has its own. Of seed
+            users, who are few, a user finds one with its favourites only where tastes are shared.
+        alone: share of users who belong to no group and have favourites of their own.
     """
 
     users: int = 1000
@@ -56,6 +62,8 @@ class ShopSettings:
     shares: tuple[float, ...] = ()
     specific: float = 0.0
     seed: int = 20240914
+    tastes: int = 0
+    alone: float = 0.1
 
     def __post_init__(self) -> None:
         """Checks the sizes."""
@@ -64,6 +72,10 @@ class ShopSettings:
                 raise RelandError(f"{name}={getattr(self, name)} must be at least 1")
         if len(self.shares) > len(_SCENARIOS) or min(self.shares, default=1.0) <= 0:
             raise RelandError(f"shares={self.shares} must be at most {len(_SCENARIOS)} numbers above 0")
+        if not 0 <= self.tastes <= _PAIRS:
+            raise RelandError(f"tastes={self.tastes} must be 0 to {_PAIRS}, the pairs of categories")
+        if not 0 <= self.alone <= 1:
+            raise RelandError(f"alone={self.alone} must be a share of users, 0 to 1")
 
     @property
     def scenarios(self) -> int:
@@ -169,7 +181,7 @@ def make_world(settings: ShopSettings, rng: np.random.Generator) -> World:
         city=rng.integers(_CITIES, size=users).astype(np.int32),
         tenure=np.floor(rng.exponential(400.0, users)),
         activity=activity / activity.sum(),
-        favourites=np.argsort(rng.random((users, len(CATEGORIES))), 1)[:, :_FAVOURITES].astype(np.int32),
+        favourites=_in_groups(settings, np.argsort(rng.random((users, len(CATEGORIES))), 1)[:, :_FAVOURITES]),
         category=rng.integers(len(CATEGORIES), size=rows).astype(np.int32),
         brand=rng.integers(_BRANDS, size=rows).astype(np.int32),
         price=np.round(rng.lognormal(2.5, 0.6, rows), 2),
@@ -191,6 +203,17 @@ def _scenarios(settings: ShopSettings, user: np.ndarray, rng: np.random.Generato
     shares = np.array(settings.shares) / sum(settings.shares)
     home = rng.choice(len(shares), settings.users, p=shares)
     return np.where(at_home, home[user], rng.choice(len(shares), len(user), p=shares)).astype(np.int32)
+
+
+def _in_groups(settings: ShopSettings, own: np.ndarray) -> np.ndarray:
+    """Favourites ``<int32>[U, 2]``: those of the user's group, or its own; drawn apart, as `_by_style`."""
+    if not settings.tastes:
+        return own.astype(np.int32)
+    rng = np.random.default_rng([settings.seed, 2])
+    pairs = np.stack(np.triu_indices(len(CATEGORIES), 1), axis=1)
+    groups = rng.permutation(pairs)[: settings.tastes]
+    shared = groups[rng.integers(settings.tastes, size=len(own))]
+    return np.where(rng.random((len(own), 1)) < settings.alone, own, shared).astype(np.int32)
 
 
 def _by_style(settings: ShopSettings) -> np.ndarray:

@@ -27,7 +27,7 @@ This is the wing's door: what other packages use is named here.
 """
 
 from reland_jax.ranker_settings import RankerConfig
-from reland_jax.rankers.arms import ARMS, Arm, arm_texts, find_arm
+from reland_jax.rankers.arms import ARMS, OWN, Arm, arm_texts, find_arm
 from reland_jax.rankers.from_events import field_schema, named_columns
 from reland_jax.rankers.ranker import NETWORKS, TASKS, Ranker, create_ranker, table_index
 from reland_jax.rankers.row_optimizers import RowOptimizer, RowState, lazy_adam, row_wise_adagrad
@@ -63,6 +63,7 @@ __all__ = [
     "BACKBONES",
     "CONTROLS",
     "NETWORKS",
+    "OWN",
     "TASKS",
     "Arm",
     "Batch",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,25 @@ def test_what_rationales_say_is_worth_what_was_set() -> None:
         assert told is not None and untold is not None
         gains.append(told - untold)
     assert gains[0] == 0 and gains[1] > 0.01
+
+
+def test_groups_share_their_favourites_and_change_nothing_else() -> None:
+    settings = shop.ShopSettings(users=2000, rows=10, tastes=5, alone=0.25)
+    world, plain = (shop.generate(each).world for each in (settings, dataclasses.replace(settings, tastes=0)))
+    pairs, count = np.unique(np.sort(world.favourites, axis=1), axis=0, return_counts=True)
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    largest = np.sort(count)[-5:]
+    # A user alone has one of 66 pairs, by chance that of a group.
+    assert largest.sum() / 2000 == pytest.approx(0.75 + 0.25 * 5 / 66, abs=0.04)
+    assert largest.min() / largest.max() > 0.7
+    for name in ("age", "activity", "category", "appeal", "by_age", "by_scenario", "by_city"):
+        np.testing.assert_array_equal(getattr(world, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("wrong", [{"tastes": 67}, {"tastes": -1}, {"alone": 1.5}])
+def test_impossible_groups(wrong: dict[str, float]) -> None:
+    with pytest.raises(RelandError, match=next(iter(wrong))):
+        shop.ShopSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_rationales_name_the_favourites_in_words_and_vectors() -> None:

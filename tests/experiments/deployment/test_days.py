@@ -11,12 +11,16 @@ import pytest
 
 from experiments.deployment.days import before, beginning, catalogue_stage, days_of, iso, log_stage, whole_log
 from experiments.deployment.plan import plan_of
+from experiments.deployment.rankers import texts_of
+from experiments.deployment.tables import without_texts
 from reland_jax import flow
 from reland_jax.config import Config
 from reland_jax.deploy_settings import DeployJob, RhythmConfig
 from reland_jax.events import Events
+from reland_jax.events.shop import rationale_vectors
 from reland_jax.flow import Codec, Flow, Job, Made, Stage
 from reland_jax.ranker_settings import LogConfig
+from reland_jax.rankers import Texts
 from reland_jax.types import RelandError
 
 LOG = LogConfig(shop_users=20, shop_rows=400)
@@ -84,6 +88,25 @@ def _all_reads(stage: Stage[Any], seen: dict[str, Stage[Any]] | None = None) -> 
 def test_days_that_cannot_be_judged(days: tuple[int, int]) -> None:
     with pytest.raises(RelandError, match=r"the log has days 1 to 14, and the first pool is made for day 4"):
         plan_of(DeployJob(log=LOG), days)
+
+
+def test_texts_of_every_user_are_the_shops_alone() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        other = whole_log(LOG)._replace(shop=None)
+        patch.setattr("experiments.deployment.plan.whole_log", lambda config: other)
+        with pytest.raises(RelandError, match="'own' reads a text of every user"):
+            plan_of(DeployJob(log=LOG, arms=("f_item", "own")))
+
+
+def test_own_texts_are_of_the_user_itself_and_read_from_the_first_pool_on() -> None:
+    world = whole_log(LOG).shop.world  # type: ignore[union-attr]
+    job, nobody = DeployJob(log=LOG), without_texts(20, 2, 32)
+    later = nobody._replace(seed_users=np.array([3, -1], np.int32))
+    texts = Texts(np.zeros((201, 32), np.float32), nobody.rationales, nobody.seed, nobody.cosine)
+    before_it, after_it = (texts_of(job, "own", texts, table) for table in (nobody, later))
+    assert (np.asarray(before_it.seed) == -1).all()
+    assert np.asarray(after_it.seed).tolist() == list(range(20))
+    np.testing.assert_array_equal(after_it.rationales, rationale_vectors(world))
 
 
 def test_a_day_without_rows_is_refused() -> None:
