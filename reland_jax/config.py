@@ -20,7 +20,7 @@ from reland_jax.pool_settings import PROMPTS as PROMPTS
 from reland_jax.pool_settings import PROVIDERS as PROVIDERS
 from reland_jax.pool_settings import LLMConfig, PoolConfig
 from reland_jax.types import RelandError
-from reland_jax.variants import BY_NAME, VARIANTS
+from reland_jax.variants import BY_NAME, RELAND_ONLY, VARIANTS
 
 PROTOCOLS = ("leave_one_out", "ratio", "fixed")
 OBJECTIVES = ("bpr", "softmax", "prefix", "shifted", "closed_form")
@@ -204,6 +204,10 @@ class SeedsConfig:
     clusters: int | None = _setting(None, "K of K-means", low=1, none="half the number of seed users")
     iterations: int = _setting(50, "upper bound on Lloyd iterations", low=1)
     tolerance: float = _setting(1e-4, "relative improvement of the inertia below which Lloyd stops", low=0)
+    sampling: str = _setting(
+        "adaptive", "adaptive (the paper's two samplings in turn) or random (w/o a.s. in its ablation: drawn "
+        "uniformly)", choices=("adaptive", "random"), added=True,
+    )  # fmt: skip
     rounds: int = _setting(2, "each sampling is applied in rounds of about S / (2 rounds) seed users", low=1)
     seed: int = _setting(0, "seed of K-means and of both samplings", low=0, high=2**31 - 1)
 
@@ -276,6 +280,18 @@ class FusionConfig:
         1.0, "reading=set: what multiplies that likeness at first; it is learned", above=0, added=True
     )
     late_items: int = _setting(128, "reading=set: items most like a rationale", low=1, added=True)
+    adaptor: str = _setting(
+        "attention", "how texts enter: attention (Eq. 5; items by a linear layer), hea (KAR's experts, of users "
+        "and items), or linear (SLIM's fusion); projection, gain, item_scale and dropout are of attention",
+        choices=("attention", "hea", "linear"), added=True,
+    )  # fmt: skip
+    shared_experts: int = _setting(
+        2, "adaptor=hea: experts that read the texts of users and of items", low=0, added=True
+    )
+    own_experts: int = _setting(6, "adaptor=hea: experts of users alone, and of items", low=1, added=True)
+    expert_dropout: float = _setting(
+        0.0, "adaptor=hea: dropout of the experts, after each layer", low=0, high=0.99, added=True
+    )
     withheld: float = _setting(
         0.0, "share of training targets that are predicted without a rationale", low=0, high=0.99
     )
@@ -404,6 +420,16 @@ class Config:
             self.encoder.model.backbone, self.model.backbone, self.train.objective, self.eval.history
         )
         _check_fusion(self.fusion, self.text)
+        if self.fusion.adaptor != "attention" and self.model.backbone in LINEAR:
+            raise RelandError(
+                f"config.fusion.adaptor={self.fusion.adaptor!r} is trained, and {self.model.backbone} is "
+                "solved at once; take attention, or another backbone"
+            )
+        if self.fusion.reading == "set" and RELAND_ONLY.name in self.variants:
+            raise RelandError(
+                "config.fusion.reading='set' compares phrases with item texts, and the variant reland_only "
+                "has no item texts; take vector, or leave the variant out"
+            )
         if self.pool.provider == "batch" and self.pool.path:
             raise RelandError(
                 f"config.pool.path={self.pool.path!r} names a pool to read (providers file and store); "
@@ -447,6 +473,11 @@ def _check_fusion(fusion: FusionConfig, text: TextConfig) -> None:
             "config.fusion.projection='shared' reads items and rationales through one projection: "
             f"text.whiten_items={text.whiten_items} and text.whiten_rationales={text.whiten_rationales} must "
             "be equal"
+        )
+    if fusion.adaptor != "attention" and fusion.reading != "vector":
+        raise RelandError(
+            f"config.fusion.adaptor={fusion.adaptor!r} reads a rationale as one vector, and "
+            f"config.fusion.reading={fusion.reading!r}; take vector"
         )
     if fusion.gain is not None and fusion.projection != "shared":
         raise RelandError(

@@ -35,6 +35,9 @@ F_ITEM = Variant("f_item", reads_texts=True)
 RELAND = Variant("reland", reads_texts=True, reads_rationales=True)
 """The whole method."""
 
+RELAND_ONLY = Variant("reland_only", reads_rationales=True)
+"""The backbone with rationales and without item texts, the paper's ablation "w/o i.f."."""
+
 PERMUTED = dataclasses.replace(RELAND, name="permuted", ablation="permuted")
 """`RELAND` with the rationales of other seed users."""
 
@@ -49,10 +52,10 @@ A match with a seed user is also a cluster of users; this is what it is worth wi
 HEURISTIC = dataclasses.replace(RELAND, name="heuristic", ablation="heuristic")
 """`RELAND` with what counts over the histories of the same seed users say, and no LLM."""
 
-BY_NAME = {each.name: each for each in (ID, F_ITEM, RELAND, PERMUTED, NOISE, SEED_ID, HEURISTIC)}
+BY_NAME = {each.name: each for each in (ID, F_ITEM, RELAND, RELAND_ONLY, PERMUTED, NOISE, SEED_ID, HEURISTIC)}
 """All variants by name, in the order of tables."""
 
-VARIANTS = tuple(each.name for each in BY_NAME.values() if not each.ablation)
+VARIANTS = (ID.name, F_ITEM.name, RELAND.name)
 """The three models of the paper's Table 2, from the plain backbone to the whole method."""
 
 ABLATIONS = tuple(each.name for each in BY_NAME.values() if each.ablation)
@@ -74,7 +77,12 @@ class Pair(NamedTuple):
 EXPECTED = (Pair(RELAND.name, ID.name), Pair(RELAND.name, F_ITEM.name), Pair(F_ITEM.name, ID.name))
 """Comparisons of the paper."""
 
-PAIRS = EXPECTED + tuple(Pair(RELAND.name, ablation) for ablation in ABLATIONS)
+PAIRS = (
+    *EXPECTED,
+    *(Pair(RELAND.name, ablation) for ablation in ABLATIONS),
+    Pair(RELAND.name, RELAND_ONLY.name),
+    Pair(RELAND_ONLY.name, ID.name),
+)
 """All comparisons of variants."""
 
 

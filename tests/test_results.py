@@ -133,7 +133,7 @@ def test_only_the_method_itself_pays_for_rationales() -> None:
     inputs = inputs._replace(built=inputs.built._replace(pool=pool))
     found = summed({name: {0: drawn(splits, 9, 0)} for name in BY_NAME}, inputs)
     cost = {name: (one["llm_inferences"], one["prompt_tokens"]) for name, one in found["variants"].items()}
-    assert cost == dict.fromkeys(BY_NAME, (0, 0)) | {"reland": (2, 14)}
+    assert cost == dict.fromkeys(BY_NAME, (0, 0)) | {"reland": (2, 14), "reland_only": (2, 14)}
     assert (found["pool"]["llm_inferences"], found["pool"]["models"]) == (2, {"llm": 2})
 
 

@@ -7,6 +7,7 @@ works on its output, so a new backbone needs no code for `id`, `f_item` or `rela
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ import numpy as np
 
 from reland_jax.config import FusionConfig, ScoreConfig
 from reland_jax.mesh import DATA, MODEL, constrain
+from reland_jax.models.adaptors import JoinedFusion, create_adaptor
 from reland_jax.models.beside import (
     TextKernel,
     beside_numbers,
@@ -76,9 +78,14 @@ class Recommender(nn.Module):
         """Declares the submodules."""
         scale = self.fusion.item_scale
         text_init = nn.linear.default_kernel_init if scale is None else identity(scale)
-        self.items = ItemRepresentation(self.num_items, self.width, self.texts, self.init_scale, text_init)
-        fusion = SetFusion if self.fusion.reading == "set" else RationaleFusion
-        self.fuse = fusion(self.fusion, self.seed_ids)
+        adaptor = create_adaptor(self.fusion, self.width)
+        if adaptor is not None:
+            self.adaptor, text_init = adaptor, nn.initializers.zeros
+            adaptor = self.adaptor
+        self.items = ItemRepresentation(
+            self.num_items, self.width, self.texts, self.init_scale, text_init, adaptor
+        )
+        self.fuse = self._fusion()
         if self.reads_sets:
             self.late_gain = self._factor("late_gain", self.fusion.late_gain)
         if self.reads_kernel:
@@ -86,6 +93,16 @@ class Recommender(nn.Module):
             self.kernel = TextKernel(self.beside.text_kernel)
         if self.beside.linear is not None:
             self.linear_scale = self._factor("linear_scale", self.beside.linear)
+
+    def _fusion(self) -> nn.Module:
+        """How rationales enter the users."""
+        if self.fusion.adaptor != "attention":
+            return JoinedFusion(self.adaptor, self.seed_ids)
+        if self.fusion.reading == "set":
+            return SetFusion(self.fusion, self.seed_ids)
+        # Without item texts there is no projection to share.
+        own = self.fusion if self.texts else dataclasses.replace(self.fusion, projection="own")
+        return RationaleFusion(own, self.seed_ids)
 
     def _factor(self, name: str, start: float) -> jax.Array:
         """A learned factor above 0; its logarithm is the parameter, so that it moves by shares of itself."""
@@ -171,9 +188,7 @@ class Recommender(nn.Module):
         value = share[..., None] * tables.late.value[seed]
         return [(tables.late.item[seed].reshape(len(user), -1), value.reshape(len(user), -1))]
 
-    def _drawn(
-        self, tables: Tables[jax.Array], user: jax.Array, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    def _drawn(self, tables: Tables[jax.Array], user: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The k seed users ``<int32>[B, k]`` of users, and their cosines ``<float32>[B, k]``."""
         assert tables.seed is not None
         seeds, k = tables.seed[user], self.rationales

@@ -48,6 +48,8 @@ class ItemRepresentation(nn.Module):
         with_text: whether the frozen text embedding takes part.
         init_scale: standard deviation of the id embeddings at the start.
         text_init: initialiser of the text projection.
+        adaptor: what makes vectors of texts before the projection, see `reland_jax.models.adaptors`; None for
+            nothing.
     """
 
     num_items: int
@@ -55,6 +57,7 @@ class ItemRepresentation(nn.Module):
     with_text: bool
     init_scale: float
     text_init: nn.initializers.Initializer = nn.linear.default_kernel_init
+    adaptor: Any = None
 
     def setup(self) -> None:
         """Declares the parameters."""
@@ -72,7 +75,10 @@ class ItemRepresentation(nn.Module):
 
     def represent(self, ids: jax.Array, text: jax.Array | None) -> jax.Array:
         """Items by what is known of them: ``<float32>[..., D]`` ids, ``[..., T]`` texts -> ``[..., D]``."""
-        return self.from_id(ids) + self.from_text(text) if self.with_text else ids
+        if not self.with_text:
+            return ids
+        assert text is not None
+        return self.from_id(ids) + self.project(text)
 
     def rows(self, text: jax.Array | None, index: jax.Array) -> jax.Array:
         """Some items as the backbone sees them; computes only these if they are fewer than all items.
@@ -101,8 +107,8 @@ class ItemRepresentation(nn.Module):
         return self.represent(ids, text.at[index].get(**_OUTSIDE))
 
     def project(self, text: jax.Array) -> jax.Array:
-        """Any text as it enters an item: ``<float32>[B, T]`` -> ``<float32>[B, D]``."""
-        return self.from_text(text)
+        """Any text as it enters an item: ``<float32>[..., T]`` -> ``<float32>[..., D]``."""
+        return self.from_text(text if self.adaptor is None else self.adaptor.items(text))
 
 
 class RationaleFusion(nn.Module):

@@ -9,7 +9,7 @@ from reland_jax.config import SeedsConfig
 from reland_jax.device import random_key
 from reland_jax.seeds.kmeans import KMeansResult, kmeans
 from reland_jax.seeds.kmeans_large import kmeans_large
-from reland_jax.seeds.sampling import sample_seeds
+from reland_jax.seeds.sampling import sample_seeds, uniform_seeds
 from reland_jax.types import SeedSet
 
 LARGE = 1_000_000_000
@@ -22,7 +22,7 @@ def choose_seeds(
     """Clusters all users and samples the seed users (paper, section 3.1.1).
 
     S = round(fraction U), at least 1. K = config.clusters; if that is None, S / 2 as in the paper, at
-    least 1.
+    least 1. With config.sampling "random" all seed users are drawn uniformly.
 
     Args:
         vectors: ``<float32>[U, D]``, behaviour representations M.
@@ -45,6 +45,8 @@ def choose_seeds(
             vectors, num_clusters, key,
             iterations=config.iterations, tolerance=config.tolerance, mesh=mesh,
         )  # fmt: skip
+    if config.sampling == "random":
+        return uniform_seeds(clustering.cluster, num_seeds, config.seed), clustering
     seeds = sample_seeds(
         clustering.cluster,
         clustering.distance,

@@ -88,6 +88,26 @@ def sample_seeds(
     return SeedSet(user, cluster[user].astype(np.int32), how_chosen[user])
 
 
+def uniform_seeds(cluster: np.ndarray, num_seeds: int, seed: int) -> SeedSet:
+    """Distinct seed users drawn uniformly, the paper's ablation "w/o a.s.".
+
+    They count as representative, since a uniform draw follows the user base.
+
+    Args:
+        cluster: ``<int>[U]``, cluster of every user.
+        num_seeds: S, in 1 .. U.
+        seed: of the draw.
+
+    Raises:
+        RelandError: `num_seeds` is out of range.
+    """
+    _check_count(num_seeds, len(cluster))
+    drawn = np.sort(np.random.default_rng(seed).choice(len(cluster), num_seeds, replace=False))
+    user = drawn.astype(np.int32)
+    how = np.full(num_seeds, REPRESENTATIVE, np.int8)
+    return SeedSet(user, np.asarray(cluster)[user].astype(np.int32), how)
+
+
 def round_size(num_seeds: int, rounds: int) -> int:
     """n = max(1, round(S / (2 rounds))), the number of seed users a round aims at."""
     return max(1, round(num_seeds / (2 * rounds)))
@@ -169,11 +189,7 @@ def _check(
             f"seed sampling: cluster {cluster.shape}, distance {distance.shape} and activity "
             f"{activity.shape} must all be of shape [users]"
         )
-    if not 1 <= num_seeds <= num_users:
-        raise RelandError(
-            f"seed sampling: {num_seeds} seed users of {num_users} users; "
-            "their number (config.seeds.fraction) must be between 1 and the number of users"
-        )
+    _check_count(num_seeds, num_users)
     if rounds < 1:
         raise RelandError(f"seed sampling: config.seeds.rounds={rounds} must be at least 1")
     for name, values in (("cluster", cluster), ("activity", activity)):
@@ -183,3 +199,11 @@ def _check(
     if not np.isfinite(distance).all():
         user = int(np.flatnonzero(~np.isfinite(distance))[0])
         raise RelandError(f"seed sampling: distance of user {user} to its centre is {distance[user]}")
+
+
+def _check_count(num_seeds: int, num_users: int) -> None:
+    if not 1 <= num_seeds <= num_users:
+        raise RelandError(
+            f"seed sampling: {num_seeds} seed users of {num_users} users; "
+            "their number (config.seeds.fraction) must be between 1 and the number of users"
+        )

@@ -146,6 +146,8 @@ def _settings(config: Config, variant: Variant, seed: int, cold: bool, epochs: i
         found += [{"together": len(group)}]
     if variant.reads_texts:
         found += [config.fusion.item_scale]
+        if not variant.reads_rationales and config.fusion.adaptor != "attention":
+            found += [config.fusion]
     if variant.reads_rationales:
         found += [config.fusion, config.retrieval.neighbours]
     if cold:

@@ -66,9 +66,9 @@ def purpose_key(seed: jax.Array | int, purpose: Purpose) -> jax.Array:
     return random_key(len(Purpose) * seed + purpose)
 
 
-SHARED = ("from_id", "from_text", "attention", "tower", "text_metric")
-"""Parameters that all items or all users share: their projections, the attention of the fusion and
-of GAT, and NeuMF's tower."""
+SHARED = ("from_id", "from_text", "from_user", "adaptor", "attention", "tower", "text_metric")
+"""Parameters that all items or all users share: their projections and adaptors, the attention of the fusion
+and of GAT, and NeuMF's tower."""
 
 
 def create_optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:

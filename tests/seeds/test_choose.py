@@ -51,3 +51,20 @@ def test_more_clusters_than_users_is_an_error() -> None:
     vectors, activity = population(10)
     with pytest.raises(RelandError, match=r"11 clusters of 10 users"):
         choose_seeds(vectors, activity, SeedsConfig(clusters=11))
+
+
+def test_seed_users_may_be_drawn_uniformly() -> None:
+    """The ablation without adaptive sampling: as many, distinct, whatever their activity; by the seed."""
+    vectors, activity = population(223)
+    counts = np.zeros(223)
+    for seed in range(100):
+        config = SeedsConfig(sampling="random", seed=seed, iterations=1)
+        found, clustering = choose_seeds(vectors, activity, config)
+        counts[found.user] += 1
+        assert len(np.unique(found.user)) == 22 and IMPORTANT not in found.how
+        np.testing.assert_array_equal(found.cluster, clustering.cluster[found.user])
+    again, _ = choose_seeds(vectors, activity, config)
+    np.testing.assert_array_equal(again.user, found.user)
+    assert abs(np.corrcoef(counts, activity)[0, 1]) < 0.2
+    adaptive = choose_seeds(vectors, activity, SeedsConfig(seed=99))[0]
+    assert adaptive.user.tolist() != found.user.tolist()
