@@ -281,8 +281,8 @@ class FusionConfig:
     )
     late_items: int = _setting(128, "reading=set: items most like a rationale", low=1, added=True)
     adaptor: str = _setting(
-        "attention", "how texts enter: attention (Eq. 5; items by a linear layer), hea (KAR's experts, of users "
-        "and items), or linear (SLIM's fusion); projection, gain, item_scale and dropout are of attention",
+        "attention", "how texts enter: attention (Eq. 5; items by a linear layer), hea (KAR's experts, of "
+        "users and items), linear (SLIM's fusion); projection, gain, item_scale, dropout are of attention",
         choices=("attention", "hea", "linear"), added=True,
     )  # fmt: skip
     shared_experts: int = _setting(
