@@ -179,12 +179,17 @@ def truth_of(judge: Judge) -> list[Quality] | None:
     return evaluate_tasks(judge.log.events, found, judge.levels)
 
 
-def differences(judge: Judge, job: RankerJob, runs: Mapping[str, Mapping[int, ArmRun]]) -> list[Difference]:
-    """The arms of `PAIRS` beside each other on all rows; Holm's correction is over all of these.
+def differences(
+    judge: Judge,
+    job: RankerJob,
+    runs: Mapping[str, Mapping[int, ArmRun]],
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+) -> list[Difference]:
+    """Pairs of arms, those of `PAIRS` mostly, on all rows; Holm's correction is over all of these.
 
     A task with a handful of rows of a class has no entry.
     """
-    return _corrected(judge, job, runs, [pair for pair in PAIRS if set(pair) <= set(runs)], ("all",))
+    return _corrected(judge, job, runs, [pair for pair in pairs if set(pair) <= set(runs)], ("all",))
 
 
 def differences_by_level(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import ranker_ladder as ladder
 from experiments.configs.ranker import get_config
 from experiments.ranker import run
 from experiments.ranking import judged
@@ -202,3 +203,27 @@ def test_texts_by_the_stages_and_by_profiles(log: Log, tmp_path: Path) -> None:
     assert np.abs(found.own[0] - found.own[1]).max() > 1e-3
     assert found.texts.rationales is not None and heuristic.rationales is not None
     assert {tuple(row) for row in found.texts.rationales} <= {tuple(row) for row in found.own}
+
+
+@pytest.mark.slow
+def test_networks_are_tuned_by_validation_and_trained_with_all_seeds(tmp_path: Path) -> None:
+    values = get_config("shop,dnn").to_dict()
+    values["log"] |= dataclasses.asdict(SMALL_LOG)
+    values["ranker"] |= {"layers": (8,), "width": 4}
+    values["train"] |= {"max_epochs": 1, "batch_size": 256}
+    small = RankerJob.from_dict(values | {"draws": 20, "seeds_of_training": (0, 1)})
+    chosen, results = ladder.run(small, ["logistic", "dnn"], tmp_path)
+    for tuned in chosen.values():
+        assert len(tuned.trials) == len(ladder.TRIALS)
+        best = min(tuned.trials, key=lambda trial: trial["valid_logloss"])
+        assert tuned.settings.items() <= best.items()
+    assert [entry["seed"] for entry in results.arms["dnn"].seeds] == [0, 1]
+    assert results.arms["dnn"].seeds[0]["valid_logloss"] == min(
+        trial["valid_logloss"] for trial in chosen["dnn"].trials
+    )
+    assert [(each.arm, each.baseline) for each in results.differences] == [("logistic", "dnn")]
+    assert "chosen" in ladder.markdown(chosen, results)
+    taken = {name: tuned.settings for name, tuned in chosen.items()}
+    assert ladder.run(small, ["dnn"], tmp_path, taken)[1].arms["dnn"].seeds == results.arms["dnn"].seeds
+    with pytest.raises(RelandError, match="did you mean 'dnn'"):
+        ladder.run(small, ["dn"], tmp_path)

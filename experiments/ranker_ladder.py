@@ -1,0 +1,185 @@
+r"""Networks of rankers beside each other on one log, each tuned with the same budget.
+
+    python -m experiments.ranker_ladder --config=experiments/configs/ranker.py:DATASET,NETWORK \
+        --workdir=DIR [--networks=logistic,dnn,...] [--config.seeds_of_training="(0,1,2,3,4)"] \
+        [--settings_of=EARLIER/ladder.json]
+
+Every network is trained once with each of `TRIALS`, with the first training seed. The trial of the smallest
+validation logloss is chosen, and trained with all seeds; the test rows are looked at after that. Writes
+DIR/ladder.json and DIR/ladder.md. The NETWORK after the colon is not read. With ``--settings_of`` there are
+no trials: each network has the settings that an earlier ladder has chosen. Given again after a stop it goes
+on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.harness import command_line
+from experiments.harness.written import check_own
+from reland_jax.fields import nearest_name
+from reland_jax.files import read_json, write_json, write_text
+from reland_jax.ranker_settings import NETWORKS, RankerJob
+from reland_jax.types import RelandError
+
+if TYPE_CHECKING:
+    from experiments.ranking.arms import ArmRun, Prepared
+    from experiments.ranking.judged import RankerResults
+
+TRIALS = tuple(
+    {"dropout": dropout, "embedding_l2": penalty} for dropout in (0.0, 0.2) for penalty in (0.0, 1e-3, 1e-2)
+)
+"""Settings of `RankerConfig` that are tried for every network alike."""
+_ARM, _BASELINE = "id", "dnn"
+_WRITTEN = ("ladder.json", "ladder.md")
+
+
+class Chosen(NamedTuple):
+    """What the trials of a network came to.
+
+    Attributes:
+        settings: of the best one.
+        trials: settings, "best_epoch", "valid_logloss" and "valid_auc" of each; empty without trials.
+    """
+
+    settings: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
+
+
+def run(
+    job: RankerJob,
+    networks: Sequence[str],
+    workdir: Path,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[dict[str, Chosen], RankerResults]:
+    """Tunes, trains and judges the networks.
+
+    Args:
+        job: all settings but the network and those of the trials.
+        networks: names.
+        workdir: folder of artefacts and results.
+        settings: network -> settings in the place of trials.
+
+    Raises:
+        RelandError: bad data or settings.
+    """
+    from experiments.ranking.arms import encoded_log
+    from experiments.ranking.logs import read_log
+    from reland_jax.device import PROGRAMS, keep_programs
+
+    check_own(workdir, *_WRITTEN)
+    for name in networks:
+        if name not in NETWORKS or (settings is not None and name not in settings):
+            raise RelandError(f"--networks: {name!r}: {nearest_name(name, list(settings or NETWORKS))}")
+    if job.keep_programs:
+        keep_programs(workdir / PROGRAMS)
+    prepared = encoded_log(read_log(job.log), job.log)
+    chosen = {
+        name: _tuned(prepared, job, name, workdir) if settings is None else Chosen(settings[name], ())
+        for name in networks
+    }
+    runs: dict[str, dict[int, ArmRun]] = {name: {} for name in networks}
+    for seed in job.seeds_of_training:
+        for name in networks:
+            runs[name][seed] = _trained(prepared, job, name, chosen[name].settings, seed, workdir)
+    return chosen, _judged(prepared, job, runs)
+
+
+def _trained(
+    prepared: Prepared, job: RankerJob, network: str, settings: Mapping[str, Any], seed: int, workdir: Path
+) -> ArmRun:
+    from experiments.ranking.arms import train_arm
+
+    own = dataclasses.replace(job, ranker=dataclasses.replace(job.ranker, network=network, **settings))
+    folder = "-".join([network, *(f"{name}={value:g}" for name, value in settings.items())])
+    return train_arm(prepared, own, _ARM, seed, workdir / folder)
+
+
+def _tuned(prepared: Prepared, job: RankerJob, network: str, workdir: Path) -> Chosen:
+    trials = []
+    for settings in TRIALS:
+        found = _trained(prepared, job, network, settings, job.seeds_of_training[0], workdir).summary
+        best = found["history"][found["best"]]
+        told = {"best_epoch": best["epoch"], "valid_logloss": best["logloss"], "valid_auc": best["auc"]}
+        trials.append({**settings, **told})
+        logging.getLogger("reland_jax").info("%s: %s", network, trials[-1])
+    best_of = min(range(len(TRIALS)), key=lambda at: float(trials[at]["valid_logloss"]))
+    return Chosen(TRIALS[best_of], trials)
+
+
+def _judged(prepared: Prepared, job: RankerJob, runs: dict[str, dict[int, ArmRun]]) -> RankerResults:
+    """The results in the form of a comparison of arms, with networks in their place."""
+    from experiments.ranking import judged
+    from reland_jax.results import environment
+
+    judge = judged.judge_of(prepared.log, job.ranker)
+    pairs = [(name, _BASELINE) for name in runs if name != _BASELINE and _BASELINE in runs]
+    config = dataclasses.asdict(job)
+    config["ranker"]["network"] = "networks beside each other"
+    return judged.RankerResults(
+        job.log.name, judged.about(prepared.log), judged.about_levels(judge),
+        {name: judged.arm_results(judge, of_seeds) for name, of_seeds in runs.items()},
+        judged.truth_of(judge), judged.differences(judge, job, runs, pairs), [], "nobody",
+        config, environment(),
+    )  # fmt: skip
+
+
+def markdown(chosen: Mapping[str, Chosen], results: RankerResults) -> str:
+    """The tables."""
+    from experiments.ranking import view
+    from reland_jax.report.tables import Table, to_markdown
+
+    names = ("best_epoch", "valid_logloss", "valid_auc")
+    rows = [
+        [network, *(f"{trial[name]:g}" for name in TRIALS[0]), *(f"{trial[name]:.4f}" for name in names),
+         "chosen" if all(trial[name] == value for name, value in tuned.settings.items()) else ""]
+        for network, tuned in chosen.items()
+        for trial in tuned.trials
+    ]  # fmt: skip
+    header = ("network", *TRIALS[0], *names, "")
+    trials = to_markdown(Table("Trials, by validation with the first training seed", header, rows))
+    return f"{view.markdown(results)}\n{trials}\n"
+
+
+def define_flags() -> None:
+    """Registers the flags."""
+    default = "experiments/configs/ranker.py:shop,dnn"
+    config_flags.DEFINE_config_file(
+        "config",
+        default,
+        "Settings; :DATASET,NETWORK follows the file, NETWORK is not read.",
+        lock_config=True,
+    )
+    flags.DEFINE_list("networks", list(NETWORKS), "Networks to compare.")
+    flags.DEFINE_string("settings_of", None, "ladder.json whose chosen settings are taken, without trials.")
+    command_line.required_path("workdir", "Folder of artefacts and results.")
+
+
+def main() -> None:
+    """Runs the command and prints the tables."""
+    from reland_jax.records import to_plain
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    given = flags.FLAGS
+    workdir, settings = Path(given.workdir), None
+    if given.settings_of:
+        settings = {
+            name: each["settings"] for name, each in read_json(Path(given.settings_of))["chosen"].items()
+        }
+    chosen, results = run(RankerJob.from_dict(given.config.to_dict()), given.networks, workdir, settings)
+    plain = {name: each._asdict() for name, each in chosen.items()}
+    write_json(workdir / "ladder.json", {"chosen": plain, "results": to_plain(results)})
+    write_text(workdir / "ladder.md", markdown(chosen, results))
+    print(markdown(chosen, results))
+
+
+if __name__ == "__main__":
+    command_line.run(main, define_flags)
