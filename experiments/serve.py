@@ -33,7 +33,7 @@ def main() -> None:
     """Serves until it is told to stop."""
     given = flags.FLAGS
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise RelandError(f"{', '.join(missing)}: not installed; pip install -r requirements-serve.txt")
+        raise RelandError(f"{', '.join(missing)}: not installed; pip install {' '.join(missing)}")
     log_to_console()
     from reland_jax.device import keep_programs
     from reland_jax.server import Address, Limits, Server, check_open, names_of, serve

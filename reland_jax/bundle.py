@@ -39,7 +39,11 @@ from reland_jax.storage import (
 from reland_jax.types import Assignment, Interactions, ReasoningPool, RelandError, Splits
 
 FORMAT = "reland-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Raised by every change after which a bundle cannot be read as before."""
+
+_MAKE = "Reland.save or `experiments.export bundle` makes one"
+_ANEW = "make it anew (Reland.save, or `experiments.export bundle`)"
 MANIFEST_FILE = "manifest.json"
 
 _FILES_OF_DATA = ("root", "item_table", "user_table")
@@ -115,34 +119,38 @@ def read_bundle(folder: Path) -> Bundle:
     """Reads a bundle, after checking that every file of it is as it was written.
 
     Raises:
-        RelandError: there is no bundle, it is damaged, or a newer program wrote it.
+        RelandError: there is no bundle, it is damaged, or another version of this program made it.
     """
     manifest = read_manifest(folder)
     try:
         damage = first_damage(folder, manifest["files"])
-        if damage:
-            raise ValueError(damage)
-        return _loaded(manifest, folder)
-    except RelandError as error:
-        raise RelandError(f"{folder}: this bundle cannot be used: {error}") from error
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        if not damage:
+            return _loaded(manifest, folder)
+    except OSError as error:
+        raise RelandError(f"{folder}: this bundle cannot be read ({error})") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # All files are as they were written, so what is in them was written by other rules.
+        told = f"no {error} in it" if isinstance(error, KeyError) else error
         raise RelandError(
-            f"{folder}: this bundle is damaged ({error}); copy it again from where it was made, or "
-            "save it again"
+            f"{folder}: another version of this program made this bundle, and this one cannot use it "
+            f"({told}); {_ANEW}"
         ) from error
+    raise RelandError(
+        f"{folder}: this bundle is damaged ({damage}); copy it again from where it was made, or save it again"
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle, after checking its seal, format and version.
 
     Raises:
-        RelandError: there is none, it was changed, or a newer program wrote it.
+        RelandError: there is none, it was changed, or another version of this program made it.
     """
     path = folder / MANIFEST_FILE
     try:
         manifest = read_sealed(path)
     except OSError as error:
-        raise RelandError(f"{path}: there is no bundle here ({error.strerror or error})") from error
+        raise RelandError(f"{path}: there is no bundle here ({error.strerror or error}); {_MAKE}") from error
     except ValueError as error:
         raise RelandError(
             f"{path}: damaged ({error}); copy the bundle again from where it was made, or save it again"
@@ -150,10 +158,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise RelandError(f"{path}: not the manifest of a bundle")
     version = manifest.get("format_version")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
         raise RelandError(
-            f"{path}: format version {version!r}, and this program reads up to {FORMAT_VERSION}; a newer "
-            "program wrote it: update this one, or save the bundle with this one"
+            f"{path}: format version {version!r}, and this program reads {FORMAT_VERSION}: another version "
+            f"of it made this bundle; {'update this program, or ' if newer else ''}{_ANEW}"
         )
     return manifest
 

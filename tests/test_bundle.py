@@ -125,16 +125,30 @@ def test_a_newer_bundle_is_refused_and_not_guessed_at(written: Path, tmp_path: P
     told = read_sealed(copy / MANIFEST_FILE)
     write_sealed(copy / MANIFEST_FILE, told | {"format_version": FORMAT_VERSION + 1})
     with pytest.raises(
-        RelandError, match=f"version {FORMAT_VERSION + 1}.* reads up to {FORMAT_VERSION}.*update"
+        RelandError, match=f"version {FORMAT_VERSION + 1}.* reads {FORMAT_VERSION}.*update.* make it anew"
     ):
+        read_bundle(copy)
+    write_sealed(copy / MANIFEST_FILE, told | {"format_version": FORMAT_VERSION - 1})
+    with pytest.raises(RelandError, match="another version of it made this bundle; make it anew"):
         read_bundle(copy)
     write_sealed(copy / MANIFEST_FILE, told | {"format": "something else"})
     with pytest.raises(RelandError, match="not the manifest of a bundle"):
         read_bundle(copy)
 
 
+@pytest.mark.parametrize("field", ["settings", "origin", "parts"])
+def test_sound_files_by_other_rules_are_not_called_damaged(written: Path, tmp_path: Path, field: str) -> None:
+    copy = tmp_path / "other"
+    shutil.copytree(written, copy)
+    told = read_sealed(copy / MANIFEST_FILE)
+    del told[field]
+    write_sealed(copy / MANIFEST_FILE, told)
+    with pytest.raises(RelandError, match=f"another version .*no '{field}' in it.*make it anew"):
+        read_bundle(copy)
+
+
 def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RelandError, match="there is no bundle here"):
+    with pytest.raises(RelandError, match="there is no bundle here .*export bundle. makes one"):
         read_bundle(tmp_path)
 
 

@@ -49,6 +49,7 @@ KNOWN = ("demo", "amazon-beauty", "amazon-sports", "amazon-toys", "ml-1m", "last
 """Data sets with a recipe in third_party/datasets/README.md."""
 
 _TFDS_PREFIX = "tfds:"
+_SHOWN = 5
 _TEXT_SETTINGS = ("encoding", "delimiter")
 _TABLE_SETTINGS = ("item_table", "user_table")
 _OF_TEXT = ("recbole", "movielens", "table")
@@ -125,12 +126,27 @@ def _located(config: DataConfig) -> Place:
         if files := _several(path):
             return _known_files(files, config.source)
     looked = " and ".join(str(path.absolute()) for path in candidates)
+    if any(fnmatch.fnmatch(config.name.lower(), pattern) for pattern in _TABLES):
+        raise RelandError(
+            f"data set {config.name!r}: no such file was found; looked for {looked}{_beside(candidates[0])}"
+        )
     hint = "" if config.name in KNOWN else f" ({nearest_name(config.name, KNOWN)})"
     raise RelandError(
         f"data set {config.name!r} was not found; looked for {looked}. "
         "third_party/datasets/README.md says how to get it; put it there, or set --config.data.root "
         f"or $RELAND_DATA to the folder that holds it{hint}"
     )
+
+
+def _beside(path: Path) -> str:
+    """The tables in the folder of a file that is not there, the first few."""
+    try:
+        names = sorted(each.name for each in path.parent.iterdir() if each.is_file())
+    except OSError:
+        return f"; there is no folder {path.parent}"
+    tables = [name for name in names if any(fnmatch.fnmatch(name.lower(), pattern) for pattern in _TABLES)]
+    found = f"has {', '.join(map(repr, tables[:_SHOWN]))}" if tables else "has no CSV or Parquet file"
+    return f"; that folder {found}{' and others' if len(tables) > _SHOWN else ''}"
 
 
 def _candidates(config: DataConfig) -> list[Path]:

@@ -70,6 +70,14 @@ class Reland(Model):
         self._variant, self._seed = find_variant(variant).name, seed
         self._workdir = None if workdir is None else resolve(workdir)
 
+    def __repr__(self) -> str:
+        """What it recommends with, for people."""
+        what = f"{self._config.model.backbone}, {self._variant}, seed {self._seed}"
+        if self._bundle is None:
+            return f"Reland({what}; not fitted yet)"
+        held = self._bundle.interactions
+        return f"Reland({what}; {held.num_users:,} users, {held.num_items:,} items)"
+
     def fit(
         self, interactions: Given = None, *, items: Given = None, users: Given = None, refit: bool = False
     ) -> Reland:
@@ -225,7 +233,7 @@ class Reland(Model):
         """Reads a bundle.
 
         Raises:
-            RelandError: there is none, it is damaged, or a newer program wrote it.
+            RelandError: there is none, it is damaged, or another version of this program made it.
         """
         place = resolve(folder)
         bundle = read_bundle(place)

@@ -93,10 +93,26 @@ def allowed_items(
         if field not in (known := interactions.item_features):
             hint = nearest_name(field, list(known)) if known else "the data describe no items"
             raise RelandError(f"filter: {field!r} is not a field of the items; {hint}")
-        left &= np.isin(plain_column(known[field]).texts, as_strings(_listed(values)))
+        left &= _having(field, plain_column(known[field]).texts, _listed(values))
     if not left.any():
         raise RelandError("items, filter: no item is left to recommend")
     return left
+
+
+def _having(field: str, texts: np.ndarray, values: Sequence[str]) -> np.ndarray:
+    """Items with one of some values.
+
+    Raises:
+        RelandError: no item has any of them.
+    """
+    found: np.ndarray = np.isin(texts, as_strings(values))
+    if values and not found.any():
+        distinct = np.unique(texts[1:][texts[1:] != ""]).tolist()
+        hint = (
+            nearest_name(values[0], distinct) if 0 < len(distinct) <= _MOST_COMPARED else "nothing is known"
+        )
+        raise RelandError(f"filter: no item has {field}={visible(values[0])!r}; {hint}")
+    return found
 
 
 def table_of(

@@ -83,9 +83,9 @@ class ItemEvidence:
     of_rationales: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Explanation:
-    """A user's recommendations and what they rest on.
+    """A user's recommendations and what they rest on; printed, it is a text for people.
 
     Attributes:
         user_id: external id; "" for a user of a given history.
@@ -98,6 +98,35 @@ class Explanation:
     history: tuple[ItemLabel, ...]
     seeds: tuple[MatchedSeed, ...]
     items: tuple[ItemEvidence, ...]
+
+    def __repr__(self) -> str:
+        """The explanation as lines to read, in a notebook as well."""
+        lines = [f"user {self.user_id or '(given by a history)'}", "had, oldest first:"]
+        lines += [f"  {_named(item)}" for item in self.history]
+        for seed in self.seeds:
+            whose = "own" if seed.is_own else "borrowed from a similar user"
+            lines += [f"rationale of {seed.user_id} ({whose}; weight {seed.weight:.2f}), by {seed.model}:"]
+            lines += [f"  {step}" for step in (seed.step1, seed.step2) if step]
+        for rank, each in enumerate(self.items, 1):
+            lines += [f"{rank}. {_named(each.item)}, score {each.score:.3f}", *_reasons(each)]
+        return "\n".join(lines)
+
+
+def _named(item: ItemLabel) -> str:
+    return f"{item.item_id} {item.title}".rstrip()
+
+
+def _reasons(of: ItemEvidence) -> list[str]:
+    """What speaks for an item, a line for each kind that there is."""
+    added = [f"{_named(each.item)} {each.score:+.3f}" for each in of.contributions]
+    if of.contributions:
+        added += [f"rationales {of.of_rationales:+.3f}"] * bool(of.of_rationales)
+    told = {
+        "words in the rationales": of.words,
+        "most like it of the history": [_named(each) for each in of.history],
+        "adds to the score": added,
+    }
+    return [f"     {what}: {', '.join(found)}" for what, found in told.items() if found]
 
 
 def shared_words(text: str, rationales: Sequence[Rationale]) -> tuple[str, ...]:

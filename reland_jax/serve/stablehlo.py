@@ -170,7 +170,7 @@ def _exported(
     try:
         return bytes(found.serialize()), used
     except ImportError as error:
-        raise RelandError("export needs flatbuffers: pip install -r requirements-export.txt") from error
+        raise RelandError("export needs flatbuffers: pip install flatbuffers") from error
 
 
 def _read_by(

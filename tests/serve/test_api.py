@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -207,6 +208,8 @@ def test_a_saved_model_recommends_the_same(
 def test_what_cannot_be_is_refused(model: Callable) -> None:
     with pytest.raises(RelandError, match=r"nothing is fitted yet: call fit\(\)"):
         Reland("demo").recommend("u0")
+    assert repr(Reland("demo")) == "Reland(sasrec, reland, seed 0; not fitted yet)"
+    assert re.fullmatch(r"Reland\(ease, id, seed 0; \d+ users, \d+ items\)", repr(model("ease", "id")))
     with pytest.raises(RelandError, match="k=0: a list has at least one item"):
         model("ease", "id").recommend("u0", 0)
     with pytest.raises(RelandError, match="change them in the Config"):

@@ -75,7 +75,9 @@ def test_filters_that_cannot_be() -> None:
     with pytest.raises(RelandError, match="filter: 'brnd' is not a field of the items; did you mean 'brand'"):
         allowed_items(INTERACTIONS, None, {"brnd": "Quellin"})
     with pytest.raises(RelandError, match="no item is left"):
-        allowed_items(INTERACTIONS, None, {"brand": "Nobody"})
+        allowed_items(INTERACTIONS, None, {"brand": "Zorvane", "title": TITLES[BRANDS.index("Quellin")]})
+    with pytest.raises(RelandError, match="filter: no item has brand='quellin'; did you mean 'Quellin'"):
+        allowed_items(INTERACTIONS, None, {"brand": "quellin"})
 
 
 def test_the_table_of_lists() -> None:

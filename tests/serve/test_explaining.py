@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from reland_jax.serve.explaining import nearest_in, shared_words
+from reland_jax.report.content import ItemLabel
+from reland_jax.serve.explaining import (
+    Contribution,
+    Explanation,
+    ItemEvidence,
+    MatchedSeed,
+    nearest_in,
+    shared_words,
+)  # fmt: skip
 from reland_jax.types import Rationale
 
 MINT = Rationale("Likes fresh MINT and tea.", "Categories: Teas. Items: mint soap, lemon tea.", "")
@@ -28,3 +36,24 @@ def test_history_items_that_speak_most() -> None:
     assert nearest_in(history, alike, 4).tolist() == [2, 5, 6]
     alike[:, 3] = -1
     assert nearest_in(history, alike, 3).tolist() == []
+
+
+def test_an_explanation_is_shown_as_lines_to_read() -> None:
+    soap, tea = ItemLabel("i1", "Mint soap"), ItemLabel("i2", "")
+    seeds = (MatchedSeed("u7", 0.914, False, "Likes mint.", "Items: teas.", "heuristic"),)
+    neural = ItemEvidence(soap, 1.25, ("mint",), (tea,))
+    linear = ItemEvidence(tea, 0.5, (), (), (Contribution(soap, 0.75),), -0.25)
+    assert repr(Explanation("u1", (tea,), seeds, (neural, linear))).splitlines() == [
+        "user u1",
+        "had, oldest first:",
+        "  i2",
+        "rationale of u7 (borrowed from a similar user; weight 0.91), by heuristic:",
+        "  Likes mint.",
+        "  Items: teas.",
+        "1. i1 Mint soap, score 1.250",
+        "     words in the rationales: mint",
+        "     most like it of the history: i2",
+        "2. i2, score 0.500",
+        "     adds to the score: i1 Mint soap +0.750, rationales -0.250",
+    ]
+    assert repr(Explanation("", (), (), ())) == "user (given by a history)\nhad, oldest first:"

@@ -125,8 +125,8 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
         RelandError: a column that was asked for or is needed is not there; those that are there are named.
     """
     roles = Roles(
-        _needed("user_field", config.user_field, usual.user, frame, notes),
-        _needed("item_field", config.item_field, usual.item, frame, notes),
+        _needed("user_field", config, usual, frame, notes),
+        _needed("item_field", config, usual, frame, notes),
         _time(config, usual, frame, notes),
         _rating(config, usual, frame, notes),
         next((name for each in usual.split if (name := find(each, "split", frame, notes))), None),
@@ -225,8 +225,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, shown)) + more
 
 
-def _needed(setting: str, asked: str | None, usual: Sequence[str], frame: Frame, notes: list[str]) -> str:
+def _needed(setting: str, config: DataConfig, names: Usual, frame: Frame, notes: list[str]) -> str:
     """The user or item column."""
+    asked, usual = {
+        "user_field": (config.user_field, names.user), "item_field": (config.item_field, names.item)
+    }[setting]  # fmt: skip
     where = f"config.data.{setting}"
     if asked:
         return require(asked, where, frame, notes)
@@ -235,8 +238,25 @@ def _needed(setting: str, asked: str | None, usual: Sequence[str], frame: Frame,
     if found is None:
         raise RelandError(
             f"{frame.named}: no column {usual[0]!r}; {_there_are(frame)}; say which it is by --{where}=COLUMN"
+            f"{_likewise(setting, config, names, frame)}"
         )
     return found
+
+
+def _likewise(setting: str, config: DataConfig, names: Usual, frame: Frame) -> str:
+    """Further columns that are needed and not there, so that one start tells them all."""
+    if _there_are(frame) != f"the columns are {listed(frame.columns)}":
+        return ""  # what is wrong is not the names
+    roles = {"user_field": names.user, "item_field": names.item}
+    roles |= {} if names.ordered else {"time_field": names.time}
+    there = {column.strip().casefold() for column in frame.columns}
+    lacking = [
+        f"--config.data.{role}=COLUMN for {usual[0]!r}"
+        for role, usual in roles.items()
+        if role != setting and getattr(config, role) is None
+        and not there & {name.casefold() for name in usual}
+    ]  # fmt: skip
+    return f"; likewise {' and '.join(lacking)}" if lacking else ""
 
 
 def _time(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> str | None:

@@ -24,7 +24,8 @@ class Times(NamedTuple):
 
     Attributes:
         order: ``<int64>[n]``, ``<uint64>[n]`` or ``<float64>[n]``; compares as the times do.
-        unit: in words, such as "seconds"; "" where it is not known, which does no harm.
+        unit: in words: "seconds" and the like of numbers, "ISO times" of texts, "timestamps" or "dates" of
+            types that say so; "" where it is not known, which does no harm.
         first: the earliest, for people.
         last: the latest, for people.
     """
@@ -79,11 +80,12 @@ def _of_type(values: Any) -> Times:
     import pyarrow as pa
 
     if pa.types.is_date(values.type):
-        unit, letter = ("days", "D") if values.type == pa.date32() else ("milliseconds", "ms")
-        values = values.cast(pa.int32()) if unit == "days" else values
+        unit, letter = "dates", "D" if values.type == pa.date32() else "ms"
+        values = values.cast(pa.int32()) if letter == "D" else values
     else:
         letter = values.type.unit
-        unit = next(name for name, (short, _) in _UNITS.items() if short == letter)
+        named = next(name for name, (short, _) in _UNITS.items() if short == letter)
+        unit = "timestamps" if pa.types.is_timestamp(values.type) else named
     order = values.cast(pa.int64()).to_numpy()
     if not len(order):
         return Times(order, unit, "", "")
@@ -152,7 +154,7 @@ def _of_texts(column: Column, values: Any, notes: list[str]) -> Times:
             pa.timestamp("us", "UTC"),
         ):
             try:
-                return _of_type(written.cast(kind))
+                return _of_type(written.cast(kind))._replace(unit="ISO times")
             except pa.ArrowInvalid:
                 continue
     raise _first_fault(column, trimmed)

@@ -400,3 +400,14 @@ def test_rows_for_messages_are_those_of_the_file(tmp_path: Path) -> None:
     path.write_text('a,b\n1,"x\ny"\n\n2,z', encoding="utf-8")
     layout = delimited.Layout(["a", "b"], ",", quoted=True)
     assert list(delimited.rows(path, layout)) == [(3, ["1", "x\ny"]), (5, ["2", "z"])]
+
+
+def test_all_columns_that_are_missing_are_told_at_once(tmp_path: Path) -> None:
+    place = _csv(tmp_path, "customer,sku,bought_at\nc,s,2024-05-31\n")
+    both = (
+        r"user_field=COLUMN; likewise .*item_field=COLUMN for 'item_id' and .*time_field=COLUMN for 'timest"
+    )
+    with pytest.raises(RelandError, match=both):
+        table.read(place, DataConfig())
+    with pytest.raises(RelandError, match="item_field=COLUMN$"):
+        table.read(place, DataConfig(user_field="customer", time_field=""))
