@@ -22,7 +22,7 @@ from reland_jax.fields import build
 from reland_jax.files import read_json, write_json
 from reland_jax.mesh import on_host
 from reland_jax.models import SequentialRecommender
-from reland_jax.retrieval import FoldIn, learn_fold_in
+from reland_jax.retrieval import FoldIn, fold_in, learn_fold_in
 from reland_jax.serve import Form, Known, users_of
 from reland_jax.stages.recommender import model_of
 from reland_jax.train import Task
@@ -113,6 +113,8 @@ def reader_of(encoder: Encoder) -> tuple[Form, Known]:
 
 @partial(jax.jit, static_argnums=0)
 def _read(form: Form, known: Known, history: jax.Array) -> jax.Array:
+    if known.folding is not None:
+        return fold_in(known.folding, history)[0]
     return users_of(form, known, history, None)
 
 

@@ -39,6 +39,23 @@ class LightGCN(DotProduct):
             users, items = users + hop[0], items + hop[1]
         return (users / (self.config.layers + 1),), (items / (self.config.layers + 1),)
 
+    def parts(
+        self, users: jax.Array, items: jax.Array, propagation: Propagation | Graph
+    ) -> tuple[jax.Array, jax.Array]:
+        """The embeddings of users, and items after 0 to ``layers - 1`` hops side by side."""
+        hop, hops = (users, items), [items]
+        for _ in range(self.config.layers - 1):
+            hop = _propagate(propagation, *hop)
+            hops.append(hop[1])
+        return users, jnp.concatenate(hops, axis=-1)
+
+    def user_layers(self, own: jax.Array, around: jax.Array) -> Layers:
+        """The mean of ``<float32>[n, D]`` and of each hop of ``<float32>[n, layers * D]``."""
+        if not self.config.layers:
+            return (own,)
+        hops = around.reshape(*own.shape[:-1], self.config.layers, own.shape[-1])
+        return ((own + hops.sum(axis=-2)) / (self.config.layers + 1),)
+
     def sampled(self, rows: jax.Array, tree: Tree, graph: Graph, known: int, train: bool) -> Layers:
         """The same for the nodes of a batch, estimated from sampled neighbours without bias.
 

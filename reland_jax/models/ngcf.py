@@ -60,6 +60,23 @@ class NGCF(DotProduct):
                 layers.append(sums if last else self._transform(depth, sums, layers[-1], train))
         return tuple(of_users), tuple(of_items)
 
+    def parts(
+        self, users: jax.Array, items: jax.Array, propagation: Propagation
+    ) -> tuple[jax.Array, jax.Array]:
+        """The embeddings of users, and all layers of items but the last side by side."""
+        (own, *_), of_items = self(users, items, propagation, False)
+        return own, jnp.concatenate(of_items[:-1] or of_items, axis=-1)
+
+    def user_layers(self, own: jax.Array, around: jax.Array) -> Layers:
+        """As the call has them, of ``<float32>[n, D]`` and neighbour sums ``<float32>[n, layers * D]``."""
+        if not self.config.layers:
+            return (own,)
+        *sums, last = jnp.split(around, self.config.layers, axis=-1)
+        layers = [own]
+        for depth, each in enumerate(sums):
+            layers.append(self._transform(depth, each, layers[-1], train=False))
+        return (*layers, last)
+
     def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The concatenation of all layers, ``<float32>[..., (layers + 1) D]``."""
         first, *others = rows

@@ -314,9 +314,26 @@ class CollaborativeRecommender(Recommender):
     def user_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """All users as they are scored, ``<float32>[U, E]``."""
         users, _ = self._layers(tables, train=False)
-        everyone = constrain(jnp.arange(self.users.shape[0]), MODEL)
-        fused = self.fuse_rationales(tables, everyone, self.backbone.readout(users), train=False)
-        return self._with_history(tables, everyone, None, self.backbone.user_side(fused))
+        return self._finished(tables, constrain(jnp.arange(self.users.shape[0]), MODEL), users)
+
+    def parts(self, tables: Tables[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """What users are made of, see `reland_jax.models.scores.DotProduct.parts`."""
+        return self.backbone.parts(self.users, self.items(tables.item_text), tables.propagation)
+
+    def users_after(self, tables: Tables[jax.Array], own: jax.Array, around: jax.Array) -> jax.Array:
+        """Users as they are scored, ``<float32>[n, E]``, by their `parts`.
+
+        Args:
+            tables: what is known of n users.
+            own: ``<float32>[n, F]``.
+            around: ``<float32>[n, E']``.
+        """
+        return self._finished(tables, jnp.arange(own.shape[0]), self.backbone.user_layers(own, around))
+
+    def _finished(self, tables: Tables[jax.Array], user: jax.Array, layers: Layers) -> jax.Array:
+        """Users by all arrays of the backbone, with what is read beside it."""
+        fused = self.fuse_rationales(tables, user, self.backbone.readout(layers), train=False)
+        return self._with_history(tables, user, None, self.backbone.user_side(fused))
 
     def item_vectors(self, tables: Tables[jax.Array]) -> jax.Array:
         """Items as they are scored, ``<float32>[I + 1, E]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,11 +21,35 @@ class DotProduct(nn.Module):
     batch reads rows of these and asks `readout` to make one representation of them, so that nothing
     wide is built for all users and items.
 
-    A backbone with another score overrides the last three methods; see `reland_jax.models.neumf`.
+    A backbone that propagates overrides `parts` and `user_layers`, so that users who were not trained are
+    propagated too. One with another score overrides the last three methods; see `reland_jax.models.neumf`.
     """
 
     multiplies = True
     """Whether the score is the dot product."""
+
+    def parts(self, users: jax.Array, items: jax.Array, propagation: Any) -> tuple[jax.Array, jax.Array]:
+        """What users are made of: a vector of their own, and what is summed over their items.
+
+        Args:
+            users: as in the call.
+            items: as in the call.
+            propagation: as in the call.
+
+        Returns:
+            ``<float32>[U, F]`` and ``<float32>[I + 1, E]``. `user_layers` makes a user of a vector of its own
+            and of the sum over its items, each weighed by ``1 / sqrt(n_u n_i)``.
+        """
+        of_users, of_items = self(users, items, propagation, False)
+        return of_users[0], of_items[0]
+
+    def user_layers(self, own: jax.Array, around: jax.Array) -> Layers:
+        """The arrays of users by their `parts`, ``<float32>[n, F]`` and ``<float32>[n, E]``.
+
+        Here a user is its own vector alone.
+        """
+        del around
+        return (own,)
 
     def readout(self, rows: Sequence[jax.Array], train: bool = False) -> jax.Array:
         """The representations ``<float32>[..., E]`` of users or items, from rows of all their arrays."""

@@ -2,13 +2,12 @@
 
 A user's trained vector is predicted from its items by ridge regression, learned from the users who were
 trained. The predictors are the mean of the items' vectors, their sum weighed as a graph convolution weighs it
-(``1 / sqrt(n_u n_i)``), a constant, and, where there is one, a vector beside them, such as that of a user's
-rationales. It is solved at once, and a new user costs one product.
+(``1 / sqrt(n_u n_i)``), and a constant. It is solved at once, and a new user costs one product.
 
 Nothing depends on the backbone but the vectors themselves, so the same regression serves two purposes: the
-vector by which a user is matched to seed users (Eq. 3), and the vector by which a collaborative backbone
-scores items. It is an approximation: what a trained vector says beyond the user's set of items, such as the
-order of training, is lost.
+vector by which a user is matched to seed users (Eq. 3), and the embedding of a collaborative backbone, whose
+layers are then computed from it and from the weighed sum exactly. It is an approximation: what a trained
+vector says beyond the user's items, such as where it started and in which order it was trained, is lost.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class FoldIn(NamedTuple):
         items: ``<float32>[I + 1, E]``, a vector for every item; row 0 is zero.
         scale: ``<float32>[I + 1]``, one by the square root of the number of users of each item; 0 for an item
             of which nothing is known, which counts as if the user had not had it.
-        weights: ``<float32>[2 E + B + 1, D]``, of the two sums, the vector beside them, and the constant.
+        weights: ``<float32>[2 E + 1, D]``, of the two sums and the constant.
     """
 
     items: np.ndarray
@@ -44,16 +43,13 @@ class FoldIn(NamedTuple):
     weights: np.ndarray
 
 
-def learn_fold_in(
-    users: np.ndarray, train: Ragged, items: np.ndarray, beside: np.ndarray | None = None
-) -> FoldIn:
+def learn_fold_in(users: np.ndarray, train: Ragged, items: np.ndarray) -> FoldIn:
     """The regression of users' vectors on their items' vectors.
 
     Args:
         users: ``<float32>[U, D]``; users without training items are not looked at.
-        train: training items of every user; an item counts once.
+        train: training items of every user; one that stands twice counts twice, as in a graph.
         items: ``<float32>[I + 1, E]``, of the same model.
-        beside: ``<float32>[U, B]``, a further vector of every user, or None.
 
     Raises:
         RelandError: no user has training items.
@@ -63,7 +59,8 @@ def learn_fold_in(
     # An item that nobody had has a vector all the same, by its text, and counts as one that few had.
     scale = np.where(np.arange(len(items)) == PADDING_ITEM, 0.0, 1 / np.sqrt(np.maximum(_count(had), 1)))
     scale = scale.astype(np.float32)
-    return FoldIn(items, scale, _solved(_features(had, items, scale, beside), users, had))
+    sums = [(had @ (weight[:, None] * items)) * norm[:, None] for weight, norm in _sums(had, scale)]
+    return FoldIn(items, scale, _solved(sums, users, had))
 
 
 def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> FoldIn:
@@ -81,6 +78,7 @@ def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> Fold
         RelandError: no user has training items.
     """
     had, behaviour = _had(train, num_items + 1), np.asarray(behaviour, np.float32)
+    had.data[:] = 1
     count, sums, scale = _count(had), had.T @ behaviour, _scale(had)
     items = sums / np.maximum(count, 1)[:, None]
     of_others = np.divide(1.0, count - 1, out=np.zeros(len(count)), where=count > 1).astype(np.float32)
@@ -89,26 +87,27 @@ def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> Fold
         each = weight * of_others
         others = had @ (each[:, None] * sums) - (had @ each)[:, None] * behaviour
         features.append(others * norm[:, None])
-    features.append(np.ones((had.shape[0], 1), np.float32))
-    return FoldIn(items, scale, _solved(np.concatenate(features, axis=1), behaviour, had))
+    return FoldIn(items, scale, _solved(features, behaviour, had))
 
 
-def fold_in(known: FoldIn, history: jax.Array, beside: jax.Array | None = None) -> jax.Array:
-    """Vectors of users by what they had, ``<float32>[n, D]``, as a pure function of arrays.
+def fold_in(known: FoldIn, history: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Vectors of users by what they had, as a pure function of arrays.
 
     Args:
         known: the regression.
-        history: ``<int32>[n, W]``, items of n users, each once (`distinct`), 0 where unused; a user without
-            any gets what the constant says.
-        beside: ``<float32>[n, B]``, as in the learning.
+        history: ``<int32>[n, W]``, items of n users, 0 where unused; a user without any gets what the
+            constant says.
+
+    Returns:
+        ``<float32>[n, D]``, and the weighed sums of the items' vectors that a graph convolution adds to them,
+        ``<float32>[n, E]``.
     """
     scale, rows = jnp.asarray(known.scale)[history], jnp.asarray(known.items)[history]
     length = jnp.maximum((scale > 0).sum(1, keepdims=True), 1).astype(jnp.float32)
     mean = jnp.where((scale > 0)[..., None], rows, 0.0).sum(1) / length
-    weighed = jnp.einsum("nw,nwe->ne", scale, rows, precision=_EXACT)
-    parts = [mean, weighed / jnp.sqrt(length), *([] if beside is None else [beside])]
-    features = jnp.concatenate([*parts, jnp.ones_like(length)], axis=1)
-    return jnp.matmul(features, jnp.asarray(known.weights), precision=_EXACT)
+    weighed = jnp.einsum("nw,nwe->ne", scale, rows, precision=_EXACT) / jnp.sqrt(length)
+    features = jnp.concatenate([mean, weighed, jnp.ones_like(length)], axis=1)
+    return jnp.matmul(features, jnp.asarray(known.weights), precision=_EXACT), weighed
 
 
 def distinct(history: jax.Array) -> jax.Array:
@@ -123,20 +122,19 @@ def distinct(history: jax.Array) -> jax.Array:
 
 
 def _had(history: Ragged, columns: int) -> sparse.csr_array:
-    """``<float32>[n, I + 1]``, 1 where a user had an item."""
+    """``<float32>[n, I + 1]``, how often a user had an item."""
     # Copies, since repeats are summed in place.
     had = sparse.csr_array(
         (np.ones(len(history.items), np.float32), history.items.copy(), history.indptr.copy()),
         (history.num_rows, columns),
     )
     had.sum_duplicates()
-    had.data[:] = 1
     return had
 
 
 def _count(had: sparse.csr_array) -> np.ndarray:
     """``<float32>[I + 1]``, users of every item."""
-    return np.bincount(had.indices, minlength=had.shape[1]).astype(np.float32)
+    return np.bincount(had.indices, had.data, minlength=had.shape[1]).astype(np.float32)
 
 
 def _scale(had: sparse.csr_array) -> np.ndarray:
@@ -146,24 +144,16 @@ def _scale(had: sparse.csr_array) -> np.ndarray:
 
 def _sums(had: sparse.csr_array, scale: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of either sum over a user's items the weight of each item, ``[I + 1]``, and of the user, ``[n]``."""
-    length = np.maximum(np.diff(had.indptr), 1).astype(np.float32)
+    length = np.maximum(had.sum(axis=1), 1).astype(np.float32)
     return [(np.ones_like(scale), 1 / length), (scale, 1 / np.sqrt(length))]
 
 
-def _features(
-    had: sparse.csr_array, items: np.ndarray, scale: np.ndarray, beside: np.ndarray | None
-) -> np.ndarray:
-    """Predictors ``<float32>[n, 2 E + B + 1]``."""
-    parts = [(had @ (weight[:, None] * items)) * norm[:, None] for weight, norm in _sums(had, scale)]
-    parts += [] if beside is None else [np.asarray(beside, np.float32)]
-    return np.concatenate([*parts, np.ones((had.shape[0], 1), np.float32)], axis=1)
-
-
-def _solved(features: np.ndarray, users: np.ndarray, had: sparse.csr_array) -> np.ndarray:
-    """Ridge regression in float64 by the users who had anything, ``<float32>[F, D]``."""
+def _solved(sums: list[np.ndarray], users: np.ndarray, had: sparse.csr_array) -> np.ndarray:
+    """Ridge regression on sums and a constant in float64, by users who had anything, ``<float32>[F, D]``."""
     known = np.diff(had.indptr) > 0
     if not known.any():
         raise RelandError("no user has training items, so nothing says how items make a user")
+    features = np.concatenate([*sums, np.ones((had.shape[0], 1), np.float32)], axis=1)
     x, y = features[known].astype(np.float64), np.asarray(users)[known].astype(np.float64)
     gram = x.T @ x
     own = np.diag(gram)

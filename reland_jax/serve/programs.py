@@ -27,6 +27,7 @@ from reland_jax.models import (
     Tables,
     applied,
 )
+from reland_jax.models.beside import unit_texts
 from reland_jax.models.ease import age_weights
 from reland_jax.retrieval import FoldIn, distinct, fold_in, nearest
 from reland_jax.train.closed_form import unit_rows
@@ -54,13 +55,13 @@ class Known(NamedTuple):
     Attributes:
         params: of the model.
         rationales: ``<float32>[S, T]``, as the model reads them.
-        texts: ``<float32>[I + 1, T]``, where a sequential backbone reads them beside its items.
+        texts: ``<float32>[I + 1, T]``, where a backbone reads them beside its items.
         items: ``<float32>[I + 1, E]``, as they are scored.
         score: of `Vectors`.
         matching: how a history becomes a behaviour vector.
         seeds: ``<float32>[S', D]``, behaviour vectors of seed users, of length 1.
         seed_row: ``<int32>[S']``, their rows of the pool.
-        folding: how a history becomes a user's vector.
+        folding: how a history becomes a user's embedding, with the items' layers.
     """
 
     params: Any = None
@@ -125,7 +126,7 @@ def match(known: Known, history: jax.Array, count: int) -> Matched | None:
     """The `count` seed users of new users, by their items alone; None where no rationales are read."""
     if known.matching is None or known.seeds is None or known.seed_row is None:
         return None
-    behaviour = fold_in(known.matching, distinct(history))
+    behaviour, _ = fold_in(known.matching, distinct(history))
     place, cosine = nearest(behaviour, known.seeds, count)
     return Matched(known.seed_row[place], cosine)
 
@@ -150,8 +151,25 @@ def users_of(form: Form, known: Known, history: jax.Array, matched: Matched | No
         return _listed(model, history, matched)
     if isinstance(model, Ials):
         return users_after(model, known.params, distinct(history), _mean_rationale(known, matched))
+    return _folded_in(model, known, history, matched)
+
+
+def _folded_in(model: Recommender, known: Known, history: jax.Array, matched: Matched | None) -> jax.Array:
+    """The layers of the model upon an embedding that is predicted."""
     assert known.folding is not None
-    return fold_in(known.folding, distinct(history), _mean_rationale(known, matched))
+    tables = _tables(model, known, matched)
+    if model.reads_kernel:
+        profile = unit_texts(known.texts[history]).sum(1)
+        tables = tables._replace(profile=profile, activity=(history > 0).sum(1))
+    return applied(model, known.params, tables, *fold_in(known.folding, history), method="users_after")
+
+
+def _tables(model: Recommender, known: Known, matched: Matched | None) -> Tables[jax.Array]:
+    """What is known of each history, as of a user in a row of its own."""
+    tables = Tables[jax.Array](item_text=known.texts, rationale=known.rationales)
+    if matched is None:
+        return tables
+    return tables._replace(seed=matched.seed, cosine=matched.cosine if model.rationales > 1 else None)
 
 
 def _mean_rationale(known: Known, matched: Matched | None) -> jax.Array | None:
@@ -173,10 +191,7 @@ def _encoded(
     batch = SequenceBatch(
         history, position, used.astype(jnp.int32), newest, user, nothing, jnp.ones(rows, jnp.float32)
     )
-    tables = Tables[jax.Array](item_text=known.texts, rationale=known.rationales)
-    if matched is not None:
-        cosine = matched.cosine if model.rationales > 1 else None
-        tables = tables._replace(seed=matched.seed, cosine=cosine)
+    tables = _tables(model, known, matched)
     return applied(model, known.params, known.items, tables, batch, method="users_after")
 
 

@@ -2,14 +2,14 @@
 
 The three families differ in what they need of a user who was not trained. A sequential backbone encodes any
 sequence, and a linear model adds up rows of its items: both read a history exactly as they read that of a
-trained user. A collaborative backbone has a trained vector for every user; a new one is folded in by the
-vectors of its items (`retrieval.inductive`).
+trained user. A collaborative backbone has a trained embedding for every user; that of a new one is predicted
+by its items (`retrieval.inductive`), and the layers upon it are those of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from reland_jax.bundle import Bundle
 from reland_jax.config import nearest_name
 from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
 from reland_jax.flow import Made
-from reland_jax.models import Ials, SequentialRecommender
+from reland_jax.models import Ials, Recommender, SequentialRecommender, Tables, applied
 from reland_jax.models.scores import dot_product
 from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weights, profiles
 from reland_jax.retrieval.cold import ProfileWeights
@@ -85,7 +85,7 @@ class Reader:
         if isinstance(self.task.model, Ials) and rationales is not None:
             rationales = unit_rows(rationales)
         is_set = not (isinstance(self.task, ClosedForm) or self._is_sequential)
-        folding = self._folding(today) if is_set else None
+        folding = self._folding() if is_set else None
         texts = self.task.tables.item_text if getattr(self.task.model, "reads_kernel", False) else None  # type: ignore[union-attr]
         arrays = rationales, texts, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
@@ -154,14 +154,13 @@ class Reader:
         made = self._made.instead(SPLIT, Splits(history, none, none, splits.num_items, splits.protocol))
         return recommender_of(made, self._bundle.variant).vectors(self.params, "test")
 
-    def _folding(self, known: Vectors) -> FoldIn:
-        """How a user is made of items."""
-        splits, given, beside = self._bundle.splits, self._given(), self._rationales
-        users = np.asarray(known.users)[: splits.num_users]
-        items = np.asarray(known.items)[: splits.num_items + 1]
-        if beside is not None and given is not None:
-            beside = beside[given.seed].mean(axis=1)
-        return learn_fold_in(users, splits.train, items, beside)
+    def _folding(self) -> FoldIn:
+        """How a user's embedding is made of items."""
+        assert isinstance(self.task, Task)
+        splits = self._bundle.splits
+        own, items = _parts(self.task.model, self.params, self.task.tables)
+        kept = np.asarray(own)[: splits.num_users], np.asarray(items)[: splits.num_items + 1]
+        return learn_fold_in(kept[0], splits.train, kept[1])
 
     @property
     def _rationales(self) -> np.ndarray | None:
@@ -193,6 +192,11 @@ def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
     alone = np.zeros((power_of_two(len(items)), vectors.users.shape[1]), np.float32)
     alone[: len(items), getattr(reader.task.model, "rationales", 0)] = items  # the newest place of a history
     return np.asarray(_scored(vectors.score, alone, vectors.items))[: len(items)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _parts(model: Recommender, params: Any, tables: Tables[jax.Array]) -> Any:
+    return applied(model, params, tables, method="parts")
 
 
 @jax.jit

@@ -107,14 +107,36 @@ def test_a_factorisation_folds_in_as_it_folds_in_its_own_users(reader: Callable)
     np.testing.assert_allclose(np.asarray(again), np.asarray(measured.users), rtol=1e-4, atol=1e-5)
 
 
-def test_a_set_is_folded_in_by_its_items(reader: Callable) -> None:
+def as_new(bundle: Bundle, form: Form, known: Known) -> np.ndarray:
+    """All users read as new ones, by their training items and their own seed users."""
+    own = None if bundle.assignment is None else Matched(*bundle.assignment)
+    return np.asarray(users_of(form, known, in_rows(REPEATS.train, Batch(0, 4, 4), 8), own))
+
+
+SETS = [("lightgcn", "reland"), ("ngcf", "reland"), pytest.param("neumf", "id", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("backbone", "variant"), SETS)
+def test_a_set_is_folded_in_by_its_items(reader: Callable, backbone: str, variant: str) -> None:
     """With more predictors than users the regression gives back what it has learned, but for the ridge."""
-    bundle, read = reader("lightgcn", "reland")
+    bundle, read = reader(backbone, variant)
     trained = np.asarray(read.measured().users)[:4]
-    rows = in_rows(REPEATS.train, Batch(0, 4, 4), 8)
-    folded = np.asarray(users_of(*programs_of(read), rows, Matched(*bundle.assignment)))
+    folded = as_new(bundle, *programs_of(read))
     assert np.abs(folded - trained).max() < 0.1 * np.abs(trained).max()
     np.testing.assert_array_equal(np.asarray(read.today().users)[:4], trained)
+
+
+@pytest.mark.parametrize(("backbone", "variant"), SETS)
+def test_all_but_the_embedding_of_a_user_is_exact(reader: Callable, backbone: str, variant: str) -> None:
+    """Repeated items too, which are two edges of a graph."""
+    bundle, read = reader(backbone, variant)
+    trained, (form, known) = np.asarray(read.measured().users), programs_of(read)
+    for user in range(4):
+        # What the regression would say if it erred nowhere: of every user the embedding of this one.
+        weights = np.zeros_like(known.folding.weights)
+        weights[-1] = np.asarray(bundle.trained.params["params"]["user_embedding"])[user]
+        folded = as_new(bundle, form, known._replace(folding=known.folding._replace(weights=weights)))
+        np.testing.assert_allclose(folded[user], trained[user], rtol=1e-4, atol=1e-5)
 
 
 def test_new_users_are_matched_to_the_seed_users_of_largest_cosine(reader: Callable) -> None:

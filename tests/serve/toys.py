@@ -21,7 +21,10 @@ from tests.train.toys import SIZES
 
 TITLES = ("", "Rose cream", "Rose soap", "Mint soap", "Mint tea", "Lemon tea", "Lemon cream")
 BRANDS = ("", "Quellin", "Quellin", "Zorvane", "Zorvane", "Zorvane", "")
-OBJECTIVES = {"sasrec": "shifted", "lightgcn": "bpr", "ease": "closed_form", "ials": "closed_form"}
+OBJECTIVES = {
+    "sasrec": "shifted", "lightgcn": "bpr", "ngcf": "bpr", "neumf": "bpr",
+    "ease": "closed_form", "ials": "closed_form",
+}  # fmt: skip
 
 
 def described(interactions: Interactions) -> Interactions:
