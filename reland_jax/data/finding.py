@@ -145,8 +145,12 @@ def _beside(path: Path) -> str:
     except OSError:
         return f"; there is no folder {path.parent}"
     tables = [name for name in names if any(fnmatch.fnmatch(name.lower(), pattern) for pattern in _TABLES)]
-    found = f"has {', '.join(map(repr, tables[:_SHOWN]))}" if tables else "has no CSV or Parquet file"
-    return f"; that folder {found}{' and others' if len(tables) > _SHOWN else ''}"
+    found = (
+        f"{path.parent} has {', '.join(map(repr, tables[:_SHOWN]))}"
+        if tables
+        else f"{path.parent} has no CSV or Parquet file"
+    )
+    return f"; {found}{' and others' if len(tables) > _SHOWN else ''}"
 
 
 def _candidates(config: DataConfig) -> list[Path]:

@@ -22,6 +22,7 @@ from reland_jax.variants import F_ITEM, ID, RELAND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # matplotlib draws in these stand-ins, which `_to_svg` replaces by (CSS variable, fallback).
@@ -115,6 +116,7 @@ def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) ->
         histories: variant -> entries of its epochs; see `TrainingSummary`.
     """
     figure, axes = _new_figure("epoch", "validation NDCG@10")
+    _whole_numbers(axes.xaxis)
     drawn = False
     for name, history in histories.items():
         rows = [row for row in history if NDCG in row]
@@ -218,6 +220,8 @@ def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
         seeds: the seed users.
     """
     figure, axes = _new_figure("users in the cluster", "seed users in the cluster")
+    _whole_numbers(axes.xaxis)
+    _whole_numbers(axes.yaxis)
     drawn = bool(len(cluster_sizes)) and int(cluster_sizes.sum()) > 0
     if drawn:
         chosen = np.bincount(seeds.cluster, minlength=len(cluster_sizes))[: len(cluster_sizes)]
@@ -234,6 +238,13 @@ def cluster_scatter(cluster_sizes: np.ndarray, seeds: SeedSet) -> str:
         axes.plot(ends, share * ends, "--", color=_ORANGE, label=f"in proportion ({share:.1%})")
     label = "Seed users in each cluster against the size of the cluster"
     return _finish(figure, axes, drawn, "clusters", label)
+
+
+def _whole_numbers(axis: Axis) -> None:
+    """Ticks of what is counted: there is no epoch 1.25."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def _new_figure(x_label: str, y_label: str, height: float = _INCHES[1]) -> tuple[Figure, Axes]:

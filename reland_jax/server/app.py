@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from reland_jax.config import nearest_name
 from reland_jax.serve import Explanation, MatchedSeed
 from reland_jax.server import schemas
 from reland_jax.server.batching import Worker
@@ -188,7 +189,7 @@ class Server:
         try:
             asked = form.model_validate_json(await request.body())
         except ValidationError as error:
-            raise _mistake(error) from None
+            raise _mistake(error, form) from None
         return asked, self.shelf.get(asked.model)
 
     def _check_ready(self) -> None:
@@ -266,7 +267,7 @@ def _reasons(found: Explanation) -> list[Answer]:
     ]  # fmt: skip
 
 
-def _mistake(error: ValidationError) -> Refusal:
+def _mistake(error: ValidationError, form: type[BaseModel]) -> Refusal:
     """The first mistake in a body, in the words of pydantic, which repeat nothing of its values."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Where a field may be of two kinds, pydantic names the kind as well.
@@ -274,6 +275,9 @@ def _mistake(error: ValidationError) -> Refusal:
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     is_json = first["type"] == "json_invalid"
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        hint = nearest_name(where[:200], list(form.model_fields))
+        return Refusal(422, "there is no such field", where[:200], hint)
     return Refusal(400 if is_json else 422, what, where[:200] or "body", "see /docs for what is taken")
 
 

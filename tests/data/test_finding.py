@@ -116,7 +116,7 @@ def test_tables_that_the_settings_name_count(tmp_path: Path) -> None:
 def test_a_table_that_is_not_there_is_told_with_those_beside_it(tmp_path: Path) -> None:
     (tmp_path / "purchases.csv").write_text("user_id,item_id\nu,i\n")
     with pytest.raises(
-        RelandError, match=r"'.*sales\.csv': no such file .*that folder has 'purchases\.csv'$"
+        RelandError, match=r"'.*sales\.csv': no such file .*; .* has 'purchases\.csv'$"
     ):
         locate(DataConfig(name=str(tmp_path / "sales.csv")))
     with pytest.raises(RelandError, match="there is no folder"):

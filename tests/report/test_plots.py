@@ -114,3 +114,9 @@ def test_many_clusters_stay_a_small_drawing() -> None:
 def test_large_numbers_are_rounded_to_two_digits() -> None:
     values = plots._two_digits(np.array([0, 1, 42, 99, 123, 18_765]))
     np.testing.assert_array_equal(values, [0, 1, 42, 99, 120, 19_000])
+
+
+def test_what_is_counted_has_whole_numbers_at_its_ticks() -> None:
+    history = [{"epoch": epoch, "ndcg@10": 0.1 * epoch} for epoch in (1, 2, 3)]
+    ticks = _texts(plots.validation_curves({"id": history})).split("epoch")[0].split()
+    assert ticks[-3:] == ["1", "2", "3"] and not any("." in tick for tick in ticks[-6:])

@@ -128,6 +128,11 @@ def test_a_mistake_is_told(
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_field_that_there_is_not_is_told_with_the_nearest(served: Callable[..., Answer]) -> None:
+    error = served("post", "/recommend", {"usr": "u1"}).json()["error"]
+    assert error == {"what": "there is no such field", "where": "usr", "do": "did you mean 'user'?"}
+
+
 @pytest.fixture(scope="module")
 def served(bundles: dict[str, Path]) -> Any:
     """Calls a server that runs for all tests of this module, in an event loop of its own."""
