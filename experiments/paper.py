@@ -1,9 +1,9 @@
 r"""The paper's evidence by one command: its tables, figures and claims, each with a verdict by rule.
 
-    python -m experiments.paper --workdir=DIR [--parts=table1,table2,figure6,cost] \
+    python -m experiments.paper --workdir=DIR [--parts=table1,table2,table3,figure5,figure6,cost] \
         [--datasets=amazon-beauty,amazon-sports,ml-1m] [--backbones=...] [--seeds=5] \
-        [--pools=DATASET=PATH,...] [--set=section.key=value ...] [--cells=FOLDER] [--curves=FOLDER] \
-        [--finished_only] [--seconds_per_inference=S]
+        [--pools=DATASET=PATH,...] [--own_pools=DATASET=PATH,...] [--set=section.key=value ...] \
+        [--cells=FOLDER] [--curves=FOLDER] [--finished_only] [--seconds_per_inference=S]
 
 Parts are those of PARTS, each made of a command that exists: table2 by `experiments.table2`, figure6 by
 `experiments.seed_count`. What is finished is read back, so the same command continues after a stop. With
@@ -30,6 +30,7 @@ from reland_jax.types import RelandError
 from reland_jax.variants import BY_NAME
 
 if TYPE_CHECKING:
+    from experiments.analysis.arms import Arm
     from experiments.analysis.findings import Part
     from experiments.grid.scores import GroupPool
     from experiments.grid.summary import GridSummary
@@ -52,6 +53,7 @@ class Asked(NamedTuple):
         backbones: of Table 2.
         seeds: training seeds 0, 1, ... up to this many.
         pools: "DATASET=PATH", files of rationales.
+        own_pools: the same of texts of all users, for the baselines that ask about everyone.
         changes: "section.key=value", for every training.
         cells: folder of the scores of finished cells.
         curves: folder of results of `experiments.seed_count`; None for those in `workdir` alone.
@@ -64,6 +66,7 @@ class Asked(NamedTuple):
     backbones: Sequence[str] = COMPARED
     seeds: int = 5
     pools: Sequence[str] = ()
+    own_pools: Sequence[str] = ()
     changes: Sequence[str] = ()
     cells: Path | None = None
     curves: Path | None = None
@@ -167,6 +170,70 @@ def table2(results: Results) -> Part:
     ])  # fmt: skip
 
 
+def table3(results: Results) -> Part:
+    """KAR and SLIM as adaptors, with texts of one's own or shared."""
+    from experiments.analysis.arms import TABLE_3
+
+    title = "Table 3: texts of one's own or shared, and how they enter"
+    return _arms(results, "table3", title, TABLE_3, OF_FIGURES[1:])
+
+
+def figure5(results: Results) -> Part:
+    """The paper's ablation."""
+    from experiments.analysis.arms import FIGURE_5
+
+    return _arms(results, "figure5", "Figure 5: without a part of the method", FIGURE_5, OF_FIGURES)
+
+
+def _arms(results: Results, name: str, title: str, arms: Sequence[Arm], backbones: Sequence[str]) -> Part:
+    """Trains the grids of the arms that the pools allow, and compares what is finished."""
+    from experiments.analysis.arms import arms_part
+    from experiments.analysis.kept import kept_groups
+
+    asked, idle, found = results.asked, _idle(results.asked, arms), {}
+    for grid in dict.fromkeys(arm.grid for arm in arms):
+        folder = asked.workdir / name / grid
+        if not asked.finished_only and grid not in idle:
+            _train(asked, [arm for arm in arms if arm.grid == grid], backbones, folder)
+        found[grid] = kept_groups(folder / "cells", asked.datasets)
+    return arms_part(name, title, arms, found, idle)
+
+
+def _idle(asked: Asked, arms: Sequence[Arm]) -> dict[str, str]:
+    """Grids that the pools do not allow, with the reason."""
+    from experiments.analysis.arms import OWN
+
+    idle = {}
+    for arm in arms:
+        of_pool = [text for text in arm.changes if text.startswith(("seeds.", "pool."))]
+        if arm.source == OWN and not asked.own_pools and not asked.finished_only:
+            idle[arm.grid] = "there are no texts of all users (--own_pools)"
+        elif of_pool and asked.pools:
+            idle[arm.grid] = (
+                f"a pool file (--pools) has its own seed users and prompt, so {of_pool[0]} is idle"
+            )
+    return idle
+
+
+def _train(asked: Asked, arms: Sequence[Arm], backbones: Sequence[str], folder: Path) -> None:
+    """One grid."""
+    from experiments import table2
+    from experiments.analysis.arms import OWN
+    from experiments.grid.plan import plan
+
+    own = arms[0].source == OWN
+    given = asked.own_pools if own else asked.pools
+    datasets = [
+        name for name in asked.datasets if not own or any(text.startswith(f"{name}=") for text in given)
+    ]
+    pools = [text for text in given if text.partition("=")[0] in datasets]
+    changes = [*asked.changes, *arms[0].changes]
+    configs = plan(datasets, backbones, [arm.variant for arm in arms], asked.seeds, pools, changes)
+    keep_programs_of(configs.values(), asked.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    table2.run(configs, folder)
+
+
 def figure6(results: Results) -> Part:
     """How many seed users."""
     from experiments.analysis.seed_numbers import seed_numbers
@@ -217,6 +284,8 @@ def cost(results: Results) -> Part:
 PARTS: Mapping[str, Callable[[Results], Part]] = {
     "table1": table1,
     "table2": table2,
+    "table3": table3,
+    "figure5": figure5,
     "figure6": figure6,
     "cost": cost,
 }
@@ -259,6 +328,7 @@ def define_flags() -> None:
     flags.DEFINE_list("backbones", list(COMPARED), "Backbones of Table 2.")
     flags.DEFINE_integer("seeds", 5, "Training seeds 0, 1, ... up to this many.", lower_bound=1)
     flags.DEFINE_list("pools", [], "DATASET=PATH: file of the rationales of a data set.")
+    flags.DEFINE_list("own_pools", [], "DATASET=PATH: texts of all users, for KAR and SLIM.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every training; can be repeated.")
     define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
     define_path("curves", "", "Folder of kept results of experiments.seed_count, seed_count_*.json.")
@@ -274,7 +344,8 @@ def main() -> None:
 
     join_processes(os.environ)
     asked = Asked(
-        Path(given.workdir), given.datasets, given.backbones, given.seeds, given.pools, given.set,
+        Path(given.workdir), given.datasets, given.backbones, given.seeds, given.pools, given.own_pools,
+        given.set,
         Path(given.cells) if given.cells else None, Path(given.curves) if given.curves else None,
         given.finished_only, given.seconds_per_inference,
     )  # fmt: skip
