@@ -23,16 +23,20 @@ from experiments.harness.written import check_own
 from reland_jax.deploy_settings import DeployJob
 from reland_jax.types import RelandError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/configs/deploy.py:shop", "Settings; :LOG follows the file.", lock_config=True
-)
-_WORKDIR = command_line.required_path("workdir", "Folder of artefacts and results.")
-_DAYS = flags.DEFINE_string("days", "", "Days that are judged, such as 8-14, counted from 1; all if empty.")
+
+def define_flags() -> None:
+    """Registers the flags."""
+    config_flags.DEFINE_config_file(
+        "config", "experiments/configs/deploy.py:shop", "Settings; :LOG follows the file.", lock_config=True
+    )
+    command_line.required_path("workdir", "Folder of artefacts and results.")
+    flags.DEFINE_string("days", "", "Days that are judged, such as 8-14, counted from 1; all if empty.")
 
 
 def main() -> None:
     """Plays the days through and prints what came of them."""
-    run(DeployJob.from_dict(_CONFIG.value.to_dict()), Path(_WORKDIR.value), days_asked(_DAYS.value))
+    given = flags.FLAGS
+    run(DeployJob.from_dict(given.config.to_dict()), Path(given.workdir), days_asked(given.days))
 
 
 def days_asked(text: str) -> tuple[int, int] | None:
@@ -83,4 +87,4 @@ def run(job: DeployJob, workdir: Path, days: tuple[int, int] | None = None) -> d
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, define_flags)

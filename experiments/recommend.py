@@ -3,11 +3,12 @@ r"""Writes recommendations for users to one file: Parquet, CSV or JSON lines.
     python -m experiments.recommend --bundle=DIR --out=recommendations.csv
     python -m experiments.recommend --config=DATASET,BACKBONE --workdir=DIR --out=recommendations.parquet
 
-Columns: user, rank (from 1), item, score, title, explanation (of `reland`: the first step of the rationale
-that the user is given). Users are all of them, or those of --users (a file with an id on each line) and
---user. With --config the recommender is the one that `experiments.run` trained in the workdir; it is trained
-first if it is missing. The file is written in parts beside it: a job that was stopped goes on with the next
-part when the same command is given again, to the same bytes.
+Columns: user, rank (from 1), item, score, title, explanation (of `reland`: the user's tastes where the
+rationale is its own, else what an LLM recommends to a similar user). Users are all of them, or those of
+--users (a file with an id on each line) and --user. With --config the recommender is the one that
+`experiments.run` trained in the workdir; it is trained first if it is missing. The file is written in parts
+beside it: a job that was stopped goes on with the next part when the same command is given again, to the
+same bytes.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from reland_jax.config import ENCODERS, IalsConfig, MeshConfig, TrainConfig
 from reland_jax.device import Sizes, sizes, sizes_of, use_sizes
 from reland_jax.eval import cold as eval_cold
 from reland_jax.eval import plan_ranking, ranks
+from reland_jax.eval.lists import best
 from reland_jax.mesh import MODEL, device_put_rows, use_mesh
 from reland_jax.models import MODELS, Tables, bipartite_graph, build_propagation
 from reland_jax.models.ease import Gram, item_weights
@@ -333,7 +334,7 @@ def test_a_mesh_gathers_no_table_to_rank() -> None:
         rest = ranks._rank_tiles.lower(
             plan.tiles, ranks._all_rows(plan.tiles), vectors, cutoff, ITEMS, plan.users_at_a_time, turns
         )
-        listed = ranks._top.lower(vectors, jnp.arange(3), jnp.ones((3, 2), jnp.int32), 5, ITEMS)
+        listed = best.lower(vectors, jnp.arange(3), jnp.ones((3, 2), jnp.int32), None, 5, ITEMS)
         programs = [each.compile().as_text() for each in (first, rest, listed)]
     for program in programs:
         crossing = list(collectives(program))
@@ -344,7 +345,7 @@ def test_a_mesh_gathers_no_table_to_rank() -> None:
 
 def test_recommendations(platform: str) -> None:
     _, vectors = ranking()
-    top = partial(ranks._top, count=5, num_items=ITEMS)
+    top = partial(best, allowed=None, count=5, num_items=ITEMS)
     found = operations(top, platform, vectors, jnp.arange(3), jnp.ones((3, 2), jnp.int32))
     assert_stays_on_the_device(found)
     assert not loops_without_end(found)

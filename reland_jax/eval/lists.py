@@ -77,6 +77,7 @@ def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
     filled_up = scores.shape[1] > num_items + 1
     return scores.at[:, num_items + 1 :].set(-jnp.inf) if filled_up else scores
 
+
 def best_items(
     vectors: Vectors, splits: Splits, users: np.ndarray, count: int, mask_history: bool
 ) -> np.ndarray:

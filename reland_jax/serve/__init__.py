@@ -8,7 +8,15 @@ that `warm` compiles; afterwards nothing is compiled.
 """
 
 from reland_jax.serve.api import Reland
-from reland_jax.serve.explaining import Contribution, Explanation, ItemEvidence, MatchedSeed
+from reland_jax.serve.explaining import (
+    BORROWED,
+    Contribution,
+    Explanation,
+    ItemEvidence,
+    MatchedSeed,
+    sentence,
+    shown,
+)
 from reland_jax.serve.listing import BATCH_SIZES, Ranked
 from reland_jax.serve.model import ModelVectors
 from reland_jax.serve.predicting import Predictor
@@ -17,6 +25,7 @@ from reland_jax.serve.stablehlo import Exported, read_exported
 
 __all__ = [
     "BATCH_SIZES",
+    "BORROWED",
     "Contribution",
     "Explanation",
     "Exported",
@@ -29,5 +38,7 @@ __all__ = [
     "Ranked",
     "Reland",
     "read_exported",
+    "sentence",
+    "shown",
     "users_of",
 ]

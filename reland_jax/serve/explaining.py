@@ -48,6 +48,31 @@ class MatchedSeed:
     model: str
 
 
+BORROWED = ("step2", "all", "none")
+"""What may be shown of a rationale of another user: what it recommends, also that user's tastes, nothing."""
+
+
+def shown(said: Rationale | MatchedSeed, is_own: bool, borrowed: str = "step2") -> tuple[str, str]:
+    """Both steps of a rationale, as far as they may be shown to a user; "" for what may not.
+
+    The first step is about the user from whose history it was written, and may mention what that user had.
+
+    Args:
+        said: the rationale.
+        is_own: whether it was written from the history of the user who sees it.
+        borrowed: of `BORROWED`.
+    """
+    if is_own or borrowed == "all":
+        return said.step1, said.step2
+    return "", said.step2 if borrowed == "step2" else ""
+
+
+def sentence(said: Rationale | MatchedSeed, is_own: bool, borrowed: str = "step2") -> str:
+    """The first step that may be shown: the user's own tastes, else what an LLM recommends to its like."""
+    step1, step2 = shown(said, is_own, borrowed)
+    return step1 or step2
+
+
 @dataclasses.dataclass(frozen=True)
 class Contribution:
     """What a history item adds to a score of a linear model.

@@ -21,6 +21,7 @@ from reland_jax.serve.explaining import (
     ItemEvidence,
     MatchedSeed,
     nearest_in,
+    sentence,
     shared_words,
 )
 from reland_jax.serve.fitting import made_of
@@ -91,8 +92,9 @@ class Model:
                 the metrics.
 
         Returns:
-            Columns user, rank (from 1), item, score, title, explanation. Of equal scores the item whose id is
-            first in sorted order comes first. `to_pandas()` makes a data frame of it.
+            Columns user, rank (from 1), item, score, title, explanation (of `reland`: what the rationale of
+            the nearest seed user says, see `sentence`). Of equal scores the item whose id is first in sorted
+            order comes first. `to_pandas()` makes a data frame of it.
 
         Raises:
             RelandError: an unknown id or field, nothing left to recommend, or k below 1.
@@ -110,7 +112,7 @@ class Model:
         ranked = self.predictor.ranked(vectors, rows, masked, k, self.allowed(items, filter))
         names = bundle.interactions.ids.users[rows].tolist()
         nearest = None if self.nearest is None else self.nearest[rows]
-        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(rows)))
+        return table_of(names, ranked, self._labels, self.sentences(nearest, rows.tolist()))
 
     def recommend_from_history(
         self,
@@ -150,7 +152,7 @@ class Model:
             read = self._numbers.histories(given)
             ranked, matched = self.predictor.histories(read, k, exclude_seen=exclude_seen, allowed=allowed)
         nearest = None if matched is None else matched.seed[:, 0]
-        return table_of(names, ranked, self._labels, self.first_steps(nearest, len(names)))
+        return table_of(names, ranked, self._labels, self.sentences(nearest, [None] * len(names)))
 
     def similar_items(self, items: str | Iterable[str], k: int = 10) -> pyarrow.Table:
         """The items most like others to the model: columns item, rank (from 1), similar, score, title.
@@ -317,19 +319,20 @@ class Model:
         chosen = None if items is None else self._numbers.items(items)
         return allowed_items(self._fitted().interactions, chosen, filter)
 
-    def first_steps(self, nearest: np.ndarray | None, count: int) -> list[str]:
-        """What the rationales of n users say first, the user's preferences in one sentence.
+    def sentences(self, nearest: np.ndarray | None, users: Sequence[int | None]) -> list[str]:
+        """What the nearest rationales of n users say, as far as it may be shown to them (`sentence`).
 
         Args:
             nearest: ``<int>[n]``, rows of rationales; None without any.
-            count: n.
+            users: n rows of users, None for a new one.
 
         Returns:
-            n sentences, "" where there are no rationales.
+            n texts, "" where there are no rationales.
         """
         if nearest is None or self._pool is None:
-            return [""] * count
-        return [said.step1 for _, said in self.rationales(nearest)]
+            return [""] * len(users)
+        found = zip(self.rationales(nearest), users, strict=True)
+        return [sentence(said, seed == user) for (seed, said), user in found]
 
     def rationales(self, rows: np.ndarray) -> list[tuple[int, Rationale]]:
         """Rationales of the pool, each with the row of the user from whose history it was written.

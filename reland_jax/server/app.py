@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from reland_jax.config import nearest_name
-from reland_jax.serve import Explanation, MatchedSeed
+from reland_jax.serve import Explanation, sentence, shown
 from reland_jax.server import schemas
 from reland_jax.server.batching import Worker
 from reland_jax.server.description import description
@@ -27,7 +27,6 @@ from reland_jax.server.metering import Meters
 from reland_jax.server.pages import page
 from reland_jax.server.refusals import Refusal, encoded
 from reland_jax.server.shelf import Shelf, Watcher
-from reland_jax.types import Rationale
 
 MOST_FOUND = 50
 """Items that a search gives."""
@@ -36,10 +35,6 @@ SHOWN_HISTORY = 200
 
 Asked = TypeVar("Asked", bound=schemas.Question)
 Answer = dict[str, Any]
-
-
-BORROWED = ("step2", "all", "none")
-"""What may be shown of a rationale of another user: what it recommends, also that user's tastes, nothing."""
 
 
 class Server:
@@ -71,7 +66,7 @@ class Server:
             hosts: see `Guard`.
             watch: seconds between two looks for new bundles; 0 looks only when `watcher` is told to.
             borrowed: what is shown of rationales that were written from another user's history, of
-                `BORROWED`.
+                `reland_jax.serve.BORROWED`.
 
         Raises:
             RelandError: a bundle cannot be used.
@@ -120,7 +115,8 @@ class Server:
             (id(edition), kind), lambda readers: edition.lists(kind, readers), reader
         )
         items = _ranked(edition, found.items[:k], found.scores)
-        told = {"items": items, "explanation": self._sentence(found), "unknown": list(reader.unknown)}
+        said = found.rationale and sentence(found.rationale, found.is_own, self._borrowed)
+        told = {"items": items, "explanation": said or "", "unknown": list(reader.unknown)}
         return _answer(edition, told)
 
     async def _explain(self, request: Request) -> Response:
@@ -132,7 +128,7 @@ class Server:
             "rationales": [
                 {"own": seed.is_own, "weight": seed.weight, "step1": steps[0], "step2": steps[1]}
                 for seed in found.seeds
-                if any(steps := self._shown(seed, seed.is_own))
+                if any(steps := shown(seed, seed.is_own, self._borrowed))
             ],
             "items": _reasons(found),
             "unknown": list(reader.unknown),
@@ -214,19 +210,6 @@ class Server:
                 raise Refusal(422, f"a field has 1 to {most} values", "filter", "give so many")
             found.append((field, values))
         return tuple(found)
-
-    def _sentence(self, found: Listed) -> str:
-        """The first step that may be shown of the nearest rationale, or ""."""
-        if found.rationale is None:
-            return ""
-        step1, step2 = self._shown(found.rationale, found.is_own)
-        return step1 or step2
-
-    def _shown(self, said: Rationale | MatchedSeed, is_own: bool) -> tuple[str, str]:
-        """Both steps of a rationale, as far as they may be shown to a user."""
-        if is_own or self._borrowed == "all":
-            return said.step1, said.step2
-        return "", said.step2 if self._borrowed == "step2" else ""
 
     async def _alone(self, work: Any, *arguments: Any) -> Any:
         """What is asked of the device for one request, in its turn."""

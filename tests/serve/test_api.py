@@ -84,7 +84,7 @@ def test_lists_of_today_leave_out_all_that_a_user_had(model: Callable, backbone:
         assert scores == sorted(scores, reverse=True)
     assert [row["user"] for row in rows][0] == "u3"
     assert all(row["title"] == TITLES[int(row["item"][1:])] for row in rows)
-    assert {row["explanation"] for row in rows} == ({""} if variant == "id" else {"Likes 3."})
+    assert {row["explanation"] for row in rows} == ({""} if variant == "id" else {"Likes 3.", "Items: 3."})
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "ease"])
@@ -101,7 +101,7 @@ def test_a_new_user_with_the_history_of_an_old_one_gets_its_list(model: Callable
 def test_a_new_user_is_given_the_rationale_of_its_seed_user(model: Callable) -> None:
     rows = model("lightgcn", "reland").recommend_from_history(["i6", "i3"], 2).to_pylist()
     assert len(rows) == 2 and {row["user"] for row in rows} == {""}
-    assert {row["explanation"] for row in rows} < {"Likes 3.", "Likes 1."}
+    assert {row["explanation"] for row in rows} < {"Items: 3.", "Items: 1."}
     assert not {"i6", "i3"} & {row["item"] for row in rows}
 
 
@@ -236,7 +236,7 @@ def test_a_user_of_whom_a_profile_alone_is_known(tmp_path: Path) -> None:
     rows = found.recommend_from_history(profile={"city": "Bern"}, k=6).to_pylist()
     mine = found.recommend("u3", 6, exclude_seen=False).to_pylist()
     assert [row["item"] for row in rows] == [row["item"] for row in mine]
-    assert {row["explanation"] for row in rows} == {"Likes 3."}
+    assert {row["explanation"] for row in rows} == {"Items: 3."}
     with pytest.raises(RelandError, match="none of its 0 items"):
         found.recommend_from_history([])
 
@@ -251,7 +251,7 @@ def test_a_new_user_is_explained_like_an_old_one_of_the_same_history(backbone: s
     assert not any(seed.is_own for seed in new.seeds)
     listed = model.recommend_from_history([label.item_id for label in old.history])
     assert [each.item.item_id for each in new.items] == listed["item"].to_pylist()
-    assert listed["explanation"].to_pylist()[0] == new.seeds[0].step1
+    assert listed["explanation"].to_pylist()[0] == new.seeds[0].step2
 
 
 def test_what_a_server_looks_up(tmp_path: Path) -> None:
@@ -259,8 +259,10 @@ def test_what_a_server_looks_up(tmp_path: Path) -> None:
     table = model.recommend(k=6, exclude_seen=False).to_pydict()
     titles = dict(zip(model.item_ids, model.item_titles, strict=True))
     assert all(titles[item] == title for item, title in zip(table["item"], table["title"], strict=True))
-    assert model.first_steps(model.nearest, 4) == [
-        model.explain(user).seeds[0].step1 for user in model.user_ids
+    nearest = [model.explain(user).seeds[0] for user in model.user_ids]
+    assert {seed.is_own for seed in nearest} == {True, False}
+    assert model.sentences(model.nearest, range(4)) == [
+        seed.step1 if seed.is_own else seed.step2 for seed in nearest
     ]
     allowed = model.allowed(filter={"brand": "Quellin"})
     assert [titles[model.item_ids[number - 1]] for number in np.flatnonzero(allowed)] == [

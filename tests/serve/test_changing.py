@@ -90,7 +90,7 @@ def test_with_a_removed_seed_user_its_rationale_goes(bundle: Callable) -> None:
     assert after.interactions.ids.users[after.pool.seeds.user].tolist() == ["u1"]
     assert after.assignment.seed.tolist() == [[0]] * 3 and after.rationales.shape[0] == 1
     rows = model_of(after).recommend(k=2).to_pylist()
-    assert {row["explanation"] for row in rows} == {"Likes 1."}
+    assert {row["explanation"] for row in rows} == {"Likes 1.", "Items: 1."}
     with pytest.raises(RelandError, match="leaves no rationale"):
         keep_rationales(bundle("lightgcn"), np.zeros(2, bool))
     with pytest.raises(RelandError, match="leaves no user"):
@@ -117,9 +117,8 @@ def test_what_a_store_removed_is_left_out(bundle: Callable, tmp_path: Path) -> N
     assert list(lists(model)) == ["u0", "u1", "u3"]
     with PoolStore(tmp_path / "store").locked() as store:
         store.remember(patterns=["likes 1"])
-    assert {row["explanation"] for row in model.screen(tmp_path / "store").recommend(k=1).to_pylist()} == {
-        "Likes 3."
-    }
+    rows = model.screen(tmp_path / "store").recommend(k=1).to_pylist()
+    assert {row["explanation"] for row in rows} == {"Likes 3.", "Items: 3."}
 
 
 def today(histories: dict[str, list[str]]) -> Interactions:

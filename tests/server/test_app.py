@@ -65,7 +65,7 @@ def test_it_answers_what_the_api_answers(bundles: dict[str, Path]) -> None:
     assert [row["item"] for row in rows] == table["item"] and [row["rank"] for row in rows] == table["rank"]
     assert [row["title"] for row in rows] == table["title"]
     nearest = model.explain("u1").seeds[0]
-    assert table["explanation"][0] == nearest.step1 and not nearest.is_own
+    assert table["explanation"][0] == nearest.step2 and not nearest.is_own
     assert known.json()["explanation"] == nearest.step2 and known.json()["model"] == "reland"
     of_id = Reland.load(bundles["id"]).recommend_from_history(["i1", "i2"], 2, filter=wanted)
     assert [row["item"] for row in new.json()["items"]] == of_id["item"].to_pylist()

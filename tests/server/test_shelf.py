@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reland_jax.serve import Reland
+from reland_jax.serve import Reland, sentence
 from reland_jax.server.edition import Edition
 from reland_jax.server.limits import Limits
 from reland_jax.server.refusals import Refusal
@@ -80,7 +80,7 @@ def test_lists_are_those_of_the_api(bundles: dict[str, Path]) -> None:
         table = model.recommend(user, 3).to_pydict()
         assert [edition.item_ids[number - 1] for number in found.items[:3]] == table["item"]
         assert found.scores[:3] == pytest.approx(table["score"], rel=1e-5)
-        assert {found.rationale.step1} == set(table["explanation"])
+        assert {sentence(found.rationale, found.is_own)} == set(table["explanation"])
     wanted = (("brand", ("Quellin",)),)
     histories = [["i1", "i2"], ["i3", "no such", "i6", "i1"]]
     readers = [edition.reader(None, items) for items in histories]

@@ -9,15 +9,24 @@ from typing import Any
 import pytest
 
 from experiments import run as main_job
+from experiments.choose import choose
+from experiments.deploy import run as deploy
 from experiments.growth import Setup
 from experiments.growth import run as grow
 from experiments.harness.written import MARKS, check_own, read_records
+from experiments.paper import Asked
+from experiments.paper import run as make_paper
+from experiments.ranker import run as rank
+from experiments.scenarios import run as rank_scenarios
 from experiments.seeds_growth import Setup as SeedsSetup
 from experiments.seeds_growth import run as grow_seeds
 from experiments.table2 import run as make_table
 from experiments.tune import base_config, tune
 from reland_jax.config import Config
+from reland_jax.deploy_settings import DeployJob
 from reland_jax.files import write_sealed
+from reland_jax.ranker_settings import RankerJob
+from reland_jax.scenario_settings import ScenarioJob
 from reland_jax.stages import load
 from reland_jax.types import RelandError
 
@@ -55,6 +64,16 @@ def test_every_command_looks_before_it_works(
             grow([], Setup(users=10, items=10, epochs=1, grow_batch=True), tmp_path)
         elif name == "seeds_growth.json":
             grow_seeds([], SeedsSetup(4, 4, 4, 1, 1, 0.0, 4, ""), tmp_path)
+        elif name == "choice.json":
+            choose("demo", "sets", 0.0, tmp_path)
+        elif name.startswith("paper"):
+            make_paper(Asked(tmp_path))
+        elif name.startswith("deploy"):
+            deploy(DeployJob(), tmp_path)
+        elif name.startswith("ranker"):
+            rank(RankerJob(), tmp_path)
+        elif name.startswith("scenarios"):
+            rank_scenarios(ScenarioJob(), tmp_path)
         else:
             make_table({("demo", "lightgcn"): config}, tmp_path)
     assert (tmp_path / name).read_text() == "my notes"
