@@ -59,7 +59,7 @@ def run(
     workdir: Path,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Chosen], RankerResults]:
-    """Tunes, trains and judges the networks.
+    """Tunes, trains and judges the networks, and writes the results.
 
     Args:
         job: all settings but the network and those of the trials.
@@ -73,6 +73,7 @@ def run(
     from experiments.ranking.arms import encoded_log
     from experiments.ranking.logs import read_log
     from reland_jax.device import PROGRAMS, keep_programs
+    from reland_jax.records import to_plain
 
     check_own(workdir, *_WRITTEN)
     for name in networks:
@@ -89,7 +90,11 @@ def run(
     for seed in job.seeds_of_training:
         for name in networks:
             runs[name][seed] = _trained(prepared, job, name, chosen[name].settings, seed, workdir)
-    return chosen, _judged(prepared, job, runs)
+    results = _judged(prepared, job, runs)
+    plain = {name: each._asdict() for name, each in chosen.items()}
+    write_json(workdir / "ladder.json", {"chosen": plain, "results": to_plain(results)})
+    write_text(workdir / "ladder.md", markdown(chosen, results))
+    return chosen, results
 
 
 def _trained(
@@ -164,8 +169,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command and prints the tables."""
-    from reland_jax.records import to_plain
-
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("reland_jax").setLevel(logging.INFO)
     given = flags.FLAGS
@@ -175,9 +178,6 @@ def main() -> None:
             name: each["settings"] for name, each in read_json(Path(given.settings_of))["chosen"].items()
         }
     chosen, results = run(RankerJob.from_dict(given.config.to_dict()), given.networks, workdir, settings)
-    plain = {name: each._asdict() for name, each in chosen.items()}
-    write_json(workdir / "ladder.json", {"chosen": plain, "results": to_plain(results)})
-    write_text(workdir / "ladder.md", markdown(chosen, results))
     print(markdown(chosen, results))
 
 

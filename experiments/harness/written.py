@@ -27,6 +27,8 @@ MARKS = {
     "scenarios.md": b"# Scenarios of ",
     "ranker.html": b"<title>ReLand: ",
     "ranker.md": b"# Ranker on ",
+    "ladder.json": b'{\n "chosen": ',
+    "ladder.md": b"# Ranker on ",
     "table2.md": b"# Backbones and variants beside",
 }
 """What every such file has near its beginning, by its name."""
