@@ -26,7 +26,7 @@ from tests.models.test_recommender import (
 )  # fmt: skip
 
 TEXT, DIM, BATCH = 6, 4, 5
-FAST = (("lightgcn", "reland", "linear"), ("sasrec", "reland", "hea"))
+FAST = (("lightgcn", "reland", "linear"),)
 RNG = np.random.default_rng(0)
 USERS, ITEMS = RNG.normal(size=(2, BATCH, TEXT)).astype(np.float32)
 

@@ -184,6 +184,7 @@ def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
     assert float(model.apply(both, tables, batch, method="loss")) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_backbone_of_sequences_upon_a_linear_model() -> None:
     """Each of the newest items speaks with the weight of its age."""
     beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, recent=2)

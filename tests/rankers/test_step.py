@@ -218,7 +218,13 @@ def trained_auc(network: str) -> tuple[float, float]:
     return auc(found + noise, new["click"]), auc(p + noise, new["click"])
 
 
-@pytest.mark.parametrize("network", ["masknet_serial", "masknet_parallel", "dnn", "dcn_v2"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "masknet_parallel",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("masknet_serial", "dnn", "dcn_v2")),
+    ],
+)
 def test_a_product_of_two_fields_is_learned(network: str) -> None:
     found, best = trained_auc(network)
     assert found > best - 0.005

@@ -126,6 +126,7 @@ def test_late_interaction_is_added_to_the_score(backbone: str) -> None:
     np.testing.assert_allclose(score(model, params, users, items), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["reland", "seed_id"])
 @pytest.mark.parametrize("backbone", ["lightgcn", "sasrec"])
 def test_what_reads_a_set_learns(backbone: str, variant: str) -> None:

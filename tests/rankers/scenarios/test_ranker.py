@@ -95,6 +95,7 @@ def test_training_begins_at_the_backbone_bit_for_bit(backbone: str, form: str) -
     np.testing.assert_array_equal(found, scored(plain, earlier, batch(), Texts()).reached)
 
 
+@pytest.mark.slow
 def test_the_first_steps_move_the_gates_and_then_the_meta_layers() -> None:
     module, texts = ranker("one", "knowledge"), controlled(CONTROLS["knowledge"], TEXTS)
     rows, dense = lazy_adam(0.01), module.adapted(optax.adam(0.01))
