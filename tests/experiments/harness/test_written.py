@@ -17,6 +17,7 @@ from experiments.harness.written import MARKS, check_own, read_records
 from experiments.paper import Asked
 from experiments.paper import run as make_paper
 from experiments.ranker import run as rank
+from experiments.ranker_ladder import run as rank_networks
 from experiments.scenarios import run as rank_scenarios
 from experiments.seeds_growth import Setup as SeedsSetup
 from experiments.seeds_growth import run as grow_seeds
@@ -72,6 +73,8 @@ def test_every_command_looks_before_it_works(
             deploy(DeployJob(), tmp_path)
         elif name.startswith("ranker"):
             rank(RankerJob(), tmp_path)
+        elif name.startswith("ladder"):
+            rank_networks(RankerJob(), ("dnn",), tmp_path)
         elif name.startswith("scenarios"):
             rank_scenarios(ScenarioJob(), tmp_path)
         else:
