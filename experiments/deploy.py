@@ -10,15 +10,14 @@ and the artefacts of every day; run again, it does only what is missing, with th
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments.harness import command_line
+from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
 from reland_jax.deploy_settings import DeployJob
 from reland_jax.types import RelandError
@@ -26,15 +25,13 @@ from reland_jax.types import RelandError
 
 def define_flags() -> None:
     """Registers the flags."""
-    config_flags.DEFINE_config_file(
-        "config", "experiments/configs/deploy.py:shop", "Settings; :LOG follows the file.", lock_config=True
-    )
-    command_line.required_path("workdir", "Folder of artefacts and results.")
+    command_line.define_job("experiments/configs/deploy.py:shop", ":LOG follows the file.")
     flags.DEFINE_string("days", "", "Days that are judged, such as 8-14, counted from 1; all if empty.")
 
 
 def main() -> None:
     """Plays the days through and prints what came of them."""
+    log_to_console()
     given = flags.FLAGS
     run(DeployJob.from_dict(given.config.to_dict()), Path(given.workdir), days_asked(given.days))
 
@@ -76,7 +73,6 @@ def run(job: DeployJob, workdir: Path, days: tuple[int, int] | None = None) -> d
     from reland_jax.device import PROGRAMS, keep_programs
 
     check_own(workdir, "deploy.json", "deploy.html")
-    logging.getLogger("reland_jax").setLevel(logging.INFO)
     config = stage_settings(job)
     if job.keep_programs:
         keep_programs(workdir / PROGRAMS)

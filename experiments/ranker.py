@@ -10,13 +10,11 @@ activity level, and paired differences with intervals. Given again after a stop 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_collections import config_flags
-
 from experiments.harness import command_line
+from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
 from reland_jax.files import write_json, write_text
 from reland_jax.ranker_settings import RankerJob
@@ -87,13 +85,9 @@ def _judged(job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun
 
 def define_flags() -> None:
     """Registers the flags."""
-    config_flags.DEFINE_config_file(
-        "config",
-        "experiments/configs/ranker.py:shop,masknet_parallel",
-        "Settings; :DATASET,NETWORK[,TASK] follows the file.",
-        lock_config=True,
+    command_line.define_job(
+        "experiments/configs/ranker.py:shop,masknet_parallel", ":DATASET,NETWORK[,TASK] follows the file."
     )
-    command_line.required_path("workdir", "Folder of artefacts and results.")
 
 
 def main() -> None:
@@ -102,8 +96,7 @@ def main() -> None:
 
     from experiments.ranking.view import markdown
 
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    log_to_console()
     given = flags.FLAGS
     workdir = Path(given.workdir)
     print(markdown(run(RankerJob.from_dict(given.config.to_dict()), workdir)))

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments.harness import command_line
+from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
 from reland_jax.fields import nearest_name
 from reland_jax.files import read_json, write_json, write_text
@@ -156,21 +156,14 @@ def markdown(chosen: Mapping[str, Chosen], results: RankerResults) -> str:
 def define_flags() -> None:
     """Registers the flags."""
     default = "experiments/configs/ranker.py:shop,dnn"
-    config_flags.DEFINE_config_file(
-        "config",
-        default,
-        "Settings; :DATASET,NETWORK follows the file, NETWORK is not read.",
-        lock_config=True,
-    )
+    command_line.define_job(default, ":DATASET,NETWORK follows the file, NETWORK is not read.")
     flags.DEFINE_list("networks", list(NETWORKS), "Networks to compare.")
     flags.DEFINE_string("settings_of", None, "ladder.json whose chosen settings are taken, without trials.")
-    command_line.required_path("workdir", "Folder of artefacts and results.")
 
 
 def main() -> None:
     """Runs the command and prints the tables."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    log_to_console()
     given = flags.FLAGS
     workdir, settings = Path(given.workdir), None
     if given.settings_of:

@@ -17,9 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_collections import config_flags
-
 from experiments.harness import command_line
+from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
 from reland_jax.files import write_json, write_text
 from reland_jax.scenario_settings import ScenarioJob
@@ -103,13 +102,7 @@ def _write(results: ScenarioResults, workdir: Path) -> None:
 
 def define_flags() -> None:
     """Registers the flags."""
-    config_flags.DEFINE_config_file(
-        "config",
-        "experiments/configs/scenarios.py:shop",
-        "Settings; :DATASET follows the file.",
-        lock_config=True,
-    )
-    command_line.required_path("workdir", "Folder of artefacts and results.")
+    command_line.define_job("experiments/configs/scenarios.py:shop", ":DATASET follows the file.")
 
 
 def main() -> None:
@@ -118,8 +111,7 @@ def main() -> None:
 
     from experiments.scenario_grid.view import markdown
 
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("reland_jax").setLevel(logging.INFO)
+    log_to_console()
     given = flags.FLAGS
     workdir = Path(given.workdir)
     print(markdown(run(ScenarioJob.from_dict(given.config.to_dict()), workdir)))

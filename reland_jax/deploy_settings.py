@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from reland_jax.fields import build, check
+from reland_jax.fields import Job
 from reland_jax.fields import setting as _setting
 from reland_jax.ranker_settings import LogConfig, RankerConfig, RankerTextsConfig, RankerTrainConfig
 
@@ -37,7 +35,7 @@ class TrialConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DeployJob:
+class DeployJob(Job):
     """A deployment."""
 
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
@@ -60,14 +58,3 @@ class DeployJob:
     seed: int = _setting(0, "of parameters, orders of rows and dropout", low=0, high=2000)
     draws: int = _setting(200, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DeployJob:
-        """Builds and validates a job from nested dictionaries.
-
-        Raises:
-            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
-        """
-        job: DeployJob = build(cls(), values, "config")
-        check(job)
-        return job

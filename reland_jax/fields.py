@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from reland_jax.files import expanded
 from reland_jax.types import RelandError
@@ -214,6 +214,21 @@ def _plain(value: Any, kind: type, entry: bool = False) -> Any:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+class Job:
+    """Settings of a command, a frozen dataclass."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Builds and validates a job from nested dictionaries.
+
+        Raises:
+            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
+        """
+        job: Self = build(cls(), values, "config")
+        check(job)
+        return job
 
 
 def check(settings: Any, where: str = "") -> None:

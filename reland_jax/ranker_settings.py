@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from reland_jax.fields import build, check
+from reland_jax.fields import Job
 from reland_jax.fields import setting as _setting
 
 NETWORKS = ("logistic", "dnn", "dcn_v2", "din", "masknet_serial", "masknet_parallel")
@@ -141,7 +139,7 @@ class RankerTextsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RankerJob:
+class RankerJob(Job):
     """A comparison of arms of one ranker on one log."""
 
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
@@ -157,14 +155,3 @@ class RankerJob:
     )
     draws: int = _setting(2000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RankerJob:
-        """Builds and validates a job from nested dictionaries.
-
-        Raises:
-            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
-        """
-        job: RankerJob = build(cls(), values, "config")
-        check(job)
-        return job

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from reland_jax.fields import build, check
+from reland_jax.fields import Job
 from reland_jax.fields import setting as _setting
 from reland_jax.pool_settings import LLMConfig, PoolConfig
 from reland_jax.ranker_settings import MAX_SEED, LogConfig, RankerConfig, RankerTextsConfig, RankerTrainConfig
@@ -77,7 +75,7 @@ class KnowledgeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScenarioJob:
+class ScenarioJob(Job):
     """Backbones, alone and with meta layers, beside their controls, on one log."""
 
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
@@ -104,14 +102,3 @@ class ScenarioJob:
     )
     draws: int = _setting(1000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ScenarioJob:
-        """Builds and validates a job from nested dictionaries.
-
-        Raises:
-            RelandError: an unknown key (the nearest is named), or a value of another type or out of range.
-        """
-        job: ScenarioJob = build(cls(), values, "config")
-        check(job)
-        return job

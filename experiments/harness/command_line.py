@@ -269,6 +269,19 @@ def required_path(
     return flags.DEFINE(_PathParser(required=True), name, None, help_text, flag_values, required=True)
 
 
+def define_job(default: str, follows: str) -> None:
+    """Registers --config and --workdir of a command whose settings are in a file of experiments/configs.
+
+    Args:
+        default: the file, with what follows it.
+        follows: what may follow it, in words.
+    """
+    from ml_collections import config_flags
+
+    config_flags.DEFINE_config_file("config", default, f"Settings; {follows}", lock_config=True)
+    required_path("workdir", "Folder of artefacts and results.")
+
+
 def path_flags() -> dict[str, str]:
     """The paths that this command was given, by flag."""
     return {

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from reland_jax.config import FusionConfig
 from reland_jax.models.dropout import Dropout
-from reland_jax.models.representation import LEAST_COSINE, identity
+from reland_jax.models.representation import LEAST_COSINE, given_or_learned, identity, once_for_all
 
 HIDDEN, WIDTH = 128, 32
 """Of an expert, as in KAR."""
@@ -155,12 +155,8 @@ class JoinedFusion(nn.Module):
         """Joined representations; arguments as of `RationaleFusion`."""
         del project_text
         dim = user.shape[-1]
-        if self.learned:
-            start = rationales
-            rationales = self.param("rationale", lambda key: start)
-        # A text is adapted once if it is read more often than that. The number of users may be symbolic.
-        adapt_first = not train and isinstance(seed.size, int) and seed.size > len(rationales)
-        users = self.adaptor.users
+        rationales = given_or_learned(self, rationales, self.learned)
+        users, adapt_first = self.adaptor.users, once_for_all(rationales, seed, train)
         adapted = users(rationales)[seed] if adapt_first else users(rationales[seed])
         shares = jnp.maximum(cosine, LEAST_COSINE)
         shares /= shares.sum(-1, keepdims=True)

@@ -111,6 +111,25 @@ class ItemRepresentation(nn.Module):
         return self.from_text(text if self.adaptor is None else self.adaptor.items(text))
 
 
+def given_or_learned(fusion: nn.Module, rationales: jax.Array, learned: bool) -> jax.Array:
+    """The rationales ``<float32>[S, ...]`` that a fusion reads: those given, or parameters that start so."""
+    return fusion.param("rationale", lambda key: rationales) if learned else rationales
+
+
+def once_for_all(rationales: jax.Array, seed: jax.Array, train: bool) -> bool:
+    """Whether every rationale is projected once, rather than once for each of its users.
+
+    So it is without dropout, where users outnumber rationales. In a function that is exported for any number
+    of users that number is symbolic, and not known to be greater.
+
+    Args:
+        rationales: ``<float32>[S, ...]``.
+        seed: ``<int32>[B, k]``, rows of it.
+        train: whether dropout is on.
+    """
+    return not train and isinstance(seed.size, int) and seed.size > len(rationales)
+
+
 class RationaleFusion(nn.Module):
     """Attention between a user's representation and its rationales (paper, Eq. 5).
 
@@ -161,12 +180,8 @@ class RationaleFusion(nn.Module):
         """
         dim = user.shape[-1]
         dropout = Dropout(self.config.dropout)
-        if self.learned:
-            start = rationales
-            rationales = self.param("rationale", lambda key: start)
-        # Without dropout a rationale is projected once, rather than once for each of its users.
-        # The number of users may be symbolic, in a function that is exported for any.
-        project_first = not train and isinstance(seed.size, int) and seed.size > len(rationales)
+        rationales = given_or_learned(self, rationales, self.learned)
+        project_first = once_for_all(rationales, seed, train)
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         projected = self._projected(rationales, dim, project_text)
@@ -225,10 +240,8 @@ class SetFusion(RationaleFusion):
         """
         dim, dropout = user.shape[-1], Dropout(self.config.dropout)
         there = rationales.any(-1)[seed].reshape(len(user), -1)
-        if self.learned:
-            start = rationales
-            rationales = self.param("rationale", lambda key: start)
-        phrases, project_first = rationales.shape[1], not train and seed.size > len(rationales)
+        rationales = given_or_learned(self, rationales, self.learned)
+        phrases, project_first = rationales.shape[1], once_for_all(rationales, seed, train)
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         projected = self._projected(rationales, dim, project_text)
