@@ -19,6 +19,7 @@ from reland_jax.types import RelandError
 from tests.toys import quick_programs_environment
 
 
+@pytest.mark.slow
 def test_four_devices_hold_a_quarter_each(repository: Path, programs: Path) -> None:
     command = [sys.executable, "-m", "experiments.mesh_memory", "--backbone=lightgcn", "--meshes=1x1,1x4"]
     done = subprocess.run(

@@ -27,7 +27,7 @@ EACH = {
     backbone: dataclasses.replace(config, learning_rate=config.learning_rate * 1.02, max_epochs=3)
     for backbone, config in (CHEAP | {"lightgcn": CHEAP["ngcf"], "sasrec": SEQUENTIAL}).items()
 }
-SLOW = ("gat", "gat sampled", "lightgcn sampled", "duorec", "neumf", "ngcf")
+SLOW = ("gat", "gat sampled", "lightgcn sampled", "duorec", "gru4rec", "neumf", "ngcf")
 
 
 @pytest.mark.parametrize(
