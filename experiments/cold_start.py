@@ -252,7 +252,7 @@ def run(
     last: tuple[str, Made, ColdUsers] | None = None  # the data are the same for all backbones
     for backbone, config in configs.items():
         made = prepare(config, workdir, setup)
-        cold = ColdUsers(made, split(made[LOAD], config.data.protocol), setup)
+        cold = ColdUsers(made, split(made[LOAD], config.data.protocol, config.data.validation_from), setup)
         last = Path(config.data.name).name, made, cold
         tried = setup.mismatches if cold.has_profiles else (EVERYBODY,)
         rows["popularity"] = {EVERYBODY: cold.popularity()}

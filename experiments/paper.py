@@ -59,6 +59,7 @@ class Asked(NamedTuple):
         curves: folder of results of `experiments.seed_count`; None for those in `workdir` alone.
         finished_only: train nothing.
         seconds: measured for an inference; None where nothing was measured.
+        figure_backbones: of Table 3 and Figures 5 to 7; () for those of the paper.
     """
 
     workdir: Path
@@ -72,6 +73,7 @@ class Asked(NamedTuple):
     curves: Path | None = None
     finished_only: bool = False
     seconds: float | None = None
+    figure_backbones: Sequence[str] = ()
 
     def configs(self, backbones: Sequence[str], variants: Sequence[str]) -> dict[tuple[str, str], Config]:
         """Settings of trainings, checked."""
@@ -175,63 +177,74 @@ def table3(results: Results) -> Part:
     from experiments.analysis.arms import TABLE_3
 
     title = "Table 3: texts of one's own or shared, and how they enter"
-    return _arms(results, "table3", title, TABLE_3, OF_FIGURES[1:])
+    return _arms(results, "table3", title, TABLE_3, results.asked.figure_backbones or OF_FIGURES[1:])
 
 
 def figure5(results: Results) -> Part:
     """The paper's ablation."""
     from experiments.analysis.arms import FIGURE_5
 
-    return _arms(results, "figure5", "Figure 5: without a part of the method", FIGURE_5, OF_FIGURES)
+    title = "Figure 5: without a part of the method"
+    return _arms(results, "figure5", title, FIGURE_5, results.asked.figure_backbones or OF_FIGURES)
 
 
 def _arms(results: Results, name: str, title: str, arms: Sequence[Arm], backbones: Sequence[str]) -> Part:
-    """Trains the grids of the arms that the pools allow, and compares what is finished."""
+    """Trains the grids of the arms that the texts allow, and compares what is finished."""
     from experiments.analysis.arms import arms_part
     from experiments.analysis.kept import kept_groups
 
     asked, idle, found = results.asked, _idle(results.asked, arms), {}
     for grid in dict.fromkeys(arm.grid for arm in arms):
-        folder = asked.workdir / name / grid
         if not asked.finished_only and grid not in idle:
-            _train(asked, [arm for arm in arms if arm.grid == grid], backbones, folder)
-        found[grid] = kept_groups(folder / "cells", asked.datasets)
+            _train(asked, [arm for arm in arms if arm.grid == grid], backbones, asked.workdir / "arms")
+        found[grid] = kept_groups(asked.workdir / "arms" / grid / "cells", asked.datasets)
     return arms_part(name, title, arms, found, idle)
 
 
 def _idle(asked: Asked, arms: Sequence[Arm]) -> dict[str, str]:
-    """Grids that the pools do not allow, with the reason."""
+    """Grids that the texts do not allow, with the reason."""
     from experiments.analysis.arms import OWN
 
     idle = {}
     for arm in arms:
-        of_pool = [text for text in arm.changes if text.startswith(("seeds.", "pool."))]
+        given = asked.pools or (asked.own_pools and any(text.startswith("pool.") for text in arm.of_pool))
         if arm.source == OWN and not asked.own_pools and not asked.finished_only:
             idle[arm.grid] = "there are no texts of all users (--own_pools)"
-        elif of_pool and asked.pools:
+        elif arm.of_pool and given:
             idle[arm.grid] = (
-                f"a pool file (--pools) has its own seed users and prompt, so {of_pool[0]} is idle"
+                f"a file of texts has its own seed users and prompt, so {arm.of_pool[0]} is idle"
             )
     return idle
 
 
-def _train(asked: Asked, arms: Sequence[Arm], backbones: Sequence[str], folder: Path) -> None:
-    """One grid."""
+def _train(asked: Asked, arms: Sequence[Arm], backbones: Sequence[str], place: Path) -> None:
+    """One grid, whose artefacts before training other grids with the same pool share.
+
+    Where texts of all users are known and no pool is given, seed users have those of their own.
+    """
     from experiments import table2
     from experiments.analysis.arms import OWN
-    from experiments.grid.plan import plan
+    from experiments.analysis.texts import configs_of, paths_of, seed_pool
 
-    own = arms[0].source == OWN
-    given = asked.own_pools if own else asked.pools
-    datasets = [
-        name for name in asked.datasets if not own or any(text.startswith(f"{name}=") for text in given)
-    ]
-    pools = [text for text in given if text.partition("=")[0] in datasets]
-    changes = [*asked.changes, *arms[0].changes]
-    configs = plan(datasets, backbones, [arm.variant for arm in arms], asked.seeds, pools, changes)
-    keep_programs_of(configs.values(), asked.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    table2.run(configs, folder)
+    work = place / "-".join(["work", arms[0].source, *(text.replace("=", "_") for text in arms[0].of_pool)])
+    pools, own = paths_of(asked.pools), paths_of(asked.own_pools)
+    configs: dict[tuple[str, str], Config] = {}
+    for dataset in asked.datasets:
+        text = own.get(dataset) if arms[0].source == OWN else pools.get(dataset) or own.get(dataset)
+        if arms[0].source == OWN and text is None:
+            continue
+        made = configs_of(
+            dataset, backbones, [arm.variant for arm in arms], asked.seeds, text,
+            [*asked.changes, *arms[0].changes],
+        )  # fmt: skip
+        keep_programs_of(made.values(), asked.workdir)
+        if arms[0].source != OWN and dataset not in pools and text:
+            made = {
+                key: seed_pool(config, table2.shared_folder(work, config)) for key, config in made.items()
+            }
+        configs |= made
+    if configs:
+        table2.run(configs, work, place / arms[0].grid / "cells")
 
 
 def figure6(results: Results) -> Part:
@@ -250,7 +263,8 @@ def figure6(results: Results) -> Part:
 
 
 def _figure_keys(asked: Asked) -> list[tuple[str, str]]:
-    return [(dataset, backbone) for dataset in asked.datasets for backbone in OF_FIGURES]
+    backbones = asked.figure_backbones or OF_FIGURES
+    return [(dataset, backbone) for dataset in asked.datasets for backbone in backbones]
 
 
 def _seed_count(asked: Asked, dataset: str, backbone: str) -> dict[str, Any]:
@@ -332,6 +346,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("set", [], "section.key=value, for every training; can be repeated.")
     define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
     define_path("curves", "", "Folder of kept results of experiments.seed_count, seed_count_*.json.")
+    flags.DEFINE_list("figure_backbones", [], "Backbones of Table 3 and Figures 5 to 7; the paper's if none.")
     flags.DEFINE_bool("finished_only", False, "Train nothing: the page of what is kept.")
     flags.DEFINE_float("seconds_per_inference", None, "Measured for an inference of the LLM.", lower_bound=0)
 
@@ -347,7 +362,7 @@ def main() -> None:
         Path(given.workdir), given.datasets, given.backbones, given.seeds, given.pools, given.own_pools,
         given.set,
         Path(given.cells) if given.cells else None, Path(given.curves) if given.curves else None,
-        given.finished_only, given.seconds_per_inference,
+        given.finished_only, given.seconds_per_inference, given.figure_backbones,
     )  # fmt: skip
     run(asked, given.parts)
 

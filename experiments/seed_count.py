@@ -55,15 +55,13 @@ def run(config: Config, workdir: Path, options: Options, out: Path | None = None
     Raises:
         RelandError: bad data, settings or options.
     """
-    from experiments.seed_counts.curve import encode, fresh_validation, prompts
+    from experiments.seed_counts.curve import encode, prompts
     from experiments.seed_counts.training import check, train
     from experiments.seed_counts.view import plot, table
 
     _check(options)
     workdir.mkdir(parents=True, exist_ok=True)
     out = out or workdir / "seed_count.json"
-    if options.validation_from == "test":
-        config = fresh_validation(config, workdir / "data")
     encoded = encode(config, workdir)
     if options.validate:
         check(config, encoded)
@@ -85,8 +83,6 @@ def run(config: Config, workdir: Path, options: Options, out: Path | None = None
 def _check(options: Options) -> None:
     if len(options.fractions) < 3 or not all(0 < fraction <= 1 for fraction in options.fractions):
         raise RelandError(f"--fractions={options.fractions}: at least three shares in (0, 1] are needed")
-    if options.validation_from not in ("train", "test"):
-        raise RelandError(f"--validation_from={options.validation_from!r}: expected train or test")
 
 
 def _measured(
@@ -140,7 +136,6 @@ def define_flags() -> None:
     flags.DEFINE_bool("validate", defaults.validate, "Train at every fraction.")
     flags.DEFINE_integer("seeds", defaults.seeds, "Training seeds 0, 1, ...", lower_bound=1)
     flags.DEFINE_bool("test", defaults.test, "Tell test metrics too.")
-    flags.DEFINE_string("validation_from", defaults.validation_from, "Fixed splits: train or test.")
 
 
 def main() -> None:

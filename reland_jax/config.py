@@ -90,6 +90,13 @@ class DataConfig:
     protocol: str = _setting(
         "leave_one_out", "how users are split; ratio is 80/10/10 per user", choices=PROTOCOLS
     )
+    split_field: str | None = _setting(
+        None, "fixed: column that says train, valid or test of every row", added=True, none="called split"
+    )
+    validation_from: str = _setting(
+        "train", "fixed, where there is no validation part: the part of which it gets one item of every user "
+        "with several", choices=("train", "test"), added=True,
+    )  # fmt: skip
     max_length: int = _setting(50, "most recent items of a user's sequence that are used (L)", low=2)
     demo_users: int = _setting(1000, "users of the generated demo data set", low=1)
     demo_items: int = _setting(600, "items of the generated demo data set", low=1)
@@ -424,6 +431,11 @@ class Config:
             raise RelandError(
                 f"config.fusion.adaptor={self.fusion.adaptor!r} is trained, and {self.model.backbone} is "
                 "solved at once; take attention, or another backbone"
+            )
+        if self.fusion.adaptor != "attention" and self.train.projection_learning_rate is not None:
+            raise RelandError(
+                f"config.train.projection_learning_rate={self.train.projection_learning_rate} is meant for "
+                f"Eq. 5, config.fusion.adaptor={self.fusion.adaptor!r} hardly learns by it; set it to None"
             )
         if self.fusion.reading == "set" and RELAND_ONLY.name in self.variants:
             raise RelandError(

@@ -110,7 +110,7 @@ WINGS = ("pool_store", "rankers", "scale", "serve", "server")
 
 FAMILIES: dict[str, set[str]] = {
     "grid": set(),
-    "analysis": {"grid"},
+    "analysis": {"grid", "seed_counts"},
     "ranking": set(),
     "scenario_grid": {"ranking"},
     "deployment": {"ranking"},

@@ -41,6 +41,11 @@ class Arm(NamedTuple):
     claim: str = ""
 
     @property
+    def of_pool(self) -> tuple[str, ...]:
+        """Changes of what seed users there are, and what an LLM is told."""
+        return tuple(text for text in self.changes if text.startswith(("seeds.", "pool.")))
+
+    @property
     def grid(self) -> str:
         """Name of the grid that it is trained in."""
         return "-".join([self.source, *(change.replace("=", "_") for change in self.changes)])
@@ -63,24 +68,27 @@ _COMPARABLE = "ReLand, which asks about a tenth of the users, is comparable with
 _EACH_ITS_OWN = ("retrieval.neighbours=1", "fusion.neighbours=1")
 
 
+_OF_ADAPTOR = {
+    name: () if name == "attention" else (f"fusion.adaptor={name}", "train.projection_learning_rate=None")
+    for name in ("attention", "hea", "linear")
+}
+_NAMED = {"hea": "KAR", "linear": "SLIM (slim_minus: texts by the teacher)"}
+
+
 def _table_3() -> tuple[Arm, ...]:
-    named = {("hea", OWN): "KAR", ("linear", OWN): "SLIM (slim_minus: texts by the teacher)"}
-    arms = [Arm("backbone", "id")]
-    for adaptor in ("attention", "hea", "linear"):
-        for source in (SHARED, OWN):
-            changes: tuple[str, ...] = () if adaptor == "attention" else (f"fusion.adaptor={adaptor}",)
-            changes += _EACH_ITS_OWN if source == OWN else ()
-            method = named.get((adaptor, source), "")
-            claim = _COMPARABLE.format(method) if method else ""
-            for variant in ("reland", "permuted", "noise", "heuristic"):
-                text = source if variant == "reland" else f"{source}, {variant}"
-                of_arm = claim if variant == "reland" else ""
-                arms.append(Arm(f"{text}; {adaptor}", variant, source, changes, of_arm))
+    arms = [Arm("backbone", "id"), Arm("f_item", "f_item")]
+    for adaptor, changes in _OF_ADAPTOR.items():
+        claim = _COMPARABLE.format(_NAMED[adaptor]) if adaptor in _NAMED else ""
+        arms += [
+            Arm(f"{SHARED if variant == 'reland' else variant}; {adaptor}", variant, SHARED, changes)
+            for variant in ("reland", "permuted", "noise", "heuristic")
+        ]
+        arms.append(Arm(f"{OWN}; {adaptor}", "reland", OWN, (*changes, *_EACH_ITS_OWN), claim))
     return tuple(arms)
 
 
 TABLE_3 = _table_3()
-"""{text: own, shared, permuted, noise, heuristic} x {adaptor}; KAR is own with hea, SLIM own with linear."""
+"""{text: shared, permuted, noise, heuristic, own} x {adaptor}; KAR is own with hea, SLIM own with linear."""
 
 
 def arms_part(

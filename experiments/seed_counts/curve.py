@@ -12,8 +12,6 @@ import numpy as np
 from reland_jax import flow
 from reland_jax.artefacts import fingerprint, load_arrays, make, save_arrays
 from reland_jax.config import Config, RetrievalConfig, SeedsConfig
-from reland_jax.data import load_interactions
-from reland_jax.files import write_text
 from reland_jax.plain import text_columns
 from reland_jax.pool import build_prompt, clean_title, prompt_hash, read_pool_file
 from reland_jax.pool.asking.money import Price, price_of
@@ -226,56 +224,3 @@ def curve(points: Sequence[dict[str, Any]]) -> Curve:
         raise RelandError("no seed user has an item with a text, so there is nothing to ask")
     columns = ("seeds", "tokens", "covered", "bought")
     return Curve(*(np.array([one[name] for one in points], np.float64) for name in columns))
-
-
-def fresh_validation(config: Config, folder: Path) -> Config:
-    """The config with a copy of the data whose validation items come out of the fixed split's test part.
-
-    Data with a fixed split and no validation part otherwise give up a training item of every user for
-    validation, which rationales written by others from all of training have read. Here one test item of
-    every user with at least two is for validation, always the same one, and training stays whole.
-
-    Args:
-        config: its data have a fixed split without a validation part, in RecBole's format.
-        folder: where the copy goes.
-
-    Raises:
-        RelandError: the data are otherwise.
-    """
-    from reland_jax.data.finding import locate
-
-    place = locate(config.data)
-    fixed = load_interactions(dataclasses.replace(config.data, min_interactions=0)).fixed_split
-    if place.source != "recbole" or fixed is None or VALID in fixed:
-        raise RelandError(
-            "--validation_from=test needs data in RecBole's format with a fixed split that has no "
-            f"validation part; {place.place} is otherwise"
-        )
-    source, folder = Path(place.place), folder.absolute() / Path(place.place).stem
-    folder.mkdir(parents=True, exist_ok=True)
-    for other in (".item", ".user"):
-        target = folder / (source.stem + other)
-        if source.with_suffix(other).is_file() and not target.exists():
-            target.symlink_to(source.with_suffix(other).absolute())
-    written, text = folder / source.name, _relabelled(source.read_text(encoding="utf-8-sig"))
-    if not written.exists() or written.read_text(encoding="utf-8") != text:
-        write_text(written, text)
-    data = dataclasses.replace(config.data, name=str(folder), source="recbole")
-    return dataclasses.replace(config, data=data)
-
-
-def _relabelled(text: str) -> str:
-    """The content of an .inter file with one "test" of every user who has several turned into "valid"."""
-    head, *lines = text.splitlines()
-    names = [field.partition(":")[0] for field in head.split("\t")]
-    user, part = names.index("user_id"), names.index("split")
-    rows = [line.split("\t") for line in lines]
-    tests: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        if row[part] == "test":
-            tests.setdefault(row[user], []).append(number)
-    rng = np.random.default_rng(0)
-    for numbers in tests.values():
-        if len(numbers) > 1:
-            rows[numbers[rng.integers(len(numbers))]][part] = "valid"
-    return "\n".join([head, *("\t".join(row) for row in rows)]) + "\n"

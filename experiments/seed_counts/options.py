@@ -19,7 +19,6 @@ class Options(NamedTuple):
         validate: whether to train at every fraction.
         seeds: training seeds of each.
         test: whether to tell test metrics too.
-        validation_from: "train" or "test": where a fixed split without validation part gets one from.
     """
 
     fractions: tuple[float, ...] = FRACTIONS
@@ -29,4 +28,3 @@ class Options(NamedTuple):
     validate: bool = False
     seeds: int = 1
     test: bool = False
-    validation_from: str = "train"

@@ -71,11 +71,15 @@ def check(config: Config, encoded: Encoded) -> None:
             "every fraction; export the largest pool and give it as provider file"
         )
     fixed = encoded.interactions.fixed_split
-    drawn = config.data.protocol == "fixed" and fixed is not None and VALID not in fixed
+    drawn = (
+        config.data.protocol == "fixed" and config.data.validation_from == "train"
+        and fixed is not None and VALID not in fixed
+    )  # fmt: skip
     if config.pool.provider == "file" and drawn:
         raise RelandError(
             "--validate: the data fix no validation part, so that its items would be taken out of the "
-            f"training part from which {config.pool.path} may have been written; say --validation_from=test"
+            f"training part from which {config.pool.path} may have been written; say "
+            "--config.data.validation_from=test"
         )
 
 
@@ -109,7 +113,7 @@ def prepare(config: Config, workdir: Path, options: Options, encoded: Encoded, a
 
     The sizes of a file that does not have all users end at the file's: larger ones are left out.
     """
-    usable = _usable(config, encoded)
+    usable = usable_users(config, encoded)
     sizes: list[Size] = []
     for fraction in sorted(set(options.fractions)):
         wanted = max(1, round(fraction * encoded.splits.num_users))
@@ -143,7 +147,7 @@ def _prepared(
     if config.pool.provider == "file":
         path = folder / "rationales.jsonl"
         chosen = set(encoded.interactions.ids.users[found.user].tolist())
-        _write_subset(Path(config.pool.path_to_read()), path, chosen)
+        write_subset(Path(config.pool.path_to_read()), path, chosen)
         config = dataclasses.replace(config, pool=dataclasses.replace(config.pool, path=str(path)))
     made = flow.run(FLOW, config, folder, shared=dict.fromkeys(_SHARED, workdir), known=known)
     of_pool = Sampled(made[BUILD_POOL].pool.seeds.user, made[ASSIGN].cosine[:, 0])
@@ -151,7 +155,7 @@ def _prepared(
     return Size(made, {"fraction": fraction, "neighbours": near, **facts})
 
 
-def _usable(config: Config, encoded: Encoded) -> np.ndarray | None:
+def usable_users(config: Config, encoded: Encoded) -> np.ndarray | None:
     """Users with a rationale in the file that training may see, ``<int32>[A]``; None for everyone."""
     if config.pool.provider != "file":
         return None
@@ -170,7 +174,7 @@ def _usable(config: Config, encoded: Encoded) -> np.ndarray | None:
     return None if len(usable) == splits.num_users else usable
 
 
-def _write_subset(source: Path, path: Path, users: set[str]) -> None:
+def write_subset(source: Path, path: Path, users: set[str]) -> None:
     """The lines of a pool file that belong to some users, left as they are."""
     lines = source.read_text(encoding="utf-8-sig").split("\n")
     kept = [line for line in lines if line.strip() and str(json.loads(line)["user_id"]) in users]

@@ -26,7 +26,7 @@ def load_report(
         interactions: what it became.
         config: the protocol, by which users are counted that will be evaluated, and the text fields.
     """
-    splits = split(interactions, config.protocol)
+    splits = split(interactions, config.protocol, config.validation_from)
     texts = text_coverage(interactions, config.text_fields)
     return LoadReport(
         where=raw.where,

@@ -14,7 +14,7 @@ NOTHING_HELD_OUT = "nothing held out"
 """The protocol of a model that is used and not measured."""
 
 
-def split(interactions: Interactions, protocol: str) -> Splits:
+def split(interactions: Interactions, protocol: str, validation_from: str = "train") -> Splits:
     """Divides every user's interactions.
 
     Args:
@@ -22,8 +22,9 @@ def split(interactions: Interactions, protocol: str) -> Splits:
         protocol: "leave_one_out": the last item is for testing, the one before for validation; a user
             with fewer than three keeps all for training. "ratio": the last tenth for testing, the
             tenth before for validation, rounded as in `ratio_counts`. "fixed": the data's own split;
-            where it has no validation part, one training item of every user with at least two is
-            held out at random (always the same one), as such data has no order.
+            where it has no validation part, one item of every user with at least two is held out at
+            random (always the same one), as such data has no order.
+        validation_from: "fixed": the part that such an item is taken from, "train" or "test".
 
     Raises:
         RelandError: an unknown protocol, or "fixed" for data that fixes no split.
@@ -36,7 +37,7 @@ def split(interactions: Interactions, protocol: str) -> Splits:
         _, valid, test = ratio_counts(lengths)
         part = _from_the_end(lengths, valid, test)
     elif protocol == "fixed":
-        part = _fixed_part(interactions)
+        part = _fixed_part(interactions, _TEST if validation_from == "test" else _TRAIN)
     else:
         raise RelandError(f"protocol {protocol!r} is not known; {nearest_name(protocol, PROTOCOLS)}")
     rows = [_rows_of(interactions, part == which) for which in (_TRAIN, _VALID, _TEST)]
@@ -81,8 +82,8 @@ def _from_the_end(lengths: np.ndarray, valid: np.ndarray, test: np.ndarray) -> n
     return np.where(is_test, _TEST, np.where(is_held_out, _VALID, _TRAIN)).astype(np.int8)
 
 
-def _fixed_part(interactions: Interactions) -> np.ndarray:
-    """Part of every row, ``<int8>[n]``, from the data's own split."""
+def _fixed_part(interactions: Interactions, source: int) -> np.ndarray:
+    """Part of every row, ``<int8>[n]``, from the data's own split; `source` gives what it lacks."""
     if interactions.fixed_split is None:
         raise RelandError(
             "protocol 'fixed' needs data with a split column and this data has none; "
@@ -90,12 +91,12 @@ def _fixed_part(interactions: Interactions) -> np.ndarray:
         )
     part = interactions.fixed_split.copy()
     if not (part == _VALID).any():
-        train = np.flatnonzero(part == _TRAIN)
-        lengths = np.bincount(interactions.user[train], minlength=interactions.num_users)
+        rows = np.flatnonzero(part == source)
+        lengths = np.bincount(interactions.user[rows], minlength=interactions.num_users)
         starts = np.cumsum(lengths) - lengths
         draws = np.random.default_rng(_HOLD_OUT_SEED).random(interactions.num_users)
         chosen = starts + np.floor(draws * lengths).astype(np.int64)
-        part[train[chosen[lengths >= 2]]] = _VALID
+        part[rows[chosen[lengths >= 2]]] = _VALID
     return part
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 
 from reland_jax.artefacts import Artefact
-from reland_jax.config import LINEAR
+from reland_jax.config import LINEAR, Config, DataConfig
 from reland_jax.data import NOTHING_HELD_OUT, split, unsplit
 from reland_jax.eval import evaluation_notes, held_out
 from reland_jax.flow import Codec, Job, Stage
@@ -29,11 +29,17 @@ def _check(job: Job, made: Artefact) -> None:
         check_users(splits.train)  # reported before any prompt is sent
 
 
+def _of_fixed(config: Config) -> list[str]:
+    """What the stamp of a split depends on besides its protocol; nothing by default."""
+    source = config.data.validation_from
+    return [] if source == DataConfig().validation_from else [source]
+
+
 SPLIT: Stage[Splits] = Stage(
     "split",
     reads=(LOAD,),
-    settings=lambda config: [config.data.protocol],
-    run=lambda job: split(job[LOAD], job.config.data.protocol),
+    settings=lambda config: [config.data.protocol, *_of_fixed(config)],
+    run=lambda job: split(job[LOAD], job.config.data.protocol, job.config.data.validation_from),
     codec=lambda job: Codec(save_splits, load_splits),
     check=_check,
 )

@@ -98,6 +98,20 @@ def test_fixed_split_holds_out_one_training_item(lengths: list[int], seed: int) 
     assert split(interactions, "fixed").valid.items.tolist() == splits.valid.items.tolist()
 
 
+@given(LENGTHS, st.integers(0, 1000))
+def test_fixed_split_holds_out_one_test_item_if_asked_to(lengths: list[int], seed: int) -> None:
+    """Training stays whole, and a user with one test item keeps it."""
+    fixed = (2 * np.random.default_rng(seed).integers(0, 2, size=sum(lengths))).astype(np.int8)
+    interactions = _interactions(lengths, fixed)
+    splits = split(interactions, "fixed", "test")
+    for user in range(len(lengths)):
+        mine = interactions.user == user
+        offered = interactions.item[mine & (fixed == 2)].tolist()
+        valid, test = splits.valid.row(user).tolist(), splits.test.row(user).tolist()
+        assert len(valid) == (1 if len(offered) >= 2 else 0) and sorted(valid + test) == offered
+        assert splits.train.row(user).tolist() == interactions.item[mine & (fixed == 0)].tolist()
+
+
 def test_fixed_hold_out_is_spread_over_the_positions() -> None:
     splits = split(_interactions([4] * 2000, np.zeros(8000, np.int8)), "fixed")
     counts = np.bincount((splits.valid.items - 1) % 4)

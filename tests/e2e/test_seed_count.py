@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.analysis.texts import seed_pool
 from experiments.configs.reland import get_config
 from experiments.seed_count import run
 from experiments.seed_counts import curve, training
@@ -114,20 +115,26 @@ def fixed_data(folder: Path) -> Path:
 def as_encoded(data: DataConfig) -> curve.Encoded:
     """Loaded and split, with vectors that say nothing."""
     interactions = load_interactions(data)
-    return curve.Encoded(interactions, split(interactions, "fixed"), np.zeros((4, 2)), "")
+    splits = split(interactions, "fixed", data.validation_from)
+    return curve.Encoded(interactions, splits, np.zeros((4, 2)), "")
 
 
-def test_fresh_validation_takes_one_test_item_and_leaves_training_whole(tmp_path: Path) -> None:
-    data = DataConfig(name=str(fixed_data(tmp_path / "raw")), protocol="fixed", min_interactions=0)
-    changed = curve.fresh_validation(Config(data=data), tmp_path / "copy")
-    parts = split(load_interactions(changed.data), "fixed")
-    assert parts.train.lengths().tolist() == [4] * 4
-    assert parts.valid.lengths().tolist() == [1, 1, 1, 0] and parts.test.lengths().tolist() == [1] * 4
-    assert load_interactions(changed.data).item_features["title"][1] == "one"
-    again = curve.fresh_validation(Config(data=data), tmp_path / "copy")
-    assert again == changed
-    with pytest.raises(RelandError, match="no validation part"):
-        curve.fresh_validation(changed, tmp_path / "twice")
+def test_texts_of_all_users_are_cut_down_to_those_of_seed_users(config: Config, tmp_path: Path) -> None:
+    """The sampling chooses them, each keeps its own text, and training sees as large a share of them."""
+    with pytest.raises(RelandError, match="none is given"):
+        seed_pool(config, tmp_path)
+    users = load_interactions(config.data).ids.users
+    path = tmp_path / "all.jsonl"
+    lines = [json.dumps({"user_id": str(each), "text": f"Likes {each}."}) for each in users]
+    path.write_text("\n".join(lines))
+    pool = dataclasses.replace(config.pool, provider="file", path=str(path))
+    found = seed_pool(dataclasses.replace(config, pool=pool), tmp_path)
+    kept = [json.loads(line) for line in Path(found.pool.path_to_read()).read_text().splitlines()]
+    chosen = users[load_arrays(next(tmp_path.glob("*/*-0")))["user"]].tolist()
+    assert len(kept) == round(config.seeds.fraction * len(users))
+    assert {each["user_id"] for each in kept} == set(chosen)
+    assert all(each["text"] == f"Likes {each['user_id']}." for each in kept)
+    assert found.fusion.neighbours == max(1, round(config.fusion.neighbours * len(users) / 22_363))
 
 
 def test_what_would_pay_or_leak_is_refused(config: Config, tmp_path: Path) -> None:
@@ -135,18 +142,16 @@ def test_what_would_pay_or_leak_is_refused(config: Config, tmp_path: Path) -> No
     with pytest.raises(RelandError, match="'openai' would ask for rationales at every fraction"):
         training.check(Config(pool=PoolConfig(provider="openai")), as_encoded(data))
     file = Config(data=data, pool=PoolConfig(provider="file", path="pool.jsonl"))
-    with pytest.raises(RelandError, match="say --validation_from=test"):
+    with pytest.raises(RelandError, match="say --config.data.validation_from=test"):
         training.check(file, as_encoded(data))
-    fresh = curve.fresh_validation(file, tmp_path / "copy")
-    training.check(fresh, as_encoded(fresh.data))
+    fresh = dataclasses.replace(data, validation_from="test")
+    training.check(dataclasses.replace(file, data=fresh), as_encoded(fresh))
     alone = as_encoded(data)
     alone = alone._replace(splits=alone.splits._replace(test=ragged([[1], [], [], []])))
     with pytest.raises(RelandError, match="2 users need a test item; 1 has one"):
         training.check(Config(data=data), alone)
     with pytest.raises(RelandError, match="at least three shares"):
         run(config, tmp_path, Options((0.1, 1.0)))
-    with pytest.raises(RelandError, match="expected train or test"):
-        run(config, tmp_path, Options(FRACTIONS, validation_from="valid"))
 
 
 def test_a_file_whose_writer_saw_held_out_items_is_of_no_use(config: Config, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
     Args:
         frame: the interactions.
         usual: names of the format.
-        config: `user_field`, `item_field`, `time_field`, `rating_field` and `min_rating`.
+        config: `user_field`, `item_field`, `time_field`, `rating_field`, `min_rating` and `split_field`.
         notes: remarks for the account of the loading are added to it.
 
     Raises:
@@ -129,7 +129,7 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
         _needed("item_field", config, usual, frame, notes),
         _time(config, usual, frame, notes),
         _rating(config, usual, frame, notes),
-        next((name for each in usual.split if (name := find(each, "split", frame, notes))), None),
+        _split(config, usual, frame, notes),
     )
     used = roles.used()
     for name in used:
@@ -139,6 +139,13 @@ def roles_of(frame: Frame, usual: Usual, config: DataConfig, notes: list[str]) -
                 "item_field, time_field and rating_field name different ones"
             )
     return roles
+
+
+def _split(config: DataConfig, usual: Usual, frame: Frame, notes: list[str]) -> str | None:
+    """The column of the parts of a fixed split; one that is named is read by the protocol "fixed" only."""
+    if config.split_field and config.protocol == "fixed":
+        return require(config.split_field, "config.data.split_field", frame, notes)
+    return next((name for each in usual.split if (name := find(each, "split", frame, notes))), None)
 
 
 def find(name: str, setting: str, frame: Frame, notes: list[str]) -> str | None:

@@ -39,6 +39,17 @@ def test_reads_columns_by_name_and_keeps_quotes(tmp_path: Path) -> None:
     assert table.user_features.fields["age"].tolist() == ["25"]
 
 
+def test_the_column_of_a_fixed_split_can_be_named(tmp_path: Path) -> None:
+    """It is read by the protocol "fixed"; another protocol does not need it."""
+    header = "user_id:token\titem_id:token\tpart:token"
+    place = _write(tmp_path, "x.inter", header, "u\ti\ttest", "u\tj\ttrain")
+    table = recbole.read(place, DataConfig(split_field="part", protocol="fixed"))
+    assert table.split is not None and table.split.tolist() == [2, 0]
+    assert recbole.read(place, DataConfig(split_field="part")).split is None
+    with pytest.raises(RelandError, match=r"no column 'parts' .*split_field.*did you mean 'part'"):
+        recbole.read(place, DataConfig(split_field="parts", protocol="fixed"))
+
+
 def test_time_rating_split_and_features_are_optional(tmp_path: Path) -> None:
     place = _write(tmp_path, "x.inter", "user_id:token\titem_id:token", "u\ti")
     table = recbole.read(place, DataConfig())

@@ -52,7 +52,7 @@ def test_comparable_is_at_most_a_twentieth_lower(level: float, expected: str) ->
 
 
 def test_the_grid_of_table_3_has_every_text_with_every_adaptor() -> None:
-    assert len(TABLE_3) == 1 + 3 * 2 * 4 and len({(arm.variant, arm.grid) for arm in TABLE_3}) == len(TABLE_3)
+    assert len(TABLE_3) == 2 + 3 * 5 and len({(arm.variant, arm.grid) for arm in TABLE_3}) == len(TABLE_3)
 
 
 def test_arms_that_pools_do_not_allow_are_told(tmp_path: Any) -> None:
@@ -63,3 +63,5 @@ def test_arms_that_pools_do_not_allow_are_told(tmp_path: Any) -> None:
     assert _idle(Asked(tmp_path), FIGURE_5) == {}
     assert {arm.source for arm in TABLE_3 if arm.grid in _idle(Asked(tmp_path), TABLE_3)} == {OWN}
     assert _idle(Asked(tmp_path, own_pools=file), TABLE_3) == {}
+    # Seed users can be drawn anew among texts of all users, whose prompt is what it was.
+    assert set(_idle(Asked(tmp_path, own_pools=file), FIGURE_5)) == {"shared-pool.prompt_direct"}
