@@ -116,6 +116,17 @@ def test_lookups_of_a_row_are_summed() -> None:
         np.testing.assert_allclose(found[row], gradient, rtol=1e-6)
 
 
+def test_rows_that_meet_in_a_slot_are_summed_apart() -> None:
+    """All rows are equal modulo four times the lookups, so that they meet until few are left."""
+    lookups = 24
+    rows = 4 * lookups * np.array([0, 1, 2, 5, 11, 90] * 4, np.int32) + 3
+    gradients = np.random.default_rng(3).normal(size=(lookups, WIDTH)).astype(np.float32)
+    found, summed = map(np.asarray, jax.jit(summed_by_row, static_argnums=2)(rows, gradients, 10**6))
+    assert sorted(found[found < 10**6]) == sorted(set(rows.tolist()))
+    for row in set(rows.tolist()):
+        np.testing.assert_allclose(summed[found == row][0], gradients[rows == row].sum(0), rtol=1e-6)
+
+
 def test_no_lookup_at_all() -> None:
     optimizer = row_wise_adagrad(RATE)
     table = jnp.asarray(TABLE, jnp.float32)
