@@ -6,7 +6,9 @@ r"""Rankers of several scenarios: backbones, and meta layers of what is known of
 Trains every backbone, alone and with each control's meta layers, with every seed, and writes
 DIR/scenarios.json, DIR/scenarios.md and DIR/scenarios.html: AUC and logloss per scenario, for users of
 several scenarios and in all, paired differences with intervals, parameters, rows per second, calls and
-tokens. The files are written after every training seed; given again after a stop the grid goes on.
+tokens. Of several values of `config.rates` and `config.meta_rates` validation with the first seed chooses
+one for each model. The files are written after every training seed; given again after a stop the grid
+goes on.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from experiments.scenario_grid.cells import Cell
     from experiments.scenario_grid.judged import ScenarioResults
     from experiments.scenario_grid.known import Known
+    from experiments.scenario_grid.search import Found
 
 _WRITTEN = ("scenarios.json", "scenarios.md", "scenarios.html")
 _log = logging.getLogger("reland_jax.scenarios")
@@ -47,6 +50,7 @@ def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
     from experiments.ranking.logs import read_log
     from experiments.scenario_grid.cells import cells_of, memory_of, needs_knowledge, train_cell
     from experiments.scenario_grid.known import NOTHING, make_known
+    from experiments.scenario_grid.search import searched
     from reland_jax.device import PROGRAMS, keep_programs
 
     check_own(workdir, *_WRITTEN)
@@ -59,12 +63,13 @@ def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
     for cell, size in memory.items():
         if size:
             _log.info("%s: %.1f MB of meta layers in a step", cell.name, size / 1e6)
+    found = {cell: searched(prepared, known, job, cell, workdir) for cell in cells}
     runs: dict[Cell, dict[int, ArmRun]] = {cell: {} for cell in cells}
     results: ScenarioResults | None = None
     for seed in job.seeds_of_training:
-        for cell in cells:
-            runs[cell][seed] = train_cell(prepared, known, job, cell, seed, workdir)
-        results = _judged(job, prepared, known, runs, memory)
+        for cell, by in found.items():
+            runs[cell][seed] = train_cell(prepared, known, by.job, cell, seed, by.workdir)
+        results = _judged(job, prepared, known, runs, memory, found)
         _write(results, workdir)
     assert results is not None  # there is a seed
     return results
@@ -76,6 +81,7 @@ def _judged(
     known: Known,
     runs: Mapping[Cell, dict[int, ArmRun]],
     memory: Mapping[Cell, int],
+    found: Mapping[Cell, Found],
 ) -> ScenarioResults:
     from experiments.ranking.judged import about
     from experiments.scenario_grid import judged
@@ -83,11 +89,10 @@ def _judged(
 
     judge = judged.judge_of(prepared.log, job.ranker.labels[0])
     told = {name: value for name, value in known._asdict().items() if name != "texts"}
+    cells = [judged.cell_results(judge, each, runs[each], memory[each], found[each]) for each in runs]
     return judged.ScenarioResults(
-        job.log.name, about(prepared.log),
-        [judged.cell_results(judge, cell, of_seeds, memory[cell]) for cell, of_seeds in runs.items()],
-        judged.truth_of(prepared.log, judge), judged.differences(judge, job, runs), told,
-        dataclasses.asdict(job), environment(),
+        job.log.name, about(prepared.log), cells, judged.truth_of(prepared.log, judge),
+        judged.differences(judge, job, runs), told, dataclasses.asdict(job), environment(),
     )  # fmt: skip
 
 

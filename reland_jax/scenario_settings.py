@@ -100,5 +100,13 @@ class ScenarioJob(Job):
     seeds_of_training: tuple[int, ...] = _setting(
         (0,), "each cell is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
+    rates: tuple[float, ...] = _setting(
+        (), "learning rates that validation chooses between for every backbone; empty: those of config.train",
+        above=0, distinct=True,
+    )  # fmt: skip
+    meta_rates: tuple[float, ...] = _setting(
+        (), "values of config.scenarios.meta_rate that validation chooses between for every model with meta "
+        "layers; empty: that value", above=0, distinct=True,
+    )  # fmt: skip
     draws: int = _setting(1000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)

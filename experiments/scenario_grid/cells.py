@@ -137,7 +137,7 @@ def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> Ar
     data = RankerData(prepared.encoded, Texts())
     label = log.events.labels[job.ranker.labels[0]]
     reached = np.full((len(log.parts.test), 1), label[log.parts.train].mean(), np.float32)
-    rates, parameters, seconds = [], {"table": 0, "dense": 0}, 0.0
+    rates, parameters, seconds, losses = [], {"table": 0, "dense": 0}, 0.0, []
     for code, parts in _parts_of_scenarios(prepared):
         enough = all(np.bincount(label[part], minlength=2).min() >= _FEWEST for part in parts[:2])
         own = log.events.scenario.code[log.parts.test] == code
@@ -149,10 +149,14 @@ def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> Ar
         reached[own] = run.reached
         rates.append((len(parts.train), run.summary["rows_per_second"]))
         seconds += run.summary["seconds"]
+        losses.append((len(parts.valid), run.summary["history"][run.summary["best"]]["logloss"]))
         parameters = {name: parameters[name] + count for name, count in run.summary["parameters"].items()}
     rows = sum(count for count, _ in rates)
     rate = rows / max(sum(count / each for count, each in rates), 1e-9)
-    summary = {"history": [], "best": -1, "rows_per_second": rate, "seconds": seconds}
+    loss = sum(count * each for count, each in losses) / max(sum(count for count, _ in losses), 1)
+    summary = {
+        "history": [], "best": -1, "rows_per_second": rate, "seconds": seconds, "valid_logloss": loss,
+    }  # fmt: skip
     return ArmRun(reached, reached, summary | {"parameters": parameters})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from experiments.ranking.arms import ArmRun
 from experiments.ranking.logs import Log
 from experiments.scenario_grid.cells import BACKBONE, Cell
+from experiments.scenario_grid.search import Found
 from reland_jax.eval.significance import Comparison, Corrected, corrected
 from reland_jax.events import bootstrap, metrics
 from reland_jax.scenario_settings import ScenarioJob
@@ -54,6 +55,9 @@ class CellResults:
         macro_auc: mean over scenarios.
         macro_logloss: mean over scenarios.
         auc_deviation: standard deviation of the AUC of all rows over the seeds; None of one seed.
+        rate: learning rate.
+        meta_rate: that of the meta layers, as a share of it; None without.
+        trials: what the search of the last rate came to; empty without a search.
     """
 
     backbone: str
@@ -65,6 +69,9 @@ class CellResults:
     macro_auc: float | None
     macro_logloss: float | None
     auc_deviation: float | None
+    rate: float
+    meta_rate: float | None
+    trials: Sequence[Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +176,10 @@ def mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(said)) if said and len(said) == len(values) else None
 
 
-def cell_results(judge: Judge, cell: Cell, runs: Mapping[int, ArmRun], meta: int) -> CellResults:
-    """One cell, from its runs by training seed."""
+def cell_results(
+    judge: Judge, cell: Cell, runs: Mapping[int, ArmRun], meta: int, found_by: Found
+) -> CellResults:
+    """One cell, from its runs by training seed, the memory of its meta layers and the search of its rates."""
     scores = scores_of(runs)
     found = measures(judge, scores)
     aucs = [metrics.auc(judge.label, score) for score in scores]
@@ -180,7 +189,8 @@ def cell_results(judge: Judge, cell: Cell, runs: Mapping[int, ArmRun], meta: int
         cell.backbone, cell.control, next(iter(runs.values())).summary["parameters"], meta,
         [{"seed": seed, **training(run.summary)} for seed, run in runs.items()], found,
         mean([each.auc for each in scenarios]), mean([each.logloss for each in scenarios]),
-        float(np.std(said, ddof=1)) if len(said) > 1 else None,
+        float(np.std(said, ddof=1)) if len(said) > 1 else None, found_by.job.train.learning_rate,
+        None if cell.control == BACKBONE else found_by.job.scenarios.meta_rate, found_by.trials,
     )  # fmt: skip
 
 
@@ -188,7 +198,7 @@ def training(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What is told of a training; models for each scenario have no validation of their own."""
     told = {"rows_per_second": summary["rows_per_second"], "seconds": summary["seconds"]}
     if not summary["history"]:
-        return told
+        return told | {"valid_logloss": summary["valid_logloss"]}
     best = summary["history"][summary["best"]]
     return told | {"best_epoch": best["epoch"], "valid_logloss": best["logloss"], "valid_auc": best["auc"]}
 

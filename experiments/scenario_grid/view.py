@@ -121,11 +121,11 @@ def _cost(cells: Sequence[CellResults]) -> Table:
             Cell(each.backbone, each.control).name, f"{each.parameters['table']:,}",
             f"{each.parameters['dense']:,}", f"{sum(rates) / len(rates):,.0f}",
             f"{sum(epochs) / len(epochs):.1f}" if epochs else MISSING, f"{each.meta_bytes / 1e6:,.1f}",
-            deviation,
+            deviation, f"{each.rate:g}", MISSING if each.meta_rate is None else f"{each.meta_rate:g}",
         ])  # fmt: skip
     header = (
         "model", "embeddings", "other parameters", "rows/s", "best epoch", "MB of meta layers in a step",
-        "deviation of AUC over seeds",
+        "deviation of AUC over seeds", "learning rate", "share of it for meta layers",
     )  # fmt: skip
     return Table("Parameters, speed and memory", header, rows)
 

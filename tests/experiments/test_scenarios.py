@@ -14,7 +14,7 @@ import pytest
 from experiments.configs.scenarios import get_config
 from experiments.ranking.arms import ArmRun, encoded_log
 from experiments.ranking.logs import Log, read_log
-from experiments.scenario_grid import judged
+from experiments.scenario_grid import judged, search
 from experiments.scenario_grid.cells import Cell, cells_of, train_cell
 from experiments.scenario_grid.known import NOTHING, make_known
 from experiments.scenarios import run
@@ -46,7 +46,10 @@ def small_log() -> Log:
 
 def runs_of(log: Log, **scores: np.ndarray) -> dict[Cell, dict[int, ArmRun]]:
     """Runs whose probabilities are known, by backbone."""
-    summary = {"history": [], "best": -1, "rows_per_second": 1.0, "seconds": 1.0, "parameters": {"dense": 1}}
+    entry = {"epoch": 1.0, "logloss": 0.6, "auc": 0.7}
+    summary = {
+        "history": [entry], "best": 0, "rows_per_second": 1.0, "seconds": 1.0, "parameters": {"dense": 1},
+    }  # fmt: skip
     test = log.parts.test
     return {
         Cell(name, "backbone"): {0: ArmRun(score[test][:, None], score[test][:, None], summary)}
@@ -58,7 +61,7 @@ def test_segments_and_means_are_those_of_their_rows(log: Log) -> None:
     assert log.shop is not None
     judge, truth = judged.judge_of(log, "click"), log.shop.truth.click
     runs = runs_of(log, star=truth)
-    found = judged.cell_results(judge, *next(iter(runs.items())), 0)
+    found = judged.cell_results(judge, *next(iter(runs.items())), 0, search.Found(job(), Path()))
     test, events = log.parts.test, log.events
     aucs = []
     for code, name in enumerate(events.scenario.name.tolist()):
@@ -90,6 +93,29 @@ def test_what_is_compared_with_what(log: Log) -> None:
         ("star + knowledge", "star", True), ("star + noise", "star", True),
         ("star + knowledge", "star + noise", False),
     ]  # fmt: skip
+
+
+def test_rates_are_chosen_by_validation(log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backbone's rate first, then with it that of the meta layers; each trial has a folder of its own."""
+
+    def trained(prepared: Any, known: Any, given: ScenarioJob, cell: Cell, seed: int, where: Path) -> ArmRun:
+        shares = given.scenarios.meta_rate if cell.control == "knowledge" else 0.0
+        assert seed == 3 and given.train.learning_rate == given.train.table_learning_rate
+        loss = abs(given.train.learning_rate - 0.02) + abs(shares - 0.1)
+        entry = {"epoch": 1.0, "logloss": loss, "auc": 0.5, "where": str(where)}
+        return ArmRun(np.zeros(1), np.zeros(1), {"history": [entry], "best": 0})
+
+    monkeypatch.setattr(search, "train_cell", trained)
+    asked = job(seeds_of_training=(3, 4), rates=(0.01, 0.02, 0.04), meta_rates=(1.0, 0.1))
+    args = encoded_log(log, asked.log), NOTHING, asked
+    found = search.searched(*args, Cell("shared_bottom", "knowledge"), tmp_path)
+    assert (found.job.train.learning_rate, found.job.scenarios.meta_rate) == (0.02, 0.1)
+    assert [each["meta_rate"] for each in found.trials] == [1.0, 0.1]
+    assert found.workdir == tmp_path / "rate=0.02" / "meta_rate=0.1"
+    plain = search.searched(*args, Cell("shared_bottom", "backbone"), tmp_path)
+    assert (plain.workdir, len(plain.trials)) == (tmp_path / "rate=0.02", 3)
+    none = search.searched(args[0], NOTHING, job(), Cell("shared_bottom", "knowledge"), tmp_path)
+    assert none == search.Found(job(), tmp_path)
 
 
 def test_cells_of_a_job() -> None:
