@@ -40,8 +40,8 @@ def main() -> None:
 
     address, token = Address(given.host, given.port), os.environ.get(TOKEN, "")
     check_open(address, token, given.open)
-    if given.programs:
-        keep_programs(Path(given.programs))
+    if folder := _usual_programs() if given.programs is None else given.programs:
+        keep_programs(Path(folder))
     limits = Limits(
         k=given.max_k, history=given.max_history, body=given.max_body, queue=given.queue, batch=given.batch,
         seconds=given.seconds,
@@ -51,6 +51,15 @@ def main() -> None:
         names_of(given.bundle), limits, token=token, hosts=hosts, watch=given.watch, borrowed=given.borrowed
     )
     serve(server, address, grace=given.grace, patience=given.patience)
+
+
+def _usual_programs() -> str:
+    """A folder among those that this user's programs may delete at any time; "" for a user without a home."""
+    from reland_jax.device import PROGRAMS
+
+    home = os.path.expanduser("~/.cache")
+    place = os.environ.get("XDG_CACHE_HOME") or (home if os.path.isabs(home) else "")
+    return place and os.path.join(place, "reland_jax", PROGRAMS)
 
 
 def define_flags() -> None:
@@ -78,7 +87,11 @@ def define_flags() -> None:
         "What is shown of rationales written from another user's history: what they recommend (step2), also "
         "that user's tastes (all), or nothing.",
     )  # fmt: skip
-    define_path("programs", None, "Folder in which compiled programs are kept for the next start.")
+    define_path(
+        "programs", None,
+        "Folder in which compiled programs are kept for the next start; empty: none. By default one in the "
+        "user's folder of caches.",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

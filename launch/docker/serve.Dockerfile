@@ -16,7 +16,7 @@ RUN pip install -r requirements.txt -r requirements-serve.txt -r requirements-cp
 COPY reland_jax reland_jax
 COPY experiments experiments
 
-RUN useradd --uid 10001 --no-create-home server
+RUN useradd --uid 10001 --create-home server
 USER server
 EXPOSE 8000
 HEALTHCHECK --interval=10s --start-period=120s CMD \

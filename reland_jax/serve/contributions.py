@@ -10,7 +10,7 @@ import numpy as np
 from reland_jax.models import Ease, Ials
 from reland_jax.models.ials import weights_of
 from reland_jax.serve.listing import Batch, in_rows, power_of_two
-from reland_jax.serve.programs import Form, Known, Matched, score_of, users_of
+from reland_jax.serve.programs import Form, Known, Matched, score_of, scored, users_of
 from reland_jax.types import Assignment, Ragged
 
 
@@ -56,7 +56,7 @@ def _of_lists(
     given = None if matched is None else Matched(*map(jnp.asarray, matched))
     entries = np.asarray(users_of(form, known, row, given))[0]
     alone = jnp.asarray(np.diag(entries))
-    scores = np.asarray(score_of(form, known, width)(alone, known.items))[:, : model.num_items + 1]
+    scores = np.asarray(scored(score_of(form, known, width), alone, known.items))[:, : model.num_items + 1]
     own = scores[model.rationales :]
     had = entries[model.rationales :].astype(np.int32)
     return Contributions(had[had > 0], own[had > 0], scores[: model.rationales].sum(axis=0))

@@ -212,3 +212,9 @@ def score_of(form: Form, known: Known, width: int) -> Any:
         return known.score
     weight = age_weights(model.config, model.recency, model.rationales, width)
     return jax.tree_util.Partial(known.score.func, jnp.asarray(weight), *known.score.args[1:])
+
+
+@jax.jit
+def scored(score: Any, users: jax.Array, items: jax.Array) -> jax.Array:
+    """The scores of all items for some users, ``<float>[n, rows]``, by the score of `Vectors`."""
+    return jnp.asarray(score(users, items))

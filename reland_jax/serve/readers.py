@@ -26,7 +26,7 @@ from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weig
 from reland_jax.retrieval.cold import ProfileWeights
 from reland_jax.serve.listing import nothing, power_of_two
 from reland_jax.serve.predicting import Predictor
-from reland_jax.serve.programs import Form, Known, seed_keys
+from reland_jax.serve.programs import Form, Known, scored, seed_keys
 from reland_jax.stages import SPLIT, rationales_of, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
@@ -191,17 +191,12 @@ def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
         return unit[items] @ unit.T
     alone = np.zeros((power_of_two(len(items)), vectors.users.shape[1]), np.float32)
     alone[: len(items), getattr(reader.task.model, "rationales", 0)] = items  # the newest place of a history
-    return np.asarray(_scored(vectors.score, alone, vectors.items))[: len(items)]
+    return np.asarray(scored(vectors.score, alone, vectors.items))[: len(items)]
 
 
 @partial(jax.jit, static_argnums=0)
 def _parts(model: Recommender, params: Any, tables: Tables[jax.Array]) -> Any:
     return applied(model, params, tables, method="parts")
-
-
-@jax.jit
-def _scored(score: Any, users: jax.Array, items: jax.Array) -> jax.Array:
-    return jnp.asarray(score(users, items))
 
 
 def check_vectors(reader: Reader) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,6 +100,7 @@ class Edition:
         Raises:
             RelandError: there is none, or it is damaged.
         """
+        folder = folder.resolve()  # a link may be pointed elsewhere meanwhile
         self.version, manifest = checksum(folder / MANIFEST_FILE)[:12], read_manifest(folder)
         self.name, self.variant, self.backbone = name, str(manifest["variant"]), str(manifest["backbone"])
         self.model, self._limits = Reland.load(folder), limits
@@ -112,7 +112,8 @@ class Edition:
         self._item = {item: number for number, item in enumerate(self.item_ids, 1)}
         both = zip(self.titles, self.item_ids, strict=True)
         self._searched = [f"{title}\n{item}".casefold() for title, item in both]
-        self._allowed = lru_cache(_FILTERS)(self._allowed_by)
+        # Nothing refers to the edition itself, so its arrays go with the last request that was asked of it.
+        self._allowed = lru_cache(_FILTERS)(partial(_allowed_by, self.model))
 
     def warm(self) -> None:
         """Compiles the programs that questions within the limits need."""
@@ -126,7 +127,6 @@ class Edition:
         ):  # fmt: skip
             self.lists(kind, [Reader(0) if kind.known else one])
         self.model.explain(self.model.user_ids[0], 1)
-        gc.collect()
 
     def reader(self, user: str | None, items: Sequence[str] | None) -> Reader:
         """The user, or the history, of a request.
@@ -237,11 +237,12 @@ class Edition:
         found = [row for row, text in enumerate(self._searched) if all(word in text for word in wanted)]
         return [row + 1 for row in sorted(found, key=lambda row: (len(self.titles[row]), row))[:most]]
 
-    def _allowed_by(self, wanted: Filter) -> np.ndarray | None:
-        return self.model.allowed(filter={field: list(values) for field, values in wanted})
-
     def _count(self, k: int) -> int:
         return min(k, len(self.item_ids))
+
+
+def _allowed_by(model: Reland, wanted: Filter) -> np.ndarray | None:
+    return model.allowed(filter={field: list(values) for field, values in wanted})
 
 
 def _ragged(readers: Sequence[Reader]) -> Ragged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import types
@@ -100,6 +101,7 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
         timeout_graceful_shutdown=max(round(patience), 1), lifespan="on",
     )  # fmt: skip
     process = _Process(config, server, grace)
+    server.watcher.when_ready = _leave_to_stay
     try:
         process.run()
     except SystemExit:  # uvicorn's word for a port that it cannot have, which it logs
@@ -107,3 +109,9 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
             f"--port={address.port}: another program has this port, or {address.host} is no address of this "
             "machine; choose another one"
         ) from None
+
+
+def _leave_to_stay() -> None:
+    """Leaves all objects that there are out of later searches for garbage, which hold up all requests."""
+    gc.collect()
+    gc.freeze()

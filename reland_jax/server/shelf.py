@@ -7,7 +7,6 @@ is damaged is refused: the log says why, and the old edition goes on.
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -113,7 +112,6 @@ class Shelf:
         self._editions = {**self._editions, name: edition}
         _log.info("%s: bundle %s takes the place of %s", name, edition.version, old)
         self._swapped(name, True)
-        gc.collect()  # the arrays of the old one
         return True
 
     def _is_refused(self, name: str, mark: _Mark) -> bool:
@@ -130,10 +128,15 @@ class Shelf:
 
 
 class Watcher:
-    """A thread that looks for new bundles every so many seconds, and when it is told to."""
+    """A thread that looks for new bundles every so many seconds, and when it is told to.
+
+    Attributes:
+        when_ready: called in the thread once everything in service is compiled.
+    """
 
     def __init__(self, shelf: Shelf, seconds: float) -> None:
         """Starts nothing yet; with 0 seconds it looks only when it is told to."""
+        self.when_ready: Callable[[], None] = lambda: None
         self._shelf, self._seconds = shelf, seconds
         self._now, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="watcher", daemon=True)
@@ -155,6 +158,7 @@ class Watcher:
 
     def _work(self) -> None:
         self._shelf.warm()
+        self.when_ready()
         while not self._stopping:
             self._now.wait(self._seconds or None)
             self._now.clear()

@@ -186,8 +186,7 @@ def param_shapes(task: Task | ClosedForm, config: TrainConfig) -> Any:
         return jax.tree.map(
             lambda leaf: leaf.update(sharding=leaf.sharding or where) if where else leaf, task.shapes
         )
-    init = partial(_init, program_of(task, config))
-    shapes = jax.eval_shape(init, task.tables, task.data, jnp.int32(config.seed))
+    shapes = _shapes.eval_shape(program_of(task, config), task.tables, task.data, jnp.int32(config.seed))
     if (placed := shardings(shapes)) is None:
         return shapes
     return jax.tree.map(lambda leaf, where: leaf.update(sharding=where), shapes, placed)
@@ -199,6 +198,10 @@ def _init(program: Program, tables: Any, data: Any, seed: jax.Array) -> Any:
     batch = program.batch(data, order, jnp.int32(0), key)
     rngs = {"params": jax.random.fold_in(key, 0), "dropout": jax.random.fold_in(key, 1)}
     return program.model.init(rngs, tables, batch, method="loss")
+
+
+_shapes = jax.jit(_init, static_argnums=0)
+"""Traced once for equal programs and shapes, however often a recommender is read."""
 
 
 @partial(jax.jit, static_argnums=0)

@@ -56,6 +56,17 @@ def test_signals_exchange_bundles_and_end_it_without_loss(bundles: dict[str, Pat
 
 
 @pytest.mark.slow
+def test_programs_are_kept_for_the_next_start(bundles: dict[str, Path], tmp_path: Path) -> None:
+    with serving(f"--bundle={bundles['id']}", XDG_CACHE_HOME=str(tmp_path)):
+        kept = sorted((tmp_path / "reland_jax" / "programs").rglob("*"))
+        assert any(each.is_file() for each in kept)
+    with serving(f"--bundle={bundles['id']}", XDG_CACHE_HOME=str(tmp_path)):
+        assert sorted((tmp_path / "reland_jax" / "programs").rglob("*")) == kept
+    with serving(f"--bundle={bundles['id']}", "--programs=", XDG_CACHE_HOME=str(tmp_path / "no")):
+        assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(bundles: dict[str, Path], tmp_path: Path) -> None:
     import subprocess
     import sys

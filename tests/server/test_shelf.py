@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
+import weakref
 from pathlib import Path
 
+import jax
 import pytest
 
 from reland_jax.serve import Reland, sentence
@@ -39,6 +42,28 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(bundles: dict[str, Path], t
     # Who was asked before goes on answering.
     reader = before.reader("u1", None)
     assert before.lists(before.kind(reader, 3, True, ()), [reader])[0].items
+
+
+def test_an_exchanged_bundle_compiles_nothing_anew_and_leaves_memory_at_once(
+    bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    served = tmp_path / "served"
+    served.symlink_to(bundles["f_item"])
+    shelf, _ = shelf_of(served)
+    shelf.warm()
+    Reland.load(bundles["f_item"]).save(tmp_path / "again")
+    before = weakref.ref(shelf.get("a"))
+    arrays = len(jax.live_arrays())
+    gc.disable()  # which would hold up all requests
+    try:
+        served.unlink()
+        served.symlink_to(tmp_path / "again")
+        with counted() as programs:
+            assert shelf.look() == 1
+        assert not programs.total(), programs
+        assert before() is None and len(jax.live_arrays()) == arrays
+    finally:
+        gc.enable()
 
 
 def test_a_damaged_bundle_is_refused_once_and_the_old_one_goes_on(
