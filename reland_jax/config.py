@@ -316,10 +316,11 @@ class ScoreConfig:
         None, "the scores of a linear model are added (config.ease in its sparse form), at first times this",
         above=0, added=True, none="they are not",
     )  # fmt: skip
-    votes: int = _setting(64, "linear: items that an item of a history speaks for", low=1, added=True)
-    listed: int = _setting(
-        256, "linear, of sets: items of a user with a score of the linear model", low=1, added=True
+    folds: int = _setting(
+        1, "linear: parts of the users, each trained upon the linear model of the others", low=1, added=True
     )
+    votes: int = _setting(64, "linear: items that an item of a history speaks for", low=1, added=True)
+    listed: int = _setting(256, "linear, of sets: items of a user with a score by it", low=1, added=True)
     half_life: float = _setting(
         1.0, "of sequences: newer items after which an item weighs half as much", above=0, added=True
     )

@@ -79,6 +79,13 @@ class Ragged(NamedTuple):
         """Items of one row, ``<int32>[length]`` (a view)."""
         return self.items[self.indptr[index] : self.indptr[index + 1]]
 
+    def take(self, rows: np.ndarray) -> Ragged:
+        """Some rows ``<int64>[m]``, in the order that is asked for."""
+        lengths = self.lengths()[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        place = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - self.indptr[rows], lengths)
+        return Ragged(indptr, self.items[place])
+
     def joined(self, second: Ragged) -> Ragged:
         """Every row followed by the row of `second` of the same number."""
         indptr = self.indptr + second.indptr

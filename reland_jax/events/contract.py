@@ -260,16 +260,8 @@ def rows_of(values: Values, rows: np.ndarray) -> Values:
     if isinstance(values, Tokens):
         return values._replace(code=values.code[rows])
     if isinstance(values, Multi):
-        return values._replace(rows=ragged_rows(values.rows, rows))
+        return values._replace(rows=values.rows.take(rows))
     return values[rows]
-
-
-def ragged_rows(lists: Ragged, rows: np.ndarray) -> Ragged:
-    """Some rows of lists, ``<int64>[m]``, in their order."""
-    lengths = lists.lengths()[rows]
-    indptr = np.concatenate(([0], np.cumsum(lengths)))
-    into = np.arange(indptr[-1]) + np.repeat(lists.indptr[rows] - indptr[:-1], lengths)
-    return Ragged(indptr, lists.items[into])
 
 
 def all_features(events: Events) -> dict[str, tuple[Feature, Values]]:

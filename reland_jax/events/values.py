@@ -9,7 +9,7 @@ import numpy as np
 from reland_jax.data.sources.columns import Column
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.data.sources.values import plain, ratings, texts
-from reland_jax.events.contract import Feature, Multi, Values, ragged_rows, rows_of
+from reland_jax.events.contract import Feature, Multi, Values, rows_of
 from reland_jax.strings import as_strings, distinct
 from reland_jax.types import Ragged
 
@@ -57,7 +57,7 @@ def at_rows(values: Values, rows: np.ndarray) -> Values:
         return Tokens(np.append(code, none)[rows].astype(np.int32), name)
     if isinstance(values, Multi):
         more = Ragged(np.append(values.rows.indptr, values.rows.indptr[-1]), values.rows.items)
-        return values._replace(rows=ragged_rows(more, np.where(rows < 0, more.num_rows - 1, rows)))
+        return values._replace(rows=more.take(np.where(rows < 0, more.num_rows - 1, rows)))
     return np.append(values, np.nan)[rows]
 
 

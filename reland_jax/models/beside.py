@@ -73,12 +73,15 @@ class LinearScores(NamedTuple, Generic[Array]):
     """A linear model of items by items, frozen.
 
     Attributes:
-        item: ``<int32>[I + 1, k]``, the items that a row speaks for, 0 where unused.
-        value: ``<float32>[I + 1, k]``, what it adds to their scores.
+        item: ``<int32>[I + 1, k]``, the items that a row speaks for, 0 where unused. With `begin` there are
+            more such blocks below it: of the models that were solved without the users of a fold.
+        value: ``<float32>`` of the same shape, what it adds to their scores.
         listed: ``<int32>[U, M]``, of sets: the items of a user with the highest scores by all of its
-            items; None for sequences.
-        score: ``<float32>[U, M]``, these scores.
+            items; None for sequences. With `begin` as many rows more: those lists in training.
+        score: ``<float32>`` of the same shape, these scores.
         had: ``<int32>[U, L]``, the items of a user, each once, 0 where unused.
+        begin: ``<int32>[U]``, where the block begins by which a user is scored in training; None where one
+            model scores all.
     """
 
     item: Array
@@ -86,6 +89,26 @@ class LinearScores(NamedTuple, Generic[Array]):
     listed: Array | None = None
     score: Array | None = None
     had: Array | None = None
+    begin: Array | None = None
+
+
+def rows_that_speak(
+    linear: LinearScores[jax.Array], user: jax.Array, items: jax.Array, train: bool
+) -> jax.Array:
+    """The rows of `LinearScores.item` by which users are scored.
+
+    Args:
+        linear: see `LinearScores`.
+        user: ``<int32>[B]``.
+        items: ``<int32>[B]`` or ``[B, n]``, of theirs.
+        train: whether the model must not have seen the user.
+
+    Returns:
+        ``<int32>``, of the shape of `items`.
+    """
+    if linear.begin is None or not train:
+        return items
+    return items + linear.begin[user].reshape(-1, *[1] * (items.ndim - 1))
 
 
 def entries_of_pairs(
@@ -101,13 +124,14 @@ def entries_of_pairs(
         scale: multiplies the scores of the linear model.
     """
     assert linear.listed is not None and linear.score is not None and linear.had is not None
-    items, values = linear.listed[user], scale * linear.score[user]
+    row = user if target is None or linear.begin is None else user + len(linear.begin)
+    items, values = linear.listed[row], scale * linear.score[row]
     if target is None:
         return items, values
-    had = linear.had[user]
+    had, speaks = linear.had[user], rows_that_speak(linear, user, target, train=True)
     masked = jnp.where((had > 0) & (had != target[:, None]), MASKED, 0.0)
-    items = jnp.concatenate([items, linear.item[target], had], 1)
-    values = jnp.concatenate([values, -scale * linear.value[target], masked], 1)
+    items = jnp.concatenate([items, linear.item[speaks], had], 1)
+    values = jnp.concatenate([values, -scale * linear.value[speaks], masked], 1)
     return items, values
 
 

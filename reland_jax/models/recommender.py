@@ -23,6 +23,7 @@ from reland_jax.models.beside import (
     beside_numbers,
     entries_of_pairs,
     recent_items,
+    rows_that_speak,
     scored_entries,
     unit_texts,
     with_entries,
@@ -256,7 +257,8 @@ class SequentialRecommender(Recommender):
         entries = self.late_entries(tables, batch.user, train)
         if self.beside.linear is not None:
             assert tables.linear is not None
-            item, value = tables.linear.item[recent], tables.linear.value[recent] * weight[..., None]
+            speaks = rows_that_speak(tables.linear, batch.user, recent, train)
+            item, value = tables.linear.item[speaks], tables.linear.value[speaks] * weight[..., None]
             entries.append((item.reshape(len(users), -1), self.linear_scale * value.reshape(len(users), -1)))
         return with_entries(entries, users)
 

@@ -21,7 +21,7 @@ from reland_jax.config import LINEAR
 from reland_jax.data import unsplit
 from reland_jax.models import MODELS
 from reland_jax.pool_store import PoolStore, allowed, read_log, read_patterns, read_removals
-from reland_jax.serve.listing import batches, in_rows, power_of_two, rows_of
+from reland_jax.serve.listing import batches, in_rows, power_of_two
 from reland_jax.serve.programs import Known, match, seed_keys
 from reland_jax.storage import Lists, Trained
 from reland_jax.strings import as_strings
@@ -83,7 +83,7 @@ def keep_users(bundle: Bundle, stays: np.ndarray) -> Bundle:
             assignment=Assignment(*(each[rows] for each in bundle.assignment)),
         )
     splits = bundle.splits
-    train, valid, test = (rows_of(each, rows) for each in (splits.train, splits.valid, splits.test))
+    train, valid, test = (each.take(rows) for each in (splits.train, splits.valid, splits.test))
     return bundle._replace(
         interactions=_of_users(bundle.interactions, stays, number),
         splits=Splits(train, valid, test, splits.num_items, splits.protocol),
@@ -117,7 +117,7 @@ def keep_rationales(bundle: Bundle, stays: np.ndarray) -> Bundle:
     seed, cosine = number[found.seed][:, : len(rows)], found.cosine[:, : len(rows)].copy()
     lost = np.flatnonzero((number[found.seed] < 0).any(axis=1))
     if len(lost):
-        again = matched(bundle, rows_of(_everything(bundle.splits), lost), seed.shape[1], lost)
+        again = matched(bundle, _everything(bundle.splits).take(lost), seed.shape[1], lost)
         seed[lost], cosine[lost] = again
     return bundle._replace(assignment=Assignment(seed, cosine))
 

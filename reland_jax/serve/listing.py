@@ -75,14 +75,6 @@ def in_rows(lists: Ragged, batch: Batch, width: int) -> np.ndarray:
     return out
 
 
-def rows_of(lists: Ragged, rows: np.ndarray) -> Ragged:
-    """Some rows of ragged lists, in the order that is asked for."""
-    lengths = lists.lengths()[rows]
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    place = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - lists.indptr[rows], lengths)
-    return Ragged(indptr, lists.items[place])
-
-
 def nothing(rows: int) -> Ragged:
     """Lists without any items."""
     return Ragged(np.zeros(rows + 1, np.int64), np.zeros(0, np.int32))

@@ -25,7 +25,7 @@ from reland_jax.serve.explaining import (
     shared_words,
 )
 from reland_jax.serve.fitting import made_of
-from reland_jax.serve.listing import Ranked, nothing, rows_of
+from reland_jax.serve.listing import Ranked, nothing
 from reland_jax.serve.predicting import Predictor
 from reland_jax.serve.readers import Reader, check_vectors, everything, likeness
 from reland_jax.stages import recommender_of
@@ -108,7 +108,7 @@ class Model:
             )
         seen = splits.train.joined(splits.valid) if as_measured else self._everything
         vectors = self._reader.measured() if as_measured else self._today
-        masked = rows_of(seen, rows) if exclude_seen else nothing(len(rows))
+        masked = seen.take(rows) if exclude_seen else nothing(len(rows))
         ranked = self.predictor.ranked(vectors, rows, masked, k, self.allowed(items, filter))
         names = bundle.interactions.ids.users[rows].tolist()
         nearest = None if self.nearest is None else self.nearest[rows]
@@ -186,7 +186,7 @@ class Model:
             RelandError: an unknown user, or k below 1.
         """
         found, rows = self._fitted().assignment, self._numbers.users(user)
-        history, matched = rows_of(self._everything, rows), None
+        history, matched = self._everything.take(rows), None
         if found is not None:
             given = self._fitted().config.retrieval.neighbours
             matched = Assignment(found.seed[rows, :given], found.cosine[rows, :given])

@@ -16,16 +16,7 @@ import numpy as np
 from reland_jax.device import sizes
 from reland_jax.eval import Vectors
 from reland_jax.eval.lists import best
-from reland_jax.serve.listing import (
-    BATCH_SIZES,
-    Batch,
-    Ranked,
-    batches,
-    in_rows,
-    nothing,
-    power_of_two,
-    rows_of,
-)
+from reland_jax.serve.listing import BATCH_SIZES, Batch, Ranked, batches, in_rows, nothing, power_of_two
 from reland_jax.serve.programs import Answer, Form, Known, answer
 from reland_jax.serve.stablehlo import Parts
 from reland_jax.types import Assignment, Ragged, RelandError
@@ -93,7 +84,7 @@ class Predictor:
         Raises:
             RelandError: k below 1.
         """
-        masked = rows_of(self._seen, rows) if exclude_seen else nothing(len(rows))
+        masked = self._seen.take(rows) if exclude_seen else nothing(len(rows))
         return self.ranked(self._today, rows, masked, k, allowed)
 
     def histories(

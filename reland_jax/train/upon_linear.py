@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -34,12 +35,23 @@ def with_linear_scores(
     check_users(splits.train)
     sequential = isinstance(model, SequentialRecommender)
     ease = Ease(dataclasses.replace(config, form="sparse"), splits.num_items, model.texts, 0, sequential)
-    weights = weights_of(linear_task(ease, tables, splits, 1))
-    item, value = strongest(weights, model.beside.votes)
-    linear = LinearScores[np.ndarray](item, value)
+    folds = model.beside.folds
+    fold = np.arange(splits.num_users) % folds
+    parts = [np.ones(len(fold), bool), *(fold != each for each in range(folds) if folds > 1)]
+    weights = [weights_of(linear_task(ease, tables, _of_users(splits, each), 1)) for each in parts]
+    lists = [strongest(each, model.beside.votes) for each in weights]
+    linear = LinearScores(*map(np.concatenate, zip(*lists, strict=True)))
+    if folds > 1:
+        linear = linear._replace(begin=((1 + fold) * (splits.num_items + 1)).astype(np.int32))
     if not sequential:
-        linear = lists_of_sets(linear, weights, splits.train, model.beside)
+        linear = lists_of_sets(linear, weights, fold, splits.train, model.beside)
     return tables._replace(linear=linear)
+
+
+def _of_users(splits: Splits, chosen: np.ndarray) -> Splits:
+    """The split of some users, ``<bool>[U]``."""
+    train, valid, test = (each.take(np.flatnonzero(chosen)) for each in splits[:3])
+    return splits._replace(train=train, valid=valid, test=test)
 
 
 def weights_of(task: ClosedForm) -> sparse.csr_array:
@@ -68,10 +80,27 @@ def strongest(rows: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarra
 
 
 def lists_of_sets(
-    linear: LinearScores[np.ndarray], weights: sparse.csr_array, train: Ragged, config: ScoreConfig
+    linear: LinearScores[np.ndarray],
+    weights: Sequence[sparse.csr_array],
+    fold: np.ndarray,
+    train: Ragged,
+    config: ScoreConfig,
 ) -> LinearScores[np.ndarray]:
-    """With the lists of users, by all their training items."""
-    had = who_had_what(train, weights.shape[0] - 1, np.float32)
-    scores = sparse.csr_array(had @ weights[1:])
-    listed, score = strongest(scores, config.listed)
+    """With the lists of users, by all their training items.
+
+    Args:
+        linear: without them.
+        weights: of all users, and then without each fold.
+        fold: ``<int64>[U]``, of each user.
+        train: what users had.
+        config: for the length of a list.
+    """
+    had = who_had_what(train, weights[0].shape[0] - 1, np.float32)
+    listed, score = strongest(sparse.csr_array(had @ weights[0][1:]), config.listed)
+    if linear.begin is not None:
+        listed, score = (np.concatenate([each, each]) for each in (listed, score))
+        for number, solved in enumerate(weights[1:]):
+            users = np.flatnonzero(fold == number)
+            found = strongest(sparse.csr_array(had[users] @ solved[1:]), config.listed)
+            listed[len(fold) + users], score[len(fold) + users] = found
     return linear._replace(listed=listed, score=score, had=newest_first(train, None))

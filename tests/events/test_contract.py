@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from reland_jax.events import Feature, Label, Multi, Schema, refuse_later
-from reland_jax.events.contract import ragged_rows
 from reland_jax.types import Ragged, RelandError
 from tests.events.toys import DAY, LABELS, START, read_toy
 
@@ -58,7 +57,7 @@ def test_an_unknown_label_is_named() -> None:
 
 def test_rows_of_lists() -> None:
     lists = Ragged(np.array([0, 2, 2, 3]), np.array([7, 8, 9], np.int32))
-    found = ragged_rows(lists, np.array([2, 1, 0, 0]))
+    found = lists.take(np.array([2, 1, 0, 0]))
     assert [found.row(row).tolist() for row in range(4)] == [[9], [], [7, 8], [7, 8]]
 
 

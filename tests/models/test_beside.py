@@ -138,27 +138,41 @@ def test_entries_before_vectors_are_added_to_the_scores_of_their_items() -> None
     some = np.array([3, 3, 8])
     np.testing.assert_allclose(scored(sides[0], sides[1][some]), expected[:, some], **CLOSE)
     own = rng.integers(0, NUM_ITEMS + 1, (NUM_USERS, 2))
-    np.testing.assert_allclose(
-        scored(sides[0], sides[1][own]), np.take_along_axis(expected, own, 1), **CLOSE
-    )
+    np.testing.assert_allclose(scored(sides[0], sides[1][own]), np.take_along_axis(expected, own, 1), **CLOSE)
 
 
-def linear_scores(model: Recommender) -> tuple[Any, np.ndarray]:
-    """Tables with the scores of a linear model, and its weights, which it has solved for."""
+def linear_scores(model: Recommender) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Tables with the scores of a linear model, its weights, and those by which each user is trained.
+
+    The latter ``[U, I + 1, I + 1]`` are of the model that was solved without the users of its fold.
+    """
     config = EaseConfig(regularisation=1.0, neighbours=NUM_ITEMS - 1, form="sparse")
     splits = Splits(TRAIN, TRAIN, TRAIN, NUM_ITEMS, "ratio")
     tables = with_linear_scores(model, jax.tree.map(np.asarray, KNOWN), splits, config)
-    ease = Ease(config, NUM_ITEMS, model.texts, 0, False)
-    return tables, weights_of(linear_task(ease, KNOWN, splits, 1)).toarray()
+    ease, folds = Ease(config, NUM_ITEMS, model.texts, 0, False), model.beside.folds
+
+    def weights(users: list[int]) -> np.ndarray:
+        some = TRAIN.take(np.array(users))
+        return weights_of(linear_task(ease, KNOWN, Splits(some, some, some, NUM_ITEMS, "ratio"), 1)).toarray()
+
+    everybody = range(NUM_USERS)
+    in_training = [
+        weights([each for each in everybody if folds == 1 or each % folds != user % folds])
+        for user in everybody
+    ]
+    return tables, weights([*everybody]), np.stack(in_training)
 
 
-@pytest.mark.parametrize("backbone", ["lightgcn", "neumf"])
-def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
-    """A ranking adds X B; in training the target is not in X, and the other items of the user are masked."""
-    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, listed=NUM_ITEMS)
+@pytest.mark.parametrize(("backbone", "folds"), [("lightgcn", 1), ("neumf", 1), ("lightgcn", 3)])
+def test_a_backbone_of_sets_upon_a_linear_model(backbone: str, folds: int) -> None:
+    """A ranking adds X B; in training the target is not in X, and the other items of the user are masked.
+
+    With folds, B has not seen the user in training.
+    """
+    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, listed=NUM_ITEMS, folds=folds)
     plain = recommender(backbone, "f_item")
     model = plain.clone(beside=beside)
-    tables, weights = linear_scores(model)
+    tables, weights, trained = linear_scores(model)
     tables = tables_of(model, tables)
     user = np.flatnonzero(TRAIN.lengths() > 1)[:4]
     target = np.array([TRAIN.row(each)[0] for each in user])
@@ -177,7 +191,8 @@ def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
     np.testing.assert_allclose(found[:, 1:], (own + 2 * had @ weights)[:, 1:], rtol=1e-3, atol=1e-4)
     others = had[user]
     others[np.arange(4), target] = 0
-    rest = (own[user] + 2 * others @ weights - 30 * others)[:, 1:]
+    theirs = np.einsum("ui,uij->uj", others, trained[user])
+    rest = (own[user] + 2 * theirs - 30 * others)[:, 1:]
     squares = (np.asarray(params["params"]["user_embedding"])[user] ** 2).sum(1)
     squares += (np.asarray(params["params"]["items"]["id_embedding"])[target] ** 2).sum(1)
     expected = (np.log(np.exp(rest).sum(1)) - rest[np.arange(4), target - 1] + 0.15 * squares).mean()
@@ -185,12 +200,13 @@ def test_a_backbone_of_sets_upon_a_linear_model(backbone: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_backbone_of_sequences_upon_a_linear_model() -> None:
+@pytest.mark.parametrize("folds", [1, 3])
+def test_a_backbone_of_sequences_upon_a_linear_model(folds: int) -> None:
     """Each of the newest items speaks with the weight of its age."""
-    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, recent=2)
+    beside = ScoreConfig(linear=3.0, votes=NUM_ITEMS, recent=2, folds=folds)
     plain = recommender("sasrec", "f_item")
     model = plain.clone(beside=beside)
-    tables, weights = linear_scores(model)
+    tables, weights, trained = linear_scores(model)
     params = random_params(plain, SEQUENCES)
     both = {"params": params["params"] | {"linear_scale": jnp.log(2 / 3)}}
     of_users = apply(plain, params, SEQUENCES, method="user_vectors")
@@ -203,6 +219,11 @@ def test_a_backbone_of_sequences_upon_a_linear_model() -> None:
     found = score(model, both, users, items)
     scores = (own[:3] + 2 * voted)[:, 1:]
     np.testing.assert_allclose(found[:3, 1:], scores, rtol=1e-3, atol=1e-4)
+    theirs = [
+        trained[user][one] + 0.5 * trained[user][other]
+        for user, (one, other) in zip(np.asarray(SEQUENCES.user), newest, strict=False)
+    ]
+    scores = (own[:3] + 2 * np.stack(theirs))[:, 1:]
     losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(3), np.asarray(SEQUENCES.target)[:3] - 1]
     loss = model.apply(both, tables, SEQUENCES, method="loss")
     assert float(loss) == pytest.approx(losses.mean(), rel=1e-3)

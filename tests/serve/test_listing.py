@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from reland_jax.serve.listing import BATCH_SIZES, Batch, batches, in_rows, power_of_two, rows_of
+from reland_jax.serve.listing import BATCH_SIZES, Batch, batches, in_rows, power_of_two
 from tests.toys import ragged
 
 
@@ -29,8 +28,3 @@ def test_lists_in_rows_keep_their_end() -> None:
     lists = ragged([[9], [1, 2, 3, 4], [], [5, 6], [7]])
     assert in_rows(lists, Batch(1, 3, 4), 3).tolist() == [[2, 3, 4], [0, 0, 0], [5, 6, 0], [0, 0, 0]]
     assert in_rows(lists, Batch(0, 5, 5), 4)[1].tolist() == [1, 2, 3, 4]
-
-
-def test_rows_in_another_order() -> None:
-    found = rows_of(ragged([[1, 2], [], [3], [4, 5, 6]]), np.array([3, 1, 0, 3]))
-    assert [found.row(row).tolist() for row in range(4)] == [[4, 5, 6], [], [1, 2], [4, 5, 6]]
