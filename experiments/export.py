@@ -4,6 +4,7 @@ r"""Exports a trained recommender.
     python -m experiments.export vectors --bundle=BUNDLE --out=FOLDER [--format=numpy]
     python -m experiments.export functions --bundle=BUNDLE --out=FOLDER
     python -m experiments.export behaviour --workdir=DIR --out=FOLDER
+    python -m experiments.export chats --config=DATASET,BACKBONE --workdir=DIR --out=FOLDER
 
     bundle     one folder that needs neither the raw data nor the workdir, for `reland_jax.Reland.load`,
                `experiments.recommend` and `experiments.serve`
@@ -12,6 +13,8 @@ r"""Exports a trained recommender.
                and TPU
     behaviour  behaviour vectors of users and seed users in Parquet shards of --rows users, for
                `experiments.attach`; reads what the stages up to `build_pool` left in the workdir
+    chats      prompts and answers of the pool as chats in JSON lines, to train a small LLM to write
+               rationales as the large one does: train.jsonl, valid.jsonl, and what the writer was shown
 
 With --config the recommender is the one that `experiments.run` trained in the workdir; it is trained first if
 it is missing. FOLDER must not exist yet, or be empty; a bundle replaces a bundle, and functions functions.
@@ -25,9 +28,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments.harness.command_line import required_path, run_with_operands
+from experiments.harness.logs import log_to_console
 from experiments.serving.source import define_source_flags, given_source
 from experiments.serving.vectors import FORMATS, check_free, export_vectors
-from reland_jax.config import nearest_name
+from reland_jax.config import Config, nearest_name
 from reland_jax.types import RelandError
 
 
@@ -71,8 +75,21 @@ def _behaviour(out: Path) -> None:
     print(f"{users:,} users in {out}/users, {seeds:,} seed users in {out}/seeds.parquet")
 
 
+def _chats(out: Path) -> None:
+    from experiments.serving.chats import export_chats
+
+    given = flags.FLAGS
+    if not given.workdir or not given["config"].present:
+        raise RelandError("chats are made of a pool: give --config=DATASET,BACKBONE and --workdir=DIR")
+    log_to_console()
+    told = export_chats(Config.from_dict(given.config.to_dict()), Path(given.workdir), out, given.valid_share)
+    counts = ", ".join(f"{count:,} in {name}" for name, count in told["pairs"].items())
+    print(f"{counts}, {told['left_out']:,} left out; what their writer was given: {told['writer_was_given']}")
+
+
 KINDS: dict[str, Callable[[Path], None]] = {
     "bundle": _bundle, "vectors": _vectors, "functions": _functions, "behaviour": _behaviour,
+    "chats": _chats,
 }  # fmt: skip
 """What can be exported, and how."""
 
@@ -97,6 +114,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("provenance", [], "bundle: NAME=REMARK on where it comes from; repeatable.")
     flags.DEFINE_enum("format", "parquet", FORMATS, "vectors: kind of the files.")
     flags.DEFINE_integer("k", 100, "functions: length of the lists.", lower_bound=1)
+    flags.DEFINE_float("valid_share", 0.1, "chats: share of the prompts for validation.")
     flags.DEFINE_integer("rows", 1_000_000, "behaviour: users of a shard.", lower_bound=1)
 
 

@@ -10,7 +10,7 @@ from reland_jax.types import RelandError
 PROVIDERS = ("heuristic", "file", "store", "openai", "batch")
 POOL_SOURCES = ("file", "store")
 """The providers that read an existing pool, which brings its own seed users."""
-PROMPTS = ("steps", "direct")
+PROMPTS = ("steps", "direct", "factors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,9 @@ class PoolConfig:
     )
     history: int = _setting(30, "most recent training items shown in a prompt", low=1)
     prompt: str = _setting(
-        "steps", "steps (the paper's steps 1 and 2) or direct (the paper's ablation)", choices=PROMPTS
-    )
+        "steps", "steps (the paper's steps 1 and 2), direct (the paper's ablation), or factors (KAR's "
+        "preference reasoning, in free text)", choices=PROMPTS
+    )  # fmt: skip
     cleaning: str = _setting(
         "rule", "what removes promotional noise from titles (step 0); llm asks first", choices=("rule", "llm")
     )

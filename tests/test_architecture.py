@@ -89,6 +89,8 @@ WITHIN: dict[str, dict[str, set[str]]] = {
         "sources": {"contract", "prompting", "pool_file"},
         "build": {"contract", "templates", "prompting", "asking", "providers", "sources"},
         "ready": {"prompting", "asking", "providers", "sources"},
+        "item_facts": {"contract", "templates", "prompting", "providers", "reading", "build"},
+        "pairs": {"templates", "prompting"},
     },
     "data": {
         "describe": set(),

@@ -378,17 +378,24 @@ def _tell_estimate(made: PoolRequests, config: Config, store: PoolStore) -> int:
         print(f"seed users: {seeds}; dry run: nothing was sent, nothing was changed")
         return 0
     answered = _answered(made, config, store.folder / ASKING_FOLDER)
-    _print_estimate(estimate(made.requests, config.pool, config.llm, answered, made.step0), config)
+    print_estimate(estimate(made.requests, config.pool, config.llm, answered, made.step0), config)
     return 0
 
 
-def _print_estimate(found: Estimate, config: Config) -> None:
+def print_estimate(found: Estimate, config: Config, about: str = "seed users") -> None:
+    """Prints what asking would take.
+
+    Args:
+        found: the estimate.
+        config: with the prices.
+        about: what is asked about, in words.
+    """
     price = "no price for this model in config.llm.prices"
     if found.price is not None:
         price = f"at most {found.price:.4f} {config.llm.currency}"
     counted = "counted" if found.exact else "estimated"
     print(
-        f"seed users: {found.seeds:,}; prompts: {found.prompts:,}, "
+        f"{about}: {found.seeds:,}; prompts: {found.prompts:,}, "
         f"of which {found.journalled:,} are answered\n"
         f"tokens: {found.prompt_tokens:,} of prompts ({counted}), at most {found.response_tokens:,} of "
         f"answers; price: {price}; time: about {found.seconds:.0f} s"

@@ -20,11 +20,13 @@ _ABOUT_FORMAT = re.compile(r"response_?format|json_?schema|\bschema|grammar|stru
 
 
 def response_format(config: PoolConfig) -> dict[str, Any] | None:
-    """The parameter that asks for an answer in fields, None where `config.answers` is "text".
+    """The parameter that asks for an answer in fields.
+
+    None where `config.answers` is "text", or the prompt asks for free text.
 
     The fields have the order in which the model should generate them: step 1, categories, items.
     """
-    if config.answers == "text":
+    if config.answers == "text" or config.prompt == "factors":
         return None
     items = {ITEMS: _texts(5, 8)}
     steps = {"step1": {"type": "string"}, "step2": _fields({CATEGORIES: _texts(3, 5), **items})}

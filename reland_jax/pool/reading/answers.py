@@ -19,6 +19,7 @@ from reland_jax.pool.reading.parser import (
     parse_direct,
     parse_fields,
     parse_response,
+    parse_text,
     plain_text,
 )
 from reland_jax.pool.reading.spoken import is_thought
@@ -156,13 +157,14 @@ def readable_steps(content: str, prompt: str = "steps", any_script: bool = False
 
     Args:
         content: the answer.
-        prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2.
+        prompt: `config.pool.prompt`; a "direct" answer has no steps, its recommendations are step 2, and
+            all of an answer to "factors" is.
         any_script: `config.pool.any_script`; whether the encoder can read other scripts than Latin.
     """
     if steps := schema_steps(content, prompt):
         parsed = parse_fields(*steps)
     else:
-        parsed = parse_direct(content) if prompt == "direct" else parse_response(content)
+        parsed = {"direct": parse_direct, "factors": parse_text}.get(prompt, parse_response)(content)
     return parsed if any_script else in_latin(parsed)
 
 
