@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from experiments.harness import command_line
 from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
@@ -87,7 +89,8 @@ def _judged(
     from experiments.scenario_grid import judged
     from reland_jax.results import environment
 
-    judge = judged.judge_of(prepared.log, job.ranker.labels[0])
+    rows = None if known.texts.seed is None else np.asarray(known.texts.seed)
+    judge = judged.judge_of(prepared.log, job.ranker.labels[0], rows)
     told = {name: value for name, value in known._asdict().items() if name != "texts"}
     cells = [judged.cell_results(judge, each, runs[each], memory[each], found[each]) for each in runs]
     return judged.ScenarioResults(

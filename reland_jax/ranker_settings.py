@@ -19,6 +19,9 @@ ROW_OPTIMIZERS = ("lazy_adam", "row_wise_adagrad")
 MAX_SEED = 2**30 - 1
 """Largest training seed: every seed has keys for two purposes."""
 
+DRAWN_BY = ("uniform", "popularity")
+"""How negatives are drawn: alike for all items, or as often as they are bought in training."""
+
 MONITORS = ("logloss", "auc")
 """What a validation may be judged by, each the mean over the labels."""
 
@@ -121,6 +124,18 @@ class LogConfig:
         0.1, "shop: share of users in no group, with favourites of their own", low=0, high=1, added=True
     )
     scenarios: tuple[str, ...] = _setting((), "scenarios that are read; empty: all", names=True)
+    domains: tuple[str, ...] = _setting(
+        (), "domains: data sets of purchases that are its scenarios, in one space of users and items",
+        names=True, added=True,
+    )  # fmt: skip
+    negatives: int = _setting(4, "domains: items drawn for a purchase", low=1, added=True)
+    drawn_by: str = _setting(
+        "uniform", "domains: how negatives are drawn within the domain", choices=DRAWN_BY, added=True
+    )
+    single_users: int | None = _setting(
+        None, "domains: users of one domain that are kept, beside all users of several", low=0, none="all",
+        added=True,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,6 +66,11 @@ class KnowledgeConfig:
         "seed", "whose knowledge a user is given: that of the matched seed user, or the own one",
         choices=("seed", "own"),
     )  # fmt: skip
+    pools: tuple[str, ...] = _setting(
+        (), "texts: pool files whose rationales are the texts of users, in the place of the provider's; with "
+        "users=seed a user without one is given that of the user of the files whose behaviour is most like",
+        names=True,
+    )  # fmt: skip
     words: str = _setting("category", "texts: the feature of items that is told")
     history: int = _setting(5, "texts: last clicks that are told per scenario", low=1)
     descriptions: tuple[str, ...] = _setting((), "texts: SCENARIO=what it is, for some scenarios", names=True)

@@ -3,7 +3,8 @@
     python -m experiments.scenarios --config=experiments/configs/scenarios.py:shop --workdir=DIR
 
 The argument after the colon is DATASET: shop (generated, with planted effects and one tiny scenario),
-kuairand-pure, or the path of a log whose schema `--config.log.schema` names.
+kuairand-pure, amazon (purchases of three categories with drawn negatives), or the path of a log whose schema
+`--config.log.schema` names.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
         "log": {"longest": 20, "scenarios": TABS},
         "ranker": {"dropout": 0.2},
         "knowledge": {"words": "tag"},
+        "train": {"validations": 2, "patience": 3},
+    },
+    "amazon": {
+        "log": {
+            "name": "domains", "domains": ("amazon-beauty", "amazon-sports", "amazon-toys"), "longest": 10,
+            "single_users": 4000,
+        },
+        "ranker": {"dropout": 0.2},
+        "knowledge": {"words": "words"},
         "train": {"validations": 2, "patience": 3},
     },
 }

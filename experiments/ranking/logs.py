@@ -12,15 +12,17 @@ import numpy as np
 
 from reland_jax import events
 from reland_jax.config import DataConfig
+from reland_jax.data.loading import load_interactions
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.events import Events, Feature, Multi, Schema
+from reland_jax.events.domains import TEST, TRAIN, VALID, Drawing, from_domains
 from reland_jax.fields import nearest_name
 from reland_jax.files import resolve
 from reland_jax.ranker_settings import LogConfig
 from reland_jax.strings import as_strings
-from reland_jax.types import RelandError
+from reland_jax.types import Interactions, RelandError
 
-KUAIRAND, MOVIES, SHOP = "kuairand-pure", "ml-1m-full", "shop"
+KUAIRAND, MOVIES, SHOP, DOMAINS = "kuairand-pure", "ml-1m-full", "shop", "domains"
 
 _ALL = Tokens(np.zeros(0, np.int32), as_strings(["all"]))
 
@@ -65,8 +67,7 @@ def read_log(config: LogConfig) -> Log:
     Raises:
         RelandError: it is not there, cannot be read, or a part of it has no rows.
     """
-    named = {SHOP: _shop, KUAIRAND: _kuairand, MOVIES: _movies}
-    log = named.get(config.name, _declared)(config)
+    log = _NAMED.get(config.name, _declared)(config)
     if config.without:
         log = log._replace(events=events.without(log.events, config.without))
     return _of_scenarios(log, config.scenarios) if config.scenarios else log
@@ -134,11 +135,42 @@ def _movies(config: LogConfig) -> Log:
     return Log(log, parts, said, profiles=place / f"{MOVIES}.profiles.jsonl")
 
 
+def _domains(config: LogConfig) -> Log:
+    read = {
+        name: load_interactions(DataConfig(name=name, root=config.root or None)) for name in config.domains
+    }
+    words = {name: _words_of(name, each) for name, each in read.items()}
+    drawing = Drawing(config.negatives, config.drawn_by, config.single_users, config.longest)
+    log, part = from_domains(read, words, drawing)
+    about = (
+        "training: all purchases of a user in a domain but the last two; validation: the last but one; test: "
+        "the last, each with its negatives"
+    )
+    train, valid, test = (np.flatnonzero(part == which) for which in (TRAIN, VALID, TEST))
+    parts = Parts(train, valid, test, about)
+    said = events.domains.WORDS
+    return Log(log, parts, {said: _texts(log, said)})
+
+
+def _words_of(name: str, found: Interactions) -> list[list[str]]:
+    """The steps of the category path of every item, or its tags, where it has no such path."""
+    paths = {"categories": " > ", "generated_tags": " "}
+    field = next((each for each in paths if each in found.item_features), None)
+    if field is None:
+        raise RelandError(
+            f"config.log.domains: the items of {name!r} have none of {', '.join(paths)}; there are "
+            f"{', '.join(found.item_features) or 'no texts'}"
+        )
+    return [
+        [word for word in text.split(paths[field]) if word] for text in found.item_features[field].tolist()
+    ]
+
+
 def _declared(config: LogConfig) -> Log:
     if not config.schema:
         raise RelandError(
-            f"config.log.name={config.name!r} is none of {SHOP}, {KUAIRAND}, {MOVIES}; for a log of your own "
-            "give its path, and in config.log.schema the JSON file that declares its columns (docs/events.md)"
+            f"config.log.name={config.name!r} is none of {', '.join(_NAMED)}; for a log of your own give its "
+            "path, and in config.log.schema the JSON file that declares its columns (docs/events.md)"
         )
     schema = events.read_schema(resolve(config.schema))
     found = events.read(DataConfig(name=config.name, root=config.root or None), schema)
@@ -197,3 +229,7 @@ def _listed(values: Multi) -> np.ndarray:
     names = np.asarray(values.name, object)[values.rows.items]
     ends = values.rows.indptr
     return as_strings([", ".join(names[ends[row] : ends[row + 1]]) for row in range(values.rows.num_rows)])
+
+
+_NAMED = {SHOP: _shop, KUAIRAND: _kuairand, MOVIES: _movies, DOMAINS: _domains}
+"""Logs that need no schema."""

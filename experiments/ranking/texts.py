@@ -113,18 +113,25 @@ class Matched(NamedTuple):
     cosine: np.ndarray
 
 
-def matched_users(log: Log, config: RankerTextsConfig, workdir: Path) -> Matched:
+def matched_users(
+    log: Log, config: RankerTextsConfig, workdir: Path, seeds: np.ndarray | None = None
+) -> Matched:
     """Chooses seed users by behaviour in training rows and matches every user with one; no texts.
 
     Args:
         log: with its parts.
         config: how.
         workdir: of the stages.
+        seeds: ``<int>[S]``, users with training clicks, in the place of a choice.
+
+    Raises:
+        RelandError: see the stages and `assign_with_cold`.
     """
     clicks = training_clicks(log)
     settings, replaced = settings_of(log, config), _replaced(log, clicks)
-    made = flow.run(FLOW, settings, workdir, until="sample_seeds", replace=replaced)
-    return Matched(*_assigned(made, clicks))
+    until = "sample_seeds" if seeds is None else ENCODE_USERS.name
+    made = flow.run(FLOW, settings, workdir, until=until, replace=replaced)
+    return Matched(*_assigned(made, clicks, seeds))
 
 
 def _replaced(log: Log, clicks: Interactions) -> dict[str, Stage[Any]]:
@@ -207,9 +214,11 @@ def settings_of(log: Log, config: RankerTextsConfig) -> Config:
     return Config.from_dict(values)
 
 
-def _assigned(made: flow.Made, clicks: Interactions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _assigned(
+    made: flow.Made, clicks: Interactions, seeds: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seed users ``<int32>[S]``, each user's as a place among them ``<int32>[U]``, and the cosines."""
-    seeds = made[SAMPLE_SEEDS]["user"]
+    seeds = made[SAMPLE_SEEDS]["user"] if seeds is None else seeds
     activity = np.bincount(clicks.user, minlength=clicks.num_users)
     profile = profiles(clicks.user_features, clicks.num_users)
     found = assign_with_cold(made[ENCODE_USERS], seeds, activity, profile, made.config.retrieval)

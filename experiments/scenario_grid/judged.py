@@ -17,6 +17,9 @@ from reland_jax.events import bootstrap, metrics
 from reland_jax.scenario_settings import ScenarioJob
 
 ALL, CROSSING, STAYING = "all", "users of several scenarios", "users of one scenario"
+TOLD, UNTOLD = "users with knowledge", "users without"
+OF_USERS = (ALL, CROSSING, STAYING, TOLD, UNTOLD)
+"""Segments that are no scenarios."""
 KNOWLEDGE = "knowledge"
 _FEWEST = 20
 """Rows of each class that an interval needs."""
@@ -132,13 +135,18 @@ class Judge(NamedTuple):
     @property
     def scenarios(self) -> list[str]:
         """Names of the segments that are scenarios."""
-        return [name for name in self.segments if name not in (ALL, CROSSING, STAYING)]
+        return [name for name in self.segments if name not in OF_USERS]
 
 
-def judge_of(log: Log, label: str) -> Judge:
+def judge_of(log: Log, label: str, known: np.ndarray | None = None) -> Judge:
     """The judge of a log.
 
     A user crosses scenarios if training has rows of the user in two or more.
+
+    Args:
+        log: with its parts.
+        label: what is judged.
+        known: ``<int32>[U]``, -1 for a user of whom nothing is known; None where this is no question.
     """
     events, rows, train = log.events, log.parts.test, log.parts.train
     there = np.zeros((events.num_users, len(events.scenario.name)), bool)
@@ -149,6 +157,9 @@ def judge_of(log: Log, label: str) -> Judge:
         mask = events.scenario.code[rows] == code
         segments |= {name: mask} if mask.any() else {}
     segments |= {CROSSING: crosses, STAYING: ~crosses}
+    told = known is not None and known[events.user[rows]] >= 0
+    if 0 < np.sum(told) < len(rows):
+        segments |= {TOLD: np.asarray(told), UNTOLD: ~np.asarray(told)}
     return Judge(events.user[rows], events.labels[label][rows], segments)
 
 

@@ -12,8 +12,11 @@ from experiments.ranking.arms import Prepared
 from experiments.ranking.texts import Matched, matched_users
 from reland_jax import events, knowledge
 from reland_jax.config import TextConfig
+from reland_jax.files import resolve
+from reland_jax.pool.pool_file import read_pool_file
 from reland_jax.rankers import Texts, standardised
 from reland_jax.scenario_settings import ScenarioJob
+from reland_jax.strings import as_strings
 from reland_jax.text import encode_texts
 from reland_jax.types import RelandError
 
@@ -59,10 +62,16 @@ def make_known(prepared: Prepared, job: ScenarioJob, workdir: Path) -> Known:
 
 def _matched(prepared: Prepared, job: ScenarioJob, workdir: Path) -> Matched:
     """Who is told of, and whose knowledge each user is given."""
-    if job.knowledge.users == "seed":
-        return matched_users(prepared.log, job.texts, workdir / "texts")
-    every = np.arange(prepared.log.events.num_users, dtype=np.int32)
-    return Matched(every, every, np.ones(len(every), np.float32))
+    log, given = prepared.log, job.knowledge
+    seeds = np.array(sorted(pooled(given.pools, log.events)), np.int32) if given.pools else None
+    if given.users == "seed":
+        return matched_users(log, job.texts, workdir / "texts", seeds)
+    every = np.arange(log.events.num_users, dtype=np.int32)
+    if seeds is None:
+        return Matched(every, every, np.ones(len(every), np.float32))
+    row = np.full(len(every), -1, np.int32)
+    row[seeds] = np.arange(len(seeds))
+    return Matched(seeds, row, (row >= 0).astype(np.float32))
 
 
 def _of_file(prepared: Prepared, job: ScenarioJob, names: np.ndarray) -> Known:
@@ -99,13 +108,19 @@ def _of_texts(
     words = knowledge.item_words(log.events, config.words)
     known = {each.name: each for each in knowledge.facts_of_scenarios(log.events, log.parts.train, words)}
     facts = [known[name] for name in names.tolist()]
-    users = knowledge.facts_of_users(log.events, log.parts.train, matched.seeds, words, config.history)
+    asked = matched.seeds[:0] if config.pools else matched.seeds
+    users = knowledge.facts_of_users(log.events, log.parts.train, asked, words, config.history)
     told = knowledge.tell(
         facts, users, job.pool, job.llm, workdir / "knowledge", _descriptions(config.descriptions, names)
     )
-    vectors = _encoded([*told.scenarios, *told.users], job, workdir)
+    said, writer = told.users, told.writer
+    if config.pools:
+        written = pooled(config.pools, log.events)
+        said = [written.get(user, "") for user in matched.seeds.tolist()]
+        writer = f"scenarios: {writer}; users: {', '.join(Path(each).name for each in config.pools)}"
+    vectors = _encoded([*told.scenarios, *said], job, workdir)
     of_users = vectors[len(facts) :]
-    has_one = np.array([bool(each) for each in told.users])
+    has_one = np.array([bool(each) for each in said])
     place = np.where(has_one, np.cumsum(has_one) - 1, -1)
     row = np.where(matched.row >= 0, place[matched.row], -1).astype(np.int32)
     texts = Texts(
@@ -113,8 +128,27 @@ def _of_texts(
         scenarios=standardised(_fewer(vectors[: len(facts)], config.directions)),
     )  # fmt: skip
     about = dict(zip(names.tolist(), told.scenarios, strict=True))
-    wanted = len(facts) + sum(bool(each.clicked) for each in users)
-    return Known(texts, about, told.writer, told.ledger, wanted, int((row >= 0).sum()))
+    wanted = len(facts) + int(has_one.sum() if config.pools else sum(bool(each.clicked) for each in users))
+    return Known(texts, about, writer, told.ledger, wanted, int((row >= 0).sum()))
+
+
+def pooled(paths: Sequence[str], log: events.Events) -> dict[int, str]:
+    """What pool files say of users of a log: both steps, one file after the other.
+
+    Raises:
+        RelandError: see `read_pool_file`; none of the users is in the log.
+    """
+    found: dict[int, str] = {}
+    for path in paths:
+        entries = [each for each in read_pool_file(resolve(path)) if each.rationale]
+        places = events.values.positions(as_strings([each.user_id for each in entries]), log.ids.users)
+        for user, entry in zip(places.tolist(), entries, strict=True):
+            if user >= 0 and entry.rationale:
+                text = f"{entry.rationale.step1} {entry.rationale.step2}".strip()
+                found[user] = f"{found[user]} {text}" if user in found else text
+    if not found:
+        raise RelandError(f"config.knowledge.pools: no user of {', '.join(paths)} is in the log")
+    return found
 
 
 def _descriptions(entries: Sequence[str], names: np.ndarray) -> dict[str, str]:

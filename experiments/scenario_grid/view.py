@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from experiments.scenario_grid.cells import Cell
-from experiments.scenario_grid.judged import ALL, CROSSING, STAYING, CellResults, Measure, ScenarioResults
+from experiments.scenario_grid.judged import ALL, OF_USERS, CellResults, Measure, ScenarioResults
 from reland_jax.records import to_plain
 from reland_jax.report.render import render
 from reland_jax.report.tables import MISSING, Table, p_value, to_markdown
@@ -80,8 +80,8 @@ def _sections(results: ScenarioResults) -> list[tuple[str, list[str], list[Table
 
 def _of_metric(results: ScenarioResults, metric: str) -> Table:
     first = results.cells[0].segments
-    scenarios = [name for name in first if name not in (ALL, CROSSING, STAYING)]
-    segments = [ALL, *scenarios, CROSSING, STAYING]
+    scenarios = [name for name in first if name not in OF_USERS]
+    segments = [ALL, *scenarios, *(name for name in OF_USERS[1:] if name in first)]
     rows = [
         [Cell(each.backbone, each.control).name, *_row(each.segments, segments, metric),
          _figure(each.macro_auc if metric == "auc" else each.macro_logloss)]

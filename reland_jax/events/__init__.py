@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reland_jax.events import kuairand, shop
+from reland_jax.events import domains, kuairand, shop
 from reland_jax.events.batches import Batches, Rows
 from reland_jax.events.bootstrap import compare
 from reland_jax.events.build import Tables, build
@@ -47,6 +47,7 @@ __all__ = [
     "build",
     "columns_of",
     "compare",
+    "domains",
     "encode",
     "evaluate",
     "fit",

@@ -14,9 +14,9 @@ import pytest
 from experiments.configs.scenarios import get_config
 from experiments.ranking.arms import ArmRun, encoded_log
 from experiments.ranking.logs import Log, read_log
-from experiments.scenario_grid import judged, search
+from experiments.scenario_grid import judged, known, search
 from experiments.scenario_grid.cells import Cell, cells_of, train_cell
-from experiments.scenario_grid.known import NOTHING, make_known
+from experiments.scenario_grid.known import NOTHING, make_known, pooled
 from experiments.scenarios import run
 from reland_jax.events import metrics
 from reland_jax.scenario_settings import ScenarioJob
@@ -137,6 +137,41 @@ def test_knowledge_of_seed_users_and_of_every_user(log: Log, tmp_path: Path) -> 
     assert (of_seeds.asked, own.asked) == (9, 63)
     np.testing.assert_array_equal(own.texts.seed, np.arange(60))
     assert of_seeds.texts.scenarios is not None and len(of_seeds.texts.scenarios) == 3
+
+
+def test_rationales_of_pool_files_are_the_knowledge_of_users(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a user in two files stand together; with `seed` the others are given the most alike user's."""
+    names = log.events.ids.users
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for path, users in zip(files, ([3, 5, 8], [8, 40]), strict=True):
+        lines = [
+            {"user_id": str(names[user]), "step1": f"{path.stem} {user}.", "step2": "Boots."}
+            for user in users
+        ]
+        lines.append({"user_id": "who is not there", "step1": "A.", "step2": "B."})
+        path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    paths = tuple(map(str, files))
+    told = pooled(paths, log.events)
+    assert sorted(told) == [3, 5, 8, 40] and told[8] == "one 8. Boots. two 8. Boots."
+    settings = {"source": "texts", "pools": paths, "directions": 2}
+    prepared = encoded_log(log, job().log)
+    monkeypatch.setattr(known, "_encoded", lambda texts, job, workdir: np.eye(len(texts), 8))
+    own = make_known(prepared, job(knowledge=settings | {"users": "own"}), tmp_path)
+    assert own.texts.rationales is not None and own.texts.seed is not None
+    assert len(own.texts.rationales) == 4 and own.asked == 7 and own.users == 4
+    row = np.asarray(own.texts.seed)
+    assert np.flatnonzero(row >= 0).tolist() == [3, 5, 8, 40]
+    judge = judged.judge_of(log, "click", row)
+    np.testing.assert_array_equal(judge.segments[judged.TOLD], np.isin(judge.user, [3, 5, 8, 40]))
+    shared = make_known(prepared, job(knowledge=settings), tmp_path)
+    assert shared.texts.seed is not None and shared.users == 60
+    np.testing.assert_array_equal(np.asarray(shared.texts.seed)[[3, 5, 8, 40]], np.arange(4))
+    assert judged.TOLD not in judged.judge_of(log, "click", np.asarray(shared.texts.seed)).segments
+    with pytest.raises(RelandError, match="no user of .*two.jsonl is in the log"):
+        files[1].write_text('{"user_id": "x", "step1": "A.", "step2": "B."}\n', encoding="utf-8")
+        pooled(paths[1:], log.events)
 
 
 def test_scenarios_that_are_read() -> None:
