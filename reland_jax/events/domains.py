@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reland_jax.data.sources.raw import Tokens
-from reland_jax.events.contract import ITEM_ID, Events, Feature, Label, Multi, Schema, ragged_rows
+from reland_jax.events.contract import ITEM_ID, Events, Feature, Label, Multi, Schema
 from reland_jax.events.values import positions
 from reland_jax.strings import as_strings, distinct
 from reland_jax.types import IdMap, Interactions, Ragged, RelandError
@@ -112,7 +112,7 @@ def from_domains(
     order = np.argsort(time, kind="stable")
     row = row[order]
     histories = (_before(bought, drawing.longest), _elsewhere(bought, drawing.longest))
-    before, elsewhere = (Multi(ragged_rows(each, row), items) for each in histories)
+    before, elsewhere = (Multi(each.take(row), items) for each in histories)
     events = Events(
         _SCHEMA, bought.user[row], item[order], time[order],
         Tokens(bought.domain[row], as_strings(list(domains))), {"click": click[order]},
