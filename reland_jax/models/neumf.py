@@ -131,7 +131,9 @@ class Tower(nn.Module):
         users at a time as the device takes.
         """
         if sum(kernel.size for kernel in self.kernels) > UNROLLED:
-            at_a_time = min(sizes().pair_bytes // items.nbytes, len(users)) or None
+            # A number of users that is not known when this is exported is mapped one by one.
+            known = isinstance(users.shape[0], int)
+            at_a_time = min(sizes().pair_bytes // items.nbytes, len(users)) or None if known else None
             return jax.lax.map(lambda user: self(user + items), users, batch_size=at_a_time)
         columns = jax.lax.optimization_barrier(items.T)  # else it is read with a stride, a fifth slower
         hidden = [nn.relu(user[:, None] + item) for user, item in zip(users.T, columns, strict=True)]

@@ -24,7 +24,6 @@ import numpy as np
 from jax import export
 
 from reland_jax.bundle import Bundle
-from reland_jax.config import ModelConfig
 from reland_jax.device import sizes, use_sizes
 from reland_jax.eval import Vectors
 from reland_jax.eval.lists import best
@@ -62,7 +61,6 @@ def export_functions(parts: Parts, bundle: Bundle, folder: Path, count: int) -> 
     Raises:
         RelandError: the folder exists and holds something else, or flatbuffers is missing.
     """
-    check_exportable(bundle.config.model)
     count = min(count, parts.form.num_items)
     with _exact_everywhere():
         made = {name: _exported(*FUNCTION[name](parts, count)) for name in FUNCTIONS}
@@ -78,15 +76,6 @@ def export_functions(parts: Parts, bundle: Bundle, folder: Path, count: int) -> 
         np.savez(aside / IDS_FILE, allow_pickle=False, **texts, **seen)
         told = _manifest(parts, bundle, count, made)
         write_sealed(aside / MANIFEST_FILE, told | {"files": inventory(aside)})
-
-
-def check_exportable(model: ModelConfig) -> None:
-    """Raises `RelandError` for a backbone whose score is not for any number of users."""
-    if model.backbone == "neumf":
-        raise RelandError(
-            "export: neumf scores users in tiles, whose number is fixed when it is compiled; save a bundle "
-            "instead, or choose another backbone"
-        )
 
 
 def _manifest(parts: Parts, bundle: Bundle, count: int, made: Mapping[str, Any]) -> dict[str, Any]:

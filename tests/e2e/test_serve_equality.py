@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.grid.plan import plan
 from reland_jax import Reland
 from reland_jax.models import MODELS
 from reland_jax.storage import load_trained
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
+from tests.e2e.every_way import as_served, every_way
 
 K = 10
 pytestmark = pytest.mark.slow
@@ -28,30 +31,36 @@ def lists_of(model: Reland, history: dict[str, list[str]] | None = None) -> tupl
     return items, scores
 
 
+@pytest.mark.optional("starlette", requirements="serve")
 @pytest.mark.parametrize("backbone", tuple(MODELS))
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_lists_are_those_of_full_ranking(
-    finished: Callable[[str], Finished], backbone: str, variant: str
+def test_every_way_gives_the_lists_of_full_ranking(
+    finished: Callable[[str], Finished], backbone: str, tmp_path: Path
 ) -> None:
-    """The kept lists, and of all users every test item at its kept rank, or before it among equal scores."""
+    """API, command, server and exported functions, of all users; and the lists that the main job has kept."""
     done = finished(backbone)
-    kept = load_trained(done.workdir / "train" / f"{variant}-seed0")
-    model = Reland(done.config, variant=variant, workdir=done.workdir).fit()
-    mask, ids = done.config.eval.mask_history, np.array(["", *model.item_ids])
-    table = model.recommend(k=K, as_measured=True, exclude_seen=mask).to_pandas()
-    lists = {user: rows for user, rows in table.groupby("user", sort=False)}
-    for user, expected in zip(kept.lists.user.tolist(), kept.lists.item, strict=True):
-        wanted = ids[expected[expected > 0]][:K].tolist()
-        assert lists[model.user_ids[user]].item.tolist() == wanted
-    looked_at, ranks = 0, kept.ranks["test"]
-    fresh = np.ones(len(ranks.item), bool) if ranks.had_before is None else ~ranks.had_before
-    for user, item, rank in zip(*(each[fresh & (ranks.rank < K)] for each in ranks[:3]), strict=True):
-        rows = lists[model.user_ids[user]]
-        place = rows.item.tolist().index(ids[item])
-        scores = rows.score.to_numpy()
-        assert place == rank or (place < rank and scores[place] == scores[rank])
-        looked_at += 1
-    assert looked_at > 5
+    config = as_served(done.config)
+    workdir = done.workdir if config == done.config else tmp_path / "run"
+    for line in every_way(config, VARIANTS, workdir, tmp_path):
+        assert line["different"] == 0 and line["equal"] > 0.98 * line["users"] > 5, line
+    for variant in VARIANTS:
+        kept = load_trained(workdir / "train" / f"{variant}-seed0").lists
+        model = Reland.load(tmp_path / variant)
+        users, mask = np.array(model.user_ids)[kept.user].tolist(), done.config.eval.mask_history
+        found = model.recommend(users, kept.item.shape[1], as_measured=True, exclude_seen=mask).to_pandas()
+        for user, wanted in zip(users, kept.item, strict=True):
+            listed = found.item[found.user == user]
+            assert listed.tolist() == np.array(model.item_ids)[wanted[wanted > 0] - 1].tolist()
+
+
+@pytest.mark.shared_data
+@pytest.mark.optional("starlette", requirements="serve")
+@pytest.mark.parametrize("backbone", [name for name in MODELS if name != "gat"])
+def test_also_of_all_users_of_beauty(backbone: str, tmp_path: Path, shared_data: Path) -> None:
+    """After one epoch, with heuristic rationales."""
+    quick = ["train.max_epochs=1", "encoder.train.max_epochs=1", f"data.root={shared_data}"]
+    for config in plan(["amazon-beauty"], [backbone], VARIANTS, 1, (), quick).values():
+        for line in every_way(as_served(config), VARIANTS, tmp_path / "run", tmp_path):
+            assert line["different"] == 0 and line["equal"] > 0.98 * line["users"], line
 
 
 @pytest.mark.parametrize("backbone", tuple(MODELS))
