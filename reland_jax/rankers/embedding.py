@@ -8,6 +8,7 @@ rows; nothing in a step has the size of the table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -161,28 +162,33 @@ class FieldEmbedding(nn.Module):
         Returns:
             ``<float32>[B, f, k]``.
         """
-        declared = [self._declared(each, looked_up, batch) for each in self.schema.features]
-        return jnp.stack([*declared, *self._texts(looked_up, batch, texts)], 1)
+        rows = self._by_name(looked_up)
+        declared = [self._declared(each, rows, batch) for each in self.schema.features]
+        return jnp.stack([*declared, *self._texts(rows, batch, texts)], 1)
 
-    def _declared(self, feature: Field, looked_up: jax.Array, batch: Batch) -> jax.Array:
+    def _by_name(self, looked_up: jax.Array) -> dict[str, jax.Array]:
+        """The rows ``<float32>[B, length, k]`` of every feature."""
+        where = slots(self.schema, self.seed_users)
+        names = sorted(where, key=lambda name: where[name].at)
+        # The gradient of one split is one concatenation; that of a slice for each would be a sum of them.
+        parts = jax.lax.split(looked_up, [where[name].length for name in names], axis=1) if names else ()
+        return dict(zip(names, parts, strict=True))
+
+    def _declared(self, feature: Field, looked_up: Mapping[str, jax.Array], batch: Batch) -> jax.Array:
         if feature.kind == NUMERIC:
             init = nn.initializers.normal(self.scale)
             vector = self.param(f"numeric_{feature.name}", init, (self.width,))
             return jnp.asarray(batch[feature.name])[:, None] * vector
-        rows = self._slot(feature.name, looked_up)
+        rows = looked_up[feature.name]
         if not feature.is_list:
             return rows[:, 0]
         is_there = jnp.asarray(batch[feature.name]) > PADDING
         if feature.kind == SEQUENCE and self.attention:
             attention = CandidateAttention(self.attention, name=f"attention_{feature.name}")
-            return attention(rows, is_there, self._slot(feature.shares, looked_up)[:, 0])
+            return attention(rows, is_there, looked_up[feature.shares][:, 0])
         return jnp.sum(rows, 1) / jnp.maximum(jnp.sum(is_there, 1, keepdims=True), 1)
 
-    def _slot(self, name: str, looked_up: jax.Array) -> jax.Array:
-        slot = slots(self.schema, self.seed_users)[name]
-        return looked_up[:, slot.at : slot.at + slot.length]
-
-    def _texts(self, looked_up: jax.Array, batch: Batch, texts: Texts) -> list[jax.Array]:
+    def _texts(self, looked_up: Mapping[str, jax.Array], batch: Batch, texts: Texts) -> list[jax.Array]:
         found = []
         user, item = jnp.asarray(batch[USER_ROW]), jnp.asarray(batch[ITEM_ROW])
         if self.arm.reads_items:
@@ -192,7 +198,7 @@ class FieldEmbedding(nn.Module):
             assert texts.rationales is not None
             found.append(TextField(self.width, name="rationale")(texts.rationales, seed_of(texts, user)))
         if self.arm.reads_seed_ids:
-            found.append(self._slot(SEED_USERS, looked_up)[:, 0])
+            found.append(looked_up[SEED_USERS][:, 0])
         if self.arm.reads_rationales or self.arm.reads_seed_ids:
             assert texts.cosine is not None
             found.append(CosineField(self.width, name="cosine")(texts.cosine, user))

@@ -50,8 +50,8 @@ def _dnn(config: RankerConfig, text_fields: int, name: str) -> nn.Module:
 
 
 def _dcn_v2(config: RankerConfig, text_fields: int, name: str) -> nn.Module:
-    del text_fields
-    return DCNV2(config.cross_layers, config.layers, config.dropout, name=name)
+    # The text of the item, which is the first, is crossed with what is said of the user.
+    return DCNV2(config.cross_layers, config.layers, config.dropout, max(text_fields - 1, 0), name=name)
 
 
 def _serial(config: RankerConfig, text_fields: int, name: str) -> nn.Module:
