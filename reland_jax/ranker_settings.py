@@ -104,6 +104,11 @@ class LogConfig:
     longest: int = _setting(50, "values of a list that are kept", low=1)
     valid_days: int = _setting(1, "last days before those of testing, where the data have no split", low=1)
     test_days: int = _setting(2, "last days", low=1)
+    warm_days: int = _setting(
+        0, "first days, by the clicks of which users are matched, and on which no ranker is trained; "
+        "0: the clicks of the training rows, which a ranker then reads twice",
+        low=0, added=True,
+    )  # fmt: skip
     without: tuple[str, ...] = _setting((), "features that are not read", names=True)
     texts: tuple[str, ...] = _setting(
         (), "features of items that are their text, and no feature; empty: those that the data set has",

@@ -21,7 +21,15 @@ OF_LOG: dict[str, dict[str, Any]] = {
     # The shop's clicks have no order, from which sasrec could learn.
     # How users, tastes and days were chosen: docs/deploy.md.
     "shop": {
-        "log": {"shop_users": 1000, "shop_tastes": 6, "shop_strength": 2.5},
+        "log": {
+            "shop_users": 10_000,
+            "shop_rows": 500_000,
+            "shop_tastes": 6,
+            "shop_strength": 2.5,
+            "min_count": 20,
+        },
+        "ranker": {"dropout": 0.2},
+        "train": {"batch_size": 1024},
         "rhythm": {"encoder": "lightgcn", "warm_days": 7},
         "trial": {"visits": 5.0},
         "arms": ("f_item", "reland", "seed_id", "permuted", "noise", "id", "own"),
@@ -35,5 +43,5 @@ def get_config(argument: str = "shop") -> ml_collections.ConfigDict:
     values: dict[str, Any] = copy.deepcopy(OF_LOG.get(argument, {}))
     values.setdefault("log", {})["name"] = argument
     labels = ("click", SECOND_LABEL.get(argument, "conversion"))
-    values["ranker"] = SMALL | {"task": "esmm", "labels": labels}
+    values["ranker"] = SMALL | values.get("ranker", {}) | {"task": "esmm", "labels": labels}
     return for_flags(DeployJob.from_dict(values))

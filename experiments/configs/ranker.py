@@ -30,9 +30,15 @@ SMALL: dict[str, Any] = {
 
 OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "shop": {
-        "log": {"shop_rows": 500_000},
+        "log": {
+            "shop_rows": 500_000,
+            "shop_users": 10_000,
+            "shop_tastes": 6,
+            "shop_strength": 2.5,
+            "warm_days": 7,
+            "min_count": 20,
+        },
         "ranker": {"dropout": 0.2},
-        "train": {"batch_size": 2048, "validations": 2, "patience": 3},
     },
     "kuairand-pure": {
         "log": {"longest": 20},

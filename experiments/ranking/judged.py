@@ -239,7 +239,7 @@ def _drawn(
 def about(log: Log) -> list[str]:
     """Rows, users, items, labels and split of a log, in words."""
     events, parts = log.events, log.parts
-    rows = {name: len(part) for name, part in parts._asdict().items() if name != "about"}
+    rows = {name: len(part) for name, part in parts._asdict().items() if name != "about" and len(part)}
     counts = ", ".join(f"{count:,} for {name}" for name, count in rows.items())
     shares = ", ".join(f"{name} {label.mean():.4f}" for name, label in events.labels.items())
     return [

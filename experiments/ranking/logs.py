@@ -35,12 +35,22 @@ class Parts(NamedTuple):
         valid: ``<int64>[n]``; early stopping looks at these.
         test: ``<int64>[n]``; what results are of.
         about: how they were divided, in words.
+        warm: ``<int64>[n]``; before all others, of behaviour alone, where there are some.
     """
 
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
     about: str
+    warm: np.ndarray = np.zeros(0, np.int64)
+
+    @property
+    def behaviour(self) -> np.ndarray:
+        """Rows by whose clicks users are matched.
+
+        A match by the rows that a ranker is trained on betrays their labels, and is worth less on all others.
+        """
+        return self.warm if len(self.warm) else self.train
 
 
 class Log(NamedTuple):
@@ -81,12 +91,14 @@ def _of_scenarios(log: Log, names: Sequence[str]) -> Log:
             raise RelandError(f"config.log.scenarios: {name!r} is not there; {nearest_name(name, known)}")
     wanted = np.array([name in names for name in known])[found.code]
     rows, parts = np.flatnonzero(wanted), log.parts
-    train, valid, test = (np.searchsorted(rows, part[wanted[part]]) for part in parts[:3])
+    train, valid, test, warm = (
+        np.searchsorted(rows, part[wanted[part]]) for part in (*parts[:3], parts.warm)
+    )
     for name, part in (("training", train), ("validation", valid), ("testing", test)):
         if not len(part):
             raise RelandError(f"config.log.scenarios={','.join(names)}: no rows for {name}")
     shop = log.shop and log.shop._replace(truth=type(log.shop.truth)(*(p[rows] for p in log.shop.truth)))
-    left = Parts(train, valid, test, parts.about)
+    left = Parts(train, valid, test, parts.about, warm)
     return log._replace(events=log.events.take(rows), parts=left, shop=shop)
 
 
@@ -101,7 +113,7 @@ def _shop(config: LogConfig) -> Log:
         alone=config.shop_alone,
     )
     shop = events.shop.generate(settings)
-    return Log(shop.events, _by_days(shop.events, _last(shop.events, config)), {}, shop)
+    return Log(shop.events, _by_days(shop.events, _last(shop.events, config), config), {}, shop)
 
 
 def _kuairand(config: LogConfig) -> Log:
@@ -109,7 +121,7 @@ def _kuairand(config: LogConfig) -> Log:
     # There are no words in this data set: the numbers of its tags show the mechanics alone.
     tags = log.features["tag"]
     assert isinstance(tags, Multi)
-    return Log(log, _by_days(log, events.kuairand.DAYS), {"categories": _listed(tags)})
+    return Log(log, _by_days(log, events.kuairand.DAYS, config), {"categories": _listed(tags)})
 
 
 def _movies(config: LogConfig) -> Log:
@@ -176,7 +188,7 @@ def _declared(config: LogConfig) -> Log:
     found = events.read(DataConfig(name=config.name, root=config.root or None), schema)
     said = {name: _texts(found, name) for name in config.texts}
     log = events.without(found, config.texts)
-    return Log(log, _by_days(log, _last(log, config)), said)
+    return Log(log, _by_days(log, _last(log, config), config), said)
 
 
 def _place(config: LogConfig) -> Path:
@@ -193,11 +205,20 @@ def _last(log: Events, config: LogConfig) -> events.Days:
     return events.last_days(log, config.valid_days, config.test_days)
 
 
-def _by_days(log: Events, days: events.Days) -> Parts:
+def _by_days(log: Events, days: events.Days, config: LogConfig) -> Parts:
     split = events.split_days(log, days)
+    day = log.day()[split.train]
+    is_warm = day < day[0] + config.warm_days
+    if is_warm.all():
+        raise RelandError(
+            f"config.log.warm_days={config.warm_days} leaves nothing to train on: training has "
+            f"{day[-1] - day[0] + 1} days"
+        )
     about = "; ".join(f"{name}: {first or 'first'} to {last or 'last'} day" for name, (first, last) in
                       days._asdict().items())  # fmt: skip
-    return Parts(split.train, split.valid, split.test, about)
+    if config.warm_days:
+        about += f"; of training the first {config.warm_days} days for the match alone"
+    return Parts(split.train[~is_warm], split.valid, split.test, about, split.train[is_warm])
 
 
 def _by_profile(part: Tokens) -> Parts:

@@ -1,7 +1,8 @@
 """What arms read of texts: seed users, rationales and who is given which, by the stages of the main job.
 
-Everything is of behaviour in training rows. The stages are given the training clicks of a log in the place of
-a data set: behaviour encoder, seed users, pool, vectors and assignment are the house's.
+Everything is of behaviour before the training rows, or in them (`Parts.behaviour`). The stages are given
+its clicks in the place of a data set: behaviour encoder, seed users, pool, vectors and assignment are the
+house's.
 """
 
 from __future__ import annotations
@@ -151,8 +152,8 @@ def _replaced(log: Log, clicks: Interactions) -> dict[str, Stage[Any]]:
 
 
 def training_clicks(log: Log) -> Interactions:
-    """The rows of training with a click, as the stages have interactions: by user, then time."""
-    events, rows = log.events, log.parts.train
+    """The rows of behaviour with a click, as the stages have interactions: by user, then time."""
+    events, rows = log.events, log.parts.behaviour
     rows = rows[events.labels[events.schema.labels[0].name][rows] == 1]
     rows = rows[np.argsort(events.user[rows], kind="stable")]
     about = {

@@ -28,7 +28,14 @@ from reland_jax.rankers.schema import (
     Field,
     FieldSchema,
 )
-from reland_jax.rankers.text_fields import CosineField, TextField, Texts, seed_of
+from reland_jax.rankers.text_fields import (
+    NumbersField,
+    TextField,
+    Texts,
+    entries,
+    seed_of,
+    similarity,
+)
 
 OUTSIDE = 2**31 - 1
 """A row number above every table: reads as zero, and is never written."""
@@ -201,5 +208,8 @@ class FieldEmbedding(nn.Module):
             found.append(looked_up[SEED_USERS][:, 0])
         if self.arm.reads_rationales or self.arm.reads_seed_ids:
             assert texts.cosine is not None
-            found.append(CosineField(self.width, name="cosine")(texts.cosine, user))
+            numbers = [entries(texts.cosine, user, 0.0)]
+            if self.arm.reads_rationales and self.arm.reads_items:
+                numbers.append(similarity(texts, user, item))
+            found.append(NumbersField(self.width, name="match")(*numbers))
         return found

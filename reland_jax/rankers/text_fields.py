@@ -67,8 +67,8 @@ class TextField(nn.Module):
         return projected + jnp.where(is_there, 0.0, self.param("absent", zeros, (self.width,)))
 
 
-class CosineField(nn.Module):
-    """The cosine to the seed user as a number: far matches can count less. Starts at zero.
+class NumbersField(nn.Module):
+    """Numbers about a row, each times a vector, such as the cosine to the seed user. Starts at zero.
 
     Attributes:
         width: k.
@@ -77,7 +77,20 @@ class CosineField(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, cosine: AnyArray, row: jax.Array) -> jax.Array:
-        """Cosines ``<float32>[U]``, rows ``<int32>[B]`` (-1: none, as 0) -> ``<float32>[B, k]``."""
-        number = entries(cosine, row, 0.0)
-        return number[:, None] * self.param("vector", nn.initializers.zeros, (self.width,))
+    def __call__(self, *numbers: jax.Array) -> jax.Array:
+        """Numbers ``<float32>[B]`` -> ``<float32>[B, k]``."""
+        zeros = nn.initializers.zeros
+        return nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="vectors")(jnp.stack(numbers, -1))
+
+
+def similarity(texts: Texts, user_row: jax.Array, item_row: jax.Array) -> jax.Array:
+    """Cosines of the rationales' vectors with those of the items, ``<float32>[B]``; 0 where one is missing.
+
+    A product of two projections can become it, but only slowly, and differently for every rationale. What it
+    says holds for all of them alike, also those that training has seldom.
+    """
+    assert texts.items is not None and texts.rationales is not None
+    said = entries(texts.rationales, seed_of(texts, user_row), 0.0)
+    item = entries(texts.items, item_row, 0.0)
+    lengths = jnp.sum(said**2, -1) * jnp.sum(item**2, -1)
+    return jnp.sum(said * item, -1) * jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1.0))
