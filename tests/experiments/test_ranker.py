@@ -92,6 +92,17 @@ def test_clicks_of_training_rows_alone_make_the_texts(log: Log) -> None:
     )
 
 
+def test_days_before_training_match_the_users_and_train_no_ranker(log: Log) -> None:
+    warm = read_log(dataclasses.replace(SMALL_LOG, warm_days=4))
+    np.testing.assert_array_equal(np.sort([*warm.parts.warm, *warm.parts.train]), log.parts.train)
+    clicks = training_clicks(warm)
+    assert clicks.time.max() < warm.events.time[warm.parts.train].min()
+    np.testing.assert_array_equal(warm.parts.test, log.parts.test)
+    assert len(read_log(dataclasses.replace(SMALL_LOG, warm_days=4, scenarios=("home",))).parts.warm) > 0
+    with pytest.raises(RelandError, match="warm_days=11 leaves nothing to train on: training has 11 days"):
+        read_log(dataclasses.replace(SMALL_LOG, warm_days=11))
+
+
 def test_texts_of_the_shop_say_the_favourites_of_the_seed_user(log: Log, tmp_path: Path) -> None:
     found = make_texts(log, RankerTextsConfig(), tmp_path)
     assert found.texts.rationales is not None and found.texts.seed is not None and found.own is not None
@@ -203,6 +214,24 @@ def test_texts_by_the_stages_and_by_profiles(log: Log, tmp_path: Path) -> None:
     assert np.abs(found.own[0] - found.own[1]).max() > 1e-3
     assert found.texts.rationales is not None and heuristic.rationales is not None
     assert {tuple(row) for row in found.texts.rationales} <= {tuple(row) for row in found.own}
+
+
+@pytest.mark.slow
+def test_the_planted_gain_is_found_and_controls_do_not_find_it(tmp_path: Path) -> None:
+    """In the shop of the preset, which is large enough to tell it from chance."""
+    values = get_config("shop,masknet_parallel").to_dict()
+    arms = ("f_item", "reland", "permuted", "noise", "seed_id", "own")
+    results = run(RankerJob.from_dict(values | {"arms": arms, "draws": 200}), tmp_path)
+    found = {
+        (each.arm, each.baseline): each.auc
+        for each in results.differences
+        if (each.task, each.segment) == ("ctr", "all")
+    }
+    gain = {arm: found[arm, "f_item"] for arm in arms[1:]}
+    assert gain["reland"].low > 0.002 and gain["own"].low > gain["reland"].high
+    for control in ("permuted", "noise", "seed_id"):
+        assert found["reland", control].low > 0
+        assert gain[control].high > 0 or gain[control].difference > -0.002
 
 
 @pytest.mark.slow

@@ -91,7 +91,18 @@ def texts_of(params: Any, table: np.ndarray, arm: Arm, row: int) -> list[np.ndar
         found.append(text(params["rationale"], texts.rationales, seed))
     else:
         found.append(table[FIRST[SEED_USERS] + seed] if seed >= 0 else np.zeros(WIDTH))
-    return [*found, (float(texts.cosine[user]) if user >= 0 else 0.0) * params["cosine"]["vector"]]
+    numbers = [float(texts.cosine[user]) if user >= 0 else 0.0]
+    if arm.reads_rationales:
+        numbers.append(alike(texts.rationales, seed, texts.items, BATCH["item_row"][row]))
+    return [*found, np.array(numbers) @ params["match"]["vectors"]["kernel"]]
+
+
+def alike(said: np.ndarray, seed: int, items: np.ndarray, item: int) -> float:
+    """Cosine of a rationale with a text of an item, 0 without either."""
+    if min(seed, item) < 0 or not (said[seed].any() and items[item].any()):
+        return 0.0
+    one, other = said[seed].astype(np.float64), items[item].astype(np.float64)
+    return float(one @ other / np.sqrt(one @ one * (other @ other)))
 
 
 @pytest.mark.parametrize("arm", ARMS.values(), ids=list(ARMS))

@@ -149,6 +149,8 @@ def test_texts_are_learned_from_a_warm_start() -> None:
     )["params"]["embedding"]
     assert np.abs(gradient["rationale"]["projection"]["kernel"]).max() > 1e-5
     assert np.abs(gradient["item_text"]["projection"]["kernel"]).max() > 1e-5
+    # Both numbers of the match: the cosine to the seed user, and the likeness of its words to the item.
+    assert (np.abs(gradient["match"]["vectors"]["kernel"]).max(1) > 1e-5).all()
 
 
 def test_an_earlier_ranker_of_another_kind_is_refused() -> None:
@@ -269,5 +271,6 @@ def test_arms_differ_by_what_stands_in_for_the_rationale() -> None:
     assert counts["reland"] == counts["permuted"] == counts["noise"] == counts["own"]
     width, projection = 3, 5 * 3 + 3
     assert counts["seed_id"]["table"] == counts["reland"]["table"] + 3 * width
-    assert counts["seed_id"]["dense"] == counts["reland"]["dense"] - projection
+    # Without words there is no projection, and no number for their likeness to the item.
+    assert counts["seed_id"]["dense"] == counts["reland"]["dense"] - projection - width
     assert counts["f_item"]["dense"] < counts["seed_id"]["dense"]
