@@ -212,6 +212,19 @@ def device_put_rows(array: np.ndarray | jax.Array, axis: str | None = None) -> j
     return jax.make_array_from_callback(shape, sharding, lambda index: padded_shard(array, index, shape))
 
 
+def of_all_processes(array: np.ndarray, processes: int) -> np.ndarray | jax.Array:
+    """Steps ``[S, B, ...]`` of which every process has its part of the rows, as one array of all of them.
+
+    Args:
+        array: ``[S, B / processes, ...]`` of this process.
+        processes: number of processes; with one the array stays as it is.
+    """
+    if processes == 1:
+        return array
+    sharding = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(None, DATA))
+    return jax.make_array_from_process_local_data(sharding, array)
+
+
 def padded_shard(array: np.ndarray, index: tuple[slice, ...] | None, shape: tuple[int, ...]) -> np.ndarray:
     """The shard of an array that is padded with rows of zeros.
 

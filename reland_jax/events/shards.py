@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -200,16 +199,6 @@ class ShardBatches:
             parts.insert(len(parts) - 1, _rows(self._window(epoch, window), rows, 1))
         return _joined(parts)
 
-    def stream(self, step: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps ``step`` to ``stop - 1``; the next one is read while one is used."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.at, step) if step < stop else None
-            for next_step in range(step + 1, stop + 1):
-                assert ahead is not None
-                batch = ahead.result()
-                ahead = pool.submit(self.at, next_step) if next_step < stop else None
-                yield batch
-
     def _epoch(self, number: int) -> _Epoch:
         rows = np.array([block.rows for block in self._parts[self.process]])
         order = np.arange(len(rows))
@@ -231,6 +220,12 @@ class ShardBatches:
                 self._windows.popitem(last=False)
             self._windows[key] = whole
         return self._windows[key]
+
+
+def as_read(log: None, *columns: Any) -> Batch:
+    """The batch of a step of `ShardBatches`, as `gather` is one of rows of a log in memory."""
+    del log
+    return Batch(*columns)
 
 
 def blocks_of(path: Path) -> list[Block]:

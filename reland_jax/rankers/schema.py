@@ -151,6 +151,12 @@ def _column(feature: Field, schema: FieldSchema) -> Column:
     return Column(np.int32, feature.length, PADDING, schema.values_of(feature) - 1.0)
 
 
+def blank_row(schema: FieldSchema) -> Batch:
+    """A batch of one row without any values, for its shapes."""
+    found = columns(schema).items()
+    return {name: np.zeros((1, each.length) if each.length else 1, each.dtype) for name, each in found}
+
+
 def check_batch(schema: FieldSchema, batch: Mapping[str, np.ndarray]) -> None:
     """Compares the columns of a batch, on the host, with what the schema says.
 

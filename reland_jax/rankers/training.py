@@ -12,7 +12,8 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -23,12 +24,12 @@ import optax
 from tqdm import tqdm
 
 from reland_jax.device import random_key
-from reland_jax.mesh import of_first_process
+from reland_jax.mesh import of_all_processes, of_first_process
 from reland_jax.ranker_settings import RankerTrainConfig
 from reland_jax.rankers.from_events import named_columns
 from reland_jax.rankers.ranker import Ranker
 from reland_jax.rankers.row_optimizers import RowOptimizer, lazy_adam, row_wise_adagrad
-from reland_jax.rankers.schema import Batch, FieldSchema
+from reland_jax.rankers.schema import Batch, FieldSchema, blank_row
 from reland_jax.rankers.scores import Scores
 from reland_jax.rankers.step import Parameters, RankerState, init_params, init_state, predict, train_step
 from reland_jax.rankers.text_fields import Texts
@@ -43,18 +44,28 @@ _PARAMETERS, _STEPS = 0, 1
 
 
 class Order(Protocol):
-    """Which rows each step has, as `events.Batches` says it."""
+    """What each step has: rows of a log in memory (`events.Batches`), or themselves, read from shards.
+
+    A step is a function of its number alone. Where several processes share a step, each is told its own part.
+    """
 
     @property
     def size(self) -> int:
-        """Rows of a step."""
+        """Rows of a step over all processes."""
+
+    @property
+    def processes(self) -> int:
+        """Processes that share a step."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps until every row was there once."""
 
     def at(self, step: int) -> Any:
-        """Rows of the log ``<int64>[B]`` and their weights ``<float32>[B]`` of a step, from 0 on."""
+        """A named tuple of what `ReadBatch.gather` is given of a step, from 0 on, beside the log.
+
+        Of a log in memory that is rows ``<int64>[B]`` and their weights ``<float32>[B]``.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +73,17 @@ class ReadBatch:
     """How a batch is read from a log on the devices; part of a compiled program.
 
     Attributes:
-        gather: (log, rows ``<int32>[B]``, weights ``<float32>[B]``) -> a batch, as `events.gather`.
+        gather: (log, all that `Order.at` says of a step) -> a batch: `events.gather` of rows and weights in a
+            log in memory, `events.shards.as_read` of rows that were read.
         schema: names and kinds of its columns.
     """
 
-    gather: Callable[[Any, Any, Any], Any]
+    gather: Callable[..., Any]
     schema: FieldSchema
 
-    def __call__(self, log: Any, rows: Any, weight: Any) -> Batch:
+    def __call__(self, log: Any, *of_step: Any) -> Batch:
         """The columns of some rows, by name."""
-        return named_columns(self.schema, self.gather(log, rows, weight))
+        return named_columns(self.schema, self.gather(log, *of_step))
 
 
 class Program(NamedTuple):
@@ -92,7 +104,7 @@ class RankerData(NamedTuple):
     """What a ranker reads: arrays, on the host or on a device.
 
     Attributes:
-        log: the encoded log, a tree of arrays.
+        log: the encoded log, a tree of arrays; none at all where the order has the rows themselves.
         texts: what the arm reads.
     """
 
@@ -149,17 +161,13 @@ def fresh_state(
         params: to begin at; None for fresh ones.
     """
     if params is None:
-        rows, weight = np.zeros(1, np.int32), np.ones(1, np.float32)
-        key = random_key(2 * seed + _PARAMETERS)
-        params = _fresh_params(program, data, rows, weight, key)
+        params = _fresh_params(program, data.texts, random_key(2 * seed + _PARAMETERS))
     return init_state(jax.tree.map(jnp.array, params), *optimizers(program))
 
 
 @partial(jax.jit, static_argnums=0)
-def _fresh_params(
-    program: Program, data: RankerData, rows: jax.Array, weight: jax.Array, key: jax.Array
-) -> Parameters:
-    return init_params(program.ranker, key, program.read(data.log, rows, weight), data.texts)
+def _fresh_params(program: Program, texts: Texts, key: jax.Array) -> Parameters:
+    return init_params(program.ranker, key, blank_row(program.read.schema), texts)
 
 
 def train_ranker(
@@ -287,16 +295,36 @@ def _steps(training: _Training, state: RankerState, steps: range, bar: Any) -> t
     """Takes steps, and returns their mean loss."""
     losses, size = [], training.order.size
     key = random_key(2 * training.seed + _STEPS)
-    for first in steps[::_STEPS_AT_A_TIME]:
-        count = min(_STEPS_AT_A_TIME, steps.stop - first)
-        rows = np.zeros((_STEPS_AT_A_TIME, size), np.int32)
-        weight = np.zeros((_STEPS_AT_A_TIME, size), np.float32)
-        for place in range(count):
-            rows[place], weight[place] = training.order.at(first + place)
-        state, found = _dispatch(training.program, state, training.data, rows, weight, np.int32(count), key)
-        losses.append(_finite(np.asarray(found)[:count], first))
-        bar.update(count * size)
+    for part, of_steps in _ahead(training.order, steps):
+        count = np.int32(len(part))
+        state, found = _dispatch(training.program, state, training.data, of_steps, count, key)
+        losses.append(_finite(np.asarray(found)[: len(part)], part.start))
+        bar.update(len(part) * size)
     return state, float(np.concatenate(losses).mean())
+
+
+def _ahead(order: Order, steps: range) -> Iterator[tuple[range, Any]]:
+    """The steps of each dispatch, and what they have; the next ones are read while these are taken."""
+    parts = [steps[at : at + _STEPS_AT_A_TIME] for at in range(0, len(steps), _STEPS_AT_A_TIME)]
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(_stacked, order, parts[0])
+        for part, after in zip(parts, [*parts[1:], None], strict=True):
+            of_steps = following.result()
+            if after is not None:
+                following = pool.submit(_stacked, order, after)
+            yield part, jax.tree.map(partial(of_all_processes, processes=order.processes), of_steps)
+
+
+def _stacked(order: Order, steps: range) -> Any:
+    """What an order says of the steps of a dispatch, ``[S, B, ...]``; the places after them are zero."""
+
+    def together(*leaves: np.ndarray) -> np.ndarray:
+        dtype = np.int32 if leaves[0].dtype.kind == "i" else leaves[0].dtype
+        whole = np.zeros((_STEPS_AT_A_TIME, *leaves[0].shape), dtype)
+        np.stack(leaves, out=whole[: len(leaves)])
+        return whole
+
+    return jax.tree.map(together, *[order.at(step) for step in steps])
 
 
 def _finite(losses: np.ndarray, first: int) -> np.ndarray:
@@ -315,22 +343,21 @@ def _dispatch(
     program: Program,
     state: RankerState,
     data: RankerData,
-    rows: jax.Array,
-    weight: jax.Array,
+    of_steps: Any,
     count: jax.Array,
     key: jax.Array,
 ) -> tuple[RankerState, jax.Array]:
-    """The first `count` of the steps of ``[S, B]`` rows, and the losses ``<float32>[S]``."""
+    """The first `count` of the steps that `_stacked` has, and the losses ``<float32>[S]``."""
     of_table, of_dense = optimizers(program)
 
     def step(at: jax.Array, carried: tuple[RankerState, jax.Array]) -> tuple[RankerState, jax.Array]:
         state, losses = carried
-        batch = program.read(data.log, rows[at], weight[at])
+        batch = program.read(data.log, *jax.tree.map(lambda leaf: leaf[at], of_steps))
         own = jax.random.fold_in(key, state.rows.step)
         state, loss = train_step(program.ranker, of_table, of_dense, state, batch, data.texts, own)
         return state, losses.at[at].set(loss)
 
-    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(len(rows))))
+    return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(_STEPS_AT_A_TIME)))
 
 
 def predict_rows(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reland_jax.events import Batches, encode, fit, gather, shop
+from reland_jax.events.shards import ShardBatches, as_read, write_encoded
 from reland_jax.ranker_settings import RankerConfig, RankerTrainConfig
 from reland_jax.rankers import (
     ARMS,
@@ -60,6 +61,23 @@ def order_of(seed: int = 0, rows: np.ndarray = ROWS) -> Batches:
     return Batches(rows, 128, seed)
 
 
+@pytest.fixture(scope="module", name="shards")
+def shards_of_the_log(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The training rows as encoded shards, in order."""
+    log = shop.generate(shop.ShopSettings(users=60, items=30, days=4, rows=1200)).events
+    folder, parts = tmp_path_factory.mktemp("shards"), np.split(ROWS, [200, 210, 650])
+    paths = [folder / f"{number}.parquet" for number in range(len(parts))]
+    for part, path in zip(parts, paths, strict=True):
+        write_encoded(fit(log, ROWS), log.take(part), path)
+    return paths
+
+
+def streamed(whole: Case) -> Case:
+    """The same where rows are read from shards: there is no log in memory."""
+    read = ReadBatch(as_read, whole.program.read.schema)
+    return Case(whole.program._replace(read=read), RankerData(None, Texts()))
+
+
 def scripted(losses: list[float]) -> Callable[[Parameters], dict[str, float]]:
     """A validation that finds what it is told to."""
     left = iter(losses)
@@ -98,12 +116,27 @@ def test_learns_and_every_step_sees_its_rows_once(small: Case) -> None:
     np.testing.assert_allclose(scores.reached, at_once.reached, rtol=1e-5)
 
 
-@pytest.mark.parametrize("killed_after", [1, 2, 4])
-def test_killed_and_started_again_ends_with_the_same_numbers(tmp_path: Path, killed_after: int) -> None:
+def test_rows_from_shards_train_as_those_in_memory(small: Case, shards: list[Path]) -> None:
+    in_memory = train_ranker(*small, Batches(ROWS, 128, None))
+    from_shards = train_ranker(*streamed(small), ShardBatches(shards, 128, None, window=2))
+    assert_same(from_shards.state, in_memory.state)
+    shuffled = train_ranker(*streamed(small), ShardBatches(shards, 128, 0, window=2))
+    assert np.any(shuffled.state.params.table != in_memory.state.params.table)
+
+
+@pytest.mark.parametrize(("killed_after", "from_shards"), [(1, False), (2, False), (4, False), (2, True)])
+def test_killed_and_started_again_ends_with_the_same_numbers(
+    tmp_path: Path, shards: list[Path], killed_after: int, from_shards: bool
+) -> None:
     class Killed(Exception):
         pass
 
     small, losses = case(checkpoint_seconds=0.0), [0.9, 0.8, 0.85, 0.7, 0.6, 0.65]
+    small = streamed(small) if from_shards else small
+
+    def order_of() -> Batches | ShardBatches:
+        return ShardBatches(shards, 128, 3, window=2) if from_shards else Batches(ROWS, 128, 0)
+
     whole = train_ranker(*small, order_of(), validate=scripted(losses))
     left = iter(range(killed_after))
 
