@@ -1,6 +1,6 @@
 r"""The paper's evidence by one command: its tables, figures and claims, each with a verdict by rule.
 
-    python -m experiments.paper --workdir=DIR [--parts=table1,table2,table3,figure5,figure6,cost] \
+    python -m experiments.paper --workdir=DIR [--parts=table1,table2,table3,figure5,...,cost] \
         [--datasets=amazon-beauty,amazon-sports,ml-1m] [--backbones=...] [--seeds=5] \
         [--pools=DATASET=PATH,...] [--own_pools=DATASET=PATH,...] [--set=section.key=value ...] \
         [--cells=FOLDER] [--curves=FOLDER] [--finished_only] [--seconds_per_inference=S]
@@ -26,8 +26,10 @@ from experiments.harness.command_line import define_path, required_path
 from experiments.harness.programs import keep_programs_of
 from experiments.harness.written import check_own
 from reland_jax.config import BACKBONES, nearest_name
+from reland_jax.files import read_json, write_json
+from reland_jax.presets import preset
 from reland_jax.types import RelandError
-from reland_jax.variants import BY_NAME
+from reland_jax.variants import BY_NAME, VARIANTS
 
 if TYPE_CHECKING:
     from experiments.analysis.arms import Arm
@@ -131,7 +133,6 @@ class Results:
         """Users, items and interactions of the data sets that are here."""
         from reland_jax.data import load_interactions, statistics
         from reland_jax.data.finding import locate
-        from reland_jax.presets import preset
         from reland_jax.report.paper import DataFigures
 
         found = {}
@@ -278,13 +279,63 @@ def _seed_count(asked: Asked, dataset: str, backbone: str) -> dict[str, Any]:
 
 def _kept_curves(asked: Asked, name: str) -> list[dict[str, Any]]:
     """Results of `experiments.seed_count` of a data set, with trainings."""
-    from reland_jax.files import read_json
-
     paths = sorted(asked.workdir.glob(f"figure6/{name}-*/seed_count.json"))
     if asked.curves:
         paths += sorted(asked.curves.glob("seed_count_*.json"))
     found = [read_json(path) for path in paths]
     return [each for each in found if each["data"] == name and "validation" in each]
+
+
+def figure7(results: Results) -> Part:
+    """Validation by epoch."""
+    from experiments.analysis.curves import as_plain, curves_part, trained_curves
+
+    for key, folder in _trained_folders(results).items():
+        if found := trained_curves(folder / "train" / key[1]):
+            name = Path(key[0]).name
+            write_json(
+                results.asked.workdir / "figure7" / f"{name}_{key[1]}.json", as_plain(name, key[1], found)
+            )
+    kept, missing = _kept(results.asked, "figure7", "curves_*.json")
+    return curves_part(kept, missing)
+
+
+def figure8(results: Results) -> Part:
+    """The paper's user, and users drawn by a rule."""
+    from experiments.analysis.cases import cases_part
+    from experiments.analysis.showing import trained_cases
+
+    if not results.asked.finished_only:
+        results.grid()
+        configs = results.asked.configs([OF_FIGURES[1]], list(VARIANTS))
+        for (dataset, backbone), folder in _trained_folders(results, [OF_FIGURES[1]]).items():
+            path = results.asked.workdir / "figure8" / f"{Path(dataset).name}_{backbone}.json"
+            write_json(path, trained_cases(configs[dataset, backbone], folder))
+    kept, missing = _kept(results.asked, "figure8", "cases_*.json")
+    return cases_part(kept, missing)
+
+
+def _trained_folders(results: Results, backbones: Sequence[str] = ()) -> dict[tuple[str, str], Path]:
+    """(data set, backbone) -> the folder of Table 2's artefacts, where there is one."""
+    from experiments.table2 import shared_folder
+
+    asked = results.asked
+    if not asked.finished_only:
+        results.grid()
+    chosen = backbones or asked.figure_backbones or OF_FIGURES
+    keys = [(dataset, backbone) for dataset in asked.datasets for backbone in chosen]
+    folders = {key: shared_folder(asked.workdir / "table2", preset(*key)) for key in keys}
+    return {key: folder for key, folder in folders.items() if folder.is_dir()}
+
+
+def _kept(asked: Asked, name: str, pattern: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What a figure has kept of the data sets, and why there is nothing of the others."""
+    paths = sorted((asked.workdir / name).glob("*.json"))
+    paths += sorted(asked.curves.glob(pattern)) if asked.curves else []
+    names = [Path(one).name for one in asked.datasets]
+    found = [plain for path in paths if (plain := read_json(path))["dataset"] in names]
+    had = {plain["dataset"] for plain in found}
+    return found, {each: "no training of it is kept" for each in names if each not in had}
 
 
 def cost(results: Results) -> Part:
@@ -301,6 +352,8 @@ PARTS: Mapping[str, Callable[[Results], Part]] = {
     "table3": table3,
     "figure5": figure5,
     "figure6": figure6,
+    "figure7": figure7,
+    "figure8": figure8,
     "cost": cost,
 }
 """The parts by name, in the order of the page."""

@@ -132,6 +132,38 @@ def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) ->
     return _finish(figure, axes, drawn, "curves", "Validation NDCG at 10 per epoch, one line per variant")
 
 
+class Band(NamedTuple):
+    """Scores by epoch over training seeds.
+
+    Attributes:
+        epochs: ascending.
+        mean: of each.
+        low: of each, the least.
+        high: of each, the greatest.
+    """
+
+    epochs: Sequence[int]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def curve_bands(bands: Mapping[str, Band], name: str = "bands") -> str:
+    """Validation NDCG@10 per epoch, mean and range over training seeds of every variant (paper, Fig. 7).
+
+    Args:
+        bands: variant -> its scores.
+        name: of the drawing, for several on one page.
+    """
+    figure, axes = _new_figure("epoch", "validation NDCG@10")
+    _whole_numbers(axes.xaxis)
+    for variant, band in bands.items():
+        colour, line, _ = _VARIANT_STYLES.get(variant, (_INK, "-.", "d"))
+        axes.fill_between(list(band.epochs), list(band.low), list(band.high), color=colour, alpha=0.2)
+        axes.plot(band.epochs, band.mean, line, color=colour, linewidth=1.8, label=variant)
+    return _finish(figure, axes, bool(bands), name, "Validation NDCG at 10 per epoch, bands over seeds")
+
+
 def share_curves(
     shares: Sequence[float],
     values: Sequence[Sequence[float]],

@@ -237,7 +237,9 @@ def users_to_show(made: Made, count: int = CASES) -> np.ndarray:
     return cases_to_show(made.config.report_users, made[LOAD].ids.users, tested, count)
 
 
-def lists_to_show(made: Made, trained: Trained, name: str, seed: int, users: np.ndarray) -> np.ndarray:
+def lists_to_show(
+    made: Made, trained: Trained, name: str, seed: int, users: np.ndarray, folder: str = "train"
+) -> np.ndarray:
     """The recommendations of a finished training for users, ``<int32>[n, K]``.
 
     They were stored with the training. For other users than those, all users are encoded again.
@@ -248,10 +250,11 @@ def lists_to_show(made: Made, trained: Trained, name: str, seed: int, users: np.
         name: of the variant.
         seed: of the training.
         users: ``<int64>[n]``.
+        folder: of the trained variants.
     """
     if (known := trained.lists.of(users)) is not None:
         return known
-    task, params = trained_recommender(made, name, seed)
+    task, params = trained_recommender(made, name, seed, folder)
     return _lists(task.vectors(params, "test"), made[SPLIT], users, made.config.eval)
 
 
