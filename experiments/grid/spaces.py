@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.harness.settings import setting_of
 from reland_jax.config import SCHEDULES, Config
-from reland_jax.variants import find_variant
+from reland_jax.variants import SEED_ID, find_variant
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -101,7 +101,10 @@ _SEQUENCE_FUSION = (
 # Solved for in closed form.
 _LAMBDA = LogRange("ease.regularisation", 5.0, 1000.0)
 _LINEAR_TEXT = (LogRange("ease.text_weight", 1.0, 10000.0),)
-_LINEAR_FUSION = (LogRange("ease.rationale_weight", 0.01, 10.0),)
+_LINEAR_GIVEN = Choice("retrieval.neighbours", (1, 3, 10))
+_LINEAR_FUSION = (_LINEAR_GIVEN, LogRange("ease.phrase_weight", 0.001, 0.1))
+# Numbers of seed users have no phrases: they are columns of X.
+_LINEAR_SEED_IDS = (_LINEAR_GIVEN, LogRange("ease.rationale_weight", 0.01, 10.0))
 
 SPACES: dict[str, Space] = {
     "neumf": Space(
@@ -174,7 +177,8 @@ def space_of(backbone: str, variant: str) -> tuple[Setting, ...]:
     """What is tuned for a variant of a backbone, the shared part first."""
     space, reads = SPACES[backbone], find_variant(variant)
     texts = space.text if reads.reads_texts else ()
-    return space.shared + texts + (space.fusion if reads.reads_rationales else ())
+    fusion = _LINEAR_SEED_IDS if reads == SEED_ID and space.fusion is _LINEAR_FUSION else space.fusion
+    return space.shared + texts + (fusion if reads.reads_rationales else ())
 
 
 def suggest(trial: Trial, space: Sequence[Setting]) -> dict[str, Any]:

@@ -59,6 +59,12 @@ def test_the_search_starts_from_the_settings_of_the_configs(backbone: str) -> No
     assert point["train.projection_learning_rate"] == projection
 
 
+def test_a_linear_model_tunes_the_weight_that_it_reads() -> None:
+    names = {v: {setting.name for setting in space_of("ease", v)} for v in ("reland", "seed_id")}
+    assert names["reland"] ^ names["seed_id"] == {"ease.phrase_weight", "ease.rationale_weight"}
+    assert "ease.phrase_weight" in names["reland"]
+
+
 def test_a_variant_adds_to_the_shared_space() -> None:
     assert set(SPACES) == {*BACKBONES, *LINEAR}
     for backbone in SPACES:
