@@ -15,6 +15,7 @@ from reland_jax.fields import build, check, split_names
 from reland_jax.fields import nearest_name as nearest_name
 from reland_jax.fields import setting as _setting
 from reland_jax.linear import LINEAR, EaseConfig, IalsConfig, check_linear
+from reland_jax.linear import ScoreConfig as ScoreConfig
 from reland_jax.pool_settings import POOL_SOURCES as POOL_SOURCES
 from reland_jax.pool_settings import PROMPTS as PROMPTS
 from reland_jax.pool_settings import PROVIDERS as PROVIDERS
@@ -302,29 +303,6 @@ class FusionConfig:
     withheld: float = _setting(
         0.0, "share of training targets that are predicted without a rationale", low=0, high=0.99
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreConfig:
-    """What is added to the score of a backbone; by default nothing, as in the paper."""
-
-    text_kernel: float | None = _setting(
-        None, "f_item, reland: a learned metric between the texts of a user's items and of an item is added, "
-        "which starts as this multiple of the identity", above=0, added=True, none="there is none",
-    )  # fmt: skip
-    linear: float | None = _setting(
-        None, "the scores of a linear model are added (config.ease in its sparse form), at first times this",
-        above=0, added=True, none="they are not",
-    )  # fmt: skip
-    folds: int = _setting(
-        1, "linear: parts of the users, each trained upon the linear model of the others", low=1, added=True
-    )
-    votes: int = _setting(64, "linear: items that an item of a history speaks for", low=1, added=True)
-    listed: int = _setting(256, "linear, of sets: items of a user with a score by it", low=1, added=True)
-    half_life: float = _setting(
-        1.0, "of sequences: newer items after which an item weighs half as much", above=0, added=True
-    )
-    recent: int = _setting(10, "of sequences: newest items that are read", low=1, added=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Settings of the linear models, which are solved for; `reland_jax.config` has them with all others."""
+"""Settings of the linear models, which are solved for, and of what they and texts add to other scores.
+
+`reland_jax.config` has them with all others.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,35 @@ class IalsConfig:
     rationale_weight: float = _setting(
         0.1, "reland: rho, of the users' rationales that are factorised too; 0 reads none", low=0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreConfig:
+    """What is added to the score of a backbone; by default nothing, as in the paper."""
+
+    text_kernel: float | None = _setting(
+        None, "f_item, reland: a learned metric between the texts of a user's items and of an item is added, "
+        "which starts as this multiple of the identity", above=0, added=True, none="there is none",
+    )  # fmt: skip
+    linear: float | None = _setting(
+        None, "the scores of a linear model are added (config.ease in its sparse form), at first times this",
+        above=0, added=True, none="they are not",
+    )  # fmt: skip
+    added: str = _setting(
+        "training",
+        "linear: training: the backbone is trained upon these scores, and learns the factor; ranking: it is "
+        "trained without them, and rankings add them times a fixed factor",
+        choices=("training", "ranking"), added=True,
+    )  # fmt: skip
+    folds: int = _setting(
+        1, "linear: parts of the users, each trained upon the linear model of the others", low=1, added=True
+    )
+    votes: int = _setting(64, "linear: items that an item of a history speaks for", low=1, added=True)
+    listed: int = _setting(256, "linear, of sets: items of a user with a score by it", low=1, added=True)
+    half_life: float = _setting(
+        1.0, "of sequences: newer items after which an item weighs half as much", above=0, added=True
+    )
+    recent: int = _setting(10, "of sequences: newest items that are read", low=1, added=True)
 
 
 def check_linear(encoder: str, backbone: str, objective: str, history: str = "train") -> None:

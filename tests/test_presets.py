@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from experiments.configs.reland import get_config
+from experiments.grid.plan import plan
 from reland_jax.config import ENCODERS, LINEAR, Config
-from reland_jax.presets import preset
+from reland_jax.presets import BEST, preset, row_name
 from reland_jax.types import RelandError
 
 
@@ -21,6 +22,15 @@ def test_commands_and_the_python_api_have_the_same(dataset: str, backbone: str) 
     assert (config.data.protocol, config.data.domain) == (
         ("fixed", "music") if dataset == "lastfm" else (config.data.protocol, "products")
     )
+
+
+@pytest.mark.parametrize("backbone", BEST)
+def test_a_best_row_stands_beside_that_of_the_paper(backbone: str) -> None:
+    best, paper = preset("demo", f"{backbone}+best", {"train.max_epochs": 3}), preset("demo", backbone)
+    assert best.model == paper.model and best.score != paper.score and best.train.max_epochs == 3
+    assert [row_name(each) for each in (best, paper)] == [f"{backbone}+best", backbone]
+    assert get_config(f"demo,{backbone}+best").score.to_dict() == best.to_dict()["score"]
+    assert set(plan(["demo"], [f"{backbone}+best"], ["id"], 1)) == {("demo", f"{backbone}+best")}
 
 
 def test_changes_by_dotted_name() -> None:

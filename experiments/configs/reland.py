@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/reland.py:demo,sasrec --workdir=workdir-demo
 
 The argument after the colon is DATASET,BACKBONE, or the choice.json that `experiments.choose` wrote. DATASET
-is demo, amazon-beauty, amazon-sports, ml-1m, lastfm, or a path; BACKBONE is one of `ENCODERS` or `LINEAR`.
+is demo, amazon-beauty, amazon-sports, ml-1m, lastfm, or a path; BACKBONE is of `reland_jax.presets.NAMES`.
 The settings that differ from the defaults of `reland_jax.config` are in `reland_jax.presets`.
 
 The files of ``experiments/results/`` have the results expected on two CPU cores, and their environment.

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from experiments.configs.reland import get_config
 from experiments.harness.settings import parse_setting, with_settings
-from reland_jax.config import BACKBONES, LINEAR, Config, nearest_name
+from reland_jax.config import Config, nearest_name
+from reland_jax.presets import NAMES
 from reland_jax.types import RelandError
 from reland_jax.variants import BY_NAME
 
@@ -51,7 +52,7 @@ def plan(
 
     Args:
         datasets: known names or paths.
-        backbones: names of `BACKBONES` and `LINEAR`.
+        backbones: of `reland_jax.presets.NAMES`.
         variants: names of `reland_jax.variants.BY_NAME`.
         seeds: number of training seeds; they are 0, 1, ...
         pools: "DATASET=PATH" of a pool file.
@@ -64,7 +65,7 @@ def plan(
     from reland_jax.data.finding import locate
 
     _check_names("datasets", datasets, datasets)
-    _check_names("backbones", backbones, (*BACKBONES, *LINEAR))
+    _check_names("backbones", backbones, NAMES)
     _check_names("variants", variants, tuple(BY_NAME))
     files = dict(_pool_file(text, datasets) for text in pools)
     configs = {}

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.grid.scores import Group
 from reland_jax.eval.significance import Comparison, holm, paired_comparison
+from reland_jax.presets import row_name
 from reland_jax.types import COMPARED
 from reland_jax.variants import PAIRS, RELAND, Pair
 
@@ -62,7 +63,7 @@ def _of_dataset(groups: Sequence[Group]) -> dict[str, dict[str, Pooled]]:
     adjusted = holm([one.p_value for one in compared.values()]).tolist()
     found: dict[str, dict[str, Pooled]] = {}
     for ((pair, metric), one), p in zip(compared.items(), adjusted, strict=True):
-        having = [(group.config.model.backbone, seeds) for group in groups if (seeds := _seeds(group, pair))]
+        having = [(row_name(group.config), seeds) for group in groups if (seeds := _seeds(group, pair))]
         backbones, seeds = [name for name, _ in having], [len(each) for _, each in having]
         users = len(known[pair, metric][0])
         found.setdefault(pair.name, {})[metric] = Pooled(

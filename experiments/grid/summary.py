@@ -18,6 +18,7 @@ from experiments.grid.scores import Group, GroupPool, Scores
 from reland_jax.config import Config
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison, stars
 from reland_jax.overview import Figures, Level, levels_of, mean_or_none, relative
+from reland_jax.presets import row_name
 from reland_jax.report import TABLE_2
 from reland_jax.results import PerSeed
 from reland_jax.types import COMPARED, NDCG, PARTS
@@ -198,7 +199,7 @@ def summarise_group(group: Group) -> GroupSummary:
     A comparison, and a gain, is over the training seeds that both variants have.
     """
     config, runs = group.config, group.runs
-    dataset, backbone = os.path.basename(config.data.name.rstrip("/")), config.model.backbone
+    dataset, backbone = os.path.basename(config.data.name.rstrip("/")), row_name(config)
     paper = {name: TABLE_2[key] for name in VARIANTS if (key := (dataset, backbone, name)) in TABLE_2}
     present = set(config.variants)
     return GroupSummary(

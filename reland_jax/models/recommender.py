@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Self
 
 import flax.linen as nn
 import jax
@@ -92,8 +93,9 @@ class Recommender(nn.Module):
         if self.reads_kernel:
             assert self.beside.text_kernel is not None
             self.kernel = TextKernel(self.beside.text_kernel)
-        if self.beside.linear is not None:
-            self.linear_scale = self._factor("linear_scale", self.beside.linear)
+        if (factor := self.beside.linear) is not None:
+            learned = self.beside.added == "training"
+            self.linear_scale = self._factor("linear_scale", factor) if learned else jnp.float32(factor)
 
     def _fusion(self) -> nn.Module:
         """How rationales enter the users."""
@@ -108,6 +110,13 @@ class Recommender(nn.Module):
     def _factor(self, name: str, start: float) -> jax.Array:
         """A learned factor above 0; its logarithm is the parameter, so that it moves by shares of itself."""
         return start * jnp.exp(self.param(name, nn.initializers.zeros, ()))
+
+    @property
+    def trained(self) -> Self:
+        """The recommender as it is trained: without the linear scores that rankings alone add."""
+        if self.beside.added == "training":
+            return self
+        return self.clone(beside=dataclasses.replace(self.beside, linear=None, added="training"))
 
     @property
     def multiplies(self) -> bool:

@@ -120,7 +120,7 @@ class Program(NamedTuple):
     """What a compiled training depends on besides shapes and shardings; the same for all seeds.
 
     Attributes:
-        model: the linen module.
+        model: the linen module as it is trained.
         epoch_order: see `Task`.
         batch: see `Task`.
         steps: batches per epoch.
@@ -142,7 +142,7 @@ def program_of(task: Task, config: TrainConfig) -> Program:
     """The program of a task, without its arrays."""
     defaults = TrainConfig()
     config = dataclasses.replace(config, **{name: getattr(defaults, name) for name in _NOT_OF_A_STEP})
-    return Program(task.model, task.epoch_order, task.batch, task.steps, config)
+    return Program(task.model.trained, task.epoch_order, task.batch, task.steps, config)
 
 
 def init_state(task: Task, config: TrainConfig, seeds: Sequence[int] = ()) -> TrainState:

@@ -35,7 +35,7 @@ def with_linear_scores(
     check_users(splits.train)
     sequential = isinstance(model, SequentialRecommender)
     ease = Ease(dataclasses.replace(config, form="sparse"), splits.num_items, model.texts, 0, sequential)
-    folds = model.beside.folds
+    folds = model.beside.folds if model.beside.added == "training" else 1
     fold = np.arange(splits.num_users) % folds
     parts = [np.ones(len(fold), bool), *(fold != each for each in range(folds) if folds > 1)]
     weights = [weights_of(linear_task(ease, tables, _of_users(splits, each), 1)) for each in parts]

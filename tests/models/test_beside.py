@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -10,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.config import EaseConfig, ScoreConfig
-from reland_jax.models import Ease, Recommender
+from reland_jax.config import EaseConfig, ScoreConfig, TrainConfig
+from reland_jax.models import Ease, Recommender, Tables
 from reland_jax.models.beside import beside_numbers, recent_items, scored_entries
 from reland_jax.models.scores import dot_product
-from reland_jax.train import with_linear_scores
+from reland_jax.train import create_task, with_linear_scores
 from reland_jax.train.linear import linear_task
 from reland_jax.train.pairs import with_profiles
+from reland_jax.train.state import init_state, program_of
 from reland_jax.train.upon_linear import weights_of
 from reland_jax.types import Splits
 from tests.models.test_recommender import (
@@ -35,6 +37,9 @@ from tests.models.test_recommender import (
     score,
     tables_of,
 )
+from tests.toys import planted_splits
+from tests.train.toys import MAX_LENGTH, SEQUENTIAL, tiny_task
+from tests.train.toys import PAIRS as OF_PAIRS
 
 TEXTS = np.asarray(TABLES.item_text) / np.linalg.norm(np.asarray(TABLES.item_text), axis=1, keepdims=True)
 KNOWN = with_profiles(TABLES, TRAIN)
@@ -227,3 +232,34 @@ def test_a_backbone_of_sequences_upon_a_linear_model(folds: int) -> None:
     losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(3), np.asarray(SEQUENCES.target)[:3] - 1]
     loss = model.apply(both, tables, SEQUENCES, method="loss")
     assert float(loss) == pytest.approx(losses.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("backbone", "config"), [("lightgcn", OF_PAIRS), ("sasrec", SEQUENTIAL)])
+def test_linear_scores_of_rankings_alone_change_nothing_of_a_training(
+    backbone: str, config: TrainConfig
+) -> None:
+    """The program that trains is that of the plain backbone; a ranking adds the scores times the factor."""
+    splits = planted_splits()
+    sizes = ScoreConfig(votes=splits.num_items, listed=splits.num_items, recent=1)
+    plain = tiny_task(backbone, splits, config)
+    plain = plain._replace(model=plain.model.clone(beside=sizes))
+    model = plain.model.clone(beside=dataclasses.replace(sizes, linear=2.0, added="ranking"))
+    ease = EaseConfig(regularisation=1.0, neighbours=splits.num_items - 1)
+    tables = with_linear_scores(model, jax.tree.map(np.asarray, plain.tables), splits, ease)
+    task = create_task(model, tables, splits, config, MAX_LENGTH)
+    assert program_of(task, config) == program_of(plain, config)
+    params = init_state(plain, config).params
+    scores = []
+    for each in (task, plain):
+        vectors = each.vectors(params, "valid")
+        found = vectors.score(vectors.users, vectors.items)
+        scores.append(np.asarray(found)[: splits.num_users, 1 : splits.num_items + 1])
+    solved = linear_task(
+        Ease(dataclasses.replace(ease, form="sparse"), splits.num_items, False, 0, False), Tables(), splits, 1
+    )
+    had = np.zeros((splits.num_users, splits.num_items + 1))
+    for user in range(splits.num_users):
+        row = splits.train.row(user)
+        had[user, row[-1:] if backbone == "sasrec" else row] = 1
+    expected = 2 * (had @ weights_of(solved).toarray())[:, 1:]
+    np.testing.assert_allclose(scores[0] - scores[1], expected, rtol=1e-3, atol=1e-4)
