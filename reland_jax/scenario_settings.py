@@ -74,6 +74,10 @@ class KnowledgeConfig:
     words: str = _setting("category", "texts: the feature of items that is told")
     history: int = _setting(5, "texts: last clicks that are told per scenario", low=1)
     descriptions: tuple[str, ...] = _setting((), "texts: SCENARIO=what it is, for some scenarios", names=True)
+    model: str | None = _setting(
+        None, "texts: a language model (.gguf) whose hidden state after a text is its vector", path=True,
+        none="vectors by the text encoder",
+    )  # fmt: skip
     directions: int | None = _setting(
         32, "texts: principal directions kept of the vectors of users", low=1, none="raw vectors"
     )

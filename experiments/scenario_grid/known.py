@@ -10,12 +10,14 @@ import numpy as np
 
 from experiments.ranking.arms import Prepared
 from experiments.ranking.texts import Matched, matched_users
-from reland_jax import events, knowledge
+from reland_jax import artefacts, events, knowledge
+from reland_jax.artefacts import fingerprint
 from reland_jax.config import TextConfig
-from reland_jax.files import resolve
+from reland_jax.files import checksum, resolve
 from reland_jax.pool.pool_file import read_pool_file
 from reland_jax.rankers import Texts, standardised
 from reland_jax.scenario_settings import ScenarioJob
+from reland_jax.storage import load_array, save_array
 from reland_jax.strings import as_strings
 from reland_jax.text import encode_texts
 from reland_jax.types import RelandError
@@ -165,6 +167,14 @@ def _descriptions(entries: Sequence[str], names: np.ndarray) -> dict[str, str]:
 
 
 def _encoded(texts: Sequence[str], job: ScenarioJob, workdir: Path) -> np.ndarray:
+    if job.knowledge.model is not None:
+        model = resolve(job.knowledge.model)
+        stamp = fingerprint("hidden states", list(texts), checksum(model) if model.is_file() else "")
+        found: np.ndarray = artefacts.make(
+            workdir / "hidden_states", stamp, compute=lambda: knowledge.hidden_states(texts, model),
+            save=save_array, load=load_array,
+        ).value  # fmt: skip
+        return found
     config = TextConfig(encoder=job.texts.text_encoder, max_tokens=job.texts.max_tokens, allow_alike=True)
     return encode_texts(list(texts), config, workdir / "text_cache", "texts of knowledge")
 

@@ -14,6 +14,7 @@ from reland_jax.knowledge.facts import (
     facts_of_users,
     item_words,
 )
+from reland_jax.knowledge.hidden_states import hidden_states
 from reland_jax.knowledge.prompts import scenario_prompt, user_prompt
 from reland_jax.knowledge.sentences import scenario_text, user_text
 from reland_jax.knowledge.vector_file import VectorFile, read_vectors
@@ -25,6 +26,7 @@ __all__ = [
     "VectorFile",
     "facts_of_scenarios",
     "facts_of_users",
+    "hidden_states",
     "item_words",
     "read_vectors",
     "scenario_prompt",
