@@ -71,11 +71,12 @@ def _judged(job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun
         judge_of,
         truth_of,
     )
+    from experiments.ranking.planted import told
     from reland_jax.results import environment
 
     judge = judge_of(prepared.log, job.ranker)
     return RankerResults(
-        job.log.name, about(prepared.log), about_levels(judge),
+        job.log.name, [*about(prepared.log), *told(prepared, runs)], about_levels(judge),
         {name: arm_results(judge, of_seeds) for name, of_seeds in runs.items()},
         truth_of(judge), differences(judge, job, runs), differences_by_level(judge, job, runs),
         prepared.texts.writer,

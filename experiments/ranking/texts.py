@@ -47,11 +47,13 @@ class LogTexts(NamedTuple):
         texts: what `rankers.arm_texts` makes those of each arm from.
         own: ``<float32>[U, T]``, the text of every user, zero where it has none; None where there are none.
         writer: who wrote the rationales, in words.
+        users: ``<int>[S]``, the seed users.
     """
 
     texts: Texts
     own: np.ndarray | None
     writer: str
+    users: np.ndarray | None = None
 
     @property
     def seed_users(self) -> int:
@@ -229,7 +231,7 @@ def _assigned(
 def _of_shop(world: shop.Shop, seeds: np.ndarray, user: np.ndarray, cosine: np.ndarray) -> LogTexts:
     own = shop.rationale_vectors(world.world)
     items = shop.item_vectors(world.world)
-    return LogTexts(Texts(items, own[seeds], user, cosine), own, "the shop, truthfully")
+    return LogTexts(Texts(items, own[seeds], user, cosine), own, "the shop, truthfully", seeds)
 
 
 def _own(log: Log, made: flow.Made) -> np.ndarray:
