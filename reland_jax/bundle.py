@@ -45,6 +45,8 @@ FORMAT_VERSION = 2
 _MAKE = "Reland.save or `experiments.export bundle` makes one"
 _ANEW = "make it anew (Reland.save, or `experiments.export bundle`)"
 MANIFEST_FILE = "manifest.json"
+BY_HISTORIES = "valid, users by histories"
+"""Key of metrics, see `Bundle`."""
 
 _FILES_OF_DATA = ("root", "item_table", "user_table")
 """Settings that are paths of the machine where the bundle was made, and of no use elsewhere."""
@@ -66,11 +68,14 @@ class Bundle(NamedTuple):
         matching: how a new user is matched to seed users; None likewise.
         trained: parameters and figures. Read back it has no parameters: `read_params` has them.
         metrics: by part, "valid" and "test", of the measured model: this one, or the one whose epochs a
-            refitted one was trained for.
+            refitted one was trained for. `BY_HISTORIES` is the validation of a collaborative backbone whose
+            users are read as new ones.
         origin: a hash of the settings and data it was made from, the same on every machine.
         licence: under which it may be used, in words.
         provenance: further remarks on where it comes from.
         refitted: whether it was trained on everything, and so is not the model that was measured.
+        by_histories: whether a collaborative backbone reads users by what they had, as new ones, and not by
+            the vectors that it has trained.
     """
 
     config: Config
@@ -89,6 +94,7 @@ class Bundle(NamedTuple):
     licence: str = ""
     provenance: Mapping[str, str] = {}
     refitted: bool = False
+    by_histories: bool = False
 
     @property
     def as_split(self) -> bool:
@@ -216,7 +222,7 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
         part("items", load_array), part("rationales", load_array), pool, assignment,
         None if matching is None else FoldIn(**matching), load_trained(folder / "trained"),
         manifest["metrics"], manifest["origin"], manifest["licence"], manifest["provenance"],
-        manifest["model"] == "refitted",
+        manifest["model"] == "refitted", bool(manifest.get("by_histories", False)),
     )  # fmt: skip
 
 
@@ -235,6 +241,7 @@ def _manifest(bundle: Bundle, parts: list[str]) -> dict[str, Any]:
         "model": "refitted" if bundle.refitted else "measured",
         "trained_on": "all interactions" if bundle.refitted else of_split,
         "histories": bundle.splits.protocol,
+        "by_histories": bundle.by_histories,
         "metrics": {part: dict(found) for part, found in bundle.metrics.items()},
         "metrics_of": "the measured model" + (", not of this one" if bundle.refitted else ""),
         "licence": bundle.licence or "not stated",

@@ -8,7 +8,14 @@ from reland_jax.retrieval.assign import assign
 from reland_jax.retrieval.cold import assign_with_cold, most_voted, profile_weights, profiles
 from reland_jax.retrieval.exact import exact_top_k, nearest
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
-from reland_jax.retrieval.inductive import FoldIn, distinct, fold_in, learn_fold_in, learn_matching
+from reland_jax.retrieval.inductive import (
+    FoldIn,
+    distinct,
+    fold_in,
+    fold_in_all,
+    learn_fold_in,
+    learn_matching,
+)
 from reland_jax.retrieval.scann import import_scann, scann_top_k
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "distinct",
     "exact_top_k",
     "fold_in",
+    "fold_in_all",
     "import_scann",
     "learn_fold_in",
     "learn_matching",

@@ -59,8 +59,23 @@ def learn_fold_in(users: np.ndarray, train: Ragged, items: np.ndarray) -> FoldIn
     # An item that nobody had has a vector all the same, by its text, and counts as one that few had.
     scale = np.where(np.arange(len(items)) == PADDING_ITEM, 0.0, 1 / np.sqrt(np.maximum(_count(had), 1)))
     scale = scale.astype(np.float32)
-    sums = [(had @ (weight[:, None] * items)) * norm[:, None] for weight, norm in _sums(had, scale)]
-    return FoldIn(items, scale, _solved(sums, users, had))
+    return FoldIn(items, scale, _solved(_summed(had, items, scale), users, had))
+
+
+def fold_in_all(known: FoldIn, histories: Ragged) -> tuple[np.ndarray, np.ndarray]:
+    """The same as `fold_in` for many users at once, on the host.
+
+    Args:
+        known: of `learn_fold_in`, for which every item counts.
+        histories: items of n users.
+
+    Returns:
+        ``<float32>[n, D]`` and ``<float32>[n, E]``.
+    """
+    had = _had(histories, len(known.items))
+    mean, weighed = _summed(had, known.items, known.scale)
+    constant = np.ones((len(mean), 1), np.float32)
+    return np.concatenate([mean, weighed, constant], axis=1) @ known.weights, weighed
 
 
 def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> FoldIn:
@@ -146,6 +161,11 @@ def _sums(had: sparse.csr_array, scale: np.ndarray) -> list[tuple[np.ndarray, np
     """Of either sum over a user's items the weight of each item, ``[I + 1]``, and of the user, ``[n]``."""
     length = np.maximum(had.sum(axis=1), 1).astype(np.float32)
     return [(np.ones_like(scale), 1 / length), (scale, 1 / np.sqrt(length))]
+
+
+def _summed(had: sparse.csr_array, items: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
+    """Both sums over the vectors of a user's items, ``<float32>[n, E]`` each."""
+    return [(had @ (weight[:, None] * items)) * norm[:, None] for weight, norm in _sums(had, scale)]
 
 
 def _solved(sums: list[np.ndarray], users: np.ndarray, had: sparse.csr_array) -> np.ndarray:

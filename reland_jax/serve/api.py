@@ -36,9 +36,9 @@ from reland_jax.variants import find_variant
 class Reland(Model):
     """A recommender: one backbone with one variant, trained with one seed.
 
-    Lists are made from the newest history that needs no training: all interactions of the data, held-out ones
-    too, for sequential and linear backbones, and trained vectors for the others. The model itself is the
-    measured one, trained on the training part of the split, unless it is refitted.
+    Lists are made from the newest history: all interactions of the data, held-out ones too. A collaborative
+    backbone takes the vectors that it has trained where the validation is better with them. The model itself
+    is the measured one, trained on the training part of the split, unless it is refitted.
     """
 
     def __init__(
@@ -79,7 +79,13 @@ class Reland(Model):
         return f"Reland({what}; {held.num_users:,} users, {held.num_items:,} items)"
 
     def fit(
-        self, interactions: Given = None, *, items: Given = None, users: Given = None, refit: bool = False
+        self,
+        interactions: Given = None,
+        *,
+        items: Given = None,
+        users: Given = None,
+        refit: bool = False,
+        by_histories: bool | None = None,
     ) -> Reland:
         """Trains; stages that are up to date in the workdir are reused.
 
@@ -92,6 +98,9 @@ class Reland(Model):
             refit: whether the model is trained once more, on all interactions, for as many epochs as the
                 measured one was best after: the model to ship. `evaluate` has the metrics of the measured
                 one. The workdir keeps both.
+            by_histories: whether a collaborative backbone reads its users by what they had, as it reads new
+                ones, held-out interactions and those after the training too; False takes the vectors that it
+                has trained. None reads histories where the validation is no worse for it, as `evaluate` says.
 
         Returns:
             Itself.
@@ -100,14 +109,16 @@ class Reland(Model):
             RelandError: bad data or settings.
         """
         if self._workdir is not None:
-            return self._fitted_in(self._workdir, (interactions, items, users), refit)
+            return self._fitted_in(self._workdir, (interactions, items, users), refit, by_histories)
         # What was read from it stays mapped into memory when the folder goes.
         with tempfile.TemporaryDirectory(prefix="reland-") as folder:
-            return self._fitted_in(Path(folder), (interactions, items, users), refit)
+            return self._fitted_in(Path(folder), (interactions, items, users), refit, by_histories)
 
-    def _fitted_in(self, workdir: Path, tables: tuple[Given, Given, Given], refit: bool) -> Reland:
+    def _fitted_in(
+        self, workdir: Path, tables: tuple[Given, Given, Given], refit: bool, by_histories: bool | None
+    ) -> Reland:
         config = with_data(self._config, workdir, *tables)
-        self._hold(fitted(config, self._variant, self._seed, workdir, refit))
+        self._hold(fitted(config, self._variant, self._seed, workdir, refit, by_histories))
         return self
 
     def save(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reland_jax import flow
 from reland_jax.artefacts import Artefact
-from reland_jax.bundle import Bundle
+from reland_jax.bundle import BY_HISTORIES, Bundle
 from reland_jax.config import Config
+from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
 from reland_jax.pool_store import register
 from reland_jax.retrieval import FoldIn, learn_matching
 from reland_jax.serve.changing import screened
+from reland_jax.serve.readers import Reader
 from reland_jax.stages import (
     ASSIGN,
     BUILD_POOL,
@@ -30,15 +33,25 @@ from reland_jax.stages import (
     trained_params,
     training,
 )
-from reland_jax.storage import BuiltPool
-from reland_jax.types import RelandError
+from reland_jax.storage import BuiltPool, Trained
+from reland_jax.train import Evaluator
+from reland_jax.types import NDCG, RelandError
 from reland_jax.variants import find_variant
 
 REFIT = "refit"
 """Folder of the workdir that a refitted model is kept in, apart from the measured one."""
 
+_log = logging.getLogger(__name__)
 
-def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool = False) -> Bundle:
+
+def fitted(
+    config: Config,
+    variant: str,
+    seed: int,
+    workdir: Path,
+    refit: bool = False,
+    by_histories: bool | None = None,
+) -> Bundle:
     """Trains one variant with one seed, or reads back what is up to date in the workdir.
 
     Stages that the variant does not read are not run: `id` asks no LLM and encodes no text.
@@ -50,6 +63,8 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
         workdir: where artefacts live.
         refit: whether the model is trained once more, on everything, for as many epochs as the measured one
             was best after. Seed users, pool and texts stay.
+        by_histories: whether a collaborative backbone reads users by what they had, as new ones; None does if
+            the validation is no worse for it.
 
     Returns:
         The bundle; with a pool of a store without the users that it removed and the texts that it blocks.
@@ -76,22 +91,51 @@ def fitted(config: Config, variant: str, seed: int, workdir: Path, refit: bool =
         begun = flow.run(FLOW, config, workdir, until=SPLIT.name)
         made = flow.run(_flow_of(training(begun, variant, seed)), config, workdir, known=begun)
         stage = training(made, variant, seed)
-        measured = trained = made.make(stage)
-        whole = made
-        if refit:
-            whole = unsplit_run(made)
-            stage = training(whole, variant, seed, epochs=measured.summary.best_epoch)
+        measured = made.make(stage)
+    bundle = _by_histories(_bundle(made, stage, variant, measured), made, by_histories)
+    if refit:
+        whole = unsplit_run(made)
+        stage = training(whole, variant, seed, epochs=measured.summary.best_epoch)
+        with use_mesh(config.mesh):
             trained = whole.make(stage)
-    # Read back as one device has them: on a mesh their rows may be filled up.
-    trained = trained._replace(params=trained_params(whole, stage, recommender_of(whole, variant)))
-    pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
-    rationales = _found(made, rationale_stage(find_variant(variant), config))
-    metrics = {"valid": measured.summary.valid, "test": measured.summary.test}
-    bundle = Bundle(
-        config, variant, seed, made[LOAD], whole[SPLIT], _found(made, ITEMS), rationales, pool,
-        _found(made, ASSIGN), _matching(made), trained, metrics, whole.origin(stage), refitted=refit,
-    )  # fmt: skip
+        bundle = bundle._replace(
+            splits=whole[SPLIT], trained=_on_one_device(whole, stage, variant, trained),
+            origin=whole.origin(stage), refitted=True,
+        )  # fmt: skip
     return screened(bundle, Path(config.pool.path_to_read())) if stored else bundle
+
+
+def _bundle(made: Made, stage: Stage[Trained], variant: str, trained: Trained) -> Bundle:
+    """What a run has trained and measured."""
+    rationales = _found(made, rationale_stage(find_variant(variant), made.config))
+    pool = made[BUILD_POOL].pool if BUILD_POOL.name in made.artefacts else None
+    metrics = {"valid": trained.summary.valid, "test": trained.summary.test}
+    return Bundle(
+        made.config, variant, made.config.seeds_of_training[0], made[LOAD], made[SPLIT], _found(made, ITEMS),
+        rationales, pool, _found(made, ASSIGN), _matching(made),
+        _on_one_device(made, stage, variant, trained), metrics, made.origin(stage),
+    )  # fmt: skip
+
+
+def _on_one_device(made: Made, stage: Stage[Trained], variant: str, trained: Trained) -> Trained:
+    """With parameters as one device has them: on a mesh their rows may be filled up."""
+    return trained._replace(params=trained_params(made, stage, recommender_of(made, variant)))
+
+
+def _by_histories(bundle: Bundle, made: Made, wanted: bool | None) -> Bundle:
+    """With users read by their histories, if that is wanted, or if their validation is no worse for it."""
+    task = recommender_of(made, bundle.variant)
+    reader = Reader(bundle, made, task, bundle.trained.params)
+    if not reader.is_set:
+        return bundle
+    splits, config = bundle.splits, bundle.config.eval
+    ranks = Evaluator(task, splits, config).rank("valid", reader.folded(splits.train))
+    found = mean_metrics(per_user_metrics(ranks, config.cutoffs))
+    before = bundle.trained.summary.valid
+    chosen = found[NDCG] >= before[NDCG] if wanted is None else wanted
+    how = ("trained vectors, not by histories", "histories, not by trained vectors")[chosen]
+    _log.info("users are read by %s; %s: %.4f by histories, %.4f else", how, NDCG, found[NDCG], before[NDCG])
+    return bundle._replace(metrics={**bundle.metrics, BY_HISTORIES: found}, by_histories=chosen)
 
 
 def unsplit_run(made: Made) -> Made:

@@ -63,8 +63,8 @@ class ModelVectors(NamedTuple):
 class Model:
     """Lists, explanations and vectors of a bundle that is held.
 
-    Lists are made from the newest history that needs no training: all interactions of the data, held-out ones
-    too, for sequential and linear backbones, and trained vectors for the others.
+    Lists are made from the newest history: all interactions of the data, held-out ones too. A collaborative
+    backbone takes the vectors that it has trained where the validation is better with them.
     """
 
     _bundle: Bundle | None = None
@@ -210,7 +210,8 @@ class Model:
     def evaluate(self) -> dict[str, dict[str, float]]:
         """The metrics of the measured model, by part ("valid", "test"): full ranking of every held-out item.
 
-        A refitted model has none of its own: nothing was held out of its training.
+        Of a collaborative backbone also the validation part for users who are read by their histories
+        (`bundle.BY_HISTORIES`). A refitted model has none of its own: nothing was held out of its training.
         """
         return {part: dict(found) for part, found in self._fitted().metrics.items()}
 

@@ -22,7 +22,14 @@ from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
 from reland_jax.flow import Made
 from reland_jax.models import Ials, Recommender, SequentialRecommender, Tables, applied
 from reland_jax.models.scores import dot_product
-from reland_jax.retrieval import FoldIn, learn_fold_in, most_voted, profile_weights, profiles
+from reland_jax.retrieval import (
+    FoldIn,
+    fold_in_all,
+    learn_fold_in,
+    most_voted,
+    profile_weights,
+    profiles,
+)
 from reland_jax.retrieval.cold import ProfileWeights
 from reland_jax.serve.listing import nothing, power_of_two
 from reland_jax.serve.predicting import Predictor
@@ -32,6 +39,8 @@ from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
 from reland_jax.train import ClosedForm, Task, history_encoder
 from reland_jax.train.closed_form import unit_rows
+from reland_jax.train.pairs import with_profiles
+from reland_jax.train.placement import distribute
 from reland_jax.types import Assignment, Ragged, RelandError, Splits
 from reland_jax.variants import find_variant
 
@@ -56,14 +65,31 @@ class Reader:
     def today(self) -> Vectors:
         """All users with all their interactions, held-out ones too, as far as that needs no training.
 
-        A collaborative backbone keeps the vectors that it has trained.
+        A collaborative backbone reads them as those of new users if the bundle says so (`by_histories`), and
+        else keeps the vectors that it has trained.
         """
         model, history = self.task.model, everything(self._bundle.splits)
         if isinstance(self.task, ClosedForm):
             return self._solved_after(history)
         if isinstance(model, SequentialRecommender):
             return self._encoded_after(model, history)
-        return self.measured()
+        return self.folded(history) if self._bundle.by_histories else self.measured()
+
+    def folded(self, histories: Ragged) -> Vectors:
+        """All users of a collaborative backbone as new ones are read, by their histories.
+
+        Users without any keep the vectors of `measured`.
+
+        Args:
+            histories: items of every user.
+        """
+        assert isinstance(self.task, Task)
+        vectors, tables = self.measured(), self.task.tables
+        if self.task.model.reads_kernel:
+            tables = distribute(with_profiles(tables, histories))
+        found = _users(self.task.model, self.params, tables, *fold_in_all(self._folding, histories))
+        known = jnp.asarray(histories.lengths() > 0)[:, None]
+        return vectors._replace(users=jnp.where(known, found, vectors.users[: len(found)]))
 
     def predictor(self, today: Vectors) -> Predictor:
         """What answers batches of users and histories.
@@ -84,8 +110,7 @@ class Reader:
         bundle, rationales = self._bundle, self._rationales
         if isinstance(self.task.model, Ials) and rationales is not None:
             rationales = unit_rows(rationales)
-        is_set = not (isinstance(self.task, ClosedForm) or self._is_sequential)
-        folding = self._folding() if is_set else None
+        folding = self._folding if self.is_set else None
         texts = self.task.tables.item_text if getattr(self.task.model, "reads_kernel", False) else None  # type: ignore[union-attr]
         arrays = rationales, texts, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
@@ -136,6 +161,11 @@ class Reader:
         return self.task.vectors(self.params, "test")
 
     @property
+    def is_set(self) -> bool:
+        """Whether the backbone is a collaborative one, which has trained a vector for every user."""
+        return not (isinstance(self.task, ClosedForm) or self._is_sequential)
+
+    @property
     def _is_sequential(self) -> bool:
         return isinstance(self.task.model, SequentialRecommender)
 
@@ -154,6 +184,7 @@ class Reader:
         made = self._made.instead(SPLIT, Splits(history, none, none, splits.num_items, splits.protocol))
         return recommender_of(made, self._bundle.variant).vectors(self.params, "test")
 
+    @cached_property
     def _folding(self) -> FoldIn:
         """How a user's embedding is made of items."""
         assert isinstance(self.task, Task)
@@ -197,6 +228,11 @@ def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
 @partial(jax.jit, static_argnums=0)
 def _parts(model: Recommender, params: Any, tables: Tables[jax.Array]) -> Any:
     return applied(model, params, tables, method="parts")
+
+
+@partial(jax.jit, static_argnums=0)
+def _users(model: Recommender, params: Any, tables: Tables[jax.Array], own: Any, around: Any) -> jax.Array:
+    return applied(model, params, tables, own, around, method="users_after")
 
 
 def check_vectors(reader: Reader) -> None:

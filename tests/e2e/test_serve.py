@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from reland_jax import Reland, RelandError
-from reland_jax.bundle import read_manifest
+from reland_jax.bundle import BY_HISTORIES, read_manifest
 from reland_jax.config import Config
 from reland_jax.storage import load_trained
 from tests.e2e.conftest import Finished, merged
@@ -161,3 +161,21 @@ def test_new_items_and_newer_histories_without_training(
     told = again.recommend(["a", "b"], 5).drop_columns("score")
     asked = again.recommend_from_history({"a": [items[0], "new"], "b": [items[2]]}, 5).drop_columns("score")
     assert told == asked and len(told) == 10
+
+
+@pytest.mark.slow
+def test_users_of_sets_are_read_by_histories_where_the_validation_is_no_worse(tmp_path: Path) -> None:
+    """Then an old user and a new one with its history get the same list."""
+    settings = {"train.max_epochs": 2}
+    model = Reland("demo", backbone="neumf", variant="id", workdir=tmp_path / "work", settings=settings).fit()
+    found, trained = model.evaluate()[BY_HISTORIES], model.evaluate()["valid"]
+    assert model._fitted().by_histories == (found["ndcg@10"] >= trained["ndcg@10"])
+    read = Reland("demo", backbone="neumf", variant="id", workdir=tmp_path / "work", settings=settings)
+    read.fit(by_histories=True).save(tmp_path / "bundle")
+    read = Reland.load(tmp_path / "bundle")
+    everything, ids = read._everything, np.array(["", *read.item_ids])
+    histories = {user: ids[everything.row(row)].tolist() for row, user in enumerate(read.user_ids[:50])}
+    old, new = read.recommend(list(histories)).to_pandas(), read.recommend_from_history(histories).to_pandas()
+    assert (old.item == new.item).mean() > 0.99
+    measured = np.asarray(read._reader.measured().users)
+    assert np.abs(measured[:50] - read.vectors().users[:50]).max() > 1e-3

@@ -127,6 +127,22 @@ def test_a_set_is_folded_in_by_its_items(reader: Callable, backbone: str, varian
 
 
 @pytest.mark.parametrize(("backbone", "variant"), SETS)
+def test_all_users_can_be_read_as_new_ones(reader: Callable, backbone: str, variant: str) -> None:
+    """By all interactions, and without any by the trained vector."""
+    bundle, read = reader(backbone, variant)
+    read = Reader(bundle._replace(by_histories=True), made_of(bundle), read.task, bundle.trained.params)
+    own = None if bundle.assignment is None else Matched(*bundle.assignment)
+    rows = in_rows(everything(REPEATS), Batch(0, 4, 4), 8)
+    expected, today = users_of(*programs_of(read), rows, own), np.asarray(read.today().users)
+    np.testing.assert_allclose(today, np.asarray(expected), rtol=1e-4, atol=1e-5)
+    some = read.folded(ragged([[1, 2], [], [3], []]))
+    measured = np.asarray(read.measured().users)
+    assert np.isfinite(np.asarray(some.users)).all()
+    np.testing.assert_array_equal(np.asarray(some.users)[[1, 3]], measured[[1, 3]])
+    assert np.abs(np.asarray(some.users)[[0, 2]] - measured[[0, 2]]).max(axis=1).min() > 1e-3
+
+
+@pytest.mark.parametrize(("backbone", "variant"), SETS)
 def test_all_but_the_embedding_of_a_user_is_exact(reader: Callable, backbone: str, variant: str) -> None:
     """Repeated items too, which are two edges of a graph."""
     bundle, read = reader(backbone, variant)
