@@ -10,7 +10,8 @@ items change places whose wanted scores differ by no more than the rounding of a
 "different".
 
 The API and the command are asked for lists as measured. A server and exported functions know every user
-as of today; they are given the bundle of the day before the test part, and must give the same lists.
+as of today, by trained vectors where there are some; they are given the bundle of the day before the test
+part, and must give the same lists.
 `lines.jsonl` in the workdir has what was found; what is there is not done again.
 """
 
@@ -130,7 +131,7 @@ def as_served(config: Config) -> Config:
 
 def subject_of(config: Config, variant: str, workdir: Path, folder: Path) -> Subject:
     """Trains, or reads back what is there, and saves both bundles."""
-    model = Reland(config, variant=variant, workdir=workdir).fit()
+    model = Reland(config, variant=variant, workdir=workdir).fit(by_histories=False)
     model.save(folder / variant)
     bundle = model._with_params()
     nothing = Ragged(np.zeros_like(bundle.splits.test.indptr), bundle.splits.test.items[:0])

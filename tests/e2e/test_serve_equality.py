@@ -73,7 +73,7 @@ def test_a_new_user_with_the_history_of_an_old_one(
     What is folded in, and a user who is matched to other seed users, gets a list that is like it.
     """
     done = finished(backbone)
-    model = Reland(done.config, variant=variant, workdir=done.workdir).fit()
+    model = Reland(done.config, variant=variant, workdir=done.workdir).fit(by_histories=False)
     bundle = model._fitted()
     history = {
         user: [model.item_ids[item - 1] for item in model._everything.row(row).tolist()]
