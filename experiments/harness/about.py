@@ -37,7 +37,12 @@ def command(words: list[str]) -> str:
         hidden = after == _NAMES or word.startswith(f"{_NAMES}=")
         shown.append((f"{_NAMES}=..." if "=" in word else "...") if hidden else word)
         after = word
-    return shlex.join(shown)
+    return " ".join(map(_quoted, shown))
+
+
+def _quoted(word: str) -> str:
+    """As a person would write it: in double quotes where there are single ones within."""
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
 
 
 def commit() -> str:

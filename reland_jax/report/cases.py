@@ -108,7 +108,9 @@ class Labels:
         """Finds the column with the titles, if there is one."""
         self.ids = interactions.ids.items
         titles = list(text_columns(interactions.item_features, TITLE_FIELDS).values())
-        self.titles = titles[0] if titles else as_strings([""] * len(self.ids))
+        # Where tags stood there are several spaces.
+        tidy = [" ".join(title.split()) for title in titles[0].tolist()] if titles else [""] * len(self.ids)
+        self.titles = as_strings(tidy)
 
     def all(self, items: Sequence[int] | np.ndarray) -> list[ItemLabel]:
         """The labels of some items, in their order."""

@@ -39,7 +39,7 @@ _VARIANT_STYLES = {
     F_ITEM.name: (_ORANGE, "--", "^"),
     RELAND.name: (_BLUE, "-", "o"),
 }
-_STYLE = "background: var(--paper, #ffffff)"
+_STYLE = "background: var(--paper, #ffffff); max-width: 100%; height: auto"
 _PIXELS = 576
 """Width where nothing else says one, as in a notebook."""
 _NAMESPACE = "http://www.w3.org/2000/svg"

@@ -103,12 +103,13 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
     process = _Process(config, server, grace)
     server.watcher.when_ready = _leave_to_stay
     try:
-        process.run()
+        socket = config.bind_socket()  # before the programs are compiled
     except SystemExit:  # uvicorn's word for a port that it cannot have, which it logs
         raise RelandError(
             f"--port={address.port}: another program has this port, or {address.host} is no address of this "
             "machine; choose another one"
         ) from None
+    process.run([socket])
 
 
 def _leave_to_stay() -> None:

@@ -116,10 +116,19 @@ def full_ranking(vectors: Vectors, seen: Ragged, masks: bool, num_items: int) ->
         scores[:, 0] = -np.inf
         for place, row in enumerate(rows if masks else ()):
             scores[place, seen.row(row)] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+        order = first_of(scores)
         best = np.take_along_axis(scores, order, 1)
         found.append(Lists(np.where(np.isneginf(best), 0, order).astype(np.int32), best))
     return Lists(*(np.concatenate(each)[: seen.num_rows] for each in zip(*found, strict=True)))
+
+
+def first_of(scores: np.ndarray) -> np.ndarray:
+    """The first K columns of ``argsort(-scores, kind="stable")``, of which the others are not sorted."""
+    least = -np.partition(-scores, K - 1, axis=1)[:, K - 1 : K]
+    row, column = np.nonzero(scores >= least)
+    order = np.lexsort((column, -scores[row, column], row))
+    begin = np.searchsorted(row, np.arange(len(scores)))
+    return column[order[begin[:, None] + np.arange(K)]]
 
 
 def as_served(config: Config) -> Config:

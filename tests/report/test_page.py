@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reland_jax.report import Case, ReportContent, page, write_report
 from reland_jax.results import RunResults
+from tests.looks import SIZES, faults_of
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -240,3 +242,12 @@ def test_texts_are_shown_as_they_are_and_turn_nothing(sample: ReportContent, wit
     assert not set(shown) & set("\u202e\u2069\0\x1b\u2028\ud800")
     assert shown.count("\ufffdevil\ufffd") >= 3 and "می\u200cخواهم" in shown
     shown.encode("utf-8")
+
+
+@pytest.mark.slow
+@SIZES
+def test_it_can_be_read_on_every_screen(
+    browser: Any, html: str, tmp_path: Path, width: int, scheme: str
+) -> None:
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    assert not faults_of(browser, tmp_path / "report.html", width, scheme)

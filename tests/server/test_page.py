@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,10 @@ from typing import Any
 import pytest
 
 from reland_jax.serve import Reland
+from tests.looks import SIZES, faults
 from tests.server.process import Process, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.optional("starlette", requirements="serve")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium by Playwright: its own, or that of the system."""
-    reason = "needs Playwright and Chromium: pip install playwright; playwright install chromium"
-    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
-    with playwright.sync_playwright() as started:
-        try:
-            found = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        except playwright.Error:
-            pytest.skip(reason)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +82,8 @@ def test_the_description_is_readable(page: Any, server: Process) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_the_window(
+@SIZES
+def test_it_can_be_read_on_every_screen(
     browser: Any, server: Process, width: int, scheme: str, tmp_path: Path
 ) -> None:
     """RELAND_SCREENSHOTS names a folder where the pages are kept to be looked at."""
@@ -110,7 +95,7 @@ def test_nothing_is_wider_than_the_window(
     page.wait_for_selector("[data-model=reland] .list li")
     page.locator("[data-model=reland] summary").first.click()
     page.screenshot(path=folder / f"page-{width}-{scheme}.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not faults(page)
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, back[4:-1].split(","))) < 200) == (scheme == "dark")
     context.close()

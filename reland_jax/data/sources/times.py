@@ -190,7 +190,8 @@ def _first_fault(column: Column, trimmed: Any) -> RelandError:
         )
         if is_number(text) or (zone and row):
             what = f"not written as the times before it are, such as {texts[0]!r}"
-        return RelandError(f"{column.place(row)}: {column.name!r} is {text!r}, which is {what}; {_OTHER}")
+        do = f"correct or remove this row, {_OTHER}" if row else _OTHER
+        return RelandError(f"{column.place(row)}: {column.name!r} is {text!r}, which is {what}; {do}")
     return RelandError(f"{column.place(0)}: column {column.name!r} cannot be read as times; {_OTHER}")
 
 

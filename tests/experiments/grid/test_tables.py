@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from experiments.grid.summary import GridSummary
 from reland_jax.report.tables import MISSING, Table
 from reland_jax.variants import ABLATIONS, VARIANTS
 from tests.experiments.grid.test_summary import make_group, summed
+from tests.looks import SIZES, faults_of
 from tests.report.conftest import HOSTILE
 from tests.report.test_page import _Page
 
@@ -160,3 +162,12 @@ def test_a_page_draws_the_gains_and_the_scores_of_every_data_set(whole: GridSumm
     assert html.count("<svg") == 2 * len(whole.datasets) and html.index("<svg") < html.index("<table")
     for text in ("SASRec reland&gt;id", "NeuMF reland&gt;f_item", "test NDCG@10"):
         assert text in html, text
+
+
+@pytest.mark.slow
+@SIZES
+def test_the_page_can_be_read_on_every_screen(
+    browser: Any, whole: GridSummary, tmp_path: Path, width: int, scheme: str
+) -> None:
+    tables.write_grid(tmp_path, whole)
+    assert not faults_of(browser, tmp_path / "table2.html", width, scheme)

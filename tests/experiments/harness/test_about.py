@@ -16,6 +16,8 @@ from reland_jax.config import Config
 def test_a_command_is_told_without_the_names_of_people() -> None:
     words = ["/usr/bin/python3", "-m", "experiments.run", "--workdir=a b", "--config.pool.names=('Ada',)"]
     assert command(words) == "python -m experiments.run '--workdir=a b' --config.pool.names=..."
+    chosen = command(["python", "-m", "experiments.run", "--config.variants=('id',)", "--why=it's $5"])
+    assert chosen == """python -m experiments.run "--config.variants=('id',)" '--why=it'"'"'s $5'"""
     assert "Ada" not in command([*words[:4], "--config.pool.names", "Ada"])
     assert command(["jupyter", "lab"]) == command(["python", "-m", "pytest"]) == ""
 
