@@ -340,10 +340,18 @@ def _kept(asked: Asked, name: str, pattern: str) -> tuple[list[dict[str, Any]], 
 
 def cost(results: Results) -> Part:
     """What an LLM is asked."""
+    from experiments.analysis.asking import would_ask
     from experiments.analysis.cost import cost as ledger_of
 
-    names = [Path(name).name for name in results.asked.datasets]
-    return ledger_of(names, results.counts(), results.pools(), results.asked.seconds)
+    asked = results.asked
+    if not asked.finished_only:
+        for dataset in asked.datasets:
+            path = asked.workdir / "cost" / f"{Path(dataset).name}.json"
+            write_json(path, would_ask(preset(dataset, OF_FIGURES[1])))
+    kept, _ = _kept(asked, "cost", "cost_*.json")
+    names = [Path(name).name for name in asked.datasets]
+    told = {plain["dataset"]: plain["asked"] for plain in kept}
+    return ledger_of(names, results.counts(), results.pools(), asked.seconds, told)
 
 
 PARTS: Mapping[str, Callable[[Results], Part]] = {

@@ -26,7 +26,7 @@ from reland_jax.types import RelandError
 
 SEQUENTIAL = ("gru4rec", "sasrec", "duorec", "ease_recency")
 
-DOMAINS = {"ml-1m": "movies", "lastfm": "music"}
+DOMAINS = {"ml-1m": "movies", "ml-1m-full": "movies", "lastfm": "music"}
 """How prompts speak of items; "products" elsewhere."""
 
 LARGE_BATCHES = {"train.batch_size": 4096, "train.learning_rate": 1e-2, "train.max_epochs": 100}

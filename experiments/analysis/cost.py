@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from experiments.analysis.asking import ANSWER_TOKENS
 from experiments.analysis.findings import Finding, Part, judged, not_testable
 from experiments.grid.scores import GroupPool
-from reland_jax.report.paper import SECONDS_PER_INFERENCE, TABLE_1, TABLE_3, DataFigures
+from reland_jax.report.paper import SECONDS_PER_INFERENCE, TABLE_1, TABLE_3, DataFigures, paper_name
 from reland_jax.report.tables import MISSING, Table
 
 TITLE = "Cost: what an LLM is asked"
@@ -31,7 +32,9 @@ class Row(NamedTuple):
     tokens: int | None
 
 
-def ledger(data: DataFigures, pool: GroupPool | None) -> list[Row]:
+def ledger(
+    data: DataFigures, pool: GroupPool | None, asked: Mapping[str, Mapping[str, int]] | None = None
+) -> list[Row]:
     """What KAR, SLIM and ReLand ask.
 
     The paper counts SLIM once per interaction, a rationale for each prefix of a history. One set of texts for
@@ -40,9 +43,15 @@ def ledger(data: DataFigures, pool: GroupPool | None) -> list[Row]:
     Args:
         data: counts of the data set.
         pool: of `reland`; None where there is none.
+        asked: method -> "prompts" and "tokens" of one set of texts, see `asking.would_ask`; without it every
+            user and item is one inference.
     """
     everything = data.users + data.items
-    rows = [Row("kar", everything, everything, None), Row("slim", data.interactions, data.users, None)]
+    counted = {"kar": (everything, everything), "slim": (data.interactions, data.users)}
+    rows = []
+    for method, (as_paper, as_run) in counted.items():
+        one = (asked or {}).get(method, {})
+        rows.append(Row(method, as_paper, one.get("prompts", as_run), one.get("tokens")))
     if pool is None or not pool.llm_inferences:
         return [*rows, Row("reland", round(0.1 * data.users), None, None)]
     tokens = pool.prompt_tokens + pool.response_tokens if pool.tokens_known else None
@@ -54,6 +63,7 @@ def cost(
     counts: Mapping[str, DataFigures],
     pools: Mapping[str, GroupPool],
     seconds: float | None = None,
+    asked: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
 ) -> Part:
     """The ledger with its claim.
 
@@ -62,15 +72,17 @@ def cost(
         counts: of data sets at hand; of others the paper's Table 1 is taken.
         pools: of `reland`, by data set.
         seconds: measured per inference; None where nothing was measured.
+        asked: data set -> what KAR and SLIM would ask, see `ledger`.
     """
-    known = {**TABLE_1, **counts}
+    known = {name: TABLE_1[paper] for name in datasets if (paper := paper_name(name)) in TABLE_1}
+    known |= dict(counts)
     findings: list[Finding] = []
     tables = []
     for name in datasets:
         if name not in known:
             findings.append(not_testable(_LESS, name, "its users and items are not counted here"))
             continue
-        rows = ledger(known[name], pools.get(name))
+        rows = ledger(known[name], pools.get(name), (asked or {}).get(name))
         findings.append(_finding(name, rows))
         tables.append(_table(name, rows, seconds))
     return Part("cost", TITLE, findings, _words(seconds), tables)
@@ -80,7 +92,8 @@ def _words(seconds: float | None) -> list[str]:
     given = "none was given (--seconds_per_inference)" if seconds is None else f"{seconds:g} s"
     return [
         f"Hours are those of one request after the other, at the paper's {SECONDS_PER_INFERENCE} s and at a "
-        f"measured rate: {given}."
+        f"measured rate: {given}. As run, equal prompts share an answer. Tokens of KAR and SLIM are estimated "
+        f"from their prompts, and {ANSWER_TOKENS} for each answer; those of ReLand are of its pool."
     ]
 
 
@@ -101,7 +114,7 @@ def _finding(name: str, rows: Sequence[Row]) -> Finding:
 def _table(name: str, rows: Sequence[Row], seconds: float | None) -> Table:
     cells = []
     for row in rows:
-        theirs = TABLE_3.get((name, row.method))
+        theirs = TABLE_3.get((paper_name(name), row.method))
         cells.append((
             row.method, f"{theirs.inferences:,}" if theirs else MISSING, f"{row.as_paper:,}",
             _whole(row.as_run), _whole(row.tokens), f"{theirs.hours:g}" if theirs else MISSING,

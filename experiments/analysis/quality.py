@@ -12,7 +12,7 @@ from experiments.grid.summary import GridSummary, JudgedGroup, summarise_grid, s
 from experiments.grid.tables import dataset_tables, dataset_words
 from reland_jax.config import BACKBONES
 from reland_jax.eval.significance import is_gain
-from reland_jax.report.paper import NOTES, TABLE_2
+from reland_jax.report.paper import NOTES, TABLE_2, paper_name
 from reland_jax.types import COMPARED
 from reland_jax.variants import EXPECTED, F_ITEM, ID, RELAND, Pair
 
@@ -129,7 +129,7 @@ def _fair(grid: GridSummary, dataset: str) -> Finding:
     told = f"id is at or above the paper's NDCG@10 with {one.id_at_or_above_paper} of {one.id_with_paper}"
     if note := NOTES.get(dataset, ""):
         return not_testable(claim, dataset, note, told)
-    absent = sum(key[0] == dataset and key[2] == ID.name for key in TABLE_2) - one.id_with_paper
+    absent = sum(key[0] == paper_name(dataset) and key[2] == ID.name for key in TABLE_2) - one.id_with_paper
     holds = one.id_at_or_above_paper == one.id_with_paper
     return judged(claim, dataset, told, holds, f"{absent} of the paper's backbones are not here")
 

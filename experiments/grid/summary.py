@@ -19,7 +19,7 @@ from reland_jax.config import Config
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison, stars
 from reland_jax.overview import Figures, Level, levels_of, mean_or_none, relative
 from reland_jax.presets import row_name
-from reland_jax.report import TABLE_2
+from reland_jax.report.paper import TABLE_2, paper_name
 from reland_jax.results import PerSeed
 from reland_jax.types import COMPARED, NDCG, PARTS
 from reland_jax.variants import ABLATIONS, EXPECTED, F_ITEM, ID, PAIRS, RELAND, VARIANTS, Pair
@@ -200,7 +200,8 @@ def summarise_group(group: Group) -> GroupSummary:
     """
     config, runs = group.config, group.runs
     dataset, backbone = os.path.basename(config.data.name.rstrip("/")), row_name(config)
-    paper = {name: TABLE_2[key] for name in VARIANTS if (key := (dataset, backbone, name)) in TABLE_2}
+    of_paper = paper_name(dataset)
+    paper = {name: TABLE_2[key] for name in VARIANTS if (key := (of_paper, backbone, name)) in TABLE_2}
     present = set(config.variants)
     return GroupSummary(
         dataset=dataset,

@@ -18,6 +18,17 @@ BACKBONE_NAMES = {
 }
 """Backbones of the paper, collaborative filtering first, as they are written out for people."""
 
+SAME_DATA = {"ml-1m-full": "ml-1m"}
+"""Names of copies of the paper's data sets -> how the tables below call them.
+
+MovieLens-1M with all its ratings is what the paper used; "ml-1m" may be a copy that lacks some."""
+
+
+def paper_name(dataset: str) -> str:
+    """The name under which the tables below have a data set."""
+    return SAME_DATA.get(dataset, dataset)
+
+
 # (data set, metric) -> id, f_item, reland of each backbone, in the order of BACKBONE_NAMES.
 _ROWS = {
     ("amazon-sports", NDCG): (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reland_jax.report.paper import NOTES, TABLE_2
+from reland_jax.report.paper import NOTES, TABLE_2, paper_name
 from reland_jax.results import RunResults, VariantResults
 from reland_jax.types import COMPARED, MRR, NDCG
 from reland_jax.variants import BY_NAME, ID, Pair
@@ -137,7 +137,7 @@ def against_paper(results: RunResults) -> Table | None:
     """Ours, the paper's Table 2 and the difference; None where the paper has no such cell."""
     rows = []
     for name, one in in_order(results).items():
-        paper = TABLE_2.get((results.dataset, results.backbone, name))
+        paper = TABLE_2.get((paper_name(results.dataset), results.backbone, name))
         if paper is None:
             continue
         cells = []
