@@ -8,14 +8,15 @@ r"""The paper's evidence by one command: its tables, figures and claims, each wi
 Parts are those of PARTS, each made of a command that exists: table2 by `experiments.table2`, figure6 by
 `experiments.seed_count`. What is finished is read back, so the same command continues after a stop. With
 --finished_only nothing is trained: Table 2, its pooled tests and the verdicts come from the scores in
---cells, and Figure 6 from the files seed_count_*.json in --curves, in a minute and without the data. Writes
-DIR/paper.json and DIR/paper.html. docs/paper.md has the plan of comparisons and the rules of the verdicts.
+--cells, and all else from --curves (seed_count_*.json for Figure 6, curves_*.json for Figure 7, cost_*.json,
+and arms/GRID/cells for Table 3 and Figure 5), in a minute and without the data. Writes DIR/paper.json and
+DIR/paper.html. docs/paper.md has the plan of comparisons and the rules of the verdicts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,7 +59,8 @@ class Asked(NamedTuple):
         own_pools: the same of texts of all users, for the baselines that ask about everyone.
         changes: "section.key=value", for every training.
         cells: folder of the scores of finished cells.
-        curves: folder of results of `experiments.seed_count`; None for those in `workdir` alone.
+        curves: folder of kept results of the figures, of the ledger and of arms; None for those in `workdir`
+            alone.
         finished_only: train nothing.
         seconds: measured for an inference; None where nothing was measured.
         figure_backbones: of Table 3 and Figures 5 to 7; () for those of the paper.
@@ -198,7 +200,9 @@ def _arms(results: Results, name: str, title: str, arms: Sequence[Arm], backbone
     for grid in dict.fromkeys(arm.grid for arm in arms):
         if not asked.finished_only and grid not in idle:
             _train(asked, [arm for arm in arms if arm.grid == grid], backbones, asked.workdir / "arms")
-        found[grid] = kept_groups(asked.workdir / "arms" / grid / "cells", asked.datasets)
+        places = [asked.workdir, *([asked.curves] if asked.curves else [])]
+        every = (kept_groups(place / "arms" / grid / "cells", asked.datasets) for place in places)
+        found[grid] = next(filter(None, every), [])
     return arms_part(name, title, arms, found, idle)
 
 
@@ -289,15 +293,37 @@ def _kept_curves(asked: Asked, name: str) -> list[dict[str, Any]]:
 def figure7(results: Results) -> Part:
     """Validation by epoch."""
     from experiments.analysis.curves import as_plain, curves_part, trained_curves
+    from experiments.analysis.quality import barred
 
     for key, folder in _trained_folders(results).items():
         if found := trained_curves(folder / "train" / key[1]):
             name = Path(key[0]).name
-            write_json(
-                results.asked.workdir / "figure7" / f"{name}_{key[1]}.json", as_plain(name, key[1], found)
-            )
+            pool = results.pools().get(name)
+            plain = as_plain(name, key[1], found, barred({pool.provider if pool else ""}))
+            write_json(results.asked.workdir / "figure7" / f"{name}_{key[1]}.json", plain)
     kept, missing = _kept(results.asked, "figure7", "curves_*.json")
-    return curves_part(kept, missing)
+    kept += _best_epochs(results, {(plain["dataset"], plain["backbone"]) for plain in kept})
+    had = {plain["dataset"] for plain in kept}
+    return curves_part(kept, {name: why for name, why in missing.items() if name not in had})
+
+
+def _best_epochs(results: Results, known: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
+    """What kept cells tell of trainings whose curves are not kept."""
+    from experiments.analysis.curves import as_plain, ends_of
+    from experiments.analysis.kept import kept_groups
+    from experiments.analysis.quality import barred
+
+    asked = results.asked
+    keys = {
+        (Path(group.config.data.name).name, group.config.model.backbone): group
+        for group in kept_groups(results.cells, asked.datasets)
+    }
+    chosen = asked.figure_backbones or OF_FIGURES
+    return [
+        as_plain(*key, ends_of(group.runs), barred({group.pool.provider}))
+        for key, group in keys.items()
+        if key not in known and key[1] in chosen
+    ]
 
 
 def figure8(results: Results) -> Part:
@@ -406,7 +432,7 @@ def define_flags() -> None:
     flags.DEFINE_list("own_pools", [], "DATASET=PATH: texts of all users, for KAR and SLIM.")
     flags.DEFINE_multi_string("set", [], "section.key=value, for every training; can be repeated.")
     define_path("cells", "", "Folder of the scores of finished cells; WORKDIR/cells if not given.")
-    define_path("curves", "", "Folder of kept results of experiments.seed_count, seed_count_*.json.")
+    define_path("curves", "", "Folder of kept results: seed_count_*.json, curves_*.json, cost_*.json, arms.")
     flags.DEFINE_list("figure_backbones", [], "Backbones of Table 3 and Figures 5 to 7; the paper's if none.")
     flags.DEFINE_bool("finished_only", False, "Train nothing: the page of what is kept.")
     flags.DEFINE_float("seconds_per_inference", None, "Measured for an inference of the LLM.", lower_bound=0)

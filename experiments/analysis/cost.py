@@ -92,8 +92,8 @@ def _words(seconds: float | None) -> list[str]:
     given = "none was given (--seconds_per_inference)" if seconds is None else f"{seconds:g} s"
     return [
         f"Hours are those of one request after the other, at the paper's {SECONDS_PER_INFERENCE} s and at a "
-        f"measured rate: {given}. As run, equal prompts share an answer. Tokens of KAR and SLIM are estimated "
-        f"from their prompts, and {ANSWER_TOKENS} for each answer; those of ReLand are of its pool."
+        f"measured rate: {given}. As run, equal prompts share an answer. Tokens of KAR and SLIM are "
+        f"estimated from their prompts, and {ANSWER_TOKENS} for each answer; those of ReLand are of its pool."
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.analysis.findings import Finding, Part, judged, not_testable
+from experiments.grid.scores import Scores
 from reland_jax.report.plots import Band, curve_bands
 from reland_jax.report.tables import MISSING, Table
 from reland_jax.types import NDCG
@@ -57,13 +58,25 @@ def trained_curves(folder: Path) -> dict[str, dict[int, Curve]]:
     return found
 
 
-def as_plain(dataset: str, backbone: str, curves: Curves) -> dict[str, Any]:
-    """What is kept of the curves of a backbone."""
+def ends_of(runs: Mapping[str, Mapping[int, Scores]]) -> dict[str, dict[int, Curve]]:
+    """Curves of kept cells, of which only the best epoch is known."""
+    return {
+        variant: {
+            seed: Curve([one.summary.best_epoch], [one.summary.valid[NDCG]], one.summary.seconds_per_epoch)
+            for seed, one in seeds.items()
+        }
+        for variant, seeds in runs.items()
+        if seeds
+    }
+
+
+def as_plain(dataset: str, backbone: str, curves: Curves, barred: str = "") -> dict[str, Any]:
+    """What is kept of the curves of a backbone; `barred` says why they tell nothing about an LLM."""
     plain = {
         variant: {str(seed): one._asdict() for seed, one in seeds.items()}
         for variant, seeds in curves.items()
     }
-    return {"curves": plain, "dataset": dataset, "backbone": backbone}
+    return {"curves": plain, "dataset": dataset, "backbone": backbone, "barred": barred}
 
 
 def from_plain(plain: Mapping[str, Any]) -> dict[str, dict[int, Curve]]:
@@ -104,11 +117,12 @@ def curves_part(kept: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -
     tables, drawings = [], []
     for place, plain in enumerate(kept):
         about, found = f"{plain['dataset']}, {plain['backbone']}", from_plain(plain)
-        findings += _findings(about, found)
+        findings += _findings(about, found, plain.get("barred", ""))
         tables.append(_table(about, found))
-        bands = {variant: band(seeds) for variant, seeds in found.items()}
-        caption = f"{about}: mean and range over training seeds, of the epochs that all seeds reached."
-        drawings.append((curve_bands(bands, f"bands-{place}"), caption))
+        if _is_whole(found):
+            bands = {variant: band(seeds) for variant, seeds in found.items()}
+            caption = f"{about}: mean and range over training seeds, of the epochs that all seeds reached."
+            drawings.append((curve_bands(bands, f"bands-{place}"), caption))
     claims = (_ABOVE, _STABLE, _ENDS, _LITTLE)
     findings += [not_testable(claim, name, why) for name, why in missing.items() for claim in claims]
     words = [
@@ -118,7 +132,12 @@ def curves_part(kept: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -
     return Part("figure7", TITLE, findings, words, tables, drawings)
 
 
-def _findings(about: str, curves: Curves) -> list[Finding]:
+def _is_whole(curves: Curves) -> bool:
+    """Whether more is known than best epochs."""
+    return all(len(one.epochs) > 1 for seeds in curves.values() for one in seeds.values())
+
+
+def _findings(about: str, curves: Curves, barred: str) -> list[Finding]:
     claims = (_ABOVE, _STABLE, _ENDS, _LITTLE)
     if not (ID.name in curves and RELAND.name in curves):
         return [not_testable(claim, about, "id or reland was not trained") for claim in claims]
@@ -129,13 +148,15 @@ def _findings(about: str, curves: Curves) -> list[Finding]:
         (_STABLE, *_stable(base, ours, seeds), "it is smaller with every training seed, or it is not"),
         (_ENDS, *_ends(base, ours, seeds), "its best epoch is above with every training seed, or it is not"),
     ]
-    few = f"{len(seeds)} training seed; at least {_FEWEST} are needed"
-    found = [
-        judged(claim, about, told, holds, why)
-        if len(seeds) >= _FEWEST
-        else not_testable(claim, about, few, told)
-        for claim, told, holds, why in judgements
-    ]
+    few = f"{len(seeds)} training seed; at least {_FEWEST} are needed" if len(seeds) < _FEWEST else ""
+    found = []
+    for claim, told, holds, why in judgements:
+        if claim != _ENDS and not _is_whole(curves):
+            found.append(not_testable(claim, about, "only the best epoch of each training is kept"))
+        elif barred or few:
+            found.append(not_testable(claim, about, barred or few, told))
+        else:
+            found.append(judged(claim, about, told, holds, why))
     ratio = _seconds(ours) / max(_seconds(base), 1e-12)
     told = f"{_seconds(ours):.2f} s against {_seconds(base):.2f} s, {ratio:.2f} times"
     why = f"at most {A_LITTLE:g} times the seconds, or more; of trainings on one machine, as it was loaded"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from experiments.analysis.findings import Finding, Part, judged, not_testable
 from experiments.grid.pooled import Pooled, pooled_tests
@@ -67,8 +67,11 @@ def _findings(grid: GridSummary, dataset: str) -> Iterator[Finding]:
 
 
 def _by_llm(groups: Sequence[JudgedGroup]) -> str:
-    """Why the rationales say nothing about an LLM; "" where they do."""
-    writers = {group.pool.provider for group in groups}
+    return barred({group.pool.provider for group in groups})
+
+
+def barred(writers: Set[str]) -> str:
+    """Why rationales of these providers say nothing about an LLM; "" where they do."""
     if writers & {""}:
         return "it is not known who wrote the rationales"
     return _BARRED if writers & {"heuristic"} else ""

@@ -14,10 +14,12 @@ from experiments.analysis.curves import (
     as_plain,
     band,
     curves_part,
+    ends_of,
     from_plain,
     stability,
     trained_curves,
 )
+from tests.experiments.grid.test_summary import make_group
 
 STEADY = [0.1, 0.2, 0.25, 0.27, 0.28, 0.29]
 ROUGH = [0.1, 0.15, 0.24, 0.2, 0.26, 0.22]
@@ -56,8 +58,21 @@ def test_verdicts_follow_their_rules() -> None:
     assert verdicts(two, slow)[3] == "does not hold"
     once_rough = {0: better[0], 1: curve([each + 0.02 for each in ROUGH[:-1]] + [0.1])}
     assert verdicts(two, once_rough)[1] == "does not hold"
+    barred = curves_part([as_plain("demo", "sasrec", {"id": two, "reland": better}, "no LLM")], {})
+    assert [one.verdict.value for one in barred.findings] == ["not testable here"] * 3 + ["holds"]
     part = curves_part([], {"beauty": "none is kept"})
     assert [one.why for one in part.findings] == ["none is kept"] * 4
+
+
+def test_of_kept_cells_only_the_ends_are_judged() -> None:
+    """Also a training without its validations tells where it ended and what an epoch took."""
+    group = make_group("sasrec", ("id", "reland"))
+    found = ends_of(group.runs)
+    one = group.runs["id"][0].summary
+    assert found["id"][0] == Curve([one.best_epoch], [one.valid["ndcg@10"]], one.seconds_per_epoch)
+    worse = {seed: each._replace(scores=[0.0]) for seed, each in found["id"].items()}
+    assert verdicts(worse, found["reland"])[:3] == ["not testable here"] * 2 + ["holds"]
+    assert verdicts(found["reland"], worse)[2] == "does not hold"
 
 
 def test_curves_are_read_of_finished_trainings(tmp_path: Path) -> None:
