@@ -71,7 +71,7 @@ def run(
         RelandError: bad data or settings.
     """
     from experiments.ranking.arms import encoded_log
-    from experiments.ranking.logs import read_log
+    from experiments.ranking.logs import check_classes, read_log
     from reland_jax.device import PROGRAMS, keep_programs
     from reland_jax.records import to_plain
 
@@ -81,7 +81,9 @@ def run(
             raise RelandError(f"--networks: {name!r}: {nearest_name(name, list(settings or NETWORKS))}")
     if job.keep_programs:
         keep_programs(workdir / PROGRAMS)
-    prepared = encoded_log(read_log(job.log), job.log)
+    log = read_log(job.log)
+    check_classes(log, job.ranker)
+    prepared = encoded_log(log, job.log)
     chosen = {
         name: _tuned(prepared, job, name, workdir) if settings is None else Chosen(settings[name], ())
         for name in networks

@@ -42,7 +42,7 @@ OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     },
     "kuairand-pure": {
         "log": {"longest": 20},
-        "ranker": {"dropout": 0.2},
+        "ranker": {"dropout": 0.2, "embedding_scale": 1e-4},
         "train": {"validations": 2, "patience": 3},
     },
     "ml-1m-full": {

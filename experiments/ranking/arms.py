@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.ranking.logs import Log, read_log
+from experiments.ranking.logs import Log, check_classes, read_log
 from experiments.ranking.texts import NONE, LogTexts, arms_of, make_texts
 from reland_jax import artefacts, events
 from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
@@ -81,9 +81,10 @@ def prepare(job: RankerJob, workdir: Path) -> Prepared:
     """Reads a log, refuses leaks, fits the encoding, and makes the texts that the arms need.
 
     Raises:
-        RelandError: see `read_log`, `events.refuse_leaks` and `make_texts`.
+        RelandError: see `read_log`, `check_classes`, `events.refuse_leaks` and `make_texts`.
     """
     log = read_log(job.log)
+    check_classes(log, job.ranker)
     texts = NONE if set(job.arms) == {"id"} else make_texts(log, job.texts, workdir / "texts")
     return encoded_log(log, job.log, texts)
 

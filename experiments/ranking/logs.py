@@ -18,7 +18,7 @@ from reland_jax.events import Events, Feature, Multi, Schema
 from reland_jax.events.domains import TEST, TRAIN, VALID, Drawing, from_domains
 from reland_jax.fields import nearest_name
 from reland_jax.files import resolve
-from reland_jax.ranker_settings import LogConfig
+from reland_jax.ranker_settings import LogConfig, RankerConfig
 from reland_jax.strings import as_strings
 from reland_jax.types import Interactions, RelandError
 
@@ -81,6 +81,25 @@ def read_log(config: LogConfig) -> Log:
     if config.without:
         log = log._replace(events=events.without(log.events, config.without))
     return _of_scenarios(log, config.scenarios) if config.scenarios else log
+
+
+def check_classes(log: Log, config: RankerConfig) -> None:
+    """Looks whether what is learned can be learned, before anything is trained.
+
+    Raises:
+        RelandError: a label has one value only in the rows for training, validation or testing.
+    """
+    for name in config.labels:
+        for part, rows in zip(("training", "validation", "testing"), log.parts[:3], strict=True):
+            there = log.events.labels[config.trained_on][rows] == 1 if config.trained_on else rows >= 0
+            values = np.unique(log.events.labels[name][rows[there]])
+            if len(values) < 2:
+                told = f"is {values[0]} in all" if len(values) else "has none"
+                raise RelandError(
+                    f"label {name!r} {told} of the {there.sum():,} rows for {part}: nothing can be ranked; "
+                    "choose another label (config.ranker.labels) or other days (config.log.valid_days, "
+                    "config.log.test_days)"
+                )
 
 
 def _of_scenarios(log: Log, names: Sequence[str]) -> Log:

@@ -8,15 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.configs.reland import get_config
 from experiments.run import run
 from reland_jax.config import Config
+from tests.e2e import shared_ranker
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import epochs_of, flags_of, newest_checkpoint, stop_while_training
 from tests.toys import quick_programs_environment
@@ -100,3 +103,28 @@ def test_two_processes_make_a_table(
     assert sorted(path.name for path in workdir.glob("table2.*")) == [
         "table2.html", "table2.json", "table2.md",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_ranker_each_from_its_own_shards(
+    repository: Path, programs: Path, tmp_path: Path
+) -> None:
+    """To the numbers of one that reads all of them; killed in the middle, they go on."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    shared_ranker.write_shards(shards)
+    shared_ranker.main(shards, tmp_path / "of-one", tmp_path / "one.npz")
+    arguments = [str(shards), str(tmp_path / "of-two"), str(tmp_path / "two.npz")]
+    for is_killed in (True, False):
+        started = start_two(repository, programs, tmp_path, *arguments, module="tests.e2e.shared_ranker")
+        if is_killed:
+            while started[0].poll() is None and not list((tmp_path / "of-two").glob("*.files.json")):
+                time.sleep(0.02)
+            for process in started:
+                process.kill()
+        statuses = [process.wait(timeout=300) for process in started]
+        assert is_killed or statuses == [0, 0], (tmp_path / "process-0.log").read_text()
+    one, two = (np.load(tmp_path / f"{name}.npz") for name in ("one", "two"))
+    assert len(one.files) == len(two.files) > 3
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-5)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,6 +195,110 @@ def test_writes_tables_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "ranker.md").read_text().startswith("# Ranker on shop: dnn, esmm")
     monkeypatch.setattr("experiments.ranking.arms.train_ranker", None)  # nothing is trained again
     assert run(settings, tmp_path).arms == first.arms
+
+
+SCHEMA = {
+    "user": "user", "item": "item", "time": "time", "time_unit": "seconds", "labels": [{"name": "click"}],
+    "features": [{"name": "age", "kind": "categorical", "side": "context"}],
+}  # fmt: skip
+
+
+def write_log(folder: Path, rows: list[str], header: str = "user,item,time,click,age") -> LogConfig:
+    """A log of one's own with its schema."""
+    (folder / "schema.json").write_text(json.dumps(SCHEMA))
+    (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    return LogConfig(name=str(folder / "log.csv"), schema=str(folder / "schema.json"))
+
+
+def rows_of_days(one_class: str = "") -> list[str]:
+    """Six days of impressions: three for training, one for validation, two for testing."""
+    rng, parts = np.random.default_rng(0), ("training",) * 3 + ("validation",) + ("testing",) * 2
+    return [
+        f"u{rng.integers(20)},i{rng.integers(10)},{1_704_067_200 + 86_400 * day + 60 * place},"
+        f"{1 if part == one_class else rng.integers(2)},{rng.integers(5)}"
+        for day, part in enumerate(parts)
+        for place in range(60)
+    ]
+
+
+@pytest.mark.parametrize("part", ["training", "validation", "testing"])
+def test_a_label_of_one_class_is_refused_before_anything_is_made(tmp_path: Path, part: str) -> None:
+    settings = job(
+        log=dataclasses.asdict(write_log(tmp_path, rows_of_days(part))), keep_programs=False,
+        ranker={"network": "logistic", "labels": ("click",)},
+    )  # fmt: skip
+    with pytest.raises(RelandError, match=f"'click' is 1 in all of the .* rows for {part}: .* other days"):
+        run(settings, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def ranker_command(folder: Path, log: LogConfig) -> list[str]:
+    """The command on a log of one's own, of some seconds."""
+    return [
+        sys.executable, "-m", "experiments.ranker", f"--config=experiments/configs/ranker.py:{log.name},dnn",
+        f"--config.log.schema={log.schema}", f"--workdir={folder / 'work'}", "--config.draws=5",
+        "--config.train.max_epochs=60", "--config.train.patience=60", "--config.train.batch_size=16",
+        "--config.train.checkpoint_seconds=0", "--config.keep_programs=False",
+    ]  # fmt: skip
+
+
+def without_clock(folder: Path) -> dict[str, Any]:
+    """What a finished command wrote of its arms, without seconds."""
+    arms: dict[str, Any] = json.loads((folder / "work/ranker.json").read_text())["arms"]
+    for seed in (seed for arm in arms.values() for seed in arm["seeds"]):
+        del seed["seconds"], seed["rows_per_second"]
+    return arms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "row", "message"),
+    [
+        (70, "u1,i1,1704067300,maybe,3", "log.csv:72: 'click' is 'maybe', which is not a number"),
+        (70, "u1,i1", "log.csv:72: 2 fields where the columns are 5: user, item, time, click, age"),
+        (0, ",i1,1704067300,1,3", "log.csv:2: 'user' is empty"),
+        (9, "u1,i1,-3,1,3", "log.csv:11: 'time' is not between 1990 and 2100"),
+    ],
+)
+def test_a_bad_row_ends_the_command_with_one_line(
+    repository: Path, tmp_path: Path, place: int, row: str, message: str
+) -> None:
+    rows = rows_of_days()
+    rows[place] = row
+    command = ranker_command(tmp_path, write_log(tmp_path, rows))
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in done.stderr and not list((tmp_path / "work").rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_command_ends_with_the_same_numbers(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Rows out of order and a column that nobody declared change nothing, and are told."""
+    numbers, rng = [], np.random.default_rng(1)
+    for name in ("whole", "killed"):
+        folder, rows = tmp_path / name, rows_of_days()
+        folder.mkdir()
+        if name == "killed":
+            rows = [f"{row},sun" for row in np.random.default_rng(2).permutation(rows)]
+        header = "user,item,time,click,age" + ",weather" * (name == "killed")
+        command = ranker_command(folder, write_log(folder, rows, header))
+        for _ in range(6 if name == "killed" else 0):
+            process = subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)  # fmt: skip
+            begun = len(list(folder.rglob("checkpoints/*/*")))
+            while process.poll() is None and len(list(folder.rglob("checkpoints/*/*"))) == begun:
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0, 1))
+            process.kill()
+            process.wait()
+        subprocess.run(command, cwd=repository, check=True, capture_output=True)
+        numbers.append(without_clock(folder))
+    assert numbers[0] == numbers[1]
+    notes = json.loads((tmp_path / "killed/work/ranker.json").read_text())["about"]
+    assert any("'weather'" in note for note in notes) and any("order" in note for note in notes)
 
 
 def test_split_by_profile_is_of_rows_that_no_text_has_seen() -> None:
