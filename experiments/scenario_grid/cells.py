@@ -107,7 +107,8 @@ def train_cell(
     """
     if cell.backbone == ALONE:
         return _alone(prepared, job, seed, workdir)
-    ranker = _ranker(prepared, job, cell)
+    program = program_of(prepared, job, cell)
+    ranker = program.ranker
     texts = controlled(find_control(cell.control), known.texts, job.texts.seed)
     arrays = [np.asarray(each) for each in texts if each is not None]
     plan = ranker.plan if isinstance(ranker, ScenarioRanker) else cell.backbone
@@ -115,7 +116,7 @@ def train_cell(
         "scenarios", _VERSION, prepared.identity, *arrays, ranker.config, plan, job.train, seed
     )
     name, data = f"{cell.backbone}-{cell.control}-seed{seed}", RankerData(prepared.encoded, texts)
-    return train_kept(prepared, _program(prepared, job, ranker), data, seed, name, stamp, workdir)
+    return train_kept(prepared, program, data, seed, name, stamp, workdir)
 
 
 def _ranker(prepared: Prepared, job: ScenarioJob, cell: Cell) -> Ranker:
@@ -126,14 +127,14 @@ def _ranker(prepared: Prepared, job: ScenarioJob, cell: Cell) -> Ranker:
     return create_ranker(config, prepared.schema, ARMS["id"])
 
 
-def _program(prepared: Prepared, job: ScenarioJob, ranker: Ranker) -> Program:
-    return Program(ranker, job.train, ReadBatch(events.gather, prepared.schema))
+def program_of(prepared: Prepared, job: ScenarioJob, cell: Cell) -> Program:
+    """What is compiled for a cell."""
+    return Program(_ranker(prepared, job, cell), job.train, ReadBatch(events.gather, prepared.schema))
 
 
 def _alone(prepared: Prepared, job: ScenarioJob, seed: int, workdir: Path) -> ArmRun:
     """A model for each scenario, of its rows alone; the mean of all where one has too few of a class."""
-    ranker = _ranker(prepared, job, Cell("one", BACKBONE))
-    program, log = _program(prepared, job, ranker), prepared.log
+    program, log = program_of(prepared, job, Cell("one", BACKBONE)), prepared.log
     data = RankerData(prepared.encoded, Texts())
     label = log.events.labels[job.ranker.labels[0]]
     reached = np.full((len(log.parts.test), 1), label[log.parts.train].mean(), np.float32)
