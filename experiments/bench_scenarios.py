@@ -16,7 +16,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from reland_jax.scenario_settings import BACKBONES, FULL, LOW_RANK, ScenarioJob
 from reland_jax.types import RelandError
 
 if TYPE_CHECKING:
-    from reland_jax.rankers import Program, RankerData
+    from reland_jax.rankers import Program
 
 NONE = "none"
 FORMS = (NONE, LOW_RANK, FULL)
@@ -60,7 +59,7 @@ def measure(job: ScenarioJob, backbone: str, form: str, steps: int, repeats: int
     from experiments.ranking.logs import read_log
     from experiments.scenario_grid.cells import BACKBONE, Cell, memory_of, program_of
     from reland_jax.events import Batches
-    from reland_jax.rankers import RankerData, parameter_counts, train_ranker
+    from reland_jax.rankers import RankerData, parameter_counts, step_bytes, train_ranker
 
     train = dataclasses.replace(job.train, max_epochs=repeats, validations=1)
     plan = dataclasses.replace(job.scenarios, meta_form=LOW_RANK if form == NONE else form)
@@ -96,27 +95,6 @@ def _random_texts(users: int, program: Program, form: str) -> Any:
         rng.normal(size=(rows, _WIDE)).astype(np.float32) for rows in (users, program.ranker.scenarios)
     )
     return Texts(rationales=of_users, seed=np.arange(users, dtype=np.int32), scenarios=of_scenarios)
-
-
-def step_bytes(program: Program, data: RankerData, size: int) -> int:
-    """Memory of a compiled step: its arguments, its results, and what lies between.
-
-    Raises:
-        RelandError: this backend of JAX does not tell.
-    """
-    import jax
-    import numpy as np
-
-    from reland_jax.rankers.step import train_step
-    from reland_jax.rankers.training import fresh_state, optimizers
-
-    batch = program.read(data.log, np.zeros(size, np.int32), np.ones(size, np.float32))
-    step = jax.jit(partial(train_step, program.ranker, *optimizers(program)))
-    compiled = step.lower(fresh_state(program, data, 0), batch, data.texts, jax.random.key(0)).compile()
-    found = compiled.memory_analysis()
-    if found is None:
-        raise RelandError(f"JAX on {jax.default_backend()} does not report memory; use a CPU")
-    return sum(int(getattr(found, f"{part}_size_in_bytes")) for part in ("temp", "argument", "output"))
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:

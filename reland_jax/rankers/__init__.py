@@ -55,6 +55,7 @@ from reland_jax.rankers.training import (
     TrainedRanker,
     fresh_state,
     predict_rows,
+    step_bytes,
     train_ranker,
 )
 
@@ -105,6 +106,7 @@ __all__ = [
     "row_wise_adagrad",
     "scores",
     "standardised",
+    "step_bytes",
     "table_index",
     "train_ranker",
     "train_step",

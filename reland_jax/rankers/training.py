@@ -360,6 +360,21 @@ def _dispatch(
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(_STEPS_AT_A_TIME)))
 
 
+def step_bytes(program: Program, data: RankerData, size: int) -> int:
+    """Memory of a compiled step of some rows: its arguments, its results, and what lies between.
+
+    Raises:
+        RelandError: this backend of JAX does not tell.
+    """
+    batch = program.read(data.log, np.zeros(size, np.int32), np.ones(size, np.float32))
+    step = jax.jit(partial(train_step, program.ranker, *optimizers(program)))
+    found = step.lower(fresh_state(program, data, 0), batch, data.texts, random_key(0)).compile()
+    memory = found.memory_analysis()
+    if memory is None:
+        raise RelandError(f"JAX on {jax.default_backend()} does not report memory; use a CPU")
+    return sum(int(getattr(memory, f"{part}_size_in_bytes")) for part in ("temp", "argument", "output"))
+
+
 def predict_rows(
     program: Program, params: Parameters, data: RankerData, rows: np.ndarray, size: int = 4096
 ) -> Scores:
