@@ -5,7 +5,7 @@ An arm is a variant with changed settings and a source of texts. Arms that share
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from experiments.grid.scores import Group, Scores
 from reland_jax.eval.significance import Comparison, holm, is_gain, paired_comparison
 from reland_jax.report.tables import Table, p_value
 from reland_jax.types import COMPARED, NDCG
+from reland_jax.variants import ID
 
 SHARED, OWN = "shared", "own"
 """Sources of texts: those of seed users, shared by retrieval; or of every user its own."""
@@ -114,7 +115,8 @@ def arms_part(
         runs = {arm: found for arm in arms if (found := _runs(arm, key, grids))}
         base = runs.get(_reference(arms))
         compared = {} if base is None else _compared(base, {a: r for a, r in runs.items() if r is not base})
-        findings += [_finding(arm, key, compared, idle) for arm in arms if arm.claim]
+        weak = _below_backbone(arms, runs)
+        findings += [_finding(arm, key, compared, idle, weak) for arm in arms if arm.claim]
         tables.append(_table(key, runs, compared))
     if not keys:
         claimed = [arm for arm in arms if arm.claim]
@@ -157,14 +159,30 @@ def _reason(arm: Arm, idle: Mapping[str, str]) -> str:
     return idle.get(arm.grid) or f"{arm.name} or reland was not trained"
 
 
+def _below_backbone(arms: Sequence[Arm], runs: Mapping[Arm, Mapping[int, Scores]]) -> set[Arm]:
+    """Arms with a test NDCG@10 below that of the plain backbone."""
+    means = {
+        arm: float(np.mean([one.test[NDCG].mean() for one in seeds.values()])) for arm, seeds in runs.items()
+    }
+    plain = next((means[arm] for arm in arms if arm.variant == ID.name and arm in means), -np.inf)
+    return {arm for arm, mean in means.items() if mean < plain}
+
+
 def _finding(
-    arm: Arm, key: Key, compared: Mapping[Arm, tuple[Comparison, float]], idle: Mapping[str, str]
+    arm: Arm,
+    key: Key,
+    compared: Mapping[Arm, tuple[Comparison, float]],
+    idle: Mapping[str, str],
+    weak: Collection[Arm],
 ) -> Finding:
     about = ", ".join(key)
     if arm not in compared or arm.grid in idle:
         return not_testable(arm.claim, about, _reason(arm, idle))
     one, p = compared[arm]
     told = f"NDCG@10 {_difference(one)}, after Holm p = {p_value(p)}"
+    if arm.source == OWN and arm in weak:
+        why = "it is below the plain backbone here, so it is not shown as it could be"
+        return not_testable(arm.claim, about, why, told)
     if arm.source == OWN:
         holds = one.low >= -MARGIN * one.mean_baseline
         return judged(arm.claim, about, told, holds, f"by the interval, lower by at most {MARGIN:.0%} or not")

@@ -48,6 +48,8 @@ def test_comparable_is_at_most_a_twentieth_lower(level: float, expected: str) ->
     assert kar.source == OWN and "fusion.adaptor=hea" in kar.changes
     found = verdicts(TABLE_3, {"shared": [group({"reland": 0.3})], kar.grid: [group({"reland": level})]})
     assert found[kar.claim] == expected
+    weak = {"shared": [group({"reland": 0.3, "id": 0.35})], kar.grid: [group({"reland": level})]}
+    assert verdicts(TABLE_3, weak)[kar.claim] == "not testable here"  # it does not reach the plain backbone
     assert [v for claim, v in found.items() if "SLIM" in claim] == ["not testable here"]
 
 
