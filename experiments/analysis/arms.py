@@ -73,18 +73,20 @@ _OF_ADAPTOR = {
     name: () if name == "attention" else (f"fusion.adaptor={name}", "train.projection_learning_rate=None")
     for name in ("attention", "hea", "linear")
 }
-_NAMED = {"hea": "KAR", "linear": "SLIM (slim_minus: texts by the teacher)"}
+_NAMED = {"attention": "itself", "hea": "KAR", "linear": "SLIM (slim_minus: texts by the teacher)"}
+_WORDS = "The words of the user's own seed users help (control: {})."
 
 
 def _table_3() -> tuple[Arm, ...]:
     arms = [Arm("backbone", "id"), Arm("f_item", "f_item")]
     for adaptor, changes in _OF_ADAPTOR.items():
-        claim = _COMPARABLE.format(_NAMED[adaptor]) if adaptor in _NAMED else ""
-        arms += [
-            Arm(f"{SHARED if variant == 'reland' else variant}; {adaptor}", variant, SHARED, changes)
-            for variant in ("reland", "permuted", "noise", "heuristic")
-        ]
-        arms.append(Arm(f"{OWN}; {adaptor}", "reland", OWN, (*changes, *_EACH_ITS_OWN), claim))
+        for variant in ("reland", "permuted", "noise", "heuristic"):
+            text = SHARED if variant == "reland" else variant
+            is_control = adaptor == "attention" and variant in ("permuted", "noise")
+            claim = _WORDS.format(variant) if is_control else ""
+            arms.append(Arm(f"{text}; {adaptor}", variant, SHARED, changes, claim))
+        own = (*changes, *_EACH_ITS_OWN)
+        arms.append(Arm(f"{OWN}; {adaptor}", "reland", OWN, own, _COMPARABLE.format(_NAMED[adaptor])))
     return tuple(arms)
 
 
