@@ -146,8 +146,17 @@ def served(bundles: dict[str, Path]) -> Any:
         runner.run(context.__aexit__(None, None, None))
 
 
+HUGE = st.sampled_from([2**31, -(2**63), 2**64, 10**400, 1e308, -0.0, float("nan"), float("inf")])
+LONG = st.builds(lambda text, times: text * times, st.text(min_size=1, max_size=3), st.integers(100, 2000))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["u1", "i1"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | HUGE
+    | st.text()
+    | LONG
+    | st.sampled_from(["u1", "i1"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
@@ -163,6 +172,28 @@ NEAR = st.fixed_dictionaries(
 """Bodies that are right, or nearly."""
 PATHS = st.sampled_from(["/recommend", "/explain", "/similar"])
 LEAKS = ("Traceback", ".py", "/tmp", "site-packages")
+
+
+def nested(inner: Any, depth: int, in_lists: bool) -> Any:
+    """A value deep within lists or mappings."""
+    for _ in range(depth):
+        inner = [inner] if in_lists else {"items": inner}
+    return inner
+
+
+ENCODED = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "utf-7", "cp037"])
+HEADERS = st.dictionaries(
+    st.sampled_from([
+        "content-type", "content-encoding", "transfer-encoding", "content-length", "expect", "accept",
+        "if-none-match", "x-forwarded-for", "x-forwarded-host", "cookie", "origin",
+    ]),
+    st.sampled_from([
+        "gzip", "chunked", "0", "-1", "99999999999999999999", "application/json; charset=utf-16", "bytes=0-",
+        "100-continue", "DELETE", "*/*", "evil.example",
+    ]) | st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=40),
+    max_size=4,
+)  # fmt: skip
+"""Headers of a request that is right otherwise."""
 
 
 def is_harmless(answer: Answer, asked: str = "") -> bool:
@@ -191,6 +222,32 @@ def test_no_bytes_and_no_headers_are_too_strange(
 ) -> None:
     answer = served("call", "POST", path, [raw], headers)
     assert 400 <= answer.status < 500 and is_harmless(answer)
+
+
+@settings(max_examples=60)
+@given(path=PATHS, body=NEAR, depth=st.integers(0, 400), in_lists=st.booleans(), encoding=ENCODED)
+def test_no_depth_and_no_encoding_is_too_strange(
+    served: Callable[..., Answer], path: str, body: Any, depth: int, in_lists: bool, encoding: str
+) -> None:
+    written = json.dumps(nested(body, depth, in_lists), ensure_ascii=False)
+    answer = served("post", path, written.encode(encoding, "replace"))
+    assert is_harmless(answer), (answer.status, answer.body)
+    json.loads(answer.body)
+
+
+@settings(max_examples=60)
+@given(
+    path=PATHS,
+    headers=HEADERS,
+    method=st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "x"]),
+)
+def test_no_header_of_a_good_request_is_too_strange(
+    served: Callable[..., Answer], path: str, headers: dict[str, str], method: str
+) -> None:
+    body = {"items": ["i1"]} if path == "/similar" else {"user": "u1"}
+    answer = served("call", method, path, [json.dumps(body).encode()], headers)
+    assert is_harmless(answer, "u1"), (answer.status, answer.body)
+    assert method == "POST" or answer.status == 405
 
 
 @settings(max_examples=40)
