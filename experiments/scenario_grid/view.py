@@ -43,7 +43,8 @@ def _title(results: ScenarioResults) -> str:
 
 def notes(results: ScenarioResults) -> list[str]:
     """What the tables are of, and how they are to be read."""
-    seeds, told = len(results.config["seeds_of_training"]), results.knowledge
+    seeds, asked = len(results.cells[0].seeds), len(results.config["seeds_of_training"])
+    told, missing = results.knowledge, f", of {asked} that are asked for" if seeds < asked else ""
     ledger = told["ledger"]
     cost = (
         f"{ledger['requests']:,} calls of an LLM, {ledger['prompt_tokens']:,} tokens read and "
@@ -53,7 +54,7 @@ def notes(results: ScenarioResults) -> list[str]:
     )
     return [
         *results.about,
-        f"Each figure is the mean over {seeds} training seeds.",
+        f"Each figure is the mean over {seeds} training seeds{missing}.",
         f"Knowledge was written by: {told['writer']}; {told['asked']:,} texts ({cost}), which "
         f"{told['users']:,} users are given.",
         "The meta layers are a reading of LLM4MSR (CIKM 2024), whose tables and code were not at hand.",

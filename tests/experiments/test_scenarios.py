@@ -14,7 +14,7 @@ import pytest
 from experiments.configs.scenarios import get_config
 from experiments.ranking.arms import ArmRun, encoded_log
 from experiments.ranking.logs import Log, read_log
-from experiments.scenario_grid import judged, known, search
+from experiments.scenario_grid import judged, known, search, view
 from experiments.scenario_grid.cells import Cell, cells_of, train_cell
 from experiments.scenario_grid.known import NOTHING, make_known, pooled
 from experiments.scenarios import run
@@ -77,6 +77,21 @@ def test_segments_and_means_are_those_of_their_rows(log: Log) -> None:
     assert found.segments[judged.CROSSING].rows == sum(crosses)
     assert found.segments[judged.STAYING].rows == len(test) - sum(crosses)
     assert judged.truth_of(log, judge) == found.segments
+
+
+def test_pages_tell_how_many_seeds_are_trained(log: Log) -> None:
+    """The files are written after every seed."""
+    runs = runs_of(log, star=np.full(log.events.num_rows, 0.5))
+    judge, by = judged.judge_of(log, "click"), search.Found(job(), Path())
+    cells = [judged.cell_results(judge, *next(iter(runs.items())), 0, by)]
+    told = {"ledger": {}, "writer": "nobody", "asked": 0, "users": 0, "scenarios": {}}
+    for seeds, said in (
+        ((0, 1, 2), "1 training seeds, of 3 that are asked for."),
+        ((0,), "1 training seeds."),
+    ):
+        config = {"seeds_of_training": seeds}
+        notes = view.notes(judged.ScenarioResults("shop", [], cells, None, [], told, config, {}))
+        assert f"Each figure is the mean over {said}" in notes
 
 
 def test_what_is_compared_with_what(log: Log) -> None:
