@@ -21,7 +21,7 @@ from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.config import PROTOCOLS, Config, DataConfig, LLMConfig, MeshConfig
 from reland_jax.files import first_damage, inventory, read_sealed, write_sealed, written_aside
 from reland_jax.pool import load_pool, save_pool
-from reland_jax.retrieval import FoldIn
+from reland_jax.retrieval import Matching
 from reland_jax.storage import (
     Trained,
     load_array,
@@ -87,7 +87,7 @@ class Bundle(NamedTuple):
     rationales: np.ndarray | None
     pool: ReasoningPool | None
     assignment: Assignment | None
-    matching: FoldIn | None
+    matching: Matching | None
     trained: Trained
     metrics: Mapping[str, Mapping[str, float]] = {}
     origin: str = ""
@@ -201,7 +201,10 @@ def _savers(bundle: Bundle) -> Iterator[tuple[str, Callable[[Path], None]]]:
     if bundle.assignment is not None:
         yield "assignment", partial(save_assignment, bundle.assignment)
     if bundle.matching is not None:
-        yield "matching", partial(save_arrays, bundle.matching._asdict())
+        yield (
+            "matching",
+            partial(save_arrays, {k: v for k, v in bundle.matching._asdict().items() if v is not None}),
+        )
 
 
 def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
@@ -220,7 +223,7 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
     return Bundle(
         Config.from_dict(manifest["settings"]), manifest["variant"], manifest["seed"], interactions, splits,
         part("items", load_array), part("rationales", load_array), pool, assignment,
-        None if matching is None else FoldIn(**matching), load_trained(folder / "trained"),
+        None if matching is None else Matching(**matching), load_trained(folder / "trained"),
         manifest["metrics"], manifest["origin"], manifest["licence"], manifest["provenance"],
         manifest["model"] == "refitted", bool(manifest.get("by_histories", False)),
     )  # fmt: skip

@@ -10,6 +10,8 @@ from reland_jax.retrieval.exact import exact_top_k, nearest
 from reland_jax.retrieval.index import ENGINES, recall_at_k, search
 from reland_jax.retrieval.inductive import (
     FoldIn,
+    Matching,
+    behaviour_of,
     distinct,
     fold_in,
     fold_in_all,
@@ -21,6 +23,8 @@ from reland_jax.retrieval.scann import import_scann, scann_top_k
 __all__ = [
     "ENGINES",
     "FoldIn",
+    "Matching",
+    "behaviour_of",
     "assign",
     "assign_with_cold",
     "distinct",

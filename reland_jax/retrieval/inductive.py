@@ -43,6 +43,27 @@ class FoldIn(NamedTuple):
     weights: np.ndarray
 
 
+class Matching(NamedTuple):
+    """How a history becomes a behaviour vector (M of Eq. 1): the encoder's half is predicted.
+
+    The half of the item texts is computed as that of a trained user.
+
+    Attributes:
+        items: of the `FoldIn` that predicts the encoder's half, as the two below.
+        scale: see `FoldIn`.
+        weights: see `FoldIn`.
+        texts: ``<float32>[I + 1, T]`` of length 1 or zero, whose sum over a user's items is the text half;
+            None where the vectors have none, or all of them is predicted.
+        text_weight: ``<float32>[]``, length of the text half relative to the encoder's; None likewise.
+    """
+
+    items: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    texts: np.ndarray | None = None
+    text_weight: np.ndarray | None = None
+
+
 def learn_fold_in(users: np.ndarray, train: Ragged, items: np.ndarray) -> FoldIn:
     """The regression of users' vectors on their items' vectors.
 
@@ -78,7 +99,13 @@ def fold_in_all(known: FoldIn, histories: Ragged) -> tuple[np.ndarray, np.ndarra
     return np.concatenate([mean, weighed, constant], axis=1) @ known.weights, weighed
 
 
-def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> FoldIn:
+def learn_matching(
+    behaviour: np.ndarray,
+    train: Ragged,
+    num_items: int,
+    texts: np.ndarray | None = None,
+    text_weight: float = 0.0,
+) -> Matching:
     """The same for behaviour vectors, whose encoder leaves no vectors of items behind.
 
     An item's vector is the mean of the vectors of its users. A user is left out of the means that its own
@@ -88,11 +115,15 @@ def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> Fold
         behaviour: ``<float32>[U, D]``, M of Eq. 1.
         train: training items of every user.
         num_items: I.
+        texts: ``<float32>[I + 1, T]``, of which the last T columns are made (`seeds.add_texts`); None where
+            they are not.
+        text_weight: of these columns.
 
     Raises:
         RelandError: no user has training items.
     """
-    had, behaviour = _had(train, num_items + 1), np.asarray(behaviour, np.float32)
+    width = behaviour.shape[1] - (0 if texts is None else texts.shape[1])
+    had, behaviour = _had(train, num_items + 1), np.asarray(behaviour[:, :width], np.float32)
     had.data[:] = 1
     count, sums, scale = _count(had), had.T @ behaviour, _scale(had)
     items = sums / np.maximum(count, 1)[:, None]
@@ -102,7 +133,27 @@ def learn_matching(behaviour: np.ndarray, train: Ragged, num_items: int) -> Fold
         each = weight * of_others
         others = had @ (each[:, None] * sums) - (had @ each)[:, None] * behaviour
         features.append(others * norm[:, None])
-    return FoldIn(items, scale, _solved(features, behaviour, had))
+    found = Matching(items, scale, _solved(features, behaviour, had))
+    if texts is None:
+        return found
+    rows = np.asarray(texts, np.float32)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+    return found._replace(texts=unit, text_weight=np.asarray(text_weight, np.float32))
+
+
+def behaviour_of(known: Matching, history: jax.Array) -> jax.Array:
+    """Behaviour vectors of users by what they had, ``<float32>[n, D]`` or ``[n, D + T]`` with texts.
+
+    Args:
+        known: see `Matching`.
+        history: ``<int32>[n, W]``, items of n users, 0 where unused.
+    """
+    predicted, _ = fold_in(FoldIn(*known[:3]), distinct(history))
+    if known.texts is None or known.text_weight is None:
+        return predicted
+    told = jnp.asarray(known.texts)[history].sum(1)  # an item that stands twice counts twice, as in training
+    return jnp.concatenate([_unit(predicted), known.text_weight * _unit(told)], axis=1)
 
 
 def fold_in(known: FoldIn, history: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -134,6 +185,11 @@ def distinct(history: jax.Array) -> jax.Array:
     found = jnp.take_along_axis(history, order, axis=1)
     again = jnp.pad(found[:, 1:] == found[:, :-1], ((0, 0), (1, 0)))
     return jnp.take_along_axis(jnp.where(again, 0, found), jnp.argsort(order, axis=1), axis=1)
+
+
+def _unit(rows: jax.Array) -> jax.Array:
+    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    return jnp.where(norm > 0, rows / jnp.where(norm > 0, norm, 1.0), 0.0)
 
 
 def _had(history: Ragged, columns: int) -> sparse.csr_array:

@@ -21,6 +21,7 @@ from reland_jax.config import LINEAR
 from reland_jax.data import unsplit
 from reland_jax.models import MODELS
 from reland_jax.pool_store import PoolStore, allowed, read_log, read_patterns, read_removals
+from reland_jax.retrieval import Matching
 from reland_jax.serve.listing import batches, in_rows, power_of_two
 from reland_jax.serve.programs import Known, match, seed_keys
 from reland_jax.storage import Lists, Trained
@@ -359,7 +360,8 @@ def _with_param(trained: Trained, path: tuple[str, ...], change: Any) -> Trained
     return trained._replace(params=changed(trained.params, path))
 
 
-def _unknown_rows(matching: Any, count: int) -> Any:
-    return matching._replace(
+def _unknown_rows(matching: Matching, count: int) -> Matching:
+    more = matching._replace(
         items=np.pad(matching.items, ((0, count), (0, 0))), scale=np.pad(matching.scale, (0, count))
     )
+    return more if more.texts is None else more._replace(texts=np.pad(more.texts, ((0, count), (0, 0))))

@@ -16,7 +16,7 @@ from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
 from reland_jax.pool_store import register
-from reland_jax.retrieval import FoldIn, learn_matching
+from reland_jax.retrieval import Matching, learn_matching
 from reland_jax.serve.changing import screened
 from reland_jax.serve.readers import Reader
 from reland_jax.stages import (
@@ -33,6 +33,7 @@ from reland_jax.stages import (
     trained_params,
     training,
 )
+from reland_jax.stages.encoding import whitened
 from reland_jax.storage import BuiltPool, Trained
 from reland_jax.train import Evaluator
 from reland_jax.types import NDCG, RelandError
@@ -192,7 +193,11 @@ def _found(made: Made, stage: Stage[Any]) -> Any:
     return None if found is None else found.value
 
 
-def _matching(made: Made) -> FoldIn | None:
+def _matching(made: Made) -> Matching | None:
     """How a new user is matched to seed users, where there are any."""
-    behaviour = _found(made, ENCODE_USERS)
-    return None if behaviour is None else learn_matching(behaviour, made[SPLIT].train, made[SPLIT].num_items)
+    behaviour, items, encoder = _found(made, ENCODE_USERS), _found(made, ITEMS), made.config.encoder
+    if behaviour is None:
+        return None
+    exact = bool(encoder.text_weight) and items is not None and made.config.text.whiten_items is None
+    texts = whitened(items, items, encoder.text_directions) if exact else None
+    return learn_matching(behaviour, made[SPLIT].train, made[SPLIT].num_items, texts, encoder.text_weight)

@@ -29,7 +29,7 @@ from reland_jax.models import (
 )
 from reland_jax.models.beside import unit_texts
 from reland_jax.models.ease import age_weights
-from reland_jax.retrieval import FoldIn, distinct, fold_in, nearest
+from reland_jax.retrieval import FoldIn, Matching, behaviour_of, distinct, fold_in, nearest
 from reland_jax.train.closed_form import unit_rows
 from reland_jax.train.ials import users_after
 
@@ -69,7 +69,7 @@ class Known(NamedTuple):
     texts: Any = None
     items: Any = None
     score: Any = None
-    matching: FoldIn | None = None
+    matching: Matching | None = None
     seeds: Any = None
     seed_row: Any = None
     folding: FoldIn | None = None
@@ -126,8 +126,7 @@ def match(known: Known, history: jax.Array, count: int) -> Matched | None:
     """The `count` seed users of new users, by their items alone; None where no rationales are read."""
     if known.matching is None or known.seeds is None or known.seed_row is None:
         return None
-    behaviour, _ = fold_in(known.matching, distinct(history))
-    place, cosine = nearest(behaviour, known.seeds, count)
+    place, cosine = nearest(behaviour_of(known.matching, history), known.seeds, count)
     return Matched(known.seed_row[place], cosine)
 
 

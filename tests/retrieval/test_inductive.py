@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reland_jax.retrieval import distinct, fold_in, learn_fold_in, learn_matching
+from reland_jax.retrieval import behaviour_of, distinct, fold_in, learn_fold_in, learn_matching
 from reland_jax.retrieval.inductive import RIDGE
+from reland_jax.seeds import add_texts
 from reland_jax.types import RelandError
 from tests.toys import ragged, random_ragged
 
@@ -96,3 +97,17 @@ def test_an_item_stays_at_its_first_place_alone() -> None:
 def test_nothing_is_learned_of_nobody() -> None:
     with pytest.raises(RelandError, match="no user has training items"):
         learn_fold_in(vectors(2, 4, 1), ragged([[], []]), vectors(NUM_ITEMS + 1, 3, 0))
+
+
+def test_the_texts_of_a_behaviour_vector_are_those_of_a_trained_user() -> None:
+    """An item that stands twice counts twice; one without a text adds nothing."""
+    texts = vectors(NUM_ITEMS + 1, 4, 5)
+    texts[[0, 5]] = 0.0
+    behaviour = add_texts(vectors(2, 3, 6), REPEATED, texts, 0.5)
+    found = np.asarray(behaviour_of(learn_matching(behaviour, REPEATED, NUM_ITEMS, texts, 0.5), IN_ROWS))
+    np.testing.assert_allclose(found[:, 3:], behaviour[:, 3:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found[:, :3], axis=1), 1.0, rtol=1e-5)
+    alone = learn_matching(behaviour[:, :3], REPEATED, NUM_ITEMS)
+    predicted = np.asarray(behaviour_of(alone, IN_ROWS))
+    unit = predicted / np.linalg.norm(predicted, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, :3], unit, rtol=1e-5, atol=1e-6)
