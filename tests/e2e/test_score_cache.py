@@ -43,7 +43,7 @@ def cells(repository: Path) -> Path:
 
 def parsed(path: Path) -> Cell:
     """The cell of a file name."""
-    found = re.fullmatch(r"(.+?)_(ease_recency|[a-z0-9]+)_(.+)_seed(\d+)", path.stem)
+    found = re.fullmatch(r"(.+?)_(ease_recency|[a-z0-9+]+)_(.+)_seed(\d+)", path.stem)
     assert found
     return Cell(*found.groups()[:3], int(found[4]))
 
@@ -82,13 +82,13 @@ def test_every_kept_cell_is_found(cells: Path, monkeypatch: pytest.MonkeyPatch) 
         scores = kept.find(cell, origin)
         assert scores is not None
         assert {len(values) for values in scores.test.values()} == {len(scores.users)}
-    assert len(paths) == 122
+    assert len(paths) == 126
 
 
 def test_every_kept_cell_can_be_read(cells: Path) -> None:
     """And its means are those of its users, so that none was damaged."""
     paths, kept = sorted(cells.iterdir()), ScoreCache(cells)
-    assert len(paths) == 160
+    assert len(paths) == 164
     for path in paths:
         scores = kept.find(parsed(path), stored_origin(path))
         assert scores is not None
