@@ -295,7 +295,8 @@ def figure7(results: Results) -> Part:
     from experiments.analysis.curves import as_plain, curves_part, trained_curves
     from experiments.analysis.quality import barred
 
-    for key, folder in _trained_folders(results).items():
+    trained = {} if results.asked.finished_only else _trained_folders(results)
+    for key, folder in trained.items():
         if found := trained_curves(folder / "train" / key[1]):
             name = Path(key[0]).name
             pool = results.pools().get(name)
@@ -332,7 +333,6 @@ def figure8(results: Results) -> Part:
     from experiments.analysis.showing import trained_cases
 
     if not results.asked.finished_only:
-        results.grid()
         configs = results.asked.configs([OF_FIGURES[1]], list(VARIANTS))
         for (dataset, backbone), folder in _trained_folders(results, [OF_FIGURES[1]]).items():
             path = results.asked.workdir / "figure8" / f"{Path(dataset).name}_{backbone}.json"
@@ -346,8 +346,7 @@ def _trained_folders(results: Results, backbones: Sequence[str] = ()) -> dict[tu
     from experiments.table2 import shared_folder
 
     asked = results.asked
-    if not asked.finished_only:
-        results.grid()
+    results.grid()
     chosen = backbones or asked.figure_backbones or OF_FIGURES
     keys = [(dataset, backbone) for dataset in asked.datasets for backbone in chosen]
     folders = {key: shared_folder(asked.workdir / "table2", preset(*key)) for key in keys}

@@ -147,7 +147,7 @@ def cases_part(kept: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) ->
         kept: data set, backbone, sizes of the cells and users; see `as_plain`.
         missing: data set -> why there are none.
     """
-    findings, words, tables = [], [], []
+    findings, words, tables, texts = [], [], [], []
     for plain in kept:
         about = f"{plain['dataset']}, {plain['backbone']}"
         shown = [Shown.from_plain(each) for each in plain["users"]]
@@ -159,14 +159,14 @@ def cases_part(kept: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) ->
         if not paper:
             findings.append(not_testable(_CLAIM, about, "the paper's user is not in these data"))
         tables.append(_sizes(about, plain["cells"]))
-        tables += [table for one in shown for table in _of_user(one)]
+        texts += [table for one in shown for table in _of_user(one)]
         words.append(
             f"{about}: users are put into cells by the rank of their test item in reland against id with one "
             f"training seed, and {OF_CELL} is drawn uniformly from each. Brands that a user never had are "
             "marked with *, the target with >."
         )
     findings += [not_testable(_CLAIM, name, why) for name, why in missing.items()]
-    return Part("figure8", TITLE, findings, words, tables)
+    return Part("figure8", TITLE, findings, words, tables, (), texts)
 
 
 def as_plain(dataset: str, backbone: str, cells: Sequence[Cell], shown: Sequence[Shown]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from experiments.grid.scores import Scores
 from reland_jax.report.plots import Band, curve_bands
 from reland_jax.report.tables import MISSING, Table
 from reland_jax.types import NDCG
-from reland_jax.variants import BY_NAME, ID, RELAND
+from reland_jax.variants import BY_NAME, ID, RELAND, VARIANTS
 
 TITLE = "Figure 7: validation by epoch"
 _ABOVE = "At equal numbers of epochs ReLand is above the backbone."
@@ -120,7 +120,7 @@ def curves_part(kept: Sequence[Mapping[str, Any]], missing: Mapping[str, str]) -
         findings += _findings(about, found, plain.get("barred", ""))
         tables.append(_table(about, found))
         if _is_whole(found):
-            bands = {variant: band(seeds) for variant, seeds in found.items()}
+            bands = {variant: band(found[variant]) for variant in VARIANTS if variant in found}
             caption = f"{about}: mean and range over training seeds, of the epochs that all seeds reached."
             drawings.append((curve_bands(bands, f"bands-{place}"), caption))
     claims = (_ABOVE, _STABLE, _ENDS, _LITTLE)

@@ -50,6 +50,7 @@ class Part:
         words: what a reader must know besides.
         tables: figures.
         drawings: SVG elements with a caption each.
+        texts: tables of texts, whose lines are broken.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Part:
     words: Sequence[str] = ()
     tables: Sequence[Table] = ()
     drawings: Sequence[tuple[str, str]] = ()
+    texts: Sequence[Table] = ()
 
 
 def judged(claim: str, about: str, found: str, holds: bool, why: str) -> Finding:

@@ -44,7 +44,7 @@ def as_plain(parts: Sequence[Part], about: Mapping[str, object]) -> dict[str, An
                 "title": part.title,
                 "findings": [{**to_plain(one), "verdict": one.verdict.value} for one in part.findings],
                 "words": list(part.words),
-                "tables": to_plain(list(part.tables)),
+                "tables": to_plain([*part.tables, *part.texts]),
             }
             for part in parts
         },

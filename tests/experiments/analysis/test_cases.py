@@ -70,10 +70,10 @@ def test_the_paper_s_user_is_judged_by_both_lists_and_the_brand() -> None:
 
 def test_what_is_new_and_what_is_the_target_is_marked() -> None:
     part = cases_part([as_plain("amazon-beauty", "sasrec", [], [shown()])], {})
-    said = dict(part.tables[1].rows)
+    said = dict(part.texts[0].rows)
     assert said["target"] == "> Mascara <b> [CoverGirl*]" and said["last items"] == "Cleanser [Sibu]"
     assert said["words of step 2 in the target"] == "mascara" and "borrowed from S" in said["rationale"]
-    first, second = part.tables[2].rows
+    first, second = part.texts[1].rows
     assert first == ("1", "Cleanser [Sibu]", "Cleanser [Sibu]")
     assert second == ("2", "", "> Mascara <b> [CoverGirl*]")
     assert shared_words("Gentle soap; bath, soap.", "A SOAP for the Bath") == ["soap", "bath"]
