@@ -88,12 +88,17 @@ def write_encoded(encoding: Encoding, events: Events, path: Path, ids: IdMap | N
         ids: of the tables that `Batch.user` and `Batch.item` are rows of; users and items that are not there
             get -1. None leaves the numbers of the part.
     """
-    import pyarrow.parquet as pq
-
     batch = gather(encode(encoding, events), np.arange(events.num_rows), None)
     if ids is not None:
         user, item = (positions(mine, all_ids) for mine, all_ids in zip(events.ids, ids, strict=True))
         batch = batch._replace(user=user[batch.user], item=item[batch.item])
+    write_batch(batch, path)
+
+
+def write_batch(batch: Batch, path: Path) -> None:
+    """Writes encoded rows as a Parquet file, whole or not at all; weights are not kept."""
+    import pyarrow.parquet as pq
+
     with written_aside(path, private=True) as aside:
         pq.write_table(_table(batch), aside, row_group_size=BLOCK, compression="zstd")
 

@@ -41,6 +41,9 @@ def commands(given: argparse.Namespace) -> dict[str, list[str]]:
     for times in TIMES[1:]:
         grown = [*_ours("dcn_v2"), f"--rows={times * given.rows}", *_common(given)]
         found[f"reland_jax/dcn_v2 x{times}/0"] = grown
+    for times in TIMES:
+        sizes = [f"--rows={times * given.rows}", *_common(given)]
+        found[f"reland_jax/stream x{times}/0"] = [*_ours("stream"), *sizes]
     found["reland_jax/memory/0"] = _ours("memory")
     return found
 
@@ -88,11 +91,13 @@ def table(records: dict[str, Record]) -> str:
     for case, found in by_case.items():
         if "rows_per_second" in found[0]:
             rate = statistics.median(rate for each in found for rate in each["rows_per_second"])
+            asked = [each["request_ms"] for each in found if "request_ms" in each]
             p50, p99 = (
-                statistics.median(each["request_ms"][name] for each in found) for name in ("p50", "p99")
+                f"{statistics.median(each[name] for each in asked):.2f}" if asked else ""
+                for name in ("p50", "p99")
             )
             peak = statistics.median(each["peak_bytes"] for each in found) / 2**20
-            lines.append(f"| {case.replace('/', ', ')} | {rate:,.0f} | {p50:.2f} | {p99:.2f} | {peak:,.0f} |")
+            lines.append(f"| {case.replace('/', ', ')} | {rate:,.0f} | {p50} | {p99} | {peak:,.0f} |")
     return "\n".join([*lines, "", *_memory(by_case.get("reland_jax/memory", []))]) + "\n"
 
 

@@ -1,13 +1,14 @@
 """This project's DCN-V2 on the rows of the benchmark: training, requests, the rationale, and memory.
 
 Cases: `dcn_v2` is what the other libraries do; `reland` adds item texts, rationales and the cosine, and
-`f_item` item texts alone; `memory` runs nothing and asks the compiler what a step needs beside the
-parameters, by rows of the table and by rows of the batch.
+`f_item` item texts alone; `stream` is `dcn_v2` from Parquet shards; `memory` runs nothing and asks the
+compiler what a step needs beside the parameters, by rows of the table and by rows of the batch.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from functools import partial
 from importlib.metadata import version
@@ -34,7 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import jax  # noqa: E402  # after the path of this project
 import jax.numpy as jnp  # noqa: E402
 
+from reland_jax import events  # noqa: E402
 from reland_jax.events import Batches  # noqa: E402
+from reland_jax.events.shards import ShardBatches, as_read, write_batch  # noqa: E402
 from reland_jax.ranker_settings import RankerConfig, RankerTrainConfig  # noqa: E402
 from reland_jax.rankers import (  # noqa: E402
     ARMS,
@@ -56,6 +59,8 @@ from reland_jax.rankers import (  # noqa: E402
 from reland_jax.rankers.training import optimizers  # noqa: E402
 
 USERS, ITEMS, SEED_USERS, TEXT = 50_000, 20_000, 5_000, 128
+PART, WINDOW = 50_000, 2
+"""Rows of a shard, and blocks that are mixed."""
 
 
 class Log(NamedTuple):
@@ -138,6 +143,24 @@ def ask(program: Program, params: Parameters, data: RankerData, rows: Rows, requ
     return seconds[WARM_UP:]
 
 
+def stream(given: Any) -> dict[str, Any]:
+    """Training from Parquet shards, of which a few blocks are in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, first in enumerate(range(0, given.rows, PART)):
+            rows = make_rows(min(PART, given.rows - first), given.fields, given.values, number)
+            log = data_of(rows, "id").log
+            batch = jax.device_get(gather(log, jnp.arange(len(rows.code)), None))
+            paths.append(Path(folder) / f"{number}.parquet")
+            write_batch(events.encoding.Batch(*batch), paths[-1])
+        program = program_of(rows, "id", given)
+        program = program._replace(read=ReadBatch(as_read, program.read.schema))
+        order = ShardBatches(paths, given.batch, 0, window=WINDOW)
+        trained = train_ranker(program, RankerData(None, Texts()), order)
+    steps = order.steps_per_epoch * given.batch
+    return {"rows_per_second": [steps / entry["seconds"] for entry in trained.history[1:]]}
+
+
 def measure(case: str, given: Any) -> dict[str, Any]:
     """Training and requests of one arm."""
     arm = "id" if case == "dcn_v2" else case
@@ -180,9 +203,12 @@ def memory(given: Any) -> dict[str, Any]:
 def main() -> None:
     """Measures one case."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--case", choices=("dcn_v2", "f_item", "reland", "memory"), default="dcn_v2")
+    parser.add_argument(
+        "--case", choices=("dcn_v2", "f_item", "reland", "stream", "memory"), default="dcn_v2"
+    )
     given = parser.parse_args()
-    found = memory(given) if given.case == "memory" else measure(given.case, given)
+    special = {"memory": memory, "stream": stream}
+    found = special[given.case](given) if given.case in special else measure(given.case, given)
     names = ("jax", "jaxlib", "flax")
     told({
         "library": "reland_jax", "case": given.case, "rows": given.rows,
