@@ -31,7 +31,7 @@ OF_LOG: dict[str, dict[str, Any]] = {
         "ranker": {"dropout": 0.2},
         "train": {"batch_size": 1024},
         "rhythm": {"encoder": "lightgcn", "warm_days": 7},
-        "trial": {"visits": 5.0},
+        "trial": {"visits": 1.0},
         "arms": ("f_item", "reland", "seed_id", "permuted", "noise", "id", "own"),
     },
     "kuairand-pure": {"log": {"longest": 20}, "rhythm": {"warm_days": 6}, "texts": {"fraction": 0.05}},
