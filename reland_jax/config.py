@@ -411,11 +411,6 @@ class Config:
                 f"config.fusion.adaptor={self.fusion.adaptor!r} is trained, and {self.model.backbone} is "
                 "solved at once; take attention, or another backbone"
             )
-        if self.fusion.adaptor != "attention" and self.train.projection_learning_rate is not None:
-            raise RelandError(
-                f"config.train.projection_learning_rate={self.train.projection_learning_rate} is meant for "
-                f"Eq. 5, config.fusion.adaptor={self.fusion.adaptor!r} hardly learns by it; set it to None"
-            )
         if self.fusion.reading == "set" and RELAND_ONLY.name in self.variants:
             raise RelandError(
                 "config.fusion.reading='set' compares phrases with item texts, and the variant reland_only "

@@ -69,10 +69,7 @@ _COMPARABLE = "ReLand, which asks about a tenth of the users, is comparable with
 _EACH_ITS_OWN = ("retrieval.neighbours=1", "fusion.neighbours=1")
 
 
-_OF_ADAPTOR = {
-    name: () if name == "attention" else (f"fusion.adaptor={name}", "train.projection_learning_rate=None")
-    for name in ("attention", "hea", "linear")
-}
+_OF_ADAPTOR = {"attention": (), "hea": ("fusion.adaptor=hea",), "linear": ("fusion.adaptor=linear",)}
 _NAMED = {"attention": "itself", "hea": "KAR", "linear": "SLIM (slim_minus: texts by the teacher)"}
 _WORDS = "The words of the user's own seed users help (control: {})."
 

@@ -199,10 +199,6 @@ def test_without_item_texts_rationales_have_a_projection_of_their_own(backbone: 
             "take attention, or another backbone",
         ),
         ({"fusion": {"reading": "set"}, "variants": ["reland_only"]}, "reland_only has no item texts"),
-        (
-            {"fusion": {"adaptor": "hea"}, "train": {"projection_learning_rate": 1e-5}},
-            "adaptor='hea' hardly learns by it; set it to None",
-        ),
     ],
 )
 def test_what_cannot_be_adapted_is_an_error(values: dict[str, Any], message: str) -> None:
