@@ -82,13 +82,13 @@ def test_every_kept_cell_is_found(cells: Path, monkeypatch: pytest.MonkeyPatch) 
         scores = kept.find(cell, origin)
         assert scores is not None
         assert {len(values) for values in scores.test.values()} == {len(scores.users)}
-    assert len(paths) == 126
+    assert len(paths) == 133
 
 
 def test_every_kept_cell_can_be_read(cells: Path) -> None:
     """And its means are those of its users, so that none was damaged."""
     paths, kept = sorted(cells.iterdir()), ScoreCache(cells)
-    assert len(paths) == 164
+    assert len(paths) == 171
     for path in paths:
         scores = kept.find(parsed(path), stored_origin(path))
         assert scores is not None
