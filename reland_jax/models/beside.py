@@ -188,6 +188,6 @@ def scored_entries(
     if items.ndim == 3:
         same = entry[:, None, :] == number[:, :, None]
         return own + jnp.einsum("bm,bnm->bn", users[:, count : 2 * count], same.astype(jnp.float32))
-    added = jnp.zeros((len(users), num_items + 1), jnp.float32)
-    added = added.at[jnp.arange(len(users))[:, None], entry].add(users[:, count : 2 * count])
+    added = jnp.zeros((users.shape[0], num_items + 1), jnp.float32)
+    added = added.at[jnp.arange(users.shape[0])[:, None], entry].add(users[:, count : 2 * count])
     return own + added.at[:, number].get(mode="fill", fill_value=0.0)

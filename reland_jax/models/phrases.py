@@ -72,7 +72,7 @@ def score_with_phrases(
     """
     first, entries = table.shape[1], users.astype(jnp.int32)
     rows, columns = jnp.maximum(entries - first + 1, 0), items[..., -1].astype(jnp.int32)
-    own = columns if columns.ndim == 2 else jnp.broadcast_to(columns, (len(rows), len(columns)))
+    own = columns if columns.ndim == 2 else jnp.broadcast_to(columns, (rows.shape[0], len(columns)))
     # Some rows of a table that is spread over devices fill it up, and are no item.
     own = jnp.minimum(own, first - 1)
     used = jnp.max(jnp.where(rows > 0, jnp.arange(1, rows.shape[1] + 1), 0), initial=0)

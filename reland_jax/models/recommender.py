@@ -196,7 +196,7 @@ class Recommender(nn.Module):
         share = jnp.maximum(cosine, LEAST_COSINE)
         share = self.late_gain * share / share.sum(1, keepdims=True)
         value = share[..., None] * tables.late.value[seed]
-        return [(tables.late.item[seed].reshape(len(user), -1), value.reshape(len(user), -1))]
+        return [(tables.late.item[seed].reshape(user.shape[0], -1), value.reshape(user.shape[0], -1))]
 
     def _drawn(self, tables: Tables[jax.Array], user: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The k seed users ``<int32>[B, k]`` of users, and their cosines ``<float32>[B, k]``."""
@@ -268,7 +268,8 @@ class SequentialRecommender(Recommender):
             assert tables.linear is not None
             speaks = rows_that_speak(tables.linear, batch.user, recent, train)
             item, value = tables.linear.item[speaks], tables.linear.value[speaks] * weight[..., None]
-            entries.append((item.reshape(len(users), -1), self.linear_scale * value.reshape(len(users), -1)))
+            item, value = (each.reshape(users.shape[0], -1) for each in (item, value))
+            entries.append((item, self.linear_scale * value))
         return with_entries(entries, users)
 
     def score(self, users: jax.Array, items: jax.Array) -> jax.Array:

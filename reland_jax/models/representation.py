@@ -239,14 +239,14 @@ class SetFusion(RationaleFusion):
         Rationales are ``<float32>[S, P, T]``, zero where one has fewer phrases.
         """
         dim, dropout = user.shape[-1], Dropout(self.config.dropout)
-        there = rationales.any(-1)[seed].reshape(len(user), -1)
+        there = rationales.any(-1)[seed].reshape(user.shape[0], -1)
         rationales = given_or_learned(self, rationales, self.learned)
         phrases, project_first = rationales.shape[1], once_for_all(rationales, seed, train)
         if not project_first:
             rationales = dropout(rationales[seed], not train)
         projected = self._projected(rationales, dim, project_text)
         projected = projected[seed] if project_first else dropout(projected, not train)
-        projected = projected.reshape(len(user), -1, dim)
+        projected = projected.reshape(user.shape[0], -1, dim)
         logits = jnp.einsum("bd,bqd->bq", user, projected) / dim**0.5
         logits += jnp.repeat(_weighed(cosine), phrases, 1)
         shares = jax.nn.softmax(jnp.where(there, logits, -1e30)) * there
