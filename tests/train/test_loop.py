@@ -255,6 +255,11 @@ def test_a_resumed_run_remembers_the_best_and_how_long_it_has_waited(tmp_path: P
 class Cliff(nn.Module):
     """Below 0, after two steps, the gradient is infinity times zero, while the loss is still a number."""
 
+    @property
+    def trained(self) -> nn.Module:
+        """What a step trains: the model itself."""
+        return self
+
     def setup(self) -> None:
         self.height = self.param("height", nn.initializers.constant(1.5), ())
 

@@ -106,6 +106,11 @@ def test_each_seed_stops_by_its_own_validations(tmp_path: Path) -> None:
 class Fall(nn.Module):
     """Falls by the learning rate a step from a height that depends on the seed; no number below 0."""
 
+    @property
+    def trained(self) -> nn.Module:
+        """What a step trains: the model itself."""
+        return self
+
     def setup(self) -> None:
         self.height = self.param("height", nn.initializers.uniform(20.0), ())
 

@@ -70,6 +70,11 @@ def scored(users: jax.Array, items: jax.Array) -> Vectors:
 class Slope(nn.Module):
     """A loss without a minimum: the parameter moves by the learning rate at every step."""
 
+    @property
+    def trained(self) -> nn.Module:
+        """What a step trains: the model itself."""
+        return self
+
     def setup(self) -> None:
         self.height = self.param("height", nn.initializers.zeros, ())
 
