@@ -89,14 +89,6 @@ def test_so_do_the_others(backbone: str, variant: str, tmp_path: Path) -> None:
     assert_same_lists(model, tmp_path / "exported")
 
 
-def test_a_linear_model_that_reads_phrases(tmp_path: Path) -> None:
-    bundle = toy_bundle(tmp_path / "work", "ease", reading="phrases")
-    assert bundle.config.ease.reading == "phrases"
-    model = model_of(bundle)
-    model.export(tmp_path / "exported")
-    assert_same_lists(model, tmp_path / "exported")
-
-
 def test_a_tower_that_is_too_large_to_be_unrolled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neumf, "UNROLLED", 0)
     model = model_of(toy_bundle(tmp_path / "work", "neumf", "id"))

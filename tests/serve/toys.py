@@ -33,14 +33,12 @@ def described(interactions: Interactions) -> Interactions:
     return interactions._replace(item_features=features)
 
 
-def toy_bundle(
-    folder: Path, backbone: str, variant: str = "reland", reading: str = EaseConfig().reading
-) -> Bundle:
+def toy_bundle(folder: Path, backbone: str, variant: str = "reland") -> Bundle:
     """Everybody is given both seed users, which are the fourth and the second."""
     config = settings(
         model=dataclasses.replace(SIZES, backbone=backbone),
         train=dataclasses.replace(ENCODER, objective=OBJECTIVES[backbone]),
-        ease=EaseConfig(regularisation=1.0, reading=reading),
+        ease=EaseConfig(regularisation=1.0),
         retrieval=RetrievalConfig(neighbours=2),
         variants=(variant,),
     )
