@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from reland_jax.config import MeshConfig
-from reland_jax.events import Encoding, fit, shop
-from reland_jax.events.shards import ShardBatches, as_read, write_encoded
+from reland_jax.events import Encoding, fit
+from reland_jax.events.shards import ShardBatches, as_read
 from reland_jax.mesh import join_processes, on_host, use_mesh
 from reland_jax.ranker_settings import RankerConfig, RankerTrainConfig
 from reland_jax.rankers import (
@@ -30,8 +30,9 @@ from reland_jax.rankers import (
     field_schema,
     train_ranker,
 )
+from tests.rankers.toys import small_log
 
-LOG = shop.generate(shop.ShopSettings(users=60, items=30, days=4, rows=1200)).events
+LOG = small_log()
 ROWS = np.arange(900)
 
 
@@ -47,13 +48,6 @@ class Halves:
     def at(self, step: int) -> Any:
         """The rows of both, one after the other."""
         return jax.tree.map(lambda *each: np.concatenate(each), *(part.at(step) for part in self.parts))
-
-
-def write_shards(folder: Path) -> None:
-    """The training rows in four files."""
-    encoding = fit(LOG, ROWS)
-    for number, rows in enumerate(np.split(ROWS, 4)):
-        write_encoded(encoding, LOG.take(rows), folder / f"{number}.parquet")
 
 
 def program_of(encoding: Encoding) -> Program:

@@ -22,6 +22,7 @@ from reland_jax.config import Config
 from tests.e2e import shared_ranker
 from tests.e2e.conftest import merged
 from tests.e2e.test_run import epochs_of, flags_of, newest_checkpoint, stop_while_training
+from tests.rankers.toys import write_shards
 from tests.toys import quick_programs_environment
 
 
@@ -112,7 +113,7 @@ def test_two_processes_train_a_ranker_each_from_its_own_shards(
     """To the numbers of one that reads all of them; killed in the middle, they go on."""
     shards = tmp_path / "shards"
     shards.mkdir()
-    shared_ranker.write_shards(shards)
+    write_shards(shared_ranker.LOG, shared_ranker.ROWS, [225, 450, 675], shards)
     shared_ranker.main(shards, tmp_path / "of-one", tmp_path / "one.npz")
     arguments = [str(shards), str(tmp_path / "of-two"), str(tmp_path / "two.npz")]
     for is_killed in (True, False):

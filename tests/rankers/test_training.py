@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from reland_jax.events import Batches, encode, fit, gather, shop
-from reland_jax.events.shards import ShardBatches, as_read, write_encoded
+from reland_jax.events import Batches, encode, fit, gather
+from reland_jax.events.shards import ShardBatches, as_read
 from reland_jax.ranker_settings import RankerConfig, RankerTrainConfig
 from reland_jax.rankers import (
     ARMS,
@@ -28,6 +28,7 @@ from reland_jax.rankers import (
     training,
 )
 from reland_jax.types import RelandError
+from tests.rankers.toys import small_log, write_shards
 
 ROWS, VALID = np.arange(900), np.arange(900, 1200)
 
@@ -41,7 +42,7 @@ class Case(NamedTuple):
 
 def case(**train: Any) -> Case:
     """A small network with dropout, so that the keys of steps matter."""
-    log = shop.generate(shop.ShopSettings(users=60, items=30, days=4, rows=1200)).events
+    log = small_log()
     encoding = fit(log, ROWS)
     schema = field_schema(encoding, ("click", "conversion"))
     config = RankerConfig(network="dnn", width=4, layers=(8,), dropout=0.2)
@@ -64,12 +65,7 @@ def order_of(seed: int = 0, rows: np.ndarray = ROWS) -> Batches:
 @pytest.fixture(scope="module", name="shards")
 def shards_of_the_log(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The training rows as encoded shards, in order."""
-    log = shop.generate(shop.ShopSettings(users=60, items=30, days=4, rows=1200)).events
-    folder, parts = tmp_path_factory.mktemp("shards"), np.split(ROWS, [200, 210, 650])
-    paths = [folder / f"{number}.parquet" for number in range(len(parts))]
-    for part, path in zip(parts, paths, strict=True):
-        write_encoded(fit(log, ROWS), log.take(part), path)
-    return paths
+    return write_shards(small_log(), ROWS, [200, 210, 650], tmp_path_factory.mktemp("shards"))
 
 
 def streamed(whole: Case) -> Case:

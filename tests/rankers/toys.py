@@ -1,14 +1,17 @@
-"""A small schema with features of every kind, batches of it, and random parameters."""
+"""A small schema with features of every kind, batches of it, random parameters, and a small log."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from reland_jax.events import Events, fit, shop
+from reland_jax.events.shards import write_encoded
 from reland_jax.rankers import Arm, Field, FieldSchema, Ranker, RankerConfig, Texts, create_ranker
 
 USERS, ITEMS, SEED_USERS, TEXT = 7, 9, 3, 5
@@ -31,6 +34,20 @@ SMALL: dict[str, Any] = {
     "experts": 2, "own_experts": 1, "levels": 2, "cross_layers": 2,
 }  # fmt: skip
 FUNNEL = ("click", "conversion")
+
+
+def small_log() -> Events:
+    """1,200 rows of the generated shop."""
+    return shop.generate(shop.ShopSettings(users=60, items=30, days=4, rows=1200)).events
+
+
+def write_shards(log: Events, rows: np.ndarray, cuts: list[int], folder: Path) -> list[Path]:
+    """Training rows in encoded files that end at some places, in order."""
+    encoding, parts = fit(log, rows), np.split(rows, cuts)
+    paths = [folder / f"{number}.parquet" for number in range(len(parts))]
+    for part, path in zip(parts, paths, strict=True):
+        write_encoded(encoding, log.take(part), path)
+    return paths
 
 
 def toy_batch(size: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
