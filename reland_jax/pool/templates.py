@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from reland_jax.config import PROMPTS as PROMPTS
 from reland_jax.config import nearest_name
 from reland_jax.types import RelandError
 
@@ -127,9 +128,6 @@ after them.
 _TEMPLATES: Mapping[str, str] = {
     "steps": _STEPS, "direct": _DIRECT, "factors": _FACTORS, FACTS: _FACTS, CLEANING: _CLEANING,
 }  # fmt: skip
-
-PROMPTS = ("steps", "direct", "factors")
-"""Names that `config.pool.prompt` may have."""
 
 
 def check_domain(domain: str) -> None:

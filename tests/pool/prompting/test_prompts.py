@@ -19,7 +19,7 @@ from reland_jax.pool.prompting.prompts import (
     prompt_hash,
 )
 from reland_jax.pool.prompting.tokens import CharacterCounter
-from reland_jax.pool.templates import CLEANING, DOMAINS, PROMPT_VERSION, PROMPTS, filled
+from reland_jax.pool.templates import CLEANING, DOMAINS, FACTS, PROMPT_VERSION, PROMPTS, filled
 from reland_jax.types import RelandError
 from tests.pool.prompt_lines import shown
 
@@ -98,6 +98,12 @@ def test_the_text_of_a_prompt() -> None:
         ("direct", "products", "0af11cb9340d0759e6fca20aa3262b45b4070b28d1a7002281072e68d9b12341"),
         ("direct", "movies", "483077c4bdecd69e8a7db3bec64fd0294a5198940e38f0595840069315e47e5a"),
         ("direct", "music", "ec397b33ca7a1a0ee1902d94ae1a3ddb7e3db0987310ea8c9b54bcd927efe88a"),
+        ("factors", "products", "58c6f63c52fabe74da0da01b5f09b763ae92de2bacf8a4cae73637460917fd7e"),
+        ("factors", "movies", "76a6d5aa2083129da0d0f6b29e7d5dd81c9f9c83f85f6695752fb3e1b256cde7"),
+        ("factors", "music", "362f733b48add92a960ba98525af4f119ecd7e990de419c4e5df892af927e5e7"),
+        (FACTS, "products", "191dc13ee7c654bd2172ef2e91f528673f87492e74eafa52925b9e873e67ce61"),
+        (FACTS, "movies", "fe4cb11eb795e9faa9c386046a80a926e10cd045448f6b0fb7cbf7e694ad2e69"),
+        (FACTS, "music", "c68285d6018ede0a74528cf887d55db62234a7bf6e57c5916329e73b79265702"),
         (CLEANING, "products", "8fb8fb9eba6350b9fa201e7c6ed2ed809bd993c7f930a1ee023632230271a754"),
         (CLEANING, "movies", "b1b0a98aa585e7e4de66673657609256394c40ae5866d985a988eaef3fa90a29"),
         (CLEANING, "music", "6afb9169ab70bb078788c830ad1fd151a018717c10d1aef2e03d533077be729a"),
@@ -105,8 +111,8 @@ def test_the_text_of_a_prompt() -> None:
 )
 def test_a_change_of_wording_needs_a_new_version(template: str, domain: str, digest: str) -> None:
     """Whoever changes a template raises PROMPT_VERSION and puts the new digests here."""
-    if template == CLEANING:
-        prompt = filled(CLEANING, domain, numbered(TITLES[:1]))
+    if template in (CLEANING, FACTS):
+        prompt = filled(template, domain, numbered(TITLES[:1]))
     else:
         prompt = build_prompt(TITLES, domain, kind=template)
     assert (PROMPT_VERSION, prompt_hash(prompt)) == ("2", digest)
@@ -114,7 +120,7 @@ def test_a_change_of_wording_needs_a_new_version(template: str, domain: str, dig
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_direct_prompting_asks_for_no_steps(domain: str) -> None:
-    steps, direct = (build_prompt(TITLES, domain, kind=kind) for kind in PROMPTS)
+    steps, direct = (build_prompt(TITLES, domain, kind=kind) for kind in ("steps", "direct"))
     history = steps[: steps.index("Think from")]
     assert direct.startswith(history) and direct != steps
     asked = direct.removeprefix(history)
