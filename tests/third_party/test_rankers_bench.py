@@ -31,7 +31,8 @@ def test_every_library_is_in_every_round_and_growth_is_measured_once() -> None:
         *(f"{library}/dcn_v2" for library in bench.LIBRARIES), *(f"reland_jax/{case}" for case in bench.CASES)
     ]  # fmt: skip
     assert [name for name in names if " x" in name] == [
-        *(f"reland_jax/dcn_v2 x{n}/0" for n in (2, 4, 8)), *(f"reland_jax/stream x{n}/0" for n in (1, 2, 4, 8))
+        *(f"reland_jax/dcn_v2 x{n}/0" for n in (2, 4, 8)),
+        *(f"reland_jax/stream x{n}/0" for n in (1, 2, 4, 8)),
     ]  # fmt: skip
     assert "--rows=800" in bench.commands(given())["reland_jax/dcn_v2 x8/0"]
     assert "--case=stream" in bench.commands(given())["reland_jax/stream x1/0"]
