@@ -78,10 +78,9 @@ class Server:
         self._meters.watch_waiting(lambda: len(self._worker))
         self._description = description(limits)
         routes = self._routes()
-        inner = Starlette(
-            routes=routes, lifespan=self._lifespan,
-            exception_handlers={Refusal: _refused, HTTPException: _not_there},
-        )  # fmt: skip
+        # Starlette's types ask for handlers of any exception; each is given its own kind.
+        handlers: Any = {Refusal: _refused, HTTPException: _not_there}
+        inner = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
         self.app = Guard(inner, limits, self._meters, [route.path for route in routes], token, hosts)
 
     def _routes(self) -> list[Route]:

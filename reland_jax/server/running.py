@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import types
 from typing import NamedTuple
 
@@ -61,13 +62,13 @@ class _Process(uvicorn.Server):
         self.should_exit, self.force_exit = False, False
         self._server, self._grace = server, grace
 
-    async def startup(self, sockets: list[object] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._server.watcher.look_now)
         for each in self.servers:
-            for socket in each.sockets:
-                _log.info("listening on http://%s:%d", *socket.getsockname()[:2])
+            for bound in each.sockets:
+                _log.info("listening on http://%s:%d", *bound.getsockname()[:2])
 
     def handle_exit(self, number: int, frame: types.FrameType | None) -> None:
         """SIGTERM or Ctrl-C; a second one does not wait for the grace, a third one for nothing."""
@@ -103,13 +104,13 @@ def serve(server: Server, address: Address, *, grace: float = 0.0, patience: flo
     process = _Process(config, server, grace)
     server.watcher.when_ready = _leave_to_stay
     try:
-        socket = config.bind_socket()  # before the programs are compiled
+        bound = config.bind_socket()  # before the programs are compiled
     except SystemExit:  # uvicorn's word for a port that it cannot have, which it logs
         raise RelandError(
             f"--port={address.port}: another program has this port, or {address.host} is no address of this "
             "machine; choose another one"
         ) from None
-    process.run([socket])
+    process.run([bound])
 
 
 def _leave_to_stay() -> None:
