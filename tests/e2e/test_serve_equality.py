@@ -52,11 +52,12 @@ def test_every_way_gives_the_lists_of_full_ranking(
             assert listed.tolist() == np.array(model.item_ids)[wanted[wanted > 0] - 1].tolist()
 
 
+# Hours long, so it is no part of the tests of optional packages; it is skipped without them all the same.
 @pytest.mark.shared_data
-@pytest.mark.optional("starlette", requirements="serve")
 @pytest.mark.parametrize("backbone", [name for name in MODELS if name != "gat"])
 def test_also_of_all_users_of_beauty(backbone: str, tmp_path: Path, shared_data: Path) -> None:
     """After one epoch, with heuristic rationales."""
+    pytest.importorskip("starlette")
     quick = ["train.max_epochs=1", "encoder.train.max_epochs=1", f"data.root={shared_data}"]
     for config in plan(["amazon-beauty"], [backbone], VARIANTS, 1, (), quick).values():
         for line in every_way(as_served(config), VARIANTS, tmp_path / "run", tmp_path):
