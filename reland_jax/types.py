@@ -191,7 +191,7 @@ class Splits(NamedTuple):
         valid: ``U`` rows of validation targets.
         test: ``U`` rows of test targets.
         num_items: ``I``.
-        protocol: "leave_one_out", "ratio" or "fixed"; or `data.NOTHING_HELD_OUT`.
+        protocol: "leave_one_out", "ratio" or "fixed"; or `data.NOTHING_HELD_OUT` or `data.REFRESHED`.
     """
 
     train: Ragged

@@ -7,10 +7,11 @@ from reland_jax.data.describe import data_fingerprint, item_texts, statistics, t
 from reland_jax.data.entities import item_entities
 from reland_jax.data.finding import raw_state
 from reland_jax.data.loading import load_interactions
-from reland_jax.data.splits import NOTHING_HELD_OUT, split, unsplit
+from reland_jax.data.splits import NOTHING_HELD_OUT, REFRESHED, split, unsplit
 
 __all__ = [
     "NOTHING_HELD_OUT",
+    "REFRESHED",
     "data_fingerprint",
     "item_entities",
     "item_texts",

@@ -13,6 +13,9 @@ _HOLD_OUT_SEED = 0
 NOTHING_HELD_OUT = "nothing held out"
 """The protocol of a model that is used and not measured."""
 
+REFRESHED = "refreshed"
+"""The protocol of a served model whose histories are newer than its training."""
+
 
 def split(interactions: Interactions, protocol: str, validation_from: str = "train") -> Splits:
     """Divides every user's interactions.

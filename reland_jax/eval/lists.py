@@ -10,10 +10,12 @@ import numpy as np
 
 from reland_jax.device import sizes
 from reland_jax.eval.ranks import Vectors
-from reland_jax.mesh import DATA, MODEL, constrain
+from reland_jax.mesh import DATA, MODEL, axis_size, constrain
 from reland_jax.types import PADDING_ITEM, Splits
 
 _MOST_AT_A_TIME = 256
+_BLOCK = 32
+"""Columns of scores that are looked at together; by measuring on a CPU, 16 and 64 are no better."""
 
 
 @partial(jax.jit, static_argnames=("count", "num_items"))
@@ -35,13 +37,34 @@ def best(
         count: K, at most I.
         num_items: I.
     """
-    scores = _scores(vectors, users, num_items)
-    if allowed is not None:
-        filled_up = jnp.pad(allowed, (0, scores.shape[1] - len(allowed)))
-        scores = jnp.where(filled_up, scores, -jnp.inf)
+    scores = _scores(vectors, users, allowed, num_items)
     scores = scores.at[jnp.arange(users.shape[0])[:, None], masked].set(-jnp.inf)
-    best, found = jax.lax.top_k(scores, count)
+    best, found = largest(scores, count)
     return constrain(jnp.where(jnp.isneginf(best), PADDING_ITEM, found)), constrain(best)
+
+
+def largest(scores: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """The same as ``jax.lax.top_k(scores, count)``, in less time for long rows on one device.
+
+    Of the blocks of a row, only the `count` with the largest maxima are sorted. A value in another block has
+    `count` others before it, for each of these blocks has one that is larger, or equal and further left.
+
+    Args:
+        scores: ``<float32>[B, n]``, without NaN.
+        count: K, at most n.
+
+    Returns:
+        Values ``<float32>[B, K]`` and places ``<int32>[B, K]``; of equal values the left one is first.
+    """
+    rows, length = scores.shape
+    if length % _BLOCK or length < _BLOCK * 2 * count or axis_size(MODEL) > 1:
+        return jax.lax.top_k(scores, count)
+    blocks = scores.reshape(rows, -1, _BLOCK)
+    which = jnp.sort(jax.lax.top_k(blocks.max(2), count)[1], axis=1)
+    inside = jnp.take_along_axis(blocks, which[:, :, None], axis=1).reshape(rows, -1)
+    values, place = jax.lax.top_k(inside, count)
+    block = jnp.take_along_axis(which, place // _BLOCK, axis=1)
+    return values, block * _BLOCK + place % _BLOCK
 
 
 def recommend(
@@ -70,12 +93,19 @@ def recommend(
     return np.asarray(item), np.asarray(score)
 
 
-def _scores(vectors: Vectors, user: jax.Array, num_items: int) -> jax.Array:
-    """``<float32>[B, rows]``; rows that are no item have the lowest score. A mesh shards both sides."""
+def _scores(vectors: Vectors, user: jax.Array, allowed: jax.Array | None, num_items: int) -> jax.Array:
+    """``<float32>[B, rows]``, whole blocks of columns; the lowest score where there is no such item.
+
+    A mesh shards both sides.
+    """
     users, items = constrain(vectors.users[user], DATA), constrain(vectors.items, MODEL)
-    scores = constrain(vectors.score(users, items), DATA, MODEL).at[:, 0].set(-jnp.inf)
-    filled_up = scores.shape[1] > num_items + 1
-    return scores.at[:, num_items + 1 :].set(-jnp.inf) if filled_up else scores
+    scores = constrain(vectors.score(users, items), DATA, MODEL)
+    more = -scores.shape[1] % _BLOCK if axis_size(MODEL) == 1 else 0
+    number = jnp.arange(scores.shape[1] + more)
+    is_item = (number != PADDING_ITEM) & (number <= num_items)
+    if allowed is not None:
+        is_item &= jnp.pad(allowed, (0, len(number) - len(allowed)))
+    return jnp.where(is_item, jnp.pad(scores, ((0, 0), (0, more))), -jnp.inf)
 
 
 def best_items(

@@ -174,7 +174,8 @@ class Reland(Model):
         """Takes the histories of today, all of them; model and pool stay, users are matched anew.
 
         Unknown items are told and passed over. A collaborative backbone keeps the users that it was trained
-        on, and leaves out others, who are told; a sequential or linear one takes the users as they are now.
+        on; it takes new ones too if it reads users by their histories, and else tells and leaves them out. A
+        sequential or linear one takes the users as they are now.
 
         Args:
             interactions: see `fit`; not filtered by `data.min_interactions`.

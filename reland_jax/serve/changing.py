@@ -18,7 +18,7 @@ import numpy as np
 
 from reland_jax.bundle import Bundle
 from reland_jax.config import LINEAR
-from reland_jax.data import unsplit
+from reland_jax.data import REFRESHED, unsplit
 from reland_jax.models import MODELS
 from reland_jax.pool_store import PoolStore, allowed, read_log, read_patterns, read_removals
 from reland_jax.retrieval import Matching
@@ -31,9 +31,6 @@ from reland_jax.variants import find_variant
 
 _USERS, _ITEM_IDS = ("params", "user_embedding"), ("params", "items", "id_embedding")
 """Where parameters have a row for each user, or item."""
-
-REFRESHED = "refreshed"
-"""The protocol of a model whose histories are newer than its training."""
 
 _log = logging.getLogger(__name__)
 
@@ -165,9 +162,10 @@ def _own_first(found: Assignment, seeds: np.ndarray, users: np.ndarray) -> Assig
 def refreshed(bundle: Bundle, now: Interactions) -> Bundle:
     """The bundle with the histories of today: pool and model stay, users are matched anew.
 
-    Items that the model does not know are told and passed over. A collaborative backbone has a vector for
-    each user that it was trained on: these keep it, and others are told and left out, to be given by their
-    histories. Other backbones take the users as they are now; seed users stay in any case.
+    Items that the model does not know are told and passed over. A collaborative backbone keeps the users
+    that it was trained on. If it reads users by their histories, new ones are added; else it has a vector
+    for trained users alone, and others are told and left out, to be given by their histories. Other backbones
+    take the users as they are now; seed users stay in any case.
 
     Args:
         bundle: with parameters.
@@ -195,20 +193,45 @@ def _matched_anew(bundle: Bundle) -> Bundle:
 
 
 def _with_later(bundle: Bundle, now: Interactions) -> Bundle:
-    """What trained users had since, in the place of the test part; the training part stays what it was."""
+    """What users had since, in the place of the test part; the training part stays what it was."""
+    user = _numbers(now.ids.users, bundle.interactions.ids.users)[now.user]
+    if new := len(unknown := np.unique(now.user[user < 0])):
+        if bundle.by_histories:
+            bundle = _with_new_users(bundle, now, unknown)
+            user = _numbers(now.ids.users, bundle.interactions.ids.users)[now.user]
+        else:
+            _log.warning("refresh: %d users were not trained, and are left out; give them by histories", new)
     old, splits = bundle.interactions, bundle.splits
-    user = _numbers(now.ids.users, old.ids.users)[now.user]
     width, train = splits.num_items + 1, splits.train
     had = np.repeat(np.arange(splits.num_users), train.lengths()) * width + train.items
     later = (user >= 0) & ~np.isin(user.astype(np.int64) * width + now.item, had)
-    if new := len(np.unique(now.user[user < 0])):
-        _log.warning("refresh: %d users were not trained, and are left out; give them by histories", new)
     order = np.flatnonzero(later)[np.argsort(user[later], kind="stable")]
     lengths = np.bincount(user[order], minlength=splits.num_users)
     after = Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), now.item[order])
     none = Ragged(np.zeros(splits.num_users + 1, np.int64), np.zeros(0, np.int32))
     whole = Splits(train, none, after, splits.num_items, REFRESHED)
     return bundle._replace(interactions=_as_of(old, whole.train.joined(after)), splits=whole)
+
+
+def _with_new_users(bundle: Bundle, now: Interactions, which: np.ndarray) -> Bundle:
+    """Further users after all others: without training items, a trained vector and, so far, seed users."""
+    old, splits, count = bundle.interactions, bundle.splits, len(which)
+    users = as_strings([*old.ids.users.tolist(), *now.ids.users[which].tolist()])
+    features = {
+        name: _column(users, (now.ids.users, now.user_features.get(name)), (old.ids.users, column))
+        for name, column in old.user_features.items()
+    }
+    train, valid, test = (
+        part._replace(indptr=np.pad(part.indptr, (0, count), mode="edge"))
+        for part in (splits.train, splits.valid, splits.test)
+    )
+    trained, found = bundle.trained, bundle.assignment
+    return bundle._replace(
+        interactions=old._replace(ids=old.ids._replace(users=users), user_features=features),
+        splits=Splits(train, valid, test, splits.num_items, splits.protocol),
+        trained=_with_param(trained, _USERS, lambda rows: np.pad(rows, ((0, count), (0, 0)))),
+        assignment=None if found is None else Assignment(*(np.pad(x, ((0, count), (0, 0))) for x in found)),
+    )
 
 
 def _with_users_of(bundle: Bundle, now: Interactions) -> Bundle:

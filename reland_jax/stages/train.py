@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import LINEAR, Config, EvalConfig, ScoreConfig
+from reland_jax.data import REFRESHED
 from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
@@ -80,7 +81,7 @@ def training(
             validations.
         on_epoch: called with every new entry of the history; may raise an error to stop the training.
     """
-    variant, cold = find_variant(name), _has_cold_users(made[SPLIT])
+    variant, cold = find_variant(name), _has_cold_users(made)
     reads: dict[Stage[Any], bool] = {
         SPLIT: True,
         LOAD: has_entities(made.config.model) or cold,
@@ -173,8 +174,15 @@ def seeds_beside(config: Config, seed: int) -> tuple[int, ...]:
     return seeds[begin : begin + size]
 
 
-def _has_cold_users(splits: Splits) -> bool:
-    return not splits.train.lengths().all()
+def _has_cold_users(made: Made) -> bool:
+    """Whether users without training items are represented by others who are like them.
+
+    A served bundle may have users that came after the training. They are read by what they had since; where
+    it has no pool, there are no others.
+    """
+    splits = made[SPLIT]
+    after_training = splits.protocol == REFRESHED and BUILD_POOL.name not in made.artefacts
+    return not (splits.train.lengths().all() or after_training)
 
 
 def _task(job: Job, variant: Variant) -> Task | ClosedForm:
@@ -198,9 +206,11 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     task = create_task(
         model, tables, splits, config.train, config.data.max_length, config.eval.history
     )
-    if not _has_cold_users(splits):
+    if not _has_cold_users(job.made):
         return task
     if isinstance(model, Recommender) and not model.multiplies:
+        if splits.protocol == REFRESHED:
+            return task
         raise RelandError(
             "config.fusion.reading='set' and config.score.linear add scores of single items, of which there "
             "is no mean for users without training items; take 'vector' and None, or leave these users out"

@@ -11,7 +11,8 @@ items change places whose wanted scores differ by no more than the rounding of a
 
 The API and the command are asked for lists as measured. A server and exported functions know every user
 as of today, by trained vectors where there are some; they are given the bundle of the day before the test
-part, and must give the same lists.
+part, and must give the same lists. "new" compares each user's list, as it is served, with that of somebody
+new who had the same items: it is equal, or has "overlap" (a share, mean over users) in common.
 `lines.jsonl` in the workdir has what was found; what is there is not done again.
 """
 
@@ -47,7 +48,7 @@ from tests.server.process import serving
 K = 10
 ROUNDING = 2e-5
 """Of a score, as a share of its size or of 1: sums of another program are in another order."""
-WAYS = ("ranks", "api", "today", "command", "server", "exported")
+WAYS = ("ranks", "today", "new", "api", "command", "server", "exported")
 _AT_A_TIME, _CONNECTIONS = 256, 8
 
 ALONE = """
@@ -93,6 +94,7 @@ class Subject(NamedTuple):
         model: it.
         folder: its bundle.
         before: the bundle of the day before the test part.
+        runs: the workdir.
         masks: whether the evaluation leaves the history out.
         wanted: lists as measured.
     """
@@ -100,6 +102,7 @@ class Subject(NamedTuple):
     model: Reland
     folder: Path
     before: Path
+    runs: Path
     masks: bool
     wanted: Lists
 
@@ -148,7 +151,7 @@ def subject_of(config: Config, variant: str, workdir: Path, folder: Path) -> Sub
     masks, splits = config.eval.mask_history, bundle.splits
     seen = splits.train.joined(splits.valid)
     wanted = full_ranking(model._reader.measured(), seen, masks, splits.num_items)
-    return Subject(model, folder / variant, folder / f"{variant}-before", masks, wanted)
+    return Subject(model, folder / variant, folder / f"{variant}-before", workdir, masks, wanted)
 
 
 def of_table(model: Reland, table: Any) -> Lists:
@@ -251,11 +254,24 @@ def of_today(subject: Subject) -> dict[str, int]:
     return compared(of_table(model, model.recommend(k=K, exclude_seen=subject.masks)), wanted, vectors)
 
 
-def ways_of(subject: Subject, name: str, url: str) -> Iterator[tuple[str, dict[str, int]]]:
+def of_new(subject: Subject) -> dict[str, float]:
+    """Lists of users as they are served, beside those of new users with the same histories."""
+    fitted = subject.model._fitted()
+    model = Reland(fitted.config, variant=fitted.variant, workdir=subject.runs).fit()
+    rows = np.arange(len(model.user_ids))
+    old, (new, _) = model.predictor.users(rows, K), model.predictor.histories(model._everything, K)
+    same = (old.item == new.item).all(1)
+    shared = (old.item[:, :, None] == new.item[:, None]).any(2).mean()
+    return {"users": len(rows), "equal": int(same.sum()), "overlap": round(float(shared), 4),
+            "by_histories": model._fitted().by_histories}  # fmt: skip
+
+
+def ways_of(subject: Subject, name: str, url: str) -> Iterator[tuple[str, dict[str, float]]]:
     """What each way gives, in the order of `WAYS`."""
     model, masks, vectors = subject.model, subject.masks, subject.model._reader.measured()
     yield "ranks", of_ranks(subject)
     yield "today", of_today(subject)
+    yield "new", of_new(subject)
     ways: Mapping[str, Callable[[], Lists]] = {
         "api": lambda: of_table(model, model.recommend(k=K, exclude_seen=masks, as_measured=True)),
         "command": lambda: of_command(subject),

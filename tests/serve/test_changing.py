@@ -164,6 +164,30 @@ def test_a_set_keeps_its_users_and_adds_what_they_had_since(
     assert after.splits.train is made.splits.train
 
 
+@pytest.mark.parametrize("variant", ["id", "reland"])
+def test_a_set_that_reads_histories_takes_new_users(
+    bundle: Callable, variant: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Their lists are those of new users with these histories, also after their bundle was saved."""
+    made = bundle("lightgcn", variant)._replace(by_histories=True)
+    now = today({"z": ["i3", "i1"], "u1": ["i2", "i6"], "a": ["i5"]})
+    after = refreshed(made, now._replace(user_features={}))
+    assert "were not trained" not in caplog.text
+    assert after.interactions.ids.users.tolist() == ["u0", "u1", "u2", "u3", "a", "z"]
+    write_bundle(after, tmp_path / "bundle")
+    found, old = Reland.load(tmp_path / "bundle"), model_of(made)
+    had = [f"i{item}" for item in found._everything.row(1).tolist()]
+    asked = {"a": ["i5"], "z": ["i3", "i1"], "u1": had}
+    users = [*asked] if variant == "id" else ["a", "z"]  # a seed user has itself first
+    told = found.recommend(users, 9).drop_columns("score")
+    asked = {user: asked[user] for user in users}
+    assert told == old.recommend_from_history(asked, 9).drop_columns("score") and len(told) > 8
+    if variant == "reland":
+        assert {seed.user_id for seed in found.explain("z").seeds} <= {"u1", "u3"}
+    again = refreshed(after, today({"b": ["i2"]}))
+    assert again.interactions.ids.users.tolist()[-3:] == ["a", "z", "b"]
+
+
 @pytest.mark.parametrize("backbone", ["sasrec", "lightgcn"])
 def test_a_new_item_is_listed_by_its_text(bundle: Callable, backbone: str) -> None:
     """With the text of another item it is the most similar to it, and old lists keep their order."""
