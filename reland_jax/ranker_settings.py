@@ -128,6 +128,7 @@ class LogConfig:
     shop_alone: float = _setting(
         0.1, "shop: share of users in no group, with favourites of their own", low=0, high=1, added=True
     )
+    shop_seed: int = _setting(20240914, "shop: seed of everything in it", low=0, added=True)
     scenarios: tuple[str, ...] = _setting((), "scenarios that are read; empty: all", names=True)
     domains: tuple[str, ...] = _setting(
         (), "domains: data sets of purchases that are its scenarios, in one space of users and items",

@@ -130,6 +130,7 @@ def _shop(config: LogConfig) -> Log:
         specific=config.shop_specific,
         tastes=config.shop_tastes,
         alone=config.shop_alone,
+        seed=config.shop_seed,
     )
     shop = events.shop.generate(settings)
     return Log(shop.events, _by_days(shop.events, _last(shop.events, config), config), {}, shop)
