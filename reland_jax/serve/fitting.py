@@ -15,6 +15,7 @@ from reland_jax.config import Config
 from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
+from reland_jax.models import MODELS
 from reland_jax.pool_store import register
 from reland_jax.retrieval import Matching, learn_matching
 from reland_jax.serve.changing import screened
@@ -80,10 +81,10 @@ def fitted(
             "config.fusion.reading='set': a backbone that reads rationales as sets is trained and measured "
             "by the commands, and not served yet; take 'vector'"
         )
-    if config.score.linear is not None:
+    if config.score.linear is not None and not MODELS[config.model.backbone].sequential:
         raise RelandError(
-            f"config.score.linear={config.score.linear}: a backbone upon a linear model is trained and "
-            "measured by the commands, and not served yet; leave it None, or serve ease or ease_recency"
+            f"config.score.linear={config.score.linear}: of backbones upon a linear model those of sequences "
+            "are served; one of sets is trained and measured by the commands. Leave it None, or serve ease"
         )
     stored = config.pool.provider == "store"
     if stored:

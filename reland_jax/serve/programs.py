@@ -21,6 +21,7 @@ from reland_jax.models import (
     Ease,
     Ials,
     Linear,
+    LinearScores,
     Recommender,
     SequenceBatch,
     SequentialRecommender,
@@ -56,6 +57,7 @@ class Known(NamedTuple):
         params: of the model.
         rationales: ``<float32>[S, T]``, as the model reads them.
         texts: ``<float32>[I + 1, T]``, where a backbone reads them beside its items.
+        linear: a linear model, whose scores a sequential backbone adds.
         items: ``<float32>[I + 1, E]``, as they are scored.
         score: of `Vectors`.
         matching: how a history becomes a behaviour vector.
@@ -67,6 +69,7 @@ class Known(NamedTuple):
     params: Any = None
     rationales: Any = None
     texts: Any = None
+    linear: LinearScores[Any] | None = None
     items: Any = None
     score: Any = None
     matching: Matching | None = None
@@ -165,7 +168,7 @@ def _folded_in(model: Recommender, known: Known, history: jax.Array, matched: Ma
 
 def _tables(model: Recommender, known: Known, matched: Matched | None) -> Tables[jax.Array]:
     """What is known of each history, as of a user in a row of its own."""
-    tables = Tables[jax.Array](item_text=known.texts, rationale=known.rationales)
+    tables = Tables[jax.Array](item_text=known.texts, rationale=known.rationales, linear=known.linear)
     if matched is None:
         return tables
     return tables._replace(seed=matched.seed, cosine=matched.cosine if model.rationales > 1 else None)

@@ -37,7 +37,7 @@ from reland_jax.serve.programs import Form, Known, scored, seed_keys
 from reland_jax.stages import SPLIT, rationales_of, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
-from reland_jax.train import ClosedForm, Task, history_encoder
+from reland_jax.train import ClosedForm, Score, Task, history_encoder
 from reland_jax.train.closed_form import unit_rows
 from reland_jax.train.pairs import with_profiles
 from reland_jax.train.placement import distribute
@@ -112,7 +112,9 @@ class Reader:
             rationales = unit_rows(rationales)
         folding = self._folding if self.is_set else None
         texts = self.task.tables.item_text if getattr(self.task.model, "reads_kernel", False) else None  # type: ignore[union-attr]
-        arrays = rationales, texts, today.items, today.score, bundle.matching, *seed_keys(bundle), folding
+        linear = self.task.tables.linear if isinstance(self.task, Task) else None
+        items, score = today.items, today.score
+        arrays = rationales, texts, linear, items, score, bundle.matching, *seed_keys(bundle), folding
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
 
     def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:
@@ -177,7 +179,9 @@ class Reader:
         assert isinstance(self.task, Task)
         encode = history_encoder(model, history, self._bundle.config.data.max_length)
         users, items = encode(self.params, self.task.tables)
-        return Vectors(users, items, jax.tree_util.Partial(dot_product))
+        if model.multiplies:
+            return Vectors(users, items, jax.tree_util.Partial(dot_product))
+        return Vectors(users, items, jax.tree_util.Partial(Score(model), self.params))
 
     def _solved_after(self, history: Ragged) -> Vectors:
         none, splits = nothing(history.num_rows), self._bundle.splits
@@ -218,6 +222,7 @@ def likeness(reader: Reader, vectors: Vectors, items: np.ndarray) -> np.ndarray:
     """
     if vectors.items.shape[1] > 1:
         rows = np.asarray(vectors.items, np.float32)
+        rows = rows if getattr(reader.task.model, "multiplies", True) else rows[:, 1:]  # without numbers
         unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
         return unit[items] @ unit.T
     alone = np.zeros((power_of_two(len(items)), vectors.users.shape[1]), np.float32)
@@ -236,9 +241,14 @@ def _users(model: Recommender, params: Any, tables: Tables[jax.Array], own: Any,
 
 
 def check_vectors(reader: Reader) -> None:
-    """Raises `RelandError` for a linear model of items, whose users and items have no vectors."""
+    """Raises `RelandError` where a score is no product of two vectors: linear models of items, also added."""
     if isinstance(reader.task, ClosedForm) and not hasattr(reader.task.model, "dim"):
         raise RelandError(
             "a linear model of items (ease) has weights between items, and no vectors of users and items; "
             "choose another backbone, such as ials"
+        )
+    if not getattr(reader.task.model, "multiplies", True):
+        raise RelandError(
+            "a backbone with the scores of a linear model (config.score.linear) has a score that is no "
+            "product of a vector of the user and one of the item; train it without for vectors and profiles"
         )

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reland_jax.config import Config
+from reland_jax.config import Config, ScoreConfig
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.mesh import on_host, use_mesh_together
 from reland_jax.seeds import add_texts
@@ -62,9 +62,9 @@ def train_encoder(job: Job, interactions: Interactions, splits: Splits) -> tuple
         The task and its parameters.
     """
     config, encoder = job.config, job.config.encoder
-    task = id_task(
-        dataclasses.replace(config, model=encoder.model, train=encoder.train), splits, interactions
-    )
+    # What the recommender adds to its scores is not the encoder's.
+    own = dataclasses.replace(config, model=encoder.model, train=encoder.train, score=ScoreConfig())
+    task = id_task(own, splits, interactions)
     evaluator = Evaluator(task, splits, dataclasses.replace(config.eval, mask_history=True))
     result = fit(
         task,

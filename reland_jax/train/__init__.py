@@ -6,7 +6,7 @@ from reland_jax.train.evaluator import Evaluator, FixedEpochs
 from reland_jax.train.late import with_late_scores
 from reland_jax.train.loop import FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
-from reland_jax.train.tasks import Task, create_task, history_encoder
+from reland_jax.train.tasks import Score, Task, create_task, history_encoder
 from reland_jax.train.upon_linear import with_linear_scores
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Evaluator",
     "FitResult",
     "FixedEpochs",
+    "Score",
     "Task",
     "TrainingCheckpoint",
     "check_users",

@@ -117,7 +117,7 @@ def create_task(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Score:
+class Score:
     """A recommender's score as a hashable value, so that equal recommenders share compiled programs."""
 
     model: Recommender
@@ -131,7 +131,7 @@ def _vectors(
     sides: Callable[[Any, Tables[jax.Array], str], tuple[jax.Array, jax.Array]],
     tables: Tables[jax.Array],
 ) -> Callable[[Any, str], Vectors]:
-    score = _Score(model)
+    score = Score(model)
     return lambda params, part: Vectors(*sides(params, tables, part), jax.tree_util.Partial(score, params))
 
 

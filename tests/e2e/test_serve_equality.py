@@ -11,6 +11,7 @@ import pytest
 from experiments.grid.plan import plan
 from reland_jax import Reland
 from reland_jax.models import MODELS
+from reland_jax.presets import BEST_MARK, NAMES
 from reland_jax.storage import load_trained
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
@@ -32,7 +33,7 @@ def lists_of(model: Reland, history: dict[str, list[str]] | None = None) -> tupl
 
 
 @pytest.mark.optional("starlette", requirements="serve")
-@pytest.mark.parametrize("backbone", tuple(MODELS))
+@pytest.mark.parametrize("backbone", (*MODELS, *(name for name in NAMES if name.endswith(BEST_MARK))))
 def test_every_way_gives_the_lists_of_full_ranking(
     finished: Callable[[str], Finished], backbone: str, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reland_jax.bundle import Bundle
+from reland_jax.config import ScoreConfig
 from reland_jax.serve.fitting import made_of
 from reland_jax.serve.listing import Batch, in_rows
 from reland_jax.serve.programs import Form, Known, Matched, answer, match, users_of
@@ -62,6 +63,33 @@ def test_a_sequence_is_read_as_that_of_a_trained_user(reader: Callable, variant:
     again = users_of(form, known, in_rows(HISTORY, Batch(0, 4, 4), 6), own)
     np.testing.assert_allclose(np.asarray(again), np.asarray(measured.users)[:4], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(known.items), np.asarray(measured.items))
+
+
+@pytest.fixture(scope="module")
+def beside_linear(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A sequential backbone to whose rankings the scores of a linear model are added."""
+    score = ScoreConfig(linear=3.0, added="ranking", recent=2, votes=4)
+    return toy_bundle(tmp_path_factory.mktemp("work"), "sasrec", "reland", score)
+
+
+def test_a_sequence_beside_a_linear_model_is_read_as_that_of_a_trained_user(beside_linear: Bundle) -> None:
+    """Also what the linear model adds: lists and scores are those of the test part."""
+    bundle, made = beside_linear, made_of(beside_linear)
+    read = Reader(bundle, made, recommender_of(made, "reland"), bundle.trained.params)
+    (form, known), measured = programs_of(read), read.measured()
+    rows, masked, which = in_rows(HISTORY, Batch(0, 4, 4), 6), np.zeros((4, 1), np.int32), np.arange(7) > 0
+    own = Matched(*bundle.assignment)
+    again = users_of(form, known, rows, own)
+    wanted = np.asarray(measured.score(measured.users[:4], measured.items))
+    np.testing.assert_allclose(np.asarray(known.score(again, known.items)), wanted, rtol=1e-4, atol=1e-4)
+    plain = np.asarray(again)[:, -form.model.width :] @ np.asarray(known.items)[:, -form.model.width :].T
+    assert np.abs(plain - wanted)[:, 1:].max() > 0.1, "the linear model adds nothing"
+    found = answer(form, known, rows, masked, which, 6)
+    assert np.isfinite(np.asarray(found.score)).all()
+    alike = likeness(read, read.today(), np.array([2]))
+    assert alike[0].argmax() == 2 and alike.max() < 1.001
+    with pytest.raises(RelandError, match="no product of a vector"):
+        check_vectors(read)
 
 
 def test_a_history_of_one_item_is_enough(reader: Callable) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from reland_jax.bundle import Bundle
-from reland_jax.config import EaseConfig, RetrievalConfig
+from reland_jax.config import EaseConfig, RetrievalConfig, ScoreConfig
 from reland_jax.retrieval import learn_matching
 from reland_jax.serve.api import Reland
 from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, training
@@ -33,13 +33,16 @@ def described(interactions: Interactions) -> Interactions:
     return interactions._replace(item_features=features)
 
 
-def toy_bundle(folder: Path, backbone: str, variant: str = "reland") -> Bundle:
+def toy_bundle(
+    folder: Path, backbone: str, variant: str = "reland", score: ScoreConfig | None = None
+) -> Bundle:
     """Everybody is given both seed users, which are the fourth and the second."""
     config = settings(
         model=dataclasses.replace(SIZES, backbone=backbone),
         train=dataclasses.replace(ENCODER, objective=OBJECTIVES[backbone]),
         ease=EaseConfig(regularisation=1.0),
         retrieval=RetrievalConfig(neighbours=2),
+        score=score or ScoreConfig(),
         variants=(variant,),
     )
     inputs = inputs_of(REPEATS, (3, 1))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reland_jax.config import EvalConfig
+from reland_jax.config import EvalConfig, ScoreConfig
 from reland_jax.stages import ENCODE_USERS, LOAD, SPLIT, behaviour
 from reland_jax.train import Evaluator, FitResult, Task
 from tests.stages.toys import REPEATS, made_of, settings
@@ -34,6 +35,15 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Encoded:
         values = {LOAD: inputs_of(REPEATS).interactions, SPLIT: REPEATS}
         vectors = made_of(config, tmp_path_factory.mktemp("work"), values).compute(ENCODE_USERS)
     return vectors, *seen
+
+
+def test_the_encoder_has_nothing_of_what_is_added_to_the_scores_of_the_recommender(
+    encoded: Encoded, tmp_path: Path
+) -> None:
+    score = ScoreConfig(linear=3.0, added="ranking")
+    config = settings(eval=EvalConfig(mask_history=False), score=score)
+    values = {LOAD: inputs_of(REPEATS).interactions, SPLIT: REPEATS}
+    np.testing.assert_array_equal(made_of(config, tmp_path, values).compute(ENCODE_USERS), encoded[0])
 
 
 def validation_ranks(users: np.ndarray, items: np.ndarray, mask: bool) -> list[int]:
