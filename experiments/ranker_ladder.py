@@ -83,7 +83,7 @@ def run(
         keep_programs(workdir / PROGRAMS)
     log = read_log(job.log)
     check_classes(log, job.ranker)
-    prepared = encoded_log(log, job.log)
+    prepared = encoded_log(log, job.log, workdir=workdir)
     chosen = {
         name: _tuned(prepared, job, name, workdir) if settings is None else Chosen(settings[name], ())
         for name in networks

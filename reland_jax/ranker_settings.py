@@ -110,6 +110,11 @@ class LogConfig:
         low=0, added=True,
     )  # fmt: skip
     without: tuple[str, ...] = _setting((), "features that are not read", names=True)
+    streamed: bool = _setting(
+        False, "a log of your own: train from Parquet shards made in the workdir; rows of validation and "
+        "testing alone are kept in memory",
+        added=True,
+    )  # fmt: skip
     texts: tuple[str, ...] = _setting(
         (), "features of items that are their text, and no feature; empty: those that the data set has",
         names=True,

@@ -29,7 +29,13 @@ _HOUR_MS = 3_600_000
 
 @functools.lru_cache(maxsize=1)
 def whole_log(config: LogConfig) -> Log:
-    """The log of the settings, read once per process."""
+    """The log of the settings, read once per process.
+
+    Raises:
+        RelandError: it is to be streamed; or see `read_log`.
+    """
+    if config.streamed:
+        raise RelandError("config.log.streamed=True: a deployment reads its log at once; set it to False")
     return read_log(config)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +17,14 @@ from experiments.ranking.texts import NONE, LogTexts, arms_of, make_texts
 from reland_jax import artefacts, events
 from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
 from reland_jax.events import Batches, Encoded, Encoding, metrics
+from reland_jax.events.shards import ShardBatches, as_read
+from reland_jax.events.streamed import Streamed
 from reland_jax.files import read_json, remove, write_json
 from reland_jax.ranker_settings import LogConfig, RankerConfig, RankerJob
 from reland_jax.rankers import (
     Arm,
     FieldSchema,
+    Order,
     Parameters,
     Program,
     RankerData,
@@ -51,6 +55,7 @@ class Prepared(NamedTuple):
         schema: the fields.
         texts: what arms read.
         identity: hash of all of it.
+        shards: encoded training rows, where they are not in memory.
     """
 
     log: Log
@@ -59,6 +64,7 @@ class Prepared(NamedTuple):
     schema: FieldSchema
     texts: LogTexts
     identity: str
+    shards: Sequence[Path] = ()
 
 
 class ArmRun(NamedTuple):
@@ -86,21 +92,55 @@ def prepare(job: RankerJob, workdir: Path) -> Prepared:
     log = read_log(job.log)
     check_classes(log, job.ranker)
     texts = NONE if set(job.arms) == {"id"} else make_texts(log, job.texts, workdir / "texts")
-    return encoded_log(log, job.log, texts)
+    return encoded_log(log, job.log, texts, workdir)
 
 
-def encoded_log(log: Log, config: LogConfig, texts: LogTexts = NONE) -> Prepared:
+def encoded_log(
+    log: Log, config: LogConfig, texts: LogTexts = NONE, workdir: Path | None = None
+) -> Prepared:
     """The encoding of a log, fitted to its training rows, once leaks are refused.
 
+    Args:
+        log: with its parts.
+        config: its settings.
+        texts: what arms read.
+        workdir: of the shards of a log that is streamed.
+
     Raises:
-        RelandError: see `events.refuse_leaks`.
+        RelandError: see `events.refuse_leaks`; or the log is streamed and there is no workdir for it.
     """
-    events.refuse_leaks(log.events, log.parts.train)
-    encoding = events.fit(log.events, log.parts.train, min_count=config.min_count, longest=config.longest)
+    sizes = {"min_count": config.min_count, "longest": config.longest}
+    if log.streamed is None:
+        events.refuse_leaks(log.events, log.parts.train)
+        encoding = events.fit(log.events, log.parts.train, **sizes)
+    else:
+        assert log.streamed.training.seen is not None
+        encoding = log.streamed.training.seen.encoding(**sizes)
     encoded = events.encode(encoding, log.events)
     labels = [each.name for each in log.events.schema.labels]
     arrays = [*jax.tree.leaves(encoded), *log.parts[:3]]
-    return Prepared(log, encoding, encoded, field_schema(encoding, labels), texts, fingerprint(*arrays))
+    shards = _shards(log, log.streamed, encoding, workdir) if log.streamed else None
+    identity = fingerprint(*arrays, *([shards.fingerprint] if shards else []))
+    schema = field_schema(encoding, labels)
+    return Prepared(log, encoding, encoded, schema, texts, identity, shards.value if shards else ())
+
+
+def _shards(log: Log, streamed: Streamed, encoding: Encoding, workdir: Path | None) -> artefacts.Artefact:
+    """The encoded training rows of a log that is streamed, made once."""
+    if workdir is None:
+        raise RelandError("config.log.streamed=True: this command keeps its log in memory; set it to False")
+    schema = dataclasses.asdict(streamed.schema)
+    made_from = fingerprint(
+        "shards", _VERSION, streamed.files.checksums(), schema, streamed.dropped, streamed.division.spans,
+        streamed.division.warm_until, *encoding.known.values(), encoding.lengths,
+    )  # fmt: skip
+    folder = workdir / "shards"
+    made = artefacts.make(
+        folder, made_from, compute=lambda: None,
+        save=lambda _, aside: events.streamed.write_training(streamed, encoding, log.events.ids, aside),
+        load=lambda _: None,
+    )  # fmt: skip
+    return made._replace(value=sorted(folder.glob("*.parquet")))
 
 
 def arms_to_train(job: RankerJob, texts: LogTexts) -> list[str]:
@@ -179,7 +219,7 @@ def _trained(
     start = time.perf_counter()
     parts, data = prepared.log.parts, jax.device_put(data)
     trained = train_ranker(
-        program, data, Batches(parts.train, program.config.batch_size, seed), seed,
+        *_training_rows(prepared, program, data, seed), seed,
         validate=partial(_validated, prepared, program, data), folder=checkpoints,
         run={"made_from": checkpoints.name}, label=name,
     )  # fmt: skip
@@ -189,6 +229,17 @@ def _trained(
         "seconds": time.perf_counter() - start, "parameters": parameter_counts(trained.params),
     }  # fmt: skip
     return ArmRun(np.asarray(found.reached), np.asarray(found.given), summary, trained.params)
+
+
+def _training_rows(
+    prepared: Prepared, program: Program, data: RankerData, seed: int
+) -> tuple[Program, RankerData, Order]:
+    """The rows of every step, by their numbers in memory, or themselves from shards."""
+    size = program.config.batch_size
+    if not prepared.shards:
+        return program, data, Batches(prepared.log.parts.train, size, seed)
+    from_shards = program._replace(read=ReadBatch(as_read, prepared.schema))
+    return from_shards, data._replace(log=None), ShardBatches(prepared.shards, size, seed)
 
 
 def _validated(

@@ -12,7 +12,7 @@ from experiments.ranking.arms import ArmRun
 from experiments.ranking.logs import Log
 from reland_jax.eval.significance import Corrected, corrected
 from reland_jax.events import Levels, Predictions, Quality, activity_levels, bootstrap
-from reland_jax.events.levels import NAMES
+from reland_jax.events.levels import NAMES, levels_of
 from reland_jax.events.quality import CTCVR, CVR, Task, evaluate_tasks, tasks
 from reland_jax.ranker_settings import RankerConfig, RankerJob
 
@@ -125,6 +125,9 @@ class Judge(NamedTuple):
 
 def judge_of(log: Log, config: RankerConfig) -> Judge:
     """The judge of a log."""
+    if log.streamed:
+        known = log.streamed.training
+        return Judge(log, levels_of(known.activity, known.impressions), config)
     return Judge(log, activity_levels(log.events, log.parts.train), config)
 
 
@@ -239,11 +242,17 @@ def _drawn(
 def about(log: Log) -> list[str]:
     """Rows, users, items, labels and split of a log, in words."""
     events, parts = log.events, log.parts
-    rows = {name: len(part) for name, part in parts._asdict().items() if name != "about" and len(part)}
+    rows = {"train": log.training_rows}
+    rows |= {name: len(part) for name, part in parts._asdict().items() if name != "about" and len(part)}
     counts = ", ".join(f"{count:,} for {name}" for name, count in rows.items())
-    shares = ", ".join(f"{name} {label.mean():.4f}" for name, label in events.labels.items())
+    total, ones = events.num_rows, np.array([label.sum() for label in events.labels.values()])
+    if log.streamed:
+        rest = log.streamed.training.labels
+        total += rest.total()
+        ones = ones + sum(np.multiply(labels, times) for labels, times in rest.items())
+    shares = ", ".join(f"{name} {one / total:.4f}" for name, one in zip(events.labels, ones, strict=True))
     return [
-        f"{events.num_rows:,} impressions of {events.num_users:,} users and {events.num_items:,} items; "
+        f"{total:,} impressions of {events.num_users:,} users and {events.num_items:,} items; "
         f"share of rows with each label: {shares}.",
         f"Rows: {counts}; {parts.about}.",
         *events.notes,

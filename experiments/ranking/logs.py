@@ -14,8 +14,9 @@ from reland_jax import events
 from reland_jax.config import DataConfig
 from reland_jax.data.loading import load_interactions
 from reland_jax.data.sources.raw import Tokens
-from reland_jax.events import Events, Feature, Multi, Schema
+from reland_jax.events import Events, Feature, Multi, Schema, streamed
 from reland_jax.events.domains import TEST, TRAIN, VALID, Drawing, from_domains
+from reland_jax.events.streamed import Streamed
 from reland_jax.fields import nearest_name
 from reland_jax.files import resolve
 from reland_jax.ranker_settings import LogConfig, RankerConfig
@@ -62,6 +63,7 @@ class Log(NamedTuple):
         item_texts: field -> ``<str>[I + 1]``, what is said of the items; empty where nothing is.
         shop: the generated world with its truth, for the shop alone.
         profiles: JSON lines with a text of every user, where there are any.
+        streamed: what is known of training rows that stay in their files; None where they are in `events`.
     """
 
     events: Events
@@ -69,6 +71,12 @@ class Log(NamedTuple):
     item_texts: Mapping[str, np.ndarray]
     shop: events.shop.Shop | None = None
     profiles: Path | None = None
+    streamed: Streamed | None = None
+
+    @property
+    def training_rows(self) -> int:
+        """Rows on which rankers are trained."""
+        return self.streamed.training.labels.total() if self.streamed else len(self.parts.train)
 
 
 def read_log(config: LogConfig) -> Log:
@@ -77,6 +85,8 @@ def read_log(config: LogConfig) -> Log:
     Raises:
         RelandError: it is not there, cannot be read, or a part of it has no rows.
     """
+    if config.streamed:
+        return _streamed(config)
     log = _NAMED.get(config.name, _declared)(config)
     if config.without:
         log = log._replace(events=events.without(log.events, config.without))
@@ -90,16 +100,37 @@ def check_classes(log: Log, config: RankerConfig) -> None:
         RelandError: a label has one value only in the rows for training, validation or testing.
     """
     for name in config.labels:
+        if log.streamed:
+            _check_values(name, _training_labels(log, name, config.trained_on), "training")
         for part, rows in zip(("training", "validation", "testing"), log.parts[:3], strict=True):
+            if log.streamed and part == "training":
+                continue
             there = log.events.labels[config.trained_on][rows] == 1 if config.trained_on else rows >= 0
-            values = np.unique(log.events.labels[name][rows[there]])
-            if len(values) < 2:
-                told = f"is {values[0]} in all" if len(values) else "has none"
-                raise RelandError(
-                    f"label {name!r} {told} of the {there.sum():,} rows for {part}: nothing can be ranked; "
-                    "choose another label (config.ranker.labels) or other days (config.log.valid_days, "
-                    "config.log.test_days)"
-                )
+            _check_values(name, log.events.labels[name][rows[there]], part)
+
+
+def _check_values(name: str, label: np.ndarray, part: str) -> None:
+    """Refuses a label ``<int8>[n]`` of one class."""
+    values = np.unique(label)
+    if len(values) < 2:
+        told = f"is {values[0]} in all" if len(values) else "has none"
+        raise RelandError(
+            f"label {name!r} {told} of the {len(label):,} rows for {part}: nothing can be ranked; "
+            "choose another label (config.ranker.labels) or other days (config.log.valid_days, "
+            "config.log.test_days)"
+        )
+
+
+def _training_labels(log: Log, name: str, trained_on: str) -> np.ndarray:
+    """A label of training rows that stay in their files, where another one is 1; in no order."""
+    assert log.streamed is not None
+    place = {each.name: at for at, each in enumerate(log.events.schema.labels)}
+    counted = {
+        labels: rows
+        for labels, rows in log.streamed.training.labels.items()
+        if not trained_on or labels[place[trained_on]]
+    }
+    return np.repeat(np.array([labels[place[name]] for labels in counted], np.int8), [*counted.values()])
 
 
 def _of_scenarios(log: Log, names: Sequence[str]) -> Log:
@@ -211,6 +242,29 @@ def _declared(config: LogConfig) -> Log:
     return Log(log, _by_days(log, _last(log, config), config), said)
 
 
+def _streamed(config: LogConfig) -> Log:
+    """A log of one's own of which validation and testing rows alone are in memory."""
+    if config.name in _NAMED or not config.schema or config.scenarios:
+        raise RelandError(
+            "config.log.streamed=True is for a log of your own, with config.log.schema and all of its "
+            "scenarios"
+        )
+    schema = events.read_schema(resolve(config.schema))
+    files = streamed.files_of(DataConfig(name=config.name, root=config.root or None))
+    found = streamed.survey(files, schema)
+    days = events.days_between(found.first, found.last, config.valid_days, config.test_days)
+    division = streamed.division_of(days, found, config.warm_days)
+    whole = streamed.catalogue(files, schema, found.ids)
+    said = {name: _texts(whole, name) for name in config.texts}
+    log, rest = streamed.go_through(files, whole, division, (*config.texts, *config.without))
+    _, _, valid, test = division.rows(log)
+    for name, rows in (("validation", valid), ("testing", test)):
+        if not len(rows):
+            raise RelandError(f"the log has no rows for {name}: choose other days")
+    about = _about(days, config.warm_days)
+    return Log(log, Parts(np.zeros(0, np.int64), valid, test, about), said, streamed=rest)
+
+
 def _place(config: LogConfig) -> Path:
     root = resolve(config.root or os.environ.get("RELAND_DATA") or "../shared/data")
     if not (root / config.name).is_dir():
@@ -234,11 +288,16 @@ def _by_days(log: Events, days: events.Days, config: LogConfig) -> Parts:
             f"config.log.warm_days={config.warm_days} leaves nothing to train on: training has "
             f"{day[-1] - day[0] + 1} days"
         )
+    about = _about(days, config.warm_days)
+    return Parts(split.train[~is_warm], split.valid, split.test, about, split.train[is_warm])
+
+
+def _about(days: events.Days, warm_days: int) -> str:
     about = "; ".join(f"{name}: {first or 'first'} to {last or 'last'} day" for name, (first, last) in
                       days._asdict().items())  # fmt: skip
-    if config.warm_days:
-        about += f"; of training the first {config.warm_days} days for the match alone"
-    return Parts(split.train[~is_warm], split.valid, split.test, about, split.train[is_warm])
+    if warm_days:
+        about += f"; of training the first {warm_days} days for the match alone"
+    return about
 
 
 def _by_profile(part: Tokens) -> Parts:

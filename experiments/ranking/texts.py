@@ -20,6 +20,7 @@ from reland_jax.artefacts import fingerprint
 from reland_jax.config import Config
 from reland_jax.data.sources.raw import Tokens
 from reland_jax.events import shop
+from reland_jax.events.streamed import Clicks
 from reland_jax.flow import Codec, Stage
 from reland_jax.ranker_settings import RankerTextsConfig
 from reland_jax.rankers import Texts
@@ -155,18 +156,23 @@ def _replaced(log: Log, clicks: Interactions) -> dict[str, Stage[Any]]:
 
 def training_clicks(log: Log) -> Interactions:
     """The rows of behaviour with a click, as the stages have interactions: by user, then time."""
-    events, rows = log.events, log.parts.behaviour
-    rows = rows[events.labels[events.schema.labels[0].name][rows] == 1]
-    rows = rows[np.argsort(events.user[rows], kind="stable")]
+    events = log.events
+    found = _clicks_in_memory(log) if log.streamed is None else log.streamed.training.clicks
+    user, item, time = (each[np.argsort(found.user, kind="stable")] for each in found)
     about = {
         each.name: _named(events.features[each.name])
         for each in events.schema.of_side("user")
         if each.kind == "categorical"
     }
     return Interactions(
-        events.user[rows], events.item[rows], events.time[rows].astype(np.float64), events.ids,
-        dict(log.item_texts), about,
-    )  # fmt: skip
+        user, item, time.astype(np.float64), events.ids, dict(log.item_texts), about
+    )
+
+
+def _clicks_in_memory(log: Log) -> Clicks:
+    events, rows = log.events, log.parts.behaviour
+    rows = rows[events.labels[events.schema.labels[0].name][rows] == 1]
+    return Clicks(events.user[rows], events.item[rows], events.time[rows])
 
 
 def _named(values: Any) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from reland_jax.events import domains, kuairand, shop
+from reland_jax.events import domains, kuairand, shop, streamed
 from reland_jax.events.batches import Batches, Rows
 from reland_jax.events.bootstrap import compare
 from reland_jax.events.build import Tables, build
 from reland_jax.events.contract import Events, Feature, Label, Multi, Schema, refuse_later, without
-from reland_jax.events.days import Days, DaySplit, last_days, split_days
+from reland_jax.events.days import Days, DaySplit, days_between, last_days, split_days
 from reland_jax.events.encoding import (
     Batch,
     Encoded,
@@ -47,6 +47,7 @@ __all__ = [
     "build",
     "columns_of",
     "compare",
+    "days_between",
     "domains",
     "encode",
     "evaluate",
@@ -61,6 +62,7 @@ __all__ = [
     "schema_of_atomic",
     "shop",
     "split_days",
+    "streamed",
     "unseen_shares",
     "without",
 ]

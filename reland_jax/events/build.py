@@ -66,7 +66,7 @@ def build(tables: Tables, schema: Schema) -> Events:
         each.name: column_of(each, read.column(each.read_from)) for each in schema.of_side("context")
     }
     for side, frames, names in (("user", tables.users, user_names), ("item", tables.items, item_names)):
-        features |= _described(side, frames, names, schema, notes)
+        features |= described(side, frames, names, schema, notes)
     events = Events(
         schema, user.code, (item.code + 1).astype(np.int32), time, _scenario(read, schema), labels,
         {each.name: features[each.name] for each in schema.features}, IdMap(user_names, item_names),
@@ -159,10 +159,21 @@ def _scenario(read: _Log, schema: Schema) -> Tokens:
     return Tokens(code.astype(np.int32), as_strings(found.name[used].tolist()))
 
 
-def _described(
+def described(
     side: str, frames: Sequence[Frame], names: np.ndarray, schema: Schema, notes: list[str]
 ) -> dict[str, Values]:
-    """The features of users or items, one row for each of `names`."""
+    """The features of users or items, one row for each of `names`.
+
+    Args:
+        side: "user" or "item".
+        frames: tables that describe them.
+        names: their ids.
+        schema: what is read.
+        notes: remarks are added.
+
+    Raises:
+        RelandError: a feature is in none of the tables, or a value cannot be read.
+    """
     found: dict[str, Values] = {}
     for frame in frames:
         wanted = {

@@ -38,11 +38,25 @@ def activity_levels(events: Events, rows: np.ndarray) -> Levels:
     Raises:
         RelandError: there are none.
     """
-    if not len(rows):
-        raise RelandError("activity levels need training rows, and there are none")
+    return levels_of(*activity_of(events, rows))
+
+
+def activity_of(events: Events, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that are 1, and impressions, of every user in some rows, ``<int64>[U]`` each."""
     done = sum(events.labels[each.name][rows].astype(np.int64) for each in events.schema.labels)
     activity = np.bincount(events.user[rows], done, minlength=events.num_users).astype(np.int64)
-    seen = np.bincount(events.user[rows], minlength=events.num_users) > 0
+    return activity, np.bincount(events.user[rows], minlength=events.num_users)
+
+
+def levels_of(activity: np.ndarray, impressions: np.ndarray) -> Levels:
+    """`activity_levels` by what `activity_of` counts.
+
+    Raises:
+        RelandError: no user has an impression.
+    """
+    seen = impressions > 0
+    if not seen.any():
+        raise RelandError("activity levels need training rows, and there are none")
     low, middle, high = np.quantile(activity[seen], _QUARTERS, method="lower").tolist()
     level = 1 + sum((activity > cut).astype(np.int8) for cut in (low, middle, high))
     return Levels(np.where(seen, level, 0).astype(np.int8), activity, (int(low), int(middle), int(high)))

@@ -49,6 +49,7 @@ from reland_jax.rankers.step import (
 )
 from reland_jax.rankers.text_fields import Texts
 from reland_jax.rankers.training import (
+    Order,
     Program,
     RankerData,
     ReadBatch,
@@ -70,6 +71,7 @@ __all__ = [
     "Batch",
     "Control",
     "Field",
+    "Order",
     "Parameters",
     "Program",
     "Ranker",

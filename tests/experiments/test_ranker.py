@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,25 @@ from experiments import ranker_ladder as ladder
 from experiments.configs.ranker import get_config
 from experiments.ranker import run
 from experiments.ranking import judged
-from experiments.ranking.arms import ArmRun, arms_to_train, encoded_log, prepare, train_arm
+from experiments.ranking.arms import (
+    ArmRun,
+    Prepared,
+    _validated,
+    arms_to_train,
+    data_of,
+    encoded_log,
+    prepare,
+    program_of,
+    train_arm,
+)
 from experiments.ranking.logs import Log, Parts, read_log
 from experiments.ranking.planted import told, worth
 from experiments.ranking.texts import NONE, make_texts, read_profiles, training_clicks
-from reland_jax.events import metrics
+from reland_jax import events
+from reland_jax.events import Rows, metrics
+from reland_jax.events.shards import ShardBatches, write_batch
 from reland_jax.ranker_settings import LogConfig, RankerConfig, RankerJob, RankerTextsConfig
+from reland_jax.rankers import find_arm, predict_rows, train_ranker
 from reland_jax.types import RelandError
 
 SMALL_LOG = LogConfig(shop_users=80, shop_rows=4000)
@@ -210,6 +224,17 @@ def write_log(folder: Path, rows: list[str], header: str = "user,item,time,click
     return LogConfig(name=str(folder / "log.csv"), schema=str(folder / "schema.json"))
 
 
+def write_days(folder: Path, rows: list[str], header: str = "user,item,time,click,age") -> LogConfig:
+    """A log of one's own with a file for each day."""
+    (folder / "log").mkdir(parents=True)
+    (folder / "schema.json").write_text(json.dumps(SCHEMA))
+    days = sorted({int(row.split(",")[2]) // 86_400 for row in rows})
+    for day in days:
+        some = [row for row in rows if int(row.split(",")[2]) // 86_400 == day]
+        (folder / "log" / f"{day}.csv").write_text("\n".join([header, *some]) + "\n")
+    return LogConfig(name=str(folder / "log"), schema=str(folder / "schema.json"))
+
+
 def rows_of_days(one_class: str = "") -> list[str]:
     """Six days of impressions: three for training, one for validation, two for testing."""
     rng, parts = np.random.default_rng(0), ("training",) * 3 + ("validation",) + ("testing",) * 2
@@ -250,6 +275,59 @@ def without_clock(folder: Path) -> dict[str, Any]:
     return arms
 
 
+def test_a_log_that_is_streamed_trains_as_in_memory(tmp_path: Path) -> None:
+    """The same rows in memory, in the order in which shards of a file for each day give them."""
+    log = write_days(tmp_path / "days", rows_of_days())
+    settings = job(
+        log=dataclasses.asdict(log), keep_programs=False, draws=5, train={"batch_size": 32, "max_epochs": 3},
+        ranker={"network": "dnn", "width": 4, "layers": (8,), "labels": ("click",)},
+    )  # fmt: skip
+    streamed = dataclasses.replace(settings, log=dataclasses.replace(log, streamed=True))
+    found = run(streamed, tmp_path / "streamed")
+    assert len(list((tmp_path / "streamed/shards").glob("*.parquet"))) == 3
+    assert found.about == run(settings, tmp_path / "memory").about[:2]
+    prepared = prepare(settings, tmp_path / "memory")
+    arm = find_arm("id")
+    data, program = data_of(prepared, arm, 0), program_of(prepared, settings, arm)
+    validate = partial(_validated, prepared, program, data)
+    order = InOrderOfShards(prepared, tmp_path / "numbers")
+    trained = train_ranker(program, data, order, 0, validate=validate)
+    mine = train_arm(prepare(streamed, tmp_path / "streamed"), streamed, "id", 0, tmp_path / "again")
+    assert [each["logloss"] for each in mine.summary["history"]] == [
+        each["logloss"] for each in trained.history
+    ]
+    reached = predict_rows(program, trained.params, data, prepared.log.parts.test).reached
+    np.testing.assert_array_equal(mine.reached, reached)
+
+
+class InOrderOfShards:
+    """Rows in memory by their numbers, which stand in the place of users in shards of their own."""
+
+    size, processes = 32, 1
+
+    def __init__(self, prepared: Prepared, folder: Path) -> None:
+        train, day = prepared.log.parts.train, prepared.log.events.day()
+        folder.mkdir()
+        for number in np.unique(day[train]).tolist():
+            rows = train[day[train] == number]
+            batch = events.gather(prepared.encoded, rows, None)
+            write_batch(batch._replace(user=rows), folder / f"{number}.parquet")
+        self.shards = ShardBatches(sorted(folder.iterdir()), self.size, 0)
+        self.steps_per_epoch = self.shards.steps_per_epoch
+
+    def at(self, step: int) -> Rows:
+        found = self.shards.at(step)
+        return Rows(found.user, found.weight)
+
+
+def test_streaming_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(RelandError, match="streamed=True is for a log of your own"):
+        read_log(LogConfig(streamed=True))
+    with pytest.raises(RelandError, match="this command keeps its log in memory"):
+        log = write_days(tmp_path / "log", rows_of_days())
+        encoded_log(read_log(dataclasses.replace(log, streamed=True)), log)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "row", "message"),
@@ -273,8 +351,9 @@ def test_a_bad_row_ends_the_command_with_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("streamed", [False, True])
 def test_killed_at_any_moment_the_command_ends_with_the_same_numbers(
-    repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path, streamed: bool
 ) -> None:
     """Rows out of order are sorted, a column that nobody declared is left out; both are told."""
     rows = [f"{row},sun" for row in np.random.default_rng(2).permutation(rows_of_days())]
@@ -282,7 +361,8 @@ def test_killed_at_any_moment_the_command_ends_with_the_same_numbers(
     for name in ("whole", "killed"):
         folder = tmp_path / name
         folder.mkdir()
-        command = ranker_command(folder, write_log(folder, rows, "user,item,time,click,age,weather"))
+        log = (write_days if streamed else write_log)(folder, rows, "user,item,time,click,age,weather")
+        command = [*ranker_command(folder, log), f"--config.log.streamed={streamed}"]
         for _ in range(3 if name == "killed" else 0):
             process = subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)  # fmt: skip
