@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from reland_jax.artefacts import load_arrays, save_arrays
 from reland_jax.config import PROTOCOLS, Config, DataConfig, LLMConfig, MeshConfig
@@ -27,12 +28,14 @@ from reland_jax.storage import (
     load_array,
     load_assignment,
     load_interactions,
+    load_sparse,
     load_splits,
     load_trained,
     load_trained_params,
     save_array,
     save_assignment,
     save_interactions,
+    save_sparse,
     save_splits,
     save_trained,
 )
@@ -76,6 +79,8 @@ class Bundle(NamedTuple):
         refitted: whether it was trained on everything, and so is not the model that was measured.
         by_histories: whether a collaborative backbone reads users by what they had, as new ones, and not by
             the vectors that it has trained.
+        linear: ``<float32>[I + 1, I + 1]``, the weights of the linear model that a backbone stands upon, of
+            each item that was had (row) for each other one; None without such a model.
     """
 
     config: Config
@@ -95,6 +100,7 @@ class Bundle(NamedTuple):
     provenance: Mapping[str, str] = {}
     refitted: bool = False
     by_histories: bool = False
+    linear: sparse.csr_array | None = None
 
     @property
     def as_split(self) -> bool:
@@ -198,6 +204,8 @@ def _savers(bundle: Bundle) -> Iterator[tuple[str, Callable[[Path], None]]]:
     if bundle.pool is not None:
         told = {"provider": bundle.config.pool.provider, "domain": bundle.config.data.domain}
         yield "pool", partial(save_pool, bundle.pool, bundle.interactions.ids.users, provenance=told)
+    if bundle.linear is not None:
+        yield "linear", partial(save_sparse, bundle.linear)
     if bundle.assignment is not None:
         yield "assignment", partial(save_assignment, bundle.assignment)
     if bundle.matching is not None:
@@ -218,6 +226,7 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
     seeds = 0 if pool is None else len(pool.rationales)
     assignment = part("assignment", partial(load_assignment, splits.num_users, seeds))
     matching = part("matching", load_arrays)
+    linear = part("linear", partial(load_sparse, splits.num_items + 1))
     if splits.num_users != interactions.num_users or splits.num_items != interactions.num_items:
         raise ValueError("its interactions and their split are of different users or items")
     return Bundle(
@@ -225,7 +234,7 @@ def _loaded(manifest: Mapping[str, Any], folder: Path) -> Bundle:
         part("items", load_array), part("rationales", load_array), pool, assignment,
         None if matching is None else Matching(**matching), load_trained(folder / "trained"),
         manifest["metrics"], manifest["origin"], manifest["licence"], manifest["provenance"],
-        manifest["model"] == "refitted", bool(manifest.get("by_histories", False)),
+        manifest["model"] == "refitted", bool(manifest.get("by_histories", False)), linear,
     )  # fmt: skip
 
 

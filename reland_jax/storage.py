@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from reland_jax.artefacts import fingerprint, load_arrays, save_arrays
 from reland_jax.config import Config
@@ -186,6 +187,23 @@ def save_array(array: np.ndarray, folder: Path) -> None:
 def load_array(folder: Path) -> np.ndarray:
     """Reads one array."""
     return load_arrays(folder)["array"]
+
+
+def save_sparse(rows: sparse.csr_array, folder: Path) -> None:
+    """Writes a square sparse matrix by its rows."""
+    save_arrays({"indptr": rows.indptr, "indices": rows.indices, "data": rows.data}, folder)
+
+
+def load_sparse(length: int, folder: Path) -> sparse.csr_array:
+    """Reads a square sparse matrix of `length` rows.
+
+    Raises:
+        ValueError: it has another number of rows, or columns that there are not.
+    """
+    found = load_arrays(folder)
+    rows = sparse.csr_array((found["data"], found["indices"], found["indptr"]), shape=(length, length))
+    rows.check_format()
+    return rows
 
 
 def save_interactions(interactions: Interactions, folder: Path) -> None:

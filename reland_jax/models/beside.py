@@ -135,6 +135,25 @@ def entries_of_pairs(
     return items, values
 
 
+def lists_of_histories(
+    linear: LinearScores[jax.Array], history: jax.Array, count: int
+) -> LinearScores[jax.Array]:
+    """With the lists of n users of sets, by what each had.
+
+    Args:
+        linear: of a ranking.
+        history: ``<int32>[n, W]``, items of each, each once, 0 where unused.
+        count: M, entries of a list.
+    """
+    rows, length = history.shape[0], linear.item.shape[0]
+    row = jnp.arange(rows)[:, None, None]
+    scores = jnp.zeros((rows, length)).at[row, linear.item[history]].add(linear.value[history])
+    score, listed = jax.lax.top_k(jnp.where(scores == 0, -jnp.inf, scores), min(count, length))
+    there = jnp.isfinite(score)
+    listed, score = jnp.where(there, listed, 0), jnp.where(there, score, 0.0)
+    return linear._replace(listed=listed, score=score, had=history)
+
+
 class LateScores(NamedTuple, Generic[Array]):
     """What the phrases of each rationale say of single items.
 

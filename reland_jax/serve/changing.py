@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from reland_jax.bundle import Bundle
 from reland_jax.config import LINEAR
@@ -296,6 +297,7 @@ def with_items(bundle: Bundle, described: Interactions, vectors: np.ndarray) -> 
         splits=splits._replace(num_items=splits.num_items + count),
         items=np.concatenate([bundle.items, vectors.astype(bundle.items.dtype)]),
         matching=None if bundle.matching is None else _unknown_rows(bundle.matching, count),
+        linear=None if bundle.linear is None else _silent_items(bundle.linear, count),
         trained=_with_param(bundle.trained, _ITEM_IDS, lambda rows: np.pad(rows, ((0, count), (0, 0)))),
     )
 
@@ -381,6 +383,13 @@ def _with_param(trained: Trained, path: tuple[str, ...], change: Any) -> Trained
         return tree | {keys[0]: changed(inner, keys[1:]) if len(keys) > 1 else change(np.asarray(inner))}
 
     return trained._replace(params=changed(trained.params, path))
+
+
+def _silent_items(weights: sparse.csr_array, count: int) -> sparse.csr_array:
+    """Weights with further items, of which a linear model says nothing."""
+    length = weights.shape[0] + count
+    starts = np.pad(weights.indptr, (0, count), mode="edge")
+    return sparse.csr_array((weights.data, weights.indices, starts), shape=(length, length))
 
 
 def _unknown_rows(matching: Matching, count: int) -> Matching:

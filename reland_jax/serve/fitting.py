@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scipy import sparse
+
 from reland_jax import flow
 from reland_jax.artefacts import Artefact
 from reland_jax.bundle import BY_HISTORIES, Bundle
@@ -15,7 +17,6 @@ from reland_jax.config import Config
 from reland_jax.eval import mean_metrics, per_user_metrics
 from reland_jax.flow import TEXT_CACHE, Flow, Made, Stage
 from reland_jax.mesh import use_mesh
-from reland_jax.models import MODELS
 from reland_jax.pool_store import register
 from reland_jax.retrieval import Matching, learn_matching
 from reland_jax.serve.changing import screened
@@ -26,9 +27,11 @@ from reland_jax.stages import (
     ENCODE_USERS,
     FLOW,
     ITEMS,
+    LINEAR_WEIGHTS,
     LOAD,
     SPLIT,
     WHOLE,
+    linear_weights,
     rationale_stage,
     recommender_of,
     trained_params,
@@ -81,11 +84,6 @@ def fitted(
             "config.fusion.reading='set': a backbone that reads rationales as sets is trained and measured "
             "by the commands, and not served yet; take 'vector'"
         )
-    if config.score.linear is not None and not MODELS[config.model.backbone].sequential:
-        raise RelandError(
-            f"config.score.linear={config.score.linear}: of backbones upon a linear model those of sequences "
-            "are served; one of sets is trained and measured by the commands. Leave it None, or serve ease"
-        )
     stored = config.pool.provider == "store"
     if stored:
         register()
@@ -94,15 +92,17 @@ def fitted(
         made = flow.run(_flow_of(training(begun, variant, seed)), config, workdir, known=begun)
         stage = training(made, variant, seed)
         measured = made.make(stage)
-    bundle = _by_histories(_bundle(made, stage, variant, measured), made, by_histories)
+        as_served = _with_linear(made, variant)
+    bundle = _by_histories(_bundle(as_served, stage, variant, measured), as_served, by_histories)
     if refit:
         whole = unsplit_run(made)
         stage = training(whole, variant, seed, epochs=measured.summary.best_epoch)
         with use_mesh(config.mesh):
             trained = whole.make(stage)
+            as_served = _with_linear(whole, variant)
         bundle = bundle._replace(
-            splits=whole[SPLIT], trained=_on_one_device(whole, stage, variant, trained),
-            origin=whole.origin(stage), refitted=True,
+            splits=whole[SPLIT], trained=_on_one_device(as_served, stage, variant, trained),
+            origin=whole.origin(stage), refitted=True, linear=_linear(as_served),
         )  # fmt: skip
     return screened(bundle, Path(config.pool.path_to_read())) if stored else bundle
 
@@ -116,7 +116,24 @@ def _bundle(made: Made, stage: Stage[Trained], variant: str, trained: Trained) -
         made.config, variant, made.config.seeds_of_training[0], made[LOAD], made[SPLIT], _found(made, ITEMS),
         rationales, pool, _found(made, ASSIGN), _matching(made),
         _on_one_device(made, stage, variant, trained), metrics, made.origin(stage),
+        linear=_linear(made),
     )  # fmt: skip
+
+
+def _with_linear(made: Made, variant: str) -> Made:
+    """With the weights of the linear model that a backbone stands upon, where it does; nothing is stored."""
+    weights = linear_weights(made, variant)
+    return made if weights is None else _knowing(made, weights)
+
+
+def _knowing(made: Made, weights: sparse.csr_array) -> Made:
+    found = Artefact(weights, LINEAR_WEIGHTS, 0.0, fresh=False)
+    return dataclasses.replace(made, artefacts=made.artefacts | {LINEAR_WEIGHTS: found})
+
+
+def _linear(made: Made) -> sparse.csr_array | None:
+    found = made.artefacts.get(LINEAR_WEIGHTS)
+    return None if found is None else found.value
 
 
 def _on_one_device(made: Made, stage: Stage[Trained], variant: str, trained: Trained) -> Trained:
@@ -172,7 +189,7 @@ def made_of(bundle: Bundle) -> Made:
     for stage, value in values.items():
         if value is not None:
             made.artefacts[stage.name] = Artefact(value, stage.name, 0.0, fresh=False)
-    return made
+    return made if bundle.linear is None else _knowing(made, bundle.linear)
 
 
 def _flow_of(last: Stage[Any]) -> Flow:

@@ -28,7 +28,7 @@ from reland_jax.models import (
     Tables,
     applied,
 )
-from reland_jax.models.beside import unit_texts
+from reland_jax.models.beside import lists_of_histories, unit_texts
 from reland_jax.models.ease import age_weights
 from reland_jax.retrieval import FoldIn, Matching, behaviour_of, distinct, fold_in, nearest
 from reland_jax.train.closed_form import unit_rows
@@ -57,25 +57,25 @@ class Known(NamedTuple):
         params: of the model.
         rationales: ``<float32>[S, T]``, as the model reads them.
         texts: ``<float32>[I + 1, T]``, where a backbone reads them beside its items.
-        linear: a linear model, whose scores a sequential backbone adds.
         items: ``<float32>[I + 1, E]``, as they are scored.
         score: of `Vectors`.
         matching: how a history becomes a behaviour vector.
         seeds: ``<float32>[S', D]``, behaviour vectors of seed users, of length 1.
         seed_row: ``<int32>[S']``, their rows of the pool.
         folding: how a history becomes a user's embedding, with the items' layers.
+        linear: the rows of a linear model, where a backbone stands upon one.
     """
 
     params: Any = None
     rationales: Any = None
     texts: Any = None
-    linear: LinearScores[Any] | None = None
     items: Any = None
     score: Any = None
     matching: Matching | None = None
     seeds: Any = None
     seed_row: Any = None
     folding: FoldIn | None = None
+    linear: LinearScores[Any] | None = None
 
 
 class Matched(NamedTuple):
@@ -163,6 +163,9 @@ def _folded_in(model: Recommender, known: Known, history: jax.Array, matched: Ma
     if model.reads_kernel:
         profile = unit_texts(known.texts[history]).sum(1)
         tables = tables._replace(profile=profile, activity=(history > 0).sum(1))
+    if known.linear is not None:
+        linear = lists_of_histories(known.linear, distinct(history), model.beside.listed)
+        tables = tables._replace(linear=linear)
     return applied(model, known.params, tables, *fold_in(known.folding, history), method="users_after")
 
 

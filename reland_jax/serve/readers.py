@@ -20,7 +20,7 @@ from reland_jax.bundle import Bundle
 from reland_jax.config import nearest_name
 from reland_jax.eval import ColdUserWeights, Vectors, impute_cold_users
 from reland_jax.flow import Made
-from reland_jax.models import Ials, Recommender, SequentialRecommender, Tables, applied
+from reland_jax.models import Ials, LinearScores, Recommender, SequentialRecommender, Tables, applied
 from reland_jax.models.scores import dot_product
 from reland_jax.retrieval import (
     FoldIn,
@@ -37,7 +37,7 @@ from reland_jax.serve.programs import Form, Known, scored, seed_keys
 from reland_jax.stages import SPLIT, rationales_of, recommender_of
 from reland_jax.stages.assign import given
 from reland_jax.strings import as_strings
-from reland_jax.train import ClosedForm, Score, Task, history_encoder
+from reland_jax.train import ClosedForm, Score, Task, history_encoder, with_lists_of
 from reland_jax.train.closed_form import unit_rows
 from reland_jax.train.pairs import with_profiles
 from reland_jax.train.placement import distribute
@@ -87,6 +87,11 @@ class Reader:
         vectors, tables = self.measured(), self.task.tables
         if self.task.model.reads_kernel:
             tables = distribute(with_profiles(tables, histories))
+        if tables.linear is not None:
+            rows = jax.tree.map(np.asarray, _rows_of(tables.linear))
+            tables = tables._replace(
+                linear=distribute(with_lists_of(rows, histories, self.task.model.beside))
+            )
         found = _users(self.task.model, self.params, tables, *fold_in_all(self._folding, histories))
         known = jnp.asarray(histories.lengths() > 0)[:, None]
         return vectors._replace(users=jnp.where(known, found, vectors.users[: len(found)]))
@@ -112,9 +117,10 @@ class Reader:
             rationales = unit_rows(rationales)
         folding = self._folding if self.is_set else None
         texts = self.task.tables.item_text if getattr(self.task.model, "reads_kernel", False) else None  # type: ignore[union-attr]
-        linear = self.task.tables.linear if isinstance(self.task, Task) else None
-        items, score = today.items, today.score
-        arrays = rationales, texts, linear, items, score, bundle.matching, *seed_keys(bundle), folding
+        tables = None if isinstance(self.task, ClosedForm) else self.task.tables
+        linear = None if tables is None or tables.linear is None else _rows_of(tables.linear)
+        keys = seed_keys(bundle)
+        arrays = rationales, texts, today.items, today.score, bundle.matching, *keys, folding, linear
         return Known(self.params, *jax.tree.map(jnp.asarray, arrays))
 
     def by_profile(self, profile: Mapping[str, str], today: Vectors) -> tuple[Vectors, Assignment | None]:
@@ -128,7 +134,8 @@ class Reader:
             today: vectors of all users.
 
         Raises:
-            RelandError: a field that the data lack, or a linear model of items, which has no vectors.
+            RelandError: a field that the data lack, or a linear model of items, alone or under a backbone,
+                which has no vectors.
         """
         check_vectors(self)
         bundle = self._bundle
@@ -252,3 +259,8 @@ def check_vectors(reader: Reader) -> None:
             "a backbone with the scores of a linear model (config.score.linear) has a score that is no "
             "product of a vector of the user and one of the item; train it without for vectors and profiles"
         )
+
+
+def _rows_of(linear: LinearScores[Any]) -> LinearScores[Any]:
+    """What the items of a history say, without what belongs to single users."""
+    return LinearScores(linear.item, linear.value)

@@ -24,6 +24,8 @@ from reland_jax.stages.texts import (
     rationale_stage,
 )
 from reland_jax.stages.train import (
+    LINEAR_WEIGHTS,
+    linear_weights,
     lists_to_show,
     rationales_of,
     recommender_of,
@@ -41,6 +43,7 @@ __all__ = [
     "ENCODE_USERS",
     "FLOW",
     "ITEMS",
+    "LINEAR_WEIGHTS",
     "LOAD",
     "RATIONALES",
     "SAMPLE_SEEDS",
@@ -48,6 +51,7 @@ __all__ = [
     "WHOLE",
     "id_task",
     "inputs_of",
+    "linear_weights",
     "lists_to_show",
     "rationale_stage",
     "rationales_of",

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 
 from reland_jax.config import LINEAR, Config, EvalConfig, ScoreConfig
 from reland_jax.data import REFRESHED
@@ -18,7 +19,7 @@ from reland_jax.eval import Vectors, best_items, mean_metrics, per_user_metrics
 from reland_jax.eval.cold import ColdUserWeights, impute_cold_users
 from reland_jax.flow import Codec, Job, Made, Stage
 from reland_jax.mesh import on_host
-from reland_jax.models import Recommender, Tables
+from reland_jax.models import Linear, Recommender, Tables
 from reland_jax.report import CASES, LIST_LENGTH, cases_to_show
 from reland_jax.report.tensorboard import scalar_writer
 from reland_jax.retrieval import profile_weights, profiles
@@ -47,11 +48,15 @@ from reland_jax.train import (
     create_task,
     fit_together,
     param_shapes,
+    solve,
     with_late_scores,
     with_linear_scores,
 )
 from reland_jax.types import PARTS, RelandError, Splits, TargetRanks
 from reland_jax.variants import SEED_ID, Variant, find_variant
+
+LINEAR_WEIGHTS = "linear_weights"
+"""Artefact of a recommender that is served: the weights of the linear model that it stands upon."""
 
 LISTED = 1000
 """Users whose lists are kept, for the report's coverage and novelty."""
@@ -185,24 +190,23 @@ def _has_cold_users(made: Made) -> bool:
     return not (splits.train.lengths().all() or after_training)
 
 
+def linear_weights(made: Made, name: str) -> sparse.csr_array | None:
+    """The weights of the linear model that a variant stands upon (`train.solve`); None without one."""
+    job = Job(made, training(made, name, 0), "")
+    model, tables = _read(job, find_variant(name))
+    if not isinstance(model, Recommender) or model.beside.linear is None:
+        return None
+    return solve(model, tables, made[SPLIT], made.config.ease)
+
+
 def _task(job: Job, variant: Variant) -> Task | ClosedForm:
     config, splits = job.config, job[SPLIT]
-    interactions = job[LOAD] if has_entities(config.model) else None
-    tables = Tables[np.ndarray](
-        item_text=job[ITEMS] if variant.reads_texts else None,
-        propagation=graph_of(config.model, splits, interactions),
-    )
-    each = 0
-    if variant.reads_rationales:
-        each = given(job[ASSIGN], config).seed.shape[1]
-        seed, cosine = drawn_among(job[ASSIGN], config)
-        rationales = rationales_of(job, variant)
-        if reads_phrases(config) and config.model.backbone not in LINEAR:
-            rationales = rationales[:, : config.fusion.phrases]
-        tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
-    model = model_of(config, splits, variant, each)
+    model, tables = _read(job, variant)
     if isinstance(model, Recommender):
-        tables = with_late_scores(model, with_linear_scores(model, tables, splits, config.ease))
+        found = job.made.artefacts.get(LINEAR_WEIGHTS)
+        solved = None if found is None else found.value
+        tables = with_linear_scores(model, tables, splits, config.ease, solved)
+        tables = with_late_scores(model, tables)
     task = create_task(
         model, tables, splits, config.train, config.data.max_length, config.eval.history
     )
@@ -217,6 +221,25 @@ def _task(job: Job, variant: Variant) -> Task | ClosedForm:
         )
     cold = _cold_users(job)
     return task._replace(vectors=lambda params, part: impute_cold_users(task.vectors(params, part), cold))
+
+
+def _read(job: Job, variant: Variant) -> tuple[Recommender | Linear, Tables[np.ndarray]]:
+    """The model of a variant, and the tables that it reads, but for those of single items."""
+    config, splits = job.config, job[SPLIT]
+    interactions = job[LOAD] if has_entities(config.model) else None
+    tables = Tables[np.ndarray](
+        item_text=job[ITEMS] if variant.reads_texts else None,
+        propagation=graph_of(config.model, splits, interactions),
+    )
+    each = 0
+    if variant.reads_rationales:
+        each = given(job[ASSIGN], config).seed.shape[1]
+        seed, cosine = drawn_among(job[ASSIGN], config)
+        rationales = rationales_of(job, variant)
+        if reads_phrases(config) and config.model.backbone not in LINEAR:
+            rationales = rationales[:, : config.fusion.phrases]
+        tables = tables._replace(rationale=rationales, seed=seed, cosine=cosine if each > 1 else None)
+    return model_of(config, splits, variant, each), tables
 
 
 def rationales_of(job: Job | Made, variant: Variant) -> np.ndarray:

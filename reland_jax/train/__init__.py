@@ -7,7 +7,7 @@ from reland_jax.train.late import with_late_scores
 from reland_jax.train.loop import FitResult, fit, fit_together
 from reland_jax.train.state import param_shapes
 from reland_jax.train.tasks import Score, Task, create_task, history_encoder
-from reland_jax.train.upon_linear import with_linear_scores
+from reland_jax.train.upon_linear import solve, with_linear_scores, with_lists_of
 
 __all__ = [
     "Checkpoints",
@@ -26,6 +26,8 @@ __all__ = [
     "load_params",
     "param_shapes",
     "save_params",
+    "solve",
     "with_late_scores",
     "with_linear_scores",
+    "with_lists_of",
 ]

@@ -17,7 +17,11 @@ from reland_jax.types import Ragged, Splits
 
 
 def with_linear_scores(
-    model: Recommender, tables: Tables[np.ndarray], splits: Splits, config: EaseConfig
+    model: Recommender,
+    tables: Tables[np.ndarray],
+    splits: Splits,
+    config: EaseConfig,
+    solved: sparse.csr_array | None = None,
 ) -> Tables[np.ndarray]:
     """The tables with `linear`, where the recommender adds the scores of a linear model.
 
@@ -26,19 +30,19 @@ def with_linear_scores(
         tables: of the host.
         splits: training part.
         config: of EASE; its form is the sparse one, whatever it says.
+        solved: what `solve` has found of all users, where nothing is trained any more.
 
     Raises:
         RelandError: as of `linear_task`.
     """
     if model.beside.linear is None:
         return tables
-    check_users(splits.train)
     sequential = isinstance(model, SequentialRecommender)
-    ease = Ease(dataclasses.replace(config, form="sparse"), splits.num_items, model.texts, 0, sequential)
-    folds = model.beside.folds if model.beside.added == "training" else 1
+    folds = model.beside.folds if model.beside.added == "training" and solved is None else 1
     fold = np.arange(splits.num_users) % folds
-    parts = [np.ones(len(fold), bool), *(fold != each for each in range(folds) if folds > 1)]
-    weights = [weights_of(linear_task(ease, tables, _of_users(splits, each), 1)) for each in parts]
+    weights = [solve(model, tables, splits, config) if solved is None else solved]
+    parts = [fold != each for each in range(folds) if folds > 1]
+    weights += [solve(model, tables, _of_users(splits, each), config) for each in parts]
     lists = [strongest(each, model.beside.votes) for each in weights]
     linear = LinearScores(*map(np.concatenate, zip(*lists, strict=True)))
     if folds > 1:
@@ -46,6 +50,38 @@ def with_linear_scores(
     if not sequential:
         linear = lists_of_sets(linear, weights, fold, splits.train, model.beside)
     return tables._replace(linear=linear)
+
+
+def solve(
+    model: Recommender, tables: Tables[np.ndarray], splits: Splits, config: EaseConfig
+) -> sparse.csr_array:
+    """The weights of the linear model of a recommender, see `weights_of`; arguments of `with_linear_scores`.
+
+    Raises:
+        RelandError: users without training items, or as of `linear_task`.
+    """
+    check_users(splits.train)
+    sequential = isinstance(model, SequentialRecommender)
+    ease = Ease(dataclasses.replace(config, form="sparse"), splits.num_items, model.texts, 0, sequential)
+    return weights_of(linear_task(ease, tables, splits, 1))
+
+
+def with_lists_of(
+    linear: LinearScores[np.ndarray], histories: Ragged, config: ScoreConfig
+) -> LinearScores[np.ndarray]:
+    """With the lists of users of sets by what they had, from the items that each row speaks for.
+
+    Args:
+        linear: of a ranking.
+        histories: of all users.
+        config: for the length of a list.
+    """
+    rows, count = linear.item.shape
+    spoken = np.repeat(np.arange(rows), count), linear.item.ravel()
+    weights = sparse.csr_array((linear.value.ravel(), spoken), shape=(rows, rows))
+    weights.eliminate_zeros()
+    nobody = np.zeros(histories.num_rows, np.int64)
+    return lists_of_sets(linear._replace(begin=None), [weights], nobody, histories, config)
 
 
 def _of_users(splits: Splits, chosen: np.ndarray) -> Splits:

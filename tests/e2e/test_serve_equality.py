@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from experiments.grid.plan import plan
 from reland_jax import Reland
+from reland_jax.config import ScoreConfig
 from reland_jax.models import MODELS
 from reland_jax.presets import BEST_MARK, NAMES
 from reland_jax.storage import load_trained
 from reland_jax.variants import VARIANTS
 from tests.e2e.conftest import Finished
-from tests.e2e.every_way import as_served, every_way
+from tests.e2e.every_way import WAYS, as_served, every_way
 
 K = 10
 pytestmark = pytest.mark.slow
@@ -51,6 +53,23 @@ def test_every_way_gives_the_lists_of_full_ranking(
         for user, wanted in zip(users, kept.item, strict=True):
             listed = found.item[found.user == user]
             assert listed.tolist() == np.array(model.item_ids)[wanted[wanted > 0] - 1].tolist()
+
+
+@pytest.mark.optional("starlette", requirements="serve")
+@pytest.mark.parametrize(
+    ("backbone", "added"), [("gru4rec", "ranking"), ("sasrec", "training"), ("lightgcn", "ranking")]
+)
+def test_so_does_a_backbone_upon_a_linear_model(
+    finished: Callable[[str], Finished], backbone: str, added: str, tmp_path: Path
+) -> None:
+    """Its linear scores are those of the bundle, and nothing is solved again."""
+    done = finished(backbone)
+    score = ScoreConfig(linear=20.0, added=added, folds=2, votes=16, recent=3)
+    config = dataclasses.replace(done.config, score=score)
+    ways = list(every_way(config, ("f_item", "reland"), done.workdir, tmp_path))
+    assert {line["way"] for line in ways} == set(WAYS)
+    for line in ways:
+        assert line["different"] == 0 and line["equal"] > 0.98 * line["users"] > 5, line
 
 
 # Hours long, so it is no part of the tests of optional packages; it is skipped without them all the same.

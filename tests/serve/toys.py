@@ -11,7 +11,7 @@ from reland_jax.bundle import Bundle
 from reland_jax.config import EaseConfig, RetrievalConfig, ScoreConfig
 from reland_jax.retrieval import learn_matching
 from reland_jax.serve.api import Reland
-from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, training
+from reland_jax.stages import ASSIGN, BUILD_POOL, ITEMS, LOAD, RATIONALES, SPLIT, linear_weights, training
 from reland_jax.strings import as_strings
 from reland_jax.types import Interactions
 from reland_jax.variants import find_variant
@@ -41,8 +41,8 @@ def toy_bundle(
         model=dataclasses.replace(SIZES, backbone=backbone),
         train=dataclasses.replace(ENCODER, objective=OBJECTIVES[backbone]),
         ease=EaseConfig(regularisation=1.0),
-        retrieval=RetrievalConfig(neighbours=2),
         score=score or ScoreConfig(),
+        retrieval=RetrievalConfig(neighbours=2),
         variants=(variant,),
     )
     inputs = inputs_of(REPEATS, (3, 1))
@@ -58,6 +58,7 @@ def toy_bundle(
         config, variant, 0, interactions, REPEATS, inputs.texts.items, inputs.texts.rationales, pool,
         inputs.assignment, learn_matching(behaviour, REPEATS.train, 6), trained,
         {"valid": trained.summary.valid, "test": trained.summary.test}, "origin",
+        linear=linear_weights(made, variant),
     )  # fmt: skip
     if not find_variant(variant).reads_rationales:
         whole = whole._replace(rationales=None, pool=None, assignment=None, matching=None)
