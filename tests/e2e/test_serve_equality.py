@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,14 @@ def lists_of(model: Reland, history: dict[str, list[str]] | None = None) -> tupl
     return items, scores
 
 
+def assert_equal(line: dict[str, Any]) -> None:
+    """The lists of one way are the wanted ones; those of new users, who may have others, are like them."""
+    if line["way"] == "new":
+        assert line["overlap"] > 0.5, line
+    else:
+        assert line["different"] == 0 and line["equal"] > 0.98 * line["users"] > 5, line
+
+
 @pytest.mark.optional("starlette", requirements="serve")
 @pytest.mark.parametrize("backbone", (*MODELS, *(name for name in NAMES if name.endswith(BEST_MARK))))
 def test_every_way_gives_the_lists_of_full_ranking(
@@ -44,7 +53,7 @@ def test_every_way_gives_the_lists_of_full_ranking(
     config = as_served(done.config)
     workdir = done.workdir if config == done.config else tmp_path / "run"
     for line in every_way(config, VARIANTS, workdir, tmp_path):
-        assert line["different"] == 0 and line["equal"] > 0.98 * line["users"] > 5, line
+        assert_equal(line)
     for variant in VARIANTS:
         kept = load_trained(workdir / "train" / f"{variant}-seed0").lists
         model = Reland.load(tmp_path / variant)
@@ -69,7 +78,7 @@ def test_so_does_a_backbone_upon_a_linear_model(
     ways = list(every_way(config, ("f_item", "reland"), done.workdir, tmp_path))
     assert {line["way"] for line in ways} == set(WAYS)
     for line in ways:
-        assert line["different"] == 0 and line["equal"] > 0.98 * line["users"] > 5, line
+        assert_equal(line)
 
 
 # Hours long, so it is no part of the tests of optional packages; it is skipped without them all the same.
@@ -81,7 +90,7 @@ def test_also_of_all_users_of_beauty(backbone: str, tmp_path: Path, shared_data:
     quick = ["train.max_epochs=1", "encoder.train.max_epochs=1", f"data.root={shared_data}"]
     for config in plan(["amazon-beauty"], [backbone], VARIANTS, 1, (), quick).values():
         for line in every_way(as_served(config), VARIANTS, tmp_path / "run", tmp_path):
-            assert line["different"] == 0 and line["equal"] > 0.98 * line["users"], line
+            assert_equal(line)
 
 
 @pytest.mark.parametrize("backbone", tuple(MODELS))
