@@ -83,5 +83,5 @@ def test_likeness_is_that_of_the_backbone(model: Reland) -> None:
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     first = model.similar_items("i1", 5).to_pandas()
     np.testing.assert_allclose(first.score, np.sort(rows[1:] @ rows[0])[::-1], rtol=1e-4, atol=1e-5)
-    with pytest.raises(RelandError, match=r"score\.linear: scores of single items are added"):
+    with pytest.raises(RelandError, match="no product of a vector"):
         model.vectors()
