@@ -30,7 +30,7 @@ from reland_jax.scenario_settings import ScenarioJob
 if TYPE_CHECKING:
     from experiments.ranking.arms import ArmRun, Prepared
     from experiments.scenario_grid.cells import Cell
-    from experiments.scenario_grid.judged import ScenarioResults
+    from experiments.scenario_grid.judged import Draws, Judge, ScenarioResults
     from experiments.scenario_grid.known import Known
     from experiments.scenario_grid.search import Found
 
@@ -51,6 +51,7 @@ def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
     from experiments.ranking.arms import encoded_log
     from experiments.ranking.logs import read_log
     from experiments.scenario_grid.cells import cells_of, memory_of, needs_knowledge, train_cell
+    from experiments.scenario_grid.judged import Draws
     from experiments.scenario_grid.known import NOTHING, make_known
     from experiments.scenario_grid.search import searched
     from reland_jax.device import PROGRAMS, keep_programs
@@ -67,14 +68,22 @@ def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
             _log.info("%s: %.1f MB of meta layers in a step", cell.name, size / 1e6)
     found = {cell: searched(prepared, known, job, cell, workdir) for cell in cells}
     runs: dict[Cell, dict[int, ArmRun]] = {cell: {} for cell in cells}
+    drawn = Draws(_judge(job, prepared, known), job.draws)
     results: ScenarioResults | None = None
     for seed in job.seeds_of_training:
         for cell, by in found.items():
             runs[cell][seed] = train_cell(prepared, known, by.job, cell, seed, by.workdir)
-        results = _judged(job, prepared, known, runs, memory, found)
+        results = _judged(job, prepared, known, runs, memory, found, drawn)
         _write(results, workdir)
     assert results is not None  # there is a seed
     return results
+
+
+def _judge(job: ScenarioJob, prepared: Prepared, known: Known) -> Judge:
+    from experiments.scenario_grid.judged import judge_of
+
+    rows = None if known.texts.seed is None else np.asarray(known.texts.seed)
+    return judge_of(prepared.log, job.ranker.labels[0], rows)
 
 
 def _judged(
@@ -84,18 +93,18 @@ def _judged(
     runs: Mapping[Cell, dict[int, ArmRun]],
     memory: Mapping[Cell, int],
     found: Mapping[Cell, Found],
+    drawn: Draws,
 ) -> ScenarioResults:
     from experiments.ranking.judged import about
     from experiments.scenario_grid import judged
     from reland_jax.results import environment
 
-    rows = None if known.texts.seed is None else np.asarray(known.texts.seed)
-    judge = judged.judge_of(prepared.log, job.ranker.labels[0], rows)
+    judge = drawn.judge
     told = {name: value for name, value in known._asdict().items() if name != "texts"}
     cells = [judged.cell_results(judge, each, runs[each], memory[each], found[each]) for each in runs]
     return judged.ScenarioResults(
         job.log.name, about(prepared.log), cells, judged.truth_of(prepared.log, judge),
-        judged.differences(judge, job, runs), told, dataclasses.asdict(job), environment(),
+        judged.differences(drawn, runs, job.baseline), told, dataclasses.asdict(job), environment(),
     )  # fmt: skip
 
 

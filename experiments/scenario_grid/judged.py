@@ -14,7 +14,6 @@ from experiments.scenario_grid.cells import BACKBONE, Cell
 from experiments.scenario_grid.search import Found
 from reland_jax.eval.significance import Comparison, Corrected, corrected
 from reland_jax.events import bootstrap, metrics
-from reland_jax.scenario_settings import ScenarioJob
 
 ALL, CROSSING, STAYING = "all", "users of several scenarios", "users of one scenario"
 TOLD, UNTOLD = "users with knowledge", "users without"
@@ -224,24 +223,44 @@ def truth_of(log: Log, judge: Judge) -> dict[str, Measure] | None:
     return measures(judge, [log.shop.truth.click[log.parts.test]]) if log.shop else None
 
 
-def differences(
-    judge: Judge, job: ScenarioJob, runs: Mapping[Cell, Mapping[int, ArmRun]]
-) -> list[Difference]:
+class Draws:
+    """AUCs on draws of users, made once for every training and segment: all comparisons share them.
+
+    Args:
+        judge: of the log.
+        draws: of users.
+    """
+
+    def __init__(self, judge: Judge, draws: int) -> None:
+        self.judge, self._draws = judge, draws
+        self._kept: dict[tuple[Cell, int, str], bootstrap.Drawn] = {}
+
+    def of(self, cell: Cell, runs: Mapping[int, ArmRun], segment: str) -> bootstrap.Drawn:
+        """The mean over the training seeds of a cell, on one segment."""
+        for seed, run in runs.items():
+            place = cell, seed, segment
+            if place not in self._kept:
+                self._kept[place] = self._drawn(np.asarray(run.reached[:, 0], np.float64), segment)
+        return bootstrap.averaged([self._kept[cell, seed, segment] for seed in runs])
+
+    def _drawn(self, score: np.ndarray, segment: str) -> bootstrap.Drawn:
+        judge, mask = self.judge, self.judge.segments[segment]
+        return bootstrap.drawn("auc", judge.user[mask], judge.label[mask], [score[mask]], draws=self._draws)
+
+
+def differences(drawn: Draws, runs: Mapping[Cell, Mapping[int, ArmRun]], baseline: str) -> list[Difference]:
     """Backbones beside the baseline, meta layers beside their backbone, knowledge beside its controls.
 
     A segment with few rows of a class, or too few users to draw from, has no entry.
     """
     found: list[tuple[tuple[str, str, str], Comparison]] = []
-    for ours, baseline, whole in pairs(list(runs), job.baseline):
-        scores = scores_of(runs[ours]), scores_of(runs[baseline])
-        for segment, mask in judge.segments.items():
-            label = judge.label[mask]
-            few = min(label.sum(), len(label) - label.sum()) < _FEWEST
+    for ours, other, whole in pairs(list(runs), baseline):
+        for segment, mask in drawn.judge.segments.items():
+            few = np.bincount(drawn.judge.label[mask], minlength=2).min() < _FEWEST
             if few or (segment != ALL and not whole):
                 continue
-            one, other = ([score[mask] for score in each] for each in scores)
-            compared = bootstrap.compare("auc", judge.user[mask], label, one, other, draws=job.draws)
-            found.append(((ours.name, baseline.name, segment), compared))
+            both = (drawn.of(each, runs[each], segment) for each in (ours, other))
+            found.append(((ours.name, other.name, segment), bootstrap.compared(*both)))
     holm = corrected([compared for _, compared in found])
     return [Difference(*place, auc) for (place, _), auc in zip(found, holm, strict=True)]
 

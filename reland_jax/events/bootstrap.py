@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from reland_jax.eval.significance import Comparison
-from reland_jax.events.metrics import checked, grouped_auc, in_order, ordered_auc, row_losses
+from reland_jax.events.metrics import checked, grouped_auc, ordered, ordered_auc, row_losses
 from reland_jax.types import RelandError
 
 AUC, LOGLOSS, GAUC_WEIGHTED, GAUC_MEAN = "auc", "logloss", "gauc_weighted", "gauc_mean"
 METRICS = (AUC, LOGLOSS, GAUC_WEIGHTED, GAUC_MEAN)
 
 _Statistic = Callable[[np.ndarray], float | None]
-"""A metric where each user counts as often as ``<int64>[U]`` says; None where it is not defined."""
+"""A metric where each user counts as often as ``<float64>[U]`` says; None where it is not defined."""
 
 
 def compare(
@@ -98,13 +98,20 @@ def drawn(
     group = np.unique(user, return_inverse=True)[1]
     users = int(group.max(initial=-1)) + 1
     of = _mean([_statistic(metric, group, label, each) for each in arm])
-    whole = of(np.ones(users, np.int64))
+    whole = of(np.ones(users))
     if whole is None:
         raise RelandError(f"{metric} of {len(label):,} rows is not defined: they need both classes")
     rng = np.random.default_rng(seed)
-    counts = (np.bincount(rng.integers(users, size=users), minlength=users) for _ in range(draws))
+    counts = (np.bincount(rng.integers(users, size=users), minlength=users) * 1.0 for _ in range(draws))
     found = [np.nan if (value := of(each)) is None else value for each in counts]
     return Drawn(whole, np.array(found))
+
+
+def averaged(seeds: Sequence[Drawn]) -> Drawn:
+    """The mean over training seeds of what was drawn alike, at least one; NaN in a draw where one is."""
+    return Drawn(
+        float(np.mean([each.whole for each in seeds])), np.mean([each.draws for each in seeds], axis=0)
+    )
 
 
 def compared(ours: Drawn, baseline: Drawn) -> Comparison:
@@ -152,11 +159,9 @@ def _statistic(metric: str, group: np.ndarray, label: np.ndarray, score: np.ndar
         raise RelandError(f"{len(group):,} users for {len(label):,} rows; one each is needed")
     users = int(group.max(initial=-1)) + 1
     if metric == AUC:
-        if not len(score):
-            return lambda counts: None
-        order, starts = in_order(score)
-        of_user, of_label = group[order], label[order]
-        return lambda counts: ordered_auc(starts, of_label, counts[of_user])
+        found = ordered(label, score)
+        positive, negative = group[found.positive], group[found.negative]
+        return lambda counts: ordered_auc(found, counts[positive], counts[negative])
     if metric == LOGLOSS:
         losses = np.bincount(group, row_losses(label, score), minlength=users)
         return _ratio(losses, np.bincount(group, minlength=users))

@@ -56,16 +56,22 @@ class Grouped(NamedTuple):
         return float(self.impressions.sum()) / self.rows if self.rows else 0.0
 
 
-class Sorted(NamedTuple):
-    """Rows in the order of their scores, for AUCs of several weightings.
+class Ordered(NamedTuple):
+    """Where every positive stands among the negatives, for AUCs of several weightings of the same rows.
 
     Attributes:
-        order: ``<int64>[n]``.
-        starts: ``<int64>[t]``, where each run of equal scores begins.
+        positive: ``<int64>[p]``, rows with label 1, in the order of their scores.
+        negative: ``<int64>[q]``, rows with label 0, in the order of theirs.
+        below: ``<int64>[p]``, how many negatives score less than each positive.
+        tied: ``<int64>[t]``, places in `positive` of those with negatives of an equal score.
+        upto: ``<int64>[t]``, how many negatives score no more than each of these.
     """
 
-    order: np.ndarray
-    starts: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+    below: np.ndarray
+    tied: np.ndarray
+    upto: np.ndarray
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float | None:
@@ -82,34 +88,35 @@ def auc(label: np.ndarray, score: np.ndarray) -> float | None:
         RelandError: shapes that differ, a label that is not 0 or 1, or a score that is not finite.
     """
     label, score = checked(label, score)
-    return weighted_auc(in_order(score), label, np.ones(len(label))) if len(label) else None
+    found = ordered(label, score)
+    return ordered_auc(found, np.ones(len(found.positive)), np.ones(len(found.negative)))
 
 
-def in_order(score: np.ndarray) -> Sorted:
-    """The order of scores, ``<float64>[n]`` with n at least 1."""
-    order = np.argsort(score, kind="stable")
-    ranked = score[order]
-    return Sorted(order, np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1]))))
+def ordered(label: np.ndarray, score: np.ndarray) -> Ordered:
+    """The order of scores, ``<float64>[n]`` of rows with labels of 0 and 1."""
+    positive, negative = (rows[np.argsort(score[rows], kind="stable")] for rows in _classes(label))
+    below, upto = (np.searchsorted(score[negative], score[positive], side) for side in ("left", "right"))
+    tied = np.flatnonzero(below != upto)
+    return Ordered(positive, negative, below, tied, upto[tied])
 
 
-def weighted_auc(ranked: Sorted, label: np.ndarray, weight: np.ndarray) -> float | None:
-    """AUC where each row counts as often as its weight; None where one of the classes is missing.
+def _classes(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.flatnonzero(label == 1), np.flatnonzero(label == 0)
+
+
+def ordered_auc(found: Ordered, positive: np.ndarray, negative: np.ndarray) -> float | None:
+    """AUC where each row counts as often as its weight; None where one of the classes has none.
 
     Args:
-        ranked: of the scores.
-        label: ``<float64>[n]`` of 0 and 1.
-        weight: ``<float64>[n]``, not negative.
+        found: order of the rows.
+        positive: ``<float64>[p]``, weights of `Ordered.positive`, not negative.
+        negative: ``<float64>[q]``, those of `Ordered.negative`.
     """
-    return ordered_auc(ranked.starts, label[ranked.order], weight[ranked.order])
-
-
-def ordered_auc(starts: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float | None:
-    """The same of rows in the order of their scores; `starts` as of `Sorted`."""
-    positive = np.add.reduceat(weight * label, starts)
-    negative = np.add.reduceat(weight * (1 - label), starts)
-    pairs = positive.sum() * negative.sum()
-    below = np.cumsum(negative) - negative
-    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else None
+    less = np.concatenate(([0.0], np.cumsum(negative)))
+    pairs = positive.sum() * less[-1]
+    equal = less[found.upto] - less[found.below[found.tied]]
+    won = (positive * less[found.below]).sum() + (positive[found.tied] * equal).sum() / 2
+    return float(won / pairs) if pairs else None
 
 
 def grouped_auc(user: np.ndarray, label: np.ndarray, score: np.ndarray) -> Grouped:

@@ -50,7 +50,8 @@ def test_weights_are_repetitions() -> None:
     _, label, score = _rows(9, rows=80)
     weight = np.random.default_rng(1).integers(4, size=80)
     repeated = metrics.auc(np.repeat(label, weight), np.repeat(score, weight))
-    found = metrics.weighted_auc(metrics.in_order(score), label.astype(float), weight.astype(float))
+    ranked = metrics.ordered(label, score)
+    found = metrics.ordered_auc(ranked, *(weight[each].astype(float) for each in ranked[:2]))
     assert found == pytest.approx(repeated, abs=1e-12)
 
 

@@ -18,7 +18,7 @@ from experiments.scenario_grid import judged, known, search, view
 from experiments.scenario_grid.cells import Cell, cells_of, train_cell
 from experiments.scenario_grid.known import NOTHING, make_known, pooled
 from experiments.scenarios import run
-from reland_jax.events import metrics
+from reland_jax.events import bootstrap, metrics
 from reland_jax.scenario_settings import ScenarioJob
 from reland_jax.types import RelandError
 
@@ -99,10 +99,15 @@ def test_what_is_compared_with_what(log: Log) -> None:
     guess = np.random.default_rng(0).random(log.events.num_rows)
     runs = runs_of(log, shared_bottom=guess, star=log.shop.truth.click)
     judge = judged.judge_of(log, "click")
-    found = judged.differences(judge, job(backbones=("shared_bottom", "star")), runs)
+    other, star = runs.values()
+    star[1] = other[0]._replace(reached=np.sqrt(other[0].reached))
+    found = judged.differences(judged.Draws(judge, 50), runs, "shared_bottom")
     assert {(each.ours, each.baseline) for each in found} == {("star", "shared_bottom")}
     whole = next(each for each in found if each.segment == "all").auc
-    assert whole.low > 0.1 and whole.difference > 0.2
+    scores = ([np.asarray(each.reached[:, 0], np.float64) for each in of.values()] for of in (star, other))
+    expected = bootstrap.compare("auc", judge.user, judge.label, *scores, draws=50)
+    assert (whole.difference, whole.low, whole.high) == (expected.difference, expected.low, expected.high)
+    assert whole.low > 0.05 and whole.difference > 0.1
     names = [Cell("star", name) for name in ("backbone", "knowledge", "noise")]
     assert [(one.name, other.name, every) for one, other, every in judged.pairs(names, "star")] == [
         ("star + knowledge", "star", True), ("star + noise", "star", True),

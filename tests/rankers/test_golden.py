@@ -124,7 +124,8 @@ def test_metrics_are_those_of_scikit_learn_and_fuxictr() -> None:
     case = golden("metrics")
     user, label, score = case["user"], case["label"], case["score"]
     grouped = metrics.grouped_auc(user, label, score)
-    weighted = metrics.weighted_auc(metrics.in_order(score), label, case["weight"])
+    ranked = metrics.ordered(label, score)
+    weighted = metrics.ordered_auc(ranked, *(case["weight"][each] for each in ranked[:2]))
     found = {
         "auc": metrics.auc(label, score), "logloss": metrics.logloss(label, score),
         "gAUC": grouped.weighted, "avgAUC": grouped.mean, "weighted_auc": weighted,
