@@ -59,7 +59,7 @@ def measure(job: ScenarioJob, backbone: str, form: str, steps: int, repeats: int
     from experiments.ranking.logs import read_log
     from experiments.scenario_grid.cells import BACKBONE, Cell, memory_of, program_of
     from reland_jax.events import Batches
-    from reland_jax.rankers import RankerData, parameter_counts, step_bytes, train_ranker
+    from reland_jax.rankers import RankerData, Texts, parameter_counts, step_bytes, train_ranker
 
     train = dataclasses.replace(job.train, max_epochs=repeats, validations=1)
     plan = dataclasses.replace(job.scenarios, meta_form=LOW_RANK if form == NONE else form)
@@ -72,11 +72,13 @@ def measure(job: ScenarioJob, backbone: str, form: str, steps: int, repeats: int
         raise RelandError(
             f"--steps={steps}: {steps * size:,} rows are needed, and training has {len(rows):,}"
         )
-    data = RankerData(prepared.encoded, _random_texts(prepared.log.events.num_users, program, form))
+    texts = _random_texts(prepared.log.events.num_users, program, form)
+    data, alone = RankerData(prepared.encoded, texts), program_of(prepared, job, Cell(backbone, BACKBONE))
+    between = step_bytes(alone, RankerData(prepared.encoded, Texts()), size, ("temp",))
     found = train_ranker(program, data, Batches(rows, size, 0), 0, label=cell.name)
     return {
         "rows_per_second": found.rows_per_second, "step_bytes": step_bytes(program, data, size),
-        "predicted_bytes": memory_of(prepared, job, cell), "peak_bytes": peak_bytes(),
+        "predicted_bytes": memory_of(prepared, job, cell, texts, between), "peak_bytes": peak_bytes(),
         "parameters": parameter_counts(found.params)["dense"],
         "numbers": len(prepared.schema.features) * job.ranker.width,
     }  # fmt: skip

@@ -62,7 +62,7 @@ def run(job: ScenarioJob, workdir: Path) -> ScenarioResults:
         keep_programs(workdir / PROGRAMS)
     prepared = encoded_log(read_log(job.log), job.log)
     known = make_known(prepared, job, workdir) if needs_knowledge(cells) else NOTHING
-    memory = {cell: memory_of(prepared, job, cell) for cell in cells}
+    memory = {cell: memory_of(prepared, job, cell, known.texts) for cell in cells}
     for cell, size in memory.items():
         if size:
             _log.info("%s: %.1f MB of meta layers in a step", cell.name, size / 1e6)

@@ -30,7 +30,7 @@ from reland_jax.rankers import (
     find_control,
     meta_bytes,
 )
-from reland_jax.scenario_settings import ALONE, CHAIN, ScenarioConfig, ScenarioJob
+from reland_jax.scenario_settings import ALONE, CHAIN, TRAINABLE, ScenarioConfig, ScenarioJob
 from reland_jax.types import RelandError
 
 _VERSION = 1
@@ -89,12 +89,20 @@ def plan_of(job: ScenarioJob, cell: Cell) -> ScenarioConfig:
     return find_control(cell.control).plan(plan)
 
 
-def memory_of(prepared: Prepared, job: ScenarioJob, cell: Cell) -> int:
-    """Bytes of a cell's meta layers in a step, see `meta_bytes`; 0 without."""
+def memory_of(prepared: Prepared, job: ScenarioJob, cell: Cell, texts: Texts, between: int = 0) -> int:
+    """Bytes of a cell's meta layers in a step, of the given knowledge; see `meta_bytes`; 0 without."""
     if cell.control == BACKBONE:
         return 0
-    wide = len(prepared.schema.features) * job.ranker.width
-    return meta_bytes(plan_of(job, cell), job.train.batch_size, wide)
+    plan, wide = plan_of(job, cell), len(prepared.schema.features) * job.ranker.width
+    given = {
+        "user": (plan.user_vectors, texts.rationales),
+        "scenario": (plan.scenario_vectors, texts.scenarios),
+    }
+    widths = {
+        level: plan.vector_width if kind == TRAINABLE or table is None else table.shape[-1]
+        for level, (kind, table) in given.items()
+    }
+    return meta_bytes(plan, job.train.batch_size, wide, widths, between)
 
 
 def train_cell(

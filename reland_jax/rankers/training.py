@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -360,8 +360,13 @@ def _dispatch(
     return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(_STEPS_AT_A_TIME)))
 
 
-def step_bytes(program: Program, data: RankerData, size: int) -> int:
-    """Memory of a compiled step of some rows: its arguments, its results, and what lies between.
+def step_bytes(
+    program: Program,
+    data: RankerData,
+    size: int,
+    parts: Sequence[str] = ("temp", "argument", "output"),
+) -> int:
+    """Memory of a compiled step of some rows: its arguments, its results, and what lies between (temp).
 
     Raises:
         RelandError: this backend of JAX does not tell.
@@ -372,7 +377,7 @@ def step_bytes(program: Program, data: RankerData, size: int) -> int:
     memory = found.memory_analysis()
     if memory is None:
         raise RelandError(f"JAX on {jax.default_backend()} does not report memory; use a CPU")
-    return sum(int(getattr(memory, f"{part}_size_in_bytes")) for part in ("temp", "argument", "output"))
+    return sum(int(getattr(memory, f"{part}_size_in_bytes")) for part in parts)
 
 
 def predict_rows(

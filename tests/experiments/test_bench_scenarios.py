@@ -44,14 +44,27 @@ def test_each_measurement_is_a_process_of_its_own(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_the_memory_of_the_full_form_is_as_predicted() -> None:
+@pytest.mark.parametrize(
+    ("backbone", "form", "least"),
+    [("one", "low_rank", 0.95), ("one", "full", 0.95), ("star", "full", 0.95), ("star", "low_rank", 0.8)],
+)
+def test_the_memory_is_as_predicted(backbone: str, form: str, least: float) -> None:
+    """Within 5%; around STAR the small layers share a part of what the backbone's arrays leave free."""
     values = get_config("shop").to_dict()
     values["log"] |= {"shop_users": 60, "shop_rows": 8000}
     values["train"] |= {"batch_size": 512}
     job = ScenarioJob.from_dict(values)
-    plain, full = (measure(job, "one", form, 2, 2) for form in ("none", "full"))
-    more = full["step_bytes"] - plain["step_bytes"]
-    assert 0.9 < more / full["predicted_bytes"] < 1.2
-    assert full["parameters"] > plain["parameters"] and plain["predicted_bytes"] == 0
+    plain, more = (measure(job, backbone, each, 2, 1) for each in ("none", form))
+    grown = more["step_bytes"] - plain["step_bytes"]
+    assert least < grown / more["predicted_bytes"] < 1.05
+    assert more["parameters"] > plain["parameters"] and plain["predicted_bytes"] == 0
+
+
+@pytest.mark.slow
+def test_more_steps_than_rows_are_refused() -> None:
+    values = get_config("shop").to_dict()
+    values["log"] |= {"shop_users": 60, "shop_rows": 8000}
+    values["train"] |= {"batch_size": 512}
+    job = ScenarioJob.from_dict(values)
     with pytest.raises(RelandError, match="--steps=20: 10,240 rows are needed"):
         measure(job, "one", "none", 20, 1)

@@ -8,6 +8,7 @@ The low-rank form is that of APG (Yan et al., NeurIPS 2022).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -148,21 +149,46 @@ class ScenarioLayer(nn.Module):
         return gate * output
 
 
-def meta_bytes(plan: ScenarioConfig, batch_size: int, wide: int) -> int:
-    """Bytes of the matrices that meta layers make for the rows of a step, and of those that make them.
+def meta_bytes(
+    plan: ScenarioConfig, batch_size: int, wide: int, knowledge: Mapping[str, int], between: int = 0
+) -> int:
+    """Bytes by which meta layers make a step larger than that of the backbone alone; float32.
+
+    Weights and their two moments are given and returned. What is made of knowledge for every row stays until
+    the gradient; at the most that grows further by the activations, or by the gradient of the largest
+    matrices. Layers of users come last in the backward pass, where the backbone's own arrays are free again.
 
     Args:
         plan: levels, form and sizes.
         batch_size: B.
         wide: m, numbers of all fields of a row.
-
-    Returns:
-        Made matrices twice (a step needs their gradient too), and the last layers of the networks that make
-        them four times (gradient and two moments); float32.
+        knowledge: T, numbers of a vector, by level; learned vectors have `ScenarioConfig.vector_width`, and
+            their table is not counted.
+        between: what a step of the backbone alone needs beside arguments and results; 0 counts the most.
     """
     sides = {"user": [(wide, wide)], "scenario": [(wide, plan.meta_width), (plan.meta_width, 1)]}
-    rank = plan.meta_rank
-    made = sum(
-        m * h if plan.meta_form == FULL else rank * rank for level in plan.meta for m, h in sides[level]
+    weights = sum(_weights(plan, *side, knowledge[level]) for level in plan.meta for side in sides[level])
+    made = {level: [_made(plan, *side) for side in sides[level]] for level in plan.meta}
+    low_rank = 2 * plan.meta_rank * (plan.meta_form != FULL)
+    active = sum(
+        knowledge[level] + sum(4 * plan.meta_hidden + 4 * h + low_rank for _, h in sides[level])
+        for level in plan.meta
     )
-    return 4 * made * (2 * batch_size + 4 * (plan.meta_hidden + 1))
+    of_row = 4 * batch_size
+    backward = {level: of_row * max(each) for level, each in made.items()}
+    if "user" in backward:
+        backward["user"] += 4 * weights - between
+    most = max(of_row * active, *backward.values()) if backward else 0
+    return 6 * 4 * weights + of_row * sum(sum(each) for each in made.values()) + most
+
+
+def _made(plan: ScenarioConfig, m: int, h: int) -> int:
+    """Numbers of the matrix that a layer makes for a row."""
+    return m * h if plan.meta_form == FULL else plan.meta_rank**2
+
+
+def _weights(plan: ScenarioConfig, m: int, h: int, knowledge: int) -> int:
+    """Learned numbers of a `MetaLayer`."""
+    inner = (knowledge + 1) * plan.meta_hidden
+    outer = [(plan.meta_hidden + 1) * count for count in (h, _made(plan, m, h))]
+    return 2 * inner + sum(outer) + (0 if plan.meta_form == FULL else plan.meta_rank * (m + h))

@@ -119,8 +119,16 @@ def test_learned_vectors_take_the_place_of_knowledge() -> None:
 
 
 def test_the_memory_of_the_full_form() -> None:
-    """160 numbers a row, 2,048 rows: 2 x 210 MB of matrices, and 64 + 1 times 25,600 weights four times."""
+    """160 numbers a row, 2,048 rows: matrices and their gradient, and all weights seven times."""
     full = ScenarioConfig(meta=("user",), meta_form="full", meta_hidden=64)
-    assert meta_bytes(full, 2048, 160) == 4 * 160 * 160 * (2 * 2048 + 4 * 65)
-    low = ScenarioConfig(meta=("user", "scenario"), meta_rank=8, meta_hidden=64)
-    assert meta_bytes(low, 2048, 160) == 3 * 4 * 8 * 8 * (2 * 2048 + 4 * 65)
+    weights = 2 * 33 * 64 + 65 * (160 + 160 * 160)
+    assert meta_bytes(full, 2048, 160, {"user": 32}) == 4 * (2 * 2048 * 160 * 160 + 7 * weights)
+    assert meta_bytes(full, 2048, 160, {"user": 32}, 1000) == 4 * (2 * 2048 * 160 * 160 + 7 * weights) - 1000
+
+
+def test_the_memory_of_the_low_rank_form() -> None:
+    """Made are squares of 8 x 8 alone, so that most of it is what other layers of the rows hold."""
+    low = ScenarioConfig(meta=("user",), meta_rank=8, meta_hidden=64)
+    weights = 2 * 33 * 64 + 65 * (160 + 64) + 8 * (160 + 160)
+    rows = 8 * 8 + 32 + 4 * 64 + 4 * 160 + 2 * 8
+    assert meta_bytes(low, 2048, 160, {"user": 32}) == 4 * (2048 * rows + 6 * weights)

@@ -25,7 +25,6 @@ from reland_jax.rankers import (
     init_params,
     init_state,
     lazy_adam,
-    meta_bytes,
     parameter_counts,
     predict,
     train_step,
@@ -169,24 +168,3 @@ def test_parts_that_do_not_go_together(changed: Any, plan: Any, message: str) ->
         create_scenario_ranker(
             dataclasses.replace(CONFIG, **changed), ScenarioConfig(**plan), SCHEMA, ARMS["id"]
         )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["low_rank", "full"])
-def test_the_predicted_memory_is_met(form: str) -> None:
-    """What a compiled step needs beyond that of the backbone, which in the low-rank form is other things."""
-    size, wide = 1024, 12
-    codes = tuple(np.random.default_rng(0).integers(2, 5, size).tolist())
-
-    def needed(module: ScenarioRanker, texts: Texts) -> int:
-        rows, dense = lazy_adam(0.01), module.adapted(optax.adam(0.01))
-        step = jax.jit(partial(train_step, module, rows, dense))
-        begun = init_state(fresh(module, texts), rows, dense)
-        found: Any = step.lower(begun, batch(codes), texts, KEY).compile().memory_analysis()
-        return sum(getattr(found, f"{part}_size_in_bytes") for part in ("temp", "argument", "output"))
-
-    module = ranker("one", "only_user", meta_form=form)
-    more = needed(module, controlled(CONTROLS["only_user"], TEXTS)) - needed(ranker("one"), Texts())
-    predicted = meta_bytes(module.plan, size, wide)
-    others = 10 * 4 * size * wide  # hidden layers, biases and fields of the rows
-    assert 0.7 * predicted < more < 1.3 * predicted + others
