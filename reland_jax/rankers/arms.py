@@ -105,8 +105,13 @@ def _there(arm: Arm, array: object, what: str) -> np.ndarray:
 
 
 def shuffled(seeds: np.ndarray, seed: int) -> np.ndarray:
-    """The seed users of the users who have one, dealt to them anew ``<int32>[U]``; each keeps its cosine."""
-    users = np.flatnonzero(seeds >= 0)
-    out = seeds.copy()
-    out[users] = seeds[np.random.default_rng(seed).permutation(users)]
-    return out
+    """The seed users of the users who have one, dealt to them anew ``<int32>[U]``; each keeps its cosine.
+
+    Every user reads what is another fixed user's, or, while that one has none, what the next in a circle of all
+    users has. So a user who gets a first seed user, as some do each day, changes what one other reads alone.
+    """
+    has_one, order = seeds >= 0, np.random.default_rng(seed).permutation(len(seeds))
+    whose = order
+    while (without := has_one & ~has_one[whose]).any():
+        whose = np.where(without, order[whose], whose)
+    return np.where(has_one, seeds[whose], seeds).astype(seeds.dtype)

@@ -51,6 +51,17 @@ def test_permuted_rationales_are_dealt_to_the_users_anew() -> None:
     assert (found.seed != other.seed).any()
 
 
+def test_permuted_texts_of_others_stay_where_a_user_gets_a_first_seed_user() -> None:
+    """As in a deployment, where some do each day; who gets one stands in one place of the circle of users."""
+    before = arm_texts(ARMS["permuted"], MANY).seed
+    more = MANY.seed.copy()
+    new = np.flatnonzero(more < 0)[:3]
+    assert len(new) == 3
+    more[new] = [0, 1, 2]
+    after = arm_texts(ARMS["permuted"], MANY._replace(seed=more)).seed
+    assert (after[new] >= 0).all() and (np.delete(before != after, new)).sum() <= len(new)
+
+
 def test_noise_takes_the_place_of_the_rationales() -> None:
     found = arm_texts(ARMS["noise"], MANY)
     assert found.rationales.shape == MANY.rationales.shape
