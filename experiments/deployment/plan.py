@@ -55,6 +55,7 @@ class _Planner:
         self.tables: dict[int, Stage[Table]] = {}
         self.reads = Reads(catalogue, encoding, items, logs, self.tables)
         self.seeds = features.seeds_of(job, whole_log(job.log).events.num_users)
+        self.plain: dict[str, Stage[Arrays]] = {}
         self.states: dict[str, Stage[Arrays]] = {}
         self.encoder: Stage[Encoder] | None = None
         self.pool: Stage[Arrays] | None = None
@@ -65,14 +66,31 @@ class _Planner:
         """What is made for a day: its table, rankers of the days before it, and how they do on it."""
         job, reads = self.job, self.reads
         made = self._features(day) if day >= self.begin else []
-        for name in job.arms:
-            earlier = self.states.get(name)
-            self.states[name] = rankers.ranker_stage(job, reads, name, day, earlier, self.seeds)
-        made += self.states.values()
+        made += self._rankers(day)
         if day in reads.logs and day >= self.judged_from:
             self.judged[day] = rankers.judged_stage(job, reads, day, dict(self.states), self.seeds)
             made.append(self.judged[day])
         return made
+
+    def _rankers(self, day: int) -> list[Stage[Arrays]]:
+        """The rankers of the days before one; those that read texts of users begin with the first pool."""
+        job, found = self.job, {name: rankers.without_users(name) for name in self.job.arms}
+        alone = [name for name, plain in found.items() if name == plain]
+        before_them = found.values() if day <= self.begin else alone
+        for name in dict.fromkeys(before_them):
+            earlier = self.plain.get(name)
+            self.plain[name] = rankers.ranker_stage(job, self.reads, name, day, earlier, self.seeds)
+        made = [self.plain[name] for name in dict.fromkeys(before_them)]
+        for name, plain in found.items():
+            if name == plain:
+                self.states[name] = self.plain[name]
+            elif day == self.begin:
+                before = self.plain[plain]
+                self.states[name] = rankers.begun_stage(job, self.reads, name, day, before, self.seeds)
+            elif day > self.begin:
+                earlier = self.states[name]
+                self.states[name] = rankers.ranker_stage(job, self.reads, name, day, earlier, self.seeds)
+        return [*made, *(stage for name, stage in self.states.items() if name not in alone)]
 
     def _features(self, day: int) -> list[Stage[Any]]:
         job, catalogue, past = self.job, self.reads.catalogue, self.reads.before(day)

@@ -22,6 +22,7 @@ from reland_jax.events.storing import load_encoded, save_encoded
 from reland_jax.files import remove
 from reland_jax.flow import Codec, Job, Stage
 from reland_jax.rankers import (
+    ARMS,
     OWN,
     Program,
     RankerData,
@@ -36,6 +37,7 @@ from reland_jax.rankers import (
     fresh_state,
     predict_rows,
     train_ranker,
+    warm_started,
 )
 
 _LONG = 2000
@@ -165,6 +167,41 @@ def ranker_stage(
     return Stage(
         f"ranker/{name}/{iso(day)}", of_past if yesterday is None else (*of_past, yesterday),
         lambda config: [job.ranker, job.train, job.seed, name], run, lambda made: _ARRAYS,
+    )  # fmt: skip
+
+
+def without_users(name: str) -> str:
+    """The arm that an arm is before the first pool: what it reads of items alone."""
+    arm = find_arm(name)
+    if not (arm.reads_rationales or arm.reads_seed_ids):
+        return name
+    return next(
+        each.name
+        for each in ARMS.values()
+        if each.reads_items == arm.reads_items and not (each.reads_rationales or each.reads_seed_ids)
+    )
+
+
+def begun_stage(
+    job: DeployJob, reads: Reads, name: str, day: int, plain: Stage[Arrays], seeds: int
+) -> Stage[Arrays]:
+    """The state of an arm on the day of the first pool: that of the arm without texts of users.
+
+    Had it been trained before, it would have learned to lean on the vector of a text that is not there.
+    """
+    past = day - 1
+
+    def run(made: Job) -> Arrays:
+        log, encoding = made[reads.logs[past]], made[reads.encoding]
+        data = data_of(made, job, reads, name, log, table_of(made, job, reads, past, seeds))
+        names = name, without_users(name)
+        program, plain_one = (program_of(job, encoding, each, log.num_users) for each in names)
+        earlier = state_of(made[plain], plain_one, data)
+        return leaves_of(warm_started(fresh_state(program, data, job.seed), earlier))
+
+    return Stage(
+        f"ranker/{name}/{iso(day)}", (*reads.of(past), plain),
+        lambda config: [job.ranker, job.train, job.seed, name, "begun"], run, lambda made: _ARRAYS,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """A log larger than memory, gone through file by file: what is kept of it, and what is counted of the rest.
 
-Rows of validation and testing are kept, as a log with the ids of the whole. Of training rows is kept what does
-not grow with their number: vocabularies and scales, how many have which labels, and the activity of users;
-and of the clicks by which users are matched, who clicked what and when. The rows themselves go to shards.
+Rows of validation and testing are kept, as a log with the ids of the whole. Of training rows is kept
+what does not grow with their number: vocabularies and scales, how many have which labels, and the activity of
+users; and of the clicks by which users are matched, who clicked what and when. The rows go to shards.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,9 @@ class RankerState(NamedTuple):
     params: Parameters
     rows: RowState
     dense: Any
+
+
+_Learned = TypeVar("_Learned", Parameters, RankerState)
 
 
 def init_params(ranker: Ranker, key: jax.Array, batch: Batch, texts: Texts) -> Parameters:
@@ -186,8 +189,8 @@ def predict(ranker: Ranker, params: Parameters, batch: Batch, texts: Texts) -> S
     return scores(applied(ranker, params.dense, looked_up, batch, texts))
 
 
-def warm_started(params: Parameters, earlier: Parameters) -> Parameters:
-    """Fresh parameters of an arm with text fields, begun at a trained ranker without them.
+def warm_started(params: _Learned, earlier: _Learned) -> _Learned:
+    """Fresh parameters, or a whole state, of an arm with text fields, begun at a trained ranker without them.
 
     Text fields are the last, and begin at zero. So the ranker scores as the earlier one did if the first part
     of every array along every axis is that of the earlier one.
@@ -220,5 +223,5 @@ def _name(path: Any) -> str:
     return "/".join(_names(path))
 
 
-def _leaves(params: Parameters) -> list[tuple[str, jax.Array]]:
+def _leaves(params: _Learned) -> list[tuple[str, jax.Array]]:
     return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
