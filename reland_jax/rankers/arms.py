@@ -108,7 +108,7 @@ def shuffled(seeds: np.ndarray, seed: int) -> np.ndarray:
     """The seed users of the users who have one, dealt to them anew ``<int32>[U]``; cosines stay.
 
     Every user reads what is another fixed user's, or, while that one has none, what the next one in a circle
-    of all users has. So a user who gets a first seed user, as some do each day, changes the text of one other.
+    of all users has. So a user who gets a first seed user, as some do each day, changes the text of one more.
     """
     has_one, order = seeds >= 0, np.random.default_rng(seed).permutation(len(seeds))
     whose = order
