@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -39,13 +40,14 @@ def read_vectors(path: str | Path, events: Events, names: np.ndarray) -> VectorF
         names: ``<str>[S]``, the scenarios that are wanted, in order.
 
     Raises:
-        RelandError: it cannot be read, has neither, lacks a scenario, or has a number that is not finite.
+        RelandError: it cannot be read, has neither, lacks a scenario or every user, or has other than finite
+            numbers.
     """
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as found:
             held = {name: found[name] for name in found.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:  # TypeError: a bare array
         raise RelandError(f"{path}: cannot be read as .npz ({error})") from error
     if not any(name in held for name in _PARTS):
         raise RelandError(
@@ -55,6 +57,8 @@ def read_vectors(path: str | Path, events: Events, names: np.ndarray) -> VectorF
     users = _part(path, held, "user")
     if users is not None:
         row = positions(events.ids.users, _ids(held, "user")).astype(np.int32)
+        if (row < 0).all():
+            raise RelandError(f"{path}: none of its {len(users):,} users (user_id) is in the log")
     scenarios = _part(path, held, "scenario")
     if scenarios is not None:
         place = positions(as_strings(names.tolist()), _ids(held, "scenario"))
@@ -72,6 +76,8 @@ def _part(path: Path, held: Mapping[str, np.ndarray], part: str) -> np.ndarray |
     if part not in held:
         return None
     vectors, ids = held[part], held.get(_PARTS[part], np.zeros(0))
+    if vectors.dtype.kind not in "fiu" or 0 in vectors.shape:
+        raise RelandError(f"{path}: {part} is {vectors.dtype} {vectors.shape}; rows of numbers are needed")
     if vectors.ndim != 2 or len(vectors) != len(ids) or len(set(ids.tolist())) != len(ids):
         raise RelandError(
             f"{path}: {part} is {vectors.shape} and {_PARTS[part]} {ids.shape}; a row for each of distinct "

@@ -34,6 +34,9 @@ def test_rows_are_found_by_id(tmp_path: Path) -> None:
         ({"scenario": np.zeros((2, 3)), "scenario_id": ["home", "cart"]}, "scenario 'search' has no vector"),
         ({"scenario": np.zeros((2, 3)), "scenario_id": ["home"]}, "a row for each of distinct"),
         ({"user": np.full((1, 3), np.nan), "user_id": ["U000001"]}, "user U000001 is not finite"),
+        ({"user": np.zeros((1, 0)), "user_id": ["U000001"]}, "rows of numbers are needed"),
+        ({"user": np.array([["a"]]), "user_id": ["U000001"]}, "rows of numbers are needed"),
+        ({"user": np.zeros((1, 3)), "user_id": ["nobody"]}, "none of its 1 users"),
     ],
 )
 def test_faults_of_a_file(tmp_path: Path, held: dict[str, Any], message: str) -> None:
@@ -42,7 +45,8 @@ def test_faults_of_a_file(tmp_path: Path, held: dict[str, Any], message: str) ->
         read_vectors(tmp_path / "v.npz", EVENTS, NAMES)
 
 
-def test_a_file_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "v.npz").write_text("no arrays")
+@pytest.mark.parametrize("content", [b"", b"no arrays", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "v.npz").write_bytes(content)
     with pytest.raises(RelandError, match=r"v\.npz: cannot be read"):
         read_vectors(tmp_path / "v.npz", EVENTS, NAMES)
