@@ -5,17 +5,22 @@ r"""Rankers of impressions: what texts are worth as features of a click and conv
 
 Trains every arm (id, f_item, reland, seed_id, permuted, noise, own) with every seed, and writes
 DIR/ranker.json, DIR/ranker.md and DIR/ranker.html: metrics of clicks and conversions, per scenario and per
-activity level, and paired differences with intervals. Given again after a stop it goes on where it was.
+activity level, and paired differences with intervals. With ``--config.search=True`` every arm has the same
+trials of dropout and penalty (`ranking.search.TRIALS`), and the best by validation is trained with all seeds.
+Given again after a stop it goes on where it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.harness import command_line
 from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
+from experiments.ranking.search import Chosen, folder_name, tuned, with_settings
 from reland_jax.files import write_json, write_text
 from reland_jax.ranker_settings import RankerJob
 
@@ -36,7 +41,7 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
     Raises:
         RelandError: bad data or settings.
     """
-    from experiments.ranking.arms import arms_to_train, prepare, train_arm
+    from experiments.ranking.arms import arms_to_train, prepare
     from experiments.ranking.view import markdown, page
     from reland_jax.device import PROGRAMS, keep_programs
     from reland_jax.records import to_plain
@@ -46,19 +51,34 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
         keep_programs(workdir / PROGRAMS)
     prepared = prepare(job, workdir)
     names = arms_to_train(job, prepared.texts)
+    train = partial(_trained, prepared, job, workdir)
+    first = job.seeds_of_training[0]
+    chosen = {name: tuned(name, partial(train, name, first)) for name in names} if job.search else {}
     runs: dict[str, dict[int, ArmRun]] = {name: {} for name in names}
     # Seed by seed, so that what a stopped job leaves behind compares all arms.
     for seed in job.seeds_of_training:
         for name in names:
-            runs[name][seed] = train_arm(prepared, job, name, seed, workdir)
-    results = _judged(job, prepared, runs)
+            runs[name][seed] = train(name, seed, chosen[name].settings if chosen else {})
+    results = _judged(job, prepared, runs, chosen)
     write_json(workdir / "ranker.json", to_plain(results))
     write_text(workdir / "ranker.md", markdown(results))
     write_text(workdir / "ranker.html", page(results))
     return results
 
 
-def _judged(job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun]]) -> RankerResults:
+def _trained(
+    prepared: Prepared, job: RankerJob, workdir: Path, name: str, seed: int, settings: Mapping[str, Any]
+) -> ArmRun:
+    """A training of an arm, of a trial in a folder of its own."""
+    from experiments.ranking.arms import train_arm
+
+    own = workdir / "trials" / folder_name(settings) if settings else workdir
+    return train_arm(prepared, with_settings(job, settings), name, seed, own)
+
+
+def _judged(
+    job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun]], chosen: Mapping[str, Chosen]
+) -> RankerResults:
     import dataclasses
 
     from experiments.ranking.judged import (
@@ -80,7 +100,7 @@ def _judged(job: RankerJob, prepared: Prepared, runs: dict[str, dict[int, ArmRun
         {name: arm_results(judge, of_seeds) for name, of_seeds in runs.items()},
         truth_of(judge), differences(judge, job, runs), differences_by_level(judge, job, runs),
         prepared.texts.writer,
-        dataclasses.asdict(job), environment(),
+        dataclasses.asdict(job), environment(), chosen,
     )  # fmt: skip
 
 

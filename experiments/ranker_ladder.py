@@ -4,26 +4,27 @@ r"""Networks of rankers beside each other on one log, each tuned with the same b
         --workdir=DIR [--networks=logistic,dnn,...] [--config.seeds_of_training="(0,1,2,3,4)"] \
         [--settings_of=EARLIER/ladder.json]
 
-Every network is trained once with each of `TRIALS`, with the first training seed. The trial of the smallest
-validation logloss is chosen, and trained with all seeds; the test rows are looked at after that. Writes
-DIR/ladder.json and DIR/ladder.md. The NETWORK after the colon is not read. With ``--settings_of`` there are
-no trials: each network has the settings that an earlier ladder has chosen. Given again after a stop it goes
-on where it was.
+Every network is trained once with each of `ranking.search.TRIALS`, with the first training seed. The trial of
+the smallest validation logloss is chosen, and trained with all seeds; the test rows are looked at after that.
+Writes DIR/ladder.json and DIR/ladder.md. The NETWORK after the colon is not read. With ``--settings_of``
+there are no trials: each network has the settings that an earlier ladder has chosen. Given again after a stop
+it goes on where it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from experiments.harness import command_line
 from experiments.harness.logs import log_to_console
 from experiments.harness.written import check_own
+from experiments.ranking.search import Chosen, folder_name, trials_table, tuned, with_settings
 from reland_jax.fields import nearest_name
 from reland_jax.files import read_json, write_json, write_text
 from reland_jax.ranker_settings import NETWORKS, RankerJob
@@ -33,24 +34,8 @@ if TYPE_CHECKING:
     from experiments.ranking.arms import ArmRun, Prepared
     from experiments.ranking.judged import RankerResults
 
-TRIALS = tuple(
-    {"dropout": dropout, "embedding_l2": penalty} for dropout in (0.0, 0.2) for penalty in (0.0, 1e-3, 1e-2)
-)
-"""Settings of `RankerConfig` that are tried for every network alike."""
 _ARM, _BASELINE = "id", "dnn"
 _WRITTEN = ("ladder.json", "ladder.md")
-
-
-class Chosen(NamedTuple):
-    """What the trials of a network came to.
-
-    Attributes:
-        settings: of the best one.
-        trials: settings, "best_epoch", "valid_logloss" and "valid_auc" of each; empty without trials.
-    """
-
-    settings: Mapping[str, Any]
-    trials: Sequence[Mapping[str, Any]]
 
 
 def run(
@@ -84,14 +69,16 @@ def run(
     log = read_log(job.log)
     check_classes(log, job.ranker)
     prepared = encoded_log(log, job.log, workdir=workdir)
+    train = partial(_trained, prepared, job, workdir)
+    first = job.seeds_of_training[0]
     chosen = {
-        name: _tuned(prepared, job, name, workdir) if settings is None else Chosen(settings[name], ())
+        name: tuned(name, partial(train, name, first)) if settings is None else Chosen(settings[name])
         for name in networks
     }
     runs: dict[str, dict[int, ArmRun]] = {name: {} for name in networks}
     for seed in job.seeds_of_training:
         for name in networks:
-            runs[name][seed] = _trained(prepared, job, name, chosen[name].settings, seed, workdir)
+            runs[name][seed] = train(name, seed, chosen[name].settings)
     results = _judged(prepared, job, runs)
     plain = {name: each._asdict() for name, each in chosen.items()}
     write_json(workdir / "ladder.json", {"chosen": plain, "results": to_plain(results)})
@@ -100,25 +87,12 @@ def run(
 
 
 def _trained(
-    prepared: Prepared, job: RankerJob, network: str, settings: Mapping[str, Any], seed: int, workdir: Path
+    prepared: Prepared, job: RankerJob, workdir: Path, network: str, seed: int, settings: Mapping[str, Any]
 ) -> ArmRun:
     from experiments.ranking.arms import train_arm
 
-    own = dataclasses.replace(job, ranker=dataclasses.replace(job.ranker, network=network, **settings))
-    folder = "-".join([network, *(f"{name}={value:g}" for name, value in settings.items())])
-    return train_arm(prepared, own, _ARM, seed, workdir / folder)
-
-
-def _tuned(prepared: Prepared, job: RankerJob, network: str, workdir: Path) -> Chosen:
-    trials = []
-    for settings in TRIALS:
-        found = _trained(prepared, job, network, settings, job.seeds_of_training[0], workdir).summary
-        best = found["history"][found["best"]]
-        told = {"best_epoch": best["epoch"], "valid_logloss": best["logloss"], "valid_auc": best["auc"]}
-        trials.append({**settings, **told})
-        logging.getLogger("reland_jax").info("%s: %s", network, trials[-1])
-    best_of = min(range(len(TRIALS)), key=lambda at: float(trials[at]["valid_logloss"]))
-    return Chosen(TRIALS[best_of], trials)
+    own = with_settings(job, {"network": network, **settings})
+    return train_arm(prepared, own, _ARM, seed, workdir / f"{network}-{folder_name(settings)}")
 
 
 def _judged(prepared: Prepared, job: RankerJob, runs: dict[str, dict[int, ArmRun]]) -> RankerResults:
@@ -141,18 +115,9 @@ def _judged(prepared: Prepared, job: RankerJob, runs: dict[str, dict[int, ArmRun
 def markdown(chosen: Mapping[str, Chosen], results: RankerResults) -> str:
     """The tables."""
     from experiments.ranking import view
-    from reland_jax.report.tables import Table, to_markdown
+    from reland_jax.report.tables import to_markdown
 
-    names = ("best_epoch", "valid_logloss", "valid_auc")
-    rows = [
-        [network, *(f"{trial[name]:g}" for name in TRIALS[0]), *(f"{trial[name]:.4f}" for name in names),
-         "chosen" if all(trial[name] == value for name, value in tuned.settings.items()) else ""]
-        for network, tuned in chosen.items()
-        for trial in tuned.trials
-    ]  # fmt: skip
-    header = ("network", *TRIALS[0], *names, "")
-    trials = to_markdown(Table("Trials, by validation with the first training seed", header, rows))
-    return f"{view.markdown(results)}\n{trials}\n"
+    return f"{view.markdown(results)}\n{to_markdown(trials_table('network', chosen))}\n"
 
 
 def define_flags() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.ranking.arms import ArmRun
 from experiments.ranking.logs import Log
+from experiments.ranking.search import Chosen
 from reland_jax.eval.significance import Corrected, corrected
 from reland_jax.events import Levels, Predictions, Quality, activity_levels, bootstrap
 from reland_jax.events.levels import NAMES, levels_of
@@ -27,6 +28,11 @@ PAIRS = (
 )  # fmt: skip
 """Arms and baselines: what item texts are worth, what each further field is worth, and what of that is worth
 more than being matched to a seed user."""
+LEVEL_PAIRS = (
+    *((arm, F_ITEM) for arm in WORDS),
+    ("reland", "seed_id"), ("reland", "permuted"), ("reland", "noise"), ("own", "seed_id"),
+)  # fmt: skip
+"""The same on each activity level: arms that read words of users."""
 _LEAST = 20
 """Rows of each class that a comparison needs."""
 
@@ -82,6 +88,7 @@ class RankerResults:
         writer: who wrote the rationales.
         config: all settings.
         environment: versions and machine.
+        chosen: the settings of every arm, and the trials that they were chosen from, if there was a search.
     """
 
     log: str
@@ -94,6 +101,7 @@ class RankerResults:
     writer: str
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
+    chosen: Mapping[str, Chosen] = dataclasses.field(default_factory=dict)
 
 
 class Judge(NamedTuple):
@@ -198,8 +206,8 @@ def differences(
 def differences_by_level(
     judge: Judge, job: RankerJob, runs: Mapping[str, Mapping[int, ArmRun]]
 ) -> list[Difference]:
-    """Those that read words beside `f_item`, on every activity level; with a correction of their own."""
-    pairs = [(arm, F_ITEM) for arm in WORDS if {arm, F_ITEM} <= set(runs)]
+    """The pairs of `LEVEL_PAIRS` on every activity level; with a correction of their own."""
+    pairs = [pair for pair in LEVEL_PAIRS if set(pair) <= set(runs)]
     return _corrected(judge, job, runs, pairs, NAMES)
 
 

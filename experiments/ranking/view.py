@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from experiments.ranking.judged import TRUTH, ArmResults, Difference, RankerResults
+from experiments.ranking.search import trials_table
 from reland_jax.events import Quality
 from reland_jax.events.levels import NAMES
 from reland_jax.records import to_plain
@@ -80,7 +81,8 @@ def _sections(results: RankerResults) -> list[tuple[str, list[str], list[Table]]
         if results.differences_by_level:
             tables.append(_differences(results.differences_by_level, "Per activity level"))
         found.append(("Differences of AUC", words, tables))
-    return [*found, ("Trainings", [], [_trainings(results)])]
+    trials = [trials_table("arm", results.chosen)] if results.chosen else []
+    return [*found, ("Trainings", [], [_trainings(results), *trials])]
 
 
 def _of_task(results: RankerResults, task: str) -> list[Table]:

@@ -31,6 +31,7 @@ from experiments.ranking.arms import (
 )
 from experiments.ranking.logs import Log, Parts, read_log
 from experiments.ranking.planted import told, worth
+from experiments.ranking.search import TRIALS
 from experiments.ranking.texts import NONE, make_texts, read_profiles, training_clicks
 from reland_jax import events
 from reland_jax.events import Rows, metrics
@@ -209,6 +210,25 @@ def test_writes_tables_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "ranker.md").read_text().startswith("# Ranker on shop: dnn, esmm")
     monkeypatch.setattr("experiments.ranking.arms.train_ranker", None)  # nothing is trained again
     assert run(settings, tmp_path).arms == first.arms
+
+
+def test_every_arm_has_the_same_trials_and_the_best_by_validation(tmp_path: Path) -> None:
+    settings = job(arms=("id", "seed_id"), keep_programs=False, search=True, seeds_of_training=(0, 1))
+    found = run(settings, tmp_path)
+    assert set(found.chosen) == {"id", "seed_id"}
+    for arm, chosen in found.chosen.items():
+        assert [{name: each[name] for name in TRIALS[0]} for each in chosen.trials] == [*TRIALS]
+        best = min(chosen.trials, key=lambda each: float(each["valid_logloss"]))
+        assert chosen.settings == {name: best[name] for name in TRIALS[0]}
+        first, second = found.arms[arm].seeds
+        assert first["valid_logloss"] == best["valid_logloss"] != second["valid_logloss"]
+        given = dataclasses.replace(settings.ranker, **chosen.settings)
+        alone = run(dataclasses.replace(settings, ranker=given, arms=(arm,), search=False), tmp_path / arm)
+        assert alone.arms[arm].quality == found.arms[arm].quality
+    assert "Trials, by validation with the first training seed" in (tmp_path / "ranker.md").read_text()
+    assert json.loads((tmp_path / "ranker.json").read_text())["chosen"]["id"]["settings"] == dict(
+        found.chosen["id"].settings
+    )
 
 
 SCHEMA = {
@@ -455,7 +475,7 @@ def test_networks_are_tuned_by_validation_and_trained_with_all_seeds(tmp_path: P
     small = RankerJob.from_dict(values | {"draws": 20, "seeds_of_training": (0, 1)})
     chosen, results = ladder.run(small, ["logistic", "dnn"], tmp_path)
     for tuned in chosen.values():
-        assert len(tuned.trials) == len(ladder.TRIALS)
+        assert len(tuned.trials) == len(TRIALS)
         best = min(tuned.trials, key=lambda trial: trial["valid_logloss"])
         assert tuned.settings.items() <= best.items()
     assert [entry["seed"] for entry in results.arms["dnn"].seeds] == [0, 1]
