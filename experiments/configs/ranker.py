@@ -24,9 +24,10 @@ SECOND_LABEL = {"kuairand-pure": ENGAGEMENTS[0]}
 
 SMALL: dict[str, Any] = {
     "width": 8, "layers": (128, 64), "blocks": 2, "block_width": 64, "reduction": 0.5, "tower": (32,),
-    "experts": 3, "own_experts": 1, "attention_layers": (32, 16),
+    "experts": 3, "own_experts": 1, "attention_layers": (32, 16), "embedding_scale": 1e-4,
 }  # fmt: skip
-"""Sizes for logs of some hundred thousand rows; `RankerConfig` has those of the MaskNet paper."""
+"""Sizes for logs of some hundred thousand rows; `RankerConfig` has those of the MaskNet paper. Embeddings begin
+small, since MaskNet's depend on the training seed otherwise (docs/ranker.md)."""
 
 OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "shop": {
@@ -42,7 +43,7 @@ OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     },
     "kuairand-pure": {
         "log": {"longest": 20},
-        "ranker": {"dropout": 0.2, "embedding_scale": 1e-4},
+        "ranker": {"dropout": 0.2},
         "train": {"validations": 2, "patience": 3},
     },
     "ml-1m-full": {
