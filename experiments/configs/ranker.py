@@ -26,8 +26,8 @@ SMALL: dict[str, Any] = {
     "width": 8, "layers": (128, 64), "blocks": 2, "block_width": 64, "reduction": 0.5, "tower": (32,),
     "experts": 3, "own_experts": 1, "attention_layers": (32, 16), "embedding_scale": 1e-4,
 }  # fmt: skip
-"""Sizes for logs of some hundred thousand rows; `RankerConfig` has those of the MaskNet paper. Embeddings begin
-small, since MaskNet's depend on the training seed otherwise (docs/ranker.md)."""
+"""Sizes for logs of some hundred thousand rows; `RankerConfig` has those of the MaskNet paper. Embeddings
+begin small, since a MaskNet depends on its training seed otherwise (docs/ranker.md)."""
 
 OF_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "shop": {

@@ -6,7 +6,7 @@ Also the programs compiled for it, kept on the disk.
 from reland_jax.device.aside import set_aside, taken_back
 from reland_jax.device.attention import attend
 from reland_jax.device.precision import layer_products, matmul_precision
-from reland_jax.device.programs import PROGRAMS, keep_programs
+from reland_jax.device.programs import PROGRAMS, keep_programs, let_go_of_programs
 from reland_jax.device.random_bits import drawn_rate, kept, random_key
 from reland_jax.device.sizes import SIZES, Sizes, sizes, sizes_of, use_sizes
 
@@ -19,6 +19,7 @@ __all__ = [
     "keep_programs",
     "kept",
     "layer_products",
+    "let_go_of_programs",
     "matmul_precision",
     "random_key",
     "set_aside",

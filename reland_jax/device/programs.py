@@ -1,4 +1,4 @@
-"""Compiled programs on the disk, so that the next run of a command compiles next to nothing.
+"""Compiled programs: kept on the disk for the next run of a command, forgotten where a process has too many.
 
 JAX itself can keep them, but writes entries in place and runs whatever it reads. Here every entry is written
 aside, renamed, and sealed with a checksum over its key and content; one that does not match is removed and
@@ -19,6 +19,7 @@ from reland_jax.files import sweep_folder, write_bytes
 PROGRAMS = "programs"
 """Folder of compiled programs in a workdir; it may be deleted at any time."""
 
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 _SEAL_BYTES = hashlib.sha256().digest_size
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,25 @@ def keep_programs(folder: Path) -> None:
     # The only way to give JAX a cache of one's own; it looks for these two before it makes one.
     compilation_cache._cache = SealedPrograms(place)  # type: ignore[assignment]  # it is one by its methods
     compilation_cache._cache_initialized = True
+
+
+def let_go_of_programs() -> None:
+    """Forgets compiled programs, if this process has half as many memory maps as Linux lets it have.
+
+    On a CPU a training that differs from those before takes about a thousand maps, and a process may have
+    65,530 of them by default. One that has no more is ended in the midst of a compilation, whatever memory
+    is free. What is forgotten and needed again is read from the disk (`keep_programs`) or compiled again.
+    """
+    import jax
+
+    try:
+        held = _MAPS.read_bytes().count(b"\n")
+        most = int(_MOST_MAPS.read_text())
+    except (OSError, ValueError):  # not Linux
+        return
+    if 2 * held > most:
+        _log.debug("forgetting compiled programs: %d of %d memory maps are taken", held, most)
+        jax.clear_caches()
 
 
 def _processor() -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from reland_jax.device import random_key
+from reland_jax.device import let_go_of_programs, random_key
 from reland_jax.mesh import of_all_processes, of_first_process
 from reland_jax.ranker_settings import RankerTrainConfig
 from reland_jax.rankers.from_events import named_columns
@@ -198,6 +198,7 @@ def train_ranker(
     Raises:
         RelandError: a loss is not finite, or a checkpoint is of another training.
     """
+    let_go_of_programs()
     begun = fresh_state(program, data, seed) if state is None else jax.tree.map(jnp.array, state)
     fresh = TrainingCheckpoint(begun, _copied(begun.params), {"sections": 0, "history": [], "best": -1})
     training = _Training(program, data, order, seed, validate)

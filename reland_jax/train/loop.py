@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reland_jax.config import TrainConfig
-from reland_jax.device import set_aside, sizes, taken_back
+from reland_jax.device import let_go_of_programs, set_aside, sizes, taken_back
 from reland_jax.device.aside import DEVICE
 from reland_jax.mesh import active_mesh, of_first_process
 from reland_jax.progress import Progress
@@ -124,6 +124,7 @@ def fit_together(
     Raises:
         RelandError: as of `fit`, for any of the seeds that have not stopped; or several seeds on a mesh.
     """
+    let_go_of_programs()
     if isinstance(task, ClosedForm):
         return [_solved(task, evaluator, seed, partial(on_epoch, seed)) for seed in seeds]
     if len(seeds) > 1 and active_mesh() is not None:

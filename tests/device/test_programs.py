@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from reland_jax.device import keep_programs, programs
+from reland_jax.device import keep_programs, let_go_of_programs, programs
 from reland_jax.device.programs import SealedPrograms
 
 SETTINGS = (
@@ -75,6 +75,21 @@ def test_a_program_is_compiled_once_and_a_damaged_one_again(
         assert compiled_again(0.25) == ["misses"]
         assert f"{entry}: this compiled program is damaged; it is compiled again" in caplog.text
     assert compiled_again(0.25) == ["hits"]
+
+
+@pytest.mark.skipif(not programs._MAPS.exists(), reason="memory maps are counted on Linux alone")
+@pytest.mark.parametrize("most, forgets", [("100", True), ("1000000", False), ("no number", False)])
+def test_programs_are_forgotten_where_maps_run_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str, forgets: bool
+) -> None:
+    (tmp_path / "max_map_count").write_text(most + "\n")
+    monkeypatch.setattr(programs, "_MOST_MAPS", tmp_path / "max_map_count")
+    traced = []
+    twice = jax.jit(lambda x: traced.append(x) or 2 * x)
+    twice(1.0)
+    let_go_of_programs()
+    twice(1.0)
+    assert len(traced) == 1 + forgets
 
 
 def test_an_entry_under_another_name_is_not_taken(tmp_path: Path) -> None:

@@ -102,6 +102,21 @@ def test_stops_early_and_keeps_the_parameters_of_the_best(small: Case) -> None:
     assert np.any(seen[0].table != seen[1].table)
 
 
+def test_a_training_forgets_programs_where_a_process_is_full_of_them(
+    small: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[int] = []
+    earlier = jax.jit(lambda x: traced.append(0) or x)
+    earlier(1.0)
+    train_ranker(*small, order_of())
+    earlier(1.0)
+    assert len(traced) == 1
+    monkeypatch.setattr("reland_jax.rankers.training.let_go_of_programs", jax.clear_caches)
+    train_ranker(*small, order_of())
+    earlier(1.0)
+    assert len(traced) == 2
+
+
 def test_learns_and_every_step_sees_its_rows_once(small: Case) -> None:
     trained = train_ranker(*small, order_of())
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]

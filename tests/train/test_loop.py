@@ -116,6 +116,14 @@ def fit_and_count(task: Task, evaluator: Evaluator, config: TrainConfig) -> tupl
     return result, per_epoch
 
 
+def test_a_training_forgets_programs_where_a_process_is_full_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("reland_jax.train.loop.let_go_of_programs", lambda: asked.append("asked"))
+    config = dataclasses.replace(CHEAP["neumf"], max_epochs=1)
+    fit(*toy_task("neumf", config), config)
+    assert asked == ["asked"]
+
+
 @pytest.mark.parametrize(
     "backbone", [pytest.param(name, marks=pytest.mark.slow if "gat" in name else []) for name in CHEAP]
 )
