@@ -5,14 +5,14 @@ r"""Rankers of impressions: what texts are worth as features of a click and conv
 
 Trains every arm (id, f_item, reland, seed_id, permuted, noise, own) with every seed, and writes
 DIR/ranker.json, DIR/ranker.md and DIR/ranker.html: metrics of clicks and conversions, per scenario and per
-activity level, and paired differences with intervals. With ``--config.search=True`` every arm has the same
-trials of dropout and penalty (`ranking.search.TRIALS`), and the best by validation is trained with all seeds.
-Given again after a stop it goes on where it was.
+activity level, and paired differences with intervals. With ``--config.search=True`` arms have the same trials
+of dropout and penalty (`ranking.search.TRIALS`), and the best by validation is trained with all seeds; arms
+that stand beside reland have what was chosen for it. Given again after a stop it goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,13 +52,12 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
     prepared = prepare(job, workdir)
     names = arms_to_train(job, prepared.texts)
     train = partial(_trained, prepared, job, workdir)
-    first = job.seeds_of_training[0]
-    chosen = {name: tuned(name, partial(train, name, first)) for name in names} if job.search else {}
+    chosen = _searched(names, partial(train, seed=job.seeds_of_training[0])) if job.search else {}
     runs: dict[str, dict[int, ArmRun]] = {name: {} for name in names}
     # Seed by seed, so that what a stopped job leaves behind compares all arms.
     for seed in job.seeds_of_training:
         for name in names:
-            runs[name][seed] = train(name, seed, chosen[name].settings if chosen else {})
+            runs[name][seed] = train(name, chosen[name].settings if chosen else {}, seed)
     results = _judged(job, prepared, runs, chosen)
     write_json(workdir / "ranker.json", to_plain(results))
     write_text(workdir / "ranker.md", markdown(results))
@@ -66,8 +65,20 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
     return results
 
 
+def _searched(names: Sequence[str], train: Callable[[str, Mapping[str, float]], ArmRun]) -> dict[str, Chosen]:
+    """The settings of every arm; those that stand beside `reland` have what is chosen for it."""
+    from reland_jax.rankers import RELAND, find_arm
+
+    found: dict[str, Chosen] = {}
+    for name in sorted(names, key=lambda name: name != RELAND.name):
+        arm = find_arm(name)
+        beside = RELAND.name in found and (arm.reads_rationales or arm.reads_seed_ids)
+        found[name] = Chosen(found[RELAND.name].settings) if beside else tuned(name, partial(train, name))
+    return {name: found[name] for name in names}
+
+
 def _trained(
-    prepared: Prepared, job: RankerJob, workdir: Path, name: str, seed: int, settings: Mapping[str, Any]
+    prepared: Prepared, job: RankerJob, workdir: Path, name: str, settings: Mapping[str, Any], seed: int
 ) -> ArmRun:
     """A training of an arm, of a trial in a folder of its own."""
     from experiments.ranking.arms import train_arm

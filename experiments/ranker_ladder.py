@@ -70,15 +70,15 @@ def run(
     check_classes(log, job.ranker)
     prepared = encoded_log(log, job.log, workdir=workdir)
     train = partial(_trained, prepared, job, workdir)
-    first = job.seeds_of_training[0]
+    first = partial(train, seed=job.seeds_of_training[0])
     chosen = {
-        name: tuned(name, partial(train, name, first)) if settings is None else Chosen(settings[name])
+        name: tuned(name, partial(first, name)) if settings is None else Chosen(settings[name])
         for name in networks
     }
     runs: dict[str, dict[int, ArmRun]] = {name: {} for name in networks}
     for seed in job.seeds_of_training:
         for name in networks:
-            runs[name][seed] = train(name, seed, chosen[name].settings)
+            runs[name][seed] = train(name, chosen[name].settings, seed)
     results = _judged(prepared, job, runs)
     plain = {name: each._asdict() for name, each in chosen.items()}
     write_json(workdir / "ladder.json", {"chosen": plain, "results": to_plain(results)})
@@ -87,7 +87,7 @@ def run(
 
 
 def _trained(
-    prepared: Prepared, job: RankerJob, workdir: Path, network: str, seed: int, settings: Mapping[str, Any]
+    prepared: Prepared, job: RankerJob, workdir: Path, network: str, settings: Mapping[str, Any], seed: int
 ) -> ArmRun:
     from experiments.ranking.arms import train_arm
 

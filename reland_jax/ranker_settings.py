@@ -180,8 +180,8 @@ class RankerJob(Job):
         (0,), "each arm is trained once per seed", low=0, high=MAX_SEED, filled=True, distinct=True
     )
     search: bool = _setting(
-        False, "choose dropout and penalty of the embeddings for every arm by validation, with the first "
-        "training seed; False: those of config.ranker", added=True,
+        False, "choose dropout and penalty of the embeddings by validation, with the first training seed; "
+        "arms beside reland have what is chosen for it; False: those of config.ranker", added=True,
     )  # fmt: skip
     draws: int = _setting(2000, "draws of users of a bootstrap", low=1)
     keep_programs: bool = _setting(True, "keep compiled programs in the workdir", machine=True)

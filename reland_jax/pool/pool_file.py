@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ class PoolFile:
         """The seed users of the file, without those whose held-out items were shown to its writer.
 
         Raises:
-            RelandError: users that are not in the data.
+            RelandError: users that are not in the data, or most lines show what is held out.
         """
         user = self._dense(ids)
         own = [UNKNOWN_CLUSTER if entry.cluster is None else entry.cluster for entry in self.entries]
@@ -131,6 +131,7 @@ class PoolFile:
         seeds = SeedSet(user, clusters, np.asarray([entry.how for entry in self.entries], np.int8))
         leaks = self._leaks(user, ids, splits)
         leaked = np.asarray([bool(why) for why in leaks])
+        self._refuse_if_most(leaked, leaks)
         rows = np.flatnonzero(~leaked)
         kept = [self.entries[row] for row in rows.tolist()]
         problems = [self._leak(row, leaks[row]) for row in np.flatnonzero(leaked).tolist()]
@@ -176,6 +177,18 @@ class PoolFile:
             else:
                 why.append("")
         return why
+
+    def _refuse_if_most(self, leaked: np.ndarray, leaks: Sequence[str]) -> None:
+        """A pool of which little would be left is of another split, and says nothing of texts."""
+        if 2 * leaked.sum() <= len(leaked):
+            return
+        first = int(np.argmax(leaked))
+        raise RelandError(
+            f"{self.path}: {leaked.sum()} of {len(leaked)} texts cannot be used, since their writer was "
+            f"shown held-out items (line {self.entries[first].line}: {leaks[first]}). Take a pool that was "
+            "written for this split (config.data.protocol), or, if its writer was not shown the last items "
+            "of every user, say how many in config.pool.held_out"
+        )
 
     def _leak(self, row: int, why: str) -> Problem:
         entry = self.entries[row]

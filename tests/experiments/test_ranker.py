@@ -212,23 +212,26 @@ def test_writes_tables_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyt
     assert run(settings, tmp_path).arms == first.arms
 
 
-def test_every_arm_has_the_same_trials_and_the_best_by_validation(tmp_path: Path) -> None:
-    settings = job(arms=("id", "seed_id"), keep_programs=False, search=True, seeds_of_training=(0, 1))
+def test_arms_have_the_same_trials_and_the_best_by_validation(tmp_path: Path) -> None:
+    arms, seeds = ("id", "reland", "seed_id"), (0, 1)
+    settings = job(arms=arms, keep_programs=False, search=True, seeds_of_training=seeds)
     found = run(settings, tmp_path)
-    assert set(found.chosen) == {"id", "seed_id"}
-    for arm, chosen in found.chosen.items():
+    assert tuple(found.chosen) == arms
+    for arm in ("id", "reland"):
+        chosen = found.chosen[arm]
         assert [{name: each[name] for name in TRIALS[0]} for each in chosen.trials] == [*TRIALS]
         best = min(chosen.trials, key=lambda each: float(each["valid_logloss"]))
         assert chosen.settings == {name: best[name] for name in TRIALS[0]}
         first, second = found.arms[arm].seeds
         assert first["valid_logloss"] == best["valid_logloss"] != second["valid_logloss"]
-        given = dataclasses.replace(settings.ranker, **chosen.settings)
-        alone = run(dataclasses.replace(settings, ranker=given, arms=(arm,), search=False), tmp_path / arm)
-        assert alone.arms[arm].quality == found.arms[arm].quality
+    # What stands beside reland has its settings, and no search that could find better ones.
+    assert found.chosen["seed_id"] == (found.chosen["reland"].settings, ())
+    given = dataclasses.replace(settings.ranker, **found.chosen["reland"].settings)
+    alone = dataclasses.replace(settings, ranker=given, arms=("seed_id",), search=False)
+    assert run(alone, tmp_path / "alone").arms["seed_id"].quality == found.arms["seed_id"].quality
     assert "Trials, by validation with the first training seed" in (tmp_path / "ranker.md").read_text()
-    assert json.loads((tmp_path / "ranker.json").read_text())["chosen"]["id"]["settings"] == dict(
-        found.chosen["id"].settings
-    )
+    written = json.loads((tmp_path / "ranker.json").read_text())["chosen"]["id"]["settings"]
+    assert written == found.chosen["id"].settings
 
 
 SCHEMA = {

@@ -175,9 +175,8 @@ def test_leak_guard(tmp_path: Path) -> None:
     all_of_them, problems = build(None, tmp_path, provider="file", path=path, held_out=4)
     np.testing.assert_array_equal(all_of_them.seeds.user, [3, 4])
     assert problems == []
-    with pytest.raises(
-        RelandError, match="the reasoning pool is empty.*none of 2 seed users.*held-out items"
-    ):
+    told = r"2 of 2 texts cannot be used, .* \(line 1: 2 items are held out, .*config\.pool\.held_out$"
+    with pytest.raises(RelandError, match=told):
         build(None, tmp_path, provider="file", path=path, held_out=1)
 
 
