@@ -67,7 +67,7 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
 
 def _searched(names: Sequence[str], train: Callable[[str, Mapping[str, float]], ArmRun]) -> dict[str, Chosen]:
     """The settings of every arm; those that stand beside `reland` have what is chosen for it."""
-    from reland_jax.rankers import RELAND, find_arm
+    from reland_jax.rankers.arms import RELAND, find_arm
 
     found: dict[str, Chosen] = {}
     for name in sorted(names, key=lambda name: name != RELAND.name):
