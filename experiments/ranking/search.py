@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reland_jax.ranker_settings import RankerJob
-from reland_jax.report.tables import Table
+from reland_jax.report.tables import MISSING, Table
 
 if TYPE_CHECKING:
     from experiments.ranking.arms import ArmRun
@@ -62,17 +62,18 @@ def folder_name(settings: Mapping[str, float]) -> str:
 
 
 def trials_table(what: str, chosen: Mapping[str, Chosen]) -> Table:
-    """All trials.
+    """All trials; of what had none, the settings that it was given.
 
     Args:
         what: the names are of.
         chosen: by name.
     """
-    rows = [
-        [name, *(f"{trial[each]:g}" for each in TRIALS[0]), *(f"{trial[each]:.4f}" for each in _TOLD),
-         "chosen" if all(trial[each] == value for each, value in found.settings.items()) else ""]
-        for name, found in chosen.items()
-        for trial in found.trials
-    ]  # fmt: skip
+    rows = []
+    for name, found in chosen.items():
+        for trial in found.trials or [found.settings]:
+            is_chosen = all(trial[each] == value for each, value in found.settings.items())
+            told = [f"{trial[each]:.4f}" if each in trial else MISSING for each in _TOLD]
+            row = [name, *(f"{trial[each]:g}" for each in TRIALS[0]), *told]
+            rows.append([*row, "chosen" if is_chosen else ""])
     header = (what, *TRIALS[0], *_TOLD, "")
     return Table("Trials, by validation with the first training seed", header, rows)

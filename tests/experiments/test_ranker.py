@@ -229,7 +229,10 @@ def test_arms_have_the_same_trials_and_the_best_by_validation(tmp_path: Path) ->
     given = dataclasses.replace(settings.ranker, **found.chosen["reland"].settings)
     alone = dataclasses.replace(settings, ranker=given, arms=("seed_id",), search=False)
     assert run(alone, tmp_path / "alone").arms["seed_id"].quality == found.arms["seed_id"].quality
-    assert "Trials, by validation with the first training seed" in (tmp_path / "ranker.md").read_text()
+    rows = [line.split() for line in (tmp_path / "ranker.md").read_text().splitlines()]
+    (row,) = (row for row in rows if row[1:2] == ["seed_id"] and "chosen" in row)
+    told = [f"{value:g}" for value in found.chosen["reland"].settings.values()]
+    assert [cell for cell in row if cell != "|"] == ["seed_id", *told, "–", "–", "–", "chosen"]
     written = json.loads((tmp_path / "ranker.json").read_text())["chosen"]["id"]["settings"]
     assert written == found.chosen["id"].settings
 
