@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.ranking.arms import ArmRun, Prepared
     from experiments.ranking.judged import RankerResults
 
+_RELAND = "reland"
 _WRITTEN = ("ranker.json", "ranker.md", "ranker.html")
 
 
@@ -67,13 +68,13 @@ def run(job: RankerJob, workdir: Path) -> RankerResults:
 
 def _searched(names: Sequence[str], train: Callable[[str, Mapping[str, float]], ArmRun]) -> dict[str, Chosen]:
     """The settings of every arm; those that stand beside `reland` have what is chosen for it."""
-    from reland_jax.rankers.arms import RELAND, find_arm
+    from reland_jax.rankers import find_arm
 
     found: dict[str, Chosen] = {}
-    for name in sorted(names, key=lambda name: name != RELAND.name):
+    for name in sorted(names, key=lambda name: name != _RELAND):
         arm = find_arm(name)
-        beside = RELAND.name in found and (arm.reads_rationales or arm.reads_seed_ids)
-        found[name] = Chosen(found[RELAND.name].settings) if beside else tuned(name, partial(train, name))
+        beside = _RELAND in found and (arm.reads_rationales or arm.reads_seed_ids)
+        found[name] = Chosen(found[_RELAND].settings) if beside else tuned(name, partial(train, name))
     return {name: found[name] for name in names}
 
 
