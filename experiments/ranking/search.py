@@ -73,7 +73,7 @@ def trials_table(what: str, chosen: Mapping[str, Chosen]) -> Table:
         for trial in found.trials or [found.settings]:
             is_chosen = all(trial[each] == value for each, value in found.settings.items())
             told = [f"{trial[each]:.4f}" if each in trial else MISSING for each in _TOLD]
-            row = [name, *(f"{trial[each]:g}" for each in TRIALS[0]), *told]
-            rows.append([*row, "chosen" if is_chosen else ""])
+            tried = [f"{trial[each]:g}" if each in trial else MISSING for each in TRIALS[0]]
+            rows.append([name, *tried, *told, "chosen" if is_chosen else ""])
     header = (what, *TRIALS[0], *_TOLD, "")
     return Table("Trials, by validation with the first training seed", header, rows)
