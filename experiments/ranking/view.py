@@ -66,6 +66,18 @@ def notes(results: RankerResults) -> list[str]:
     ]
 
 
+def draws_note(comparisons: int, draws: int) -> list[str]:
+    """That no difference of a table can be significant, where it has too many for the draws of users."""
+    least = comparisons / draws
+    if least <= 0.05:
+        return []
+    return [
+        f"With {comparisons} comparisons and {draws} draws of users no p after Holm's correction can be "
+        f"below {min(least, 1):.2g}, whatever the difference: read the intervals, each of one comparison, "
+        "or set config.draws higher."
+    ]
+
+
 def _sections(results: RankerResults) -> list[tuple[str, list[str], list[Table]]]:
     tasks = list(dict.fromkeys(each.task for arm in results.arms.values() for each in arm.quality))
     found: list[tuple[str, list[str], list[Table]]] = [
@@ -77,6 +89,8 @@ def _sections(results: RankerResults) -> list[tuple[str, list[str], list[Table]]
             "interval is of 95%, by a bootstrap over users, paired; Holm's correction is over each table; a "
             "star marks p < 0.05 after it."
         ]
+        most = max(len(results.differences), len(results.differences_by_level))
+        words += draws_note(most, results.config["draws"])
         tables = [_differences(results.differences, "On all rows")]
         if results.differences_by_level:
             tables.append(_differences(results.differences_by_level, "Per activity level"))

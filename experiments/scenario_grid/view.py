@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from experiments.ranking.view import draws_note
 from experiments.scenario_grid.cells import Cell
 from experiments.scenario_grid.judged import ALL, OF_USERS, CellResults, Measure, ScenarioResults
 from reland_jax.records import to_plain
@@ -72,6 +73,7 @@ def _sections(results: ScenarioResults) -> list[tuple[str, list[str], list[Table
             "interval is of 95%, by a bootstrap over users, paired; p is after Holm's correction over this "
             "whole table; a star marks p < 0.05."
         ]
+        words += draws_note(len(results.differences), results.config["draws"])
         found.append(("Differences", words, [_differences(results)]))
     if results.knowledge["scenarios"]:
         rows = [[name, text] for name, text in results.knowledge["scenarios"].items()]

@@ -33,6 +33,7 @@ from experiments.ranking.logs import Log, Parts, read_log
 from experiments.ranking.planted import told, worth
 from experiments.ranking.search import TRIALS
 from experiments.ranking.texts import NONE, make_texts, read_profiles, training_clicks
+from experiments.ranking.view import draws_note
 from reland_jax import events
 from reland_jax.events import Rows, metrics
 from reland_jax.events.shards import ShardBatches, write_batch
@@ -210,6 +211,14 @@ def test_writes_tables_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "ranker.md").read_text().startswith("# Ranker on shop: dnn, esmm")
     monkeypatch.setattr("experiments.ranking.arms.train_ranker", None)  # nothing is trained again
     assert run(settings, tmp_path).arms == first.arms
+
+
+@pytest.mark.parametrize(
+    "comparisons, draws, told", [(30, 600, ""), (31, 600, "below 0.052"), (9, 5, "below 1,")]
+)
+def test_a_table_of_too_many_comparisons_says_so(comparisons: int, draws: int, told: str) -> None:
+    found = "".join(draws_note(comparisons, draws))
+    assert told in found and bool(told) == bool(found)
 
 
 def test_arms_have_the_same_trials_and_the_best_by_validation(tmp_path: Path) -> None:
