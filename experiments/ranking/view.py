@@ -72,7 +72,7 @@ def draws_note(comparisons: int, draws: int) -> list[str]:
     if least <= 0.05:
         return []
     return [
-        f"With {comparisons} comparisons and {draws} draws of users no p after Holm's correction can be "
+        f"In a table of {comparisons} comparisons with {draws} draws of users no p after Holm can be "
         f"below {min(least, 1):.2g}, whatever the difference: read the intervals, each of one comparison, "
         "or set config.draws higher."
     ]
@@ -89,8 +89,8 @@ def _sections(results: RankerResults) -> list[tuple[str, list[str], list[Table]]
             "interval is of 95%, by a bootstrap over users, paired; Holm's correction is over each table; a "
             "star marks p < 0.05 after it."
         ]
-        most = max(len(results.differences), len(results.differences_by_level))
-        words += draws_note(most, results.config["draws"])
+        for table in (results.differences, results.differences_by_level):
+            words += draws_note(len(table), results.config["draws"])
         tables = [_differences(results.differences, "On all rows")]
         if results.differences_by_level:
             tables.append(_differences(results.differences_by_level, "Per activity level"))

@@ -220,7 +220,7 @@ def test_the_command_leaves_its_files_and_goes_on(tmp_path: Path) -> None:
     page = (tmp_path / "scenarios.html").read_text()
     many = len(stored["differences"])
     assert many / stored["config"]["draws"] > 0.05
-    assert f"With {many} comparisons and {stored['config']['draws']} draws of users no p" in page
+    assert f"In a table of {many} comparisons with {stored['config']['draws']} draws of users no p" in page
     assert "star + knowledge over star" in page and "mean of scenarios" in page
     kept = (tmp_path / "arms" / "aitm-backbone-seed0" / "stamp.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "arms" / "star-knowledge-seed0")
